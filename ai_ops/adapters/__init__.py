@@ -1,0 +1,1 @@
+"""Edges to the outside: one client library a module, core types in and out."""

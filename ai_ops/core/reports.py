@@ -1,0 +1,3 @@
+"""What a task reports: frozen values whose ``as_dict()`` is the public contract."""
+
+from __future__ import annotations

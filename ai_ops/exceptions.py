@@ -1,0 +1,13 @@
+"""Errors of this app. Each message is a sentence that says what was tried, on what, and what to do."""
+
+
+class AiOpsError(Exception):
+    """Base of all errors raised by this app on purpose."""
+
+
+class ConfigurationError(AiOpsError):
+    """A setting or an option is out of its range or contradicts another."""
+
+
+class CheckpointStoreError(AiOpsError):
+    """The checkpoint Redis could not be reached or refused a command."""

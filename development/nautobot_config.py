@@ -1,0 +1,41 @@
+"""Nautobot settings for the local stack and the tests.
+
+Every address comes from the environment, in the variables Nautobot itself reads
+(``NAUTOBOT_DB_*``, ``NAUTOBOT_REDIS_*``) plus ``LANGGRAPH_REDIS_URL``. ``development.services``
+sets them for the servers it starts; whoever sets them first uses servers of their own.
+"""
+
+import os
+
+from nautobot.core.settings import *  # noqa: F403
+from nautobot.core.settings_funcs import is_truthy, parse_redis_connection
+
+# Off unless asked for: with DEBUG Django remembers every query, and a worker's memory grows with it.
+DEBUG = is_truthy(os.getenv("NAUTOBOT_DEBUG", "false"))
+ALLOWED_HOSTS = os.getenv("NAUTOBOT_ALLOWED_HOSTS", "localhost 127.0.0.1 nautobot.example.com testserver").split(" ")
+SECRET_KEY = os.getenv("NAUTOBOT_SECRET_KEY", "a-development-key-that-protects-nothing-and-is-known-to-all")
+
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": os.getenv("NAUTOBOT_DB_NAME", "nautobot"),
+        "USER": os.getenv("NAUTOBOT_DB_USER", "nautobot"),
+        "PASSWORD": os.getenv("NAUTOBOT_DB_PASSWORD", ""),
+        "HOST": os.getenv("NAUTOBOT_DB_HOST", "localhost"),
+        "PORT": os.getenv("NAUTOBOT_DB_PORT", "5432"),
+        "CONN_MAX_AGE": int(os.getenv("NAUTOBOT_DB_TIMEOUT", "300")),
+    }
+}
+if template := os.getenv("AI_OPS_TEST_TEMPLATE"):
+    # The test database is a file copy of a migrated one: seconds instead of minutes.
+    DATABASES["default"]["TEST"] = {"TEMPLATE": template}
+
+CACHES["default"]["LOCATION"] = parse_redis_connection(redis_database=0)  # noqa: F405
+CELERY_BROKER_URL = os.getenv("NAUTOBOT_CELERY_BROKER_URL", parse_redis_connection(redis_database=1))
+
+INSTALLATION_METRICS_ENABLED = False
+# A check for new releases would look for a server that a machine without internet never reaches.
+RELEASE_CHECK_URL = None
+METRICS_ENABLED = is_truthy(os.getenv("NAUTOBOT_METRICS_ENABLED", "true"))
+
+PLUGINS = ["ai_ops"]

