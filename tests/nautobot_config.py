@@ -1,0 +1,12 @@
+"""Nautobot settings for the tests: those of the local stack, with Celery run in the same process."""
+
+from development.nautobot_config import *  # noqa: F403
+
+CELERY_TASK_ALWAYS_EAGER = True
+CELERY_TASK_STORE_EAGER_RESULT = True
+CELERY_BROKER_URL = "memory://"
+# In memory, so that a setting changed by one test is not seen by the next.
+CONSTANCE_BACKEND = "constance.backends.memory.MemoryBackend"
+# Random objects of every core model take half a minute to make, and no test here reads them.
+TEST_USE_FACTORIES = False
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

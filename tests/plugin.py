@@ -1,0 +1,116 @@
+"""Gives the tests their servers. Loaded with ``-p``, since a conftest comes too late under xdist.
+
+Unit tests alone need none of this and start none of it. For the others PostgreSQL is started unless it
+runs, its test database is a copy of a migrated template, and each process has Redis servers of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from development import database, services
+
+UNIT = Path(__file__).parent / "unit"
+_stack = contextlib.ExitStack()
+
+
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Start the servers and set up Nautobot before pytest-django looks for settings."""
+    paths = [Path(each.split("::")[0]).resolve() for each in early_config.known_args_namespace.file_or_dir]
+    if paths and all(path.is_relative_to(UNIT) for path in paths):
+        return
+    env = services.environment(services.Settings.load())
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        _start_postgres()
+        database.prepare_template(env)
+    cache = _stack.enter_context(running_redis("cache"))
+    os.environ |= {key: value for key, value in env.items() if key.startswith("NAUTOBOT_DB")}
+    os.environ |= {
+        "NAUTOBOT_CONFIG": str(Path(__file__).with_name("nautobot_config.py")),
+        "NAUTOBOT_ROOT": str(services.STATE / "nautobot"),
+        "NAUTOBOT_REDIS_HOST": "127.0.0.1",
+        "NAUTOBOT_REDIS_PORT": str(cache.port),
+        "NAUTOBOT_REDIS_PASSWORD": cache.password,
+        "AI_OPS_TEST_TEMPLATE": services.TEMPLATE_DATABASE,
+        # Two runs at the same time must not drop each other's database.
+        "AI_OPS_TEST_DATABASE": os.environ.get("AI_OPS_TEST_DATABASE", f"test_ai_ops_{os.getpid()}"),
+    }
+    import nautobot
+
+    nautobot.setup()
+
+
+def _start_postgres() -> None:
+    for service in services.wanted_services(services.Settings.load(), databases_only=True):
+        if not service.ready():
+            supervisor = _stack.enter_context(services.Supervisor())
+            supervisor.start(service)
+
+
+def pytest_unconfigure() -> None:
+    """Stop what was started."""
+    _stack.close()
+
+
+class RedisServer:
+    """A Redis-protocol server of this test process; tests may stop it and start it again."""
+
+    def __init__(self, name: str, folder: Path, *, modules: bool) -> None:
+        self.password = "correct horse"
+        (self.port,) = services.free_ports(1)
+        self._service = services.redis_server(
+            name, self.port, self.password, modules=modules, persist=modules, folder=folder
+        )
+
+    def url(self, db: int = 0, password: str | None = None) -> str:
+        """The address of one of its databases."""
+        return f"redis://:{(password or self.password).replace(' ', '%20')}@127.0.0.1:{self.port}/{db}"
+
+    def client(self, db: int = 0, **options: object) -> redis.Redis:
+        """A new client of one of its databases."""
+        return redis.Redis(port=self.port, password=self.password, db=db, **options)  # type: ignore[arg-type]
+
+    def start(self) -> None:
+        """Start it, with what it saved when it was stopped."""
+        self._service.start()
+        self._service.wait_ready(time.monotonic() + services.START_TIMEOUT)
+
+    def stop(self) -> None:
+        """Stop it as an operator would."""
+        self._service.stop()
+
+
+@contextlib.contextmanager
+def running_redis(name: str, *, modules: bool = False) -> Iterator[RedisServer]:
+    """A server that ends with the block."""
+    with tempfile.TemporaryDirectory(prefix=f"ai-ops-{name}-") as folder:
+        server = RedisServer(name, Path(folder), modules=modules)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def checkpoint_server() -> Iterator[RedisServer]:
+    """The server that agents keep their checkpoints on, with RedisJSON and RediSearch."""
+    with running_redis("checkpoints", modules=True) as server:
+        yield server
+
+
+@pytest.fixture
+def checkpoint_redis(checkpoint_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
+    """A client of that server's database 0, emptied, which is the one the app is told to use."""
+    monkeypatch.setenv("LANGGRAPH_REDIS_URL", checkpoint_server.url(0))
+    with checkpoint_server.client(0) as client:
+        client.flushall()
+        yield client
