@@ -1,0 +1,1 @@
+"""Local servers, demo and benchmarks: nothing here is part of the package."""

@@ -50,7 +50,7 @@ def connect(env: dict[str, str], database: str = "postgres") -> psycopg2.extensi
 
 
 def exists(env: dict[str, str], database: str) -> bool:
-    """True when the server has that database."""
+    """Tell whether the server has that database."""
     with connect(env) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database])
         return cursor.fetchone() is not None

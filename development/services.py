@@ -29,7 +29,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import redis
@@ -102,7 +102,7 @@ def _postgres_user() -> dict[str, object]:
 
 
 def _postgres_can_reach(path: Path) -> bool:
-    """True when the user that PostgreSQL runs as can enter `path`."""
+    """Tell whether the user that PostgreSQL runs as can enter `path`."""
     return subprocess.run(["test", "-x", str(path)], cwd="/", **_postgres_user()).returncode == 0  # type: ignore[call-overload]
 
 
@@ -210,15 +210,11 @@ class Service:
             return
         if self.process.poll() is None:
             self.process.send_signal(self.stop_signal)
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 self.process.wait(STOP_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                pass
         # Its children, and itself if it ignored the signal.
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait()
         self.process = None
 
@@ -246,8 +242,11 @@ def postgres(settings: Settings) -> Service:
         if user:
             os.chown(password_file, user["user"], user["group"])  # type: ignore[arg-type]
         subprocess.run(
-            [binaries / "initdb", "-D", data, "-U", "nautobot", "-E", "UTF8", "--locale=C.UTF-8", "--no-instructions"]
-            + ["--auth=scram-sha-256", f"--pwfile={password_file}", "--no-sync"],
+            [
+                *(binaries / "initdb", "--pgdata", data, "--username", "nautobot", "--encoding", "UTF8"),
+                *("--locale=C.UTF-8", "--auth=scram-sha-256", f"--pwfile={password_file}"),
+                *("--no-sync", "--no-instructions"),
+            ],
             check=True,
             cwd="/",
             stdout=subprocess.DEVNULL,
@@ -338,7 +337,7 @@ def module_paths() -> list[Path]:
 
 
 def redis_answers(port: int, password: str) -> bool:
-    """True when the server on `port` answers and has finished loading."""
+    """Tell whether the server on `port` answers and has finished loading."""
     try:
         with redis.Redis(port=port, password=password or None, socket_timeout=2) as client:
             return bool(client.ping())

@@ -1,0 +1,24 @@
+# The door: makes the virtual environment and calls the tasks in tasks.py.
+PYTHON ?= python3
+UV := $(or $(shell command -v uv),.tools/bin/uv)
+export UV_PYTHON_DOWNLOADS := never
+READY := .venv/.ready
+
+.PHONY: demo test start lint docs clean distclean
+demo test start lint docs: $(READY)
+	@exec .venv/bin/invoke $@
+
+$(READY): requirements.txt pyproject.toml | $(UV)
+	$(UV) venv --quiet --clear --python $(PYTHON) .venv
+	$(UV) pip install --quiet --python .venv/bin/python --requirements requirements.txt
+	$(UV) pip install --quiet --python .venv/bin/python --no-deps --editable .
+	@touch $@
+
+.tools/bin/uv:
+	$(PYTHON) -m pip install --quiet --target .tools uv
+
+clean:
+	@test ! -d .venv || .venv/bin/invoke clean
+
+distclean: clean
+	rm -rf .venv .tools site

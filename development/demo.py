@@ -1,0 +1,282 @@
+"""The demo: both Jobs at work on real conversations and real MCP servers. ``make demo`` runs this.
+
+It exits with 0 only if everything it says was seen to be so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from datetime import timedelta
+from typing import Any
+
+import httpx
+from langgraph.checkpoint.redis.aio import AsyncRedisSaver
+
+from development import conversations
+from development.services import STATE, Service, ServiceError, Settings, Supervisor, free_ports, state_lock
+from development.stack import api_token, stack_environment, start_servers, web, web_url, worker
+
+RETENTION_DAYS = 30
+FIRST = "Which switches run old firmware?"
+QUESTIONS = [FIRST, "And which of them are at the edge?", "Draft the change."]
+# Thread ids as people choose them: with colons, and one the beginning of another.
+OLD_THREADS = {"demo:site": 31, "demo:audit-2026": 45, "demo:upgrade:draft": 400}  # age in days
+LIVE_THREAD = "demo:site:berlin"
+TAIL_THREAD = "demo:upgrade"  # live, with an old tail
+WAITING_THREAD = "demo:rollout"  # waits for a person's answer
+
+EXPECTED_STATUS = {
+    "Demo recovered": ("Unhealthy", "Healthy"),
+    "Demo dead": ("Healthy", "Unhealthy"),
+    "Demo steady": ("Healthy", "Healthy"),
+    "Demo vulnerable": ("Vulnerable", "Vulnerable"),
+    "Demo stdio": ("Unhealthy", "Unhealthy"),
+}
+
+
+class Checks:
+    """What was seen to be right or wrong."""
+
+    def __init__(self) -> None:
+        self.failed = 0
+
+    def see(self, good: bool, sentence: str) -> None:
+        """Print the sentence with a sign, and remember a failure."""
+        print(f"  {'ok  ' if good else 'FAIL'}  {sentence}", flush=True)
+        self.failed += not good
+
+
+# --------------------------------------------------------------------------------------------
+# Conversations
+
+
+async def fill(redis_url: str) -> dict[str, Any]:
+    """Write the demo's conversations anew; give the state of each live thread."""
+    async with AsyncRedisSaver.from_conn_string(redis_url) as saver:
+        await saver.asetup()
+        graph = conversations.build_graph(saver)
+        for thread_id in (*OLD_THREADS, LIVE_THREAD, TAIL_THREAD, WAITING_THREAD):
+            await saver.adelete_thread(thread_id)
+        for thread_id, days in OLD_THREADS.items():
+            await conversations.hold_in_the_past(saver, thread_id, QUESTIONS, timedelta(days=days))
+        await conversations.hold_in_the_past(saver, TAIL_THREAD, QUESTIONS, timedelta(days=40))
+        for question in QUESTIONS:
+            await conversations.ask(graph, LIVE_THREAD, question)
+        await conversations.ask(graph, TAIL_THREAD, "Is it done?")
+        await conversations.ask(graph, WAITING_THREAD, FIRST)
+        await conversations.ask(graph, WAITING_THREAD, "Deploy it to all of them.")
+        return await live_state(graph)
+
+
+async def live_state(graph: Any) -> dict[str, Any]:
+    """Give what each live thread would resume from."""
+    found = {}
+    for thread_id in (LIVE_THREAD, TAIL_THREAD, WAITING_THREAD):
+        state = await graph.aget_state(conversations.thread(thread_id))
+        found[thread_id] = (state.values, state.next, state.config, state.interrupts)
+    return found
+
+
+async def count_checkpoints(redis_url: str) -> dict[str, int]:
+    """Count each demo thread's checkpoints, in its root namespace."""
+    async with AsyncRedisSaver.from_conn_string(redis_url) as saver:
+        await saver.asetup()
+        counts = {}
+        for thread_id in (*OLD_THREADS, LIVE_THREAD, TAIL_THREAD, WAITING_THREAD):
+            config = conversations.thread(thread_id)
+            config["configurable"]["checkpoint_ns"] = ""
+            counts[thread_id] = len([each async for each in saver.alist(config)])
+        return counts
+
+
+async def inspect(redis_url: str, before: dict[str, Any], had: dict[str, int], checks: Checks) -> None:
+    """Look at every thread after the cleanup, and take the next turn of those that live."""
+    has = await count_checkpoints(redis_url)
+    async with AsyncRedisSaver.from_conn_string(redis_url) as saver:
+        await saver.asetup()
+        graph = conversations.build_graph(saver)
+        for thread_id, days in OLD_THREADS.items():
+            checks.see(
+                has[thread_id] == 0 < had[thread_id],
+                f"deleted: {thread_id} ({had[thread_id]} checkpoints, last active {days} days ago)",
+            )
+        after = await live_state(graph)
+        for thread_id, state in before.items():
+            checks.see(
+                after[thread_id] == state and has[thread_id] > 0,
+                f"kept: {thread_id} resumes from the same state ({had[thread_id]} -> {has[thread_id]} checkpoints)",
+            )
+        checks.see(has[TAIL_THREAD] < had[TAIL_THREAD], f"trimmed: the old tail of {TAIL_THREAD} is gone")
+        for thread_id, number in ((LIVE_THREAD, 4), (TAIL_THREAD, 5)):
+            answer = await conversations.ask(graph, thread_id, "What did I ask first?")
+            wanted = conversations.remembering([FIRST] * number)
+            checks.see(answer == wanted, f"{thread_id} answers its next turn: {answer!r}")
+        answer = await conversations.resume(graph, WAITING_THREAD)
+        checks.see(answer == conversations.APPROVED, f"{WAITING_THREAD} takes its approval: {answer!r}")
+
+
+# --------------------------------------------------------------------------------------------
+# Nautobot's REST API
+
+
+class Nautobot:
+    """The few calls of Nautobot's REST API that the demo needs."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+
+    def call(self, method: str, path: str, **arguments: Any) -> Any:
+        """Make a call and give its JSON; raise ServiceError with the answer when it is refused."""
+        response = self._client.request(method, f"/api/{path}", **arguments)
+        if response.is_error:
+            raise ServiceError(f"{method} /api/{path} answered {response.status_code}: {response.text[:1000]}")
+        return response.json() if response.content else None
+
+    def put_server(self, name: str, **values: Any) -> None:
+        """Create or reset an MCP server."""
+        found = self.call("GET", "plugins/ai-ops/mcp-servers/", params={"name": name})["results"]
+        if found:
+            self.call("PATCH", f"plugins/ai-ops/mcp-servers/{found[0]['id']}/", json=values)
+        else:
+            self.call("POST", "plugins/ai-ops/mcp-servers/", json={"name": name} | values)
+
+    def statuses(self) -> dict[str, str]:
+        """Give the status name of each MCP server."""
+        found = self.call("GET", "plugins/ai-ops/mcp-servers/", params={"depth": 1, "limit": 0})["results"]
+        return {server["name"]: server["status"]["name"] for server in found}
+
+    def run_job(self, module: str, job_class: str, data: dict[str, Any]) -> str:
+        """Queue a Job and give its JobResult's id."""
+        query = {"module_name": f"ai_ops.jobs.{module}", "job_class_name": job_class}
+        (job,) = self.call("GET", "extras/jobs/", params=query)["results"]
+        return str(self.call("POST", f"extras/jobs/{job['id']}/run/", json={"data": data})["job_result"]["id"])
+
+    def wait(self, result_id: str, timeout: float = 120) -> dict[str, Any]:
+        """Give the JobResult when it has ended."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            result: dict[str, Any] = self.call("GET", f"extras/job-results/{result_id}/")
+            if result["status"]["value"] not in ("PENDING", "RECEIVED", "STARTED", "RETRY"):
+                return result
+            time.sleep(0.2)
+        raise ServiceError(f"The JobResult {result_id} had not ended after {timeout} s.")
+
+    def log_lines(self, result_id: str) -> list[str]:
+        """Give the lines of a JobResult's log."""
+        entries = self.call("GET", f"extras/job-results/{result_id}/logs/")
+        return [f"{entry['log_level']:>8}  {entry['message']}" for entry in entries]
+
+
+def show(nautobot: Nautobot, title: str, result_id: str, checks: Checks) -> dict[str, Any]:
+    """Print a Job's outcome, log and result; give the result."""
+    job_result = nautobot.wait(result_id)
+    status = job_result["status"]["value"]
+    print(f"\n{title}: {status}")
+    for line in nautobot.log_lines(result_id):
+        print(f"  {line}")
+    print("RESULT", json.dumps(job_result["result"], ensure_ascii=False), flush=True)
+    checks.see(status == "SUCCESS", f"{title} succeeded")
+    return job_result["result"] or {}
+
+
+def put_servers(nautobot: Nautobot, alive: list[int], dead: int) -> None:
+    """Register the demo's MCP servers, with statuses that are partly wrong."""
+    urls = {
+        "Demo recovered": f"http://127.0.0.1:{alive[0]}",
+        "Demo steady": f"http://127.0.0.1:{alive[1]}",
+        "Demo vulnerable": f"http://127.0.0.1:{alive[2]}",
+        "Demo dead": f"http://127.0.0.1:{dead}",
+    }
+    for name, (status, _) in EXPECTED_STATUS.items():
+        url = urls.get(name, "")
+        nautobot.put_server(name, status={"name": status}, protocol="http" if url else "stdio", url=url)
+
+
+# --------------------------------------------------------------------------------------------
+# The whole
+
+
+def mcp_servers(ports: list[int], env: dict[str, str]) -> Service:
+    """One process with a real MCP server on each port."""
+    command = [sys.executable, "-m", "development.demo_mcp_servers", *map(str, ports)]
+    return Service("mcp-servers", command, ready=lambda: all(map(_healthy, ports)), env=env)
+
+
+def _healthy(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/health").is_success
+    except httpx.TransportError:
+        return False
+
+
+def run_jobs(nautobot: Nautobot, checks: Checks) -> None:
+    """Run both Jobs through the Celery worker, at the same time, and show what they did."""
+    cleanup = nautobot.run_job(
+        "checkpoint_cleanup", "CleanupCheckpointsJob", {"retention_days": RETENTION_DAYS, "dryrun": False}
+    )
+    health = nautobot.run_job("mcp_health_check", "MCPServerHealthCheckJob", {})
+    report = show(nautobot, "Cleanup Old Checkpoints", cleanup, checks)
+    checks.see(report.get("deleted_count", 0) > 0, "old checkpoint keys were deleted")
+    report = show(nautobot, "MCP Server Health Check", health, checks)
+    checks.see(report.get("checked_count", 0) >= 3, "the three HTTP servers that are not Vulnerable were checked")
+
+
+def demonstrate(settings: Settings, supervisor: Supervisor, mine: bool, checks: Checks) -> None:
+    """Bring everything up, run both Jobs, and look at what they left."""
+    started = time.monotonic()
+    *alive, dead = free_ports(4)
+    if mine:
+        print("Starting PostgreSQL and Redis, preparing the database ...", flush=True)
+        env = start_servers(supervisor, settings)
+        processes = [web(settings, env), worker(env), mcp_servers(alive, env)]
+    else:
+        print(f"Using the Nautobot that runs at {web_url(settings)}.", flush=True)
+        env = stack_environment(settings)
+        processes = [mcp_servers(alive, env)]
+    print("Starting Nautobot, its Celery worker and the MCP servers ...", flush=True)
+    supervisor.start(*processes, wait=False)
+    print("Holding conversations with a LangGraph agent ...", flush=True)
+    redis_url = env["LANGGRAPH_REDIS_URL"]
+    before = asyncio.run(fill(redis_url))
+    had = asyncio.run(count_checkpoints(redis_url))
+    supervisor.wait_ready(*processes)
+    print(f"Nautobot is ready after {time.monotonic() - started:.0f} s: {web_url(settings)}", flush=True)
+
+    headers = {"Authorization": f"Token {api_token(settings)}"}
+    with httpx.Client(base_url=web_url(settings), headers=headers, timeout=60) as client:
+        nautobot = Nautobot(client)
+        put_servers(nautobot, alive, dead)
+        run_jobs(nautobot, checks)
+        statuses = nautobot.statuses()
+    print("\nMCP servers", flush=True)
+    for name, (was, wanted) in EXPECTED_STATUS.items():
+        checks.see(statuses.get(name) == wanted, f"{name}: {was} -> {statuses.get(name)}")
+    print("\nConversations", flush=True)
+    asyncio.run(inspect(redis_url, before, had, checks))
+    print(f"\nTook {time.monotonic() - started:.0f} s in all.", flush=True)
+
+
+def main() -> int:
+    """Run the demo; give the exit code."""
+    checks = Checks()
+    try:
+        with state_lock() as mine, Supervisor() as supervisor:
+            demonstrate(Settings.load(), supervisor, mine, checks)
+    except KeyboardInterrupt:
+        print("Stopped.")
+        return 130
+    except ServiceError as error:
+        print(f"FAIL  {error}", file=sys.stderr)
+        return 1
+    if checks.failed:
+        print(f"{checks.failed} of the things above are not as they should be. Logs are in {STATE / 'logs'}.")
+        return 1
+    print("Everything is as it should be. `make start` keeps it running, for you to look at.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,19 @@
+"""Makes the compressed dump of Nautobot's core schema; ``invoke snapshot`` runs this."""
+
+from __future__ import annotations
+
+from development import database, services
+
+
+def main() -> None:
+    """Migrate Nautobot from nothing on the local PostgreSQL, dump it, and say where the dump lies."""
+    settings = services.Settings.load()
+    with services.Supervisor() as supervisor:
+        missing = [each for each in services.wanted_services(settings, databases_only=True) if not each.ready()]
+        supervisor.start(*missing)
+        path = database.make_snapshot(services.environment(settings))
+        print(f"Wrote {path} ({path.stat().st_size // 1024} KiB).")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""A local Nautobot: its servers, web, Celery worker and beat. ``make start`` runs this until Ctrl-C."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+from development import database
+from development.services import (
+    PROJECT,
+    STATE,
+    Service,
+    ServiceError,
+    Settings,
+    Supervisor,
+    environment,
+    state_lock,
+    wanted_services,
+)
+
+USER = PASSWORD = "admin"
+NAUTOBOT_SERVER = str(Path(sys.executable).with_name("nautobot-server"))
+
+
+def api_token(settings: Settings) -> str:
+    """Give the superuser's API token: 40 characters, made from the state folder's secret."""
+    return hashlib.sha1(settings.password.encode(), usedforsecurity=False).hexdigest()
+
+
+def web_url(settings: Settings) -> str:
+    """Where the local Nautobot answers."""
+    return f"http://127.0.0.1:{settings.web_port}"
+
+
+def stack_environment(settings: Settings) -> dict[str, str]:
+    """The environment of Nautobot's processes."""
+    run = STATE / "run"
+    run.mkdir(parents=True, exist_ok=True)
+    return environment(settings) | {
+        "AI_OPS_DEMO_USER": USER,
+        "AI_OPS_DEMO_PASSWORD": PASSWORD,
+        "AI_OPS_DEMO_TOKEN": api_token(settings),
+        "NAUTOBOT_CELERY_HEALTH_PROBES_AS_FILES": "true",
+        "NAUTOBOT_CELERY_WORKER_READINESS_FILE": str(run / "worker.ready"),
+        "NAUTOBOT_CELERY_WORKER_HEARTBEAT_FILE": str(run / "worker.heartbeat"),
+        "NAUTOBOT_CELERY_BEAT_HEARTBEAT_FILE": str(run / "beat.heartbeat"),
+    }
+
+
+def web(settings: Settings, env: dict[str, str]) -> Service:
+    """Nautobot's pages and REST API."""
+    # --insecure: serve the static files too, which otherwise needs DEBUG or a web server in front.
+    command = [NAUTOBOT_SERVER, "runserver", "--noreload", "--insecure", f"127.0.0.1:{settings.web_port}"]
+    return Service("web", command, ready=lambda: _answers(web_url(settings) + "/robots.txt"), env=env)
+
+
+def worker(env: dict[str, str]) -> Service:
+    """One Celery worker with two processes."""
+    ready_file = Path(env["NAUTOBOT_CELERY_WORKER_READINESS_FILE"])
+    ready_file.unlink(missing_ok=True)
+    command = [NAUTOBOT_SERVER, "celery", "worker", "--concurrency", "2", "--loglevel", "INFO"]
+    return Service("worker", command, ready=ready_file.exists, env=env)
+
+
+def beat(env: dict[str, str]) -> Service:
+    """Celery beat, which starts the scheduled Jobs."""
+    heartbeat = Path(env["NAUTOBOT_CELERY_BEAT_HEARTBEAT_FILE"])
+    heartbeat.unlink(missing_ok=True)
+    pid_file = STATE / "run" / "beat.pid"
+    pid_file.unlink(missing_ok=True)
+    command = [NAUTOBOT_SERVER, "celery", "beat", "--loglevel", "INFO", "--pidfile", str(pid_file)]
+    return Service("beat", command, ready=heartbeat.exists, env=env)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).is_success
+    except httpx.TransportError:
+        return False
+
+
+def start_servers(supervisor: Supervisor, settings: Settings) -> dict[str, str]:
+    """Start PostgreSQL and Redis and bring the database up to the code; give Nautobot's environment."""
+    supervisor.start(*wanted_services(settings))
+    env = stack_environment(settings)
+    must_migrate = database.prepare_live(env)
+    if must_migrate:
+        command = [sys.executable, "-m", "development.bootstrap", "--migrate"]
+        result = subprocess.run(command, env=env, cwd=PROJECT, capture_output=True, text=True)
+        if result.returncode:
+            raise ServiceError(f"The database could not be prepared:\n{result.stdout[-2000:]}{result.stderr[-4000:]}")
+        database.live_is_current()
+    return env
+
+
+def main() -> int:
+    """Start everything, print where it is, and stay until Ctrl-C."""
+    started = time.monotonic()
+    settings = Settings.load()
+    with state_lock() as mine:
+        if not mine:
+            print(f"Already running: {web_url(settings)} (login {USER}, password {PASSWORD})")
+            return 0
+        try:
+            with Supervisor() as supervisor:
+                print("Starting PostgreSQL and Redis ...", flush=True)
+                env = start_servers(supervisor, settings)
+                print("Starting Nautobot, its Celery worker and beat ...", flush=True)
+                supervisor.start(web(settings, env), worker(env), beat(env))
+                print(
+                    f"\nNautobot is ready after {time.monotonic() - started:.0f} s: {web_url(settings)}\n"
+                    f"Login {USER}, password {PASSWORD}. Logs are in {STATE / 'logs'}. Ctrl-C stops all of it.",
+                    flush=True,
+                )
+                supervisor.watch()
+        except KeyboardInterrupt:
+            print("Stopped.")
+        except ServiceError as error:
+            print(error, file=sys.stderr)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

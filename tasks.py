@@ -1,0 +1,80 @@
+"""What developers do, as short invoke tasks; the Makefile calls them."""
+
+import os
+import sys
+from pathlib import Path
+
+from invoke import Context, task
+
+PROJECT = Path(__file__).parent
+BIN = Path(sys.executable).parent
+
+
+def _become(*command: str) -> None:
+    """Replace this process, so that Ctrl-C and SIGTERM reach the command itself."""
+    os.chdir(PROJECT)
+    os.execv(command[0], command)
+
+
+def _run(context: Context, command: str) -> None:
+    """Run a tool of the virtual environment, from the project's folder."""
+    with context.cd(str(PROJECT)):
+        context.run(f"{BIN}/{command}")
+
+
+@task
+def demo(_):
+    """Show both Jobs at work on real conversations and real MCP servers."""
+    _become(sys.executable, "-m", "development.demo")
+
+
+@task
+def start(_):
+    """Start a local Nautobot and stay until Ctrl-C."""
+    _become(sys.executable, "-m", "development.stack")
+
+
+@task
+def test(_, paths="tests"):
+    """Run the tests, or those of some paths."""
+    _become(str(BIN / "pytest"), "--numprocesses", "2", "--dist", "loadfile", *paths.split())
+
+
+@task
+def lint(context):
+    """Check style, layering, types and that no migration is missing."""
+    _run(context, "ruff format --check .")
+    _run(context, "ruff check .")
+    _run(context, "lint-imports")
+    _run(context, "mypy")
+    _run(context, "python -m development.check_migrations")
+
+
+@task
+def docs(context):
+    """Build the documentation into site/."""
+    _run(context, "mkdocs build --strict")
+
+
+@task
+def requirements(context, upgrade=False):
+    """Pin the exact versions of everything in requirements.txt, keeping those that still fit."""
+    _run(
+        context,
+        "uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev --no-header --no-annotate "
+        f"{'--upgrade ' if upgrade else ''}--output-file requirements.txt pyproject.toml",
+    )
+
+
+@task
+def snapshot(_):
+    """Dump the core schema of the installed Nautobot anew: five minutes."""
+    _become(sys.executable, "-m", "development.snapshot")
+
+
+@task
+def clean(_):
+    """Remove the local servers' state."""
+    from development.services import remove_state
+
+    remove_state()
