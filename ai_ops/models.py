@@ -1,18 +1,17 @@
 """What AI Ops keeps in Nautobot's database."""
 
-from urllib.parse import urlsplit
-
 from django.core.exceptions import ValidationError
 from django.db import models
 from nautobot.apps.constants import CHARFIELD_MAX_LENGTH
-from nautobot.apps.models import LaxURLField, PrimaryModel, StatusField, extras_features
+from nautobot.apps.models import BaseModel, PrimaryModel, StatusField, extras_features
 from nautobot.extras.models import Status
 
 from ai_ops.choices import MCPProtocolChoices, MCPServerStatus, MCPTypeChoices
+from ai_ops.validators import URL_EXAMPLE, validate_path, validate_server_url
 
 
 def unhealthy_status_pk():
-    """Primary key of the status a new server starts in; None before statuses are provisioned."""
+    """Primary key of the status a new server starts in; None where that status was deleted or renamed."""
     return (
         Status.objects.get_for_model(MCPServer)
         .filter(name=MCPServerStatus.UNHEALTHY)
@@ -36,6 +35,9 @@ class MCPServer(PrimaryModel):
     status = StatusField(
         default=unhealthy_status_pk,
         help_text="A new server is Unhealthy until a check has confirmed otherwise.",
+        error_messages={
+            "null": f"Choose a status: {MCPServerStatus.UNHEALTHY}, in which a new server starts, is not available."
+        },
     )
     protocol = models.CharField(
         max_length=20,
@@ -43,23 +45,26 @@ class MCPServer(PrimaryModel):
         default=MCPProtocolChoices.HTTP,
         help_text="HTTP servers are checked; STDIO servers run inside the agent and are not.",
     )
-    url = LaxURLField(
+    url = models.CharField(
         max_length=CHARFIELD_MAX_LENGTH,
         blank=True,
         verbose_name="URL",
-        help_text="Scheme, host and port, without credentials: http://mcp.example.com:8000. Required for HTTP.",
+        validators=[validate_server_url],
+        help_text=f"Scheme, host and port, without credentials: {URL_EXAMPLE}. Required for HTTP.",
     )
     mcp_endpoint = models.CharField(
         max_length=CHARFIELD_MAX_LENGTH,
         default="/mcp",
         blank=True,
         verbose_name="MCP endpoint",
+        validators=[validate_path],
         help_text="Path of the MCP endpoint, appended to the URL.",
     )
     health_check = models.CharField(
         max_length=CHARFIELD_MAX_LENGTH,
         default="/health",
         blank=True,
+        validators=[validate_path],
         help_text="Path that answers a GET with a 2xx status while the server is well, appended to the URL.",
     )
     mcp_type = models.CharField(
@@ -70,6 +75,8 @@ class MCPServer(PrimaryModel):
         help_text="Whether your own organisation runs the server.",
     )
     description = models.CharField(max_length=CHARFIELD_MAX_LENGTH, blank=True)
+
+    clone_fields = ["status", "protocol", "url", "mcp_endpoint", "health_check", "mcp_type"]
 
     class Meta:
         """Model options."""
@@ -91,27 +98,62 @@ class MCPServer(PrimaryModel):
         """The address an agent connects to."""
         return f"{self.url.rstrip('/')}{self.mcp_endpoint}"
 
+    def clean_fields(self, exclude=None):
+        """Bring URL and paths into shape first, so that lengths are checked on what will be saved."""
+        self._normalize()
+        super().clean_fields(exclude=exclude)
+
     def clean(self):
-        """Bring the paths into shape and validate the URL; every error names its field."""
+        """Require what the protocol needs."""
         super().clean()
-        self.mcp_endpoint = _with_leading_slash(self.mcp_endpoint)
-        self.health_check = _with_leading_slash(self.health_check)
         if self.protocol == MCPProtocolChoices.HTTP and not self.url:
-            raise ValidationError({"url": "An HTTP server needs a URL, such as http://mcp.example.com:8000."})
-        if self.url:
-            self._validate_url()
+            raise ValidationError({"url": f"Enter the URL of the HTTP server, such as {URL_EXAMPLE}."})
 
-    def _validate_url(self):
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValidationError({"url": "Enter a URL that starts with http:// or https:// and names a host."})
-        if parts.username is not None or parts.password is not None:
-            # A URL is shown on pages, in change logs and in webhooks: no place for a secret.
-            raise ValidationError({"url": "Leave user name and password out of the URL: it is shown to everybody."})
-        if parts.query or parts.fragment:
-            raise ValidationError({"url": "Leave ? and # out of the URL: the paths below are appended to it."})
+    def save(self, *args, **kwargs):
+        """Bring URL and paths into shape also for those who save without validating."""
+        self._normalize()
+        super().save(*args, **kwargs)
+
+    def _normalize(self):
+        for name, into_shape in _SHAPES.items():
+            if value := getattr(self, name):
+                setattr(self, name, into_shape(value.strip()))
 
 
-def _with_leading_slash(path):
-    path = path.strip()
+class ProvisioningRecord(BaseModel):
+    """Remembers that something was provisioned once, so that an operator's deletion or rename lasts."""
+
+    key = models.CharField(
+        max_length=CHARFIELD_MAX_LENGTH,
+        unique=True,
+        help_text="Kind and name of what was provisioned, such as status:Healthy.",
+    )
+    created = models.DateTimeField(auto_now_add=True)
+
+    is_metadata_associable_model = False
+    is_data_compliance_model = False
+    is_version_controlled = False
+
+    class Meta:
+        """Model options."""
+
+        ordering = ["key"]
+
+    def __str__(self):
+        return self.key
+
+
+def _with_leading_slash(path: str) -> str:
     return path if not path or path.startswith("/") else f"/{path}"
+
+
+def _with_lower_case_scheme(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme.lower()}{separator}{rest}"
+
+
+_SHAPES = {
+    "url": _with_lower_case_scheme,
+    "mcp_endpoint": _with_leading_slash,
+    "health_check": _with_leading_slash,
+}

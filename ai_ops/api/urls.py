@@ -1,0 +1,12 @@
+"""Addresses of the REST API, below /api/plugins/ai-ops/."""
+
+from nautobot.apps.api import OrderedDefaultRouter
+
+from ai_ops.api import views
+
+app_name = "ai_ops-api"
+
+router = OrderedDefaultRouter()
+router.register("mcp-servers", views.MCPServerViewSet)
+
+urlpatterns = router.urls

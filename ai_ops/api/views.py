@@ -1,0 +1,74 @@
+"""REST API of AI Ops."""
+
+from drf_spectacular.utils import extend_schema
+from nautobot.apps.api import NautobotModelViewSet
+from nautobot.core.api.authentication import TokenPermissions
+from nautobot.extras.api.serializers import JobResultSerializer, JobRunResponseSerializer, ScheduledJobSerializer
+from nautobot.extras.models import JobResult
+from rest_framework import status
+from rest_framework.decorators import action
+from rest_framework.exceptions import APIException, PermissionDenied
+from rest_framework.response import Response
+
+from ai_ops.api.serializers import MCPServerSerializer
+from ai_ops.check_now import CheckNotPermittedError, CheckRefusedError, NoWorkerError, request_check
+from ai_ops.filters import MCPServerFilterSet
+from ai_ops.models import MCPServer
+
+
+class CheckRefused(APIException):
+    """The server, or the Job, is in a state in which there is no check."""
+
+    status_code = status.HTTP_409_CONFLICT
+    default_code = "check_refused"
+
+
+class NoWorker(APIException):
+    """Nobody is there to run the check; another time there may be."""
+
+    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    default_code = "celery_worker_not_running"
+
+
+class CheckPermissions(TokenPermissions):
+    """The check changes nothing by itself: who sees the server and may run the Job may ask for it."""
+
+    perms_map = {"POST": ["%(app_label)s.view_%(model_name)s"]}
+
+
+class MCPServerViewSet(NautobotModelViewSet):
+    """MCP servers."""
+
+    queryset = MCPServer.objects.all()
+    serializer_class = MCPServerSerializer
+    filterset_class = MCPServerFilterSet
+
+    def restrict_queryset(self, request, *args, **kwargs):
+        """Let `check` find what the user may view; a POST is taken for adding otherwise."""
+        if self.action == "check" and request.user.is_authenticated:
+            self.queryset = self.queryset.restrict(request.user, "view")
+        else:
+            super().restrict_queryset(request, *args, **kwargs)
+
+    @extend_schema(request=None, responses={202: JobRunResponseSerializer})
+    @action(detail=True, methods=["post"], permission_classes=[CheckPermissions], filterset_class=None)
+    def check(self, request, *args, **kwargs):
+        """Check this one server now; answers with the JobResult to watch."""
+        server = self.get_object()
+        try:
+            requested = request_check(server, request.user)
+        except CheckNotPermittedError as refusal:
+            raise PermissionDenied(str(refusal)) from refusal
+        except NoWorkerError as refusal:
+            raise NoWorker(str(refusal)) from refusal
+        except CheckRefusedError as refusal:
+            raise CheckRefused(str(refusal)) from refusal
+        return Response(_as_run_response(requested, request), status=status.HTTP_202_ACCEPTED)
+
+
+def _as_run_response(requested, request) -> dict:
+    """Answer in the shape of Nautobot's own ``/jobs/{id}/run/``."""
+    context = {"request": request}
+    if isinstance(requested, JobResult):
+        return {"scheduled_job": None, "job_result": JobResultSerializer(requested, context=context).data}
+    return {"scheduled_job": ScheduledJobSerializer(requested, context=context).data, "job_result": None}

@@ -1,0 +1,68 @@
+"""What detail pages are made of: panels and buttons."""
+
+from nautobot.apps.templatetags import pre_tag
+from nautobot.apps.ui import (
+    ButtonColorChoices,
+    KeyValueTablePanel,
+    ObjectDetailContent,
+    ObjectFieldsPanel,
+    PostButton,
+    SectionChoices,
+)
+from nautobot.apps.views import get_obj_from_context
+
+from ai_ops.check_now import may_run_check, why_not_checked
+
+
+class AddressesPanel(KeyValueTablePanel):
+    """The addresses made of URL and paths, as agents and health checks use them."""
+
+    def should_render(self, context):
+        """Leave the panel out where there is no address."""
+        return super().should_render(context) and bool(get_obj_from_context(context).url)
+
+    def get_data(self, context):
+        """Return the addresses by their names."""
+        server = get_obj_from_context(context)
+        return {"Agents connect to": server.mcp_url, "Health check asks": server.health_check_url}
+
+    def render_value(self, key, value, context):
+        """Show an address as it is typed."""
+        return pre_tag(value)
+
+
+class CheckNowButton(PostButton):
+    """Ask for a check of the one server; for a server that is never checked it says why."""
+
+    def should_render(self, context):
+        """Show it to those who may run the Job."""
+        return super().should_render(context) and may_run_check(context["request"].user)
+
+    def get_extra_context(self, context):
+        """Look disabled, with the reason as tooltip, where no check is made; a click answers with it too."""
+        extra = super().get_extra_context(context)
+        if reason := why_not_checked(get_obj_from_context(context)):
+            extra["color"] = ButtonColorChoices.DEFAULT
+            extra["attributes"] = {"aria-disabled": "true", "title": reason, "style": "opacity: 0.65"}
+        return extra
+
+
+MCP_SERVER_DETAIL = ObjectDetailContent(
+    panels=(
+        ObjectFieldsPanel(
+            weight=100,
+            section=SectionChoices.LEFT_HALF,
+            fields=("name", "status", "protocol", "url", "mcp_endpoint", "health_check", "mcp_type", "description"),
+        ),
+        AddressesPanel(weight=100, section=SectionChoices.RIGHT_HALF, label="Addresses"),
+    ),
+    extra_buttons=(
+        CheckNowButton(
+            weight=100,
+            label="Check now",
+            icon="mdi-heart-pulse",
+            color=ButtonColorChoices.BLUE,
+            link_name="plugins:ai_ops:mcpserver_check",
+        ),
+    ),
+)

@@ -1,0 +1,73 @@
+"""Forms to edit MCP servers, one or many, and to filter their list."""
+
+from django import forms
+from nautobot.apps.forms import (
+    NautobotBulkEditForm,
+    NautobotFilterForm,
+    NautobotModelForm,
+    StaticSelect2,
+    StaticSelect2Multiple,
+    StatusModelBulkEditFormMixin,
+    StatusModelFilterFormMixin,
+    TagFilterField,
+    TagsBulkEditFormMixin,
+    add_blank_choice,
+)
+
+from ai_ops.choices import MCPProtocolChoices, MCPTypeChoices
+from ai_ops.models import MCPServer
+
+
+class MCPServerForm(NautobotModelForm):
+    """Add or edit an MCP server."""
+
+    class Meta:
+        """Model and fields, in the order of the page."""
+
+        model = MCPServer
+        fields = [
+            "name",
+            "status",
+            "protocol",
+            "url",
+            "mcp_endpoint",
+            "health_check",
+            "mcp_type",
+            "description",
+            "tags",
+        ]
+
+
+class MCPServerBulkEditForm(StatusModelBulkEditFormMixin, TagsBulkEditFormMixin, NautobotBulkEditForm):
+    """Edit many MCP servers; name and URL are each server's own."""
+
+    pk = forms.ModelMultipleChoiceField(queryset=MCPServer.objects.all(), widget=forms.MultipleHiddenInput)
+    protocol = forms.ChoiceField(choices=add_blank_choice(MCPProtocolChoices), required=False, widget=StaticSelect2)
+    mcp_endpoint = forms.CharField(required=False, label="MCP endpoint")
+    health_check = forms.CharField(required=False)
+    mcp_type = forms.ChoiceField(
+        choices=add_blank_choice(MCPTypeChoices), required=False, label="MCP type", widget=StaticSelect2
+    )
+    description = forms.CharField(required=False)
+
+    class Meta:
+        """Model, and what may be emptied."""
+
+        model = MCPServer
+        nullable_fields = ["mcp_endpoint", "health_check", "description"]
+
+
+class MCPServerFilterForm(StatusModelFilterFormMixin, NautobotFilterForm):
+    """Filter the list of MCP servers."""
+
+    model = MCPServer
+    field_order = ["q", "status", "protocol", "mcp_type", "name", "url", "tags"]
+
+    q = forms.CharField(required=False, label="Search")
+    protocol = forms.MultipleChoiceField(choices=MCPProtocolChoices, required=False, widget=StaticSelect2Multiple)
+    mcp_type = forms.MultipleChoiceField(
+        choices=MCPTypeChoices, required=False, label="MCP type", widget=StaticSelect2Multiple
+    )
+    name = forms.CharField(required=False)
+    url = forms.CharField(required=False, label="URL")
+    tags = TagFilterField(model)

@@ -1,0 +1,63 @@
+"""The "AI Ops" tab of Nautobot's navigation."""
+
+from nautobot.apps.ui import (
+    NavigationWeightChoices,
+    NavMenuAddButton,
+    NavMenuGroup,
+    NavMenuImportButton,
+    NavMenuItem,
+    NavMenuTab,
+)
+
+from ai_ops.schedules import DEFAULT_SCHEDULES
+
+# After Nautobot's own data, before its settings and Jobs: 1000 is where tabs without a weight land.
+TAB_WEIGHT = NavigationWeightChoices.CLOUD + 50
+
+
+def _run_item(kind: str, name: str, weight: int) -> NavMenuItem:
+    """Link to the form that runs a Job: by its class, as the display name may be changed."""
+    return NavMenuItem(
+        link="extras:job_run_by_class_path",
+        kwargs={"class_path": DEFAULT_SCHEDULES[kind].class_path},
+        name=name,
+        weight=weight,
+        permissions=["extras.run_job"],
+    )
+
+
+menu_items = (
+    NavMenuTab(
+        name="AI Ops",
+        icon="control-panel",
+        weight=TAB_WEIGHT,
+        groups=(
+            NavMenuGroup(
+                name="MCP",
+                weight=100,
+                items=(
+                    NavMenuItem(
+                        link="plugins:ai_ops:mcpserver_list",
+                        name="MCP Servers",
+                        weight=100,
+                        permissions=["ai_ops.view_mcpserver"],
+                        buttons=(
+                            NavMenuAddButton(link="plugins:ai_ops:mcpserver_add", permissions=["ai_ops.add_mcpserver"]),
+                            NavMenuImportButton(
+                                link="plugins:ai_ops:mcpserver_import", permissions=["ai_ops.add_mcpserver"]
+                            ),
+                        ),
+                    ),
+                ),
+            ),
+            NavMenuGroup(
+                name="Maintenance",
+                weight=200,
+                items=(
+                    _run_item("health", "Check MCP Servers", 100),
+                    _run_item("cleanup", "Clean Up Checkpoints", 200),
+                ),
+            ),
+        ),
+    ),
+)

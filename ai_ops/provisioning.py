@@ -1,0 +1,96 @@
+"""Statuses and default schedules for a new installation; what an operator changed or deleted stays so.
+
+Runs after every ``migrate``. Each thing provisioned leaves a ProvisioningRecord: where there is one, the
+thing is the operator's and is not touched again, whatever became of it.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from django.contrib.contenttypes.models import ContentType
+from django.db import DEFAULT_DB_ALIAS, transaction
+from nautobot.apps.choices import ColorChoices
+from nautobot.extras.models import Job, JobResult, ObjectChange, ScheduledJob, Status
+
+from ai_ops.choices import MCPServerStatus
+from ai_ops.config import AiOpsSettings
+from ai_ops.exceptions import ConfigurationError
+from ai_ops.models import MCPServer, ProvisioningRecord
+from ai_ops.schedules import DEFAULT_SCHEDULES, ensure_schedule, find_job
+
+logger = logging.getLogger(__name__)
+
+STATUSES = {
+    MCPServerStatus.HEALTHY: (ColorChoices.COLOR_GREEN, "Answers its health check"),
+    MCPServerStatus.UNHEALTHY: (ColorChoices.COLOR_RED, "Does not answer its health check, or was never checked"),
+    MCPServerStatus.VULNERABLE: (ColorChoices.COLOR_AMBER, "Set by a person: not to be used, and not checked"),
+    MCPServerStatus.MAINTENANCE: (ColorChoices.COLOR_GREY, "Set by a person: checked, but its status is left alone"),
+}
+
+
+def provision(sender, *, apps, using=DEFAULT_DB_ALIAS, **kwargs):
+    """Provision what is missing; receives Nautobot's ``nautobot_database_ready``.
+
+    Args:
+        sender: The AppConfig of this app.
+        apps: The models as the migrations that have run so far left them.
+        using: The database that was migrated.
+        kwargs: What else the signal brings, unused.
+    """
+    if using != DEFAULT_DB_ALIAS or not _has_tables(apps):
+        return
+    provision_statuses()
+    if AiOpsSettings.load().provision_schedules:
+        provision_schedules()
+
+
+def provision_statuses() -> None:
+    """Give MCP servers their statuses; one that Nautobot has by that name already is shared as it is."""
+    content_type = ContentType.objects.get_for_model(MCPServer)
+    for name, (color, description) in STATUSES.items():
+        with transaction.atomic():
+            _, first_time = ProvisioningRecord.objects.get_or_create(key=f"status:{name}")
+            if first_time:
+                status, _ = Status.objects.get_or_create(
+                    name=name, defaults={"color": color, "description": description}
+                )
+                status.content_types.add(content_type)
+
+
+def provision_schedules() -> None:
+    """Schedule and enable the Jobs, each once; a Job that somebody has used already is left as it is."""
+    for kind in DEFAULT_SCHEDULES:
+        key = f"schedule:{kind}"
+        job = find_job(kind)
+        # Where the Job's row is not there yet, the next migrate comes back to it.
+        if job is None or ProvisioningRecord.objects.filter(key=key).exists():
+            continue
+        try:
+            with transaction.atomic():
+                ProvisioningRecord.objects.create(key=key)
+                if not _is_in_use(job):
+                    ensure_schedule(kind)
+        except ConfigurationError as error:
+            # A migrate must not fail for a schedule's sake.
+            logger.warning("The default schedule of %s was not made: %s", job, error)
+
+
+def _has_tables(apps) -> bool:
+    """Tell whether this app is migrated at all: ``migrate ai_ops zero`` sends the signal too."""
+    try:
+        apps.get_model("ai_ops", "ProvisioningRecord")
+    except LookupError:
+        return False
+    return True
+
+
+def _is_in_use(job: Job) -> bool:
+    """Tell whether somebody has scheduled, run or edited `job`: this is no new installation then."""
+    return (
+        ScheduledJob.objects.filter(job_model=job).exists()
+        or JobResult.objects.filter(job_model=job).exists()
+        or ObjectChange.objects.filter(
+            changed_object_type=ContentType.objects.get_for_model(Job), changed_object_id=job.pk
+        ).exists()
+    )

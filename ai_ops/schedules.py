@@ -1,0 +1,232 @@
+"""Schedules of the maintenance Jobs: Nautobot's own ScheduledJobs, made so that they work unattended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from celery.schedules import ParseException
+from django.contrib.auth import get_user_model
+from django.contrib.auth.hashers import make_password
+from django.core.exceptions import ObjectDoesNotExist, ValidationError
+from django.db import transaction
+from django.utils import timezone
+from django_celery_beat.tzcrontab import TzAwareCrontab
+from nautobot.extras.choices import JobExecutionType, ScheduledJobStateChoices
+from nautobot.extras.models import Job, ScheduledJob
+
+from ai_ops.exceptions import ConfigurationError
+
+# Owner of what the app schedules by itself. Inactive and without a password, so that nobody can log in as it.
+SERVICE_USER = "ai-ops-scheduler"
+
+# Runs looked at to find the shortest time between two: 8:00 and 9:00 daily are an hour apart, not 23.
+RUNS_LOOKED_AT = 6
+
+# States in which an approval workflow holds a schedule. Enabling one here would go around the approvers.
+_HELD_BY_APPROVAL = (
+    ScheduledJobStateChoices.PENDING,
+    ScheduledJobStateChoices.DENIED,
+    ScheduledJobStateChoices.CANCELED,
+)
+
+
+@dataclass(frozen=True)
+class DefaultSchedule:
+    """Which Job a kind of maintenance runs, and when if nobody says otherwise."""
+
+    class_path: str
+    name: str
+    crontab: str
+
+
+DEFAULT_SCHEDULES = {
+    # After 3:00, because clocks change between 1:00 and 3:00 and would skip or double the run, and off the
+    # full hour, where backups and everybody else's nightly jobs begin.
+    "cleanup": DefaultSchedule(
+        "ai_ops.jobs.checkpoint_cleanup.CleanupCheckpointsJob", "AI Ops: clean up old checkpoints", "17 3 * * *"
+    ),
+    "health": DefaultSchedule(
+        "ai_ops.jobs.mcp_health_check.MCPServerHealthCheckJob", "AI Ops: check MCP servers", "*/10 * * * *"
+    ),
+}
+
+
+def ensure_schedule(
+    job: str,
+    *,
+    name: str | None = None,
+    crontab: str | None = None,
+    time_zone: str | None = None,
+    job_kwargs: Mapping[str, Any] | None = None,
+    user=None,
+    enabled: bool = True,
+) -> ScheduledJob:
+    """Make the schedule called `name`, or bring the one of that name to what is asked for.
+
+    The Job is enabled too, unless `enabled` is False: a schedule of a disabled Job only produces failures.
+    A run that has not started by the time the next one is due is dropped, so that workers that were away
+    do not come back to a queue full of the same work. Where an approval workflow applies to new
+    schedules, the one returned is pending until somebody approves it.
+
+    Args:
+        job: "cleanup" or "health", or the class path of a Job ("package.module.ClassName").
+        name: Name of the schedule; "cleanup" and "health" have one of their own.
+        crontab: Five fields, minute to day of week; "cleanup" and "health" have one of their own.
+        time_zone: In which the crontab is meant, such as "Europe/Berlin"; Nautobot's TIME_ZONE unless given.
+        job_kwargs: Variables of the Job by name; what is left out takes the Job's default at each run.
+        user: Who the Job runs as; the app's inactive service user unless given. An existing schedule keeps
+            its owner unless one is given.
+        enabled: Whether it runs. False stops a schedule without deleting it.
+
+    Returns:
+        The ScheduledJob as it is in the database.
+
+    Raises:
+        ConfigurationError: The Job is not installed, the name is another Job's, or the crontab, the time
+            zone or a variable is not valid. Nothing was changed then.
+    """
+    defaults = DEFAULT_SCHEDULES.get(job)
+    name = name or (defaults and defaults.name)
+    crontab = crontab or (defaults and defaults.crontab)
+    if not name or not crontab:
+        raise ConfigurationError(f"A schedule of {job} needs a name and a crontab: give both.")
+    zone = _time_zone(time_zone)
+    crontab = " ".join(crontab.split())
+    first_run, expires = _first_run_and_expiry(crontab, zone)
+    job_model = _installed_job(job)
+    with transaction.atomic():
+        schedule = ScheduledJob.objects.select_for_update().filter(name=name).first()
+        if schedule is None:
+            schedule = _create(job_model, name, crontab, first_run, user or service_user())
+        _bring_to(schedule, job_model, crontab, first_run)
+        schedule.kwargs = _job_kwargs(job_model, job_kwargs or {})
+        schedule.celery_kwargs["expires"] = expires
+        schedule.user = user or schedule.user or service_user()
+        if schedule.state not in _HELD_BY_APPROVAL:
+            schedule.enabled = enabled
+            schedule.state = ScheduledJobStateChoices.ACTIVE
+        schedule.validated_save()
+        if enabled and not job_model.enabled:
+            job_model.enabled = True
+            job_model.validated_save()
+    return schedule
+
+
+def find_job(job: str) -> Job | None:
+    """Return the row of the Job of that kind or class path, or None where Nautobot does not know it (yet)."""
+    class_path = DEFAULT_SCHEDULES[job].class_path if job in DEFAULT_SCHEDULES else job
+    return Job.objects.filter(installed=True).filter(**_class_lookup(class_path)).first()
+
+
+def service_user():
+    """Return the user who owns what the app schedules by itself, made when it is first needed."""
+    user, _ = get_user_model().objects.get_or_create(
+        username=SERVICE_USER,
+        defaults={"is_active": False, "password": make_password(None)},
+    )
+    return user
+
+
+def _class_lookup(class_path: str) -> dict[str, str]:
+    module_name, _, job_class_name = class_path.rpartition(".")
+    return {"module_name": module_name, "job_class_name": job_class_name}
+
+
+def _installed_job(job: str) -> Job:
+    job_model = find_job(job)
+    if job_model is None or job_model.job_class is None:
+        raise ConfigurationError(
+            f"Nautobot knows no installed Job {job}: give {', '.join(DEFAULT_SCHEDULES)} or the class path of a Job, "
+            "and run nautobot-server post_upgrade if it was installed just now."
+        )
+    return job_model
+
+
+def _time_zone(name: str | None):
+    try:
+        return ZoneInfo(name) if name else timezone.get_default_timezone()
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ConfigurationError(
+            f'There is no time zone {name!r}: give one such as "Europe/Berlin" or "UTC".'
+        ) from error
+
+
+def _first_run_and_expiry(crontab: str, zone) -> tuple[datetime, int]:
+    """Return when `crontab` is due next and the shortest time between two runs, in seconds."""
+    try:
+        schedule = ScheduledJob.get_crontab(crontab, tz=zone)
+        runs = [_next_run(schedule, timezone.now().astimezone(zone))]
+        for _ in range(RUNS_LOOKED_AT - 1):
+            runs.append(_next_run(schedule, runs[-1]))
+    except (ParseException, ValueError, RuntimeError) as error:
+        raise ConfigurationError(
+            f"{crontab!r} is no crontab that Nautobot can run: give five fields, minute hour day-of-month month "
+            f'day-of-week, such as "*/10 * * * *". ({error})'
+        ) from error
+    return runs[0], int(min(later.timestamp() - earlier.timestamp() for earlier, later in pairwise(runs)))
+
+
+def _next_run(schedule: TzAwareCrontab, after: datetime) -> datetime:
+    # Celery compares with the current time on the way, which is not ours to ask about when looking ahead.
+    schedule.nowfun = lambda: after
+    start, wait, _ = schedule.remaining_delta(after)
+    return start + wait
+
+
+def _create(job_model: Job, name: str, crontab: str, first_run: datetime, user) -> ScheduledJob:
+    return ScheduledJob.create_schedule(
+        job_model,
+        user,
+        name=name,
+        start_time=first_run,
+        interval=JobExecutionType.TYPE_CUSTOM,
+        crontab=crontab,
+        job_kwargs={},
+    )
+
+
+def _bring_to(schedule: ScheduledJob, job_model: Job, crontab: str, first_run: datetime) -> None:
+    """Give `schedule` another time; its next run is the first one then, not one it seems to have missed."""
+    if schedule.job_model not in (job_model, None):
+        raise ConfigurationError(
+            f'The schedule "{schedule.name}" belongs to the Job {schedule.job_model}: give another name.'
+        )
+    schedule.job_model = job_model
+    schedule.task = job_model.class_path
+    unchanged = (schedule.crontab, str(schedule.time_zone)) == (crontab, str(first_run.tzinfo))
+    if unchanged and schedule.interval == JobExecutionType.TYPE_CUSTOM:
+        return
+    schedule.interval = JobExecutionType.TYPE_CUSTOM
+    schedule.one_off = False
+    schedule.crontab = crontab
+    schedule.time_zone = first_run.tzinfo
+    schedule.start_time = first_run
+    schedule.last_run_at = None
+
+
+def _job_kwargs(job_model: Job, job_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `job_kwargs` as a schedule stores them, checked by the Job's own form.
+
+    A variable that was left out is not missing: it is the Job's to decide at each run.
+    """
+    job_class = job_model.job_class
+    stored = job_class.serialize_data(dict(job_kwargs))
+    try:
+        job_class.validate_data(stored)
+    except ValidationError as error:
+        refused = {name: texts for name, texts in _messages(error).items() if name in stored}
+        if refused:
+            details = "; ".join(f"{name}: {' '.join(texts)}" for name, texts in refused.items())
+            raise ConfigurationError(f"{job_model} does not take these variables. {details}") from error
+    except ObjectDoesNotExist as error:
+        raise ConfigurationError(f"{job_model} does not take these variables. {error}") from error
+    return stored
+
+
+def _messages(error: ValidationError) -> dict[str, list[str]]:
+    return error.message_dict if hasattr(error, "error_dict") else {}

@@ -1,0 +1,54 @@
+"""Pages of AI Ops."""
+
+from django.contrib import messages
+from django.shortcuts import redirect
+from django.utils.html import format_html
+from nautobot.apps.views import NautobotUIViewSet
+from nautobot.extras.models import JobResult
+from rest_framework.decorators import action
+
+from ai_ops import filters, forms, tables
+from ai_ops.api import serializers
+from ai_ops.check_now import CheckRefusedError, request_check
+from ai_ops.details import MCP_SERVER_DETAIL
+from ai_ops.models import MCPServer
+
+
+class MCPServerUIViewSet(NautobotUIViewSet):
+    """List, detail, edit, delete, bulk actions and import of MCP servers, and the check on demand."""
+
+    queryset = MCPServer.objects.all()
+    serializer_class = serializers.MCPServerSerializer
+    filterset_class = filters.MCPServerFilterSet
+    filterset_form_class = forms.MCPServerFilterForm
+    form_class = forms.MCPServerForm
+    bulk_update_form_class = forms.MCPServerBulkEditForm
+    table_class = tables.MCPServerTable
+    object_detail_content = MCP_SERVER_DETAIL
+
+    @action(
+        detail=True,
+        methods=["post"],
+        custom_view_base_action="view",
+        custom_view_additional_permissions=["extras.run_job"],
+    )
+    def check(self, request, *args, **kwargs):
+        """Check this one server now, and show the run."""
+        server = self.get_object()
+        try:
+            requested = request_check(server, request.user)
+        except CheckRefusedError as refusal:
+            messages.warning(request, str(refusal))
+            return redirect(server)
+        if not isinstance(requested, JobResult):
+            messages.info(
+                request,
+                format_html(
+                    'The check of {} waits for <a href="{}">approval</a>.', server, requested.get_absolute_url()
+                ),
+            )
+            return redirect(server)
+        if not JobResult.objects.check_perms(request.user, instance=requested):
+            messages.success(request, f"The check of {server} has been requested.")
+            return redirect(server)
+        return redirect(requested)
