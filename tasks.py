@@ -16,10 +16,10 @@ def _become(*command: str) -> None:
     os.execv(command[0], command)
 
 
-def _run(context: Context, command: str) -> None:
+def _run(context: Context, command: str, **env: str) -> None:
     """Run a tool of the virtual environment, from the project's folder."""
     with context.cd(str(PROJECT)):
-        context.run(f"{BIN}/{command}")
+        context.run(f"{BIN}/{command}", env=env)
 
 
 @task
@@ -35,6 +35,12 @@ def start(_):
 
 
 @task
+def services(_):
+    """Start PostgreSQL and Redis alone, print how to reach them, and stay until Ctrl-C."""
+    _become(sys.executable, "-m", "development.services")
+
+
+@task
 def test(_, paths="tests"):
     """Run the tests, or those of some paths."""
     _become(str(BIN / "pytest"), "--numprocesses", "2", "--dist", "loadfile", *paths.split())
@@ -47,7 +53,14 @@ def lint(context):
     _run(context, "ruff check .")
     _run(context, "lint-imports")
     _run(context, "mypy")
-    _run(context, "python -m development.check_migrations")
+    _run(
+        context,
+        # The tests' settings need neither database nor Redis for this; Django warns that there is none.
+        "nautobot-server --config tests/nautobot_config.py makemigrations --check --dry-run ai_ops",
+        PYTHONPATH=str(PROJECT),
+        PYTHONWARNINGS="ignore::RuntimeWarning",
+        NAUTOBOT_ROOT=str(PROJECT / ".state" / "nautobot"),
+    )
 
 
 @task

@@ -21,6 +21,7 @@ import os
 import platform
 import pwd
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -396,13 +397,15 @@ def wanted_services(settings: Settings, *, databases_only: bool = False) -> list
 class Supervisor:
     """Starts services, watches them, and stops them in reverse order, whatever happens in between."""
 
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
     def __init__(self) -> None:
         self.services: list[Service] = []
+        self._handlers: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Supervisor:
         # SIGTERM and SIGHUP end the program as Ctrl-C does, through the exit below.
-        for signum in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(signum, signal.default_int_handler)
+        self._handlers = {signum: signal.signal(signum, signal.default_int_handler) for signum in self.SIGNALS}
         if "MAKELEVEL" in os.environ:
             # Under make there is nobody left to end this process if make itself is killed.
             die_with_parent(signal.SIGTERM)
@@ -410,10 +413,12 @@ class Supervisor:
 
     def __exit__(self, *_: object) -> None:
         # A second Ctrl-C must not leave half of them running.
-        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for signum in self.SIGNALS:
             signal.signal(signum, signal.SIG_IGN)
         for service in reversed(self.services):
             service.stop()
+        for signum, handler in self._handlers.items():
+            signal.signal(signum, handler)  # type: ignore[arg-type]
 
     def start(self, *services: Service, wait: bool = True) -> None:
         """Start all of them at once; with `wait`, return when all serve."""
@@ -459,3 +464,28 @@ def remove_state() -> None:
         if path.exists():
             shutil.rmtree(Settings.load().postgres_home, ignore_errors=True)
         shutil.rmtree(STATE, ignore_errors=True)
+
+
+def main() -> int:
+    """Run the servers alone until Ctrl-C, after printing the environment in which Nautobot finds them."""
+    try:
+        with state_lock() as mine, Supervisor() as supervisor:
+            settings = Settings.load()
+            if mine:
+                supervisor.start(*wanted_services(settings))
+            for name, value in environment(settings).items():
+                if name.startswith(("NAUTOBOT_", "LANGGRAPH_")):
+                    print(f"export {name}={shlex.quote(value)}")
+            print("# Ready. Ctrl-C stops the servers." if mine else "# They run already.", flush=True)
+            if mine:
+                supervisor.watch()
+    except KeyboardInterrupt:
+        pass
+    except ServiceError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""The local servers: they start, are found again, and leave no process behind."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psycopg2
+import pytest
+import redis
+
+from development import services
+
+ENV_LINE = re.compile(r"export (\w+)=(.*)")
+
+
+class Servers:
+    """`invoke services`, with a state folder of its own."""
+
+    def __init__(self, state: Path) -> None:
+        outside = {key: value for key, value in os.environ.items() if not key.startswith(("NAUTOBOT_", "LANGGRAPH_"))}
+        outside.pop("MAKELEVEL", None)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "development.services"],
+            cwd=services.PROJECT,
+            env=outside | {"AI_OPS_STATE": str(state)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.env: dict[str, str] = {}
+        for line in self.process.stdout:
+            if line.startswith("#"):
+                break
+            if match := ENV_LINE.match(line):
+                self.env[match[1]] = shlex.split(match[2])[0] if match[2] else ""
+
+    def connect(self):
+        return psycopg2.connect(
+            host=self.env["NAUTOBOT_DB_HOST"],
+            port=self.env["NAUTOBOT_DB_PORT"],
+            user=self.env["NAUTOBOT_DB_USER"],
+            password=self.env["NAUTOBOT_DB_PASSWORD"],
+            dbname="postgres",
+        )
+
+    def checkpoint_redis(self):
+        return redis.Redis.from_url(self.env["LANGGRAPH_REDIS_URL"])
+
+    def children(self) -> list[int]:
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in path.read_text().split()]
+
+    def stop(self, signum: signal.Signals = signal.SIGINT) -> None:
+        self.process.send_signal(signum)
+        self.process.wait(30)
+        self.process.stdout.close()
+
+
+def alive(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "State:\tZ" not in status.read_text()
+
+
+def assert_gone(pids: list[int]) -> None:
+    deadline = time.monotonic() + 15
+    while any(map(alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not [pid for pid in pids if alive(pid)]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_no_process_survives_the_supervisor(tmp_path, signum):
+    servers = Servers(tmp_path)
+    children = servers.children()
+    assert len(children) == 3, "PostgreSQL and two Redis-protocol servers"
+    servers.stop(signum)
+    assert_gone(children)
+
+
+def test_second_start_finds_what_the_first_left(tmp_path):
+    first = Servers(tmp_path)
+    with first.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+    connection.close()
+    first.checkpoint_redis().set("checkpoint:kept", "42")
+    first.stop()
+    second = Servers(tmp_path)
+    try:
+        assert second.env == first.env
+        with second.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT answer FROM kept")
+            assert cursor.fetchone() == (42,)
+        connection.close()
+        assert second.checkpoint_redis().get("checkpoint:kept") == b"42"
+    finally:
+        second.stop()
+
+
+def test_start_while_running_uses_what_runs(tmp_path):
+    first = Servers(tmp_path)
+    try:
+        again = Servers(tmp_path)
+        assert again.env == first.env
+        assert again.process.wait(30) == 0
+        assert first.process.poll() is None
+    finally:
+        first.stop()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be shut out of what PostgreSQL's user must reach")
+def test_below_a_folder_that_only_root_can_enter(tmp_path):
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    servers = Servers(closed / "state")
+    try:
+        with servers.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        connection.close()
+        assert closed.stat().st_mode & 0o777 == 0o700, "the permissions of others' folders are not changed"
+    finally:
+        servers.stop()
+        subprocess.run(
+            [sys.executable, "-c", "from development.services import remove_state; remove_state()"],
+            cwd=services.PROJECT,
+            env=os.environ | {"AI_OPS_STATE": str(closed / "state")},
+            check=True,
+        )
+    assert not (closed / "state").exists()
+
+
+def test_the_users_own_servers_are_used_instead(monkeypatch):
+    monkeypatch.setenv("NAUTOBOT_DB_HOST", "db.example.com")
+    monkeypatch.setenv("NAUTOBOT_REDIS_HOST", "redis.example.com")
+    monkeypatch.setenv("LANGGRAPH_REDIS_URL", "redis://checkpoints.example.com/0")
+    settings = services.Settings("/nowhere", 1, 2, 3, 4, "secret")
+    assert services.wanted_services(settings) == []
+    env = services.environment(settings)
+    assert env["NAUTOBOT_DB_HOST"] == "db.example.com"
+    assert env["LANGGRAPH_REDIS_URL"] == "redis://checkpoints.example.com/0"
+
+
+def test_platform_without_the_modules_is_told_what_to_set(monkeypatch):
+    monkeypatch.setattr(services.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(services.ServiceError, match="set LANGGRAPH_REDIS_URL to any Redis 8"):
+        services.module_paths()
+
+
+def test_server_that_cannot_start_is_named_with_the_end_of_its_log(tmp_path):
+    service = services.redis_server("broken", 1, "", folder=tmp_path, options=["--no-such-option", "1"])
+    with (
+        services.Supervisor() as supervisor,
+        pytest.raises(services.ServiceError, match=r"broken ended(.|\n)*no-such-option"),
+    ):
+        supervisor.start(service)
