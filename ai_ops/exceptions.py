@@ -11,3 +11,11 @@ class ConfigurationError(AiOpsError):
 
 class CheckpointStoreError(AiOpsError):
     """The checkpoint Redis could not be reached or refused a command."""
+
+
+class AgentCacheError(AiOpsError):
+    """The shared cache that tells agents of changed MCP servers could not be reached."""
+
+
+class HealthCheckError(AiOpsError):
+    """The server that was named can't be checked, or is none."""
