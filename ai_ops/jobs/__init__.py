@@ -2,5 +2,7 @@
 
 from nautobot.apps.jobs import register_jobs
 
-jobs = []
+from ai_ops.jobs.mcp_health_check import MCPServerHealthCheckJob
+
+jobs = [MCPServerHealthCheckJob]
 register_jobs(*jobs)

@@ -1,0 +1,247 @@
+"""One run of health checks: probe in rounds, flip what three checks agree on, tell the agents.
+
+The task layer's other half: `ai_ops.celery_tasks` says which servers, this says how. Threads do HTTP
+only; the database and the log are used on the thread that called, since what a pool thread writes
+reaches neither Nautobot's change log nor the Job's.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from celery.exceptions import SoftTimeLimitExceeded
+from celery.utils.log import get_task_logger
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from nautobot.extras.models import Status
+
+from ai_ops.adapters.mcp_http import Target, open_client, probe_all
+from ai_ops.agents import clear_mcp_cache
+from ai_ops.choices import MCPServerStatus
+from ai_ops.core.health import (
+    AS_BEFORE,
+    INCONCLUSIVE,
+    MAX_WORKERS,
+    NOT_CONFIRMED,
+    PAUSE_SECONDS,
+    Flip,
+    Keep,
+    Probe,
+    ProbeAgain,
+    Step,
+    Verdict,
+    next_step,
+)
+from ai_ops.core.reports import HealthReport, ServerReport
+from ai_ops.exceptions import AgentCacheError
+from ai_ops.models import MCPServer
+
+logger = get_task_logger(__name__)
+
+STATUS_OF_VERDICT = {Verdict.HEALTHY: MCPServerStatus.HEALTHY, Verdict.UNHEALTHY: MCPServerStatus.UNHEALTHY}
+VERDICT_OF_STATUS = {status: verdict for verdict, status in STATUS_OF_VERDICT.items()}
+
+
+@dataclass
+class _Check:
+    """One server on its way through a run; `server` stays as it was read at the start."""
+
+    server: MCPServer
+    probes: list[Probe] = field(default_factory=list)
+    status_after: str | None = None
+    changed: bool = False
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        self.status_after = self.server.status.name
+
+    def step(self) -> Step:
+        """What follows from the probes so far."""
+        history = [probe.verdict for probe in self.probes]
+        return next_step(history, VERDICT_OF_STATUS.get(self.server.status.name))
+
+    def report(self) -> ServerReport:
+        """The public account of this check, which has been probed at least once."""
+        probe = self.probes[-1]
+        return ServerReport(
+            server=self.server.name,
+            server_id=str(self.server.pk),
+            status_before=self.server.status.name,
+            status_after=self.status_after,
+            changed=self.changed,
+            ok=probe.ok,
+            reason=probe.reason,
+            message=probe.message,
+            latency_ms=probe.latency_ms,
+            http_status=probe.http_status,
+            error=self.error,
+        )
+
+
+def check_servers(servers: Sequence[MCPServer]) -> HealthReport:
+    """Check these HTTP servers together and flip the statuses on which all checks agree.
+
+    Takes as long as one check of the slowest where nothing differs, and two pauses and two rounds more
+    where something does, however many servers there are.
+
+    Raises:
+        SoftTimeLimitExceeded: The Job's time is up. What was done until then is logged and stays.
+    """
+    checks = [_Check(server) for server in servers]
+    workers = min(len(checks), MAX_WORKERS)
+    try:
+        _probe_in_rounds(checks, workers)
+        for check in checks:
+            _settle(check)
+    except SoftTimeLimitExceeded:
+        probed = [check for check in checks if check.probes]
+        logger.error(
+            "MCP health checks stopped by the time limit: %s of %s server(s) probed, %s status change(s) made. "
+            "All others keep their status until the next run; raise the Job's time limits if this happens again.",
+            len(probed),
+            len(checks),
+            sum(check.changed for check in checks),
+        )
+        if any(isinstance(check.step(), Flip) for check in checks):
+            # Even if no flip was noted: the time may have run out between a commit and its note.
+            _tell_agents()
+        raise
+    return _reported(checks, workers)
+
+
+def _probe_in_rounds(checks: Sequence[_Check], workers: int) -> None:
+    """Probe all, then those whose status differs, until each is decided; one pause serves all of them."""
+    undecided = list(checks)
+    with open_client() as client:
+        while undecided:
+            targets = [Target(check.server.health_check_url) for check in undecided]
+            for check, probe in zip(undecided, probe_all(client, targets, workers), strict=True):
+                check.probes.append(probe)
+            undecided = [check for check in undecided if isinstance(check.step(), ProbeAgain)]
+            if undecided:
+                logger.info(
+                    "%s server(s) differ from their status, checking them again in %g s", len(undecided), PAUSE_SECONDS
+                )
+                time.sleep(PAUSE_SECONDS)
+
+
+def _settle(check: _Check) -> None:
+    """Carry out what was decided, with a line for each server that is not simply well."""
+    step = check.step()
+    if isinstance(step, Flip):
+        _flip(check, STATUS_OF_VERDICT[step.to])
+    elif isinstance(step, Keep):
+        _keep(check, step)
+
+
+def _keep(check: _Check, step: Keep) -> None:
+    # Of several probes the first is the one that differed, and so the one to tell of.
+    telling = check.probes[0]
+    level = logging.INFO
+    if step is AS_BEFORE and telling.ok:
+        level = logging.DEBUG
+    elif step is NOT_CONFIRMED:
+        level = logging.WARNING
+    elif step is INCONCLUSIVE:
+        level = logging.ERROR
+        telling = next(probe for probe in check.probes if probe.verdict is Verdict.UNKNOWN)
+        check.error = telling.message
+    server = check.server
+    logger.log(
+        level, "%s stays %s: %s. %s", server, check.status_after, step.why, telling.message, extra={"object": server}
+    )
+
+
+def _flip(check: _Check, status_name: str) -> None:
+    """Give the server its new status, unless somebody changed it while it was being probed."""
+    server = check.server
+    try:
+        # Durable: by the time a flip is reported and agents are told of it, it is committed.
+        with transaction.atomic(durable=True):
+            row = _locked_row(check)
+            if row is None:
+                return
+            row.status = Status.objects.get_for_model(MCPServer).get(name=status_name)
+            row.validated_save()
+    except Status.DoesNotExist:
+        check.error = f"MCP servers have no status {status_name} any more: run nautobot-server migrate to get it back."
+    except ValidationError as error:
+        check.error = f"The status {status_name} could not be saved: {'; '.join(error.messages)}"
+    else:
+        check.changed, check.status_after = True, status_name
+    if check.error:
+        logger.error("%s stays %s: %s", server, check.status_after, check.error, extra={"object": server})
+        return
+    logger.log(
+        logging.INFO if status_name == MCPServerStatus.HEALTHY else logging.WARNING,
+        "%s was %s and is now %s, as %s checks agree. %s",
+        server,
+        server.status.name,
+        status_name,
+        len(check.probes),
+        check.probes[-1].message,
+        extra={"object": server},
+    )
+
+
+def _locked_row(check: _Check) -> MCPServer | None:
+    """The server's row, locked until the transaction ends; None when it is not what was probed any more."""
+    # Of the server's table only: its status is shared with all the others.
+    row = MCPServer.objects.select_for_update(of=("self",)).select_related("status").filter(pk=check.server.pk).first()
+    if row is None:
+        check.status_after = None
+        logger.info("%s was deleted during the check", check.server)
+        return None
+    observed = check.server
+    if (row.status_id, row.protocol, row.health_check_url) == (
+        observed.status_id,
+        observed.protocol,
+        observed.health_check_url,
+    ):
+        return row
+    check.status_after = row.status.name
+    logger.info(
+        "%s stays %s: it was changed by someone else during the check", row, row.status.name, extra={"object": row}
+    )
+    return None
+
+
+def _reported(checks: Sequence[_Check], workers: int) -> HealthReport:
+    """Tell the agents of flips, sum the run up and log the line that operators search for."""
+    servers = tuple(check.report() for check in checks)
+    errors = [f"{report.server}: {report.error}" for report in servers if report.error]
+    changed = any(report.changed for report in servers)
+    untold = _tell_agents() if changed else None
+    if untold:
+        errors.append(untold)
+    report = HealthReport(servers, workers, changed and untold is None, _one_sentence(errors))
+    logger.info(
+        "%s MCP health check completed: %s server(s) checked using %s worker(s), %s status change(s), %s failure(s)",
+        "⚠️" if report.error else "✅",
+        len(servers),
+        workers,
+        report.changed_count,
+        report.failed_count,
+    )
+    return report
+
+
+def _tell_agents() -> str | None:
+    """Make all agents drop their MCP clients; return a sentence if that failed."""
+    try:
+        clear_mcp_cache()
+    except AgentCacheError as error:
+        logger.error("%s", error)
+        return str(error)
+    logger.info("✅ MCP client cache cleared due to status changes")
+    return None
+
+
+def _one_sentence(errors: Sequence[str]) -> str | None:
+    """The first error, and how many more there are in the log."""
+    if len(errors) < 2:
+        return errors[0] if errors else None
+    return f"{errors[0]} And {len(errors) - 1} more, see the log."

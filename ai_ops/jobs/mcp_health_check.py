@@ -1,0 +1,47 @@
+"""The Job that checks MCP servers, all of them or one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nautobot.apps.jobs import Job, ObjectVar
+
+from ai_ops.celery_tasks import check_mcp_server_health, perform_mcp_health_checks
+from ai_ops.choices import JOB_GROUP, MCPProtocolChoices
+from ai_ops.models import MCPServer
+
+name = JOB_GROUP
+
+
+class MCPServerHealthCheckJob(Job):
+    """Probes MCP servers and sets them Healthy or Unhealthy when three checks agree."""
+
+    server = ObjectVar(
+        model=MCPServer,
+        query_params={"protocol": MCPProtocolChoices.HTTP},
+        required=False,
+        label="MCP server",
+        description="The only server to check; leave it empty to check all of them.",
+    )
+
+    class Meta:
+        """Job metadata."""
+
+        name = "MCP Server Health Check"
+        description = "Probes every HTTP server that is not Vulnerable and flips statuses on which three checks agree."
+        hidden = True
+        has_sensitive_variables = False
+
+    def run(self, server: MCPServer | None = None) -> dict[str, Any]:
+        """Check `server`, or all servers where none is given."""
+        if server is None:
+            result = perform_mcp_health_checks()
+            changed_count = result["changed_count"]
+        else:
+            result = check_mcp_server_health(server.pk)
+            changed_count = int(result["changed"])
+        if changed_count:
+            self.logger.warning("⚠️ %s server(s) changed status - check logs for details", changed_count)
+        if not result["success"]:
+            self.fail("❌ MCP health check failed: %s", result["error"])
+        return result
