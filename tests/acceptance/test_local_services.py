@@ -60,6 +60,20 @@ class Servers:
         self.process.stdout.close()
 
 
+@pytest.fixture
+def state(tmp_path):
+    """A state folder, removed with what PostgreSQL had to keep elsewhere."""
+    folder = tmp_path / "state"
+    yield folder
+    subprocess.run(
+        [sys.executable, "-c", "from development.services import remove_state; remove_state()"],
+        cwd=services.PROJECT,
+        env=os.environ | {"AI_OPS_STATE": str(folder)},
+        check=True,
+    )
+    assert not folder.exists()
+
+
 def alive(pid: int) -> bool:
     status = Path(f"/proc/{pid}/status")
     return status.exists() and "State:\tZ" not in status.read_text()
@@ -73,22 +87,22 @@ def assert_gone(pids: list[int]) -> None:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-def test_no_process_survives_the_supervisor(tmp_path, signum):
-    servers = Servers(tmp_path)
+def test_no_process_survives_the_supervisor(state, signum):
+    servers = Servers(state)
     children = servers.children()
     assert len(children) == 3, "PostgreSQL and two Redis-protocol servers"
     servers.stop(signum)
     assert_gone(children)
 
 
-def test_second_start_finds_what_the_first_left(tmp_path):
-    first = Servers(tmp_path)
+def test_second_start_finds_what_the_first_left(state):
+    first = Servers(state)
     with first.connect() as connection, connection.cursor() as cursor:
         cursor.execute("CREATE TABLE kept AS SELECT 42 AS answer")
     connection.close()
     first.checkpoint_redis().set("checkpoint:kept", "42")
     first.stop()
-    second = Servers(tmp_path)
+    second = Servers(state)
     try:
         assert second.env == first.env
         with second.connect() as connection, connection.cursor() as cursor:
@@ -100,10 +114,10 @@ def test_second_start_finds_what_the_first_left(tmp_path):
         second.stop()
 
 
-def test_start_while_running_uses_what_runs(tmp_path):
-    first = Servers(tmp_path)
+def test_start_while_running_uses_what_runs(state):
+    first = Servers(state)
     try:
-        again = Servers(tmp_path)
+        again = Servers(state)
         assert again.env == first.env
         assert again.process.wait(30) == 0
         assert first.process.poll() is None
@@ -112,24 +126,16 @@ def test_start_while_running_uses_what_runs(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be shut out of what PostgreSQL's user must reach")
-def test_below_a_folder_that_only_root_can_enter(tmp_path):
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o700)
-    servers = Servers(closed / "state")
+def test_below_a_folder_that_only_root_can_enter(state):
+    state.parent.chmod(0o700)
+    servers = Servers(state)
     try:
         with servers.connect() as connection, connection.cursor() as cursor:
             cursor.execute("SELECT 1")
         connection.close()
-        assert closed.stat().st_mode & 0o777 == 0o700, "the permissions of others' folders are not changed"
+        assert state.parent.stat().st_mode & 0o777 == 0o700, "the permissions of others' folders are not changed"
     finally:
         servers.stop()
-        subprocess.run(
-            [sys.executable, "-c", "from development.services import remove_state; remove_state()"],
-            cwd=services.PROJECT,
-            env=os.environ | {"AI_OPS_STATE": str(closed / "state")},
-            check=True,
-        )
-    assert not (closed / "state").exists()
 
 
 def test_the_users_own_servers_are_used_instead(monkeypatch):
