@@ -4,9 +4,6 @@ import os
 import re
 import shlex
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import psycopg2
@@ -14,6 +11,7 @@ import pytest
 import redis
 
 from development import services
+from tests.acceptance import local_processes
 
 ENV_LINE = re.compile(r"export (\w+)=(.*)")
 
@@ -22,15 +20,7 @@ class Servers:
     """`invoke services`, with a state folder of its own."""
 
     def __init__(self, state: Path) -> None:
-        outside = {key: value for key, value in os.environ.items() if not key.startswith(("NAUTOBOT_", "LANGGRAPH_"))}
-        outside.pop("MAKELEVEL", None)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "development.services"],
-            cwd=services.PROJECT,
-            env=outside | {"AI_OPS_STATE": str(state)},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self.process = local_processes.start("development.services", state)
         self.env: dict[str, str] = {}
         for line in self.process.stdout:
             if line.startswith("#"):
@@ -50,10 +40,6 @@ class Servers:
     def checkpoint_redis(self):
         return redis.Redis.from_url(self.env["LANGGRAPH_REDIS_URL"])
 
-    def children(self) -> list[int]:
-        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return [int(pid) for pid in path.read_text().split()]
-
     def stop(self, signum: signal.Signals = signal.SIGINT) -> None:
         self.process.send_signal(signum)
         self.process.wait(30)
@@ -65,34 +51,16 @@ def state(tmp_path):
     """A state folder, removed with what PostgreSQL had to keep elsewhere."""
     folder = tmp_path / "state"
     yield folder
-    subprocess.run(
-        [sys.executable, "-c", "from development.services import remove_state; remove_state()"],
-        cwd=services.PROJECT,
-        env=os.environ | {"AI_OPS_STATE": str(folder)},
-        check=True,
-    )
-    assert not folder.exists()
-
-
-def alive(pid: int) -> bool:
-    status = Path(f"/proc/{pid}/status")
-    return status.exists() and "State:\tZ" not in status.read_text()
-
-
-def assert_gone(pids: list[int]) -> None:
-    deadline = time.monotonic() + 15
-    while any(map(alive, pids)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not [pid for pid in pids if alive(pid)]
+    local_processes.remove(folder)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_no_process_survives_the_supervisor(state, signum):
     servers = Servers(state)
-    children = servers.children()
-    assert len(children) == 3, "PostgreSQL and two Redis-protocol servers"
+    children = local_processes.descendants(servers.process.pid)
+    assert len(children) >= 3, "PostgreSQL and two Redis-protocol servers"
     servers.stop(signum)
-    assert_gone(children)
+    local_processes.assert_gone(children)
 
 
 def test_second_start_finds_what_the_first_left(state):
