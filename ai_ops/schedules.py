@@ -97,13 +97,15 @@ def ensure_schedule(
         raise ConfigurationError(f"A schedule of {job} needs a name and a crontab: give both.")
     zone = _time_zone(time_zone)
     crontab = " ".join(crontab.split())
-    first_run, expires = _first_run_and_expiry(crontab, zone)
+    # Not the first match, as create_schedule has it: beat looks for a match after the start then, and skips one.
+    start = timezone.now().astimezone(zone).replace(second=0, microsecond=0)
+    expires = _shortest_gap(crontab, start)
     job_model = _installed_job(job)
     with transaction.atomic():
         schedule = ScheduledJob.objects.select_for_update().filter(name=name).first()
         if schedule is None:
-            schedule = _create(job_model, name, crontab, first_run, user or service_user())
-        _bring_to(schedule, job_model, crontab, first_run)
+            schedule = _create(job_model, name, crontab, start, user or service_user())
+        _bring_to(schedule, job_model, crontab, start)
         schedule.kwargs = _job_kwargs(job_model, job_kwargs or {})
         schedule.celery_kwargs["expires"] = expires
         schedule.user = user or schedule.user or service_user()
@@ -156,11 +158,11 @@ def _time_zone(name: str | None):
         ) from error
 
 
-def _first_run_and_expiry(crontab: str, zone) -> tuple[datetime, int]:
-    """Return when `crontab` is due next and the shortest time between two runs, in seconds."""
+def _shortest_gap(crontab: str, start: datetime) -> int:
+    """Return the shortest time between two of the next runs, in seconds; `crontab` is meant in start's zone."""
     try:
-        schedule = ScheduledJob.get_crontab(crontab, tz=zone)
-        runs = [_next_run(schedule, timezone.now().astimezone(zone))]
+        schedule = ScheduledJob.get_crontab(crontab, tz=start.tzinfo)
+        runs = [_next_run(schedule, start)]
         for _ in range(RUNS_LOOKED_AT - 1):
             runs.append(_next_run(schedule, runs[-1]))
     except (ParseException, ValueError, RuntimeError) as error:
@@ -168,7 +170,7 @@ def _first_run_and_expiry(crontab: str, zone) -> tuple[datetime, int]:
             f"{crontab!r} is no crontab that Nautobot can run: give five fields, minute hour day-of-month month "
             f'day-of-week, such as "*/10 * * * *". ({error})'
         ) from error
-    return runs[0], int(min(later.timestamp() - earlier.timestamp() for earlier, later in pairwise(runs)))
+    return int(min(later.timestamp() - earlier.timestamp() for earlier, later in pairwise(runs)))
 
 
 def _next_run(schedule: TzAwareCrontab, after: datetime) -> datetime:
@@ -178,19 +180,19 @@ def _next_run(schedule: TzAwareCrontab, after: datetime) -> datetime:
     return start + wait
 
 
-def _create(job_model: Job, name: str, crontab: str, first_run: datetime, user) -> ScheduledJob:
+def _create(job_model: Job, name: str, crontab: str, start: datetime, user) -> ScheduledJob:
     return ScheduledJob.create_schedule(
         job_model,
         user,
         name=name,
-        start_time=first_run,
+        start_time=start,
         interval=JobExecutionType.TYPE_CUSTOM,
         crontab=crontab,
         job_kwargs={},
     )
 
 
-def _bring_to(schedule: ScheduledJob, job_model: Job, crontab: str, first_run: datetime) -> None:
+def _bring_to(schedule: ScheduledJob, job_model: Job, crontab: str, start: datetime) -> None:
     """Give `schedule` another time; its next run is the first one then, not one it seems to have missed."""
     if schedule.job_model not in (job_model, None):
         raise ConfigurationError(
@@ -198,14 +200,14 @@ def _bring_to(schedule: ScheduledJob, job_model: Job, crontab: str, first_run: d
         )
     schedule.job_model = job_model
     schedule.task = job_model.class_path
-    unchanged = (schedule.crontab, str(schedule.time_zone)) == (crontab, str(first_run.tzinfo))
+    unchanged = (schedule.crontab, str(schedule.time_zone)) == (crontab, str(start.tzinfo))
     if unchanged and schedule.interval == JobExecutionType.TYPE_CUSTOM:
         return
     schedule.interval = JobExecutionType.TYPE_CUSTOM
     schedule.one_off = False
     schedule.crontab = crontab
-    schedule.time_zone = first_run.tzinfo
-    schedule.start_time = first_run
+    schedule.time_zone = start.tzinfo
+    schedule.start_time = start
     schedule.last_run_at = None
 
 
@@ -219,14 +221,14 @@ def _job_kwargs(job_model: Job, job_kwargs: Mapping[str, Any]) -> dict[str, Any]
     try:
         job_class.validate_data(stored)
     except ValidationError as error:
-        refused = {name: texts for name, texts in _messages(error).items() if name in stored}
-        if refused:
-            details = "; ".join(f"{name}: {' '.join(texts)}" for name, texts in refused.items())
-            raise ConfigurationError(f"{job_model} does not take these variables. {details}") from error
+        if refusals := _refusals(error, stored):
+            raise ConfigurationError(f"{job_model} does not take these variables. {refusals}") from error
     except ObjectDoesNotExist as error:
         raise ConfigurationError(f"{job_model} does not take these variables. {error}") from error
     return stored
 
 
-def _messages(error: ValidationError) -> dict[str, list[str]]:
-    return error.message_dict if hasattr(error, "error_dict") else {}
+def _refusals(error: ValidationError, given: Mapping[str, Any]) -> str:
+    if not hasattr(error, "error_dict"):
+        return " ".join(error.messages)
+    return "; ".join(f"{name}: {' '.join(texts)}" for name, texts in error.message_dict.items() if name in given)

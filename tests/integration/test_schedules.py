@@ -1,0 +1,213 @@
+"""Schedules made from a shell, and what Celery's beat makes of them."""
+
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from celery import Celery
+from django.contrib.auth import get_user_model
+from django.contrib.contenttypes.models import ContentType
+from django.test import TestCase
+from django.utils import timezone
+from nautobot.core.celery.schedulers import NautobotDatabaseScheduler
+from nautobot.extras.choices import ScheduledJobStateChoices
+from nautobot.extras.models import ApprovalWorkflowDefinition, JobResult, ScheduledJob
+
+from ai_ops.exceptions import ConfigurationError
+from ai_ops.models import MCPServer
+from ai_ops.schedules import DEFAULT_SCHEDULES, SERVICE_USER, ensure_schedule, find_job
+
+HEALTH_JOB = DEFAULT_SCHEDULES["health"].class_path
+
+
+class ScheduleTestCase(TestCase):
+    def setUp(self):
+        ScheduledJob.objects.all().delete()
+
+
+class EnsureScheduleTest(ScheduleTestCase):
+    def test_a_kind_alone_gives_its_default_schedule(self):
+        schedule = ensure_schedule("health")
+        assert (schedule.name, schedule.crontab) == ("AI Ops: check MCP servers", "*/10 * * * *")
+        assert schedule.user.username == SERVICE_USER
+        assert schedule.enabled
+
+    def test_the_same_name_updates(self):
+        first = ensure_schedule("health", name="mine", crontab="0 * * * *")
+        second = ensure_schedule("health", name="mine", crontab="30 6 * * 1-5", time_zone="Europe/Berlin")
+        assert first.pk == second.pk
+        second.refresh_from_db()
+        assert (second.crontab, str(second.time_zone)) == ("30 6 * * 1-5", "Europe/Berlin")
+        assert second.celery_kwargs["expires"] == 24 * 60 * 60
+
+    def test_the_same_call_changes_nothing_that_matters(self):
+        first = ensure_schedule("health", name="mine", crontab="0 * * * *")
+        last_run = timezone.now()
+        ScheduledJob.objects.filter(pk=first.pk).update(last_run_at=last_run, total_run_count=7)
+        second = ensure_schedule("health", name="mine", crontab="0  *  * * *")
+        assert (second.start_time, second.last_run_at, second.total_run_count) == (first.start_time, last_run, 7)
+
+    def test_another_name_makes_another_schedule(self):
+        ensure_schedule("health")
+        ensure_schedule("health", name="nightly", crontab="0 2 * * *")
+        assert ScheduledJob.objects.count() == 2
+
+    def test_a_class_path_serves_any_job(self):
+        schedule = ensure_schedule("nautobot.core.jobs.cleanup.LogsCleanup", name="logs", crontab="0 4 * * 0")
+        assert schedule.celery_kwargs["expires"] == 7 * 24 * 60 * 60
+
+    def test_the_job_is_enabled_with_its_schedule(self):
+        job = find_job("health")
+        job.enabled = False
+        job.validated_save()
+        ensure_schedule("health")
+        assert find_job("health").enabled
+
+    def test_a_schedule_made_disabled_does_not_run_and_enables_no_job(self):
+        job = find_job("health")
+        job.enabled = False
+        job.validated_save()
+        assert not ensure_schedule("health", enabled=False).enabled
+        assert not find_job("health").enabled
+
+    def test_a_disabled_schedule_is_enabled_again_and_does_not_run_at_once(self):
+        ensure_schedule("health", enabled=False)
+        schedule = ensure_schedule("health")
+        assert schedule.enabled
+        assert schedule.state == ScheduledJobStateChoices.ACTIVE
+
+    def test_a_schedule_keeps_its_owner_unless_another_is_given(self):
+        alice = get_user_model().objects.create(username="alice")
+        ensure_schedule("health", user=alice)
+        assert ensure_schedule("health").user == alice
+        bob = get_user_model().objects.create(username="bob")
+        assert ensure_schedule("health", user=bob).user == bob
+
+    def test_variables_are_stored_as_nautobot_stores_them(self):
+        server = MCPServer.objects.create(name="one", url="http://one.example.com")
+        schedule = ensure_schedule("health", name="one", job_kwargs={"server": server})
+        schedule.refresh_from_db()
+        assert schedule.kwargs == {"server": str(server.pk)}
+
+    def test_the_shortest_time_between_two_runs_is_the_expiry(self):
+        schedule = ensure_schedule("health", crontab="0 8,9 * * *")
+        assert schedule.celery_kwargs["expires"] == 60 * 60
+
+    def test_an_approval_workflow_makes_a_new_schedule_pending_and_it_stays_so(self):
+        ApprovalWorkflowDefinition.objects.create(
+            name="all schedules", model_content_type=ContentType.objects.get_for_model(ScheduledJob), weight=1
+        )
+        for _ in range(2):
+            schedule = ensure_schedule("health")
+            schedule.refresh_from_db()
+            assert schedule.state == ScheduledJobStateChoices.PENDING
+            assert not schedule.enabled
+
+
+class RefusalTest(ScheduleTestCase):
+    def assert_refused(self, sentence, *args, **kwargs):
+        with pytest.raises(ConfigurationError, match=sentence):
+            ensure_schedule(*args, **kwargs)
+        assert not ScheduledJob.objects.exists()
+
+    def test_a_crontab_that_cannot_be_run_is_named_with_an_example(self):
+        for crontab in (
+            "daily",
+            "* * * *",
+            "* * * * * *",
+            "61 * * * *",
+            "* 24 * * *",
+            "*/0 * * * *",
+            "a b c d e",
+            "0 0 31 2 *",
+            "@daily",
+            "-1 * * * *",
+            "0 0 0 * *",
+            "?",
+        ):
+            with self.subTest(crontab):
+                self.assert_refused("is no crontab that Nautobot can run: give five fields", "health", crontab=crontab)
+
+    def test_an_unknown_time_zone_is_named(self):
+        for zone in ("Mars/Olympus", "../etc/passwd", "\x00"):
+            with self.subTest(zone):
+                self.assert_refused("There is no time zone", "health", time_zone=zone)
+
+    def test_an_unknown_job_is_named(self):
+        for job in ("no.such.Job", "nonsense", "."):
+            with self.subTest(job):
+                self.assert_refused("knows no installed Job", job, name="x", crontab="* * * * *")
+
+    def test_any_other_job_needs_a_name_and_a_crontab(self):
+        self.assert_refused("needs a name and a crontab", "nautobot.core.jobs.cleanup.LogsCleanup")
+
+    def test_an_unknown_variable_is_named(self):
+        self.assert_refused("bogus: Job data contained an unknown property", "health", job_kwargs={"bogus": 1})
+
+    def test_an_object_that_is_not_there_is_named(self):
+        self.assert_refused(
+            "does not take these variables",
+            "health",
+            job_kwargs={"server": "00000000-0000-0000-0000-000000000000"},
+        )
+        self.assert_refused("does not take these variables", "health", job_kwargs={"server": "nonsense"})
+
+    def test_the_name_of_another_jobs_schedule_is_not_taken(self):
+        ensure_schedule("nautobot.core.jobs.cleanup.LogsCleanup", name="mine", crontab="0 4 * * *")
+        with pytest.raises(ConfigurationError, match="belongs to the Job Logs Cleanup: give another name"):
+            ensure_schedule("health", name="mine")
+
+
+class BeatTest(ScheduleTestCase):
+    """The scheduler that ``nautobot-server celery beat`` runs, on these schedules."""
+
+    def entry_of(self, schedule):
+        # Nautobot's own Celery app runs tasks at once in these tests; this one publishes them, in memory.
+        app = Celery("beat", broker="memory://", set_as_current=False)
+        self.scheduler = NautobotDatabaseScheduler(app=app, lazy=True)
+        # What beat does after a run every few minutes, closing the connection that this test is in.
+        self.scheduler.should_sync = lambda: False
+        return next(entry for entry in self.scheduler.all_as_schedule().values() if entry.model.pk == schedule.pk)
+
+    def test_a_schedule_is_not_due_before_its_time_and_beat_waits_for_its_first(self):
+        for zone in ("UTC", "Asia/Tokyo"):
+            with self.subTest(zone):
+                soon = timezone.now().astimezone(ZoneInfo(zone)) + timedelta(hours=2)
+                entry = self.entry_of(
+                    ensure_schedule("health", crontab=f"{soon.minute} {soon.hour} * * *", time_zone=zone)
+                )
+                is_due, seconds = entry.is_due()
+                assert not is_due
+                assert 0 < seconds <= 2 * 60 * 60
+
+    def test_a_schedule_is_due_when_its_time_has_come(self):
+        schedule = ensure_schedule("health")
+        ScheduledJob.objects.filter(pk=schedule.pk).update(start_time=schedule.start_time - timedelta(minutes=10))
+        assert self.entry_of(schedule).is_due().is_due
+
+    def test_a_missed_night_is_one_run(self):
+        schedule = ensure_schedule("cleanup")
+        ScheduledJob.objects.filter(pk=schedule.pk).update(last_run_at=timezone.now() - timedelta(days=5))
+        entry = self.entry_of(schedule)
+        assert entry.is_due().is_due
+        assert not next(entry).is_due().is_due
+
+    def test_a_changed_crontab_waits_for_its_own_time(self):
+        now = timezone.now()
+        passed = (now - timedelta(minutes=30)).astimezone(timezone.get_default_timezone())
+        schedule = ensure_schedule("health", crontab="0 0 1 1 *")
+        ScheduledJob.objects.filter(pk=schedule.pk).update(last_run_at=now - timedelta(hours=2))
+        schedule = ensure_schedule("health", crontab=f"{passed.minute} {passed.hour} * * *")
+        assert not self.entry_of(schedule).is_due().is_due
+
+    def test_a_run_waits_in_the_queue_no_longer_than_to_the_next_one(self):
+        entry = self.entry_of(ensure_schedule("health"))
+        with self.scheduler.app.connection_for_write() as connection:
+            queue = connection.SimpleQueue(entry.model.queue)
+            queue.clear()
+            self.scheduler.apply_async(entry, advance=False)
+            message = queue.get(block=False)
+        waits = datetime.fromisoformat(message.headers["expires"]) - timezone.now()
+        assert timedelta(minutes=9) < waits <= timedelta(minutes=10)
+        assert message.payload[0] == [HEALTH_JOB]
+        assert JobResult.objects.get(pk=message.headers["id"]).user.username == SERVICE_USER
