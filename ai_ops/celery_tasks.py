@@ -5,20 +5,84 @@ The Jobs, the schedules, REST and a Python shell all call these.
 
 from __future__ import annotations
 
+import time
 import uuid
 from typing import Any
 
+from celery.exceptions import SoftTimeLimitExceeded
 from celery.utils.log import get_task_logger
 from django.db import InterfaceError, OperationalError
 
+from ai_ops.adapters.checkpoint_store import CheckpointStore
+from ai_ops.checkpointer import get_redis_connection
 from ai_ops.choices import MCPProtocolChoices, MCPServerStatus
-from ai_ops.core.reports import HealthReport, ServerReport
-from ai_ops.exceptions import HealthCheckError
+from ai_ops.cleanup_run import CleanupRun
+from ai_ops.config import validated_retention_days
+from ai_ops.core.checkpoint_keys import KeyParser
+from ai_ops.core.reports import CleanupReport, HealthReport, ServerReport
+from ai_ops.core.retention import DAY, RetentionPolicy
+from ai_ops.exceptions import AiOpsError, HealthCheckError
 from ai_ops.health_run import check_servers
 from ai_ops.models import MCPServer
 
 # Only loggers below Celery's task logger reach a Job's log; from a shell they print like any other.
 logger = get_task_logger(__name__)
+
+
+def cleanup_old_checkpoints(retention_days: int = 30, dryrun: bool = False) -> dict[str, Any]:
+    """Delete the checkpoints that are past their retention and that no live conversation needs.
+
+    Args:
+        retention_days: Age in days past which a checkpoint may go, 1 to 3650.
+        dryrun: Delete nothing, and report what would go.
+
+    Returns:
+        The contract's `success`, `processed_count` (keys scanned), `deleted_count` (keys deleted, or that
+        would be), `retention_days`, `error` (None or a sentence), and the rest of `CleanupReport`.
+
+    Raises:
+        SoftTimeLimitExceeded: The Job's time is up. What was done until then is logged and stays.
+    """
+    logger.info("Starting checkpoint cleanup task...")
+    now = time.time()
+    run = None
+    try:
+        retention = validated_retention_days(retention_days) * DAY
+        parser = KeyParser(now)
+        with get_redis_connection() as client:
+            store = CheckpointStore(client, parser)
+            run = CleanupRun(store, parser, RetentionPolicy(retention, retention), now, dryrun=dryrun)
+            run.execute()
+    except AiOpsError as error:
+        report = run.report(retention_days, str(error)) if run else CleanupReport(retention_days, error=str(error))
+    except SoftTimeLimitExceeded:
+        if run:
+            _log_cleanup(run, run.report(retention_days, "the Job's time limit was reached; the next run goes on"))
+        raise
+    else:
+        report = run.report(retention_days)
+    _log_cleanup(run, report)
+    return report.as_dict()
+
+
+def _log_cleanup(run: CleanupRun | None, report: CleanupReport) -> None:
+    if report.error is None:
+        logger.info(
+            "✅ Checkpoint cleanup completed: processed %d keys (retention: %d days)",
+            report.processed_count,
+            report.retention_days,
+        )
+    if run:
+        logger.info("%s %d old checkpoint keys", "Would delete" if report.dryrun else "Deleted", report.deleted_count)
+    if run and report.unfixable_count:
+        logger.warning(
+            "Kept %d keys that carry no readable time or are no checkpoints, such as %s: look at them, and delete "
+            "by hand what nobody needs.",
+            report.unfixable_count,
+            ", ".join(run.tally.unfixable_names),
+        )
+    if report.error is not None:
+        logger.error("❌ Checkpoint cleanup failed: %s", report.error)
 
 
 def perform_mcp_health_checks() -> dict[str, Any]:

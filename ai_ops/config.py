@@ -56,6 +56,7 @@ def validated_retention_days(value: object) -> int:
     """
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_RETENTION_DAYS:
         raise ConfigurationError(
-            f"retention_days must be a whole number of days from 1 to {MAX_RETENTION_DAYS}, not {value!r}: nothing was deleted."
+            f"retention_days must be a whole number of days from 1 to {MAX_RETENTION_DAYS}, not {value!r}: "
+            "nothing was deleted."
         )
     return value

@@ -83,3 +83,40 @@ class HealthReport:
             "cache_cleared": self.cache_cleared,
             "error": self.error,
         }
+
+
+@dataclass(frozen=True)
+class CleanupReport:
+    """What one run of the checkpoint cleanup did, or in a dry run would have done.
+
+    Attributes:
+        retention_days: The retention that was asked for, in days.
+        processed_count: Keys scanned.
+        deleted_count: Keys deleted.
+        error: Why the run came to an early end, in a sentence.
+        dryrun: Whether nothing was deleted.
+        threads_deleted: Conversations that went whole.
+        threads_kept: Conversations that stayed.
+        checkpoints_trimmed: Old checkpoints of conversations that stayed.
+        orphan_count: Keys whose checkpoint was gone already.
+        unfixable_count: Keys that stayed because nothing tells their age.
+        changed_count: Deletions given up because the conversation went on meanwhile.
+        seconds: How long it took.
+    """
+
+    retention_days: Any
+    processed_count: int = 0
+    deleted_count: int = 0
+    error: str | None = None
+    dryrun: bool = False
+    threads_deleted: int = 0
+    threads_kept: int = 0
+    checkpoints_trimmed: int = 0
+    orphan_count: int = 0
+    unfixable_count: int = 0
+    changed_count: int = 0
+    seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result of `cleanup_old_checkpoints`: `success`, and every attribute by its name."""
+        return {"success": self.error is None, **asdict(self)}

@@ -2,7 +2,8 @@
 
 from nautobot.apps.jobs import register_jobs
 
+from ai_ops.jobs.checkpoint_cleanup import CleanupCheckpointsJob
 from ai_ops.jobs.mcp_health_check import MCPServerHealthCheckJob
 
-jobs = [MCPServerHealthCheckJob]
+jobs = [CleanupCheckpointsJob, MCPServerHealthCheckJob]
 register_jobs(*jobs)

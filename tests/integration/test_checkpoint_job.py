@@ -1,0 +1,75 @@
+"""The cleanup Job: its form, its outcome, its log."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import override_settings
+from nautobot.apps.testing import create_job_result_and_run_job
+from nautobot.extras.choices import JobResultStatusChoices, LogLevelChoices
+from nautobot.extras.models import Job
+
+from ai_ops.jobs.checkpoint_cleanup import CleanupCheckpointsJob
+from tests.fakes.conversations import old_id
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "job_logs"])
+
+MODULE, CLASS = "ai_ops.jobs.checkpoint_cleanup", "CleanupCheckpointsJob"
+
+
+@pytest.fixture
+def job() -> Job:
+    job = Job.objects.get(module_name=MODULE, job_class_name=CLASS)
+    job.enabled = True
+    job.validated_save()
+    return job
+
+
+def run(**variables):
+    return create_job_result_and_run_job(MODULE, CLASS, **variables)
+
+
+def messages(result, level=None):
+    entries = result.job_log_entries.all()
+    return [entry.message for entry in entries if level is None or entry.log_level == level]
+
+
+def test_the_job_is_registered_and_can_be_scheduled(job):
+    assert (job.name, job.grouping, job.has_sensitive_variables) == ("Cleanup Old Checkpoints", "AI Agents", False)
+
+
+def test_a_run_logs_its_lines_and_returns_its_report(job, checkpoint_redis):
+    checkpoint_redis.set(f"checkpoint:old:{old_id(40)}", "{}")
+    checkpoint_redis.set(f"checkpoint:new:{old_id(1)}", "{}")
+
+    result = run(retention_days=7, dryrun=False)
+
+    assert result.status == JobResultStatusChoices.STATUS_SUCCESS
+    assert result.result["deleted_count"] == 1
+    assert "Starting checkpoint cleanup task..." in messages(result)
+    assert "✅ Checkpoint cleanup completed: processed 2 keys (retention: 7 days)" in messages(result)
+    assert "Deleted 1 old checkpoint keys" in messages(result)
+
+
+def test_without_variables_the_configured_retention_applies(job, checkpoint_redis):
+    checkpoint_redis.set(f"checkpoint:old:{old_id(12)}", "{}")
+    assert run().result["deleted_count"] == 0
+    with override_settings(PLUGINS_CONFIG={"ai_ops": {"retention_days": 10}}):
+        result = run()
+    assert (result.result["retention_days"], result.result["deleted_count"]) == (10, 1)
+
+
+def test_the_form_shows_the_configured_retention(job):
+    assert CleanupCheckpointsJob.as_form().fields["retention_days"].initial == 30
+    with override_settings(PLUGINS_CONFIG={"ai_ops": {"retention_days": 10}}):
+        assert CleanupCheckpointsJob.as_form().fields["retention_days"].initial == 10
+
+
+def test_a_failed_run_says_why_and_keeps_its_report(job, checkpoint_server, checkpoint_redis, monkeypatch):
+    monkeypatch.setenv("LANGGRAPH_REDIS_URL", checkpoint_server.url(0, password="wrong"))
+
+    result = run(retention_days=7)
+
+    assert result.status == JobResultStatusChoices.STATUS_FAILURE
+    assert result.result["success"] is False
+    assert "refused the user name or password" in result.result["error"]
+    assert any("refused the user name" in message for message in messages(result, LogLevelChoices.LOG_FAILURE))

@@ -1,0 +1,109 @@
+"""What a key alone says."""
+
+from __future__ import annotations
+
+import pytest
+
+from ai_ops.core.checkpoint_keys import Family, KeyParser, KeyPrefixes, split_stem
+
+NOW = 1_780_000_000.0  # 2026-05-28
+V6 = b"1ec9414c-232a-6b00-b3c8-9e6bdeced846"  # RFC 9562, A.5: 2022-02-22 14:22:22-05:00
+V7 = b"017f22e2-79b0-7cc3-98c4-dc0c0c07398f"  # RFC 9562, A.6: the same moment
+V1 = b"c232ab00-9414-11ec-b3c8-9f6bdeced846"  # RFC 9562, A.1: the same moment
+V4 = b"919108f7-52d1-4320-9bac-f847db4148a8"  # RFC 9562, A.3
+ULID = b"01ARZ3NDEKTSV4RRFFQ69G5FAV"  # the ULID specification's example: 2016
+MOMENT = 1_645_557_742.0
+TASK = b"0d3b4d3e-7c1f-5a10-9a3e-2d1b0c9f8e7d"
+
+
+@pytest.mark.parametrize(
+    ("checkpoint_id", "time"),
+    [
+        (V6, MOMENT),
+        (V7, MOMENT),
+        (V1, MOMENT),
+        (V4, None),
+        (b"01FWHE4YDGFK1SHH6W1G60EECF", MOMENT),
+        (ULID, None),  # before LangGraph
+        (b"00000000-0000-0000-0000-000000000000", None),
+        (b"2022-02-22T19:22:22+00:00", MOMENT),
+        (b"2022-02-22T14:22:22.000000-05:00", MOMENT),
+        (b"2022-02-22T19:22:22Z", MOMENT),
+        (b"2022-02-22 19:22:22", MOMENT),
+        (b"0001-01-01T00:00:00+14:00", None),
+        (b"9999-12-31T23:59:59-12:00", None),
+        (b"2019-12-31T23:59:59Z", None),
+        (b"2026-05-30T23:59:59Z", None),  # the day after tomorrow
+        (b"2022-13-45T99:99:99", None),
+        (b"", None),
+        (b"weird", None),
+    ],
+)
+def test_time_of_an_id(checkpoint_id: bytes, time: float | None) -> None:
+    assert KeyParser(NOW).time_of(checkpoint_id) == (pytest.approx(time) if time else None)
+
+
+@pytest.mark.parametrize(
+    ("key", "family", "thread", "namespace", "checkpoint_id"),
+    [
+        (b"checkpoint:t:__empty__:" + V6, Family.DOCUMENT, b"t", b"__empty__", V6),
+        (b"checkpoint:a:b:c:__empty__:" + V6, Family.DOCUMENT, b"a:b:c", b"__empty__", V6),
+        (b"checkpoint:a:b:child:" + TASK + b":" + V6, Family.DOCUMENT, b"a:b", b"child:" + TASK, V6),
+        (b"checkpoint:a:b:child:" + V6, Family.DOCUMENT, b"a:b", b"child", V6),
+        (
+            b"checkpoint:a:x:" + TASK + b"|y:" + TASK + b":" + V6,
+            Family.DOCUMENT,
+            b"a",
+            b"x:" + TASK + b"|y:" + TASK,
+            V6,
+        ),
+        (b"checkpoint:t::" + V6, Family.DOCUMENT, b"t", b"", V6),
+        (b"checkpoint:{a}:b}:ns:" + V6, Family.DOCUMENT, b"a}:b", b"ns", V6),
+        (b"checkpoint:{a:b}::" + V6, Family.DOCUMENT, b"a:b", b"", V6),
+        (b"checkpoint:t:" + V6, Family.DOCUMENT, b"t", b"", V6),
+        (b"checkpoint:t:2024-01-02T03:04:05.678+00:00", Family.DOCUMENT, b"t", b"", b"2024-01-02T03:04:05.678+00:00"),
+        (b"checkpoint:t:", Family.DOCUMENT, b"t", b"", b""),
+        (b"checkpoint_latest:a:b:__empty__", Family.POINTER, b"a:b", b"__empty__", b""),
+        (b"checkpoint_write:a:b:__empty__:" + V6 + b":" + TASK + b":-3", Family.WRITE, b"a:b", b"__empty__", V6),
+        (b"write_keys_zset:a:b:__empty__:" + V6, Family.REGISTRY, b"a:b", b"__empty__", V6),
+        (b"write_registry:a:__empty__:shallow", Family.REGISTRY, b"a", b"__empty__", b"shallow"),
+        (b"checkpoint_blob:a:__empty__:branch:to:x:0001.5", Family.BLOB, b"a", b"__empty__", b""),
+        (b"writes:{a}:ns:" + V6, Family.WRITE, b"a", b"ns", V6),
+        (b"thread:{a}:", Family.POINTER, b"a", b"", b""),
+    ],
+)
+def test_layouts(key: bytes, family: Family, thread: bytes, namespace: bytes, checkpoint_id: bytes) -> None:
+    parsed = KeyParser(NOW).parse(key)
+    assert parsed is not None
+    assert parsed[:4] == (family, thread, namespace, checkpoint_id)
+    assert parsed.key == key
+
+
+@pytest.mark.parametrize(
+    "key", [b"celery", b"checkpoints:a:b", b"writes:a:b", b"thread:a", b"", b":", b"\xff", b"session:checkpoint:a"]
+)
+def test_keys_of_others(key: bytes) -> None:
+    assert KeyParser(NOW).parse(key) is None
+
+
+def test_custom_prefixes_with_colons() -> None:
+    parser = KeyParser(NOW, KeyPrefixes("app:cp", "app:cp:w"))
+    document, write = parser.parse(b"app:cp:t:__empty__:" + V6), parser.parse(b"app:cp:w:t:__empty__:" + V6 + b":k:0")
+    assert document is not None
+    assert write is not None
+    assert (document.family, write.family) == (Family.DOCUMENT, Family.WRITE)
+    assert parser.parse(b"checkpoint:t:__empty__:" + V6) is None
+    assert KeyPrefixes("app:cp", "app:cp:w").owner_of(write.key, V6) == document.key
+
+
+@pytest.mark.parametrize("key", [b"checkpoint:\xff:" + V6, b"checkpoint:" + b"x" * 70_000 + b":" + V6])
+def test_keys_no_saver_writes_have_no_time(key: bytes) -> None:
+    parsed = KeyParser(NOW).parse(key)
+    assert parsed is not None
+    assert parsed.time is None
+
+
+def test_a_megabyte_of_colons_takes_no_time() -> None:
+    for stem in (b"a:" * 500_000, b"a|" * 500_000, b"a:b|" * 250_000, b"x:" + b"a|" * 30_000 + b":"):
+        split_stem(stem[:65_000])
+        KeyParser(NOW).parse(b"checkpoint:" + stem)
