@@ -86,6 +86,12 @@ def snapshot(_):
 
 
 @task
+def screenshots(_):
+    """Take the documentation's pictures from what `make start` runs."""
+    _become(sys.executable, "-m", "development.screenshots")
+
+
+@task
 def clean(_):
     """Remove the local servers' state."""
     from development.services import remove_state
