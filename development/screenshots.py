@@ -17,10 +17,16 @@ from development.stack import PASSWORD, USER, web_url
 
 IMAGES = PROJECT / "docs" / "images"
 # A browser that asks nothing of the internet.
-ARGUMENTS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 PAGES = {
     "jobs": "/extras/jobs/",
     "mcp-servers": "/plugins/ai-ops/mcp-servers/",

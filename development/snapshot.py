@@ -9,7 +9,7 @@ def main() -> None:
     """Migrate Nautobot from nothing on the local PostgreSQL, dump it, and say where the dump lies."""
     settings = services.Settings.load()
     with services.Supervisor() as supervisor:
-        missing = [each for each in services.wanted_services(settings, databases_only=True) if not each.ready()]
+        missing = [each for each in services.wanted_services(settings) if not each.ready()]
         supervisor.start(*missing)
         path = database.make_snapshot(services.environment(settings))
         print(f"Wrote {path} ({path.stat().st_size // 1024} KiB).")

@@ -27,13 +27,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     paths = [Path(each.split("::")[0]).resolve() for each in early_config.known_args_namespace.file_or_dir]
     if paths and all(path.is_relative_to(UNIT) for path in paths):
         return
-    env = services.environment(services.Settings.load())
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        _start_postgres()
-        database.prepare_template(env)
     cache = _stack.enter_context(running_redis("cache"))
-    os.environ |= {key: value for key, value in env.items() if key.startswith("NAUTOBOT_DB")}
-    os.environ |= {
+    env = services.environment(services.Settings.load()) | {
         "NAUTOBOT_CONFIG": str(Path(__file__).with_name("nautobot_config.py")),
         "NAUTOBOT_ROOT": str(services.STATE / "nautobot"),
         "NAUTOBOT_REDIS_HOST": "127.0.0.1",
@@ -43,6 +38,13 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
         # Two runs at the same time must not drop each other's database.
         "AI_OPS_TEST_DATABASE": os.environ.get("AI_OPS_TEST_DATABASE", f"test_ai_ops_{os.getpid()}"),
     }
+    # A test that forgets to say which Redis it means must find none, rather than a developer's.
+    env.pop("LANGGRAPH_REDIS_URL")
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        _start_postgres()
+        database.prepare_template(env)
+    os.environ |= {key: value for key, value in env.items() if key.startswith(("NAUTOBOT_", "AI_OPS_"))}
+    os.environ.pop("LANGGRAPH_REDIS_URL", None)
     import nautobot
 
     nautobot.setup()
