@@ -23,10 +23,13 @@ _stack = contextlib.ExitStack()
 
 
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Start the servers and set up Nautobot before pytest-django looks for settings."""
+    """Start the servers and set up Nautobot, unless only unit tests are to be run."""
     paths = [Path(each.split("::")[0]).resolve() for each in early_config.known_args_namespace.file_or_dir]
-    if paths and all(path.is_relative_to(UNIT) for path in paths):
-        return
+    if "PYTEST_XDIST_WORKER" not in os.environ and not (paths and all(path.is_relative_to(UNIT) for path in paths)):
+        _set_up()
+
+
+def _set_up() -> None:
     cache = _stack.enter_context(running_redis("cache"))
     env = services.environment(services.Settings.load()) | {
         "NAUTOBOT_CONFIG": str(Path(__file__).with_name("nautobot_config.py")),
@@ -116,3 +119,8 @@ def checkpoint_redis(checkpoint_server: RedisServer, monkeypatch: pytest.MonkeyP
     with checkpoint_server.client(0) as client:
         client.flushall()
         yield client
+
+
+if "PYTEST_XDIST_WORKER" in os.environ and "AI_OPS_TEST_TEMPLATE" in os.environ:
+    # A worker inherits the name of the settings module, which pytest-django looks for before any hook of ours.
+    _set_up()
