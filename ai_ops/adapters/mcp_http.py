@@ -74,15 +74,15 @@ def shared_ssl_context() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def probe_all(client: httpx.Client, targets: Sequence[Target], workers: int = MAX_WORKERS) -> list[Probe]:
-    """Probe every target once, in at most `workers` threads; the answers come in the order of `targets`.
+def probe_all(client: httpx.Client, targets: Sequence[Target], workers: int = MAX_WORKERS) -> Iterator[Probe]:
+    """Probe every target once in at most `workers` threads, which do HTTP and nothing else.
 
-    The threads do HTTP and nothing else. If the caller is interrupted, targets not yet begun are
-    left out and those under way end within their timeout.
+    Yields in the order of `targets`. Close it when stopping early: targets not yet begun are then left
+    out, and those under way end within their timeout.
     """
     executor = ThreadPoolExecutor(max(1, min(workers, len(targets))), thread_name_prefix="mcp-probe")
     try:
-        return list(executor.map(partial(probe, client), targets))
+        yield from executor.map(partial(probe, client), targets)
     finally:
         executor.shutdown(cancel_futures=True)
 

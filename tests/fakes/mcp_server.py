@@ -68,7 +68,7 @@ class FakeMCPServer:
         self.open_most = max(self.open_most, self.open_now)
         try:
             head = await reader.readuntil(b"\r\n\r\n")
-            path = head.split(b" ")[1].decode()
+            path = head.split(b" ")[1].partition(b"?")[0].decode()
             self.requests.append((time.monotonic(), path))
             self.heads.append(head)
             await (FAULTS[path](writer) if path in FAULTS else self._answer(writer, path))
@@ -126,7 +126,7 @@ async def _hangs_up_in_the_body(writer: asyncio.StreamWriter) -> None:
 def _drips(start: bytes, drop: bytes) -> Fault:
     async def fault(writer: asyncio.StreamWriter) -> None:
         writer.write(start)
-        while True:
+        while not writer.is_closing():
             writer.write(drop)
             await writer.drain()
             await asyncio.sleep(0.05)
@@ -137,9 +137,10 @@ def _drips(start: bytes, drop: bytes) -> Fault:
 def _floods(start: bytes, chunk: bytes) -> Fault:
     async def fault(writer: asyncio.StreamWriter) -> None:
         writer.write(start)
-        while True:
+        while not writer.is_closing():
             writer.write(chunk)
             await writer.drain()
+            await asyncio.sleep(0)  # drain() alone lets nobody else run while there is room
 
     return fault
 

@@ -1,0 +1,77 @@
+"""Certificates for 127.0.0.1, made on the spot: trusted by a CA of the test's own, self-signed, or expired."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+DAY = datetime.timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class CertificateAuthority:
+    """Signs server certificates; `folder` keeps the files that OpenSSL wants to read."""
+
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+    folder: Path
+
+    @classmethod
+    def make(cls, folder: Path) -> CertificateAuthority:
+        """A new authority that nobody trusts yet."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = _name("A test's own CA")
+        certificate = _builder(name, name, key, DAY).sign(key, hashes.SHA256())
+        return cls(key, certificate, folder)
+
+    def client_context(self) -> ssl.SSLContext:
+        """What a client that trusts this authority uses."""
+        pem = self.certificate.public_bytes(serialization.Encoding.PEM).decode()
+        return ssl.create_default_context(cadata=pem)
+
+    def server_context(self, address: str = "127.0.0.1", *, valid_for: datetime.timedelta = DAY) -> ssl.SSLContext:
+        """What a server at `address` uses; a negative `valid_for` is an expired certificate."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = (
+            _builder(_name(address), self.certificate.subject, key, valid_for)
+            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), critical=False)
+            .sign(self.key, hashes.SHA256())
+        )
+        path = self.folder / f"{certificate.serial_number}.pem"
+        path.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+            + certificate.public_bytes(serialization.Encoding.PEM)
+        )
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(path)
+        return context
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, valid_for: datetime.timedelta
+) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - 10 * DAY)
+        .not_valid_after(now + valid_for)
+        .add_extension(x509.BasicConstraints(ca=subject == issuer, path_length=None), critical=True)
+    )
