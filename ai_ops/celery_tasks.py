@@ -11,7 +11,6 @@ from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.utils.log import get_task_logger
-from django.db import InterfaceError, OperationalError
 
 from ai_ops.adapters.checkpoint_store import CheckpointStore
 from ai_ops.checkpointer import get_redis_connection
@@ -22,7 +21,7 @@ from ai_ops.core.checkpoint_keys import KeyParser
 from ai_ops.core.reports import CleanupReport, HealthReport, ServerReport
 from ai_ops.core.retention import DAY, RetentionPolicy
 from ai_ops.exceptions import AiOpsError, HealthCheckError
-from ai_ops.health_run import check_servers
+from ai_ops.health_run import BACKEND_ERRORS, backend_sentence, check_servers
 from ai_ops.models import MCPServer
 
 # Only loggers below Celery's task logger reach a Job's log; from a shell they print like any other.
@@ -105,8 +104,8 @@ def perform_mcp_health_checks() -> dict[str, Any]:
             .exclude(status__name=MCPServerStatus.VULNERABLE)
             .select_related("status")
         ).as_dict()
-    except (OperationalError, InterfaceError) as error:
-        return HealthReport(error=_database_sentence(error)).as_dict()
+    except BACKEND_ERRORS as error:
+        return HealthReport(error=backend_sentence(error)).as_dict()
 
 
 def check_mcp_server_health(server_id: uuid.UUID | str) -> dict[str, Any]:
@@ -129,8 +128,8 @@ def check_mcp_server_health(server_id: uuid.UUID | str) -> dict[str, Any]:
         report = check_servers([server])
     except HealthCheckError as error:
         return ServerReport(server=str(server_id), error=str(error)).as_dict()
-    except (OperationalError, InterfaceError) as error:
-        return ServerReport(server=str(server_id), error=_database_sentence(error)).as_dict()
+    except BACKEND_ERRORS as error:
+        return ServerReport(server=str(server_id), error=backend_sentence(error)).as_dict()
     return {**report.servers[0].as_dict(), "success": report.error is None, "error": report.error}
 
 
@@ -149,7 +148,3 @@ def _checkable_server(server_id: uuid.UUID | str) -> MCPServer:
     if server.status.name == MCPServerStatus.VULNERABLE:
         raise HealthCheckError(f"{server} is {server.status}: it is not asked anything before it has another status.")
     return server
-
-
-def _database_sentence(error: Exception) -> str:
-    return f"The database failed during the health check ({str(error).strip()}): check it and run the check again."

@@ -10,13 +10,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.utils.log import get_task_logger
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
+from django_redis.exceptions import ConnectionInterrupted
 from nautobot.extras.models import Status
+from redis.exceptions import RedisError
 
 from ai_ops.adapters.mcp_http import Target, open_client, probe_all
 from ai_ops.agents import clear_mcp_cache
@@ -44,6 +47,10 @@ logger = get_task_logger(__name__)
 STATUS_OF_VERDICT = {Verdict.HEALTHY: MCPServerStatus.HEALTHY, Verdict.UNHEALTHY: MCPServerStatus.UNHEALTHY}
 VERDICT_OF_STATUS = {status: verdict for verdict, status in STATUS_OF_VERDICT.items()}
 
+# The database or the cache, which Nautobot needs for every save, went away or gave up on a lock. Other
+# errors of theirs are faults of this program and are not caught.
+BACKEND_ERRORS = (OperationalError, InterfaceError, RedisError, ConnectionInterrupted)
+
 
 @dataclass
 class _Check:
@@ -51,6 +58,7 @@ class _Check:
 
     server: MCPServer
     probes: list[Probe] = field(default_factory=list)
+    settled: bool = False
     status_after: str | None = None
     changed: bool = False
     error: str | None = None
@@ -88,7 +96,7 @@ def check_servers(servers: Sequence[MCPServer]) -> HealthReport:
     where something does, however many servers there are.
 
     Raises:
-        SoftTimeLimitExceeded: The Job's time is up. What was done until then is logged and stays.
+        SoftTimeLimitExceeded: The Job's time is up. What was decided until then is carried out and logged.
     """
     checks = [_Check(server) for server in servers]
     workers = min(len(checks), MAX_WORKERS)
@@ -97,17 +105,7 @@ def check_servers(servers: Sequence[MCPServer]) -> HealthReport:
         for check in checks:
             _settle(check)
     except SoftTimeLimitExceeded:
-        probed = [check for check in checks if check.probes]
-        logger.error(
-            "MCP health checks stopped by the time limit: %s of %s server(s) probed, %s status change(s) made. "
-            "All others keep their status until the next run; raise the Job's time limits if this happens again.",
-            len(probed),
-            len(checks),
-            sum(check.changed for check in checks),
-        )
-        if any(isinstance(check.step(), Flip) for check in checks):
-            # Even if no flip was noted: the time may have run out between a commit and its note.
-            _tell_agents()
+        _wind_up(checks)
         raise
     return _reported(checks, workers)
 
@@ -118,14 +116,39 @@ def _probe_in_rounds(checks: Sequence[_Check], workers: int) -> None:
     with open_client() as client:
         while undecided:
             targets = [Target(check.server.health_check_url) for check in undecided]
-            for check, probe in zip(undecided, probe_all(client, targets, workers), strict=True):
-                check.probes.append(probe)
+            with closing(probe_all(client, targets, workers)) as probes:
+                for check, probe in zip(undecided, probes, strict=True):
+                    check.probes.append(probe)
             undecided = [check for check in undecided if isinstance(check.step(), ProbeAgain)]
             if undecided:
-                logger.info(
-                    "%s server(s) differ from their status, checking them again in %g s", len(undecided), PAUSE_SECONDS
+                _log(
+                    logging.INFO,
+                    "probes",
+                    "%s server(s) differ from their status, checking them again in %g s",
+                    len(undecided),
+                    PAUSE_SECONDS,
                 )
                 time.sleep(PAUSE_SECONDS)
+
+
+def _wind_up(checks: Sequence[_Check]) -> None:
+    """Keep what three checks agreed on before the time was up: the next run may run out of it again."""
+    flips = [check for check in checks if isinstance(check.step(), Flip)]
+    for check in flips:
+        if not check.settled:
+            _settle(check)
+    if flips:
+        # Told even when no flip is noted: the time may have run out between a commit and its note.
+        _tell_agents()
+    _log(
+        logging.ERROR,
+        "summary",
+        "MCP health checks stopped by the time limit: %s of %s server(s) probed, %s status change(s) made. "
+        "The others keep their status until the next run; raise the Job's time limits if this happens again.",
+        sum(bool(check.probes) for check in checks),
+        len(checks),
+        sum(check.changed for check in checks),
+    )
 
 
 def _settle(check: _Check) -> None:
@@ -135,6 +158,7 @@ def _settle(check: _Check) -> None:
         _flip(check, STATUS_OF_VERDICT[step.to])
     elif isinstance(step, Keep):
         _keep(check, step)
+    check.settled = True
 
 
 def _keep(check: _Check, step: Keep) -> None:
@@ -150,41 +174,51 @@ def _keep(check: _Check, step: Keep) -> None:
         telling = next(probe for probe in check.probes if probe.verdict is Verdict.UNKNOWN)
         check.error = telling.message
     server = check.server
-    logger.log(
-        level, "%s stays %s: %s. %s", server, check.status_after, step.why, telling.message, extra={"object": server}
-    )
+    _log(level, "servers", "%s stays %s: %s. %s", server, check.status_after, step.why, telling.message, about=server)
 
 
 def _flip(check: _Check, status_name: str) -> None:
     """Give the server its new status, unless somebody changed it while it was being probed."""
     server = check.server
     try:
-        # Durable: by the time a flip is reported and agents are told of it, it is committed.
-        with transaction.atomic(durable=True):
-            row = _locked_row(check)
-            if row is None:
-                return
-            row.status = Status.objects.get_for_model(MCPServer).get(name=status_name)
-            row.validated_save()
+        check.changed = _save_status(check, status_name)
     except Status.DoesNotExist:
         check.error = f"MCP servers have no status {status_name} any more: run nautobot-server migrate to get it back."
     except ValidationError as error:
         check.error = f"The status {status_name} could not be saved: {'; '.join(error.messages)}"
-    else:
-        check.changed, check.status_after = True, status_name
+    except BACKEND_ERRORS as error:
+        check.error = f"The status {status_name} could not be saved. {backend_sentence(error)}"
     if check.error:
-        logger.error("%s stays %s: %s", server, check.status_after, check.error, extra={"object": server})
-        return
-    logger.log(
-        logging.INFO if status_name == MCPServerStatus.HEALTHY else logging.WARNING,
-        "%s was %s and is now %s, as %s checks agree. %s",
-        server,
-        server.status.name,
-        status_name,
-        len(check.probes),
-        check.probes[-1].message,
-        extra={"object": server},
-    )
+        _log(logging.ERROR, "servers", "%s stays %s: %s", server, check.status_after, check.error, about=server)
+    elif check.changed:
+        check.status_after = status_name
+        _log(
+            logging.INFO if status_name == MCPServerStatus.HEALTHY else logging.WARNING,
+            "servers",
+            "%s was %s and is now %s, as %s checks agree. %s",
+            server,
+            server.status.name,
+            status_name,
+            len(check.probes),
+            check.probes[-1].message,
+            about=server,
+        )
+
+
+def backend_sentence(error: Exception) -> str:
+    """What to tell of one of BACKEND_ERRORS."""
+    return f"Nautobot's database or cache failed ({str(error).strip()}): check both, the next run tries again."
+
+
+def _save_status(check: _Check, status_name: str) -> bool:
+    """Return whether the status was saved; by then it is committed, since agents are told of it next."""
+    with transaction.atomic(durable=True):
+        row = _locked_row(check)
+        if row is None:
+            return False
+        row.status = Status.objects.get_for_model(MCPServer).get(name=status_name)
+        row.validated_save()
+    return True
 
 
 def _locked_row(check: _Check) -> MCPServer | None:
@@ -193,7 +227,7 @@ def _locked_row(check: _Check) -> MCPServer | None:
     row = MCPServer.objects.select_for_update(of=("self",)).select_related("status").filter(pk=check.server.pk).first()
     if row is None:
         check.status_after = None
-        logger.info("%s was deleted during the check", check.server)
+        _log(logging.INFO, "servers", "%s was deleted during the check", check.server)
         return None
     observed = check.server
     if (row.status_id, row.protocol, row.health_check_url) == (
@@ -203,8 +237,13 @@ def _locked_row(check: _Check) -> MCPServer | None:
     ):
         return row
     check.status_after = row.status.name
-    logger.info(
-        "%s stays %s: it was changed by someone else during the check", row, row.status.name, extra={"object": row}
+    _log(
+        logging.INFO,
+        "servers",
+        "%s is now %s: it was changed by someone else during the check",
+        row,
+        row.status.name,
+        about=row,
     )
     return None
 
@@ -218,7 +257,9 @@ def _reported(checks: Sequence[_Check], workers: int) -> HealthReport:
     if untold:
         errors.append(untold)
     report = HealthReport(servers, workers, changed and untold is None, _one_sentence(errors))
-    logger.info(
+    _log(
+        logging.INFO,
+        "summary",
         "%s MCP health check completed: %s server(s) checked using %s worker(s), %s status change(s), %s failure(s)",
         "⚠️" if report.error else "✅",
         len(servers),
@@ -234,9 +275,9 @@ def _tell_agents() -> str | None:
     try:
         clear_mcp_cache()
     except AgentCacheError as error:
-        logger.error("%s", error)
+        _log(logging.ERROR, "summary", "%s", error)
         return str(error)
-    logger.info("✅ MCP client cache cleared due to status changes")
+    _log(logging.INFO, "summary", "✅ MCP client cache cleared due to status changes")
     return None
 
 
@@ -245,3 +286,8 @@ def _one_sentence(errors: Sequence[str]) -> str | None:
     if len(errors) < 2:
         return errors[0] if errors else None
     return f"{errors[0]} And {len(errors) - 1} more, see the log."
+
+
+def _log(level: int, grouping: str, message: str, *args: object, about: MCPServer | None = None) -> None:
+    """Log a line that a Job's page shows under `grouping`, with a link to the server it is about."""
+    logger.log(level, message, *args, extra={"grouping": grouping, "object": about}, stacklevel=2)

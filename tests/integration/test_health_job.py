@@ -1,0 +1,146 @@
+"""The Job as Nautobot runs it: its log, its result, its schedule and the change log."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.utils import timezone
+from nautobot.extras.choices import JobExecutionType, JobResultStatusChoices, ObjectChangeEventContextChoices
+from nautobot.extras.models import Job, JobResult, ObjectChange, ScheduledJob, Status
+
+from ai_ops import health_run
+from ai_ops.choices import JOB_GROUP
+from ai_ops.jobs.mcp_health_check import MCPServerHealthCheckJob
+from ai_ops.models import MCPServer
+from tests.fakes.mcp_server import FakeMCPServer
+
+# Job logs are written through a database alias of their own.
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "job_logs"])
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch):
+    monkeypatch.setattr(health_run, "PAUSE_SECONDS", 0.02)
+
+
+@pytest.fixture
+def up():
+    with FakeMCPServer().running() as server:
+        yield server
+
+
+@pytest.fixture
+def user():
+    return get_user_model().objects.create_superuser("oncall", password="-")
+
+
+@pytest.fixture
+def job():
+    found = Job.objects.get(module_name="ai_ops.jobs.mcp_health_check", job_class_name="MCPServerHealthCheckJob")
+    found.enabled = True
+    found.validated_save()
+    return found
+
+
+def add(name, url, status_name):
+    status = Status.objects.get_for_model(MCPServer).get(name=status_name)
+    server = MCPServer(name=name, url=url, status=status)
+    server.validated_save()
+    return server
+
+
+def run(job, user, **job_kwargs):
+    result = JobResult.enqueue_job(
+        job, user, synchronous=True, job_kwargs=MCPServerHealthCheckJob.serialize_data(job_kwargs)
+    )
+    result.refresh_from_db()
+    return result
+
+
+def lines(result):
+    return {(entry.log_level, entry.message) for entry in result.job_log_entries.all()}
+
+
+def test_the_job_checks_all_servers_and_logs_what_it_did(job, user, up):
+    down, back = add("down", "http://127.0.0.1:1", "Healthy"), add("back", up.url, "Unhealthy")
+    result = run(job, user)
+    assert result.status == JobResultStatusChoices.STATUS_SUCCESS
+    assert result.result == {
+        "success": True,
+        "checked_count": 2,
+        "changed_count": 2,
+        "failed_count": 1,
+        "worker_count": 2,
+        "cache_cleared": True,
+        "error": None,
+    }
+    assert lines(result) >= {
+        ("info", "Starting MCP server health checks..."),
+        ("info", f"back was Unhealthy and is now Healthy, as 3 checks agree. GET {up.url}/health answered 200"),
+        ("info", "✅ MCP client cache cleared due to status changes"),
+        (
+            "info",
+            "✅ MCP health check completed: 2 server(s) checked using 2 worker(s), 2 status change(s), 1 failure(s)",
+        ),
+        ("warning", "⚠️ 2 server(s) changed status - check logs for details"),
+    }
+    entry = result.job_log_entries.get(message__startswith="down was Healthy and is now Unhealthy")
+    assert (entry.log_level, entry.grouping, entry.log_object) == ("warning", "servers", "down")
+    assert entry.absolute_url == down.get_absolute_url()
+    assert back.status.name != MCPServer.objects.get(pk=back.pk).status.name
+
+
+def test_a_flip_is_in_the_change_log_with_the_jobs_context(job, user, up):
+    server = add("back", up.url, "Unhealthy")
+    run(job, user)
+    change = ObjectChange.objects.get(changed_object_id=server.pk)
+    assert change.change_context == ObjectChangeEventContextChoices.CONTEXT_JOB
+    assert change.change_context_detail == "ai_ops.jobs.mcp_health_check.MCPServerHealthCheckJob"
+    assert change.user_name == "oncall"
+    assert change.object_data_v2["status"]["id"] == str(MCPServer.objects.get(pk=server.pk).status.pk)
+
+
+def test_a_run_that_changes_nothing_leaves_no_trace_in_the_change_log_and_warns_of_nothing(job, user, up):
+    server = add("well", up.url, "Healthy")
+    result = run(job, user)
+    assert result.status == JobResultStatusChoices.STATUS_SUCCESS
+    assert not ObjectChange.objects.filter(changed_object_id=server.pk).exists()
+    assert not result.job_log_entries.filter(log_level="warning").exists()
+
+
+def test_one_server_can_be_checked_alone(job, user, up):
+    server, other = add("alpha", up.url, "Unhealthy"), add("other", up.url, "Unhealthy")
+    result = run(job, user, server=server)
+    assert result.status == JobResultStatusChoices.STATUS_SUCCESS
+    assert (result.result["server"], result.result["changed"]) == ("alpha", True)
+    assert MCPServer.objects.get(pk=other.pk).status.name == "Unhealthy"
+    assert ("warning", "⚠️ 1 server(s) changed status - check logs for details") in lines(result)
+
+
+def test_a_check_that_can_not_be_made_fails_the_job_with_its_reason_and_keeps_the_result(job, user, up):
+    result = run(job, user, server=add("risky", up.url, "Vulnerable"))
+    sentence = "risky is Vulnerable: it is not asked anything before it has another status."
+    assert result.status == JobResultStatusChoices.STATUS_FAILURE
+    assert ("failure", f"❌ MCP health check failed: {sentence}") in lines(result)
+    assert (result.result["success"], result.result["error"]) == (False, sentence)
+
+
+def test_a_server_that_is_down_does_not_fail_the_job(job, user):
+    add("dead", "http://127.0.0.1:1", "Unhealthy")
+    assert run(job, user).status == JobResultStatusChoices.STATUS_SUCCESS
+
+
+def test_the_job_is_hidden_in_its_group_and_can_be_scheduled(job, user):
+    assert (job.name, job.grouping, job.hidden) == ("MCP Server Health Check", JOB_GROUP, True)
+    assert job.has_sensitive_variables is False
+    assert job.time_limit > job.soft_time_limit
+    schedule = ScheduledJob.create_schedule(
+        job,
+        user,
+        name="health",
+        start_time=timezone.now(),
+        interval=JobExecutionType.TYPE_CUSTOM,
+        crontab="*/10 * * * *",
+        job_kwargs={},
+    )
+    assert schedule.enabled

@@ -1,0 +1,445 @@
+"""Runs of the health check against real servers on loopback and rows in a real PostgreSQL."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import threading
+import time
+import uuid
+from functools import partial
+
+import pytest
+from celery.exceptions import SoftTimeLimitExceeded
+from django.contrib.auth import get_user_model
+from django.contrib.contenttypes.models import ContentType
+from django.db import connection, transaction
+from django.db.models.signals import post_save
+from nautobot.apps.change_logging import web_request_context
+from nautobot.extras.choices import ObjectChangeEventContextChoices
+from nautobot.extras.models import ObjectChange, Status
+
+from ai_ops import health_run
+from ai_ops.agents import current_generation
+from ai_ops.celery_tasks import check_mcp_server_health, perform_mcp_health_checks
+from ai_ops.choices import MCPProtocolChoices
+from ai_ops.core.health import PAUSE_SECONDS
+from ai_ops.models import MCPServer
+from tests.fakes.mcp_server import FakeMCPServer
+
+pytestmark = pytest.mark.django_db
+# For tests in which somebody else changes rows at the same time, in a connection of their own.
+committed = pytest.mark.django_db(transaction=True)
+
+NOBODY_LISTENS = "http://127.0.0.1:1"
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch):
+    """Set the seconds of a pause; they are short unless a test says otherwise."""
+    set_pauses = partial(monkeypatch.setattr, health_run, "PAUSE_SECONDS")
+    set_pauses(0.3)
+    return set_pauses
+
+
+@pytest.fixture(autouse=True)
+def _every_line(caplog):
+    caplog.set_level(logging.DEBUG, logger="ai_ops")
+    caplog.set_level(logging.DEBUG, logger="celery.task")
+
+
+@pytest.fixture
+def up():
+    with FakeMCPServer().running() as server:
+        yield server
+
+
+def status(name: str) -> Status:
+    found, created = Status.objects.get_or_create(name=name)
+    if created:
+        found.content_types.add(ContentType.objects.get_for_model(MCPServer))
+    return found
+
+
+def add(name: str, url: str, status_name: str, **fields) -> MCPServer:
+    server = MCPServer(name=name, url=url, status=status(status_name), **fields)
+    server.validated_save()
+    return server
+
+
+def status_of(server: MCPServer) -> str:
+    return MCPServer.objects.get(pk=server.pk).status.name
+
+
+@contextlib.contextmanager
+def meanwhile(fake: FakeMCPServer, act):
+    """Do something in a database connection of its own once `fake` has been asked for the first time."""
+
+    def wait_and_act():
+        while not fake.requests:
+            time.sleep(0.01)
+        try:
+            act()
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=wait_and_act)
+    thread.start()
+    yield
+    thread.join()
+
+
+def test_servers_become_what_three_checks_agree_on(up, caplog):
+    down, back, well = (
+        add("down", NOBODY_LISTENS, "Healthy"),
+        add("back", up.url, "Unhealthy"),
+        add("well", up.url, "Healthy"),
+    )
+    dead = add("dead", NOBODY_LISTENS, "Unhealthy")
+    before = current_generation()
+    assert perform_mcp_health_checks() == {
+        "success": True,
+        "checked_count": 4,
+        "changed_count": 2,
+        "failed_count": 2,
+        "worker_count": 4,
+        "cache_cleared": True,
+        "error": None,
+    }
+    assert [status_of(server) for server in (down, back, well, dead)] == [
+        "Unhealthy",
+        "Healthy",
+        "Healthy",
+        "Unhealthy",
+    ]
+    assert current_generation() != before
+    lines = caplog.messages
+    assert "Starting MCP server health checks..." in lines
+    assert any(line.startswith("down was Healthy and is now Unhealthy, as 3 checks agree. GET") for line in lines)
+    assert any(line.startswith("back was Unhealthy and is now Healthy, as 3 checks agree. GET") for line in lines)
+    assert any(line.startswith("dead stays Unhealthy: the check agrees with it. GET") for line in lines)
+    assert "✅ MCP client cache cleared due to status changes" in lines
+    assert (
+        "✅ MCP health check completed: 4 server(s) checked using 4 worker(s), 2 status change(s), 2 failure(s)"
+        in lines
+    )
+
+
+def test_a_run_that_changes_nothing_asks_once_and_leaves_the_agents_clients_alone(up, caplog):
+    add("well", up.url, "Healthy")
+    before = current_generation()
+    result = perform_mcp_health_checks()
+    assert (result["changed_count"], result["cache_cleared"]) == (0, False)
+    assert len(up.requests) == 1
+    assert current_generation() == before
+    assert not any("cache cleared" in line for line in caplog.messages)
+
+
+def test_without_servers_there_is_nothing_to_do():
+    result = perform_mcp_health_checks()
+    assert (result["success"], result["checked_count"], result["worker_count"]) == (True, 0, 0)
+
+
+def test_vulnerable_and_stdio_servers_are_not_asked(up):
+    add("vulnerable", up.url, "Vulnerable")
+    add("local", up.url, "Healthy", protocol=MCPProtocolChoices.STDIO)
+    assert perform_mcp_health_checks()["checked_count"] == 0
+    assert up.requests == []
+
+
+@pytest.mark.parametrize("status_name", ["Maintenance", "Being moved"])
+def test_a_server_in_any_other_status_is_asked_once_logged_and_left_alone(up, caplog, status_name):
+    server = add("moving", up.url, status_name)
+    up.health_status = 500
+    result = perform_mcp_health_checks()
+    assert (result["checked_count"], result["changed_count"], result["failed_count"]) == (1, 0, 1)
+    assert len(up.requests) == 1
+    assert status_of(server) == status_name
+    assert f"moving stays {status_name}: checks change only Healthy and Unhealthy. GET" in caplog.text
+
+
+@pytest.mark.parametrize("answers", [[500, 500, 200], [500, 200]])
+def test_two_of_three_checks_change_nothing(up, caplog, answers):
+    server = add("flaky", up.url, "Healthy")
+    up.script = list(answers)
+    result = perform_mcp_health_checks()
+    assert (result["changed_count"], result["failed_count"]) == (0, 0)
+    assert len(up.requests) == len(answers)
+    assert status_of(server) == "Healthy"
+    assert "flaky stays Healthy: the checks did not agree with each other. GET" in caplog.text
+    assert "answered 500" in caplog.text
+
+
+def test_many_servers_going_down_at_once_take_two_pauses_and_no_more(up, pauses):
+    pauses(PAUSE_SECONDS)
+    for number in range(40):
+        add(f"down-{number}", up.url, "Healthy")
+    up.health_status = 500
+    started = time.monotonic()
+    result = perform_mcp_health_checks()
+    elapsed = time.monotonic() - started
+    assert (result["changed_count"], result["worker_count"]) == (40, 4)
+    assert len(up.requests) == 3 * 40
+    assert up.open_most <= 4
+    assert 10 <= elapsed < 13
+    first, second, third = (up.requests[start : start + 40] for start in (0, 40, 80))
+    assert second[0][0] - first[-1][0] == pytest.approx(5, abs=0.3)
+    assert third[0][0] - second[-1][0] == pytest.approx(5, abs=0.3)
+
+
+def test_only_those_that_differ_are_asked_again(up):
+    with FakeMCPServer(health_status=500).running() as ill:
+        add("well", up.url, "Healthy")
+        add("ill", ill.url, "Healthy")
+        perform_mcp_health_checks()
+        assert (len(up.requests), len(ill.requests)) == (1, 3)
+
+
+@committed
+def test_an_operators_change_during_the_pauses_is_kept(up, caplog):
+    server = add("repaired", up.url, "Healthy")
+    up.health_status = 500
+    with meanwhile(up, lambda: MCPServer.objects.filter(pk=server.pk).update(status=status("Maintenance"))):
+        result = perform_mcp_health_checks()
+    assert (result["success"], result["changed_count"], result["cache_cleared"]) == (True, 0, False)
+    assert status_of(server) == "Maintenance"
+    assert "repaired is now Maintenance: it was changed by someone else during the check" in caplog.messages
+
+
+@committed
+def test_what_was_found_at_an_old_address_is_not_held_against_the_new_one(up, caplog):
+    server = add("moved", up.url, "Healthy")
+    up.health_status = 500
+    with meanwhile(up, lambda: MCPServer.objects.filter(pk=server.pk).update(url="http://127.0.0.1:9")):
+        result = perform_mcp_health_checks()
+    assert result["changed_count"] == 0
+    assert status_of(server) == "Healthy"
+    assert "changed by someone else" in caplog.text
+
+
+@committed
+def test_other_fields_an_operator_edits_during_the_pauses_survive_the_flip(up):
+    server = add("described", up.url, "Healthy")
+    up.health_status = 500
+    with meanwhile(up, lambda: MCPServer.objects.filter(pk=server.pk).update(description="call Ann first")):
+        assert perform_mcp_health_checks()["changed_count"] == 1
+    server.refresh_from_db()
+    assert (server.status.name, server.description) == ("Unhealthy", "call Ann first")
+
+
+@committed
+def test_a_flip_waits_for_an_edit_that_is_being_saved_and_then_gives_way(up):
+    server = add("edited", up.url, "Healthy")
+    up.health_status = 500
+
+    def edit_slowly():
+        with transaction.atomic():
+            MCPServer.objects.select_for_update().get(pk=server.pk)
+            time.sleep(1)
+            MCPServer.objects.filter(pk=server.pk).update(status=status("Vulnerable"))
+
+    with meanwhile(up, edit_slowly):
+        result = perform_mcp_health_checks()
+    assert result["changed_count"] == 0
+    assert status_of(server) == "Vulnerable"
+
+
+@committed
+def test_a_server_deleted_during_the_pauses_ends_with_a_line(up, caplog):
+    server = add("gone", up.url, "Healthy")
+    other = add("other", up.url, "Healthy")
+    up.health_status = 500
+    with meanwhile(up, lambda: MCPServer.objects.filter(pk=server.pk).delete()):
+        result = perform_mcp_health_checks()
+    assert (result["success"], result["checked_count"], result["changed_count"]) == (True, 2, 1)
+    assert status_of(other) == "Unhealthy"
+    assert "gone was deleted during the check" in caplog.messages
+
+
+@committed
+def test_two_runs_at_once_flip_a_server_once(up):
+    server = add("contended", up.url, "Unhealthy")
+    results = []
+
+    def other_run():
+        results.append(perform_mcp_health_checks())
+        connection.close()
+
+    thread = threading.Thread(target=other_run)
+    thread.start()
+    results.append(perform_mcp_health_checks())
+    thread.join()
+    assert sorted(result["changed_count"] for result in results) == [0, 1]
+    assert status_of(server) == "Healthy"
+
+
+def test_a_status_that_can_not_be_saved_fails_that_server_alone(up, caplog):
+    broken, fine = add("broken", up.url, "Healthy"), add("fine", up.url, "Unhealthy")
+    MCPServer.objects.filter(pk=broken.pk).update(url="ftp://127.0.0.1")
+    result = perform_mcp_health_checks()
+    assert (result["success"], result["changed_count"], result["cache_cleared"]) == (False, 1, True)
+    assert result["error"].startswith("broken: The status Unhealthy could not be saved: ")
+    assert status_of(fine) == "Healthy"
+    assert "⚠️ MCP health check completed" in caplog.text
+
+
+def test_a_deleted_status_is_named_with_the_way_to_get_it_back(up):
+    server = add("well", up.url, "Unhealthy")
+    healthy = status("Healthy")
+    healthy.content_types.clear()
+    try:
+        result = check_mcp_server_health(server.pk)
+    finally:
+        healthy.content_types.add(ContentType.objects.get_for_model(MCPServer))
+    assert result["success"] is False
+    assert "no status Healthy any more: run nautobot-server migrate" in result["error"]
+
+
+@committed
+def test_when_the_database_fails_between_the_rounds_the_run_says_so(up):
+    server = add("down", up.url, "Healthy")
+    up.health_status = 500
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        (backend,) = cursor.fetchone()
+
+    def end_the_connection():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s)", [backend])
+
+    with meanwhile(up, end_the_connection):
+        result = perform_mcp_health_checks()
+    connection.close()
+    assert (result["success"], result["changed_count"]) == (False, 0)
+    assert "Nautobot's database or cache failed" in result["error"]
+    assert status_of(server) == "Healthy"
+
+
+def _broken_cache(settings):
+    return {"default": {**settings.CACHES["default"], "LOCATION": "redis://127.0.0.1:1/0"}}
+
+
+def test_when_the_shared_cache_is_down_nothing_is_flipped_and_the_run_says_so(up, settings):
+    server = add("back", up.url, "Unhealthy")
+    settings.CACHES = _broken_cache(settings)
+    result = perform_mcp_health_checks()
+    assert (result["success"], result["changed_count"], result["cache_cleared"]) == (False, 0, False)
+    assert "back: The status Healthy could not be saved. Nautobot's database or cache failed" in result["error"]
+    assert status_of(server) == "Unhealthy"
+
+
+def test_when_agents_can_not_be_told_of_a_flip_the_run_says_so(up, settings):
+    server = add("back", up.url, "Unhealthy")
+
+    def cache_goes_down(**_):
+        settings.CACHES = _broken_cache(settings)
+
+    post_save.connect(cache_goes_down, sender=MCPServer)
+    try:
+        result = perform_mcp_health_checks()
+    finally:
+        post_save.disconnect(cache_goes_down, sender=MCPServer)
+    assert (result["success"], result["changed_count"], result["cache_cleared"]) == (False, 1, False)
+    assert "agents keep their MCP clients: check Nautobot's Redis" in result["error"]
+    assert status_of(server) == "Healthy"
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float):
+    """What Celery does to a task whose soft time limit is over, by another signal."""
+
+    def over(signum, frame):
+        raise SoftTimeLimitExceeded
+
+    previous = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def test_the_time_limit_ends_a_run_in_a_pause_and_nothing_undecided_is_flipped(up, caplog):
+    server = add("down", up.url, "Healthy")
+    up.health_status = 500
+    with time_limit(0.45), pytest.raises(SoftTimeLimitExceeded):
+        perform_mcp_health_checks()
+    assert status_of(server) == "Healthy"
+    assert "stopped by the time limit: 1 of 1 server(s) probed, 0 status change(s) made" in caplog.text
+
+
+@committed
+def test_the_time_limit_keeps_what_three_checks_agreed_on_before_it(up, caplog):
+    before = current_generation()
+    with FakeMCPServer(health_status=500).running() as slow:
+        quick, hangs = add("a-quick", up.url, "Healthy"), add("b-hangs", slow.url, "Healthy")
+        up.health_status = 500
+        with meanwhile(slow, lambda: setattr(slow, "delay", 2)), time_limit(3.2), pytest.raises(SoftTimeLimitExceeded):
+            perform_mcp_health_checks()
+    assert (status_of(quick), status_of(hangs)) == ("Unhealthy", "Healthy")
+    assert current_generation() != before
+    assert "1 status change(s) made" in caplog.text
+
+
+def test_one_server_is_checked_by_the_same_rules(up):
+    server = add("alpha", up.url, "Unhealthy")
+    result = check_mcp_server_health(str(server.pk))
+    latency = result.pop("latency_ms")
+    assert result == {
+        "success": True,
+        "server": "alpha",
+        "server_id": str(server.pk),
+        "status_before": "Unhealthy",
+        "status_after": "Healthy",
+        "changed": True,
+        "ok": True,
+        "reason": None,
+        "message": f"GET {up.url}/health answered 200",
+        "http_status": 200,
+        "error": None,
+    }
+    assert 0 < latency < 1000
+    assert len(up.requests) == 3
+    assert status_of(server) == "Healthy"
+
+
+def test_a_server_that_is_down_was_checked_successfully():
+    server = add("dead", NOBODY_LISTENS, "Unhealthy")
+    result = check_mcp_server_health(server.pk)
+    assert (result["success"], result["ok"], result["reason"], result["changed"]) == (True, False, "CONNECT", False)
+    assert "check that the server runs" in result["message"]
+
+
+def test_what_can_not_be_checked_is_refused_in_a_sentence(up):
+    vulnerable = add("risky", up.url, "Vulnerable")
+    local = add("local", "", "Healthy", protocol=MCPProtocolChoices.STDIO)
+    unknown = uuid.uuid4()
+    for asked, sentence in [
+        (unknown, f"There is no MCP server with the id {unknown}: it may have been deleted."),
+        ("alpha", "'alpha' is not the id of an MCP server: give its UUID."),
+        (None, "'None' is not the id of an MCP server: give its UUID."),
+        (local.pk, "local runs inside the agents (stdio): only HTTP servers can be checked."),
+        (vulnerable.pk, "risky is Vulnerable: it is not asked anything before it has another status."),
+    ]:
+        result = check_mcp_server_health(asked)
+        assert (result["success"], result["changed"], result["error"]) == (False, False, sentence)
+    assert up.requests == []
+
+
+def test_a_flip_from_a_shell_is_in_the_change_log_of_whoever_asked_for_it(up):
+    server = add("alpha", up.url, "Unhealthy")
+    user = get_user_model().objects.create(username="ann")
+    with web_request_context(user, context_detail="checked by hand"):
+        perform_mcp_health_checks()
+    change = ObjectChange.objects.get(changed_object_id=server.pk)
+    assert (change.user_name, change.change_context) == ("ann", ObjectChangeEventContextChoices.CONTEXT_ORM)
+
+
+@committed
+def test_a_check_inside_a_transaction_is_refused_since_its_flips_could_be_rolled_back(up):
+    server = add("alpha", up.url, "Unhealthy")
+    with pytest.raises(RuntimeError, match="durable"), transaction.atomic():
+        check_mcp_server_health(server.pk)
+    assert status_of(server) == "Unhealthy"
