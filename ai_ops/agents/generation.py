@@ -3,8 +3,8 @@
 A process remembers under which generation it built its client and compares before each use. The number
 is never compared with less or greater, only with equal, so it must never return to a value that some
 process may still remember, not even after the cache was flushed, evicted the key or was replaced. A
-generation that has to be made anew therefore starts at the nanosecond it is made: ahead of every number
-before it, which began at an earlier nanosecond and grew by one at a time.
+generation that has to be made anew therefore starts at the microsecond it is made: ahead of every number
+before it, which began at an earlier microsecond and grew by one with each flip.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def current_generation() -> int:
         AgentCacheError: The shared cache could not be read.
     """
     with _cache_errors():
-        return _known(cache.get_or_set(GENERATION_KEY, time.time_ns, timeout=None))
+        return _known(cache.get_or_set(GENERATION_KEY, _unseen, timeout=None))
 
 
 def clear_mcp_cache() -> int:
@@ -49,7 +49,12 @@ def clear_mcp_cache() -> int:
             return _known(cache.incr(GENERATION_KEY))
         except ValueError:
             # No number at all. Whoever makes one, this process or another, makes one nobody has seen.
-            return _known(cache.get_or_set(GENERATION_KEY, time.time_ns, timeout=None))
+            return _known(cache.get_or_set(GENERATION_KEY, _unseen, timeout=None))
+
+
+def _unseen() -> int:
+    """Microseconds since 1970. Not nanoseconds: django-redis adds in Lua, which is exact up to 2**53 only."""
+    return time.time_ns() // 1000
 
 
 def _known(generation: int | None) -> int:
