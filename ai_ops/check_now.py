@@ -44,7 +44,7 @@ def request_check(server: MCPServer, user) -> JobResult | ScheduledJob:
         return pending
     if queue.queue_type == JobQueueTypeChoices.TYPE_CELERY and not get_worker_count(queue=queue):
         raise NoWorkerError(
-            f'No Celery worker listens to the queue "{queue}": start one, and ask for the check of {server} again.'
+            f'No Celery worker listens to the queue "{queue.name}": start one, and ask for the check of {server} again.'
         )
     return JobResult.enqueue_job(job, user, job_queue=queue, job_kwargs=job_kwargs)
 
@@ -53,7 +53,7 @@ def why_not_checked(server: MCPServer) -> str | None:
     """Return why health checks leave `server` out, as a sentence, or None if they don't."""
     if server.protocol == MCPProtocolChoices.STDIO:
         return f"{server} is not checked: a STDIO server runs inside the agent and has no address to ask."
-    if server.status is not None and server.status.name == MCPServerStatus.VULNERABLE:
+    if server.status.name == MCPServerStatus.VULNERABLE:
         return (
             f"{server} is not checked while its status is {MCPServerStatus.VULNERABLE}: give it another status first."
         )

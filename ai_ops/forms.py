@@ -13,6 +13,7 @@ from nautobot.apps.forms import (
     TagsBulkEditFormMixin,
     add_blank_choice,
 )
+from nautobot.extras.models import Status
 
 from ai_ops.choices import MCPProtocolChoices, MCPTypeChoices
 from ai_ops.models import MCPServer
@@ -36,6 +37,18 @@ class MCPServerForm(NautobotModelForm):
             "description",
             "tags",
         ]
+
+    def __init__(self, *args, **kwargs):
+        """Let a new server do without a status."""
+        super().__init__(*args, **kwargs)
+        self.fields["status"].required = self.instance.present_in_database
+
+    def clean_status(self):
+        """Start a new server in the model's default status unless one was chosen."""
+        status = self.cleaned_data["status"] or Status.objects.filter(pk=self.instance.status_id).first()
+        if status is None:
+            raise forms.ValidationError(MCPServer._meta.get_field("status").error_messages["null"])
+        return status
 
 
 class MCPServerBulkEditForm(StatusModelBulkEditFormMixin, TagsBulkEditFormMixin, NautobotBulkEditForm):

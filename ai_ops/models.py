@@ -20,11 +20,11 @@ def unhealthy_status_pk():
     )
 
 
+# GraphQL is not among the features: ai_ops.graphql.types has a type of its own.
 @extras_features(
     "custom_links",
     "custom_validators",
     "export_templates",
-    "graphql",
     "statuses",
     "webhooks",
 )
@@ -116,8 +116,7 @@ class MCPServer(PrimaryModel):
 
     def _normalize(self):
         for name, into_shape in _SHAPES.items():
-            if value := getattr(self, name):
-                setattr(self, name, into_shape(value.strip()))
+            setattr(self, name, into_shape((getattr(self, name) or "").strip()))
 
 
 class ProvisioningRecord(BaseModel):

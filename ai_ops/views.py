@@ -28,13 +28,16 @@ class MCPServerUIViewSet(NautobotUIViewSet):
 
     @action(
         detail=True,
-        methods=["post"],
+        # Who had to log in first comes back with a GET, which has nothing to ask for.
+        methods=["get", "post"],
         custom_view_base_action="view",
         custom_view_additional_permissions=["extras.run_job"],
     )
     def check(self, request, *args, **kwargs):
         """Check this one server now, and show the run."""
         server = self.get_object()
+        if request.method != "POST":
+            return redirect(server)
         try:
             requested = request_check(server, request.user)
         except CheckRefusedError as refusal:
