@@ -7,6 +7,7 @@ any other version of Nautobot all migrations run.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import lzma
@@ -51,19 +52,15 @@ def connect(env: dict[str, str], database: str = "postgres") -> psycopg2.extensi
 
 def exists(env: dict[str, str], database: str) -> bool:
     """Tell whether the server has that database."""
-    with connect(env) as connection, connection.cursor() as cursor:
+    with contextlib.closing(connect(env)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database])
         return cursor.fetchone() is not None
 
 
 def execute(env: dict[str, str], statement: str, *names: str) -> None:
     """Run a statement whose ``{}`` are database names."""
-    connection = connect(env)
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
-    finally:
-        connection.close()
+    with contextlib.closing(connect(env)) as connection, connection.cursor() as cursor:
+        cursor.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
 
 def manage(env: dict[str, str], database: str, *arguments: str, config: Path | None = None) -> None:
@@ -115,25 +112,12 @@ def prepare_template(env: dict[str, str]) -> None:
 
 def _build_template(env: dict[str, str]) -> None:
     # Built under another name and renamed at the end: an interrupted build is never used.
-    _create_core(env)
+    execute(env, "DROP DATABASE IF EXISTS {} WITH (FORCE)", BUILD_DATABASE)
+    execute(env, "CREATE DATABASE {} TEMPLATE template0", BUILD_DATABASE)
+    _restore_core(env, BUILD_DATABASE)
     manage(env, BUILD_DATABASE, "migrate", "--no-input")
     execute(env, "DROP DATABASE IF EXISTS {} WITH (FORCE)", TEMPLATE_DATABASE)
     execute(env, "ALTER DATABASE {} RENAME TO {}", BUILD_DATABASE, TEMPLATE_DATABASE)
-
-
-def _create_core(env: dict[str, str]) -> None:
-    """Make the database under construction, with the core schema where there is a snapshot of it."""
-    execute(env, "DROP DATABASE IF EXISTS {} WITH (FORCE)", BUILD_DATABASE)
-    execute(env, "CREATE DATABASE {} TEMPLATE template0", BUILD_DATABASE)
-    snapshot = snapshot_path(nautobot_version())
-    if snapshot.exists():
-        restore(env, snapshot)
-    else:
-        print(
-            f"No snapshot for Nautobot {nautobot_version()} lies in development/, so all of Nautobot's migrations run: "
-            "this takes about five minutes. `invoke snapshot` makes one.",
-            flush=True,
-        )
 
 
 def prepare_live(env: dict[str, str]) -> bool:
@@ -142,13 +126,33 @@ def prepare_live(env: dict[str, str]) -> bool:
     Returns:
         Whether it must be migrated: it was made just now, or the code has changed since it last was.
     """
+    name = env["NAUTOBOT_DB_NAME"]
     mark = STATE / "live.fingerprint"
-    if exists(env, env["NAUTOBOT_DB_NAME"]):
-        return not mark.exists() or mark.read_text() != code_fingerprint()
-    mark.unlink(missing_ok=True)
-    _create_core(env)
-    execute(env, "ALTER DATABASE {} RENAME TO {}", BUILD_DATABASE, env["NAUTOBOT_DB_NAME"])
-    return True
+    if not exists(env, name):
+        execute(env, "CREATE DATABASE {} TEMPLATE template0", name)
+    if _is_empty(env, name):
+        mark.unlink(missing_ok=True)
+        _restore_core(env, name)
+    return not mark.exists() or mark.read_text() != code_fingerprint()
+
+
+def _is_empty(env: dict[str, str], database: str) -> bool:
+    with contextlib.closing(connect(env, database)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass('public.django_migrations') IS NULL")
+        return bool(cursor.fetchone()[0])
+
+
+def _restore_core(env: dict[str, str], database: str) -> None:
+    """Load the core schema where there is a snapshot of it."""
+    snapshot = snapshot_path(nautobot_version())
+    if snapshot.exists():
+        restore(env, snapshot, database)
+    else:
+        print(
+            f"No snapshot for Nautobot {nautobot_version()} lies in development/, so all of Nautobot's migrations run: "
+            "this takes about five minutes. `invoke snapshot` makes one.",
+            flush=True,
+        )
 
 
 def live_is_current() -> None:
@@ -156,11 +160,11 @@ def live_is_current() -> None:
     (STATE / "live.fingerprint").write_text(code_fingerprint())
 
 
-def restore(env: dict[str, str], snapshot: Path) -> None:
-    """Load a snapshot into the database under construction."""
-    client = [_client("psql"), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--output", os.devnull]
+def restore(env: dict[str, str], snapshot: Path, database: str) -> None:
+    """Load a snapshot into an empty database: all of it or nothing."""
+    client = [_client("psql"), "--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1"]
     result = subprocess.run(
-        [*client, *_address(env), "--dbname", BUILD_DATABASE],
+        [*client, *_address(env), "--output", os.devnull, "--dbname", database],
         input=lzma.decompress(snapshot.read_bytes()),
         env=env | {"PGPASSWORD": env.get("NAUTOBOT_DB_PASSWORD", "")},
         capture_output=True,
