@@ -110,6 +110,7 @@ class _DeadlineBackend(httpcore.NetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
         deadline = Deadline.after(timeout)
+        _require_a_socket()
         addresses = self._addresses(host, port, deadline)
         failure: httpcore.ConnectError | httpcore.ConnectTimeout = ResolveError("the name has no address")
         for index, address in enumerate(addresses):
@@ -144,6 +145,14 @@ class _DeadlineBackend(httpcore.NetworkBackend):
         if isinstance(answer, OSError):
             raise ResolveError(answer.strerror or str(answer)) from answer
         return answer
+
+
+def _require_a_socket() -> None:
+    """Fail here if this process can't open a socket: in the name lookup that would pass for trouble with DNS."""
+    try:
+        socket.socket().close()
+    except OSError as error:
+        raise httpcore.ConnectError(str(error)) from error
 
 
 class _DeadlineStream(httpcore.NetworkStream):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import ssl
 import time
 import zlib
@@ -25,6 +26,19 @@ MAX_SHOWN_CHARACTERS = 200
 
 # This machine has run out of something: no word about the server that was to be asked.
 CHECKER_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+
+
+THREAD_NAME = "mcp-probe"
+
+
+class _ProbesStayUnlogged(logging.Filter):
+    """httpx logs each request with its query, which may hold a token, and from the thread that made it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.threadName or "").startswith(THREAD_NAME)
+
+
+logging.getLogger("httpx").addFilter(_ProbesStayUnlogged())
 
 
 @dataclass(frozen=True)
@@ -80,7 +94,7 @@ def probe_all(client: httpx.Client, targets: Sequence[Target], workers: int = MA
     Yields in the order of `targets`. Close it when stopping early: targets not yet begun are then left
     out, and those under way end within their timeout.
     """
-    executor = ThreadPoolExecutor(max(1, min(workers, len(targets))), thread_name_prefix="mcp-probe")
+    executor = ThreadPoolExecutor(max(1, min(workers, len(targets))), thread_name_prefix=THREAD_NAME)
     try:
         yield from executor.map(partial(probe, client), targets)
     finally:

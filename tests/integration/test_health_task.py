@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import resource
 import signal
 import threading
 import time
@@ -21,6 +23,7 @@ from nautobot.extras.choices import ObjectChangeEventContextChoices
 from nautobot.extras.models import ObjectChange, Status
 
 from ai_ops import health_run
+from ai_ops.adapters.mcp_http import shared_ssl_context
 from ai_ops.agents import current_generation
 from ai_ops.celery_tasks import check_mcp_server_health, perform_mcp_health_checks
 from ai_ops.choices import MCPProtocolChoices
@@ -342,6 +345,21 @@ def test_when_agents_can_not_be_told_of_a_flip_the_run_says_so(up, settings):
         post_save.disconnect(cache_goes_down, sender=MCPServer)
     assert (result["success"], result["changed_count"], result["cache_cleared"]) == (False, 1, False)
     assert "agents keep their MCP clients: check Nautobot's Redis" in result["error"]
+    assert status_of(server) == "Healthy"
+
+
+def test_when_this_machine_can_not_check_nothing_is_flipped_and_the_run_says_so(up):
+    server = add("well", up.url, "Healthy")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    shared_ssl_context()
+    with open(os.devnull) as next_file:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (next_file.fileno(), hard))
+    try:
+        result = perform_mcp_health_checks()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (result["success"], result["changed_count"], result["failed_count"]) == (False, 0, 1)
+    assert "which says nothing about the server" in result["error"]
     assert status_of(server) == "Healthy"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import errno
+import logging
 import os
 import random
 import resource
@@ -220,12 +221,13 @@ def test_what_this_machine_has_run_out_of_is_not_blamed_on_the_server(error, rea
     assert error.strerror in result.message
 
 
-def test_running_out_of_file_descriptors_is_the_checkers_trouble(server, client):
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "nobody.invalid"])
+def test_running_out_of_file_descriptors_is_the_checkers_trouble(server, client, host):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with open(os.devnull) as probe_file:
         resource.setrlimit(resource.RLIMIT_NOFILE, (probe_file.fileno(), hard))
     try:
-        result = probe(client, Target(server.url + "/200"))
+        result = probe(client, Target(f"http://{host}:{server.port}/200"))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert result.reason is Reason.CHECKER
@@ -341,6 +343,14 @@ def test_nothing_secret_is_sent_shown_or_kept(server, client, monkeypatch, tmp_p
     for result in (first, second, probe(client, Target(f"{address}/elsewhere"))):
         assert "secret" not in result.message
         assert "password" not in result.message
+
+
+def test_probes_leave_no_line_in_the_log_of_httpx_and_other_requests_still_do(server, client, caplog):
+    caplog.set_level(logging.DEBUG, logger="httpx")
+    assert next(probe_all(client, [Target(f"{server.url}/200?token=query-secret")])).ok
+    assert caplog.messages == []
+    client.get(f"{server.url}/200")
+    assert len(caplog.messages) == 1
 
 
 def test_probes_share_one_ssl_context_and_keep_no_connection(server, client):
