@@ -91,8 +91,9 @@ def perform_mcp_health_checks() -> dict[str, Any]:
     in ``nautobot.apps.change_logging.web_request_context(user)``: only the caller knows whose change it is.
 
     Returns:
-        `success`; `checked_count`, `changed_count` and `failed_count` of servers, the last those whose check
-        failed; `worker_count`; `cache_cleared`; `error`, None or a sentence.
+        `success`; `checked_count`, `changed_count` and `failed_count` of servers, the last those whose last
+        probe failed or whose check could not be made, so a server that is still down counts in every run;
+        `worker_count`; `cache_cleared`; `error`, None or a sentence.
 
     Raises:
         SoftTimeLimitExceeded: The Job's time is up. What was done until then is logged and stays.
