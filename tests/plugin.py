@@ -24,8 +24,10 @@ _stack = contextlib.ExitStack()
 
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Start the servers and set up Nautobot, unless only unit tests are to be run."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return
     paths = [Path(each.split("::")[0]).resolve() for each in early_config.known_args_namespace.file_or_dir]
-    if "PYTEST_XDIST_WORKER" not in os.environ and not (paths and all(path.is_relative_to(UNIT) for path in paths)):
+    if not paths or not all(path.is_relative_to(UNIT) for path in paths):
         _set_up()
 
 
