@@ -5,8 +5,10 @@ The Jobs, the schedules, REST and a Python shell all call these.
 
 from __future__ import annotations
 
+import glob
 import time
 import uuid
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
@@ -15,25 +17,37 @@ from celery.utils.log import get_task_logger
 from ai_ops.adapters.checkpoint_store import CheckpointStore
 from ai_ops.checkpointer import get_redis_connection
 from ai_ops.choices import MCPProtocolChoices, MCPServerStatus
-from ai_ops.cleanup_run import CleanupRun
-from ai_ops.config import validated_retention_days
+from ai_ops.cleanup_run import CleanupRun, log_cleanup
+from ai_ops.config import CleanupOptions, cleanup_options, key_prefixes
 from ai_ops.core.checkpoint_keys import KeyParser
-from ai_ops.core.reports import CleanupReport, HealthReport, ServerReport
+from ai_ops.core.reports import CleanupReport, HealthReport, ServerReport, ThreadReport
 from ai_ops.core.retention import DAY, RetentionPolicy
-from ai_ops.exceptions import AiOpsError, HealthCheckError
+from ai_ops.exceptions import AiOpsError, ConfigurationError, HealthCheckError
 from ai_ops.health_run import BACKEND_ERRORS, backend_sentence, check_servers
 from ai_ops.models import MCPServer
 
 # Only loggers below Celery's task logger reach a Job's log; from a shell they print like any other.
 logger = get_task_logger(__name__)
 
+MIB = 1024 * 1024
 
-def cleanup_old_checkpoints(retention_days: int = 30, dryrun: bool = False) -> dict[str, Any]:
+
+def cleanup_old_checkpoints(
+    retention_days: int = 30,
+    dryrun: bool = False,
+    *,
+    pinned_threads: Iterable[str] = (),
+    on_thread: Callable[[ThreadReport], object] = lambda thread: None,
+    **options: Any,
+) -> dict[str, Any]:
     """Delete the checkpoints that are past their retention and that no live conversation needs.
 
     Args:
         retention_days: Age in days past which a checkpoint may go, 1 to 3650.
         dryrun: Delete nothing, and report what would go.
+        pinned_threads: Ids of threads that stay whatever their age.
+        on_thread: Called for each conversation that went whole, or would go.
+        options: The other attributes of `ai_ops.config.CleanupOptions`; what is not given is as configured.
 
     Returns:
         The contract's `success`, `processed_count` (keys scanned), `deleted_count` (keys deleted, or that
@@ -41,47 +55,82 @@ def cleanup_old_checkpoints(retention_days: int = 30, dryrun: bool = False) -> d
 
     Raises:
         SoftTimeLimitExceeded: The Job's time is up. What was done until then is logged and stays.
+        TypeError: There is no such option.
     """
     logger.info("Starting checkpoint cleanup task...")
-    now = time.time()
-    run = None
+    run, policy_sentence = None, ""
     try:
-        retention = validated_retention_days(retention_days) * DAY
-        parser = KeyParser(now)
+        chosen = cleanup_options(retention_days, **options)
+        parser = KeyParser(time.time(), key_prefixes())
         with get_redis_connection() as client:
             store = CheckpointStore(client, parser)
-            run = CleanupRun(store, parser, RetentionPolicy(retention, retention), now, dryrun=dryrun)
+            policy, policy_sentence = _policy(store, chosen, frozenset(pinned_threads))
+            run = CleanupRun(
+                store,
+                parser,
+                policy,
+                time.time(),
+                dryrun=dryrun,
+                max_deletions=chosen.max_deletions,
+                progress=logger.info,
+                on_thread=on_thread,
+            )
             run.execute()
     except AiOpsError as error:
-        report = run.report(retention_days, str(error)) if run else CleanupReport(retention_days, error=str(error))
+        report = CleanupReport(retention_days, error=str(error), dryrun=dryrun, policy=policy_sentence)
+        report = run.report(retention_days, policy_sentence, str(error)) if run else report
     except SoftTimeLimitExceeded:
         if run:
-            _log_cleanup(run, run.report(retention_days, "the Job's time limit was reached; the next run goes on"))
+            reason = "the Job's time limit was reached; what was deleted stays deleted, and the next run goes on"
+            log_cleanup(logger, run.report(retention_days, policy_sentence, reason), run.tally.unfixable_names)
         raise
     else:
-        report = run.report(retention_days)
-    _log_cleanup(run, report)
+        report = run.report(retention_days, policy_sentence)
+    log_cleanup(logger, report, run.tally.unfixable_names if run else [])
     return report.as_dict()
 
 
-def _log_cleanup(run: CleanupRun | None, report: CleanupReport) -> None:
-    if report.error is None:
-        logger.info(
-            "✅ Checkpoint cleanup completed: processed %d keys (retention: %d days)",
-            report.processed_count,
-            report.retention_days,
-        )
-    if run:
-        logger.info("%s %d old checkpoint keys", "Would delete" if report.dryrun else "Deleted", report.deleted_count)
-    if run and report.unfixable_count:
-        logger.warning(
-            "Kept %d keys that carry no readable time or are no checkpoints, such as %s: look at them, and delete "
-            "by hand what nobody needs.",
-            report.unfixable_count,
-            ", ".join(run.tally.unfixable_names),
-        )
-    if report.error is not None:
-        logger.error("❌ Checkpoint cleanup failed: %s", report.error)
+def cleanup_user_checkpoints(
+    user_id: str, retention_days: int = 30, dryrun: bool = False, **options: Any
+) -> dict[str, Any]:
+    """Do the same for the threads of one user alone, those called ``user-{user_id}-...``.
+
+    Args:
+        user_id: The user's id; characters that mean something in a glob are taken as they are.
+        retention_days: Age in days past which a checkpoint may go, 1 to 3650.
+        dryrun: Delete nothing, and report what would go.
+        options: As `cleanup_old_checkpoints` takes them, `thread_pattern` excepted.
+    """
+    pattern = f"user-{glob.escape(str(user_id))}-*"
+    return cleanup_old_checkpoints(retention_days, dryrun, thread_pattern=pattern, **options)
+
+
+def _policy(store: CheckpointStore, options: CleanupOptions, pinned: frozenset[str]) -> tuple[RetentionPolicy, str]:
+    """The policy of a run, and a sentence that says which retention applies and why."""
+    days, why = options.retention_days, ""
+    if options.memory_limit_mb is not None and options.memory_retention_days is not None:
+        used = store.memory()
+        if used is None:
+            raise ConfigurationError(
+                "memory_limit_mb needs the INFO command: grant +info to the Redis user, or leave the limit out."
+            )
+        over = used > options.memory_limit_mb * MIB
+        days = options.memory_retention_days if over else days
+        why = f", since {used / MIB:.0f} MiB are {'over' if over else 'within'} the limit of {options.memory_limit_mb}"
+    pending = options.pending_retention_days
+    policy = RetentionPolicy(
+        retention=days * DAY,
+        pending_retention=(days if pending is None else pending) * DAY,
+        trim_live_threads=options.trim_live_threads,
+        keep_last=options.keep_last,
+        thread_pattern=options.thread_pattern,
+        pinned=pinned,
+        prefixes=key_prefixes(),
+    )
+    sentence = f"{days} days for idle threads{why}; {pending or days} days for threads that wait for an answer; "
+    sentence += f"live threads keep the last {options.keep_last}" if options.trim_live_threads else "live threads stay"
+    sentence += f"; only threads {options.thread_pattern}" if options.thread_pattern else ""
+    return policy, sentence + (f"; {len(pinned)} pinned" if pinned else "") + "."
 
 
 def perform_mcp_health_checks() -> dict[str, Any]:

@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
+import heapq
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
 
 from ai_ops.adapters.checkpoint_store import CheckpointStore, Outcome, batches
 from ai_ops.adapters.key_spool import KeySpool
-from ai_ops.core.checkpoint_keys import CheckpointKey, KeyParser
-from ai_ops.core.reports import CleanupReport
+from ai_ops.core.checkpoint_keys import CheckpointKey, Family, KeyParser
+from ai_ops.core.reports import CleanupReport, ThreadReport
 from ai_ops.core.retention import (
+    DAY,
     Deletion,
     Facts,
     Reason,
     RetentionPolicy,
+    Thread,
+    blob_deletion,
+    documents_with_blobs,
     group_threads,
+    lineage_samples,
     lone_pointers,
     make_plan,
     possible_stubs,
     set_stubs_aside,
+    touched,
     trimmable,
-    undated_documents,
+    unread_writes,
+    unsure_documents,
 )
 
 DELETIONS_PER_BATCH = 100
 NAMED_KEYS = 5  # of those that could not be dated, so many are named in the log
 SHOWN_KEY_BYTES = 120
+LARGEST_THREADS = 10
+PROGRESS_SECONDS = 1.0  # between two lines, so that a large database does not flood the Job's log
 
 
 @dataclass
@@ -42,6 +55,16 @@ class Tally:
     changed: int = 0
     unfixable: int = 0
     unfixable_names: list[str] = field(default_factory=list)
+    largest: list[tuple[int, int, ThreadReport]] = field(default_factory=list)
+
+    def add_thread(self, thread: ThreadReport) -> None:
+        """Remember a deleted thread if it is among the largest."""
+        # The second number keeps two reports from being compared.
+        entry = (thread.keys, -self.threads_deleted, thread)
+        if len(self.largest) < LARGEST_THREADS:
+            heapq.heappush(self.largest, entry)
+        else:
+            heapq.heappushpop(self.largest, entry)
 
     def add_unfixable(self, keys: Sequence[bytes]) -> None:
         """Count keys that stay because nothing tells their age or their kind."""
@@ -73,19 +96,36 @@ class CleanupRun:
         policy: What may go.
         now: The moment ages are counted from, seconds since 1970.
         dryrun: Whether to find out what would go instead of deleting it.
+        max_deletions: Keys after which to stop; None for no limit.
+        progress: Told what the run is at, at most once a second.
+        on_thread: Told of each conversation that went whole.
     """
 
     def __init__(
-        self, store: CheckpointStore, parser: KeyParser, policy: RetentionPolicy, now: float, *, dryrun: bool
+        self,
+        store: CheckpointStore,
+        parser: KeyParser,
+        policy: RetentionPolicy,
+        now: float,
+        *,
+        dryrun: bool,
+        max_deletions: int | None = None,
+        progress: Callable[[str], object] = lambda line: None,
+        on_thread: Callable[[ThreadReport], object] = lambda thread: None,
     ) -> None:
         self.tally = Tally()
+        self.limit_reached = False
         self._store = store
         self._parser = parser
         self._policy = policy
         self._now = now
         self._dryrun = dryrun
-        self._clock: Callable[[], float] = time.monotonic
-        self._started = self._clock()
+        self._max_deletions = max_deletions
+        self._progress = progress
+        self._on_thread = on_thread
+        self._ownerless_blobs: dict[bytes, tuple[bytes, ...]] = {}
+        self._started = self._last_line = time.monotonic()
+        self._memory: list[int | None] = []
 
     def execute(self) -> None:
         """Run; after an exception the tally says what was done until then.
@@ -93,14 +133,21 @@ class CleanupRun:
         Raises:
             CheckpointStoreError: Redis failed for longer than it was waited for.
         """
-        with KeySpool(self._store.size()) as spool:
-            self._scan(spool)
-            for keys in spool:
+        self._memory.append(self._store.memory())
+        expected = self._store.size()
+        with KeySpool(expected) as spool:
+            self._scan(spool, expected)
+            for number, keys in enumerate(spool, 1):
                 for batch in batches(self._decide(keys), DELETIONS_PER_BATCH):
                     self._delete(batch)
+                    self._say("Deleting: part %s of %s, %s keys so far", number, spool.partitions, self.tally.deleted)
+                    if self.limit_reached:
+                        return
+        self._delete_ownerless_blobs()
+        self._memory.append(self._store.memory())
 
-    def report(self, retention_days: object, error: str | None = None) -> CleanupReport:
-        """What was done until now."""
+    def report(self, retention_days: object, policy: str, error: str | None = None) -> CleanupReport:
+        """What was done until now, under a policy that the sentence `policy` describes."""
         tally = self.tally
         return CleanupReport(
             processed_count=tally.processed,
@@ -114,33 +161,144 @@ class CleanupRun:
             orphan_count=tally.orphans,
             unfixable_count=tally.unfixable,
             changed_count=tally.changed,
-            seconds=round(self._clock() - self._started, 3),
+            limit_reached=self.limit_reached,
+            applied_retention_days=round(self._policy.retention / DAY),
+            policy=policy,
+            memory_before_bytes=self._memory[0] if self._memory else None,
+            memory_after_bytes=self._memory[-1] if len(self._memory) > 1 else None,
+            largest_threads=tuple(thread.as_dict() for _, _, thread in sorted(tally.largest, reverse=True)),
+            seconds=round(time.monotonic() - self._started, 3),
         )
 
-    def _scan(self, spool: KeySpool) -> None:
+    def _say(self, line: str, *numbers: int) -> None:
+        """Report progress, unless a line was written a moment ago."""
+        now = time.monotonic()
+        if now - self._last_line >= PROGRESS_SECONDS:
+            self._last_line = now
+            self._progress(line % tuple(f"{number:,}" for number in numbers) if numbers else line)
+
+    def _scan(self, spool: KeySpool, expected: int) -> None:
         parse = self._parser.parse
-        for keys in self._store.scan():
+
+        def restarted() -> None:
+            spool.clear()
+            self.tally.processed = 0
+
+        for keys in self._store.scan(restarted):
             self.tally.processed += len(keys)
-            for key in keys:
-                if parsed := parse(key):
-                    spool.add(parsed)
+            for key in self._store.complete(filter(None, map(parse, keys))):
+                spool.add(key)
+            self._say("Scanning: %s of about %s keys", self.tally.processed, expected)
 
     def _decide(self, keys: list[CheckpointKey]) -> Iterator[Deletion]:
         threads = group_threads(keys)
         set_stubs_aside(threads, self._store.stubs(possible_stubs(threads, self._now)))
-        dated = Facts(times=self._store.times(undated_documents(threads)))
-        to_trim = trimmable(threads, dated, self._policy, self._now)
-        pointers = [pointer for namespace in to_trim for pointer in namespace.pointers]
-        facts = Facts(
-            times=dated.times,
-            heads=self._store.heads([*pointers, *lone_pointers(threads)]),
-            lineage=self._store.lineage(to_trim),
-        )
-        plan = make_plan(threads, facts, self._policy, self._now)
+        plan = make_plan(threads, self._facts(threads), self._policy, self._now)
         self.tally.threads_kept += plan.kept_threads
         self.tally.add_unfixable(plan.unfixable)
+        self._ownerless_blobs.update(plan.ownerless_blobs)
         yield from plan.deletions
 
-    def _delete(self, deletions: list[Deletion]) -> None:
-        for deletion, outcome in zip(deletions, self._store.apply(deletions, dryrun=self._dryrun), strict=True):
+    def _facts(self, threads: list[Thread]) -> Facts:
+        """Read what the plan needs beyond keys; nothing for most threads."""
+        store, policy, now = self._store, self._policy, self._now
+        affected = touched(threads, policy, now)
+        spaces = trimmable(affected, policy, now)
+        samples = lineage_samples(spaces, policy, now)
+        lineage = store.lineage(samples)
+        deep = [space for key, space in samples.items() if key in lineage and lineage[key].depth]
+        lineage |= store.lineage({document.key for space in deep for document in space.documents.values()})
+        pointers = [pointer for space in spaces for pointer in space.pointers]
+        return Facts(
+            heads=store.heads([*pointers, *lone_pointers(threads)]),
+            lineage=lineage,
+            interrupts=store.interrupts(unread_writes(affected)),
+            foreign=store.foreign(unsure_documents(affected)),
+            versions=store.versions(documents_with_blobs(spaces, policy, now)),
+        )
+
+    def _delete_ownerless_blobs(self) -> None:
+        """Look again for checkpoints of the threads that seemed to have none, and delete what still has none.
+
+        A blob carries no time. It is written together with its checkpoint: one that two looks in a row find
+        alone was left behind.
+        """
+        blobs = self._ownerless_blobs
+        if not blobs:
+            return
+        for keys in self._store.scan(lambda: None):
+            for key in filter(None, map(self._parser.parse, keys)):
+                if key.family is not Family.BLOB and key.thread in blobs:
+                    del blobs[key.thread]
+        for batch in batches(list(blobs.items()), DELETIONS_PER_BATCH):
+            self._delete([blob_deletion(thread, keys) for thread, keys in batch])
+
+    def _delete(self, deletions: Sequence[Deletion]) -> None:
+        chosen = self._within_limit(deletions)
+        for deletion, outcome in zip(chosen, self._store.apply(chosen, dryrun=self._dryrun), strict=True):
             self.tally.add_outcome(deletion, outcome)
+            if deletion.reason is Reason.EXPIRED and not outcome.changed:
+                thread = _thread_report(deletion, outcome)
+                self.tally.add_thread(thread)
+                self._on_thread(thread)
+
+    def _within_limit(self, deletions: Sequence[Deletion]) -> Sequence[Deletion]:
+        """As many of the deletions as the limit allows; whole ones, so that no thread is left in halves."""
+        if self._max_deletions is None:
+            return deletions
+        room = self._max_deletions - self.tally.deleted
+        for number, deletion in enumerate(deletions):
+            room -= deletion.size
+            if room < 0:
+                self.limit_reached = True
+                return deletions[:number]
+        return deletions
+
+
+def _thread_report(deletion: Deletion, outcome: Outcome) -> ThreadReport:
+    when = datetime.fromtimestamp(deletion.last_activity or 0.0, tz=UTC)
+    return ThreadReport(
+        thread=deletion.thread.decode(errors="backslashreplace"),
+        namespaces=deletion.namespaces,
+        keys=outcome.deleted,
+        last_activity=when.isoformat(timespec="seconds"),
+    )
+
+
+def log_cleanup(logger: logging.Logger, report: CleanupReport, unfixable: Sequence[str]) -> None:
+    """Write the lines that operators search for."""
+    done = "Would delete" if report.dryrun else "Deleted"
+    if report.error is None:
+        logger.info(
+            "✅ Checkpoint cleanup completed: processed %d keys (retention: %d days)",
+            report.processed_count,
+            report.applied_retention_days,
+        )
+    if report.policy:
+        logger.info("%s %d old checkpoint keys", done, report.deleted_count)
+        logger.info(
+            "Threads: %d %s, %d kept. Checkpoints trimmed from live threads: %d. Orphans: %d. Retention: %s",
+            report.threads_deleted,
+            "would go" if report.dryrun else "deleted",
+            report.threads_kept,
+            report.checkpoints_trimmed,
+            report.orphan_count,
+            report.policy,
+        )
+    for thread in report.largest_threads if report.dryrun else ():
+        logger.info("Would delete thread %s: %d keys, last active %s", *_shown(thread))
+    if report.unfixable_count:
+        logger.warning(
+            "Kept %d keys that carry no readable time or are no checkpoints, such as %s: look at them, and delete "
+            "by hand what nobody needs.",
+            report.unfixable_count,
+            ", ".join(unfixable),
+        )
+    if report.limit_reached:
+        logger.warning("Stopped at max_deletions after %d keys: the next run goes on.", report.deleted_count)
+    if report.error is not None:
+        logger.error("❌ Checkpoint cleanup failed: %s", report.error)
+
+
+def _shown(thread: dict[str, Any]) -> tuple[str, int, str]:
+    return thread["thread"][:SHOWN_KEY_BYTES], thread["keys"], thread["last_activity"]

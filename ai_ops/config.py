@@ -7,28 +7,89 @@ from typing import Any
 
 from django.conf import settings
 
+from ai_ops.core.checkpoint_keys import KeyPrefixes
 from ai_ops.exceptions import ConfigurationError
 
 MAX_RETENTION_DAYS = 3650  # ten years; more is a slip of the keyboard
 
 
 @dataclass(frozen=True)
-class AiOpsSettings:
-    """The values of ``PLUGINS_CONFIG["ai_ops"]``.
+class CleanupOptions:
+    """What the checkpoint cleanup can be told, under the same names in the function, the Job and the settings.
 
     Attributes:
         retention_days: Age in days past which a checkpoint may be deleted, 1 to 3650.
+        pending_retention_days: The same for threads that wait for a person's answer; None for the same value.
+        thread_pattern: A glob over thread ids, such as ``user-42-*``; None for all threads.
+        trim_live_threads: Whether old checkpoints of live threads go too.
+        keep_last: Checkpoints that each namespace of a live thread keeps, 1 to 10000.
+        memory_limit_mb: Memory of the checkpoint Redis, in MiB, over which `memory_retention_days` applies.
+        memory_retention_days: The shorter retention, in days, for a Redis over its limit.
+        max_deletions: Keys after which a run stops; None for no limit.
+
+    Raises:
+        ConfigurationError: A value is out of its range or contradicts another.
+    """
+
+    retention_days: int = 30
+    pending_retention_days: int | None = None
+    thread_pattern: str | None = None
+    trim_live_threads: bool = True
+    keep_last: int = 1
+    memory_limit_mb: int | None = None
+    memory_retention_days: int | None = None
+    max_deletions: int | None = None
+
+    def __post_init__(self) -> None:
+        validated_retention_days(self.retention_days)
+        for name in ("pending_retention_days", "memory_retention_days"):
+            if getattr(self, name) is not None:
+                validated_retention_days(getattr(self, name), name)
+        _validate_number("keep_last", self.keep_last, 10_000)
+        for name in ("memory_limit_mb", "max_deletions"):
+            if getattr(self, name) is not None:
+                _validate_number(name, getattr(self, name), 10**12)
+        if not isinstance(self.trim_live_threads, bool):
+            raise ConfigurationError(f"trim_live_threads must be True or False, not {self.trim_live_threads!r}.")
+        if not isinstance(self.thread_pattern, str | None) or self.thread_pattern == "":
+            raise ConfigurationError(
+                f"thread_pattern must be a glob such as user-42-*, not {self.thread_pattern!r}: "
+                "leave it out to clean up all threads."
+            )
+        if (self.memory_limit_mb is None) != (self.memory_retention_days is None):
+            raise ConfigurationError("memory_limit_mb and memory_retention_days work together: set both or neither.")
+        if self.memory_retention_days is not None and self.memory_retention_days > self.retention_days:
+            raise ConfigurationError(
+                f"memory_retention_days ({self.memory_retention_days}) must not be longer than retention_days "
+                f"({self.retention_days}): it is what applies when memory is short."
+            )
+
+
+@dataclass(frozen=True)
+class AiOpsSettings(CleanupOptions):
+    """The values of ``PLUGINS_CONFIG["ai_ops"]``.
+
+    Attributes:
+        checkpoint_prefix: What RedisSaver's keys begin with, its own ``checkpoint_prefix``.
+        checkpoint_write_prefix: The same for writes.
         provision_schedules: Whether a new installation gets the default schedules.
 
     Raises:
         ConfigurationError: A value is out of its range.
     """
 
-    retention_days: int = 30
+    checkpoint_prefix: str = "checkpoint"
+    checkpoint_write_prefix: str = "checkpoint_write"
     provision_schedules: bool = True
 
     def __post_init__(self) -> None:
-        validated_retention_days(self.retention_days)
+        super().__post_init__()
+        for name in ("checkpoint_prefix", "checkpoint_write_prefix"):
+            if not isinstance(getattr(self, name), str) or not getattr(self, name):
+                raise ConfigurationError(
+                    f'{name} must be a text such as "checkpoint", not {getattr(self, name)!r}: '
+                    'change PLUGINS_CONFIG["ai_ops"].'
+                )
         if not isinstance(self.provision_schedules, bool):
             raise ConfigurationError(
                 f"provision_schedules must be True or False, not {self.provision_schedules!r}: "
@@ -48,7 +109,33 @@ class AiOpsSettings:
         return cls(**given)
 
 
-def validated_retention_days(value: object) -> int:
+def cleanup_options(retention_days: Any, **given: Any) -> CleanupOptions:
+    """The configured options, with `retention_days` and those in `given` that are not None in their place.
+
+    Raises:
+        ConfigurationError: A value is out of its range or contradicts another.
+        TypeError: There is no such option.
+    """
+    configured = AiOpsSettings.load()
+    options = {field.name: getattr(configured, field.name) for field in fields(CleanupOptions)}
+    given = {name: value for name, value in given.items() if value is not None}
+    return CleanupOptions(**options | given | {"retention_days": retention_days})
+
+
+def key_prefixes() -> KeyPrefixes:
+    """The prefixes that RedisSaver was given, as configured."""
+    configured = AiOpsSettings.load()
+    return KeyPrefixes(configured.checkpoint_prefix, configured.checkpoint_write_prefix)
+
+
+def _validate_number(name: str, value: object, highest: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= highest:
+        raise ConfigurationError(
+            f"{name} must be a whole number from 1 to {highest}, not {value!r}: nothing was deleted."
+        )
+
+
+def validated_retention_days(value: object, name: str = "retention_days") -> int:
     """Return `value` if it is a usable retention, a whole number of days from 1 to 3650.
 
     Raises:
@@ -56,7 +143,6 @@ def validated_retention_days(value: object) -> int:
     """
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_RETENTION_DAYS:
         raise ConfigurationError(
-            f"retention_days must be a whole number of days from 1 to {MAX_RETENTION_DAYS}, not {value!r}: "
-            "nothing was deleted."
+            f"{name} must be a whole number of days from 1 to {MAX_RETENTION_DAYS}, not {value!r}: nothing was deleted."
         )
     return value

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
 import redis
+from redis.cluster import RedisCluster
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
@@ -21,8 +23,16 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from ai_ops.core.checkpoint_keys import Family, KeyParser
-from ai_ops.core.retention import Deletion, Document, Guard, Lineage, Namespace
+from ai_ops.core.checkpoint_keys import (
+    ROOT_NAMESPACE,
+    SHALLOW_ID,
+    VALKEY_LIST,
+    VALKEY_WRITES,
+    CheckpointKey,
+    Family,
+    KeyParser,
+)
+from ai_ops.core.retention import Deletion, Document, Guard, Lineage
 from ai_ops.exceptions import CheckpointStoreError
 
 SCAN_COUNT = 1000
@@ -32,9 +42,11 @@ BREATH = 0.0005  # seconds between batches, in which Redis serves others
 # Together some ten seconds: a restart or a failover takes about as long.
 RETRY_DELAYS = (0.1, 0.3, 1.0, 3.0, 6.0)
 MAX_VALUE_BYTES = 16 * 1024 * 1024  # a longer value is not read for its time
+REGISTRY_MEMBERS = 100  # of a shallow saver's writes, so many are looked at for a time
+INTERRUPT_CHANNEL = b'"__interrupt__"'
 
-# A pointer (or ValkeySaver's list) is deleted only if it still names the document it named when the plan was
-# made, and all pointers of a thread or none: a conversation that went on meanwhile keeps everything.
+# A pointer (or ValkeySaver's list, or a shallow saver's only document) is deleted only if it still says what it
+# said when the plan was made, and all pointers of a thread or none: a conversation that went on keeps everything.
 # KEYS: pointers, thread by thread. ARGV: "1" for a dry run; number of threads; pointers of each thread;
 # expected values in the order of KEYS. Returns per thread 1 (deleted) or 0 (changed).
 DROP_POINTERS = """
@@ -44,7 +56,8 @@ for thread = 1, threads do
   for index = at + 1, at + count do
     local kind, value = redis.call('TYPE', KEYS[index]).ok, nil
     if kind == 'string' then value = redis.call('GET', KEYS[index])
-    elseif kind == 'list' then value = redis.call('LINDEX', KEYS[index], 0) end
+    elseif kind == 'list' then value = redis.call('LINDEX', KEYS[index], 0)
+    elseif kind == 'ReJSON-RL' then value = redis.call('JSON.GET', KEYS[index], '$.checkpoint_id') end
     if kind ~= 'none' and value ~= ARGV[2 + threads + index] then same = 0 end
   end
   if same == 1 and not dry then
@@ -56,21 +69,21 @@ end
 return replies
 """
 
-# Deletes keys of the expected types. KEYS: the keys. ARGV: "1" for a dry run; the types, comma-separated.
-# Returns the numbers, from 0, of the keys that have another type, and the number deleted (or to delete).
+# Deletes keys of the expected types. KEYS: the keys. ARGV: "1" for a dry run; the types between commas.
+# Returns per key one of the three numbers below.
 DROP_KEYS = """
-local deleted, wrong = 0, {}
+local replies = {}
 for index, key in ipairs(KEYS) do
   local kind = redis.call('TYPE', key).ok
-  if string.find(ARGV[2], ',' .. kind .. ',', 1, true) then
+  if kind == 'none' then replies[index] = 0
+  elseif string.find(ARGV[2], ',' .. kind .. ',', 1, true) then
     if ARGV[1] ~= '1' then redis.call('UNLINK', key) end
-    deleted = deleted + 1
-  elseif kind ~= 'none' then
-    wrong[#wrong + 1] = index - 1
-  end
+    replies[index] = 1
+  else replies[index] = 2 end
 end
-return {deleted, wrong}
+return replies
 """
+GONE, DROPPED, OF_ANOTHER_TYPE = range(3)
 
 TYPES = {
     Family.DOCUMENT: b",ReJSON-RL,string,",
@@ -79,9 +92,6 @@ TYPES = {
     Family.BLOB: b",ReJSON-RL,",
 }
 VALKEY_WRITES_TYPE = b",string,"
-
-VALKEY_WRITES = b"writes:{"
-VALKEY_LIST = b"thread:{"
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -117,7 +127,9 @@ class CheckpointStore:
     """
 
     def __init__(self, client: redis.Redis, parser: KeyParser, sleep: Callable[[float], object] = time.sleep) -> None:
-        self._client = client
+        # Both answer the same commands; only their types have nothing in common.
+        self._client: Any = client
+        self._is_cluster = isinstance(client, RedisCluster)
         self._parser = parser
         self._sleep = sleep
 
@@ -125,30 +137,53 @@ class CheckpointStore:
         """How many keys the database has."""
         return int(self._retry(lambda: self._client.dbsize()))
 
-    def scan(self) -> Iterator[list[bytes]]:
-        """All keys, in batches; a key may come twice."""
-        cursor: int = 0
-        while True:
-            cursor, keys = self._scan_at(cursor)
-            yield keys
-            if cursor == 0:
+    def memory(self) -> int | None:
+        """Bytes of memory the server uses, all primaries together; None if the user may not ask."""
+        try:
+            infos = [self._retry(lambda at=node: self._info(at)) for node in self._primaries()]  # type: ignore[misc]
+        except CheckpointStoreError as error:
+            if isinstance(error.__cause__, NoPermissionError):
+                return None
+            raise
+        return sum(int(info["used_memory"]) for info in infos)
+
+    def scan(self, restarted: Callable[[], object]) -> Iterator[list[bytes]]:
+        """All keys of all primaries, in batches; a key may come twice.
+
+        When the connection was lost, the server behind it may be another one, or one that was started anew:
+        its cursor means nothing to the old scan. Then `restarted` is called and all keys come again.
+        """
+        for delay in (*RETRY_DELAYS, None):
+            try:
+                for node in self._primaries():
+                    cursor = 0
+                    while True:
+                        cursor, keys = self._scan_at(cursor, node)
+                        yield keys
+                        if cursor == 0:
+                            break
                 return
+            except (RedisConnectionError, RedisTimeoutError) as error:
+                self._wait_or_give_up(error, delay)
+                restarted()
+            except RedisError as error:
+                raise CheckpointStoreError(explain(error)) from error
 
-    def _scan_at(self, cursor: int) -> tuple[int, list[bytes]]:
-        reply: Any = self._retry(lambda: self._client.scan(cursor, count=SCAN_COUNT))
-        return int(reply[0]), list(reply[1])
-
-    def times(self, documents: Sequence[Document]) -> dict[bytes, float | None]:
-        """The times that documents carry in their values, seconds since 1970, by key."""
-        found: dict[bytes, float | None] = {}
-        for batch in batches(documents, PIPELINE_COMMANDS):
-            kinds = self._ask([("TYPE", document.key) for document in batch])
-            commands = [_time_command(document.key, kind) for document, kind in zip(batch, kinds, strict=True)]
-            values = self._ask([command for command in commands if command])
-            answers = iter(values)
-            for document, command in zip(batch, commands, strict=True):
-                found[document.key] = self._time_in(next(answers)) if command else None
-        return found
+    def complete(self, keys: Iterable[CheckpointKey]) -> Iterator[CheckpointKey]:
+        """The keys with what only their values say: thread, namespace and time of an undated document or blob."""
+        vague: list[CheckpointKey] = []
+        for key in keys:
+            if _is_vague(key):
+                vague.append(key)
+            else:
+                yield key
+        for batch in batches(vague, PIPELINE_COMMANDS):
+            replies = self._ask([_detail_command(key) for key in batch])
+            strings = [key for key, reply in zip(batch, replies, strict=True) if reply is None]
+            texts = self._ask([("GETRANGE", key.key, 0, MAX_VALUE_BYTES) for key in strings])
+            text_of = dict(zip([key.key for key in strings], texts, strict=True))
+            for key, reply in zip(batch, replies, strict=True):
+                yield self._completed(key, reply if reply is not None else text_of.get(key.key))
 
     def stubs(self, documents: Sequence[Document]) -> frozenset[bytes]:
         """The keys among `documents` that hold a JSON document without a thread: no saver put it there."""
@@ -167,15 +202,44 @@ class CheckpointStore:
                     found[pointer] = self._named(pointer, value)
         return found
 
-    def lineage(self, namespaces: Sequence[Namespace]) -> dict[bytes, Lineage]:
-        """What the documents of these namespaces say of their ancestors, by the document's key."""
-        documents = [document for namespace in namespaces for document in namespace.documents.values()]
+    def lineage(self, documents: Iterable[bytes]) -> dict[bytes, Lineage]:
+        """What documents say of their ancestors, by key."""
         found: dict[bytes, Lineage] = {}
         for batch in batches(documents, PIPELINE_COMMANDS):
-            commands = [("JSON.GET", each.key, "$.parent_checkpoint_id", "$.metadata") for each in batch]
-            for document, value in zip(batch, self._ask(commands), strict=True):
-                if isinstance(value, bytes):
-                    found[document.key] = _lineage_in(value)
+            commands = [("JSON.GET", key, "$.parent_checkpoint_id", "$.metadata") for key in batch]
+            for key, reply in zip(batch, self._ask_either(commands), strict=True):
+                if isinstance(reply, bytes):
+                    found[key] = _lineage_in(reply)
+        return found
+
+    def interrupts(self, writes: Sequence[bytes]) -> frozenset[bytes]:
+        """The keys of the writes that are interrupts, or have one among them."""
+        found: set[bytes] = set()
+        for batch in batches(writes, PIPELINE_COMMANDS):
+            replies = self._ask_either([("JSON.GET", key, "$.channel") for key in batch])
+            found |= {key for key, reply in zip(batch, replies, strict=True) if reply and INTERRUPT_CHANNEL in reply}
+        return frozenset(found)
+
+    def foreign(self, documents: Mapping[bytes, tuple[bytes, ...]]) -> frozenset[bytes]:
+        """The keys among `documents` whose documents name none of the threads they are thought to be of."""
+        found: set[bytes] = set()
+        for batch in batches(documents, PIPELINE_COMMANDS):
+            replies = self._ask([("JSON.GET", key, "$.thread_id") for key in batch])
+            for key, reply in zip(batch, replies, strict=True):
+                named = _first(_parsed(reply))
+                if isinstance(named, str) and named.encode() not in documents[key]:
+                    found.add(key)
+        return frozenset(found)
+
+    def versions(self, documents: Iterable[bytes]) -> dict[bytes, dict[bytes, bytes]]:
+        """The versions of their channels that documents name, by key."""
+        found: dict[bytes, dict[bytes, bytes]] = {}
+        for batch in batches(documents, PIPELINE_COMMANDS):
+            replies = self._ask([("JSON.GET", key, "$.checkpoint.channel_versions") for key in batch])
+            for key, reply in zip(batch, replies, strict=True):
+                named = _first(_parsed(reply))
+                if isinstance(named, dict):
+                    found[key] = {channel.encode(): str(version).encode() for channel, version in named.items()}
         return found
 
     def apply(self, deletions: Sequence[Deletion], *, dryrun: bool) -> list[Outcome]:
@@ -183,27 +247,30 @@ class CheckpointStore:
 
         With `dryrun` nothing is deleted, and the outcomes are those that deleting would have had.
         """
-        go = self._drop_pointers(deletions, dryrun) & self._still_without_owner(deletions)
+        go = self._drop_pointers(deletions, dryrun, self._still_without_owner(deletions))
+        entries = [entry for number in sorted(go) for entry in deletions[number].list_entries]
+        for some in batches(() if dryrun else entries, PIPELINE_COMMANDS):
+            # From the end: the old ones are there.
+            self._ask([("LREM", key, -1, checkpoint_id) for key, checkpoint_id in some])
         deleted = {number: len(deletions[number].guards) for number in go}
         wrong: dict[int, list[bytes]] = {number: [] for number in go}
         for kind, keys in _in_order(deletions, go):
             for batch in batches(keys, KEYS_PER_COMMAND):
-                count, misfits = self._script(DROP_KEYS, [key for _, key in batch], [_flag(dryrun), kind])
-                # Which keys were gone already is of no interest: the number is right in sum.
-                deleted[batch[0][0]] += count
-                for misfit in misfits:
-                    number, key = batch[misfit]
-                    wrong[number].append(key)
+                results = self._drop([key for _, key in batch], kind, dryrun)
+                for (number, key), dropped in zip(batch, results, strict=True):
+                    deleted[number] += dropped == DROPPED
+                    if dropped == OF_ANOTHER_TYPE:
+                        wrong[number].append(key)
                 self._sleep(BREATH)
         return [
             Outcome(deleted[number], False, tuple(wrong[number])) if number in go else Outcome(0, changed=True)
             for number in range(len(deletions))
         ]
 
-    def _drop_pointers(self, deletions: Sequence[Deletion], dryrun: bool) -> set[int]:
-        """Delete the pointers that still say what they said; the numbers of the deletions that may go on."""
-        go = {number for number, deletion in enumerate(deletions) if not deletion.guards}
-        guarded = [number for number, deletion in enumerate(deletions) if deletion.guards]
+    def _drop_pointers(self, deletions: Sequence[Deletion], dryrun: bool, free: set[int]) -> set[int]:
+        """Delete the pointers that still say what they said; the numbers of those `free` that may go on."""
+        go = {number for number in free if not deletions[number].guards}
+        guarded = [number for number in sorted(free) if deletions[number].guards]
         for batch in batches(guarded, KEYS_PER_COMMAND):
             asked = [[_value_of(guard, guard.documents[:1]) for guard in deletions[number].guards] for number in batch]
             replies = self._compare_and_drop([deletions[number].guards for number in batch], asked, dryrun)
@@ -231,19 +298,52 @@ class CheckpointStore:
     def _compare_and_drop(
         self, threads: Sequence[Sequence[Guard]], expected: Sequence[Sequence[bytes]], dryrun: bool
     ) -> list[int]:
+        if self._is_cluster:
+            return [self._compare_and_drop_apart(*thread, dryrun) for thread in zip(threads, expected, strict=True)]
         keys = [guard.key for guards in threads for guard in guards]
         sizes: list[bytes | int] = [len(guards) for guards in threads]
         values = [value for thread in expected for value in thread]
         reply: list[int] = self._script(DROP_POINTERS, keys, [_flag(dryrun), len(threads), *sizes, *values])
         return reply
 
+    def _compare_and_drop_apart(self, guards: Sequence[Guard], expected: Sequence[bytes], dryrun: bool) -> int:
+        """The same where one script can't reach all keys: look at all first, then delete root first, one by one."""
+        for dry in (True, dryrun):
+            for guard, value in zip(guards, expected, strict=True):
+                if not self._script(DROP_POINTERS, [guard.key], [_flag(dry), 1, 1, value])[0]:
+                    return 0
+        return 1
+
+    def _drop(self, keys: Sequence[bytes], kind: bytes, dryrun: bool) -> list[int]:
+        """Delete keys of the types in `kind`; per key DROPPED, GONE or OF_ANOTHER_TYPE."""
+        if not self._is_cluster:
+            reply: list[int] = self._script(DROP_KEYS, keys, [_flag(dryrun), kind])
+            return reply
+        kinds = self._ask([("TYPE", key) for key in keys])
+        results = [GONE if each == b"none" else _dropped(b"," + each + b"," in kind) for each in kinds]
+        chosen = [key for key, result in zip(keys, results, strict=True) if result == DROPPED]
+        self._ask([("UNLINK", key) for key in chosen] if not dryrun else [])
+        return results
+
     def _still_without_owner(self, deletions: Sequence[Deletion]) -> set[int]:
         """The numbers of the deletions whose owners are still missing."""
-        questions = [(number, owner) for number, deletion in enumerate(deletions) for owner in deletion.owners]
         owned: set[int] = set()
+        questions = [(number, owner) for number, deletion in enumerate(deletions) for owner in deletion.owners]
         for batch in batches(questions, PIPELINE_COMMANDS):
             replies = self._ask([("EXISTS", owner) for _, owner in batch])
             owned |= {number for (number, _), exists in zip(batch, replies, strict=True) if exists}
+        # Registries have no prefix of their own: one may be of a saver with another prefix, as its writes are.
+        registries = [
+            (number, key)
+            for number, deletion in enumerate(deletions)
+            if deletion.owners
+            for key in deletion.keys.get(Family.REGISTRY, ())
+        ]
+        for batches_of in batches(registries, PIPELINE_COMMANDS):
+            replies = self._ask([("ZRANGE", key, 0, 0) for _, key in batches_of])
+            for (number, _), members in zip(batches_of, replies, strict=True):
+                if members and b":" in members[0] and self._parser.parse(members[0]) is None:
+                    owned.add(number)
         return set(range(len(deletions))) - owned
 
     def _named(self, pointer: bytes, value: bytes) -> Document:
@@ -251,20 +351,22 @@ class CheckpointStore:
         parsed = self._parser.parse(key)
         return Document(key, parsed.checkpoint_id, parsed.time) if parsed else Document(key, b"", None)
 
-    def _time_in(self, value: object) -> float | None:
-        """The time in a document: ``checkpoint.ts`` as savers write it, or ``ts`` at the top."""
-        if not isinstance(value, bytes):
-            return None
-        try:
-            document = json.loads(value)
-        except (ValueError, RecursionError):
-            return None
-        while isinstance(document, list) and document:
-            document = document[0]
-        if isinstance(document, dict):
-            inner = document.get("checkpoint")
-            document = document.get("ts") or (inner.get("ts") if isinstance(inner, dict) else None)
-        return self._parser.time_of_text(document) if isinstance(document, str) else None
+    def _completed(self, key: CheckpointKey, reply: object) -> CheckpointKey:
+        if key.family is Family.REGISTRY:
+            members = reply if isinstance(reply, list) else []
+            times = [parsed.time for parsed in map(self._parser.parse, members) if parsed]
+            return key._replace(time=max((time for time in times if time is not None), default=None))
+        details = _details_in(_parsed(reply))
+        if isinstance(thread := details.get("thread_id"), str):
+            key = key._replace(thread=thread.encode(), namespace=_namespace_of(key, details), certain=True)
+        if key.family is not Family.DOCUMENT:
+            return key
+        named, said = details.get("checkpoint_id"), details.get("ts")
+        checkpoint_id = named.encode() if isinstance(named, str) else key.checkpoint_id
+        time_of_id = self._parser.time_of(checkpoint_id)
+        if time_of_id is None and isinstance(said, str):
+            time_of_id = self._parser.time_of_text(said)
+        return key._replace(checkpoint_id=checkpoint_id, time=time_of_id)
 
     def _ask(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Send commands together; an answer that is an error of its key's type comes back as None."""
@@ -274,8 +376,9 @@ class CheckpointStore:
         def send() -> list[Any]:
             with self._client.pipeline(transaction=False) as pipeline:
                 for command in commands:
-                    pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
-                return pipeline.execute(raise_on_error=False)
+                    pipeline.execute_command(*command)
+                replies: list[Any] = pipeline.execute(raise_on_error=False)
+                return replies
 
         def checked() -> list[Any]:
             replies = send()
@@ -286,20 +389,47 @@ class CheckpointStore:
 
         return [None if isinstance(reply, RedisError) else reply for reply in self._retry(checked)]
 
+    def _ask_either(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Send JSON commands, and GET where the key turns out to be a string."""
+        replies = self._ask(commands)
+        strings = [number for number, reply in enumerate(replies) if reply is None]
+        for number, text in zip(strings, self._ask([("GET", commands[each][1]) for each in strings]), strict=True):
+            replies[number] = text
+        return replies
+
     def _script(self, source: str, keys: Sequence[bytes], arguments: Sequence[Any]) -> Any:
         return self._retry(lambda: self._client.eval(source, len(keys), *keys, *arguments))
+
+    def _primaries(self) -> list[Any]:
+        """The nodes to scan: those of a cluster, or just the one there is."""
+        return list(self._client.get_primaries()) if self._is_cluster else [None]
+
+    def _info(self, node: Any) -> dict[str, Any]:
+        target = {"target_nodes": node} if node else {}
+        reply: dict[str, Any] = self._client.info("memory", **target)
+        return reply
+
+    def _scan_at(self, cursor: int, node: Any) -> tuple[int, list[bytes]]:
+        target = {"target_nodes": node} if node else {}
+        reply: Any = self._client.execute_command("SCAN", cursor, "COUNT", SCAN_COUNT, **target)
+        at, keys = reply
+        # A cluster client gives the cursor by the node's name.
+        return int(next(iter(at.values())) if isinstance(at, dict) else at), list(keys)
 
     def _retry(self, action: Callable[[], Result]) -> Result:
         for delay in (*RETRY_DELAYS, None):
             try:
                 return action()
             except (RedisConnectionError, RedisTimeoutError) as error:
-                if delay is None or isinstance(error, AuthenticationError):
-                    raise CheckpointStoreError(explain(error)) from error
-                self._sleep(delay)
+                self._wait_or_give_up(error, delay)
             except RedisError as error:
                 raise CheckpointStoreError(explain(error)) from error
-        raise AssertionError("unreachable: the last delay is None")
+        raise AssertionError("the last delay is None, which gives up")
+
+    def _wait_or_give_up(self, error: RedisError, delay: float | None) -> None:
+        if delay is None or isinstance(error, AuthenticationError):
+            raise CheckpointStoreError(explain(error)) from error
+        self._sleep(delay)
 
 
 def explain(error: RedisError) -> str:
@@ -354,37 +484,96 @@ def _head_command(pointer: bytes) -> tuple[Any, ...]:
 
 
 def _value_of(guard: Guard, documents: Sequence[Document]) -> bytes:
-    """What the pointer holds when it names the first of `documents`."""
+    """What the pointer says when it names the first of `documents`."""
     if not documents:
         return b""
-    return documents[0].checkpoint_id if _is_list(guard.key) else documents[0].key
+    document = documents[0]
+    if document.key == guard.key:
+        return json.dumps([document.checkpoint_id.decode()]).encode()
+    return document.checkpoint_id if _is_list(guard.key) else document.key
 
 
-def _time_command(key: bytes, kind: object) -> tuple[Any, ...] | None:
-    if kind == b"ReJSON-RL":
-        return ("JSON.GET", key, "$.checkpoint.ts")
-    if kind == b"string":
-        return ("GETRANGE", key, 0, MAX_VALUE_BYTES)
-    return None
+def _is_vague(key: CheckpointKey) -> bool:
+    """Whether only the value tells what is needed of a key."""
+    if key.family is Family.DOCUMENT:
+        # A key that nobody can have meant has all of itself for its id, and its value is not looked at.
+        return key.time is None and key.checkpoint_id != key.key
+    if key.family is Family.BLOB:
+        return not key.certain
+    return key.family is Family.REGISTRY and key.checkpoint_id == SHALLOW_ID
+
+
+def _detail_command(key: CheckpointKey) -> tuple[Any, ...]:
+    if key.family is Family.REGISTRY:
+        return ("ZRANGE", key.key, 0, REGISTRY_MEMBERS)
+    return ("JSON.GET", key.key, "$.thread_id", "$.checkpoint_ns", "$.checkpoint_id", "$.checkpoint.ts", "$.ts")
+
+
+def _details_in(value: object) -> dict[str, Any]:
+    """The fields of a document, whether RedisJSON gave them as paths or the value is the document itself."""
+    if not isinstance(value, dict):
+        return {}
+    if "$.thread_id" in value:
+        paths = {path.removeprefix("$.").removeprefix("checkpoint."): _first(found) for path, found in value.items()}
+        return {**paths, "ts": _first(value.get("$.checkpoint.ts")) or _first(value.get("$.ts"))}
+    inner = value.get("checkpoint")
+    said = value.get("ts") or (inner.get("ts") if isinstance(inner, dict) else None)
+    return {"ts": said}
+
+
+def _namespace_of(key: CheckpointKey, details: Mapping[str, Any]) -> bytes:
+    """The namespace in a document, for the root in the spelling of its satellites' keys.
+
+    The JavaScript saver writes ``__empty__`` into documents and nothing into keys, Python's shallow saver
+    the other way round for its documents, and ``__empty__`` for everything else.
+    """
+    named = details.get("checkpoint_ns")
+    namespace = named.encode() if isinstance(named, str) else key.namespace
+    if namespace in (b"", ROOT_NAMESPACE):
+        return ROOT_NAMESPACE if key.key.endswith(b":") or ROOT_NAMESPACE in key.key else b""
+    return namespace
+
+
+def _parsed(value: object) -> Any:
+    try:
+        return json.loads(value) if isinstance(value, bytes) else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def _first(found: object) -> Any:
+    return found[0] if isinstance(found, list) and found else None
 
 
 def _lineage_in(value: bytes) -> Lineage:
     """Read the parent and the depth of the DeltaChannels.
 
-    ``metadata.counters_since_delta_snapshot`` maps a channel to (updates, supersteps) since its last
-    snapshot (langgraph.checkpoint.base.CheckpointMetadata); RedisSaver keeps metadata as JSON in a string.
+    ``metadata.counters_since_delta_snapshot`` maps a channel to (updates, supersteps) since its last snapshot
+    (langgraph.checkpoint.base.CheckpointMetadata). RedisSaver keeps metadata as JSON in a string, ValkeySaver
+    as JSON in base64.
     """
-    try:
-        document = json.loads(value)
-        parents, metadata = document.get("$.parent_checkpoint_id"), document.get("$.metadata")
-        details = metadata[0] if metadata else {}
-        if isinstance(details, str):
-            details = json.loads(details)
-        counters = details.get("counters_since_delta_snapshot") or {}
-        depth = max((int(counter[1]) for counter in counters.values()), default=0)
-        return Lineage(str(parents[0]).encode() if parents else b"", depth)
-    except (ValueError, RecursionError, AttributeError, TypeError, LookupError):
+    document = _parsed(value)
+    if not isinstance(document, dict):
         return Lineage(b"", 0)
+    parent = document.get("parent_checkpoint_id") or _first(document.get("$.parent_checkpoint_id"))
+    metadata = document.get("metadata") or _first(document.get("$.metadata"))
+    if isinstance(metadata, str):
+        metadata = _parsed(metadata.encode()) or _parsed(_unpacked(metadata))
+    counters = metadata.get("counters_since_delta_snapshot") if isinstance(metadata, dict) else None
+    steps = [counter[1] for counter in counters.values()] if isinstance(counters, dict) else []
+    depth = max((step for step in steps if isinstance(step, int)), default=0)
+    return Lineage(parent.encode() if isinstance(parent, str) else b"", depth)
+
+
+def _unpacked(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return b""
+
+
+def _dropped(fits: bool) -> int:
+    return DROPPED if fits else OF_ANOTHER_TYPE
 
 
 def _is_about_the_value(error: RedisError) -> bool:

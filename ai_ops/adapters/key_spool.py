@@ -42,7 +42,8 @@ class KeySpool:
 
     def add(self, key: CheckpointKey) -> None:
         """Remember a key."""
-        number = hash(key.thread) % self.partitions
+        # "{a}" may be thread "{a}" or ValkeySaver's thread "a": they are told apart where all keys are at hand.
+        number = hash(key.thread.strip(b"{}")) % self.partitions
         buffer = self._buffers[number]
         # marshal knows no enumerations; it is several times faster than pickle, and nobody else reads it.
         buffer.append((int(key.family), *key[1:]))

@@ -30,6 +30,9 @@ SHALLOW_ID = b"shallow"
 ORPHAN_GRACE = 3600.0
 INTERRUPT_INDEX = b"-3"  # langgraph.checkpoint.base.WRITES_IDX_MAP["__interrupt__"]
 
+VALKEY_WRITES = b"writes:{"
+VALKEY_LIST = b"thread:{"
+
 # 100 ns intervals between the UUID epoch, 1582-10-15, and the Unix epoch (RFC 9562, section 5.1).
 UUID_EPOCH = 0x01B21DD213814000
 
@@ -73,15 +76,23 @@ class KeyPrefixes:
     checkpoint: str = "checkpoint"
     write: str = "checkpoint_write"
 
-    def owner_of(self, satellite: bytes, checkpoint_id: bytes) -> bytes:
-        """The key of the document that a write or a registry of writes belongs to.
+    def owners_of(self, satellite: bytes, checkpoint_id: bytes) -> set[bytes]:
+        """The keys of the documents, of which one may exist, that a write or a registry of writes belongs to.
 
-        ``checkpoint_write:a:__empty__:<id>:<task>:0`` belongs to ``checkpoint:a:__empty__:<id>``.
+        ``checkpoint_write:a:__empty__:<id>:<task>:0`` belongs to ``checkpoint:a:__empty__:<id>``, or to the
+        shallow ``checkpoint:a:``.
         """
         heads = (self.write.encode(), b"write_keys_zset", b"write_registry", b"writes")
         head = next(head for head in heads if satellite.startswith(head + b":"))
-        rest = satellite[len(head) :]
-        return self.checkpoint.encode() + rest[: rest.rfind(b":" + checkpoint_id) + 1 + len(checkpoint_id)]
+        stem = satellite[len(head) :].rpartition(b":" + checkpoint_id)[0]
+        document = self.checkpoint.encode()
+        shallow = stem.removesuffix(b":" + ROOT_NAMESPACE)
+        shallow += b":" if shallow != stem else b""
+        return {
+            document + stem + b":" + checkpoint_id,
+            document + shallow,
+            document + stem + b":" + SHALLOW_ID,
+        }
 
 
 _UUID = rb"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
@@ -149,7 +160,8 @@ class KeyParser:
 
     def _document(self, key: bytes, rest: bytes) -> CheckpointKey:
         stem, checkpoint_id = _split_id(rest)
-        thread, namespace, certain = split_stem(stem)
+        # Braces may be ValkeySaver's, or part of the thread's id.
+        thread, namespace, certain = split_braces(stem) or split_stem(stem)
         return CheckpointKey(
             Family.DOCUMENT, thread, namespace, checkpoint_id, self.time_of(checkpoint_id), key, certain
         )
@@ -180,34 +192,29 @@ class KeyParser:
             thread, found, _ = rest.partition(mark)
             if found and thread:
                 return CheckpointKey(Family.BLOB, thread, namespace, b"", None, key, True)
-        stem = b":".join(rest.split(b":")[:-2])
-        thread, namespace, _ = split_stem(stem)
+        thread, namespace, _ = split_stem(rest.rsplit(b":", 2)[0])
         return CheckpointKey(Family.BLOB, thread, namespace, b"", None, key, False)
 
     def _valkey_writes(self, key: bytes, rest: bytes) -> CheckpointKey | None:
         stem, _, checkpoint_id = rest.rpartition(b":")
-        if not stem.startswith(b"{") or b"}:" not in stem:
+        if (split := split_braces(stem)) is None:
             return None
-        thread, namespace, certain = split_stem(stem)
-        return CheckpointKey(Family.WRITE, thread, namespace, checkpoint_id, self.time_of(checkpoint_id), key, certain)
+        return CheckpointKey(Family.WRITE, *split[:2], checkpoint_id, self.time_of(checkpoint_id), key, True)
 
     def _valkey_list(self, key: bytes, rest: bytes) -> CheckpointKey | None:
-        if not rest.startswith(b"{") or b"}:" not in rest:
+        if (split := split_braces(rest)) is None:
             return None
-        thread, namespace, certain = split_stem(rest)
-        return CheckpointKey(Family.POINTER, thread, namespace, b"", None, key, certain)
+        return CheckpointKey(Family.POINTER, *split[:2], b"", None, key, True)
 
 
 def split_stem(stem: bytes) -> tuple[bytes, bytes, bool]:
     """Split ``thread:namespace`` and say whether the split is certain.
 
-    A root namespace is marked by a saver (``__empty__``, an empty end, or ValkeySaver's braces). Without a
-    mark the end that has a namespace's shape is taken for one, and the caller must ask the document.
+    A root namespace is marked by a saver (``__empty__`` or an empty end). Without a mark the end that has a
+    namespace's shape is taken for one, and the caller must ask the document.
     """
     if stem.endswith(b":__empty__"):
         return stem[:-10], ROOT_NAMESPACE, True
-    if stem.startswith(b"{") and (end := stem.rfind(b"}:")) > 0:
-        return stem[1:end], stem[end + 2 :], True
     if stem.endswith(b":"):
         return stem[:-1], b"", True
     if b":" not in stem:
@@ -215,6 +222,14 @@ def split_stem(stem: bytes) -> tuple[bytes, bytes, bool]:
     if match := _ENDS_IN_NAMESPACE.match(stem):
         return match[1], match[2], False
     return stem, b"", False
+
+
+def split_braces(stem: bytes) -> tuple[bytes, bytes, bool] | None:
+    """Split ValkeySaver's ``{thread}:namespace``; None where there are no braces. Never certain."""
+    end = stem.rfind(b"}:")
+    if not stem.startswith(b"{") or end < 1 or stem.endswith(b":__empty__"):
+        return None
+    return stem[1:end], stem[end + 2 :], False
 
 
 def _is_readable(key: bytes) -> bool:
@@ -237,7 +252,8 @@ def _split_id(rest: bytes) -> tuple[bytes, bytes]:
     if not last:
         # A shallow saver's root document: its key ends in the empty namespace.
         return rest, b""
-    return (stem, last) if stem else (rest, b"")
+    # A plain key without an id has all there is for one.
+    return (stem, last) if stem else (rest, rest)
 
 
 def _id_time(checkpoint_id: bytes) -> float | None:

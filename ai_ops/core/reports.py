@@ -101,6 +101,13 @@ class CleanupReport:
         orphan_count: Keys whose checkpoint was gone already.
         unfixable_count: Keys that stayed because nothing tells their age.
         changed_count: Deletions given up because the conversation went on meanwhile.
+        limit_reached: Whether the run stopped because `max_deletions` was reached.
+        applied_retention_days: The retention that was applied, in days; shorter when memory was short.
+        policy: Which retention was applied and why, and what else limited the run, in a sentence.
+        memory_before_bytes: Memory of the Redis before; None if its user may not ask.
+        memory_after_bytes: The same afterwards. Redis frees memory in the background, some of it later.
+        largest_threads: The ten conversations of most keys among those that went whole: thread, keys,
+            namespaces, last_activity (ISO time).
         seconds: How long it took.
     """
 
@@ -115,8 +122,35 @@ class CleanupReport:
     orphan_count: int = 0
     unfixable_count: int = 0
     changed_count: int = 0
+    limit_reached: bool = False
+    applied_retention_days: int | None = None
+    policy: str = ""
+    memory_before_bytes: int | None = None
+    memory_after_bytes: int | None = None
+    largest_threads: tuple[dict[str, Any], ...] = ()
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """The result of `cleanup_old_checkpoints`: `success`, and every attribute by its name."""
-        return {"success": self.error is None, **asdict(self)}
+        """The result of `cleanup_old_checkpoints`: `success`, and every attribute by its name, fit for JSON."""
+        return {"success": self.error is None, **asdict(self), "largest_threads": list(self.largest_threads)}
+
+
+@dataclass(frozen=True)
+class ThreadReport:
+    """A conversation that went whole, or would go in a dry run.
+
+    Attributes:
+        thread: Its id.
+        namespaces: How many namespaces it had: the graph's own and its subgraphs'.
+        keys: How many keys it had in Redis.
+        last_activity: When its newest checkpoint was made, ISO 8601 in UTC.
+    """
+
+    thread: str
+    namespaces: int
+    keys: int
+    last_activity: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every attribute by its name."""
+        return asdict(self)

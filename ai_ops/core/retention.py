@@ -1,8 +1,8 @@
 """Which checkpoints go: threads built from keys, and a plan made from threads.
 
-Nothing here reads or writes. What the keys do not say (the time of a document with an opaque id, where a
-pointer points, what a DeltaChannel still needs) arrives as `Facts`, asked for by the functions that name
-the documents in question. Times are seconds since 1970.
+Nothing here reads or writes. What the keys do not say (where a pointer points, what a DeltaChannel still needs,
+which of ValkeySaver's writes is an interrupt) arrives as `Facts`, asked for by the functions that name the
+keys in question. Times are seconds since 1970.
 """
 
 from __future__ import annotations
@@ -12,18 +12,21 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import NamedTuple
 
 from ai_ops.core.checkpoint_keys import (
     INTERRUPT_INDEX,
     ORPHAN_GRACE,
     ROOT_NAMESPACE,
+    VALKEY_LIST,
     CheckpointKey,
     Family,
     KeyPrefixes,
 )
 
 DAY = 86_400.0
+INTERRUPT_SUFFIX = b":" + INTERRUPT_INDEX
 
 
 @dataclass(frozen=True)
@@ -48,15 +51,26 @@ class RetentionPolicy:
     pinned: frozenset[str] = frozenset()
     prefixes: KeyPrefixes = field(default_factory=KeyPrefixes)
 
+    @property
+    def shortest(self) -> float:
+        """The shorter of the two retentions, in seconds."""
+        return min(self.retention, self.pending_retention)
+
     def covers(self, names: Iterable[bytes]) -> bool:
         """Whether a thread that may have any of these names is subject to the policy at all."""
+        if self.thread_pattern is None and not self.pinned:
+            return True
         texts = [name.decode(errors="surrogateescape") for name in names]
         if not self.pinned.isdisjoint(texts):
             return False
         if self.thread_pattern is None:
             return True
-        matches = re.compile(fnmatch.translate(self.thread_pattern)).match
-        return all(matches(text) for text in texts)
+        return all(_compiled(self.thread_pattern).match(text) for text in texts)
+
+
+@lru_cache(maxsize=8)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(fnmatch.translate(pattern))
 
 
 class Document(NamedTuple):
@@ -64,13 +78,18 @@ class Document(NamedTuple):
 
     Attributes:
         key: Its key in Redis.
-        checkpoint_id: Its id; empty for a shallow saver's, whose key has none.
-        time: When it was made; None where the key does not say.
+        checkpoint_id: Its id, from the key, or from the value of a shallow saver's document.
+        time: When it was made; None where neither key nor value says.
     """
 
     key: bytes
     checkpoint_id: bytes
     time: float | None
+
+    @property
+    def is_shallow(self) -> bool:
+        """Whether the key has no id: each turn overwrites the document."""
+        return not self.key.endswith(b":" + self.checkpoint_id) or not self.checkpoint_id
 
 
 class Satellite(NamedTuple):
@@ -84,27 +103,41 @@ class Satellite(NamedTuple):
 
 @dataclass(slots=True)
 class Namespace:
-    """All that one namespace of a thread has in Redis."""
+    """All that one namespace of a thread has in Redis.
+
+    `certain` is False while only the shape of the keys says that it is one of its thread's.
+    """
 
     name: bytes
     documents: dict[bytes, Document] = field(default_factory=dict)
     pointers: list[bytes] = field(default_factory=list)
     satellites: list[Satellite] = field(default_factory=list)
     blobs: list[bytes] = field(default_factory=list)
+    certain: bool = True
+
+    @property
+    def is_shallow(self) -> bool:
+        """Whether a shallow saver wrote it: one document, which each turn overwrites."""
+        return any(document.is_shallow for document in self.documents.values())
 
     @property
     def is_root(self) -> bool:
         """Whether this is the graph's own namespace rather than a subgraph's."""
         return self.name in (ROOT_NAMESPACE, b"")
 
-    def waits_for_answer(self, checkpoint_id: bytes) -> bool:
-        """Whether the keys show an interrupt on that checkpoint."""
-        return any(
-            satellite.family is Family.WRITE
-            and satellite.checkpoint_id == checkpoint_id
-            and satellite.key.endswith(b":" + INTERRUPT_INDEX)
-            for satellite in self.satellites
+    def newest_first(self) -> list[Document]:
+        """Its checkpoints, of which all must be dated."""
+        return sorted(
+            self.documents.values(), key=lambda document: (document.time or 0.0, document.checkpoint_id), reverse=True
         )
+
+    def writes_of(self, checkpoint_id: bytes) -> list[bytes]:
+        """The keys of the writes that a checkpoint has."""
+        return [
+            satellite.key
+            for satellite in self.satellites
+            if satellite.family is Family.WRITE and satellite.checkpoint_id == checkpoint_id
+        ]
 
 
 @dataclass(slots=True)
@@ -122,6 +155,21 @@ class Thread:
         """The checkpoints of all namespaces."""
         for namespace in self.namespaces.values():
             yield from namespace.documents.values()
+
+    def last_activity(self) -> float | None:
+        """When its newest checkpoint was made; None without checkpoints, or when one of them is undated."""
+        times = [document.time for document in self.documents()]
+        known = [time for time in times if time is not None]
+        return max(known) if known and len(known) == len(times) else None
+
+    def heads(self) -> list[tuple[Namespace, Document]]:
+        """The newest checkpoint, and the root's newest: the places where an interrupt waits for its answer.
+
+        An interrupt inside a subgraph is on the subgraph's newest checkpoint and on the root's.
+        """
+        newest = [(space, space.newest_first()[0]) for space in self.namespaces.values() if space.documents]
+        last = max(newest, key=lambda head: head[1].time or 0.0, default=None)
+        return [head for head in newest if head[0].is_root or head is last]
 
 
 class Lineage(NamedTuple):
@@ -141,20 +189,18 @@ class Facts:
     """What only the values in Redis say.
 
     Attributes:
-        times: Times of undated documents by key; None where the document has none either.
         heads: The document that a pointer or list names as its namespace's newest, by the pointer's key.
         lineage: What documents say of their ancestors, by key.
-        waiting: Keys of documents on which an interrupt waits, where only the value says so.
+        interrupts: Keys of writes that are interrupts, where the key does not say so.
+        foreign: Keys of documents that name another thread than their keys seem to.
+        versions: The versions of its channels that a document of the blob layout names, by its key.
     """
 
-    times: Mapping[bytes, float | None] = field(default_factory=dict)
     heads: Mapping[bytes, Document] = field(default_factory=dict)
     lineage: Mapping[bytes, Lineage] = field(default_factory=dict)
-    waiting: frozenset[bytes] = frozenset()
-
-    def time(self, document: Document) -> float | None:
-        """When the document was made, from its key or from its value."""
-        return document.time if document.time is not None else self.times.get(document.key)
+    interrupts: frozenset[bytes] = frozenset()
+    foreign: frozenset[bytes] = frozenset()
+    versions: Mapping[bytes, Mapping[bytes, bytes]] = field(default_factory=dict)
 
 
 class Reason(Enum):
@@ -187,6 +233,7 @@ class Deletion:
         reason: Why they go.
         guards: Pointers compared and deleted in one step, before anything else; one changed keeps all.
         owners: Documents that must still be missing.
+        list_entries: Entries to take out of ValkeySaver's lists, as (list, checkpoint id).
         keys: The other keys by family, in the order of deletion.
         namespaces: How many namespaces they are from.
         last_activity: The thread's newest checkpoint, seconds since 1970; None for orphans.
@@ -196,6 +243,7 @@ class Deletion:
     reason: Reason
     guards: tuple[Guard, ...]
     owners: tuple[bytes, ...]
+    list_entries: tuple[tuple[bytes, bytes], ...]
     keys: Mapping[Family, tuple[bytes, ...]]
     namespaces: int
     last_activity: float | None
@@ -219,11 +267,14 @@ class CleanupPlan:
         deletions: What goes.
         kept_threads: How many threads stay.
         unfixable: Keys without a readable time, which stay.
+        ownerless_blobs: Blobs of threads without a checkpoint, by thread. They carry no time: they may go
+            once a second look has found no checkpoint either.
     """
 
     deletions: tuple[Deletion, ...]
     kept_threads: int
     unfixable: tuple[bytes, ...]
+    ownerless_blobs: Mapping[bytes, tuple[bytes, ...]] = field(default_factory=dict)
 
 
 def group_threads(keys: Iterable[CheckpointKey]) -> list[Thread]:
@@ -232,22 +283,26 @@ def group_threads(keys: Iterable[CheckpointKey]) -> list[Thread]:
     threads: dict[bytes, Thread] = {}
     for key in keys:
         if key.certain:
-            _file(threads, key, key.thread, key.namespace, (key.thread,))
+            _file(threads, key, (key.thread,), key.namespace)
         else:
             uncertain.append(key)
+    lists = {
+        (name, space.name)
+        for name, thread in threads.items()
+        for space in thread.namespaces.values()
+        if any(pointer.startswith(VALKEY_LIST) for pointer in space.pointers)
+    }
     known = frozenset(threads)
     for key in uncertain:
-        if key.thread in known:
-            _file(threads, key, key.thread, key.namespace, (key.thread,))
+        braced = b"{" + key.thread + b"}"
+        if key.key.endswith(braced + b":" + key.namespace + b":" + key.checkpoint_id):
+            is_valkey = (key.thread, key.namespace) in lists or braced not in known
+            _file(threads, key, (key.thread if is_valkey else braced,), key.namespace)
+        elif key.thread in known:
+            _file(threads, key, (key.thread,), key.namespace, certain=False)
         else:
-            whole = key.thread + b":" + key.namespace
-            _file(threads, key, whole, b"", (whole, key.thread))
+            _file(threads, key, (key.thread + b":" + key.namespace, key.thread), b"", certain=False)
     return list(threads.values())
-
-
-def undated_documents(threads: Iterable[Thread]) -> list[Document]:
-    """The documents whose keys tell no time."""
-    return [document for thread in threads for document in thread.documents() if document.time is None]
 
 
 def possible_stubs(threads: Iterable[Thread], now: float) -> list[Document]:
@@ -276,24 +331,83 @@ def set_stubs_aside(threads: Iterable[Thread], stubs: frozenset[bytes]) -> None:
                 namespace.satellites.append(Satellite(Family.DOCUMENT, *document))
 
 
-def trimmable(threads: Iterable[Thread], facts: Facts, policy: RetentionPolicy, now: float) -> list[Namespace]:
-    """The namespaces of live threads that have checkpoints past the retention beside newer ones."""
-    if not policy.trim_live_threads:
-        return []
-    found: list[Namespace] = []
+def touched(threads: Iterable[Thread], policy: RetentionPolicy, now: float) -> list[Thread]:
+    """The threads that something may go of, those with orphans alone excepted."""
+    oldest = now - policy.shortest
+    found: list[Thread] = []
     for thread in threads:
-        times = [facts.time(document) for document in thread.documents()]
-        if not times or None in times or not policy.covers(thread.names):
+        active = thread.last_activity()
+        if active is None or not policy.covers(thread.names):
             continue
-        if max(time for time in times if time is not None) < now - policy.retention:
-            continue
-        found += [
-            namespace
-            for namespace in thread.namespaces.values()
-            if len(namespace.documents) > policy.keep_last
-            and any((facts.time(each) or now) < now - policy.retention for each in namespace.documents.values())
-        ]
+        if active < oldest or any(_is_trimmable(namespace, policy, now) for namespace in thread.namespaces.values()):
+            found.append(thread)
     return found
+
+
+def trimmable(threads: Iterable[Thread], policy: RetentionPolicy, now: float) -> list[Namespace]:
+    """The namespaces of live threads that have checkpoints past the retention beside those they need."""
+    return [
+        namespace
+        for thread in threads
+        if (thread.last_activity() or 0.0) >= now - policy.retention
+        for namespace in thread.namespaces.values()
+        if _is_trimmable(namespace, policy, now)
+    ]
+
+
+def unsure_documents(threads: Iterable[Thread]) -> dict[bytes, tuple[bytes, ...]]:
+    """One document of each namespace that may be another thread's: its key, and the names that are right."""
+    return {
+        namespace.newest_first()[0].key: thread.names
+        for thread in threads
+        for namespace in thread.namespaces.values()
+        if namespace.documents and not namespace.certain and (namespace.name or namespace.pointers)
+    }
+
+
+def unread_writes(threads: Iterable[Thread]) -> list[bytes]:
+    """The writes on the heads of threads of which only the value says whether they are interrupts.
+
+    RedisSaver puts an interrupt under the index -3; ValkeySaver keeps all writes of a checkpoint in one value,
+    the JavaScript saver counts interrupts like other writes.
+    """
+    return [
+        write
+        for thread in threads
+        for namespace, head in thread.heads()
+        if not any(pointer.startswith(b"checkpoint_latest:") for pointer in namespace.pointers)
+        for write in namespace.writes_of(head.checkpoint_id)
+        if not write.endswith(INTERRUPT_SUFFIX)
+    ]
+
+
+def lineage_samples(namespaces: Iterable[Namespace], policy: RetentionPolicy, now: float) -> dict[bytes, Namespace]:
+    """The newest and the oldest checkpoint that each namespace keeps anyway, by key.
+
+    If neither has a DeltaChannel, none between them has.
+    """
+    samples: dict[bytes, Namespace] = {}
+    for namespace in namespaces:
+        if namespace.pointers or namespace.satellites:
+            ordered = namespace.newest_first()
+            samples[ordered[0].key] = namespace
+            samples[ordered[_kept_anyway(ordered, policy, now) - 1].key] = namespace
+    return samples
+
+
+def documents_with_blobs(namespaces: Iterable[Namespace], policy: RetentionPolicy, now: float) -> list[bytes]:
+    """The documents, staying anyway, that name the blobs which must stay with them."""
+    found: list[bytes] = []
+    for namespace in namespaces:
+        if namespace.blobs:
+            ordered = namespace.newest_first()
+            found += [document.key for document in ordered[: _kept_anyway(ordered, policy, now)]]
+    return found
+
+
+def blob_deletion(thread: bytes, blobs: tuple[bytes, ...]) -> Deletion:
+    """The deletion of blobs that two looks have found without a checkpoint."""
+    return Deletion(thread, Reason.ORPHANED, (), (), (), {Family.BLOB: blobs}, 1, None)
 
 
 def lone_pointers(threads: Iterable[Thread]) -> list[bytes]:
@@ -311,42 +425,41 @@ def make_plan(threads: Iterable[Thread], facts: Facts, policy: RetentionPolicy, 
     """Decide what goes of `threads`."""
     deletions: list[Deletion] = []
     unfixable: list[bytes] = []
+    ownerless: dict[bytes, tuple[bytes, ...]] = {}
     kept = 0
     for thread in threads:
-        undated = [document.key for document in thread.documents() if facts.time(document) is None]
-        unfixable += undated
-        unfixable += _undated_satellites(thread)
-        if not policy.covers(thread.names):
-            kept += 1
+        unfixable += _unfixable(thread, facts)
+        has_documents = any(thread.documents())
+        active = thread.last_activity()
+        leave = not policy.covers(thread.names) or any(each.key in facts.foreign for each in thread.documents())
+        if leave or (has_documents and active is None):
+            # One checkpoint of unknown age may be the newest: then nothing of the thread is known to be old.
+            kept += has_documents
             continue
-        newest = max((facts.time(document) or now for document in thread.documents()), default=None)
-        if newest is None:
-            unfixable += [pointer for pointer in lone_pointers([thread]) if _named_time(pointer, facts) is None]
-            deletions += _orphans(thread, facts, policy, now)
+        deletions += _orphans(thread, facts, policy, now)
+        if active is None:
+            if blobs := tuple(blob for namespace in thread.namespaces.values() for blob in namespace.blobs):
+                ownerless[thread.names[0]] = blobs
             continue
-        # One checkpoint of unknown age may be the newest: then nothing of the thread is known to be old.
-        waiting = not undated and _waits_for_answer(thread, facts)
-        retention = policy.pending_retention if waiting else policy.retention
-        if not undated and newest < now - retention:
-            deletions.append(_whole_thread(thread, facts, newest))
+        waiting = _waits_for_answer(thread, facts)
+        if active < now - (policy.pending_retention if waiting else policy.retention):
+            deletions.append(_whole_thread(thread, active))
             continue
         kept += 1
-        if not undated:
-            if policy.trim_live_threads and not waiting:
-                deletions += _trim(thread, facts, policy, now, newest)
-            deletions += _orphans(thread, facts, policy, now)
-    return CleanupPlan(tuple(deletions), kept, tuple(unfixable))
+        if policy.trim_live_threads and not waiting:
+            deletions += _trim(thread, facts, policy, now, active)
+    return CleanupPlan(tuple(deletions), kept, tuple(unfixable), ownerless)
 
 
 def _file(
-    threads: dict[bytes, Thread], key: CheckpointKey, name: bytes, namespace_name: bytes, names: tuple[bytes, ...]
+    threads: dict[bytes, Thread], key: CheckpointKey, names: tuple[bytes, ...], space: bytes, *, certain: bool = True
 ) -> None:
-    thread = threads.get(name)
+    thread = threads.get(names[0])
     if thread is None:
-        thread = threads[name] = Thread(names)
-    namespace = thread.namespaces.get(namespace_name)
+        thread = threads[names[0]] = Thread(names)
+    namespace = thread.namespaces.get(space)
     if namespace is None:
-        namespace = thread.namespaces[namespace_name] = Namespace(namespace_name)
+        namespace = thread.namespaces[space] = Namespace(space, certain=certain)
     if key.family is Family.DOCUMENT:
         namespace.documents[key.checkpoint_id] = Document(key.key, key.checkpoint_id, key.time)
     elif key.family is Family.POINTER:
@@ -357,79 +470,99 @@ def _file(
         namespace.satellites.append(Satellite(key.family, key.key, key.checkpoint_id, key.time))
 
 
-def _newest(namespace: Namespace, facts: Facts) -> list[Document]:
-    """The checkpoints of a namespace, newest first."""
-    return sorted(
-        namespace.documents.values(),
-        key=lambda document: (facts.time(document) or 0.0, document.checkpoint_id),
-        reverse=True,
-    )
-
-
 def _waits_for_answer(thread: Thread, facts: Facts) -> bool:
-    """Whether the thread's newest checkpoint, or its root's newest, has an interrupt without an answer.
-
-    An interrupt inside a subgraph is on the subgraph's newest checkpoint and on the root's.
-    """
-    heads = [
-        (namespace, _newest(namespace, facts)[0]) for namespace in thread.namespaces.values() if namespace.documents
-    ]
-    newest = max(heads, key=lambda head: facts.time(head[1]) or 0.0)
     return any(
-        document.key in facts.waiting or namespace.waits_for_answer(document.checkpoint_id)
-        for namespace, document in heads
-        if namespace.is_root or document is newest[1]
+        write.endswith(INTERRUPT_SUFFIX) or write in facts.interrupts
+        for namespace, head in thread.heads()
+        for write in namespace.writes_of(head.checkpoint_id)
     )
 
 
-def _whole_thread(thread: Thread, facts: Facts, newest: float) -> Deletion:
+def _kept_anyway(ordered: list[Document], policy: RetentionPolicy, now: float) -> int:
+    """How many of a namespace's checkpoints, newest first, stay whatever they say of their ancestors."""
+    recent = sum((document.time or now) >= now - policy.retention for document in ordered)
+    return min(len(ordered), max(recent, policy.keep_last, 1))
+
+
+def _is_trimmable(namespace: Namespace, policy: RetentionPolicy, now: float) -> bool:
+    if not policy.trim_live_threads or len(namespace.documents) <= policy.keep_last or namespace.is_shallow:
+        return False
+    return any((document.time or now) < now - policy.retention for document in namespace.documents.values())
+
+
+def _whole_thread(thread: Thread, active: float) -> Deletion:
     # The root's pointer first: a conversation that goes on goes on there.
     namespaces = sorted(thread.namespaces.values(), key=lambda namespace: not namespace.is_root)
-    guards = tuple(
-        Guard(pointer, tuple(_newest(namespace, facts)))
-        for namespace in namespaces
-        for pointer in sorted(set(namespace.pointers))
-    )
-    satellites = [satellite for namespace in namespaces for satellite in namespace.satellites]
+    guards: list[Guard] = []
+    documents: list[bytes] = []
+    satellites: list[Satellite] = []
+    for namespace in namespaces:
+        ordered = namespace.newest_first()
+        guards += [Guard(pointer, tuple(ordered)) for pointer in sorted(set(namespace.pointers))]
+        guards += [Guard(document.key, (document,)) for document in ordered if document.is_shallow]
+        documents += [document.key for document in ordered if not document.is_shallow]
+        shallow = namespace.is_shallow
+        # What belongs to none of these documents goes as an orphan, if nobody else's document owns it.
+        satellites += [each for each in namespace.satellites if shallow or each.checkpoint_id in namespace.documents]
     return Deletion(
         thread=thread.names[0],
         reason=Reason.EXPIRED,
-        guards=guards,
+        guards=tuple(guards),
         owners=(),
-        keys=_by_family(
-            [document.key for document in thread.documents()],
-            satellites,
-            [blob for namespace in namespaces for blob in namespace.blobs],
-        ),
+        list_entries=(),
+        keys=_by_family(documents, satellites, [blob for namespace in namespaces for blob in namespace.blobs]),
         namespaces=len(namespaces),
-        last_activity=newest,
+        last_activity=active,
     )
 
 
-def _trim(thread: Thread, facts: Facts, policy: RetentionPolicy, now: float, newest: float) -> Iterator[Deletion]:
+def _trim(thread: Thread, facts: Facts, policy: RetentionPolicy, now: float, active: float) -> Iterator[Deletion]:
     documents: list[bytes] = []
     satellites: list[Satellite] = []
+    entries: list[tuple[bytes, bytes]] = []
+    blobs: list[bytes] = []
     namespaces = 0
     for namespace in thread.namespaces.values():
-        needed = _needed(namespace, facts, policy, now)
-        old = [document for document in namespace.documents.values() if document.checkpoint_id not in needed]
-        if not old:
+        if not _is_trimmable(namespace, policy, now):
             continue
-        namespaces += 1
-        gone = {document.checkpoint_id for document in old}
-        documents += [document.key for document in old]
+        needed = _needed(namespace, facts, policy, now)
+        gone = namespace.documents.keys() - needed
+        namespaces += bool(gone)
+        documents += [namespace.documents[checkpoint_id].key for checkpoint_id in gone]
         satellites += [satellite for satellite in namespace.satellites if satellite.checkpoint_id in gone]
+        blobs += _superseded_blobs(namespace, needed, facts)
+        lists = [pointer for pointer in namespace.pointers if pointer.startswith(VALKEY_LIST)]
+        entries += [(each, checkpoint_id) for each in set(lists) for checkpoint_id in gone]
     if documents:
-        yield Deletion(
-            thread.names[0], Reason.TRIMMED, (), (), _by_family(documents, satellites, []), namespaces, newest
-        )
+        keys = _by_family(documents, satellites, blobs)
+        yield Deletion(thread.names[0], Reason.TRIMMED, (), (), tuple(entries), keys, namespaces, active)
+
+
+def _superseded_blobs(namespace: Namespace, needed: set[bytes], facts: Facts) -> Iterator[bytes]:
+    """The blobs older than the oldest version of their channel that a staying checkpoint names.
+
+    A blob is ``checkpoint_blob:<thread>:<namespace>:<channel>:<version>``, and versions sort as text. Newer
+    ones may belong to a checkpoint that is being written.
+    """
+    oldest: dict[bytes, bytes] = {}
+    for checkpoint_id in needed:
+        document = namespace.documents.get(checkpoint_id)
+        versions = facts.versions.get(document.key) if document else None
+        if versions is None:
+            return
+        for channel, version in versions.items():
+            oldest[channel] = min(version, oldest.get(channel, version))
+    for blob in set(namespace.blobs):
+        stem, _, version = blob.rpartition(b":")
+        channels = [channel for channel in oldest if stem.endswith(b":" + channel)]
+        if channels and version < oldest[max(channels, key=len)]:
+            yield blob
 
 
 def _needed(namespace: Namespace, facts: Facts, policy: RetentionPolicy, now: float) -> set[bytes]:
     """The ids of the checkpoints that a live namespace keeps."""
-    ordered = _newest(namespace, facts)
-    kept = {document.checkpoint_id for document in ordered[: max(policy.keep_last, 1)]}
-    kept |= {each.checkpoint_id for each in ordered if (facts.time(each) or now) >= now - policy.retention}
+    ordered = namespace.newest_first()
+    kept = {document.checkpoint_id for document in ordered[: _kept_anyway(ordered, policy, now)]}
     kept |= {facts.heads[pointer].checkpoint_id for pointer in namespace.pointers if pointer in facts.heads}
     for checkpoint_id in list(kept):
         kept |= _ancestors(namespace, facts, checkpoint_id)
@@ -455,26 +588,24 @@ def _lineage(namespace: Namespace, facts: Facts, checkpoint_id: bytes) -> Lineag
 
 def _orphans(thread: Thread, facts: Facts, policy: RetentionPolicy, now: float) -> Iterator[Deletion]:
     """What belongs to checkpoints that are gone, an hour after the time it carries."""
+    name = thread.names[0]
     for namespace in thread.namespaces.values():
-        if b"" in namespace.documents:
+        if namespace.is_shallow:
             # A shallow saver's writes belong to whatever its one document is now.
             continue
         if not namespace.documents:
-            yield from _lone_pointers(thread, namespace, facts, now)
+            for pointer in namespace.pointers:
+                named = facts.heads.get(pointer)
+                if named is not None and _is_past_grace(named.time, now):
+                    guards = (Guard(pointer, (named,)),)
+                    yield Deletion(name, Reason.ORPHANED, guards, (named.key,), (), {}, 1, None)
         by_owner: dict[bytes, list[Satellite]] = {}
         for satellite in namespace.satellites:
             if satellite.checkpoint_id not in namespace.documents and _is_past_grace(satellite.time, now):
                 by_owner.setdefault(satellite.checkpoint_id, []).append(satellite)
         for satellites in by_owner.values():
-            yield Deletion(
-                thread=thread.names[0],
-                reason=Reason.ORPHANED,
-                guards=(),
-                owners=_owners(satellites, policy),
-                keys=_by_family([], satellites, []),
-                namespaces=1,
-                last_activity=None,
-            )
+            keys = _by_family([], satellites, [])
+            yield Deletion(name, Reason.ORPHANED, (), _owners(satellites, policy), (), keys, 1, None)
 
 
 def _owners(satellites: Iterable[Satellite], policy: RetentionPolicy) -> tuple[bytes, ...]:
@@ -482,43 +613,36 @@ def _owners(satellites: Iterable[Satellite], policy: RetentionPolicy) -> tuple[b
     satellites = list(satellites)
     if any(satellite.family is Family.DOCUMENT for satellite in satellites):
         return ()
-    return tuple({policy.prefixes.owner_of(satellite.key, satellite.checkpoint_id) for satellite in satellites})
-
-
-def _named_time(pointer: bytes, facts: Facts) -> float | None:
-    named = facts.heads.get(pointer)
-    return named.time if named else None
-
-
-def _lone_pointers(thread: Thread, namespace: Namespace, facts: Facts, now: float) -> Iterator[Deletion]:
-    for pointer in namespace.pointers:
-        named = facts.heads.get(pointer)
-        if named is not None and _is_past_grace(named.time, now):
-            yield Deletion(
-                thread.names[0], Reason.ORPHANED, (Guard(pointer, (named,)),), (named.key,), {}, 1, last_activity=None
-            )
+    owners: set[bytes] = set()
+    for satellite in satellites:
+        owners |= policy.prefixes.owners_of(satellite.key, satellite.checkpoint_id)
+    return tuple(owners)
 
 
 def _is_past_grace(time: float | None, now: float) -> bool:
     return time is not None and time < now - ORPHAN_GRACE
 
 
-def _undated_satellites(thread: Thread) -> list[bytes]:
-    """Satellites without a time whose owner is not known either: nothing will ever tell their age."""
-    return [
-        satellite.key
-        for namespace in thread.namespaces.values()
-        for satellite in namespace.satellites
-        if satellite.time is None and not any(thread.documents())
-    ]
+def _unfixable(thread: Thread, facts: Facts) -> Iterator[bytes]:
+    """The keys of a thread of which nothing will ever tell the age."""
+    yield from (document.key for document in thread.documents() if document.time is None)
+    if any(thread.documents()):
+        return
+    for namespace in thread.namespaces.values():
+        yield from (satellite.key for satellite in namespace.satellites if satellite.time is None)
+        for pointer in namespace.pointers:
+            named = facts.heads.get(pointer)
+            if named is None or named.time is None:
+                yield pointer
 
 
 def _by_family(
     documents: Iterable[bytes], satellites: Iterable[Satellite], blobs: Iterable[bytes]
 ) -> Mapping[Family, tuple[bytes, ...]]:
     satellites = list(satellites)
+    stubs = (each.key for each in satellites if each.family is Family.DOCUMENT)
     return {
-        Family.DOCUMENT: (*documents, *(each.key for each in satellites if each.family is Family.DOCUMENT)),
+        Family.DOCUMENT: (*documents, *stubs),
         Family.WRITE: tuple({each.key for each in satellites if each.family is Family.WRITE}),
         Family.REGISTRY: tuple({each.key for each in satellites if each.family is Family.REGISTRY}),
         Family.BLOB: tuple(set(blobs)),

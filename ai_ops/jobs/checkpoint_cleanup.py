@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from dataclasses import fields
 from typing import Any
 
-from nautobot.apps.jobs import DryRunVar, IntegerVar, Job
+from nautobot.apps.jobs import ChoiceVar, DryRunVar, IntegerVar, Job, StringVar
 
 from ai_ops.celery_tasks import cleanup_old_checkpoints
 from ai_ops.choices import JOB_GROUP
-from ai_ops.config import MAX_RETENTION_DAYS, AiOpsSettings
+from ai_ops.config import MAX_RETENTION_DAYS, AiOpsSettings, CleanupOptions
+from ai_ops.core.reports import ThreadReport
 
 name = JOB_GROUP
+
+YES, NO = "yes", "no"
+# Nautobot keeps 10 MiB of a file unless JOB_CREATE_FILE_MAX_SIZE says otherwise.
+MAX_CSV_BYTES = 8 * 1024 * 1024
 
 
 class CleanupCheckpointsJob(Job):
@@ -22,9 +30,53 @@ class CleanupCheckpointsJob(Job):
         max_value=MAX_RETENTION_DAYS,
         label="Retention days",
         description="Checkpoints older than this go, unless a live conversation needs them. "
-        "Empty: what the app's configuration says at the time of the run.",
+        "Here as below, empty means what the app's configuration says at the time of the run.",
     )
     dryrun = DryRunVar(description="Delete nothing, and report what would go.")
+    thread_pattern = StringVar(
+        required=False,
+        label="Thread pattern",
+        description="Only threads whose id matches this glob, such as user-42-*.",
+    )
+    # A checkbox that was left out of a REST request reads as "no": it could not say "as configured".
+    trim_live_threads = ChoiceVar(
+        choices=((YES, "Yes"), (NO, "No")),
+        required=False,
+        label="Trim live threads",
+        description="Whether old checkpoints of live threads go too.",
+    )
+    keep_last = IntegerVar(
+        required=False,
+        min_value=1,
+        label="Keep last",
+        description="Checkpoints that each namespace of a live thread keeps at least.",
+    )
+    pending_retention_days = IntegerVar(
+        required=False,
+        min_value=1,
+        max_value=MAX_RETENTION_DAYS,
+        label="Pending retention days",
+        description="The retention of threads that wait for a person's answer.",
+    )
+    memory_limit_mb = IntegerVar(
+        required=False,
+        min_value=1,
+        label="Memory limit (MiB)",
+        description="When Redis uses more, the memory retention applies.",
+    )
+    memory_retention_days = IntegerVar(
+        required=False,
+        min_value=1,
+        max_value=MAX_RETENTION_DAYS,
+        label="Memory retention days",
+        description="The shorter retention for a Redis over its memory limit.",
+    )
+    max_deletions = IntegerVar(
+        required=False,
+        min_value=1,
+        label="Max deletions",
+        description="Stop, with a warning, before more keys than this are deleted.",
+    )
 
     class Meta:
         """What Nautobot shows of the Job."""
@@ -36,17 +88,55 @@ class CleanupCheckpointsJob(Job):
 
     @classmethod
     def as_form(cls, *args: Any, **kwargs: Any) -> Any:
-        """Build the form with the retention that is configured now, not when the process started."""
+        """Build the form with what is configured now, not with what was when the process started."""
         form = super().as_form(*args, **kwargs)
-        if "retention_days" not in form.initial:
-            form.fields["retention_days"].initial = AiOpsSettings.load().retention_days
+        configured = AiOpsSettings.load()
+        for field in fields(CleanupOptions):
+            if field.name not in form.initial:
+                value = getattr(configured, field.name)
+                form.fields[field.name].initial = (YES if value else NO) if isinstance(value, bool) else value
         return form
 
-    def run(self, retention_days: int | None = None, dryrun: bool = False) -> dict[str, Any]:
+    def run(self, retention_days: int | None = None, dryrun: bool = False, **options: Any) -> dict[str, Any]:
         """Run the cleanup; its report is the result, also of a failed run."""
         if retention_days is None:
             retention_days = AiOpsSettings.load().retention_days
-        report = cleanup_old_checkpoints(retention_days=retention_days, dryrun=dryrun)
+        trim = options.pop("trim_live_threads", None)
+        options["trim_live_threads"] = {YES: True, NO: False}.get(trim)
+        options["thread_pattern"] = options.get("thread_pattern") or None
+        threads = ThreadTable()
+        try:
+            report = cleanup_old_checkpoints(retention_days, dryrun, on_thread=threads.add, **options)
+        finally:
+            # Also when the time limit ends the run: what went is worth knowing.
+            if threads.count:
+                self.create_file("threads-to-delete.csv" if dryrun else "deleted-threads.csv", threads.text())
         if not report["success"]:
             self.fail(report["error"])
         return report
+
+
+class ThreadTable:
+    """Conversations as CSV, up to the size that Nautobot keeps."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._lines = io.StringIO()
+        self._left_out = 0
+        self._writer = csv.writer(self._lines)
+        self._writer.writerow([field.name for field in fields(ThreadReport)])
+
+    def add(self, thread: ThreadReport) -> None:
+        """Add a row, if there is room."""
+        self.count += 1
+        if self._lines.tell() > MAX_CSV_BYTES:
+            self._left_out += 1
+        else:
+            self._writer.writerow(thread.as_dict().values())
+
+    def text(self) -> str:
+        """The table; a last line says how many rows had no room."""
+        if self._left_out:
+            self._writer.writerow([f"and {self._left_out} more threads, for which the file has no room"])
+            self._left_out = 0
+        return self._lines.getvalue()

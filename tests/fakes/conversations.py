@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Annotated, Any, TypedDict
 
 import langgraph.checkpoint.base.id as checkpoint_ids
+from langgraph.channels.delta import DeltaChannel
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import interrupt
 
@@ -21,6 +22,16 @@ class Dialogue(TypedDict):
     """The state of a conversation: all that was said, in order."""
 
     said: Annotated[list[str], operator.add]
+
+
+def _append(said: list[str], more: list[list[str]]) -> list[str]:
+    return said + [each for part in more for each in part]
+
+
+class DeltaDialogue(TypedDict):
+    """The same, kept as differences: a checkpoint is read together with its ancestors."""
+
+    said: Annotated[list[str], DeltaChannel(_append, snapshot_frequency=7)]
 
 
 @contextmanager
@@ -48,19 +59,19 @@ def undated_id() -> str:
     return str(uuid.UUID(int=uuid.uuid4().int & ~(0xF << 76) | (4 << 76)))
 
 
-def graph(saver: Any, *, subgraph: bool = False, asks: bool = False) -> Any:
+def graph(saver: Any, *, subgraph: bool = False, asks: bool = False, state: type = Dialogue) -> Any:
     """A graph that answers what it is told; with a stateful subgraph, and asking before it answers."""
 
-    def answer(state: Dialogue) -> Dialogue:
-        return {"said": [f"answer {len(state['said'])}"]}
+    def answer(now):
+        return {"said": [f"answer {len(now['said'])}"]}
 
-    def ask(state: Dialogue) -> Dialogue:
+    def ask(now):
         return {"said": [f"you said {interrupt('go on?')}"]}
 
-    inner = StateGraph(Dialogue)
+    inner = StateGraph(state)
     inner.add_node("inner", ask if asks else answer)
     inner.add_edge(START, "inner")
-    outer = StateGraph(Dialogue)
+    outer = StateGraph(state)
     outer.add_node("answer", answer)
     outer.add_node("child", inner.compile(checkpointer=True) if subgraph else (ask if asks else answer))
     outer.add_edge(START, "answer")

@@ -73,3 +73,30 @@ def test_a_failed_run_says_why_and_keeps_its_report(job, checkpoint_server, chec
     assert result.result["success"] is False
     assert "refused the user name or password" in result.result["error"]
     assert any("refused the user name" in message for message in messages(result, LogLevelChoices.LOG_FAILURE))
+
+
+def test_every_option_of_the_settings_is_in_the_form_with_its_configured_value(job):
+    configured = {"keep_last": 3, "trim_live_threads": False, "memory_limit_mb": 64, "memory_retention_days": 2}
+    with override_settings(PLUGINS_CONFIG={"ai_ops": configured}):
+        fields_of_form = CleanupCheckpointsJob.as_form().fields
+        assert {name: fields_of_form[name].initial for name in configured} == configured | {"trim_live_threads": "no"}
+
+
+def test_a_request_that_names_no_option_is_run_as_configured(job, checkpoint_redis):
+    cleaned = CleanupCheckpointsJob.validate_data({"retention_days": 30})
+    checkpoint_redis.mset({f"checkpoint:live:{old_id(days)}": "{}" for days in (60, 50, 1)})
+    result = run(**cleaned)
+    assert result.status == JobResultStatusChoices.STATUS_SUCCESS
+    assert result.result["checkpoints_trimmed"] == 2
+
+
+def test_the_threads_that_went_are_attached_as_csv(job, checkpoint_redis):
+    checkpoint_redis.mset({f"checkpoint:old,{number}:{old_id(40)}": "{}" for number in range(12)})
+    result = run(dryrun=True)
+    (proxy,) = result.files.all()
+    lines = proxy.file.read().decode().splitlines()
+    assert proxy.name == "threads-to-delete.csv"
+    assert lines[0] == "thread,namespaces,keys,last_activity"
+    assert len(lines) == 13
+    assert any(line.startswith('"old,0",1,1,') for line in lines)
+    assert len([message for message in messages(result) if message.startswith("Would delete thread")]) == 10

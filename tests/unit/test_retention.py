@@ -142,7 +142,7 @@ def test_orphans_go_an_hour_after_their_time() -> None:
     old, young = thread(b"t", 2 / 24)[1:3], thread(b"t", 0.5 / 24)[1:3]
     result = plan(old + young)
     assert gone(result) == set(old)
-    assert result.deletions[0].owners == (old[1].replace(b"write_keys_zset", b"checkpoint"),)
+    assert old[1].replace(b"write_keys_zset", b"checkpoint") in result.deletions[0].owners
 
 
 def test_one_checkpoint_without_a_time_keeps_its_thread() -> None:
@@ -157,5 +157,5 @@ def test_only_threads_with_old_and_new_checkpoints_are_read_for_trimming() -> No
     keys = thread(b"old", 60) + thread(b"new", 2, 1) + thread(b"both", 60, 1)
     threads = group_threads(filter(None, map(parser.parse, keys)))
     policy = RetentionPolicy(30 * DAY, 30 * DAY)
-    (found,) = trimmable(threads, Facts(), policy, NOW)
+    (found,) = trimmable(threads, policy, NOW)
     assert {document.key for document in found.documents.values()} == {keys[-7], keys[-4]}
