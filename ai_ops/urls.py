@@ -1,5 +1,7 @@
 """Addresses of the pages, below /plugins/ai-ops/."""
 
+from django.urls import path
+from django.views.generic import RedirectView
 from nautobot.apps.urls import NautobotUIViewSetRouter
 
 from ai_ops import views
@@ -9,4 +11,13 @@ app_name = "ai_ops"
 router = NautobotUIViewSetRouter()
 router.register("mcp-servers", views.MCPServerUIViewSet)
 
-urlpatterns = router.urls
+urlpatterns = [
+    # Nautobot serves ai_ops/docs itself; this gives it the name that `docs_view_name` wants.
+    path(
+        "docs/",
+        RedirectView.as_view(pattern_name="docs_file"),
+        {"app_base_url": "ai-ops", "path": "index.html"},
+        name="docs",
+    ),
+    *router.urls,
+]
