@@ -21,4 +21,4 @@ clean:
 	@test ! -d .venv || .venv/bin/invoke clean
 
 distclean: clean
-	rm -rf .venv .tools site
+	rm -rf .venv .tools ai_ops/docs

@@ -65,7 +65,7 @@ def lint(context):
 
 @task
 def docs(context):
-    """Build the documentation into site/."""
+    """Build the documentation into ai_ops/docs/, from where Nautobot serves it."""
     _run(context, "mkdocs build --strict")
 
 
