@@ -1,6 +1,6 @@
 """What detail pages are made of: panels and buttons."""
 
-from nautobot.apps.templatetags import pre_tag
+from django.utils.html import format_html
 from nautobot.apps.ui import (
     ButtonColorChoices,
     KeyValueTablePanel,
@@ -24,11 +24,11 @@ class AddressesPanel(KeyValueTablePanel):
     def get_data(self, context):
         """Return the addresses by their names."""
         server = get_obj_from_context(context)
-        return {"Agents connect to": server.mcp_url, "Health check asks": server.health_check_url}
+        return {"MCP address": server.mcp_url, "Health check address": server.health_check_url}
 
     def render_value(self, key, value, context):
-        """Show an address as it is typed."""
-        return pre_tag(value)
+        """Show an address to be read and copied, not followed: neither is meant for a browser."""
+        return format_html("<code>{}</code>", value)
 
 
 class CheckNowButton(PostButton):

@@ -54,14 +54,16 @@ class MCPServerForm(NautobotModelForm):
 class MCPServerBulkEditForm(StatusModelBulkEditFormMixin, TagsBulkEditFormMixin, NautobotBulkEditForm):
     """Edit many MCP servers; name and URL are each server's own."""
 
+    field_order = ["pk", "status", "protocol", "mcp_endpoint", "health_check", "mcp_type", "description"]
+
     pk = forms.ModelMultipleChoiceField(queryset=MCPServer.objects.all(), widget=forms.MultipleHiddenInput)
     protocol = forms.ChoiceField(choices=add_blank_choice(MCPProtocolChoices), required=False, widget=StaticSelect2)
     mcp_endpoint = forms.CharField(required=False, label="MCP endpoint")
-    health_check = forms.CharField(required=False)
+    health_check = forms.CharField(required=False, label="Health check")
     mcp_type = forms.ChoiceField(
         choices=add_blank_choice(MCPTypeChoices), required=False, label="MCP type", widget=StaticSelect2
     )
-    description = forms.CharField(required=False)
+    description = forms.CharField(required=False, label="Description")
 
     class Meta:
         """Model, and what may be emptied."""
@@ -81,6 +83,6 @@ class MCPServerFilterForm(StatusModelFilterFormMixin, NautobotFilterForm):
     mcp_type = forms.MultipleChoiceField(
         choices=MCPTypeChoices, required=False, label="MCP type", widget=StaticSelect2Multiple
     )
-    name = forms.CharField(required=False)
+    name = forms.CharField(required=False, label="Name")
     url = forms.CharField(required=False, label="URL")
     tags = TagFilterField(model)

@@ -1,5 +1,7 @@
 """How objects of AI Ops look in the REST API."""
 
+from collections.abc import Mapping
+
 from nautobot.apps.api import NautobotModelSerializer, TaggedModelSerializerMixin
 from rest_framework import serializers
 
@@ -12,7 +14,11 @@ class MCPServerSerializer(TaggedModelSerializerMixin, NautobotModelSerializer):
     # Nautobot leaves a column called "url" out of every CSV, taking it for the record's address. Under this
     # name the server's address survives an export and the import of what was exported.
     server_url = serializers.CharField(
-        source="url", write_only=True, required=False, allow_blank=True, help_text="The same as url, for CSV."
+        source="url",
+        write_only=True,
+        required=False,
+        allow_blank=True,
+        help_text="Another name of url, used in exports.",
     )
 
     class Meta:
@@ -23,9 +29,9 @@ class MCPServerSerializer(TaggedModelSerializerMixin, NautobotModelSerializer):
 
     def to_internal_value(self, data):
         """Refuse two addresses that contradict each other."""
-        if data.get("url") and data.get("server_url") and data["url"] != data["server_url"]:
+        if _contradicts_itself(data):
             raise serializers.ValidationError(
-                {"server_url": "Give one address: url and server_url are the same field."}
+                {"server_url": ["Give one address: url and server_url are the same field."]}
             )
         return super().to_internal_value(data)
 
@@ -35,3 +41,11 @@ class MCPServerSerializer(TaggedModelSerializerMixin, NautobotModelSerializer):
         if self._is_csv_request():
             representation["server_url"] = instance.url
         return representation
+
+
+def _contradicts_itself(data) -> bool:
+    # What is no mapping is refused by the framework, in its own words.
+    if not isinstance(data, Mapping):
+        return False
+    url, server_url = data.get("url"), data.get("server_url")
+    return bool(url and server_url and url != server_url)

@@ -1,6 +1,7 @@
 """The REST API of MCP servers."""
 
-from nautobot.apps.testing import APIViewTestCases
+from django.urls import reverse
+from nautobot.apps.testing import APITestCase, APIViewTestCases
 
 from ai_ops.models import MCPServer
 
@@ -9,7 +10,6 @@ class MCPServerAPITest(APIViewTestCases.APIViewTestCase):
     model = MCPServer
     choices_fields = ["protocol", "mcp_type"]
     bulk_update_data = {"description": "edited with others"}
-    validation_excluded_fields = ["server_url"]
 
     @classmethod
     def setUpTestData(cls):
@@ -20,3 +20,79 @@ class MCPServerAPITest(APIViewTestCases.APIViewTestCase):
             {"name": "two", "url": "https://two.example.com:8443", "mcp_type": "external"},
             {"name": "three", "protocol": "stdio"},
         ]
+
+
+class CreateTest(APITestCase):
+    def setUp(self):
+        super().setUp()
+        self.add_permissions("ai_ops.add_mcpserver", "ai_ops.view_mcpserver", "ai_ops.change_mcpserver")
+        self.add_permissions("extras.view_status")
+        self.url = reverse("plugins-api:ai_ops-api:mcpserver-list")
+
+    def create(self, **fields):
+        data = {"name": "one", "url": "http://one.example.com", **fields}
+        return self.client.post(self.url, data, format="json", **self.header)
+
+    def errors(self, **fields):
+        response = self.create(**fields)
+        self.assertHttpStatus(response, 400)
+        return response.json()
+
+    def test_a_new_server_is_unhealthy_and_its_paths_have_slashes(self):
+        self.assertHttpStatus(self.create(mcp_endpoint="mcp", health_check="live"), 201)
+        server = MCPServer.objects.get()
+        assert (server.status.name, server.mcp_endpoint, server.health_check) == ("Unhealthy", "/mcp", "/live")
+
+    def test_a_status_may_be_given_by_name(self):
+        self.assertHttpStatus(self.create(status="Maintenance"), 201)
+        assert MCPServer.objects.get().status.name == "Maintenance"
+
+    def test_url_is_the_servers_own_address(self):
+        response = self.create()
+        assert response.data["url"] == "http://one.example.com"
+        assert "server_url" not in response.data
+
+    def test_an_error_names_its_field_and_says_what_to_do(self):
+        for field, value, sentence in (
+            ("url", "", "Enter the URL of the HTTP server"),
+            ("url", None, "This field may not be null."),
+            ("url", "http://[::1", "Enter a URL that can be read"),
+            ("url", "http://one.example.com:99999", "Enter a URL that can be read"),
+            ("url", "javascript:alert(1)", "Enter a URL that starts with http://"),
+            ("url", "http://user:secret@one.example.com", "Leave user name and password out"),
+            ("url", "http://one\x00.example.com", "Null characters are not allowed."),
+            ("url", ["http://one.example.com"], "Not a valid string."),
+            ("health_check", "/he alth", "Remove the spaces"),
+            ("health_check", "x" * 255, "Ensure this value has at most 255 characters"),
+            ("mcp_endpoint", "http://one.example.com/mcp", "Enter the path alone"),
+            ("protocol", "carrier pigeon", '"carrier pigeon" is not a valid choice.'),
+            ("status", "Nonsense", "Related object not found"),
+        ):
+            with self.subTest(field=field, value=value):
+                errors = self.errors(**{field: value})
+                assert list(errors) == [field]
+                assert sentence in str(errors[field])
+
+    def test_an_error_comes_with_a_change_too(self):
+        self.create()
+        url = reverse("plugins-api:ai_ops-api:mcpserver-detail", kwargs={"pk": MCPServer.objects.get().pk})
+        response = self.client.patch(url, {"url": "http://one.example.com?"}, format="json", **self.header)
+        self.assertHttpStatus(response, 400)
+        assert list(response.json()) == ["url"]
+
+    def test_a_csv_keeps_the_address_and_comes_back_whole(self):
+        self.create(description="kept")
+        csv = self.client.get(self.url + "?format=csv", **self.header).content.decode()
+        assert "server_url" in csv
+        MCPServer.objects.all().delete()
+        self.assertHttpStatus(self.client.post(self.url, csv, content_type="text/csv", **self.header), 201)
+        assert list(MCPServer.objects.values_list("url", "description")) == [("http://one.example.com", "kept")]
+
+    def test_two_addresses_that_differ_are_refused(self):
+        errors = self.errors(server_url="http://two.example.com")
+        assert errors == {"server_url": ["Give one address: url and server_url are the same field."]}
+
+    def test_something_that_is_no_object_is_refused(self):
+        for data in ("text", 1, None):
+            with self.subTest(data):
+                self.assertHttpStatus(self.client.post(self.url, data, format="json", **self.header), 400)

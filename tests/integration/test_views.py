@@ -114,7 +114,7 @@ class DetailTest(PagesTestCase):
 
     def test_a_stdio_server_has_no_addresses(self):
         server = MCPServer.objects.create(name="one", protocol="stdio")
-        assert "Agents connect to" not in self.page("plugins:ai_ops:mcpserver", kwargs={"pk": server.pk})
+        assert "Health Check Address" not in self.page("plugins:ai_ops:mcpserver", kwargs={"pk": server.pk})
 
     def test_a_description_is_text_and_not_markup(self):
         server = MCPServer.objects.create(name="<b>one</b>", url="http://one.example.com", description="<script>x")
