@@ -109,10 +109,7 @@ def ensure_schedule(
         schedule.kwargs = _job_kwargs(job_model, job_kwargs or {})
         schedule.celery_kwargs["expires"] = expires
         schedule.user = user or schedule.user or service_user()
-        if schedule.state not in _HELD_BY_APPROVAL:
-            schedule.enabled = enabled
-            schedule.state = ScheduledJobStateChoices.ACTIVE
-        schedule.validated_save()
+        _save(schedule, enabled)
         if enabled and not job_model.enabled:
             job_model.enabled = True
             job_model.validated_save()
@@ -193,7 +190,7 @@ def _create(job_model: Job, name: str, crontab: str, start: datetime, user) -> S
 
 
 def _bring_to(schedule: ScheduledJob, job_model: Job, crontab: str, start: datetime) -> None:
-    """Give `schedule` another time; its next run is the first one then, not one it seems to have missed."""
+    """Give `schedule` this time; the next run of a changed or disabled one is not one it seems to have missed."""
     if schedule.job_model not in (job_model, None):
         raise ConfigurationError(
             f'The schedule "{schedule.name}" belongs to the Job {schedule.job_model}: give another name.'
@@ -201,7 +198,7 @@ def _bring_to(schedule: ScheduledJob, job_model: Job, crontab: str, start: datet
     schedule.job_model = job_model
     schedule.task = job_model.class_path
     unchanged = (schedule.crontab, str(schedule.time_zone)) == (crontab, str(start.tzinfo))
-    if unchanged and schedule.interval == JobExecutionType.TYPE_CUSTOM:
+    if unchanged and schedule.enabled and schedule.interval == JobExecutionType.TYPE_CUSTOM:
         return
     schedule.interval = JobExecutionType.TYPE_CUSTOM
     schedule.one_off = False
@@ -209,6 +206,14 @@ def _bring_to(schedule: ScheduledJob, job_model: Job, crontab: str, start: datet
     schedule.time_zone = start.tzinfo
     schedule.start_time = start
     schedule.last_run_at = None
+
+
+def _save(schedule: ScheduledJob, enabled: bool) -> None:
+    if schedule.state not in _HELD_BY_APPROVAL:
+        schedule.enabled = enabled
+        # Nautobot calls a schedule completed when it was disabled.
+        schedule.state = ScheduledJobStateChoices.ACTIVE
+    schedule.validated_save()
 
 
 def _job_kwargs(job_model: Job, job_kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class EnsureScheduleTest(ScheduleTestCase):
         assert not ensure_schedule("health", enabled=False).enabled
         assert not find_job("health").enabled
 
-    def test_a_disabled_schedule_is_enabled_again_and_does_not_run_at_once(self):
+    def test_a_disabled_schedule_is_enabled_again(self):
         ensure_schedule("health", enabled=False)
         schedule = ensure_schedule("health")
         assert schedule.enabled
@@ -192,12 +192,21 @@ class BeatTest(ScheduleTestCase):
         assert entry.is_due().is_due
         assert not next(entry).is_due().is_due
 
+    def test_a_schedule_enabled_again_makes_up_for_nothing(self):
+        schedule = ensure_schedule("health", crontab=self.crontab_of_an_hour_ago(), enabled=False)
+        a_week_ago = schedule.start_time - timedelta(days=7)
+        ScheduledJob.objects.filter(pk=schedule.pk).update(start_time=a_week_ago)
+        schedule = ensure_schedule("health", crontab=schedule.crontab)
+        assert not self.entry_of(schedule).is_due().is_due
+
+    def crontab_of_an_hour_ago(self):
+        passed = timezone.localtime() - timedelta(hours=1)
+        return f"{passed.minute} {passed.hour} * * *"
+
     def test_a_changed_crontab_waits_for_its_own_time(self):
-        now = timezone.now()
-        passed = (now - timedelta(minutes=30)).astimezone(timezone.get_default_timezone())
         schedule = ensure_schedule("health", crontab="0 0 1 1 *")
-        ScheduledJob.objects.filter(pk=schedule.pk).update(last_run_at=now - timedelta(hours=2))
-        schedule = ensure_schedule("health", crontab=f"{passed.minute} {passed.hour} * * *")
+        ScheduledJob.objects.filter(pk=schedule.pk).update(last_run_at=timezone.now() - timedelta(hours=2))
+        schedule = ensure_schedule("health", crontab=self.crontab_of_an_hour_ago())
         assert not self.entry_of(schedule).is_due().is_due
 
     def test_a_run_waits_in_the_queue_no_longer_than_to_the_next_one(self):
