@@ -41,8 +41,10 @@ def services(_):
 
 
 @task
-def test(_, paths="tests"):
+def test(context, paths="tests"):
     """Run the tests, or those of some paths."""
+    # Nautobot serves the built pages, and one of its own tests looks for them.
+    _run(context, "mkdocs build --strict --quiet")
     _become(str(BIN / "pytest"), "--numprocesses", "2", "--dist", "loadfile", *paths.split())
 
 

@@ -2,6 +2,7 @@
 
 from importlib import metadata
 
+from django.core.checks import register
 from nautobot.apps import NautobotAppConfig, nautobot_database_ready
 
 __version__ = metadata.version("nautobot-app-ai-ops")
@@ -18,14 +19,17 @@ class AiOpsConfig(NautobotAppConfig):
     base_url = "ai-ops"
     min_version = "3.2.0"
     max_version = "3.99.99"
+    docs_view_name = "plugins:ai_ops:docs"
     searchable_models = ["mcpserver"]
 
     def ready(self):
-        """Register with Nautobot, and provision when the database is ready."""
+        """Register with Nautobot, check the settings, and provision when the database is ready."""
         super().ready()
         # Models can only be imported once all apps are loaded.
+        from ai_ops.checks import check_settings
         from ai_ops.provisioning import provision
 
+        register(check_settings)
         nautobot_database_ready.connect(provision, sender=self)
 
 

@@ -86,15 +86,9 @@ class AiOpsSettings(CleanupOptions):
         super().__post_init__()
         for name in ("checkpoint_prefix", "checkpoint_write_prefix"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
-                raise ConfigurationError(
-                    f'{name} must be a text such as "checkpoint", not {getattr(self, name)!r}: '
-                    'change PLUGINS_CONFIG["ai_ops"].'
-                )
+                raise ConfigurationError(f'{name} must be a text such as "checkpoint", not {getattr(self, name)!r}.')
         if not isinstance(self.provision_schedules, bool):
-            raise ConfigurationError(
-                f"provision_schedules must be True or False, not {self.provision_schedules!r}: "
-                'change PLUGINS_CONFIG["ai_ops"].'
-            )
+            raise ConfigurationError(f"provision_schedules must be True or False, not {self.provision_schedules!r}.")
 
     @classmethod
     def load(cls) -> AiOpsSettings:
@@ -106,7 +100,10 @@ class AiOpsSettings(CleanupOptions):
                 f'PLUGINS_CONFIG["ai_ops"] has settings this version does not know: {", ".join(unknown)}. '
                 f"Known are: {', '.join(sorted(known))}."
             )
-        return cls(**given)
+        try:
+            return cls(**given)
+        except ConfigurationError as error:
+            raise ConfigurationError(f'PLUGINS_CONFIG["ai_ops"] is not usable: {error}') from error
 
 
 def cleanup_options(retention_days: Any, **given: Any) -> CleanupOptions:
@@ -130,9 +127,7 @@ def key_prefixes() -> KeyPrefixes:
 
 def _validate_number(name: str, value: object, highest: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= highest:
-        raise ConfigurationError(
-            f"{name} must be a whole number from 1 to {highest}, not {value!r}: nothing was deleted."
-        )
+        raise ConfigurationError(f"{name} must be a whole number from 1 to {highest}, not {value!r}.")
 
 
 def validated_retention_days(value: object, name: str = "retention_days") -> int:
@@ -143,6 +138,6 @@ def validated_retention_days(value: object, name: str = "retention_days") -> int
     """
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_RETENTION_DAYS:
         raise ConfigurationError(
-            f"{name} must be a whole number of days from 1 to {MAX_RETENTION_DAYS}, not {value!r}: nothing was deleted."
+            f"{name} must be a whole number of days from 1 to {MAX_RETENTION_DAYS}, not {value!r}."
         )
     return value

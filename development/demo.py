@@ -16,8 +16,16 @@ import httpx
 from langgraph.checkpoint.redis.aio import AsyncRedisSaver
 
 from development import conversations
-from development.services import STATE, Service, ServiceError, Settings, Supervisor, free_ports, state_lock
-from development.stack import api_token, stack_environment, start_servers, web, web_url, worker
+from development.services import STATE, Service, ServiceError, Settings, Supervisor, state_lock
+from development.stack import (
+    api_token,
+    mcp_servers,
+    stack_environment,
+    start_servers,
+    web,
+    web_url,
+    worker,
+)
 
 RETENTION_DAYS = 30
 FIRST = "Which switches run old firmware?"
@@ -182,14 +190,10 @@ def show(nautobot: Nautobot, title: str, result_id: str, checks: Checks) -> dict
     return job_result["result"] or {}
 
 
-def put_servers(nautobot: Nautobot, alive: list[int], dead: int) -> None:
+def put_servers(nautobot: Nautobot, ports: list[int]) -> None:
     """Register the demo's MCP servers, with statuses that are partly wrong."""
-    urls = {
-        "Demo recovered": f"http://127.0.0.1:{alive[0]}",
-        "Demo steady": f"http://127.0.0.1:{alive[1]}",
-        "Demo vulnerable": f"http://127.0.0.1:{alive[2]}",
-        "Demo dead": f"http://127.0.0.1:{dead}",
-    }
+    names = ("Demo recovered", "Demo steady", "Demo vulnerable", "Demo dead")
+    urls = {name: f"http://127.0.0.1:{port}" for name, port in zip(names, ports, strict=True)}
     for name, (status, _) in EXPECTED_STATUS.items():
         url = urls.get(name, "")
         nautobot.put_server(name, status={"name": status}, protocol="http" if url else "stdio", url=url)
@@ -197,19 +201,6 @@ def put_servers(nautobot: Nautobot, alive: list[int], dead: int) -> None:
 
 # --------------------------------------------------------------------------------------------
 # The whole
-
-
-def mcp_servers(ports: list[int], env: dict[str, str]) -> Service:
-    """One process with a real MCP server on each port."""
-    command = [sys.executable, "-m", "development.demo_mcp_servers", *map(str, ports)]
-    return Service("mcp-servers", command, ready=lambda: all(map(_healthy, ports)), env=env)
-
-
-def _healthy(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/health").is_success
-    except httpx.TransportError:
-        return False
 
 
 def run_jobs(nautobot: Nautobot, checks: Checks) -> None:
@@ -227,16 +218,15 @@ def run_jobs(nautobot: Nautobot, checks: Checks) -> None:
 def demonstrate(settings: Settings, supervisor: Supervisor, mine: bool, checks: Checks) -> None:
     """Bring everything up, run both Jobs, and look at what they left."""
     started = time.monotonic()
-    *alive, dead = free_ports(4)
+    processes: list[Service] = []
     if mine:
         print("Starting PostgreSQL and Redis, preparing the database ...", flush=True)
         env = start_servers(supervisor, settings)
-        processes = [web(settings, env), worker(env), mcp_servers(alive, env)]
+        print("Starting Nautobot, its Celery worker and the MCP servers ...", flush=True)
+        processes = [web(settings, env), worker(env), mcp_servers(settings, env)]
     else:
         print(f"Using the Nautobot that runs at {web_url(settings)}.", flush=True)
         env = stack_environment(settings)
-        processes = [mcp_servers(alive, env)]
-    print("Starting Nautobot, its Celery worker and the MCP servers ...", flush=True)
     supervisor.start(*processes, wait=False)
     print("Holding conversations with a LangGraph agent ...", flush=True)
     redis_url = env["LANGGRAPH_REDIS_URL"]
@@ -248,7 +238,7 @@ def demonstrate(settings: Settings, supervisor: Supervisor, mine: bool, checks: 
     headers = {"Authorization": f"Token {api_token(settings)}"}
     with httpx.Client(base_url=web_url(settings), headers=headers, timeout=60) as client:
         nautobot = Nautobot(client)
-        put_servers(nautobot, alive, dead)
+        put_servers(nautobot, settings.mcp_ports)
         run_jobs(nautobot, checks)
         statuses = nautobot.statuses()
     print("\nMCP servers", flush=True)

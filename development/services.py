@@ -62,6 +62,8 @@ class Settings:
     redis_port: int
     checkpoint_redis_port: int
     web_port: int
+    # Three on which the demo's MCP servers answer, and one on which nobody does.
+    mcp_ports: list[int]
     password: str
 
     @classmethod
@@ -71,8 +73,10 @@ class Settings:
         path = STATE / "settings.json"
         if path.exists():
             return cls(**json.loads(path.read_text()))
-        ports = free_ports(4)
-        settings = cls(_reachable_home(), *ports, secrets.token_hex(16))
+        postgres_port, redis_port, checkpoint_port, web_port, *mcp_ports = free_ports(8)
+        settings = cls(
+            _reachable_home(), postgres_port, redis_port, checkpoint_port, web_port, mcp_ports, secrets.token_hex(16)
+        )
         path.touch(mode=0o600)
         path.write_text(json.dumps(dataclasses.asdict(settings), indent=1))
         return settings

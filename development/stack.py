@@ -77,6 +77,14 @@ def beat(env: dict[str, str]) -> Service:
     return Service("beat", command, ready=heartbeat.exists, env=env)
 
 
+def mcp_servers(settings: Settings, env: dict[str, str]) -> Service:
+    """The demo's MCP servers, in one process."""
+    *alive, _ = settings.mcp_ports
+    command = [sys.executable, "-m", "development.demo_mcp_servers", *map(str, alive)]
+    ready = lambda: all(_answers(f"http://127.0.0.1:{port}/health") for port in alive)  # noqa: E731
+    return Service("mcp-servers", command, ready=ready, env=env)
+
+
 def _answers(url: str) -> bool:
     try:
         return httpx.get(url, timeout=5).is_success
@@ -110,8 +118,8 @@ def main() -> int:
             with Supervisor() as supervisor:
                 print("Starting PostgreSQL and Redis ...", flush=True)
                 env = start_servers(supervisor, settings)
-                print("Starting Nautobot, its Celery worker and beat ...", flush=True)
-                supervisor.start(web(settings, env), worker(env), beat(env))
+                print("Starting Nautobot, its Celery worker and beat, and MCP servers ...", flush=True)
+                supervisor.start(web(settings, env), worker(env), beat(env), mcp_servers(settings, env))
                 print(
                     f"\nNautobot is ready after {time.monotonic() - started:.0f} s: {web_url(settings)}\n"
                     f"Login {USER}, password {PASSWORD}. Logs are in {STATE / 'logs'}. Ctrl-C stops all of it.",

@@ -13,6 +13,7 @@ from ai_ops.celery_tasks import cleanup_old_checkpoints
 from ai_ops.choices import JOB_GROUP
 from ai_ops.config import MAX_RETENTION_DAYS, AiOpsSettings, CleanupOptions
 from ai_ops.core.reports import ThreadReport
+from ai_ops.exceptions import ConfigurationError
 
 name = JOB_GROUP
 
@@ -90,7 +91,11 @@ class CleanupCheckpointsJob(Job):
     def as_form(cls, *args: Any, **kwargs: Any) -> Any:
         """Build the form with what is configured now, not with what was when the process started."""
         form = super().as_form(*args, **kwargs)
-        configured = AiOpsSettings.load()
+        try:
+            configured = AiOpsSettings.load()
+        except ConfigurationError:
+            # The run will say what is wrong; a page that can't be opened would not.
+            return form
         for field in fields(CleanupOptions):
             if field.name not in form.initial:
                 value = getattr(configured, field.name)

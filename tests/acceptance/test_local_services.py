@@ -110,7 +110,7 @@ def test_the_users_own_servers_are_used_instead(monkeypatch):
     monkeypatch.setenv("NAUTOBOT_DB_HOST", "db.example.com")
     monkeypatch.setenv("NAUTOBOT_REDIS_HOST", "redis.example.com")
     monkeypatch.setenv("LANGGRAPH_REDIS_URL", "redis://checkpoints.example.com/0")
-    settings = services.Settings("/nowhere", 1, 2, 3, 4, "secret")
+    settings = services.Settings("/nowhere", 1, 2, 3, 4, [5, 6, 7, 8], "secret")
     assert services.wanted_services(settings) == []
     env = services.environment(settings)
     assert env["NAUTOBOT_DB_HOST"] == "db.example.com"
