@@ -20,7 +20,7 @@ class AiOpsConfig(NautobotAppConfig):
     min_version = "3.2.0"
     max_version = "3.99.99"
     docs_view_name = "plugins:ai_ops:docs"
-    searchable_models = ["mcpserver"]
+    searchable_models = ["mcpserver", "pinnedthread"]
 
     def ready(self):
         """Register with Nautobot, check the settings, and provision when the database is ready."""

@@ -66,3 +66,22 @@ MCP_SERVER_DETAIL = ObjectDetailContent(
         ),
     ),
 )
+
+
+class PinnedThreadFieldsPanel(ObjectFieldsPanel):
+    """The fields of a pin."""
+
+    def render_value(self, key, value, context):
+        """Show a thread's id with the blanks that belong to it."""
+        if key == "thread_id":
+            return format_html('<span style="white-space: pre-wrap">{}</span>', value)
+        return super().render_value(key, value, context)
+
+
+PINNED_THREAD_DETAIL = ObjectDetailContent(
+    panels=(
+        PinnedThreadFieldsPanel(
+            weight=100, section=SectionChoices.LEFT_HALF, fields=("thread_id", "note", "pinned_by", "created")
+        ),
+    ),
+)

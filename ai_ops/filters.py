@@ -1,8 +1,8 @@
 """Filters of the list pages, the REST API and GraphQL."""
 
-from nautobot.apps.filters import NautobotFilterSet, SearchFilter, StatusModelFilterSetMixin
+from nautobot.apps.filters import MultiValueCharFilter, NautobotFilterSet, SearchFilter, StatusModelFilterSetMixin
 
-from ai_ops.models import MCPServer
+from ai_ops.models import MCPServer, PinnedThread
 
 
 class MCPServerFilterSet(StatusModelFilterSetMixin, NautobotFilterSet):
@@ -20,4 +20,18 @@ class MCPServerFilterSet(StatusModelFilterSetMixin, NautobotFilterSet):
         """Model and fields."""
 
         model = MCPServer
+        fields = "__all__"
+
+
+class PinnedThreadFilterSet(NautobotFilterSet):
+    """Filter for PinnedThread."""
+
+    q = SearchFilter(filter_predicates={"thread_id": "icontains", "note": "icontains"})
+    # Blanks at its ends belong to a thread's id.
+    thread_id = MultiValueCharFilter(strip=False)
+
+    class Meta:
+        """Model and fields."""
+
+        model = PinnedThread
         fields = "__all__"

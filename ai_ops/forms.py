@@ -1,7 +1,9 @@
 """Forms to edit MCP servers, one or many, and to filter their list."""
 
 from django import forms
+from django.contrib.auth import get_user_model
 from nautobot.apps.forms import (
+    DynamicModelMultipleChoiceField,
     NautobotBulkEditForm,
     NautobotFilterForm,
     NautobotModelForm,
@@ -16,7 +18,7 @@ from nautobot.apps.forms import (
 from nautobot.extras.models import Status
 
 from ai_ops.choices import MCPProtocolChoices, MCPTypeChoices
-from ai_ops.models import MCPServer
+from ai_ops.models import THREAD_ID_MAX_LENGTH, MCPServer, PinnedThread
 
 
 class MCPServerForm(NautobotModelForm):
@@ -86,3 +88,33 @@ class MCPServerFilterForm(StatusModelFilterFormMixin, NautobotFilterForm):
     name = forms.CharField(required=False, label="Name")
     url = forms.CharField(required=False, label="URL")
     tags = TagFilterField(model)
+
+
+class PinnedThreadForm(NautobotModelForm):
+    """Pin a thread, or change the note of a pin."""
+
+    # Blanks at its ends belong to a thread's id.
+    thread_id = forms.CharField(
+        strip=False,
+        max_length=THREAD_ID_MAX_LENGTH,
+        label="Thread ID",
+        help_text=PinnedThread._meta.get_field("thread_id").help_text,
+    )
+
+    class Meta:
+        """Model and fields, in the order of the page."""
+
+        model = PinnedThread
+        fields = ["thread_id", "note"]
+
+
+class PinnedThreadFilterForm(NautobotFilterForm):
+    """Filter the list of pinned threads."""
+
+    model = PinnedThread
+    field_order = ["q", "thread_id", "note", "pinned_by"]
+
+    q = forms.CharField(required=False, label="Search")
+    thread_id = forms.CharField(required=False, strip=False, label="Thread ID")
+    note = forms.CharField(required=False, label="Note")
+    pinned_by = DynamicModelMultipleChoiceField(queryset=get_user_model().objects.all(), required=False)

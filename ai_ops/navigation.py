@@ -51,8 +51,25 @@ menu_items = (
                 ),
             ),
             NavMenuGroup(
-                name="Maintenance",
+                name="Checkpoints",
                 weight=200,
+                items=(
+                    NavMenuItem(
+                        link="plugins:ai_ops:pinnedthread_list",
+                        name="Pinned Threads",
+                        weight=200,
+                        permissions=["ai_ops.view_pinnedthread"],
+                        buttons=(
+                            NavMenuAddButton(
+                                link="plugins:ai_ops:pinnedthread_add", permissions=["ai_ops.add_pinnedthread"]
+                            ),
+                        ),
+                    ),
+                ),
+            ),
+            NavMenuGroup(
+                name="Maintenance",
+                weight=300,
                 items=(
                     _run_item("health", "Check MCP Servers", 100),
                     _run_item("cleanup", "Clean Up Checkpoints", 200),

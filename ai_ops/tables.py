@@ -3,7 +3,7 @@
 import django_tables2 as tables
 from nautobot.apps.tables import BaseTable, ButtonsColumn, StatusTableMixin, TagColumn, ToggleColumn
 
-from ai_ops.models import MCPServer
+from ai_ops.models import MCPServer, PinnedThread
 
 
 class MCPServerTable(StatusTableMixin, BaseTable):
@@ -32,3 +32,19 @@ class MCPServerTable(StatusTableMixin, BaseTable):
             "actions",
         )
         default_columns = ("pk", "name", "status", "protocol", "url", "mcp_type", "description", "tags", "actions")
+
+
+class PinnedThreadTable(BaseTable):
+    """The list of pinned threads."""
+
+    pk = ToggleColumn()
+    # Blanks at its ends belong to a thread's id, and are to be seen.
+    thread_id = tables.Column(linkify=True, attrs={"a": {"style": "white-space: pre-wrap"}})
+    actions = ButtonsColumn(PinnedThread)
+
+    class Meta(BaseTable.Meta):
+        """Columns a person may choose, and those shown at first."""
+
+        model = PinnedThread
+        fields = ("pk", "thread_id", "note", "pinned_by", "created", "actions")
+        default_columns = fields

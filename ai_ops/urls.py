@@ -10,6 +10,7 @@ app_name = "ai_ops"
 
 router = NautobotUIViewSetRouter()
 router.register("mcp-servers", views.MCPServerUIViewSet)
+router.register("pinned-threads", views.PinnedThreadUIViewSet)
 
 urlpatterns = [
     # Nautobot serves ai_ops/docs itself; this gives it the name that `docs_view_name` wants.

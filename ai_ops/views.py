@@ -3,15 +3,24 @@
 from django.contrib import messages
 from django.shortcuts import redirect
 from django.utils.html import format_html
-from nautobot.apps.views import NautobotUIViewSet
+from nautobot.apps.views import (
+    NautobotUIViewSet,
+    ObjectBulkDestroyViewMixin,
+    ObjectChangeLogViewMixin,
+    ObjectDestroyViewMixin,
+    ObjectDetailViewMixin,
+    ObjectEditViewMixin,
+    ObjectListViewMixin,
+    ObjectNotesViewMixin,
+)
 from nautobot.extras.models import JobResult
 from rest_framework.decorators import action
 
 from ai_ops import filters, forms, tables
 from ai_ops.api import serializers
 from ai_ops.check_now import CheckRefusedError, request_check
-from ai_ops.details import MCP_SERVER_DETAIL
-from ai_ops.models import MCPServer
+from ai_ops.details import MCP_SERVER_DETAIL, PINNED_THREAD_DETAIL
+from ai_ops.models import MCPServer, PinnedThread
 
 
 class MCPServerUIViewSet(NautobotUIViewSet):
@@ -55,3 +64,24 @@ class MCPServerUIViewSet(NautobotUIViewSet):
             messages.success(request, f"The check of {server} has been requested.")
             return redirect(server)
         return redirect(requested)
+
+
+class PinnedThreadUIViewSet(
+    ObjectDetailViewMixin,
+    ObjectListViewMixin,
+    ObjectEditViewMixin,
+    ObjectDestroyViewMixin,
+    ObjectBulkDestroyViewMixin,
+    ObjectChangeLogViewMixin,
+    ObjectNotesViewMixin,
+):
+    """List, detail, add, edit and delete pinned threads. Each pin is of one thread: nothing is edited in bulk."""
+
+    queryset = PinnedThread.objects.all()
+    serializer_class = serializers.PinnedThreadSerializer
+    filterset_class = filters.PinnedThreadFilterSet
+    filterset_form_class = forms.PinnedThreadFilterForm
+    form_class = forms.PinnedThreadForm
+    table_class = tables.PinnedThreadTable
+    action_buttons = ("add", "export")
+    object_detail_content = PINNED_THREAD_DETAIL

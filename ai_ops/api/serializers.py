@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from nautobot.apps.api import NautobotModelSerializer, TaggedModelSerializerMixin
 from rest_framework import serializers
 
-from ai_ops.models import MCPServer
+from ai_ops.models import MCPServer, PinnedThread
 
 
 class MCPServerSerializer(TaggedModelSerializerMixin, NautobotModelSerializer):
@@ -41,6 +41,18 @@ class MCPServerSerializer(TaggedModelSerializerMixin, NautobotModelSerializer):
         if self._is_csv_request():
             representation["server_url"] = instance.url
         return representation
+
+
+class PinnedThreadSerializer(NautobotModelSerializer):
+    """A pinned thread; who pinned it is who made the request."""
+
+    class Meta:
+        """Model and fields."""
+
+        model = PinnedThread
+        fields = "__all__"
+        # Blanks at its ends belong to a thread's id.
+        extra_kwargs = {"thread_id": {"trim_whitespace": False}}
 
 
 def _contradicts_itself(data) -> bool:

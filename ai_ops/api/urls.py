@@ -8,5 +8,6 @@ app_name = "ai_ops-api"
 
 router = OrderedDefaultRouter()
 router.register("mcp-servers", views.MCPServerViewSet)
+router.register("pinned-threads", views.PinnedThreadViewSet)
 
 urlpatterns = router.urls

@@ -10,10 +10,10 @@ from rest_framework.decorators import action
 from rest_framework.exceptions import APIException, PermissionDenied
 from rest_framework.response import Response
 
-from ai_ops.api.serializers import MCPServerSerializer
+from ai_ops.api.serializers import MCPServerSerializer, PinnedThreadSerializer
 from ai_ops.check_now import CheckNotPermittedError, CheckRefusedError, NoWorkerError, request_check
-from ai_ops.filters import MCPServerFilterSet
-from ai_ops.models import MCPServer
+from ai_ops.filters import MCPServerFilterSet, PinnedThreadFilterSet
+from ai_ops.models import MCPServer, PinnedThread
 
 
 class CheckRefused(APIException):
@@ -64,6 +64,14 @@ class MCPServerViewSet(NautobotModelViewSet):
         except CheckRefusedError as refusal:
             raise CheckRefused(str(refusal)) from refusal
         return Response(_as_run_response(requested, request), status=status.HTTP_202_ACCEPTED)
+
+
+class PinnedThreadViewSet(NautobotModelViewSet):
+    """Pinned threads."""
+
+    queryset = PinnedThread.objects.all()
+    serializer_class = PinnedThreadSerializer
+    filterset_class = PinnedThreadFilterSet
 
 
 def _as_run_response(requested, request) -> dict:
