@@ -156,6 +156,8 @@ def perform_mcp_health_checks() -> dict[str, Any]:
         ).as_dict()
     except BACKEND_ERRORS as error:
         return HealthReport(error=backend_sentence(error)).as_dict()
+    except ConfigurationError as error:
+        return HealthReport(error=str(error)).as_dict()
 
 
 def check_mcp_server_health(server_id: uuid.UUID | str) -> dict[str, Any]:
@@ -176,7 +178,7 @@ def check_mcp_server_health(server_id: uuid.UUID | str) -> dict[str, Any]:
         server = _checkable_server(server_id)
         logger.info("Starting MCP server health checks...", extra={"object": server})
         report = check_servers([server])
-    except HealthCheckError as error:
+    except (HealthCheckError, ConfigurationError) as error:
         return ServerReport(server=str(server_id), error=str(error)).as_dict()
     except BACKEND_ERRORS as error:
         return ServerReport(server=str(server_id), error=backend_sentence(error)).as_dict()

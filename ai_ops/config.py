@@ -8,8 +8,11 @@ from typing import Any
 from django.conf import settings
 
 from ai_ops.core.checkpoint_keys import KeyPrefixes
+from ai_ops.core.health import CHECK_TIMEOUT_SECONDS
 from ai_ops.exceptions import ConfigurationError
 
+# A probe that may take longer holds one of four threads, and a run of two hundred dead servers never ends.
+MAX_CHECK_TIMEOUT = 60
 MAX_RETENTION_DAYS = 3650  # ten years; more is a slip of the keyboard
 
 
@@ -73,6 +76,9 @@ class AiOpsSettings(CleanupOptions):
         checkpoint_prefix: What RedisSaver's keys begin with, its own ``checkpoint_prefix``.
         checkpoint_write_prefix: The same for writes.
         provision_schedules: Whether a new installation gets the default schedules.
+        check_timeout: Seconds for all of one probe of an MCP server, wall clock, 1 to 60.
+        allow_loopback: Whether MCP servers on the machine of the worker, or of the agent, may be reached.
+        ca_file: Path of a PEM file with the CAs to trust for MCP servers that name none; empty for the usual ones.
 
     Raises:
         ConfigurationError: A value is out of its range.
@@ -81,14 +87,28 @@ class AiOpsSettings(CleanupOptions):
     checkpoint_prefix: str = "checkpoint"
     checkpoint_write_prefix: str = "checkpoint_write"
     provision_schedules: bool = True
+    check_timeout: float = CHECK_TIMEOUT_SECONDS
+    allow_loopback: bool = False
+    ca_file: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._validate_probing()
         for name in ("checkpoint_prefix", "checkpoint_write_prefix"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
                 raise ConfigurationError(f'{name} must be a text such as "checkpoint", not {getattr(self, name)!r}.')
-        if not isinstance(self.provision_schedules, bool):
-            raise ConfigurationError(f"provision_schedules must be True or False, not {self.provision_schedules!r}.")
+        for name in ("provision_schedules", "allow_loopback"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigurationError(f"{name} must be True or False, not {getattr(self, name)!r}.")
+
+    def _validate_probing(self) -> None:
+        seconds = self.check_timeout
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 1 <= seconds <= MAX_CHECK_TIMEOUT:
+            raise ConfigurationError(
+                f"check_timeout must be a number of seconds from 1 to {MAX_CHECK_TIMEOUT}, not {seconds!r}."
+            )
+        if not isinstance(self.ca_file, str) or (self.ca_file and not self.ca_file.startswith("/")):
+            raise ConfigurationError(f"ca_file must be the absolute path of a PEM file, not {self.ca_file!r}.")
 
     @classmethod
     def load(cls) -> AiOpsSettings:

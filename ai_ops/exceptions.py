@@ -19,3 +19,7 @@ class AgentCacheError(AiOpsError):
 
 class HealthCheckError(AiOpsError):
     """The server that was named can't be checked, or is none."""
+
+
+class CredentialsError(AiOpsError):
+    """What a server's secrets group holds can't be read or can't be sent. Never holds any of the secret."""

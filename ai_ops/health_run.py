@@ -21,9 +21,10 @@ from django_redis.exceptions import ConnectionInterrupted
 from nautobot.extras.models import Status
 from redis.exceptions import RedisError
 
-from ai_ops.adapters.mcp_http import Target, open_client, probe_all
+from ai_ops.adapters.mcp_http import Prober, Target
 from ai_ops.agents import clear_mcp_cache
 from ai_ops.choices import MCPServerStatus
+from ai_ops.config import AiOpsSettings
 from ai_ops.core.health import (
     AS_BEFORE,
     INCONCLUSIVE,
@@ -113,10 +114,11 @@ def check_servers(servers: Sequence[MCPServer]) -> HealthReport:
 def _probe_in_rounds(checks: Sequence[_Check], workers: int) -> None:
     """Probe all, then those whose status differs, until each is decided; one pause serves all of them."""
     undecided = list(checks)
-    with open_client() as client:
+    settings = AiOpsSettings.load()
+    with Prober(settings.check_timeout, allow_loopback=settings.allow_loopback) as prober:
         while undecided:
             targets = [Target(check.server.health_check_url) for check in undecided]
-            with closing(probe_all(client, targets, workers)) as probes:
+            with closing(prober.probe_all(targets, workers)) as probes:
                 for check, probe in zip(undecided, probes, strict=True):
                     check.probes.append(probe)
             undecided = [check for check in undecided if isinstance(check.step(), ProbeAgain)]

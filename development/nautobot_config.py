@@ -39,3 +39,5 @@ RELEASE_CHECK_URL = None
 METRICS_ENABLED = is_truthy(os.getenv("NAUTOBOT_METRICS_ENABLED", "true"))
 
 PLUGINS = ["ai_ops"]
+# The demo's and the tests' MCP servers run on this machine, which nothing outside it may ask for.
+PLUGINS_CONFIG = {"ai_ops": {"allow_loopback": True}}

@@ -3,11 +3,13 @@
 httpx's timeouts are per operation: a server that sends a byte every second never trips a read
 timeout of ten. Here the timeout with which a connection is opened becomes a deadline for
 everything that happens on it, the name lookup and the TLS handshake included. Connections are
-not kept, so one request is one connection.
+not kept, so one request is one connection. It goes to an address that `ai_ops.core.addresses` has let
+pass, and not to a name that could mean another address a moment later.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import queue
 import socket
 import ssl
@@ -20,6 +22,8 @@ from typing import Any
 import httpcore
 import httpx
 
+from ai_ops.core.addresses import refusal
+
 # Takes a host and a port, returns addresses in the order in which to try them, raises OSError.
 Resolver = Callable[[str, int], list[str]]
 
@@ -29,6 +33,10 @@ FALLBACK_SECONDS = 60.0
 
 class ResolveError(httpcore.ConnectError):
     """The host has no address."""
+
+
+class AddressRefused(httpcore.ConnectError):
+    """One of the host's addresses is one that nothing is sent to."""
 
 
 class ResolveTimeout(httpcore.ConnectTimeout):
@@ -67,17 +75,20 @@ class DeadlineTransport(httpx.HTTPTransport):
 
     Args:
         ssl_context: Shared by all connections; making one costs some 30 ms of CPU.
+        allow_loopback: Whether connections to this machine itself are allowed.
         resolve: The name lookup; in tests one that is slow or answers what a test needs.
     """
 
-    def __init__(self, ssl_context: ssl.SSLContext, resolve: Resolver | None = None) -> None:
+    def __init__(
+        self, ssl_context: ssl.SSLContext, *, allow_loopback: bool = False, resolve: Resolver | None = None
+    ) -> None:
         super().__init__(verify=ssl_context, trust_env=False)
         # The one place where httpx takes no network backend from outside.
         self._pool = httpcore.ConnectionPool(
             ssl_context=ssl_context,
             max_connections=None,
             max_keepalive_connections=0,
-            network_backend=_DeadlineBackend(resolve or resolve_name),
+            network_backend=_DeadlineBackend(resolve or resolve_name, allow_loopback),
         )
 
 
@@ -94,11 +105,31 @@ def resolve_name(host: str, port: int) -> list[str]:
     return [str(sockaddr[0]) for *_, sockaddr in answers]
 
 
+def require_allowed(addresses: Iterable[str], allow_loopback: bool) -> None:
+    """Let pass only hosts all of whose addresses may be asked: of two, anyone may be the next answer of DNS.
+
+    Raises:
+        AddressRefused: One of them may not; the message says why.
+    """
+    for address in addresses:
+        if reason := refusal(address, allow_loopback=allow_loopback):
+            raise AddressRefused(reason)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 class _DeadlineBackend(httpcore.NetworkBackend):
     """Opens connections that know when they have to be done."""
 
-    def __init__(self, resolve: Resolver) -> None:
+    def __init__(self, resolve: Resolver, allow_loopback: bool) -> None:
         self._resolve = resolve
+        self._allow_loopback = allow_loopback
         self._sockets = httpcore.SyncBackend()
 
     def connect_tcp(
@@ -112,6 +143,7 @@ class _DeadlineBackend(httpcore.NetworkBackend):
         deadline = Deadline.after(timeout)
         _require_a_socket()
         addresses = self._addresses(host, port, deadline)
+        require_allowed(addresses, self._allow_loopback)
         failure: httpcore.ConnectError | httpcore.ConnectTimeout = ResolveError("the name has no address")
         for index, address in enumerate(addresses):
             # A share each, so that a dead first address leaves time for the second.
@@ -127,8 +159,11 @@ class _DeadlineBackend(httpcore.NetworkBackend):
     def _addresses(self, host: str, port: int, deadline: Deadline) -> list[str]:
         """Look `host` up in a thread of its own, since getaddrinfo() can't be given a timeout.
 
-        The thread is a daemon: one that waits for a dead resolver must not hold up the worker's exit.
+        What is an address already is taken as it is: the thread costs more than all else of a connection.
+        It is a daemon: one that waits for a dead resolver must not hold up the worker's exit.
         """
+        if _is_address(host):
+            return [host]
         answers: queue.SimpleQueue[list[str] | OSError] = queue.SimpleQueue()
 
         def look_up() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
 # One lost packet, or one restart of a container, must not take a server's tools away: a status is
@@ -17,6 +20,9 @@ CHECK_TIMEOUT_SECONDS = 10.0
 # Enough that a dead server does not hold up the others, few enough for a Celery worker that shares its cores.
 MAX_WORKERS = 4
 
+# A server may ask to be left alone, and not for ever: after a day it is asked again.
+MAX_RETRY_AFTER_SECONDS = 86400.0
+
 
 class Verdict(StrEnum):
     """What one check says about a server; UNKNOWN when the checker itself could not check."""
@@ -24,6 +30,14 @@ class Verdict(StrEnum):
     HEALTHY = "healthy"
     UNHEALTHY = "unhealthy"
     UNKNOWN = "unknown"
+
+
+class ProbeKind(StrEnum):
+    """How a server is asked. AUTO asks for the health page, and over MCP where there is none."""
+
+    AUTO = "auto"
+    HTTP = "http"
+    MCP = "mcp"
 
 
 class Reason(StrEnum):
@@ -36,7 +50,19 @@ class Reason(StrEnum):
     HTTP = "HTTP"
     AUTH_REQUIRED = "AUTH_REQUIRED"
     PROTOCOL = "PROTOCOL"
+    INCOMPATIBLE = "INCOMPATIBLE"
+    POLICY = "POLICY"
     CHECKER = "CHECKER"
+
+
+class Phase(StrEnum):
+    """What a probe that ran out of time was waiting for."""
+
+    DNS = "dns"
+    CONNECT = "connect"
+    TLS = "tls"
+    ANSWER = "answer"
+    BODY = "body"
 
 
 @dataclass(frozen=True)
@@ -48,7 +74,13 @@ class Probe:
         reason: Why not; None when ok.
         message: One sentence: what was asked, what came back, and for a failure what to do about it.
         latency_ms: Milliseconds from the name lookup to the last byte, or to the failure.
-        http_status: Status code, where an HTTP answer came at all.
+        http_status: Status code of the last answer, where one came at all.
+        remedy: What to do about a failure, the end of `message` as a sentence of its own; empty when ok.
+        phase: What a probe whose reason is TIMEOUT was waiting for.
+        protocol_version: The revision of MCP the server answered with; of several the newest.
+        server_name: What the server calls itself, as far as it was asked over MCP.
+        server_version: The version it gives.
+        retry_after: Seconds for which the server asked to be left alone, with its 429 or 503.
     """
 
     ok: bool
@@ -56,6 +88,12 @@ class Probe:
     message: str
     latency_ms: float
     http_status: int | None = None
+    remedy: str = ""
+    phase: Phase | None = None
+    protocol_version: str | None = None
+    server_name: str | None = None
+    server_version: str | None = None
+    retry_after: float | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -63,6 +101,28 @@ class Probe:
         if self.ok:
             return Verdict.HEALTHY
         return Verdict.UNKNOWN if self.reason is Reason.CHECKER else Verdict.UNHEALTHY
+
+
+def retry_after_seconds(value: str, now: float) -> float | None:
+    """Read a ``Retry-After`` header, RFC 9110 section 10.2.3: seconds, or a date.
+
+    Args:
+        value: The header's value.
+        now: Seconds since 1970.
+
+    Returns:
+        Seconds from now, from 0 to MAX_RETRY_AFTER_SECONDS; None if it can't be read.
+    """
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        seconds = float(text[:10])
+    else:
+        try:
+            date = parsedate_to_datetime(text)
+            seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now
+        except (ValueError, OverflowError):
+            return None
+    return min(max(math.ceil(seconds), 0.0), MAX_RETRY_AFTER_SECONDS)
 
 
 @dataclass(frozen=True)

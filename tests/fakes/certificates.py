@@ -32,10 +32,13 @@ class CertificateAuthority:
         certificate = _builder(name, name, key, DAY).sign(key, hashes.SHA256())
         return cls(key, certificate, folder)
 
-    def client_context(self) -> ssl.SSLContext:
-        """What a client that trusts this authority uses."""
-        pem = self.certificate.public_bytes(serialization.Encoding.PEM).decode()
-        return ssl.create_default_context(cadata=pem)
+    @property
+    def ca_file(self) -> str:
+        """Path of the file by which a client trusts this authority."""
+        path = self.folder / "ca.pem"
+        if not path.exists():
+            path.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
+        return str(path)
 
     def server_context(self, address: str = "127.0.0.1", *, valid_for: datetime.timedelta = DAY) -> ssl.SSLContext:
         """What a server at `address` uses; a negative `valid_for` is an expired certificate."""

@@ -23,7 +23,7 @@ from nautobot.extras.choices import ObjectChangeEventContextChoices
 from nautobot.extras.models import ObjectChange, Status
 
 from ai_ops import health_run
-from ai_ops.adapters.mcp_http import shared_ssl_context
+from ai_ops.adapters.tls import ssl_context
 from ai_ops.agents import current_generation
 from ai_ops.celery_tasks import check_mcp_server_health, perform_mcp_health_checks
 from ai_ops.choices import MCPProtocolChoices
@@ -351,7 +351,7 @@ def test_when_agents_can_not_be_told_of_a_flip_the_run_says_so(up, settings):
 def test_when_this_machine_can_not_check_nothing_is_flipped_and_the_run_says_so(up):
     server = add("well", up.url, "Healthy")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    shared_ssl_context()
+    ssl_context()
     with open(os.devnull) as next_file:
         resource.setrlimit(resource.RLIMIT_NOFILE, (next_file.fileno(), hard))
     try:

@@ -10,6 +10,8 @@ import random
 import resource
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
@@ -18,12 +20,17 @@ from contextlib import closing
 import httpx
 import pytest
 
-from ai_ops.adapters import mcp_http
-from ai_ops.adapters.deadline_transport import DeadlineTransport
-from ai_ops.adapters.mcp_http import MAX_BODY_BYTES, Target, open_client, probe, probe_all
-from ai_ops.core.health import Reason
+from ai_ops.adapters.http_failures import Wording, explain
+from ai_ops.adapters.mcp_http import Prober, Target
+from ai_ops.adapters.probe_attempt import MAX_BODY_BYTES
+from ai_ops.adapters.tls import ssl_context
+from ai_ops.core.credentials import Credentials
+from ai_ops.core.health import Phase, ProbeKind, Reason
+from development.services import free_ports
 from tests.fakes.certificates import CertificateAuthority
-from tests.fakes.mcp_server import FAULTS, FakeMCPServer, gzip_bomb
+from tests.fakes.mcp_server import FAULTS, MCP_FAULTS, FakeMCPServer, gzip_bomb, json_answer
+from tests.fakes.mcp_server import WELL as WELL_RESULT
+from tests.fakes.mcp_server import result as rpc_result
 
 TIMEOUT = 0.5
 GRACE = 0.5
@@ -36,9 +43,13 @@ def server():
         yield running
 
 
+def local_prober(**options):
+    return Prober(options.pop("timeout", TIMEOUT), allow_loopback=True, **options)
+
+
 @pytest.fixture
-def client():
-    with open_client(TIMEOUT) as opened:
+def prober():
+    with local_prober() as opened:
         yield opened
 
 
@@ -50,16 +61,18 @@ def authority(tmp_path_factory):
 # path, reason, HTTP status, words that the sentence must have: what happened and what to do
 FAULT_TABLE = [
     ("/400", Reason.HTTP, 400, "check URL and health check path"),
-    ("/401", Reason.AUTH_REQUIRED, 401, "set a health check path that answers without them"),
-    ("/403", Reason.AUTH_REQUIRED, 403, "set a health check path that answers without them"),
+    ("/401", Reason.AUTH_REQUIRED, 401, "give the server a secrets group with them, or set a health check path"),
+    ("/403", Reason.AUTH_REQUIRED, 403, "or set a health check path that answers without them"),
     ("/404", Reason.HTTP, 404, "set the health check path"),
     ("/405", Reason.HTTP, 405, "set the health check path"),
     ("/429", Reason.HTTP, 429, "exempt health checks or check less often"),
     ("/500", Reason.HTTP, 500, "look into its own log"),
     ("/503", Reason.HTTP, 503, "look into its own log"),
     ("/304", Reason.HTTP, 304, "check URL and health check path"),
-    ("/loop", Reason.HTTP, 302, "/loop (302): redirects are not followed, so enter the address"),
-    ("/slash", Reason.HTTP, 307, "/slash/ (307): redirects are not followed"),
+    ("/loop", Reason.HTTP, 307, "/loop (307): only two 307 or 308 on the same scheme, host and port are followed"),
+    ("/302", Reason.HTTP, 302, "/200 (302): only two 307 or 308"),
+    ("/three-steps", Reason.HTTP, 307, "/200 (307): only two 307 or 308"),
+    ("/https", Reason.HTTP, 308, "redirects to https://127.0.0.1:1/200 (308)"),
     ("/elsewhere", Reason.HTTP, 301, "redirects to http://elsewhere.invalid/health (301)"),
     ("/bad-location", Reason.PROTOCOL, None, "check that URL and port are the MCP server's"),
     ("/long-location", Reason.HTTP, 302, "xxx... (302)"),
@@ -72,6 +85,7 @@ FAULT_TABLE = [
     ("/drips-body", Reason.TIMEOUT, 200, "reading the body: set the health check path to one that ends its answer"),
     ("/drips-500-body", Reason.HTTP, 500, "look into its own log"),
     ("/sse", Reason.TIMEOUT, 200, "reading the body"),
+    ("/200-mb", Reason.PROTOCOL, 200, "more than 1024 KiB and was cut off"),
     ("/floods-body", Reason.PROTOCOL, 200, "more than 1024 KiB and was cut off: set the health check path"),
     ("/floods-headers", Reason.PROTOCOL, None, "no valid HTTP answer"),
     ("/bomb", Reason.PROTOCOL, 200, "more than 1024 KiB and was cut off"),
@@ -80,15 +94,76 @@ FAULT_TABLE = [
     ("/bad-length", Reason.PROTOCOL, None, "no valid HTTP answer"),
     ("/bad-chunk", Reason.PROTOCOL, 200, "broke off"),
     ("/bad-header", Reason.PROTOCOL, None, "no valid HTTP answer"),
+    ("/crlf", Reason.PROTOCOL, None, "no valid HTTP answer"),
     ("/nothing", Reason.PROTOCOL, None, "no valid HTTP answer"),
 ]
-WELL = ["/200", "/204", "/no-length", "/gzip", "/cookie"]
+WELL = ["/200", "/204", "/no-length", "/gzip", "/cookie", "/charset", "/slash", "/two-steps"]
+
+
+# The same for the handshake; the sentence begins with what was asked.
+MCP_FAULT_TABLE = [
+    ("/mcp/login", Reason.PROTOCOL, 200, "answered 200 with text/html instead of JSON: set the MCP endpoint to one"),
+    ("/mcp/rpc-error", Reason.PROTOCOL, 200, "JSON-RPC error -32603 (database is locked): look into the server's log"),
+    ("/mcp/wrong-id", Reason.PROTOCOL, 200, "did not answer with the id of the request"),
+    ("/mcp/text-id", Reason.PROTOCOL, 200, "did not answer with the id of the request"),
+    ("/mcp/no-jsonrpc", Reason.PROTOCOL, 200, "JSON that is not JSON-RPC 2.0"),
+    ("/mcp/no-version", Reason.PROTOCOL, 200, "answered initialize without a protocolVersion"),
+    ("/mcp/no-name", Reason.PROTOCOL, 200, "answered initialize without its name and version"),
+    ("/mcp/no-json", Reason.PROTOCOL, 200, "not JSON in UTF-8"),
+    ("/mcp/charset", Reason.PROTOCOL, 200, "not JSON in UTF-8"),
+    ("/mcp/deep", Reason.PROTOCOL, 200, "not JSON in UTF-8"),
+    ("/mcp/long-number", Reason.PROTOCOL, 200, "not JSON in UTF-8"),
+    ("/mcp/nothing", Reason.PROTOCOL, 202, "answered 202 with no content instead of JSON"),
+    ("/mcp/future", Reason.INCOMPATIBLE, 200, "speaks MCP 2031-01-01, which the agents' client does not"),
+    ("/mcp/stateless", Reason.INCOMPATIBLE, 404, "speaks MCP 2026-07-28, which the agents' client does not"),
+    ("/mcp/stateless-400", Reason.INCOMPATIBLE, 400, "have the server speak MCP 2025-11-25 too"),
+    ("/mcp/stateless-only-says-so", Reason.INCOMPATIBLE, 400, "speaks none of MCP 2025-11-25, 2025-06-18"),
+    ("/mcp/no-method", Reason.PROTOCOL, 200, "JSON-RPC error -32601 (no such thing)"),
+    ("/mcp/404", Reason.HTTP, 404, "set the MCP endpoint to one that answers initialize as MCP says"),
+    ("/mcp/406", Reason.HTTP, 406, "set the MCP endpoint to one that answers initialize as MCP says"),
+    ("/mcp/401", Reason.AUTH_REQUIRED, 401, "give the server a secrets group with them"),
+    ("/mcp/403", Reason.AUTH_REQUIRED, 403, "give the server a secrets group with them"),
+    ("/mcp/429", Reason.HTTP, 429, "exempt health checks or check less often"),
+    ("/mcp/500", Reason.HTTP, 500, "look into its own log"),
+    ("/mcp/notification-refused", Reason.HTTP, 400, "POST notifications/initialized to"),
+    ("/mcp/silent", Reason.TIMEOUT, None, "ran out of time waiting for the answer"),
+    ("/mcp/resets", Reason.PROTOCOL, 200, "broke off"),
+    ("/mcp/drips-headers", Reason.TIMEOUT, None, "ran out of time waiting for the answer"),
+    ("/mcp/drips-body", Reason.TIMEOUT, 200, "ran out of time reading the body: set the MCP endpoint"),
+    ("/mcp/sse-silent", Reason.TIMEOUT, 200, "ran out of time reading the body"),
+    ("/mcp/sse-endless", Reason.TIMEOUT, 200, "ran out of time reading the body"),
+    ("/mcp/sse-ends", Reason.PROTOCOL, 200, "ended its events without an answer to the request"),
+    ("/mcp/sse-long-line", Reason.PROTOCOL, 200, "a line of events longer than 64 KiB"),
+    ("/mcp/sse-long-event", Reason.PROTOCOL, 200, "an event longer than 64 KiB"),
+    ("/mcp/floods", Reason.PROTOCOL, 200, "more than 1024 KiB and was cut off"),
+    ("/mcp/bomb", Reason.PROTOCOL, 200, "more than 1024 KiB and was cut off"),
+    ("/mcp/loop", Reason.HTTP, 307, "redirects to http://127.0.0.1:"),
+    ("/mcp/303", Reason.HTTP, 303, "/mcp/ (303): only two 307 or 308"),
+    ("/mcp/elsewhere", Reason.HTTP, 308, "redirects to http://elsewhere.invalid/mcp (308)"),
+    ("/mcp/other-port", Reason.HTTP, 307, "redirects to http://127.0.0.1:1/mcp (307)"),
+    ("/mcp/crlf", Reason.PROTOCOL, None, "no valid HTTP answer"),
+    ("/mcp/odd-session", Reason.PROTOCOL, 200, "opened a session whose id is too long or has characters"),
+]
+MCP_WELL = [
+    "/mcp/sse",
+    "/mcp/sse-stays-open",
+    "/mcp/batch",
+    "/mcp/no-session",
+    "/mcp/delete-refused",
+    "/mcp/delete-hangs",
+    "/mcp/charset-in-name",
+    "/mcp/slash",
+]
+
+
+def over_mcp(server, path="/mcp", **options):
+    return Target(f"{server.url}/health", f"{server.url}{path}", ProbeKind.MCP, **options)
 
 
 @pytest.mark.parametrize(("path", "reason", "status", "words"), FAULT_TABLE)
-def test_each_fault_of_a_server_has_its_reason_a_remedy_and_an_end(server, client, path, reason, status, words):
+def test_each_fault_of_a_server_has_its_reason_a_remedy_and_an_end(server, prober, path, reason, status, words):
     started = time.monotonic()
-    result = probe(client, Target(server.url + path))
+    result = prober.probe(Target(server.url + path))
     elapsed = time.monotonic() - started
     assert (result.ok, result.reason, result.http_status) == (False, reason, status)
     assert words in result.message
@@ -99,11 +174,244 @@ def test_each_fault_of_a_server_has_its_reason_a_remedy_and_an_end(server, clien
 
 def test_the_table_names_every_fault_the_fake_server_knows():
     assert {path for path, *_ in FAULT_TABLE} | set(WELL) == set(FAULTS)
+    assert {path for path, *_ in MCP_FAULT_TABLE} | set(MCP_WELL) == set(MCP_FAULTS)
+
+
+@pytest.mark.parametrize(("path", "reason", "status", "words"), MCP_FAULT_TABLE)
+def test_each_fault_of_the_handshake_has_its_reason_a_remedy_and_an_end(server, prober, path, reason, status, words):
+    started = time.monotonic()
+    result = prober.probe(over_mcp(server, path))
+    elapsed = time.monotonic() - started
+    assert (result.ok, result.reason, result.http_status) == (False, reason, status)
+    assert words in result.message
+    assert result.message.startswith("POST ")
+    assert result.message.lower().endswith(result.remedy.lower())
+    assert elapsed < TIMEOUT + GRACE
+
+
+@pytest.mark.parametrize("path", MCP_WELL)
+def test_a_handshake_that_succeeds_is_healthy_however_the_answer_comes(server, prober, path):
+    result = prober.probe(over_mcp(server, path))
+    assert (result.ok, result.reason, result.http_status, result.remedy) == (True, None, 200, "")
+    assert (result.protocol_version, result.server_name, result.server_version) == ("2025-06-18", "fake", "1.2")
+    assert result.message == f"POST initialize to {server.url}{path} answered 200 as fake 1.2, MCP 2025-06-18"
+    assert result.latency_ms < (TIMEOUT + GRACE) * 1000
+
+
+def test_a_handshake_says_what_the_specification_wants_and_takes_leave(prober):
+    with FakeMCPServer().running() as own:
+        assert prober.probe(over_mcp(own)).ok
+        assert [method for _, method in own.messages] == ["initialize", "notifications/initialized", "DELETE"]
+        assert own.sessions == 0
+        first, second, third = (head.lower() for head in own.heads)
+    assert b"accept: application/json, text/event-stream\r\n" in first
+    assert b"content-type: application/json\r\n" in first
+    assert b"mcp-" not in first
+    for later in (second, third):
+        assert b"mcp-session-id: the-session\r\n" in later
+    assert b"mcp-protocol-version: 2025-06-18\r\n" in second
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/mcp/sse-silent", "/mcp/sse-endless", "/mcp/sse-ends", "/mcp/sse-long-line", "/mcp/notification-refused"],
+)
+def test_a_session_is_ended_however_the_probe_went(server, prober, path):
+    server.messages.clear()
+    assert not prober.probe(over_mcp(server, path)).ok
+    assert (path, "DELETE") in server.messages
+
+
+@pytest.mark.parametrize(
+    ("status", "asked_over_mcp"), [(404, True), (405, True), (501, True), (500, False), (401, False)]
+)
+def test_where_there_is_no_health_page_auto_asks_over_mcp(prober, status, asked_over_mcp):
+    with FakeMCPServer(health_status=status).running() as own:
+        result = prober.probe(Target(f"{own.url}/health", f"{own.url}/mcp", ProbeKind.AUTO))
+        assert (len(own.messages) > 0, result.ok) == (asked_over_mcp, asked_over_mcp)
+
+
+def test_auto_leaves_mcp_alone_where_the_health_page_answers(prober):
+    with FakeMCPServer().running() as own:
+        assert prober.probe(Target(f"{own.url}/health", f"{own.url}/mcp", ProbeKind.AUTO)).ok
+        assert own.messages == []
+
+
+def test_a_server_with_neither_page_nor_protocol_is_told_of_both(server, prober):
+    result = prober.probe(Target(f"{server.url}/404", f"{server.url}/mcp/404", ProbeKind.AUTO))
+    assert result.message.startswith(f"GET {server.url}/404 answered 404, and POST initialize to {server.url}/mcp/404")
+
+
+def test_all_requests_of_a_probe_share_one_deadline(server, prober):
+    with FakeMCPServer(health_status=404, delay=TIMEOUT * 0.6).running() as own:
+        result = prober.probe(Target(f"{own.url}/health", f"{own.url}/mcp/silent", ProbeKind.AUTO))
+    assert result.reason is Reason.TIMEOUT
+    assert result.latency_ms < (TIMEOUT + GRACE / 2) * 1000
+
+
+def test_an_incompatible_server_is_named_all_the_same(server, prober):
+    result = prober.probe(over_mcp(server, "/mcp/stateless"))
+    assert (result.protocol_version, result.server_name, result.server_version) == ("2026-07-28", "newer", "2.0")
+
+
+@pytest.mark.parametrize(
+    ("path", "phase"),
+    [("/silent", Phase.ANSWER), ("/drips-headers", Phase.ANSWER), ("/drips-body", Phase.BODY), ("/sse", Phase.BODY)],
+)
+def test_a_timeout_says_what_it_was_waiting_for(server, prober, path, phase):
+    assert prober.probe(Target(server.url + path)).phase is phase
+
+
+@pytest.mark.parametrize(
+    "target", [lambda url: Target(f"{url}/429"), lambda url: Target("", f"{url}/mcp/429", ProbeKind.MCP)]
+)
+def test_a_server_that_asks_to_be_left_alone_is_heard(server, prober, target):
+    assert prober.probe(target(server.url)).retry_after == 30
+
+
+# ------------------------------------------------------------------------------------------------
+# Credentials
+
+TOKEN = "s3cret-t0ken"
+
+
+def test_credentials_are_sent_with_each_request_of_a_handshake(prober):
+    with FakeMCPServer(token=TOKEN).running() as own:
+        assert prober.probe(over_mcp(own)).reason is Reason.AUTH_REQUIRED
+        assert prober.probe(over_mcp(own, credentials=Credentials.bearer(TOKEN))).ok
+        assert own.sessions == 0
+        refused = prober.probe(over_mcp(own, credentials=Credentials.bearer("old")))
+    assert refused.reason is Reason.AUTH_REQUIRED
+    assert (
+        "refuses the credentials in Authorization (401): renew what the server's secrets group holds" in refused.message
+    )
+
+
+def test_credentials_are_not_sent_over_a_redirect(prober):
+    with FakeMCPServer().running() as own:
+        assert prober.probe(over_mcp(own, "/mcp/slash", credentials=Credentials("X-Api-Key", TOKEN, TOKEN))).ok
+        sent = [(path, TOKEN.encode() in head) for (_, path), head in zip(own.requests, own.heads, strict=True)]
+    assert sent == [("/mcp/slash", True), ("/mcp/slash/", False), ("/mcp/slash", True), ("/mcp/slash", True)]
+
+
+def test_a_server_that_wants_them_behind_a_redirect_is_named_by_its_new_address(prober):
+    with FakeMCPServer(token=TOKEN).running() as own:
+        result = prober.probe(over_mcp(own, "/mcp/slash", credentials=Credentials.bearer(TOKEN)))
+        assert result.reason is Reason.AUTH_REQUIRED
+        assert f"asks for credentials at {own.url}/mcp/slash/ (401): none are sent over a redirect" in result.message
+
+
+def test_a_secret_that_a_server_sends_back_is_hidden(prober):
+    credentials = Credentials.bearer(TOKEN)
+    with FakeMCPServer().running() as own:
+        MCP_FAULTS["/mcp/echo"] = echoing("serverInfo", {"name": f"you are {TOKEN}", "version": f"Bearer {TOKEN}"})
+        MCP_FAULTS["/mcp/echo-version"] = echoing("protocolVersion", TOKEN)
+        try:
+            named = prober.probe(over_mcp(own, "/mcp/echo", credentials=credentials))
+            versioned = prober.probe(over_mcp(own, "/mcp/echo-version", credentials=credentials))
+        finally:
+            del MCP_FAULTS["/mcp/echo"], MCP_FAULTS["/mcp/echo-version"]
+    assert (named.server_name, named.server_version) == ("you are (hidden)", "(hidden)")
+    assert TOKEN not in f"{named} {versioned}"
+
+
+def echoing(key, value):
+    async def fault(writer):
+        writer.write(json_answer(rpc_result({**WELL_RESULT, key: value})))
+
+    return {"initialize": fault}
+
+
+# ------------------------------------------------------------------------------------------------
+# Where a probe may go
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://169.254.169.254/latest/meta-data", "169.254.169.254 is a link-local address"),
+        ("http://127.0.0.1:1/health", "a loopback address, which allow_loopback does not allow"),
+        ("http://2130706433:1/health", "a loopback address"),
+        ("http://0x7f.1:1/health", "a loopback address"),
+        ("http://localhost:1/health", "a loopback address"),
+        ("http://[::ffff:169.254.169.254]/health", "carries 169.254.169.254, a link-local address"),
+        ("http://[64:ff9b::a9fe:a9fe]/health", "carries 169.254.169.254"),
+        ("http://[fe80::1]/health", "a link-local address"),
+        ("http://[fd00:ec2::254]/health", "a cloud's metadata service"),
+        ("http://168.63.129.16/health", "a cloud's metadata service"),
+        ("http://0.0.0.0:1/health", "an address of no host"),
+    ],
+)
+@pytest.mark.parametrize("kind", [ProbeKind.HTTP, ProbeKind.MCP])
+def test_nothing_is_sent_where_only_this_machine_or_its_cloud_answers(url, words, kind):
+    with Prober(TIMEOUT) as prober:
+        result = prober.probe(Target(url, url, kind))
+    assert (result.reason, result.http_status) == (Reason.POLICY, None)
+    assert words in result.message
+    assert "correct the server's URL or its host's DNS entry" in result.message
+
+
+def test_one_forbidden_address_among_several_is_enough_and_none_is_asked(server):
+    with _resolving_to("127.0.0.1", "169.254.169.254") as prober:
+        before = len(server.requests)
+        result = prober.probe(Target(f"http://two.example:{server.port}/200"))
+    assert result.reason is Reason.POLICY
+    assert len(server.requests) == before
+
+
+def test_the_address_is_checked_again_at_each_redirect(server):
+    """A name that means another address the second time: the connection goes where the check was."""
+    answers = iter([["127.0.0.1"], ["169.254.169.254"]])
+    with local_prober(resolve=lambda host, port: next(answers)) as prober:
+        result = prober.probe(Target(f"http://rebinding.example:{server.port}/slash"))
+    assert result.reason is Reason.POLICY
+    assert "169.254.169.254 is a link-local address" in result.message
+
+
+def test_the_name_is_kept_in_sni_and_certificate_while_the_connection_goes_to_the_checked_address(authority):
+    seen = []
+    context = authority.server_context()
+    context.sni_callback = lambda connection, name, _: seen.append(name)
+    with FakeMCPServer(tls=context).running() as own, _resolving_to("127.0.0.1") as prober:
+        result = prober.probe(Target(f"https://mcp.example:{own.port}/health", ca_file=authority.ca_file))
+    assert seen == ["mcp.example"]
+    assert (result.reason, "Hostname mismatch" in result.message) == (Reason.TLS, True)
+
+
+# ------------------------------------------------------------------------------------------------
+# TLS settings
+
+
+def test_a_server_may_be_asked_without_verification(authority):
+    expired = authority.server_context(valid_for=-datetime.timedelta(days=1))
+    with FakeMCPServer(tls=expired).running() as own, local_prober() as prober:
+        assert prober.probe(Target(f"{own.url}/health")).reason is Reason.TLS
+        assert prober.probe(Target(f"{own.url}/health", verify_tls=False)).ok
+
+
+@pytest.mark.parametrize("content", [None, "no certificate at all"])
+def test_a_ca_file_that_can_not_be_used_is_the_checkers_trouble(prober, tmp_path, content):
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_text(content)
+    result = prober.probe(Target("https://127.0.0.1:1/health", ca_file=str(path)))
+    assert result.reason is Reason.CHECKER
+    assert f"the CA file {path} can't be used" in result.message
+
+
+def test_a_context_is_shared_by_all_with_the_same_settings_and_made_anew_when_the_file_changes(authority):
+    path = authority.ca_file
+    assert ssl_context(ca_file=path) is ssl_context(ca_file=path)
+    assert ssl_context(ca_file=path) is not ssl_context()
+    assert ssl_context(verify=False) is ssl_context(verify=False, ca_file=path)
+    before = ssl_context(ca_file=path)
+    os.utime(path, (1, 1))
+    assert ssl_context(ca_file=path) is not before
 
 
 @pytest.mark.parametrize("path", WELL)
-def test_a_2xx_answer_with_a_body_that_ends_is_healthy(server, client, path):
-    result = probe(client, Target(server.url + path))
+def test_a_2xx_answer_with_a_body_that_ends_is_healthy(server, prober, path):
+    result = prober.probe(Target(server.url + path))
     assert (result.ok, result.reason) == (True, None)
     assert result.message == f"GET {server.url}{path} answered {result.http_status}"
     assert result.latency_ms < 250
@@ -128,21 +436,21 @@ def test_a_2xx_answer_with_a_body_that_ends_is_healthy(server, client, path):
         ("http://127.0.0.1:1\r\nX-Injected: y/health", Reason.PROTOCOL, "correct the server's URL"),
     ],
 )
-def test_an_address_that_leads_nowhere_is_a_sentence_and_not_an_exception(client, url, reason, words):
-    result = probe(client, Target(url))
+def test_an_address_that_leads_nowhere_is_a_sentence_and_not_an_exception(prober, url, reason, words):
+    result = prober.probe(Target(url))
     assert (result.ok, result.reason, result.http_status) == (False, reason, None)
     assert words in result.message
     assert "\r" not in result.message
 
 
-def test_a_port_that_swallows_connections_ends_in_time(client):
+def test_a_port_that_swallows_connections_ends_in_time(prober):
     # A full backlog: the system completes no further handshake, as behind a firewall that drops packets.
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full, closing(socket.socket()) as waiting:
         port = full.getsockname()[1]
         waiting.connect(("127.0.0.1", port))
         fillers = [_connect_without_waiting(port) for _ in range(4)]
         started = time.monotonic()
-        result = probe(client, Target(f"http://127.0.0.1:{port}/health"))
+        result = prober.probe(Target(f"http://127.0.0.1:{port}/health"))
         for filler in fillers:
             filler.close()
     assert result.reason is Reason.TIMEOUT
@@ -165,8 +473,8 @@ def test_a_name_lookup_that_hangs_ends_in_time_and_holds_up_nothing():
         return ["127.0.0.1"]
 
     started = time.monotonic()
-    with open_client(TIMEOUT, DeadlineTransport(mcp_http.shared_ssl_context(), hanging)) as client:
-        result = probe(client, Target("http://slow-dns.example/health"))
+    with local_prober(resolve=hanging) as prober:
+        result = prober.probe(Target("http://slow-dns.example/health"))
     released.set()
     assert result.reason is Reason.TIMEOUT
     assert "looking up the host's name: check this worker's DNS" in result.message
@@ -177,7 +485,7 @@ def test_a_dead_first_address_leaves_time_for_the_second(server):
     with (
         socket.create_server(("127.0.0.2", server.port), backlog=0),
         closing(socket.socket()) as waiting,
-        open_client(TIMEOUT, _resolving_to("127.0.0.2", "127.0.0.1")) as client,
+        _resolving_to("127.0.0.2", "127.0.0.1") as prober,
     ):
         waiting.connect(("127.0.0.2", server.port))
         fillers = []
@@ -186,7 +494,7 @@ def test_a_dead_first_address_leaves_time_for_the_second(server):
             filler.setblocking(False)
             filler.connect_ex(("127.0.0.2", server.port))
             fillers.append(filler)
-        result = probe(client, Target(f"http://two.example:{server.port}/200"))
+        result = prober.probe(Target(f"http://two.example:{server.port}/200"))
         for filler in fillers:
             filler.close()
     assert result.ok
@@ -194,13 +502,13 @@ def test_a_dead_first_address_leaves_time_for_the_second(server):
 
 
 def test_the_server_is_asked_by_its_name_whatever_address_it_has(server):
-    with open_client(TIMEOUT, _resolving_to("127.0.0.1")) as client:
-        assert probe(client, Target(f"http://mcp.example:{server.port}/200")).ok
+    with _resolving_to("127.0.0.1") as prober:
+        assert prober.probe(Target(f"http://mcp.example:{server.port}/200")).ok
     assert f"Host: mcp.example:{server.port}\r\n".encode() in server.heads[-1]
 
 
 def _resolving_to(*addresses):
-    return DeadlineTransport(mcp_http.shared_ssl_context(), lambda host, port: list(addresses))
+    return local_prober(resolve=lambda host, port: list(addresses))
 
 
 @pytest.mark.parametrize(
@@ -212,22 +520,20 @@ def _resolving_to(*addresses):
     ],
 )
 def test_what_this_machine_has_run_out_of_is_not_blamed_on_the_server(error, reason):
-    def failing(request):
-        raise httpx.ConnectError("failed") from error
-
-    with open_client(TIMEOUT, httpx.MockTransport(failing)) as client:
-        result = probe(client, Target("http://mcp.example/health"))
-    assert result.reason is reason
-    assert error.strerror in result.message
+    failed = httpx.ConnectError("failed")
+    failed.__cause__ = error
+    failure = explain(failed, None, Wording("health check path", ""))
+    assert failure.reason is reason
+    assert error.strerror in failure.happened
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "nobody.invalid"])
-def test_running_out_of_file_descriptors_is_the_checkers_trouble(server, client, host):
+def test_running_out_of_file_descriptors_is_the_checkers_trouble(server, prober, host):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with open(os.devnull) as probe_file:
         resource.setrlimit(resource.RLIMIT_NOFILE, (probe_file.fileno(), hard))
     try:
-        result = probe(client, Target(f"http://{host}:{server.port}/200"))
+        result = prober.probe(Target(f"http://{host}:{server.port}/200"))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert result.reason is Reason.CHECKER
@@ -238,7 +544,7 @@ def test_running_out_of_file_descriptors_is_the_checkers_trouble(server, client,
     ("certificate", "trusted", "reason", "words"),
     [
         ({}, True, None, "answered 200"),
-        ({}, False, Reason.TLS, "name its CA to this worker in SSL_CERT_FILE"),
+        ({}, False, Reason.TLS, "renew it, or set the CA file that its CA is in"),
         ({"valid_for": -datetime.timedelta(days=1)}, True, Reason.TLS, "certificate has expired): renew it"),
         ({"address": "127.0.0.9"}, True, Reason.TLS, "IP address mismatch"),
     ],
@@ -246,34 +552,27 @@ def test_running_out_of_file_descriptors_is_the_checkers_trouble(server, client,
 def test_a_certificate_is_believed_only_when_trusted_valid_and_for_this_host(
     authority, certificate, trusted, reason, words
 ):
-    context = authority.client_context() if trusted else mcp_http.shared_ssl_context()
-    with (
-        FakeMCPServer(tls=authority.server_context(**certificate)).running() as server,
-        open_client(TIMEOUT, DeadlineTransport(context)) as client,
-    ):
-        result = probe(client, Target(server.url + "/health"))
+    with FakeMCPServer(tls=authority.server_context(**certificate)).running() as server, local_prober() as prober:
+        result = prober.probe(Target(server.url + "/health", ca_file=authority.ca_file if trusted else ""))
     assert result.reason is reason
     assert words in result.message
 
 
 @pytest.mark.parametrize("path", ["/drips-body", "/drips-headers", "/silent", "/floods-body", "/bomb", "/half-body"])
 def test_the_deadline_holds_inside_tls_too(authority, path):
-    with (
-        FakeMCPServer(tls=authority.server_context()).running() as server,
-        open_client(TIMEOUT, DeadlineTransport(authority.client_context())) as client,
-    ):
-        result = probe(client, Target(server.url + path))
+    with FakeMCPServer(tls=authority.server_context()).running() as server, local_prober() as prober:
+        result = prober.probe(Target(server.url + path, ca_file=authority.ca_file))
     assert result.reason is next(reason for fault, reason, *_ in FAULT_TABLE if fault == path)
     assert result.latency_ms < (TIMEOUT + GRACE) * 1000
 
 
-def test_a_port_that_does_not_speak_tls_is_told_apart_from_one_that_is_slow(server, client):
+def test_a_port_that_does_not_speak_tls_is_told_apart_from_one_that_is_slow(server, prober):
     with socket.create_server(("127.0.0.1", 0)) as plain:
         threading.Thread(target=_answer_in_plain_text, args=(plain,), daemon=True).start()
-        result = probe(client, Target(f"https://127.0.0.1:{plain.getsockname()[1]}/health"))
+        result = prober.probe(Target(f"https://127.0.0.1:{plain.getsockname()[1]}/health"))
     assert result.reason is Reason.TLS
     assert "check that the port speaks TLS" in result.message
-    slow = probe(client, Target(f"https://127.0.0.1:{server.port}/health"))
+    slow = prober.probe(Target(f"https://127.0.0.1:{server.port}/health"))
     assert slow.reason is Reason.TIMEOUT
     assert "in the TLS handshake" in slow.message
     assert slow.latency_ms < (TIMEOUT + GRACE) * 1000
@@ -286,10 +585,10 @@ def _answer_in_plain_text(listener):
         connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
 
 
-def test_a_handshake_that_is_dripped_ends_in_time(client):
+def test_a_handshake_that_is_dripped_ends_in_time(prober):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=_drip_a_handshake, args=(listener,), daemon=True).start()
-        result = probe(client, Target(f"https://127.0.0.1:{listener.getsockname()[1]}/health"))
+        result = prober.probe(Target(f"https://127.0.0.1:{listener.getsockname()[1]}/health"))
     assert result.reason is Reason.TIMEOUT
     assert result.latency_ms < (TIMEOUT + GRACE) * 1000
 
@@ -309,18 +608,19 @@ def _drip_a_handshake(listener):
 def test_the_timeout_in_use_is_ten_seconds_for_everything(server):
     """The real timeout, once: the others are scaled down."""
     started = time.monotonic()
-    with open_client() as client:
-        result = probe(client, Target(server.url + "/drips-body"))
+    with Prober(allow_loopback=True) as prober:
+        result = prober.probe(Target(server.url + "/drips-body"))
     assert result.reason is Reason.TIMEOUT
     assert time.monotonic() - started == pytest.approx(10, abs=0.5)
 
 
-@pytest.mark.parametrize("path", ["/bomb", "/floods-body", "/floods-headers", "/drips-body"])
-def test_no_server_makes_the_checker_use_much_memory(server, client, path):
-    probe(client, Target(server.url + "/200"))
+@pytest.mark.parametrize("path", [*FAULTS, *MCP_FAULTS])
+def test_no_server_makes_the_checker_use_much_memory(server, prober, path):
+    target = over_mcp(server, path) if path in MCP_FAULTS else Target(server.url + path)
+    prober.probe(Target(server.url + "/200"))
     tracemalloc.start()
     try:
-        probe(client, Target(server.url + path))
+        prober.probe(target)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -328,58 +628,58 @@ def test_no_server_makes_the_checker_use_much_memory(server, client, path):
     assert peak < 8 * MAX_BODY_BYTES
 
 
-def test_nothing_secret_is_sent_shown_or_kept(server, client, monkeypatch, tmp_path):
+def test_nothing_secret_is_sent_shown_or_kept(server, prober, monkeypatch, tmp_path):
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login operator password netrc-secret\n")
     monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     address = server.url.replace("://", "://operator:url-secret@")
-    first = probe(client, Target(f"{address}/cookie?token=query-secret"))
-    second = probe(client, Target(f"{address}/401"))
+    first = prober.probe(Target(f"{address}/cookie?token=query-secret"))
+    second = prober.probe(Target(f"{address}/401"))
     assert first.ok
     assert second.reason is Reason.AUTH_REQUIRED
     for sent in server.heads[-2:]:
         assert b"authorization" not in sent.lower()
         assert b"cookie:" not in sent.lower()
-    for result in (first, second, probe(client, Target(f"{address}/elsewhere"))):
-        assert "secret" not in result.message
+    for result in (first, second, prober.probe(Target(f"{address}/elsewhere"))):
+        assert "-secret" not in result.message
         assert "password" not in result.message
 
 
-def test_probes_leave_no_line_in_the_log_of_httpx_and_other_requests_still_do(server, client, caplog):
+def test_probes_leave_no_line_in_the_log_of_httpx_and_other_requests_still_do(server, prober, caplog):
     caplog.set_level(logging.DEBUG, logger="httpx")
-    assert next(probe_all(client, [Target(f"{server.url}/200?token=query-secret")])).ok
+    assert next(prober.probe_all([Target(f"{server.url}/200?token=query-secret")])).ok
     assert caplog.messages == []
-    client.get(f"{server.url}/200")
+    httpx.get(f"{server.url}/200")
     assert len(caplog.messages) == 1
 
 
-def test_probes_share_one_ssl_context_and_keep_no_connection(server, client):
-    assert mcp_http.shared_ssl_context() is mcp_http.shared_ssl_context()
+def test_probes_share_one_ssl_context_and_keep_no_connection(server, prober):
+    assert ssl_context() is ssl_context()
     with FakeMCPServer().running() as own:
         for _ in range(20):
-            assert probe(client, Target(own.url + "/health")).ok
+            assert prober.probe(Target(own.url + "/health")).ok
         time.sleep(0.05)
         assert own.open_now == 0
 
 
-def test_at_most_four_servers_are_asked_at_once_and_answers_keep_their_order(client):
+def test_at_most_four_servers_are_asked_at_once_and_answers_keep_their_order(prober):
     with FakeMCPServer(delay=0.05, script=[200] * 3 + [500] * 3 + [200] * 6).running() as server:
         started = time.monotonic()
-        results = list(probe_all(client, [Target(server.url + "/health")] * 12))
+        results = list(prober.probe_all([Target(server.url + "/health")] * 12))
         elapsed = time.monotonic() - started
         assert server.open_most == 4
     assert sorted(result.ok for result in results) == [False] * 3 + [True] * 9
     assert elapsed == pytest.approx(12 / 4 * 0.05, abs=0.1)
 
 
-def test_closing_early_leaves_out_what_has_not_begun(client):
+def test_closing_early_leaves_out_what_has_not_begun(prober):
     with FakeMCPServer(delay=0.1).running() as server:
-        with closing(probe_all(client, [Target(server.url + "/health")] * 100)) as probes:
+        with closing(prober.probe_all([Target(server.url + "/health")] * 100)) as probes:
             next(probes)
         assert len(server.requests) <= 12
 
 
-def test_whatever_bytes_a_server_sends_the_probe_ends_in_a_sentence(client):
+def test_whatever_bytes_a_server_sends_the_probe_ends_in_a_sentence(prober):
     """Three hundred answers cut and spoiled at random, from a fixed seed."""
     dice = random.Random(20)
     good = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nLocation: /x\r\n\r\n2\r\nok\r\n0\r\n\r\n"
@@ -387,7 +687,7 @@ def test_whatever_bytes_a_server_sends_the_probe_ends_in_a_sentence(client):
         port = listener.getsockname()[1]
         threading.Thread(target=_spoil, args=(listener, good, dice, 300), daemon=True).start()
         for _ in range(300):
-            result = probe(client, Target(f"http://127.0.0.1:{port}/health"))
+            result = prober.probe(Target(f"http://127.0.0.1:{port}/health"))
             assert result.ok or (result.reason and result.message.endswith("."))
             assert result.message.isprintable()
 
@@ -405,5 +705,49 @@ def _spoil(listener, good, dice, times):
 
 
 def test_tls_is_verified_by_default():
-    assert mcp_http.shared_ssl_context().verify_mode is ssl.CERT_REQUIRED
-    assert mcp_http.shared_ssl_context().check_hostname
+    assert ssl_context().verify_mode is ssl.CERT_REQUIRED
+    assert ssl_context().check_hostname
+
+
+@pytest.fixture
+def fastmcp():
+    """A server of the SDK in a process of its own, whose memory can be read."""
+    (port,) = free_ports(1)
+    command = [sys.executable, "-m", "development.demo_mcp_servers", str(port)]
+    with subprocess.Popen(command) as process:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and not _listens(port):
+            time.sleep(0.1)
+        try:
+            yield process.pid, f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def _listens(port):
+    with socket.socket() as attempt:
+        return attempt.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_five_hundred_probes_leave_nothing_in_a_real_server(fastmcp):
+    pid, url = fastmcp
+    target = Target(f"{url}/health", f"{url}/mcp", ProbeKind.MCP)
+    with local_prober(timeout=10) as prober:
+        # Its own caches and the allocator settle first.
+        assert all(result.ok for result in prober.probe_all([target] * 200))
+        before = resident_bytes(pid)
+        results = list(prober.probe_all([target] * 500))
+        growth = resident_bytes(pid) - before
+    assert all(result.ok for result in results)
+    assert results[0].server_name.startswith("demo-")
+    assert growth < 2 * 1024 * 1024
+
+
+def test_the_sdks_own_server_without_a_health_page_is_healthy_by_default(fastmcp, prober):
+    _, url = fastmcp
+    assert prober.probe(Target(f"{url}/no-such-page", f"{url}/mcp", ProbeKind.AUTO)).ok
+
+
+def resident_bytes(pid):
+    with open(f"/proc/{pid}/status") as lines:
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
