@@ -212,7 +212,7 @@ class CleanupRun:
         return Facts(
             heads=store.heads([*pointers, *lone_pointers(threads)]),
             lineage=lineage,
-            interrupts=store.interrupts(unread_writes(affected)),
+            interrupts=store.interrupts(unread_writes(affected, policy, now)),
             foreign=store.foreign(unsure_documents(affected)),
             versions=store.versions(documents_with_blobs(spaces, policy, now)),
         )

@@ -156,12 +156,14 @@ class CheckpointStore:
         for delay in (*RETRY_DELAYS, None):
             try:
                 for node in self._primaries():
-                    cursor = 0
-                    while True:
-                        cursor, keys = self._scan_at(cursor, node)
-                        yield keys
-                        if cursor == 0:
-                            break
+                    # One connection for the whole scan: a pool would replace a lost one without a word.
+                    with (node.redis_connection if node else self._client).client() as connection:
+                        cursor = 0
+                        while True:
+                            cursor, keys = self._scan_at(cursor, connection)
+                            yield keys
+                            if cursor == 0:
+                                break
                 return
             except (RedisConnectionError, RedisTimeoutError) as error:
                 self._wait_or_give_up(error, delay)
@@ -216,7 +218,7 @@ class CheckpointStore:
         """The keys of the writes that are interrupts, or have one among them."""
         found: set[bytes] = set()
         for batch in batches(writes, PIPELINE_COMMANDS):
-            replies = self._ask_either([("JSON.GET", key, "$.channel") for key in batch])
+            replies = self._ask([("GET", key) if _is_valkey(key) else ("JSON.GET", key, "$.channel") for key in batch])
             found |= {key for key, reply in zip(batch, replies, strict=True) if reply and INTERRUPT_CHANNEL in reply}
         return frozenset(found)
 
@@ -409,12 +411,9 @@ class CheckpointStore:
         reply: dict[str, Any] = self._client.info("memory", **target)
         return reply
 
-    def _scan_at(self, cursor: int, node: Any) -> tuple[int, list[bytes]]:
-        target = {"target_nodes": node} if node else {}
-        reply: Any = self._client.execute_command("SCAN", cursor, "COUNT", SCAN_COUNT, **target)
-        at, keys = reply
-        # A cluster client gives the cursor by the node's name.
-        return int(next(iter(at.values())) if isinstance(at, dict) else at), list(keys)
+    def _scan_at(self, cursor: int, connection: Any) -> tuple[int, list[bytes]]:
+        at, keys = connection.scan(cursor, count=SCAN_COUNT)
+        return int(at), list(keys)
 
     def _retry(self, action: Callable[[], Result]) -> Result:
         for delay in (*RETRY_DELAYS, None):
@@ -471,8 +470,12 @@ def _in_order(deletions: Sequence[Deletion], go: set[int]) -> Iterator[tuple[byt
     """The keys of the deletions that may go on, family by family, with the types they must have."""
     for family, kind in TYPES.items():
         keys = [(number, key) for number in sorted(go) for key in deletions[number].keys.get(family, ())]
-        yield kind, [(number, key) for number, key in keys if not key.startswith(VALKEY_WRITES)]
-        yield VALKEY_WRITES_TYPE, [(number, key) for number, key in keys if key.startswith(VALKEY_WRITES)]
+        yield kind, [(number, key) for number, key in keys if not _is_valkey(key)]
+        yield VALKEY_WRITES_TYPE, [(number, key) for number, key in keys if _is_valkey(key)]
+
+
+def _is_valkey(write: bytes) -> bool:
+    return write.startswith(VALKEY_WRITES)
 
 
 def _is_list(pointer: bytes) -> bool:
@@ -581,6 +584,9 @@ def _is_about_the_value(error: RedisError) -> bool:
     if isinstance(error, NoPermissionError | ReadOnlyError | BusyLoadingError) or not isinstance(error, ResponseError):
         return False
     text = str(error)
+    if "unknown command 'JSON." in text:
+        # Without RedisJSON there are no JSON documents: whatever the key holds, it is none.
+        return True
     return "WRONGTYPE" in text or "wrong kind of value" in text or "wrong Redis type" in text or "Path" in text
 
 

@@ -39,7 +39,7 @@ class RetentionPolicy:
         trim_live_threads: Whether old checkpoints of live threads go.
         keep_last: Checkpoints that each namespace of a live thread keeps, at least 1.
         thread_pattern: A glob over thread ids; other threads are left alone. None for all threads.
-        pinned: Thread ids that are left alone.
+        pinned: Thread ids that are left alone, as `is_pinned` has it.
         prefixes: What RedisSaver's keys begin with.
     """
 
@@ -58,14 +58,17 @@ class RetentionPolicy:
 
     def covers(self, names: Iterable[bytes]) -> bool:
         """Whether a thread that may have any of these names is subject to the policy at all."""
-        if self.thread_pattern is None and not self.pinned:
-            return True
-        texts = [name.decode(errors="surrogateescape") for name in names]
-        if not self.pinned.isdisjoint(texts):
-            return False
         if self.thread_pattern is None:
             return True
-        return all(_compiled(self.thread_pattern).match(text) for text in texts)
+        return all(_compiled(self.thread_pattern).match(_text(name)) for name in names)
+
+    def is_pinned(self, thread: Thread) -> bool:
+        """Whether a thread is pinned, or has something that may be a pinned thread's."""
+        return bool(self.pinned) and not self.pinned.isdisjoint(map(_text, thread.possible_names()))
+
+
+def _text(name: bytes) -> str:
+    return name.decode(errors="surrogateescape")
 
 
 @lru_cache(maxsize=8)
@@ -155,6 +158,13 @@ class Thread:
         """The checkpoints of all namespaces."""
         for namespace in self.namespaces.values():
             yield from namespace.documents.values()
+
+    def possible_names(self) -> Iterator[bytes]:
+        """Every thread id that one of its keys may be of: a plain key of ``a:b`` looks like namespace b of ``a``."""
+        yield from self.names
+        for namespace in self.namespaces.values():
+            if not namespace.certain:
+                yield self.names[0] + b":" + namespace.name
 
     def last_activity(self) -> float | None:
         """When its newest checkpoint was made; None without checkpoints, or when one of them is undated."""
@@ -337,7 +347,7 @@ def touched(threads: Iterable[Thread], policy: RetentionPolicy, now: float) -> l
     found: list[Thread] = []
     for thread in threads:
         active = thread.last_activity()
-        if active is None or not policy.covers(thread.names):
+        if active is None or not policy.covers(thread.names) or policy.is_pinned(thread):
             continue
         if active < oldest or any(_is_trimmable(namespace, policy, now) for namespace in thread.namespaces.values()):
             found.append(thread)
@@ -365,7 +375,7 @@ def unsure_documents(threads: Iterable[Thread]) -> dict[bytes, tuple[bytes, ...]
     }
 
 
-def unread_writes(threads: Iterable[Thread]) -> list[bytes]:
+def unread_writes(threads: Iterable[Thread], policy: RetentionPolicy, now: float) -> list[bytes]:
     """The writes on the heads of threads of which only the value says whether they are interrupts.
 
     RedisSaver puts an interrupt under the index -3; ValkeySaver keeps all writes of a checkpoint in one value,
@@ -374,6 +384,7 @@ def unread_writes(threads: Iterable[Thread]) -> list[bytes]:
     return [
         write
         for thread in threads
+        if policy.pending_retention != policy.retention or (thread.last_activity() or now) >= now - policy.retention
         for namespace, head in thread.heads()
         if not any(pointer.startswith(b"checkpoint_latest:") for pointer in namespace.pointers)
         for write in namespace.writes_of(head.checkpoint_id)
@@ -431,7 +442,8 @@ def make_plan(threads: Iterable[Thread], facts: Facts, policy: RetentionPolicy, 
         unfixable += _unfixable(thread, facts)
         has_documents = any(thread.documents())
         active = thread.last_activity()
-        leave = not policy.covers(thread.names) or any(each.key in facts.foreign for each in thread.documents())
+        leave = not policy.covers(thread.names) or policy.is_pinned(thread)
+        leave = leave or any(each.key in facts.foreign for each in thread.documents())
         if leave or (has_documents and active is None):
             # One checkpoint of unknown age may be the newest: then nothing of the thread is known to be old.
             kept += has_documents

@@ -15,6 +15,8 @@ from langgraph.types import Command
 from ai_ops.celery_tasks import cleanup_old_checkpoints
 from tests.fakes.conversations import days_ago, graph, old_id, on, undated_id
 
+pytestmark = pytest.mark.django_db
+
 
 @pytest.fixture
 def saver(checkpoint_redis: redis.Redis) -> RedisSaver:

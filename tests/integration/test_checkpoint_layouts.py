@@ -16,6 +16,8 @@ from langgraph.types import Command
 from ai_ops.celery_tasks import cleanup_old_checkpoints
 from tests.fakes.conversations import DeltaDialogue, days_ago, graph, old_id, on
 
+pytestmark = pytest.mark.django_db
+
 TASK = "0d3b4d3e-7c1f-5a10-9a3e-2d1b0c9f8e7d"
 # Names that can be mistaken for one another, and for namespaces.
 THREADS = ("a", "a:b", "a:b:child", "{a}", "a|b", "x" * 300, "münchen", f"user:{TASK}")

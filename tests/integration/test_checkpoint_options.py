@@ -8,6 +8,8 @@ from django.test import override_settings
 from ai_ops.celery_tasks import cleanup_old_checkpoints, cleanup_user_checkpoints
 from tests.fakes.conversations import old_id
 
+pytestmark = pytest.mark.django_db
+
 
 @pytest.fixture
 def threads(checkpoint_redis):

@@ -1,0 +1,280 @@
+"""How fast the checkpoint cleanup is, against Redis itself, against a simple loop and against the library.
+
+``python -m development.bench_cleanup`` prints one line of JSON per case. Every measured run has the same
+data on the same embedded server. Half of the threads are old; each old thread goes whole.
+
+- `floor_s`: SCAN of the database with COUNT 1000, and UNLINK of as many keys as the cleanup deletes in
+  pipelines of 500 commands. `floor_batched_s` is the same with 100 keys in each UNLINK, as the cleanup does.
+- `ours_s`, `ratio_to_floor`, `ratio_to_floor_batched`, and `keys_per_s`.
+- `naive_s`: one GET or JSON.GET and one DEL per key as it comes; `library_s`: the saver's `delete_thread` for
+  each old thread. Where `sampled` is set they were run on that many threads, and scaled.
+- `ping_idle_p99_ms`, `ping_p99_ms`: another client's PING every millisecond, before and during the cleanup.
+- `rss_growth_mib`: peak memory of the process that ran the cleanup over that of the smallest size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from ai_ops.adapters.checkpoint_store import CheckpointStore, batches
+from ai_ops.cleanup_run import CleanupRun
+from ai_ops.core.checkpoint_keys import UUID_EPOCH, KeyParser
+from ai_ops.core.retention import DAY, RetentionPolicy
+from development import services
+
+SAMPLE = 2_000  # threads on which the slow ways are measured when there are more
+OLD_DAYS, NEW_DAYS = 60, 1
+VALUE = json.dumps({"v": 1, "channel_values": {"said": ["hello " * 20]}})
+
+
+def checkpoint_id(days_old: float, number: int) -> str:
+    """An id of version 6 as LangGraph makes them."""
+    ticks = int((time.time() - days_old * DAY) * 1e7) + UUID_EPOCH + number
+    text = f"{ticks:015x}"
+    return f"{text[:8]}-{text[8:12]}-6{text[12:]}-8000-{uuid.uuid4().hex[:12]}"
+
+
+def plain_thread(number: int, days: float) -> Iterator[tuple[Any, ...]]:
+    """Two string keys."""
+    for each in (0.01, 0.0):
+        yield ("SET", f"checkpoint:user-{number}:{checkpoint_id(days + each, number)}", VALUE)
+
+
+def valkey_thread(number: int, days: float) -> Iterator[tuple[Any, ...]]:
+    """Two checkpoints with their writes, and the list."""
+    for each in (0.01, 0.0):
+        name, made = f"{{user-{number}}}", checkpoint_id(days + each, number)
+        yield ("SET", f"checkpoint:{name}::{made}", VALUE)
+        yield ("SET", f"writes:{name}::{made}", "[]")
+        yield ("LPUSH", f"thread:{name}:", made)
+
+
+def redis_saver_thread(number: int, days: float) -> Iterator[tuple[Any, ...]]:
+    """Two checkpoints with a write each, their registries, and the pointer."""
+    stem = f"user-{number}:__empty__"
+    for each in (0.01, 0.0):
+        made, task = checkpoint_id(days + each, number), uuid.uuid4()
+        names = {"thread_id": f"user-{number}", "checkpoint_ns": "__empty__", "checkpoint_id": made}
+        document = names | {"checkpoint": json.loads(VALUE), "metadata": "{}", "has_writes": True, "step": 1}
+        write = f"checkpoint_write:{stem}:{made}:{task}:0"
+        yield ("JSON.SET", f"checkpoint:{stem}:{made}", "$", json.dumps(document))
+        yield ("JSON.SET", write, "$", json.dumps(names | {"task_id": str(task), "idx": 0, "channel": "said"}))
+        yield ("ZADD", f"write_keys_zset:{stem}:{made}", 0, write)
+        yield ("SET", f"checkpoint_latest:{stem}", f"checkpoint:{stem}:{made}")
+
+
+LAYOUTS: dict[str, Callable[[int, float], Iterator[tuple[Any, ...]]]] = {
+    "plain": plain_thread,
+    "ValkeySaver": valkey_thread,
+    "RedisSaver": redis_saver_thread,
+}
+
+
+def fill(client: redis.Redis, layout: str, threads: int) -> list[bytes]:
+    """Write the conversations; the keys of the old ones."""
+    client.flushall()
+    if layout == "RedisSaver":
+        library_saver(client).setup()
+    old: dict[bytes, None] = {}
+    for numbers in batches(range(threads), 200):
+        with client.pipeline(transaction=False) as pipeline:
+            for number in numbers:
+                is_old = number % 2 == 0
+                for command in LAYOUTS[layout](number, OLD_DAYS if is_old else NEW_DAYS):
+                    pipeline.execute_command(*command)
+                    if is_old:
+                        old[command[1].encode()] = None
+            pipeline.execute()
+    return list(old)
+
+
+def library_saver(client: redis.Redis) -> Any:
+    """The saver whose own deletion is compared."""
+    from langgraph.checkpoint.redis import RedisSaver
+
+    return RedisSaver(redis_client=client)
+
+
+def scan(client: redis.Redis) -> Iterator[list[bytes]]:
+    """The whole database, as fast as the client can."""
+    cursor = 0
+    while True:
+        cursor, keys = client.scan(cursor, count=1000)
+        yield keys
+        if cursor == 0:
+            return
+
+
+def floor(client: redis.Redis, old: list[bytes], keys_per_command: int) -> float:
+    """Seconds that looking at everything and deleting take, with nothing decided."""
+    started = time.perf_counter()
+    for _ in scan(client):
+        pass
+    for batch in batches(batches(old, keys_per_command), 500 if keys_per_command == 1 else 5):
+        with client.pipeline(transaction=False) as pipeline:
+            for keys in batch:
+                pipeline.unlink(*keys)
+            pipeline.execute()
+    return time.perf_counter() - started
+
+
+def naive(client: redis.Redis, limit: int) -> tuple[float, int]:
+    """Seconds a loop takes that reads each key and deletes the old ones; and the keys it looked at."""
+    started, seen = time.perf_counter(), 0
+    parser = KeyParser(time.time())
+    for key in client.scan_iter():
+        if seen == limit:
+            break
+        seen += 1
+        kind = client.type(key)
+        if kind == b"ReJSON-RL":
+            client.json().get(key)
+        elif kind == b"string":
+            client.get(key)
+        parsed = parser.parse(key)
+        if parsed and (parsed.time or time.time()) < time.time() - 30 * DAY:
+            client.delete(key)
+    return time.perf_counter() - started, seen
+
+
+def library(client: redis.Redis, layout: str, threads: int, limit: int) -> float | None:
+    """Seconds that the library's `delete_thread` takes for all old threads; None where it has none."""
+    if layout == "plain":
+        return None
+    if layout == "RedisSaver":
+        saver = library_saver(client)
+        saver.setup()
+    else:
+        import valkey
+        from langgraph_checkpoint_aws.checkpoint.valkey import ValkeySaver
+
+        address = client.connection_pool.connection_kwargs
+        saver = ValkeySaver(valkey.Valkey(port=address["port"]))
+    chosen = range(0, threads, 2)[:limit]
+    started = time.perf_counter()
+    for number in chosen:
+        saver.delete_thread(f"user-{number}")
+    return (time.perf_counter() - started) * (threads / 2) / len(chosen)
+
+
+def ours(port: int, answers: Any) -> None:
+    """Run the cleanup in a process of its own; seconds, its report and its peak memory in KiB."""
+    with redis.Redis(port=port) as client:
+        now = time.time()
+        parser = KeyParser(now)
+        run = CleanupRun(
+            CheckpointStore(client, parser), parser, RetentionPolicy(30 * DAY, 30 * DAY), now, dryrun=False
+        )
+        started, cpu = time.perf_counter(), time.process_time()
+        run.execute()
+        seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+    answers.put((seconds, cpu, run.report(30, "").as_dict(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+
+
+def ping(port: int, stop: Any, answers: Any) -> None:
+    """PING every millisecond until told to stop; the 99th percentile in milliseconds."""
+    times = []
+    with redis.Redis(port=port) as client:
+        while not stop.is_set():
+            started = time.perf_counter()
+            client.ping()
+            times.append(time.perf_counter() - started)
+            time.sleep(0.001)
+    answers.put(sorted(times)[int(len(times) * 0.99)] * 1e3)
+
+
+def pinged(port: int, action: Callable[[], Any]) -> tuple[Any, float]:
+    """What `action` returns, and the 99th percentile of another client's PING meanwhile."""
+    stop, answers = multiprocessing.Event(), multiprocessing.Queue()
+    other = multiprocessing.Process(target=ping, args=(port, stop, answers))
+    other.start()
+    result = action()
+    stop.set()
+    p99 = answers.get()
+    other.join()
+    return result, p99
+
+
+def measured(port: int) -> tuple[float, float, dict[str, Any], int]:
+    """The cleanup, in a process that has done nothing else."""
+    answers = multiprocessing.get_context("spawn").Queue()
+    process = multiprocessing.get_context("spawn").Process(target=ours, args=(port, answers))
+    process.start()
+    result: tuple[float, float, dict[str, Any], int] = answers.get()
+    process.join()
+    return result
+
+
+def case(client: redis.Redis, port: int, layout: str, threads: int) -> tuple[dict[str, Any], int]:
+    """One line, and the peak memory in KiB."""
+    old = fill(client, layout, threads)
+    keys = client.dbsize()
+    floor_s = floor(client, old, 1)
+    fill(client, layout, threads)
+    batched_s = floor(client, [key for keys in old_keys(client) for key in keys], 100)
+    fill(client, layout, threads)
+    _, idle = pinged(port, lambda: time.sleep(2))
+    (seconds, cpu, report, peak), p99 = pinged(port, lambda: measured(port))
+    fill(client, layout, threads) if report["deleted_count"] else None
+    library_s = library(client, layout, threads, SAMPLE)
+    fill(client, layout, min(threads, SAMPLE))
+    naive_s, seen = naive(client, sys.maxsize)
+    naive_s *= keys / seen
+    line = {
+        "layout": layout, "threads": threads, "keys": keys, "deleted": report["deleted_count"], "expected": len(old),
+        "floor_s": floor_s, "floor_batched_s": batched_s, "ours_s": seconds, "ours_cpu_s": cpu,
+        "ratio_to_floor": seconds / floor_s, "ratio_to_floor_batched": seconds / batched_s,
+        "keys_per_s": round(keys / seconds),
+        "naive_s": naive_s, "naive_ratio": naive_s / seconds,
+        "library_s": library_s, "library_ratio": library_s and library_s / seconds,
+        "sampled": SAMPLE if threads > SAMPLE else None,
+        "ping_idle_p99_ms": idle, "ping_p99_ms": p99,
+    }  # fmt: skip
+    return line, peak
+
+
+def old_keys(client: redis.Redis) -> Iterator[list[bytes]]:
+    """The keys of the old threads, those with an even number."""
+    for keys in scan(client):
+        yield [key for key in keys if int(key.partition(b"user-")[2].partition(b":")[0].rstrip(b"}")) % 2 == 0]
+
+
+def main() -> None:
+    """Run the cases."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layouts", nargs="+", default=list(LAYOUTS), choices=list(LAYOUTS))
+    parser.add_argument("--threads", nargs="+", type=int, default=[10_000, 100_000, 1_000_000])
+    chosen = parser.parse_args()
+    for layout in chosen.layouts:
+        smallest = None
+        for threads in chosen.threads:
+            (port,) = services.free_ports(1)
+            with tempfile.TemporaryDirectory() as folder:
+                server = services.redis_server("bench", port, "", modules=layout == "RedisSaver", folder=Path(folder))
+                server.start()
+                try:
+                    server.wait_ready(time.monotonic() + 30)
+                    with redis.Redis(port=port) as client:
+                        line, peak = case(client, port, layout, threads)
+                finally:
+                    server.stop()
+            smallest = peak if smallest is None else smallest
+            line["rss_growth_mib"] = (peak - smallest) / 1024
+            print(json.dumps({key: round(each, 3) if isinstance(each, float) else each for key, each in line.items()}))
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""The cleanup wherever Redis lives: Sentinel, Cluster, TLS, Unix socket, ACL, and which savers can work there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+from cryptography.hazmat.primitives.serialization import Encoding
+from redis.cluster import ClusterNode, RedisCluster
+
+from ai_ops.celery_tasks import cleanup_old_checkpoints
+from ai_ops.checkpointer import describe_checkpoint_redis, get_checkpointer, get_redis_url
+from ai_ops.exceptions import ConfigurationError
+from development import services
+from tests.fakes.certificates import CertificateAuthority
+from tests.fakes.conversations import graph, old_id, on
+
+# The cleanup reads its pins from the database.
+pytestmark = pytest.mark.django_db
+
+
+@contextmanager
+def server(name, folder, *options, password="secret", modules=False, port=None):
+    port = port or services.free_ports(1)[0]
+    service = services.redis_server(name, port, password, modules=modules, folder=Path(folder), options=options)
+    service.start()
+    try:
+        service.wait_ready(time.monotonic() + 30)
+        yield port
+    finally:
+        service.stop()
+
+
+def fill(client, threads=20):
+    for number in range(threads):
+        client.set(f"checkpoint:old-{number}:{old_id(40)}", "{}")
+        client.set(f"checkpoint:{{old-{number}}}::{(made := old_id(40))}", json.dumps({"thread_id": f"old-{number}"}))
+        client.set(f"writes:{{old-{number}}}::{made}", "[]")
+        client.lpush(f"thread:{{old-{number}}}:", made)
+        client.set(f"checkpoint:new-{number}:{old_id(1)}", "{}")
+
+
+def assert_cleaned(client, threads=20):
+    report = cleanup_old_checkpoints(30)
+    assert report["error"] is None
+    assert report["processed_count"] == threads * 5
+    assert report["deleted_count"] == threads * 4
+    assert all(b":new-" in key for key in client.scan_iter())
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """A client of three primaries that share the slots, made without any tool but the server itself."""
+    with ExitStack() as stack:
+        # The cluster's bus listens 10,000 above the port.
+        ports = [port for port in services.free_ports(30) if port < 55_000][:3]
+        assert len(ports) == 3
+        for number, port in enumerate(ports):
+            folder = tmp_path_factory.mktemp("cluster")
+            stack.enter_context(server(f"cluster-{number}", folder, "--cluster-enabled", "yes", password="", port=port))
+        clients = [redis.Redis(port=port) for port in ports]
+        step = 16384 // 3 + 1
+        for number, client in enumerate(clients):
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", number * step, min((number + 1) * step, 16384) - 1)
+            client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        for port in ports[1:]:
+            clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", port)
+        deadline = time.monotonic() + 20
+        while not all(each.cluster("info")["cluster_state"] == "ok" for each in clients):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        with RedisCluster(startup_nodes=[ClusterNode("127.0.0.1", ports[0])]) as client:
+            yield client, ports[0]
+
+
+def test_cluster(cluster, monkeypatch):
+    client, port = cluster
+    monkeypatch.setenv("LANGGRAPH_REDIS_URL", f"redis+cluster://127.0.0.1:{port}")
+    fill(client)
+    assert len({client.get_node_from_key(key.decode()).port for key in client.scan_iter()}) == 3
+    assert cleanup_old_checkpoints(30, dryrun=True)["deleted_count"] == 80
+    assert_cleaned(client)
+    assert "cluster" in describe_checkpoint_redis().savers["AsyncValkeySaver"]
+
+
+def test_sentinel(tmp_path, monkeypatch):
+    with server("primary", tmp_path) as port:
+        (sentinel_port,) = services.free_ports(1)
+        config = tmp_path / "sentinel.conf"
+        config.write_text(
+            f"port {sentinel_port}\nbind 127.0.0.1\ndir {tmp_path}\n"
+            f"sentinel monitor agents 127.0.0.1 {port} 1\nsentinel auth-pass agents secret\n"
+        )
+        sentinel = services.Service(
+            "sentinel",
+            [str(services.valkey_binary()), str(config), "--sentinel"],
+            ready=lambda: services.redis_answers(sentinel_port, ""),
+            cwd="/",
+        )
+        sentinel.start()
+        try:
+            sentinel.wait_ready(time.monotonic() + 30)
+            monkeypatch.setenv("LANGGRAPH_REDIS_URL", f"redis+sentinel://:secret@127.0.0.1:{sentinel_port}/agents/2")
+            with redis.Redis(port=port, password="secret", db=2) as client:
+                fill(client)
+                assert_cleaned(client)
+            assert describe_checkpoint_redis().database == 2
+        finally:
+            sentinel.stop()
+
+
+@contextmanager
+def tls_in_front_of(port, folder):
+    """A port that speaks TLS and passes everything on: the embedded server is built without it."""
+    authority = CertificateAuthority.make(folder)
+    (folder / "ca.pem").write_bytes(authority.certificate.public_bytes(Encoding.PEM))
+    context = authority.server_context()
+
+    async def pass_on(reader, writer):
+        while data := await reader.read(65_536):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    async def connected(reader, writer):
+        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(pass_on(reader, inner_writer), pass_on(inner_reader, writer), return_exceptions=True)
+
+    loop = asyncio.new_event_loop()
+    proxy = loop.run_until_complete(asyncio.start_server(connected, "127.0.0.1", 0, ssl=context))
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        yield proxy.sockets[0].getsockname()[1]
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+
+
+def test_tls_with_a_ca_file(checkpoint_server, checkpoint_redis, tmp_path, monkeypatch):
+    monkeypatch.setattr("ai_ops.adapters.checkpoint_store.RETRY_DELAYS", (0.01,))
+    fill(checkpoint_redis)
+    password = checkpoint_server.password.replace(" ", "%20")
+    with tls_in_front_of(checkpoint_server.port, tmp_path) as port:
+        url = f"rediss://:{password}@127.0.0.1:{port}/0"
+        monkeypatch.setenv("LANGGRAPH_REDIS_URL", url)
+        assert "certificate verify failed" in cleanup_old_checkpoints(30)["error"]
+        monkeypatch.setenv("LANGGRAPH_REDIS_URL", f"{url}?ssl_ca_certs={tmp_path}/ca.pem")
+        assert_cleaned(checkpoint_redis)
+
+
+def test_unix_socket_and_acl_user(tmp_path, monkeypatch):
+    path = f"{tmp_path}/redis.sock"
+    needed = "+scan +dbsize +info +type +get +getrange +lindex +lrem +exists +zrange +eval +unlink +hello +select"
+    with ExitStack() as stack:
+        port = stack.enter_context(server("socket", tmp_path, "--unixsocket", path))
+        client = stack.enter_context(redis.Redis(port=port, password="secret", db=3))
+        client.execute_command("ACL", "SETUSER", "sweeper", "on", ">p@ss/word", "~*", *needed.split())
+        monkeypatch.setenv("LANGGRAPH_REDIS_URL", f"unix://sweeper:p%40ss%2Fword@{path}?db=3")
+        fill(client)
+        assert_cleaned(client)
+
+
+def test_nautobots_variables_and_database_two(checkpoint_server, checkpoint_redis, monkeypatch):
+    monkeypatch.delenv("LANGGRAPH_REDIS_URL")
+    monkeypatch.setenv("NAUTOBOT_REDIS_HOST", "127.0.0.1")
+    monkeypatch.setenv("NAUTOBOT_REDIS_PORT", str(checkpoint_server.port))
+    monkeypatch.setenv("NAUTOBOT_REDIS_PASSWORD", checkpoint_server.password)
+    with checkpoint_server.client(2) as client:
+        fill(client)
+        assert_cleaned(client)
+    monkeypatch.setenv("LANGGRAPH_REDIS_DB", "5")
+    assert get_redis_url().endswith("/5")
+    monkeypatch.setenv("LANGGRAPH_REDIS_DB", "five")
+    assert "LANGGRAPH_REDIS_DB must be a whole number" in cleanup_old_checkpoints(30)["error"]
+
+
+@pytest.mark.parametrize(
+    "url", ["http://redis", "redis://host:port/0", "redis+sentinel://host/", "rediss+sentinel://h:26379", "nonsense"]
+)
+def test_an_address_that_is_none(monkeypatch, url):
+    monkeypatch.setenv("LANGGRAPH_REDIS_URL", url)
+    report = cleanup_old_checkpoints(30)
+    assert report["success"] is False
+    assert "LANGGRAPH_REDIS_URL" in report["error"]
+
+
+def test_what_can_work_on_this_database(checkpoint_server, checkpoint_redis, monkeypatch):
+    described = describe_checkpoint_redis()
+    assert described.savers["AsyncRedisSaver"] is None
+    assert described.address == f"redis://127.0.0.1:{checkpoint_server.port}/0"
+    assert {"rejson", "search"} <= set(described.modules)
+    monkeypatch.setenv("LANGGRAPH_REDIS_URL", checkpoint_server.url(2))
+    assert "database 0 only" in describe_checkpoint_redis().savers["AsyncRedisSaver"]
+
+
+@pytest.mark.parametrize(("database", "saver"), [(0, "AsyncRedisSaver"), (2, "AsyncValkeySaver")])
+def test_the_checkpointer_for_this_database(checkpoint_server, checkpoint_redis, monkeypatch, database, saver):
+    pytest.importorskip("langgraph_checkpoint_aws")
+    monkeypatch.setenv("LANGGRAPH_REDIS_URL", checkpoint_server.url(database))
+
+    async def talk():
+        async with get_checkpointer() as chosen:
+            assert type(chosen).__name__ == saver
+            app = graph(chosen)
+            await app.ainvoke({"said": ["hello"]}, on("t"))
+            return (await app.aget_state(on("t"))).values["said"][0]
+
+    assert asyncio.run(talk()) == "hello"
+
+
+def test_no_checkpointer__an_error_that_names_the_choices(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+
+    async def ask():
+        async with get_checkpointer():
+            raise AssertionError("nothing can work here")
+
+    with server("bare", tmp_path) as port:
+        monkeypatch.setenv("LANGGRAPH_REDIS_URL", f"redis://:secret@127.0.0.1:{port}/0")
+        with pytest.raises(ConfigurationError, match=r"RedisJSON and RediSearch.*\[valkey\]"):
+            asyncio.run(ask())

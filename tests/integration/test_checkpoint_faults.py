@@ -1,0 +1,302 @@
+"""What is left when something breaks in the middle: nothing lost, and the next run finishes the work."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from celery.exceptions import SoftTimeLimitExceeded
+from langgraph.checkpoint.redis import RedisSaver
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from ai_ops.adapters.checkpoint_store import CheckpointStore
+from ai_ops.celery_tasks import cleanup_old_checkpoints
+from development import services
+from tests.fakes.conversations import days_ago, graph, old_id, on
+
+pytestmark = pytest.mark.django_db
+
+PHASES = ["size", "memory", "_scan_at", "_ask", "_script"]
+
+
+@pytest.fixture
+def app(checkpoint_redis):
+    saver = RedisSaver(redis_client=checkpoint_redis)
+    saver.setup()
+    return graph(saver)
+
+
+def talk(app, *, old=6, live=3):
+    for number in range(old):
+        with days_ago(40):
+            app.invoke({"said": ["hello"]}, on(f"old-{number}"))
+    for number in range(live):
+        with days_ago(40):
+            app.invoke({"said": ["hello"]}, on(f"live-{number}"))
+        app.invoke({"said": ["again"]}, on(f"live-{number}"))
+    return {number: app.get_state(on(f"live-{number}")) for number in range(live)}
+
+
+def assert_end_state(app, client, states):
+    keys = {key.decode() for key in client.scan_iter()}
+    assert not [key for key in keys if ":old-" in key]
+    assert {number: app.get_state(on(f"live-{number}")) for number in states} == states
+    assert len([key for key in keys if key.startswith("checkpoint:live-")]) == 4 * len(states)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_connection_cut_in_each_phase_is_retried(app, checkpoint_redis, monkeypatch, phase):
+    states = talk(app)
+    monkeypatch.setattr("ai_ops.adapters.checkpoint_store.RETRY_DELAYS", (0.01, 0.05))
+    original = getattr(CheckpointStore, phase)
+    calls = []
+
+    def cut_first(self, *args, **kwargs):
+        calls.append(phase)
+        if len(calls) in (1, 4):
+            # The server hangs up on everybody else, in the middle of whatever they do.
+            checkpoint_redis.client_kill_filter(_type="normal", skipme=True)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(CheckpointStore, phase, cut_first)
+    report = cleanup_old_checkpoints(30)
+
+    assert report["error"] is None
+    assert calls
+    assert_end_state(app, checkpoint_redis, states)
+
+
+def test_a_server_restarted_while_keys_are_scanned(app, checkpoint_server, checkpoint_redis, monkeypatch):
+    states = talk(app)
+    monkeypatch.setattr("ai_ops.adapters.checkpoint_store.SCAN_COUNT", 5)
+    monkeypatch.setattr("ai_ops.adapters.checkpoint_store.RETRY_DELAYS", (0.05, 0.5, 1.0))
+    original, calls = CheckpointStore._scan_at, []
+
+    def restart_once(self, cursor, connection):
+        calls.append(cursor)
+        if len(calls) == 4:
+            checkpoint_server.stop()
+            checkpoint_server.start()
+        return original(self, cursor, connection)
+
+    monkeypatch.setattr(CheckpointStore, "_scan_at", restart_once)
+    total = checkpoint_redis.dbsize()
+    report = cleanup_old_checkpoints(30)
+
+    assert report["error"] is None
+    assert report["processed_count"] == total
+    assert calls.count(0) >= 2, "a cursor means nothing to a server that was started anew"
+    assert_end_state(app, checkpoint_redis, states)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_a_server_that_stays_away_fails_clearly_and_the_next_run_goes_on(
+    app, checkpoint_server, checkpoint_redis, monkeypatch, batch
+):
+    states = talk(app)
+    monkeypatch.setattr("ai_ops.adapters.checkpoint_store.RETRY_DELAYS", (0.01,))
+    monkeypatch.setattr("ai_ops.adapters.checkpoint_store.KEYS_PER_COMMAND", 7)
+    original, calls = CheckpointStore._script, []
+
+    def stop_at(self, *args):
+        calls.append(1)
+        if len(calls) == batch:
+            checkpoint_server.stop()
+        return original(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointStore, "_script", stop_at)
+        report = cleanup_old_checkpoints(30)
+    checkpoint_server.start()
+
+    assert report["success"] is False
+    assert "The next run goes on" in report["error"]
+    assert {number: app.get_state(on(f"live-{number}")) for number in states} == states
+    assert cleanup_old_checkpoints(30)["success"] is True
+    assert_end_state(app, checkpoint_redis, states)
+
+
+KILLED = """
+import os, signal, sys, time
+import redis
+from ai_ops.adapters import checkpoint_store
+from ai_ops.cleanup_run import CleanupRun
+from ai_ops.core.checkpoint_keys import KeyParser
+from ai_ops.core.retention import DAY, RetentionPolicy
+checkpoint_store.KEYS_PER_COMMAND = 5
+left, script = int(sys.argv[1]), checkpoint_store.CheckpointStore._script
+def counted(self, *args):
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return script(self, *args)
+checkpoint_store.CheckpointStore._script = counted
+parser = KeyParser(time.time())
+store = checkpoint_store.CheckpointStore(redis.Redis.from_url(os.environ["LANGGRAPH_REDIS_URL"]), parser)
+CleanupRun(store, parser, RetentionPolicy(30 * DAY, 30 * DAY), time.time(), dryrun=False).execute()
+"""
+
+
+@pytest.mark.parametrize("commands", [0, 1, 2, 5, 9, 14])
+def test_killed_between_any_two_batches_the_next_run_converges(app, checkpoint_redis, commands):
+    states = talk(app, old=4, live=2)
+    run = subprocess.run(
+        [sys.executable, "-c", KILLED, str(commands)],
+        env=os.environ,
+        cwd=services.PROJECT,
+        capture_output=True,
+        timeout=60,
+    )
+    assert run.returncode == -signal.SIGKILL, run.stderr.decode()
+    assert {number: app.get_state(on(f"live-{number}")) for number in states} == states
+
+    assert cleanup_old_checkpoints(30)["success"] is True
+    assert_end_state(app, checkpoint_redis, states)
+
+
+def test_the_soft_time_limit_ends_the_run_and_what_was_done_is_logged(app, checkpoint_redis, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    states = talk(app)
+    original, calls = CheckpointStore.apply, []
+    monkeypatch.setattr("ai_ops.cleanup_run.DELETIONS_PER_BATCH", 2)
+
+    def limit(self, deletions, *, dryrun):
+        if calls:
+            raise SoftTimeLimitExceeded
+        calls.append(1)
+        return original(self, deletions, dryrun=dryrun)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointStore, "apply", limit)
+        with pytest.raises(SoftTimeLimitExceeded):
+            cleanup_old_checkpoints(30)
+    assert any("time limit" in message for message in caplog.messages)
+    assert any(message.startswith("Deleted ") and not message.startswith("Deleted 0") for message in caplog.messages)
+    assert cleanup_old_checkpoints(30)["success"] is True
+    assert_end_state(app, checkpoint_redis, states)
+
+
+def test_a_bug_is_no_result(checkpoint_redis, monkeypatch):
+    def bug(self):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(CheckpointStore, "size", bug)
+    with pytest.raises(ZeroDivisionError):
+        cleanup_old_checkpoints(30)
+
+
+def test_a_read_only_replica_is_named(checkpoint_server, checkpoint_redis, tmp_path, monkeypatch):
+    checkpoint_redis.set(f"checkpoint:old:{old_id(40)}", "{}")
+    (port,) = services.free_ports(1)
+    service = services.redis_server(
+        "replica", port, "", folder=Path(tmp_path), modules=True,
+        options=["--replicaof", f"127.0.0.1 {checkpoint_server.port}", "--masterauth", checkpoint_server.password],
+    )  # fmt: skip
+    service.start()
+    try:
+        service.wait_ready(time.monotonic() + 30)
+        monkeypatch.setenv("LANGGRAPH_REDIS_URL", f"redis://127.0.0.1:{port}/0")
+        deadline = time.monotonic() + 20
+        while cleanup_old_checkpoints(30, dryrun=True)["deleted_count"] != 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        report = cleanup_old_checkpoints(30)
+    finally:
+        service.stop()
+    assert "read-only replica" in report["error"]
+    assert "LANGGRAPH_REDIS_URL" in report["error"]
+    assert checkpoint_redis.dbsize() == 1
+
+
+def test_a_writer_that_keeps_talking_loses_no_message(app, checkpoint_server, checkpoint_redis, monkeypatch):
+    for number in range(50):
+        with days_ago(40):
+            app.invoke({"said": ["hello"]}, on(f"t-{number}"))
+    revived = list(range(20))
+    busy = list(range(20, 50))
+    for number in busy:
+        app.invoke({"said": ["today"]}, on(f"t-{number}"))
+    monkeypatch.setattr("ai_ops.cleanup_run.DELETIONS_PER_BATCH", 5)
+    original, stop, failures = CheckpointStore.apply, threading.Event(), []
+    writer_saver = RedisSaver(redis_client=checkpoint_server.client(0))
+    writer_app = graph(writer_saver)
+
+    def keep_talking():
+        try:
+            while not stop.is_set():
+                writer_app.invoke({"said": ["more"]}, on(f"t-{random.choice(busy)}"))
+        except RedisConnectionError as error:
+            failures.append(error)
+
+    def revive_just_before(self, deletions, *, dryrun):
+        while revived:
+            app.invoke({"said": ["I am back"]}, on(f"t-{revived.pop()}"))
+        return original(self, deletions, dryrun=dryrun)
+
+    monkeypatch.setattr(CheckpointStore, "apply", revive_just_before)
+    thread = threading.Thread(target=keep_talking)
+    thread.start()
+    try:
+        report = cleanup_old_checkpoints(30)
+    finally:
+        stop.set()
+        thread.join()
+
+    assert report["error"] is None
+    assert not failures
+    assert report["threads_deleted"] == 0
+    assert report["changed_count"] == 20
+    for number in range(50):
+        said = app.get_state(on(f"t-{number}")).values["said"]
+        assert said[:3] == ["hello", "answer 1", "answer 2"]
+        assert said[3] == ("I am back" if number < 20 else "today")
+        assert len(said) % 3 == 0
+
+
+def test_ten_thousand_hostile_keys(checkpoint_redis):
+    chance = random.Random(7)
+    kinds = (
+        "checkpoint",
+        "checkpoint_latest",
+        "checkpoint_write",
+        "write_keys_zset",
+        "checkpoint_blob",
+        "write_registry",
+    )
+    total = 10_000
+    with checkpoint_redis.pipeline(transaction=False) as pipeline:
+        for number in range(total):
+            head, tail = chance.choice(kinds).encode(), chance.randbytes(chance.choice((3, 20, 200)))
+            old = old_id(40).encode()
+            key = chance.choice(
+                (
+                    head + b":" + tail + b":" + old,
+                    head + b":\xff\xfe" + str(number).encode() + b":__empty__:" + old,
+                    head + b":t%d:__empty__:0001-01-01T00:00:00" % number,
+                    head + b":t%d:__empty__:9999-12-31T23:59:59" % number,
+                    head + b":hash%d:__empty__:" % number + old + b":task:0",
+                    head + b":" + b":" * chance.randrange(40) + str(number).encode(),
+                )
+            )
+            pipeline.hset(key, "what", "ever")
+        for number in range(20):
+            pipeline.set(b"checkpoint:" + b"x" * 1_000_000 + b"%d" % number, b"{}")
+            pipeline.set(f"checkpoint:bomb{number}:text", "[" * 200_000)
+            pipeline.set(f"checkpoint:cut{number}:text", '{"ts": "2020-')
+        pipeline.execute()
+    before = checkpoint_redis.dbsize()
+
+    report = cleanup_old_checkpoints(30)
+
+    assert report["error"] is None
+    assert report["deleted_count"] == 0
+    assert checkpoint_redis.dbsize() == report["processed_count"] == before
+    assert report["unfixable_count"] > 60
