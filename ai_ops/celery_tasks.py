@@ -25,6 +25,16 @@ from ai_ops.core.retention import DAY, RetentionPolicy
 from ai_ops.exceptions import AiOpsError, ConfigurationError, HealthCheckError
 from ai_ops.health_run import BACKEND_ERRORS, backend_sentence, check_servers
 from ai_ops.models import MCPServer
+from ai_ops.pins import CurrentPins, pin_thread, unpin_thread
+
+__all__ = (
+    "check_mcp_server_health",
+    "cleanup_old_checkpoints",
+    "cleanup_user_checkpoints",
+    "perform_mcp_health_checks",
+    "pin_thread",
+    "unpin_thread",
+)
 
 # Only loggers below Celery's task logger reach a Job's log; from a shell they print like any other.
 logger = get_task_logger(__name__)
@@ -45,7 +55,7 @@ def cleanup_old_checkpoints(
     Args:
         retention_days: Age in days past which a checkpoint may go, 1 to 3650.
         dryrun: Delete nothing, and report what would go.
-        pinned_threads: Ids of threads that stay whatever their age.
+        pinned_threads: Ids of threads that stay whatever their age, beside those that are pinned in Nautobot.
         on_thread: Called for each conversation that went whole, or would go.
         options: The other attributes of `ai_ops.config.CleanupOptions`; what is not given is as configured.
 
@@ -64,7 +74,8 @@ def cleanup_old_checkpoints(
         parser = KeyParser(time.time(), key_prefixes())
         with get_redis_connection() as client:
             store = CheckpointStore(client, parser)
-            policy, policy_sentence = _policy(store, chosen, frozenset(pinned_threads))
+            pins = CurrentPins(frozenset(pinned_threads))
+            policy, policy_sentence = _policy(store, chosen, pins())
             run = CleanupRun(
                 store,
                 parser,
@@ -74,6 +85,7 @@ def cleanup_old_checkpoints(
                 max_deletions=chosen.max_deletions,
                 progress=logger.info,
                 on_thread=on_thread,
+                pinned=pins,
             )
             run.execute()
     except AiOpsError as error:

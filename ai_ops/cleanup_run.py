@@ -6,7 +6,7 @@ import heapq
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -99,6 +99,7 @@ class CleanupRun:
         max_deletions: Keys after which to stop; None for no limit.
         progress: Told what the run is at, at most once a second.
         on_thread: Told of each conversation that went whole.
+        pinned: Gives the ids of the threads that are pinned now; asked again while the run goes on.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class CleanupRun:
         max_deletions: int | None = None,
         progress: Callable[[str], object] = lambda line: None,
         on_thread: Callable[[ThreadReport], object] = lambda thread: None,
+        pinned: Callable[[], frozenset[str]] | None = None,
     ) -> None:
         self.tally = Tally()
         self.limit_reached = False
@@ -123,6 +125,7 @@ class CleanupRun:
         self._max_deletions = max_deletions
         self._progress = progress
         self._on_thread = on_thread
+        self._pinned = pinned or (lambda: policy.pinned)
         self._ownerless_blobs: dict[bytes, tuple[bytes, ...]] = {}
         self._started = self._last_line = time.monotonic()
         self._memory: list[int | None] = []
@@ -191,6 +194,7 @@ class CleanupRun:
             self._say("Scanning: %s of about %s keys", self.tally.processed, expected)
 
     def _decide(self, keys: list[CheckpointKey]) -> Iterator[Deletion]:
+        self._policy = replace(self._policy, pinned=self._pinned())
         threads = group_threads(keys)
         set_stubs_aside(threads, self._store.stubs(possible_stubs(threads, self._now)))
         plan = make_plan(threads, self._facts(threads), self._policy, self._now)
@@ -234,13 +238,23 @@ class CleanupRun:
             self._delete([blob_deletion(thread, keys) for thread, keys in batch])
 
     def _delete(self, deletions: Sequence[Deletion]) -> None:
-        chosen = self._within_limit(deletions)
+        chosen = self._within_limit(self._still_unpinned(deletions))
         for deletion, outcome in zip(chosen, self._store.apply(chosen, dryrun=self._dryrun), strict=True):
             self.tally.add_outcome(deletion, outcome)
             if deletion.reason is Reason.EXPIRED and not outcome.changed:
                 thread = _thread_report(deletion, outcome)
                 self.tally.add_thread(thread)
                 self._on_thread(thread)
+
+    def _still_unpinned(self, deletions: Sequence[Deletion]) -> Sequence[Deletion]:
+        """The deletions without those of threads that were pinned since they were decided on."""
+        late = [pin.encode(errors="surrogateescape") for pin in self._pinned() - self._policy.pinned]
+        if not late:
+            return deletions
+        goes = [deletion for deletion in deletions if not any(_may_be(deletion.thread, pin) for pin in late)]
+        expired = [sum(each.reason is Reason.EXPIRED for each in some) for some in (deletions, goes)]
+        self.tally.threads_kept += expired[0] - expired[1]
+        return goes
 
     def _within_limit(self, deletions: Sequence[Deletion]) -> Sequence[Deletion]:
         """As many of the deletions as the limit allows; whole ones, so that no thread is left in halves."""
@@ -263,6 +277,11 @@ def _thread_report(deletion: Deletion, outcome: Outcome) -> ThreadReport:
         keys=outcome.deleted,
         last_activity=when.isoformat(timespec="seconds"),
     )
+
+
+def _may_be(thread: bytes, pin: bytes) -> bool:
+    """Whether keys taken for those of `thread` may be of `pin`: a key does not always tell where an id ends."""
+    return (thread + b":").startswith(pin + b":") or pin.startswith(thread + b":")
 
 
 def log_cleanup(logger: logging.Logger, report: CleanupReport, unfixable: Sequence[str]) -> None:

@@ -115,9 +115,17 @@ def checkpoint_server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def checkpoint_redis(checkpoint_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
-    """A client of that server's database 0, emptied, which is the one the app is told to use."""
+def checkpoint_redis(
+    checkpoint_server: RedisServer, monkeypatch: pytest.MonkeyPatch, db: None
+) -> Iterator[redis.Redis]:
+    """A client of that server's database 0, emptied, which is the one the app is told to use.
+
+    The cleanup reads its pins from the test's PostgreSQL database, also in a process that a test starts.
+    """
+    from django.db import connection
+
     monkeypatch.setenv("LANGGRAPH_REDIS_URL", checkpoint_server.url(0))
+    monkeypatch.setenv("NAUTOBOT_DB_NAME", connection.settings_dict["NAME"])
     with checkpoint_server.client(0) as client:
         client.flushall()
         yield client

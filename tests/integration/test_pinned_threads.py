@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import time
+
+import pytest
 from django.contrib.auth import get_user_model
+from django.db import OperationalError, connection
 from django.urls import reverse
+from langgraph.checkpoint.redis import RedisSaver
 from nautobot.apps.testing import APITestCase, APIViewTestCases, FilterTestCases, TestCase, ViewTestCases
 from nautobot.core.graphql import execute_query
 from nautobot.extras.models import ObjectChange
 
+from ai_ops.celery_tasks import cleanup_old_checkpoints, pin_thread, unpin_thread
+from ai_ops.exceptions import ConfigurationError
 from ai_ops.filters import PinnedThreadFilterSet
 from ai_ops.models import THREAD_ID_MAX_LENGTH, PinnedThread
+from ai_ops.pins import pinned_threads
+from tests.fakes.conversations import days_ago, graph, old_id, on
 
 # Ids that agents use, and that forms, parsers and databases like to change.
 ODD_IDS = (
@@ -142,3 +151,132 @@ class GraphQLTest(TestCase):
         result = execute_query('{ pinned_threads(thread_id: "user:1") { thread_id note } }', user=user)
         assert result.errors is None
         assert result.data == {"pinned_threads": [{"thread_id": "user:1", "note": "audit"}]}
+
+
+@pytest.fixture
+def saver(checkpoint_redis):
+    saver = RedisSaver(redis_client=checkpoint_redis)
+    saver.setup()
+    return saver
+
+
+def threads_in(client):
+    return {key.decode().split(":")[1] for key in client.scan_iter("checkpoint:*")}
+
+
+@pytest.mark.parametrize("thread", ["kept", "user:42:session", " kept ", "会话🧵", "münchen", "a*b?[c]"])
+def test_an_old_pinned_thread_survives_a_cleanup_with_everything_it_has(saver, checkpoint_redis, thread):
+    app = graph(saver, subgraph=True)
+    with days_ago(400):
+        app.invoke({"said": ["hello"]}, on(thread))
+    before, state = set(checkpoint_redis.scan_iter()), app.get_state(on(thread))
+    with days_ago(400):
+        app.invoke({"said": ["hello"]}, on("goes"))
+    pin_thread(thread, note="audit")
+
+    report = cleanup_old_checkpoints(30)
+
+    assert (report["threads_deleted"], report["threads_kept"]) == (1, 1)
+    assert set(checkpoint_redis.scan_iter()) == before
+    assert app.get_state(on(thread)) == state
+    assert "1 pinned" in report["policy"]
+    assert unpin_thread(thread) is True
+    assert cleanup_old_checkpoints(30)["threads_deleted"] == 1
+    assert not checkpoint_redis.dbsize()
+
+
+def test_a_pinned_live_thread_is_not_trimmed_either(saver, checkpoint_redis):
+    app = graph(saver)
+    for days in (400, 300, 0):
+        with days_ago(days):
+            app.invoke({"said": ["hello"]}, on("kept"))
+    pin_thread("kept")
+    assert cleanup_old_checkpoints(30)["deleted_count"] == 0
+    assert len(list(app.get_state_history(on("kept")))) == 12
+
+
+def test_a_pin_holds_for_that_thread_alone(checkpoint_redis):
+    for name in ("a", "ab", "A", "b:a", "{a}", "a-b", " a"):
+        checkpoint_redis.set(f"checkpoint:{name}:{old_id(40)}", "{}")
+    pin_thread("a")
+    cleanup_old_checkpoints(30)
+    assert [key.decode().rpartition(":")[0] for key in checkpoint_redis.scan_iter()] == ["checkpoint:a"]
+
+
+def test_a_pinned_thread_stays_where_its_keys_look_like_another_threads(checkpoint_redis):
+    """Plain keys: that of thread "a:b" looks like one of thread "a" in namespace "b"."""
+    for name in ("a", "a:b", "c"):
+        checkpoint_redis.set(f"checkpoint:{name}:{old_id(40)}", "{}")
+    pin_thread("a:b")
+    cleanup_old_checkpoints(30)
+    assert threads_in(checkpoint_redis) == {"a"}
+    assert checkpoint_redis.dbsize() == 2
+
+
+def test_a_pin_set_while_a_run_is_going_counts(checkpoint_redis):
+    """A run deletes a hundred threads at a time: after the first hundred somebody pins a thread."""
+    checkpoint_redis.mset({f"checkpoint:{number}:{old_id(40)}": "{}" for number in range(300)})
+    gone = []
+
+    def pin_what_is_left(thread):
+        gone.append(thread.thread)
+        if len(gone) == 1:
+            left = threads_in(checkpoint_redis)
+            assert len(left) == 200
+            for name in left:
+                pin_thread(name)
+            time.sleep(1.1)
+
+    report = cleanup_old_checkpoints(30, on_thread=pin_what_is_left)
+
+    assert (report["threads_deleted"], report["threads_kept"], report["deleted_count"]) == (100, 200, 100)
+    assert len(threads_in(checkpoint_redis)) == 200
+
+
+@pytest.mark.parametrize("reads", [0, 1])
+def test_without_an_answer_from_the_database_nothing_is_deleted(checkpoint_redis, monkeypatch, reads):
+    """The database fails at once, or once the run has begun."""
+    checkpoint_redis.mset({f"checkpoint:{number}:{old_id(40)}": "{}" for number in range(10)})
+    monkeypatch.setattr("ai_ops.pins.SECONDS_BETWEEN_READS", 0)
+
+    def refuse(execute, sql, params, many, context):
+        nonlocal reads
+        if "ai_ops_pinnedthread" in sql:
+            reads -= 1
+            if reads < 0:
+                raise OperationalError("server closed the connection unexpectedly")
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(refuse):
+        report = cleanup_old_checkpoints(30)
+
+    assert report["success"] is False
+    assert "which threads are pinned (server closed the connection unexpectedly)" in report["error"]
+    assert report["deleted_count"] == 0
+    assert checkpoint_redis.dbsize() == 10
+
+
+@pytest.mark.django_db
+def test_pinning_again_keeps_one_pin_and_replaces_its_note():
+    first = pin_thread("user:1", "audit")
+    assert pin_thread("user:1").note == "audit"
+    assert pin_thread("user:1", "review").note == "review"
+    assert PinnedThread.objects.get() == first
+    assert unpin_thread("user:1") is True
+    assert unpin_thread("user:1") is False
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("thread", ODD_IDS)
+def test_a_shell_pins_odd_ids_too(thread):
+    assert pin_thread(thread).thread_id == thread
+    assert pinned_threads() == {thread}
+    assert unpin_thread(thread)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("thread", ["", "x" * (THREAD_ID_MAX_LENGTH + 1), "a\x00b", "half \ud83d"])
+def test_an_id_that_no_database_can_keep_is_refused_with_a_sentence(thread):
+    with pytest.raises(ConfigurationError, match=r"pinned|called"):
+        pin_thread(thread)
+    assert unpin_thread(thread) is False
