@@ -39,7 +39,7 @@ class RetentionPolicy:
         trim_live_threads: Whether old checkpoints of live threads go.
         keep_last: Checkpoints that each namespace of a live thread keeps, at least 1.
         thread_pattern: A glob over thread ids; other threads are left alone. None for all threads.
-        pinned: Thread ids that are left alone, as `is_pinned` has it.
+        pinned: Thread ids that are left alone, as `may_be_pinned` has it.
         prefixes: What RedisSaver's keys begin with.
     """
 
@@ -58,11 +58,14 @@ class RetentionPolicy:
 
     def covers(self, names: Iterable[bytes]) -> bool:
         """Whether a thread that may have any of these names is subject to the policy at all."""
-        if self.thread_pattern is None:
+        if self.thread_pattern is None and not self.pinned:
             return True
-        return all(_compiled(self.thread_pattern).match(_text(name)) for name in names)
+        texts = list(map(_text, names))
+        if not self.pinned.isdisjoint(texts):
+            return False
+        return self.thread_pattern is None or all(_compiled(self.thread_pattern).match(text) for text in texts)
 
-    def is_pinned(self, thread: Thread) -> bool:
+    def may_be_pinned(self, thread: Thread) -> bool:
         """Whether a thread is pinned, or has something that may be a pinned thread's."""
         return bool(self.pinned) and not self.pinned.isdisjoint(map(_text, thread.possible_names()))
 
@@ -347,7 +350,7 @@ def touched(threads: Iterable[Thread], policy: RetentionPolicy, now: float) -> l
     found: list[Thread] = []
     for thread in threads:
         active = thread.last_activity()
-        if active is None or not policy.covers(thread.names) or policy.is_pinned(thread):
+        if active is None or not policy.covers(thread.names) or policy.may_be_pinned(thread):
             continue
         if active < oldest or any(_is_trimmable(namespace, policy, now) for namespace in thread.namespaces.values()):
             found.append(thread)
@@ -442,7 +445,7 @@ def make_plan(threads: Iterable[Thread], facts: Facts, policy: RetentionPolicy, 
         unfixable += _unfixable(thread, facts)
         has_documents = any(thread.documents())
         active = thread.last_activity()
-        leave = not policy.covers(thread.names) or policy.is_pinned(thread)
+        leave = not policy.covers(thread.names) or policy.may_be_pinned(thread)
         leave = leave or any(each.key in facts.foreign for each in thread.documents())
         if leave or (has_documents and active is None):
             # One checkpoint of unknown age may be the newest: then nothing of the thread is known to be old.
