@@ -53,6 +53,11 @@ def _set_up() -> None:
     import nautobot
 
     nautobot.setup()
+    from nautobot.core.celery import app, setup_nautobot_job_logging
+
+    # As a worker does when it starts. Nautobot's test helpers do it at the first Job, so that a level which a
+    # test sets for itself would be taken back to one that lets no line through to the Jobs of later tests.
+    setup_nautobot_job_logging(sender=None, instance=None, conf=app.conf)
 
 
 def _start_postgres() -> None:
