@@ -47,7 +47,7 @@ def cleanup_old_checkpoints(
     dryrun: bool = False,
     *,
     pinned_threads: Iterable[str] = (),
-    on_thread: Callable[[ThreadReport], object] = lambda thread: None,
+    on_thread: Callable[[ThreadReport], object] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Delete the checkpoints that are past their retention and that no live conversation needs.

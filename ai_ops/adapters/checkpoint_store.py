@@ -6,9 +6,8 @@ import base64
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import redis
 from redis.cluster import RedisCluster
@@ -97,8 +96,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of a deletion.
 
     Attributes:
@@ -147,6 +145,19 @@ class CheckpointStore:
             raise
         return sum(int(info["used_memory"]) for info in infos)
 
+    def sizes(self, keys: Sequence[bytes]) -> dict[bytes, int]:
+        """Bytes of memory that keys take, by key; without those that are gone, empty if the user may not ask."""
+        found: dict[bytes, int] = {}
+        try:
+            for batch in batches(keys, PIPELINE_COMMANDS):
+                replies = self._ask([("MEMORY USAGE", key) for key in batch])
+                found |= {key: int(size) for key, size in zip(batch, replies, strict=True) if size is not None}
+                self._sleep(BREATH)
+        except CheckpointStoreError as error:
+            if not isinstance(error.__cause__, NoPermissionError):
+                raise
+        return found
+
     def scan(self, restarted: Callable[[], object]) -> Iterator[list[bytes]]:
         """All keys of all primaries, in batches; a key may come twice.
 
@@ -175,7 +186,8 @@ class CheckpointStore:
         """The keys with what only their values say: thread, namespace and time of an undated document or blob."""
         vague: list[CheckpointKey] = []
         for key in keys:
-            if _is_vague(key):
+            # Most have a time, and need no question asked.
+            if (key[4] is None or not key[6]) and _is_vague(key):
                 vague.append(key)
             else:
                 yield key
@@ -263,7 +275,7 @@ class CheckpointStore:
                     deleted[number] += dropped == DROPPED
                     if dropped == OF_ANOTHER_TYPE:
                         wrong[number].append(key)
-                self._sleep(BREATH)
+        self._sleep(BREATH)
         return [
             Outcome(deleted[number], False, tuple(wrong[number])) if number in go else Outcome(0, changed=True)
             for number in range(len(deletions))
@@ -354,14 +366,14 @@ class CheckpointStore:
         return Document(key, parsed.checkpoint_id, parsed.time) if parsed else Document(key, b"", None)
 
     def _completed(self, key: CheckpointKey, reply: object) -> CheckpointKey:
-        if key.family is Family.REGISTRY:
+        if key.family == Family.REGISTRY:
             members = reply if isinstance(reply, list) else []
             times = [parsed.time for parsed in map(self._parser.parse, members) if parsed]
             return key._replace(time=max((time for time in times if time is not None), default=None))
         details = _details_in(_parsed(reply))
         if isinstance(thread := details.get("thread_id"), str):
             key = key._replace(thread=thread.encode(), namespace=_namespace_of(key, details), certain=True)
-        if key.family is not Family.DOCUMENT:
+        if key.family != Family.DOCUMENT:
             return key
         named, said = details.get("checkpoint_id"), details.get("ts")
         checkpoint_id = named.encode() if isinstance(named, str) else key.checkpoint_id
@@ -498,16 +510,16 @@ def _value_of(guard: Guard, documents: Sequence[Document]) -> bytes:
 
 def _is_vague(key: CheckpointKey) -> bool:
     """Whether only the value tells what is needed of a key."""
-    if key.family is Family.DOCUMENT:
+    if key.family == Family.DOCUMENT:
         # A key that nobody can have meant has all of itself for its id, and its value is not looked at.
         return key.time is None and key.checkpoint_id != key.key
-    if key.family is Family.BLOB:
+    if key.family == Family.BLOB:
         return not key.certain
-    return key.family is Family.REGISTRY and key.checkpoint_id == SHALLOW_ID
+    return key.family == Family.REGISTRY and key.checkpoint_id == SHALLOW_ID
 
 
 def _detail_command(key: CheckpointKey) -> tuple[Any, ...]:
-    if key.family is Family.REGISTRY:
+    if key.family == Family.REGISTRY:
         return ("ZRANGE", key.key, 0, REGISTRY_MEMBERS)
     return ("JSON.GET", key.key, "$.thread_id", "$.checkpoint_ns", "$.checkpoint_id", "$.checkpoint.ts", "$.ts")
 

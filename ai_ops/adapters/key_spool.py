@@ -6,13 +6,14 @@ import marshal
 import tempfile
 from collections.abc import Iterator
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 
-from ai_ops.core.checkpoint_keys import CheckpointKey, Family
+from ai_ops.core.checkpoint_keys import CheckpointKey
 
 # A partition is planned in memory, some 500 bytes a key.
 KEYS_PER_PARTITION = 40_000
 MAX_PARTITIONS = 256  # open files; well below the usual limit of 1,024
+MARSHAL_VERSION = 2  # the newer ones look for objects that occur twice, which takes longer than writing them
 BUFFERED_KEYS = 200  # per partition, before they are written out
 
 
@@ -28,7 +29,8 @@ class KeySpool:
 
     def __init__(self, expected: int) -> None:
         self.partitions = max(1, min(MAX_PARTITIONS, -(-expected // KEYS_PER_PARTITION)))
-        self._buffers: list[list[tuple[object, ...]]] = [[] for _ in range(self.partitions)]
+        self._buffers: list[list[tuple[Any, ...]]] = [[] for _ in range(self.partitions)]
+        self._sizes: list[list[int]] = [[] for _ in range(self.partitions)]
         self._files: list[IO[bytes]] = []
         if self.partitions > 1:
             self._files = [tempfile.TemporaryFile(prefix="ai-ops-keys-") for _ in range(self.partitions)]  # noqa: SIM115
@@ -45,16 +47,18 @@ class KeySpool:
         # "{a}" may be thread "{a}" or ValkeySaver's thread "a": they are told apart where all keys are at hand.
         number = hash(key.thread.strip(b"{}")) % self.partitions
         buffer = self._buffers[number]
-        # marshal knows no enumerations; it is several times faster than pickle, and nobody else reads it.
-        buffer.append((int(key.family), *key[1:]))
+        # marshal is several times faster than pickle, and nobody else reads the file.
+        buffer.append(tuple(key))
         if self._files and len(buffer) >= BUFFERED_KEYS:
-            marshal.dump(buffer, self._files[number])
+            self._sizes[number].append(self._files[number].write(marshal.dumps(buffer, MARSHAL_VERSION)))
             buffer.clear()
 
     def clear(self) -> None:
         """Forget all keys."""
         for buffer in self._buffers:
             buffer.clear()
+        for sizes in self._sizes:
+            sizes.clear()
         for file in self._files:
             file.seek(0)
             file.truncate()
@@ -62,17 +66,16 @@ class KeySpool:
     def __iter__(self) -> Iterator[list[CheckpointKey]]:
         """The keys, one partition at a time."""
         for number in range(self.partitions):
-            keys = [CheckpointKey(Family(row[0]), *row[1:]) for row in self._rows(number)]  # type: ignore[arg-type]
-            if keys:
+            if keys := list(map(CheckpointKey._make, self._rows(number))):
                 yield keys
 
-    def _rows(self, number: int) -> Iterator[tuple[object, ...]]:
+    def _rows(self, number: int) -> Iterator[tuple[Any, ...]]:
         if self._files:
             file = self._files[number]
             file.seek(0)
-            while True:
-                try:
-                    yield from marshal.load(file)  # noqa: S302
-                except EOFError:
-                    break
+            # In one piece: from a file marshal reads byte by byte, which takes longer than all else.
+            data, start = memoryview(file.read()), 0
+            for size in self._sizes[number]:
+                yield from marshal.loads(data[start : start + size])  # noqa: S302
+                start += size
         yield from self._buffers[number]

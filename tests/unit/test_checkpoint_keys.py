@@ -72,7 +72,7 @@ def test_time_of_an_id(checkpoint_id: bytes, time: float | None) -> None:
         (b"thread:{a}:", Family.POINTER, b"a", b"", b""),
     ],
 )
-def test_layouts(key: bytes, family: Family, thread: bytes, namespace: bytes, checkpoint_id: bytes) -> None:
+def test_layouts(key: bytes, family: int, thread: bytes, namespace: bytes, checkpoint_id: bytes) -> None:
     parsed = KeyParser(NOW).parse(key)
     assert parsed is not None
     assert parsed[:4] == (family, thread, namespace, checkpoint_id)
