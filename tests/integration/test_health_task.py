@@ -48,7 +48,6 @@ def pauses(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _every_line(caplog):
-    caplog.set_level(logging.DEBUG, logger="ai_ops")
     caplog.set_level(logging.DEBUG, logger="celery.task")
 
 
