@@ -214,8 +214,7 @@ class CleanupRun:
 
         for keys in self._store.scan(restarted):
             self.tally.processed += len(keys)
-            for key in self._store.complete(filter(None, map(parse, keys))):
-                spool.add(key)
+            spool.add(self._store.complete(filter(None, map(parse, keys))))
             self._say("Scanning: %s of about %s keys", self.tally.processed, expected)
             if self._enough(self.tally.processed):
                 self.complete = False

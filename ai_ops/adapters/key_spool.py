@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import marshal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import IO, Any, Self
 
@@ -42,16 +42,18 @@ class KeySpool:
         for file in self._files:
             file.close()
 
-    def add(self, key: CheckpointKey) -> None:
-        """Remember a key."""
-        # "{a}" may be thread "{a}" or ValkeySaver's thread "a": they are told apart where all keys are at hand.
-        number = hash(key.thread.strip(b"{}")) % self.partitions
-        buffer = self._buffers[number]
-        # marshal is several times faster than pickle, and nobody else reads the file.
-        buffer.append(tuple(key))
-        if self._files and len(buffer) >= BUFFERED_KEYS:
-            self._sizes[number].append(self._files[number].write(marshal.dumps(buffer, MARSHAL_VERSION)))
-            buffer.clear()
+    def add(self, keys: Iterable[CheckpointKey]) -> None:
+        """Remember keys."""
+        partitions, buffers = self.partitions, self._buffers
+        for key in keys:
+            # "{a}" may be thread "{a}" or ValkeySaver's thread "a": they are told apart where all keys are at hand.
+            thread = key[1]
+            buffers[hash(thread.strip(b"{}") if b"{" in thread else thread) % partitions].append(tuple(key))
+        for number, buffer in enumerate(buffers if self._files else ()):
+            if len(buffer) >= BUFFERED_KEYS:
+                # marshal is several times faster than pickle, and nobody else reads the file.
+                self._sizes[number].append(self._files[number].write(marshal.dumps(buffer, MARSHAL_VERSION)))
+                buffer.clear()
 
     def clear(self) -> None:
         """Forget all keys."""

@@ -90,9 +90,16 @@ def check(saver, client, population):
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(population=populations, kind=st.sampled_from(("RedisSaver", "ShallowRedisSaver", "ValkeySaver")))
-def test_live_threads_are_what_they_were(checkpoint_server, checkpoint_redis, monkeypatch, population, kind):
+@given(
+    population=populations,
+    kind=st.sampled_from(("RedisSaver", "ShallowRedisSaver", "ValkeySaver")),
+    keys_per_partition=st.sampled_from((5, 40_000)),
+)
+def test_live_threads_are_what_they_were(
+    checkpoint_server, checkpoint_redis, monkeypatch, population, kind, keys_per_partition
+):
     checkpoint_redis.flushall()
+    monkeypatch.setattr("ai_ops.adapters.key_spool.KEYS_PER_PARTITION", keys_per_partition)
     if kind == "ValkeySaver":
         monkeypatch.setenv("LANGGRAPH_REDIS_URL", checkpoint_server.url(2))
         with checkpoint_server.client(2) as client:
