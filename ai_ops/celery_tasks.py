@@ -18,14 +18,17 @@ from ai_ops.adapters.checkpoint_store import CheckpointStore
 from ai_ops.checkpointer import get_redis_connection
 from ai_ops.choices import MCPProtocolChoices, MCPServerStatus
 from ai_ops.cleanup_run import CleanupRun, log_cleanup
-from ai_ops.config import CleanupOptions, cleanup_options, key_prefixes
+from ai_ops.config import AiOpsSettings, CleanupOptions, cleanup_options, key_prefixes
 from ai_ops.core.checkpoint_keys import KeyParser
 from ai_ops.core.reports import CleanupReport, HealthReport, ServerReport, ThreadReport
 from ai_ops.core.retention import DAY, RetentionPolicy
+from ai_ops.core.storage import StorageReport
 from ai_ops.exceptions import AiOpsError, ConfigurationError, HealthCheckError
 from ai_ops.health_run import BACKEND_ERRORS, backend_sentence, check_servers
 from ai_ops.models import MCPServer
-from ai_ops.pins import CurrentPins, pin_thread, unpin_thread
+from ai_ops.pins import CurrentPins, pin_thread, pinned_threads, unpin_thread
+from ai_ops.snapshots import keep_snapshot
+from ai_ops.storage_run import StorageRun
 
 __all__ = (
     "check_mcp_server_health",
@@ -33,6 +36,7 @@ __all__ = (
     "cleanup_user_checkpoints",
     "perform_mcp_health_checks",
     "pin_thread",
+    "sample_checkpoint_storage",
     "unpin_thread",
 )
 
@@ -115,6 +119,48 @@ def cleanup_user_checkpoints(
     """
     pattern = f"user-{glob.escape(str(user_id))}-*"
     return cleanup_old_checkpoints(retention_days, dryrun, thread_pattern=pattern, **options)
+
+
+def sample_checkpoint_storage() -> dict[str, Any]:
+    """Look at the checkpoint Redis as a dry run of the cleanup does, and keep what was found for the page.
+
+    The options are those of the settings. It looks at a million keys or for a minute, whichever ends first, and
+    measures the size of some of them.
+
+    Returns:
+        `success`, `error` (None or a sentence), and the rest of `ai_ops.core.storage.StorageReport`.
+
+    Raises:
+        SoftTimeLimitExceeded: The Job's time is up. The page says so then.
+    """
+    logger.info("Sampling the checkpoint storage...")
+    try:
+        report = _sampled()
+    except AiOpsError as error:
+        report = StorageReport(error=str(error))
+    except SoftTimeLimitExceeded:
+        keep_snapshot(StorageReport(error="The Job's time limit was reached before all was looked at.").as_dict())
+        raise
+    result = keep_snapshot(report.as_dict())
+    if result["success"]:
+        logger.info(
+            "✅ Checkpoint storage sampled: %d threads, %d checkpoint keys, %s s",
+            report.thread_count,
+            report.checkpoint_keys,
+            report.seconds,
+        )
+    else:
+        logger.error("❌ Sampling the checkpoint storage failed: %s", result["error"])
+    return result
+
+
+def _sampled() -> StorageReport:
+    options = cleanup_options(AiOpsSettings.load().retention_days)
+    parser = KeyParser(time.time(), key_prefixes())
+    with get_redis_connection() as client:
+        store = CheckpointStore(client, parser)
+        policy, sentence = _policy(store, options, pinned_threads())
+        return StorageRun(store, parser, policy, logger.info).execute(sentence)
 
 
 def _policy(store: CheckpointStore, options: CleanupOptions, pinned: frozenset[str]) -> tuple[RetentionPolicy, str]:

@@ -2,7 +2,7 @@
 
 from nautobot.apps.choices import ChoiceSet
 
-# The group under which both Jobs stand on the Jobs page.
+# The group under which the Jobs stand on the Jobs page.
 JOB_GROUP = "AI Agents"
 
 

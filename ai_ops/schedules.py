@@ -50,6 +50,13 @@ DEFAULT_SCHEDULES = {
     "cleanup": DefaultSchedule(
         "ai_ops.jobs.checkpoint_cleanup.CleanupCheckpointsJob", "AI Ops: clean up old checkpoints", "17 3 * * *"
     ),
+    # Hourly: a million keys are half a minute of one worker. Half an hour after the cleanup, so that the page shows
+    # what the cleanup left.
+    "storage": DefaultSchedule(
+        "ai_ops.jobs.checkpoint_storage.SampleCheckpointStorageJob",
+        "AI Ops: sample the checkpoint storage",
+        "47 * * * *",
+    ),
     "health": DefaultSchedule(
         "ai_ops.jobs.mcp_health_check.MCPServerHealthCheckJob", "AI Ops: check MCP servers", "*/10 * * * *"
     ),
@@ -74,9 +81,9 @@ def ensure_schedule(
     schedules, the one returned is pending until somebody approves it.
 
     Args:
-        job: "cleanup" or "health", or the class path of a Job ("package.module.ClassName").
-        name: Name of the schedule; "cleanup" and "health" have one of their own.
-        crontab: Five fields, minute to day of week; "cleanup" and "health" have one of their own.
+        job: "cleanup", "storage" or "health", or the class path of a Job ("package.module.ClassName").
+        name: Name of the schedule; those three have one of their own.
+        crontab: Five fields, minute to day of week; those three have one of their own.
         time_zone: In which the crontab is meant, such as "Europe/Berlin"; Nautobot's TIME_ZONE unless given.
         job_kwargs: Variables of the Job by name; what is left out takes the Job's default at each run.
         user: Who the Job runs as; the app's inactive service user unless given. An existing schedule keeps

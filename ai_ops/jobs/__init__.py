@@ -3,7 +3,8 @@
 from nautobot.apps.jobs import register_jobs
 
 from ai_ops.jobs.checkpoint_cleanup import CleanupCheckpointsJob
+from ai_ops.jobs.checkpoint_storage import SampleCheckpointStorageJob
 from ai_ops.jobs.mcp_health_check import MCPServerHealthCheckJob
 
-jobs = [CleanupCheckpointsJob, MCPServerHealthCheckJob]
+jobs = [CleanupCheckpointsJob, SampleCheckpointStorageJob, MCPServerHealthCheckJob]
 register_jobs(*jobs)

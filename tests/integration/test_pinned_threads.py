@@ -14,6 +14,7 @@ from nautobot.core.graphql import execute_query
 from nautobot.extras.models import ObjectChange
 
 from ai_ops.celery_tasks import cleanup_old_checkpoints, pin_thread, unpin_thread
+from ai_ops.cleanup_run import DELETIONS_PER_BATCH
 from ai_ops.exceptions import ConfigurationError
 from ai_ops.filters import PinnedThreadFilterSet
 from ai_ops.models import THREAD_ID_MAX_LENGTH, PinnedThread
@@ -214,23 +215,22 @@ def test_a_pinned_thread_stays_where_its_keys_look_like_another_threads(checkpoi
 
 
 def test_a_pin_set_while_a_run_is_going_counts(checkpoint_redis):
-    """A run deletes a hundred threads at a time: after the first hundred somebody pins a thread."""
-    checkpoint_redis.mset({f"checkpoint:{number}:{old_id(40)}": "{}" for number in range(300)})
+    """After the first batch of deletions somebody pins what is left."""
+    batch = DELETIONS_PER_BATCH
+    checkpoint_redis.mset({f"checkpoint:{number}:{old_id(40)}": "{}" for number in range(3 * batch)})
     gone = []
 
     def pin_what_is_left(thread):
         gone.append(thread.thread)
         if len(gone) == 1:
-            left = threads_in(checkpoint_redis)
-            assert len(left) == 200
-            for name in left:
-                pin_thread(name)
+            PinnedThread.objects.bulk_create(PinnedThread(thread_id=name) for name in threads_in(checkpoint_redis))
             time.sleep(1.1)
 
     report = cleanup_old_checkpoints(30, on_thread=pin_what_is_left)
 
-    assert (report["threads_deleted"], report["threads_kept"], report["deleted_count"]) == (100, 200, 100)
-    assert len(threads_in(checkpoint_redis)) == 200
+    assert (report["threads_deleted"], report["threads_kept"]) == (batch, 2 * batch)
+    assert report["deleted_count"] == batch
+    assert len(threads_in(checkpoint_redis)) == 2 * batch
 
 
 @pytest.mark.parametrize("reads", [0, 1])

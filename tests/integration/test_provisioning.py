@@ -84,7 +84,7 @@ class StatusesTest(NewInstallation):
 
 
 class SchedulesTest(NewInstallation):
-    def test_both_jobs_are_scheduled_and_enabled(self):
+    def test_all_jobs_are_scheduled_and_enabled(self):
         database_ready()
         for kind, default in DEFAULT_SCHEDULES.items():
             with self.subTest(kind):
@@ -93,10 +93,11 @@ class SchedulesTest(NewInstallation):
                 assert schedule.enabled
                 assert find_job(kind).enabled
 
-    def test_cleanup_runs_daily_and_health_checks_every_ten_minutes_and_both_expire(self):
+    def test_each_runs_in_its_time_and_expires_when_the_next_is_due(self):
         database_ready()
         assert schedule_of("cleanup").celery_kwargs["expires"] == 24 * 60 * 60
         assert schedule_of("health").celery_kwargs["expires"] == 10 * 60
+        assert schedule_of("storage").celery_kwargs["expires"] == 60 * 60
 
     def test_they_belong_to_a_user_nobody_can_log_in_as(self):
         database_ready()

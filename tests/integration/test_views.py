@@ -144,7 +144,7 @@ class NavigationTest(PagesTestCase):
         page = self.page("home")
         for address in (
             reverse("plugins:ai_ops:mcpserver_list"),
-            *(f"/extras/jobs/{default.class_path}/run/" for default in DEFAULT_SCHEDULES.values()),
+            *(f"/extras/jobs/{DEFAULT_SCHEDULES[kind].class_path}/run/" for kind in ("cleanup", "health")),
         ):
             with self.subTest(address):
                 assert f'href="{address}"' in page
@@ -169,9 +169,10 @@ class NavigationTest(PagesTestCase):
         assert "Clean Up Checkpoints" not in page
 
     def test_both_jobs_are_where_the_tab_says(self):
-        for default in DEFAULT_SCHEDULES.values():
-            with self.subTest(default.class_path):
-                self.page("extras:job_run_by_class_path", kwargs={"class_path": default.class_path})
+        for kind in ("cleanup", "health"):
+            with self.subTest(kind):
+                class_path = DEFAULT_SCHEDULES[kind].class_path
+                self.page("extras:job_run_by_class_path", kwargs={"class_path": class_path})
 
     def test_the_search_finds_servers(self):
         MCPServer.objects.create(name="weather forecast", url="http://one.example.com")

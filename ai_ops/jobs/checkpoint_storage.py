@@ -1,0 +1,31 @@
+"""The Job that looks at the checkpoint Redis for the page "Checkpoint storage"."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nautobot.apps.jobs import Job
+
+from ai_ops.celery_tasks import sample_checkpoint_storage
+from ai_ops.choices import JOB_GROUP
+
+name = JOB_GROUP
+
+
+class SampleCheckpointStorageJob(Job):
+    """Counts what is in the checkpoint Redis, and deletes nothing."""
+
+    class Meta:
+        """What Nautobot shows of the Job."""
+
+        name = "Sample Checkpoint Storage"
+        description = 'Looks at the checkpoint Redis for the page "Checkpoint storage". Deletes nothing.'
+        hidden = True
+        has_sensitive_variables = False
+
+    def run(self) -> dict[str, Any]:
+        """Sample; what was found is the result."""
+        result = sample_checkpoint_storage()
+        if not result["success"]:
+            self.fail(result["error"])
+        return result
