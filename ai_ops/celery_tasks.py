@@ -210,7 +210,7 @@ def perform_mcp_health_checks() -> dict[str, Any]:
         return check_servers(
             MCPServer.objects.filter(protocol=MCPProtocolChoices.HTTP)
             .exclude(status__name=MCPServerStatus.VULNERABLE)
-            .select_related("status")
+            .select_related("status", "secrets_group")
         ).as_dict()
     except BACKEND_ERRORS as error:
         return HealthReport(error=backend_sentence(error)).as_dict()
@@ -248,7 +248,7 @@ def _checkable_server(server_id: uuid.UUID | str) -> MCPServer:
         key = uuid.UUID(str(server_id))
     except ValueError:
         raise HealthCheckError(f"{str(server_id)!r} is not the id of an MCP server: give its UUID.") from None
-    server = MCPServer.objects.select_related("status").filter(pk=key).first()
+    server = MCPServer.objects.select_related("status", "secrets_group").filter(pk=key).first()
     if server is None:
         raise HealthCheckError(f"There is no MCP server with the id {key}: it may have been deleted.")
     if server.protocol != MCPProtocolChoices.HTTP:

@@ -24,6 +24,20 @@ class MCPTypeChoices(ChoiceSet):
     CHOICES = ((INTERNAL, "Internal"), (EXTERNAL, "External"))
 
 
+class MCPProbeChoices(ChoiceSet):
+    """How a health check asks a server; the same names as `ai_ops.core.health.ProbeKind`."""
+
+    AUTO = "auto"
+    HTTP = "http"
+    MCP = "mcp"
+
+    CHOICES = (
+        (AUTO, "Health page, or MCP where there is none"),
+        (HTTP, "Health page"),
+        (MCP, "MCP handshake"),
+    )
+
+
 class MCPServerStatus:
     """Names of the statuses provisioned for MCP servers."""
 

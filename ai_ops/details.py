@@ -55,6 +55,12 @@ MCP_SERVER_DETAIL = ObjectDetailContent(
             fields=("name", "status", "protocol", "url", "mcp_endpoint", "health_check", "mcp_type", "description"),
         ),
         AddressesPanel(weight=100, section=SectionChoices.RIGHT_HALF, label="Addresses"),
+        ObjectFieldsPanel(
+            weight=200,
+            section=SectionChoices.RIGHT_HALF,
+            label="Probing",
+            fields=("probe", "verify_tls", "ca_file", "secrets_group"),
+        ),
     ),
     extra_buttons=(
         CheckNowButton(

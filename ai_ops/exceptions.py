@@ -22,4 +22,4 @@ class HealthCheckError(AiOpsError):
 
 
 class CredentialsError(AiOpsError):
-    """What a server's secrets group holds can't be read or can't be sent. Never holds any of the secret."""
+    """What a secrets group holds can't be read or sent; a clause on why, with nothing of the secret in it."""

@@ -1,6 +1,13 @@
 """Filters of the list pages, the REST API and GraphQL."""
 
-from nautobot.apps.filters import MultiValueCharFilter, NautobotFilterSet, SearchFilter, StatusModelFilterSetMixin
+from nautobot.apps.filters import (
+    MultiValueCharFilter,
+    NaturalKeyOrPKMultipleChoiceFilter,
+    NautobotFilterSet,
+    SearchFilter,
+    StatusModelFilterSetMixin,
+)
+from nautobot.extras.models import SecretsGroup
 
 from ai_ops.models import MCPServer, PinnedThread
 
@@ -14,6 +21,10 @@ class MCPServerFilterSet(StatusModelFilterSetMixin, NautobotFilterSet):
             "url": "icontains",
             "description": "icontains",
         }
+    )
+
+    secrets_group = NaturalKeyOrPKMultipleChoiceFilter(
+        queryset=SecretsGroup.objects.all(), to_field_name="name", label="Secrets group (name or ID)"
     )
 
     class Meta:

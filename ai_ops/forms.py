@@ -3,6 +3,8 @@
 from django import forms
 from django.contrib.auth import get_user_model
 from nautobot.apps.forms import (
+    BulkEditNullBooleanSelect,
+    DynamicModelChoiceField,
     DynamicModelMultipleChoiceField,
     NautobotBulkEditForm,
     NautobotFilterForm,
@@ -15,14 +17,21 @@ from nautobot.apps.forms import (
     TagsBulkEditFormMixin,
     add_blank_choice,
 )
-from nautobot.extras.models import Status
+from nautobot.extras.models import SecretsGroup, Status
 
-from ai_ops.choices import MCPProtocolChoices, MCPTypeChoices
+from ai_ops.choices import MCPProbeChoices, MCPProtocolChoices, MCPTypeChoices
 from ai_ops.models import THREAD_ID_MAX_LENGTH, MCPServer, PinnedThread
 
 
 class MCPServerForm(NautobotModelForm):
     """Add or edit an MCP server."""
+
+    secrets_group = DynamicModelChoiceField(
+        queryset=SecretsGroup.objects.all(),
+        required=False,
+        label="Secrets group",
+        help_text=MCPServer._meta.get_field("secrets_group").help_text,
+    )
 
     class Meta:
         """Model and fields, in the order of the page."""
@@ -35,6 +44,10 @@ class MCPServerForm(NautobotModelForm):
             "url",
             "mcp_endpoint",
             "health_check",
+            "probe",
+            "verify_tls",
+            "ca_file",
+            "secrets_group",
             "mcp_type",
             "description",
             "tags",
@@ -56,12 +69,30 @@ class MCPServerForm(NautobotModelForm):
 class MCPServerBulkEditForm(StatusModelBulkEditFormMixin, TagsBulkEditFormMixin, NautobotBulkEditForm):
     """Edit many MCP servers; name and URL are each server's own."""
 
-    field_order = ["pk", "status", "protocol", "mcp_endpoint", "health_check", "mcp_type", "description"]
+    field_order = [
+        "pk",
+        "status",
+        "protocol",
+        "mcp_endpoint",
+        "health_check",
+        "probe",
+        "verify_tls",
+        "ca_file",
+        "secrets_group",
+        "mcp_type",
+        "description",
+    ]
 
     pk = forms.ModelMultipleChoiceField(queryset=MCPServer.objects.all(), widget=forms.MultipleHiddenInput)
     protocol = forms.ChoiceField(choices=add_blank_choice(MCPProtocolChoices), required=False, widget=StaticSelect2)
     mcp_endpoint = forms.CharField(required=False, label="MCP endpoint")
     health_check = forms.CharField(required=False, label="Health check")
+    probe = forms.ChoiceField(
+        choices=add_blank_choice(MCPProbeChoices), required=False, label="Probe", widget=StaticSelect2
+    )
+    verify_tls = forms.NullBooleanField(required=False, label="Verify TLS", widget=BulkEditNullBooleanSelect)
+    ca_file = forms.CharField(required=False, label="CA file")
+    secrets_group = DynamicModelChoiceField(queryset=SecretsGroup.objects.all(), required=False, label="Secrets group")
     mcp_type = forms.ChoiceField(
         choices=add_blank_choice(MCPTypeChoices), required=False, label="MCP type", widget=StaticSelect2
     )
@@ -71,17 +102,21 @@ class MCPServerBulkEditForm(StatusModelBulkEditFormMixin, TagsBulkEditFormMixin,
         """Model, and what may be emptied."""
 
         model = MCPServer
-        nullable_fields = ["mcp_endpoint", "health_check", "description"]
+        nullable_fields = ["mcp_endpoint", "health_check", "ca_file", "secrets_group", "description"]
 
 
 class MCPServerFilterForm(StatusModelFilterFormMixin, NautobotFilterForm):
     """Filter the list of MCP servers."""
 
     model = MCPServer
-    field_order = ["q", "status", "protocol", "mcp_type", "name", "url", "tags"]
+    field_order = ["q", "status", "protocol", "probe", "secrets_group", "mcp_type", "name", "url", "tags"]
 
     q = forms.CharField(required=False, label="Search")
     protocol = forms.MultipleChoiceField(choices=MCPProtocolChoices, required=False, widget=StaticSelect2Multiple)
+    probe = forms.MultipleChoiceField(choices=MCPProbeChoices, required=False, widget=StaticSelect2Multiple)
+    secrets_group = DynamicModelMultipleChoiceField(
+        queryset=SecretsGroup.objects.all(), to_field_name="name", required=False, label="Secrets group"
+    )
     mcp_type = forms.MultipleChoiceField(
         choices=MCPTypeChoices, required=False, label="MCP type", widget=StaticSelect2Multiple
     )

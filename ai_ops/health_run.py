@@ -21,8 +21,8 @@ from django_redis.exceptions import ConnectionInterrupted
 from nautobot.extras.models import Status
 from redis.exceptions import RedisError
 
-from ai_ops.adapters.mcp_http import Prober, Target
-from ai_ops.agents import clear_mcp_cache
+from ai_ops.adapters.mcp_http import Prober, Target, unasked
+from ai_ops.agents import publish_generation
 from ai_ops.choices import MCPServerStatus
 from ai_ops.config import AiOpsSettings
 from ai_ops.core.health import (
@@ -35,13 +35,15 @@ from ai_ops.core.health import (
     Keep,
     Probe,
     ProbeAgain,
+    ProbeKind,
     Step,
     Verdict,
     next_step,
 )
 from ai_ops.core.reports import HealthReport, ServerReport
-from ai_ops.exceptions import AgentCacheError
-from ai_ops.models import MCPServer
+from ai_ops.credentials import read_credentials
+from ai_ops.exceptions import AgentCacheError, CredentialsError
+from ai_ops.models import AgentGeneration, MCPServer
 
 logger = get_task_logger(__name__)
 
@@ -51,6 +53,19 @@ VERDICT_OF_STATUS = {status: verdict for verdict, status in STATUS_OF_VERDICT.it
 # The database or the cache, which Nautobot needs for every save, went away or gave up on a lock. Other
 # errors of theirs are faults of this program and are not caught.
 BACKEND_ERRORS = (OperationalError, InterfaceError, RedisError, ConnectionInterrupted)
+
+# A verdict on anything else is no verdict on the server as it is now.
+WHAT_WAS_PROBED = (
+    "status_id",
+    "protocol",
+    "url",
+    "health_check",
+    "mcp_endpoint",
+    "probe",
+    "verify_tls",
+    "ca_file",
+    "secrets_group_id",
+)
 
 
 @dataclass
@@ -86,6 +101,12 @@ class _Check:
             message=probe.message,
             latency_ms=probe.latency_ms,
             http_status=probe.http_status,
+            remedy=probe.remedy or None,
+            phase=probe.phase,
+            protocol_version=probe.protocol_version,
+            server_name=probe.server_name,
+            server_version=probe.server_version,
+            retry_after=probe.retry_after,
             error=self.error,
         )
 
@@ -117,10 +138,7 @@ def _probe_in_rounds(checks: Sequence[_Check], workers: int) -> None:
     settings = AiOpsSettings.load()
     with Prober(settings.check_timeout, allow_loopback=settings.allow_loopback) as prober:
         while undecided:
-            targets = [Target(check.server.health_check_url) for check in undecided]
-            with closing(prober.probe_all(targets, workers)) as probes:
-                for check, probe in zip(undecided, probes, strict=True):
-                    check.probes.append(probe)
+            _probe_once(undecided, prober, workers, settings.ca_file)
             undecided = [check for check in undecided if isinstance(check.step(), ProbeAgain)]
             if undecided:
                 _log(
@@ -131,6 +149,34 @@ def _probe_in_rounds(checks: Sequence[_Check], workers: int) -> None:
                     PAUSE_SECONDS,
                 )
                 time.sleep(PAUSE_SECONDS)
+
+
+def _probe_once(checks: Sequence[_Check], prober: Prober, workers: int, ca_file: str) -> None:
+    """Add one probe to each check; secrets are read here, on the thread that may use the database."""
+    asked: list[_Check] = []
+    targets: list[Target] = []
+    for check in checks:
+        try:
+            targets.append(_target(check.server, ca_file))
+        except CredentialsError as error:
+            check.probes.append(unasked(str(error), "correct the secrets group, or the secrets in it"))
+        else:
+            asked.append(check)
+    with closing(prober.probe_all(targets, workers)) as probes:
+        for check, probe in zip(asked, probes, strict=True):
+            check.probes.append(probe)
+
+
+def _target(server: MCPServer, ca_file: str) -> Target:
+    """What to ask `server`, with the CA file for a server that has none of its own."""
+    return Target(
+        url=server.health_check_url,
+        mcp_url=server.mcp_url,
+        kind=ProbeKind(server.probe),
+        verify_tls=server.verify_tls,
+        ca_file=server.ca_file or ca_file,
+        credentials=read_credentials(server),
+    )
 
 
 def _wind_up(checks: Sequence[_Check]) -> None:
@@ -213,8 +259,9 @@ def backend_sentence(error: Exception) -> str:
 
 
 def _save_status(check: _Check, status_name: str) -> bool:
-    """Return whether the status was saved; by then it is committed, since agents are told of it next."""
+    """Return whether the status was saved; by then it is committed, and with it what tells the agents."""
     with transaction.atomic(durable=True):
+        AgentGeneration.lock()
         row = _locked_row(check)
         if row is None:
             return False
@@ -231,12 +278,7 @@ def _locked_row(check: _Check) -> MCPServer | None:
         check.status_after = None
         _log(logging.INFO, "servers", "%s was deleted during the check", check.server)
         return None
-    observed = check.server
-    if (row.status_id, row.protocol, row.health_check_url) == (
-        observed.status_id,
-        observed.protocol,
-        observed.health_check_url,
-    ):
+    if all(getattr(row, name) == getattr(check.server, name) for name in WHAT_WAS_PROBED):
         return row
     check.status_after = row.status.name
     _log(
@@ -275,7 +317,7 @@ def _reported(checks: Sequence[_Check], workers: int) -> HealthReport:
 def _tell_agents() -> str | None:
     """Make all agents drop their MCP clients; return a sentence if that failed."""
     try:
-        clear_mcp_cache()
+        publish_generation()
     except AgentCacheError as error:
         _log(logging.ERROR, "summary", "%s", error)
         return str(error)

@@ -1,16 +1,27 @@
 """What AI Ops keeps in Nautobot's database."""
 
+import logging
+import time
+import uuid
+
 from django.conf import settings
+from django.core.cache import cache
 from django.core.exceptions import ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import models
+from django.db import models, transaction
+from django.db.models.signals import pre_delete
+from django.dispatch import receiver
+from django_redis.exceptions import ConnectionInterrupted
 from nautobot.apps.constants import CHARFIELD_MAX_LENGTH
 from nautobot.apps.models import BaseModel, OrganizationalModel, PrimaryModel, StatusField, extras_features
 from nautobot.extras.models import Status
 from nautobot.extras.signals import change_context_state
+from redis.exceptions import RedisError
 
-from ai_ops.choices import MCPProtocolChoices, MCPServerStatus, MCPTypeChoices
-from ai_ops.validators import URL_EXAMPLE, validate_path, validate_server_url
+from ai_ops.choices import MCPProbeChoices, MCPProtocolChoices, MCPServerStatus, MCPTypeChoices
+from ai_ops.validators import URL_EXAMPLE, validate_ca_file, validate_path, validate_server_url
+
+logger = logging.getLogger(__name__)
 
 # PostgreSQL indexes at most 2,704 bytes of a text (MySQL 3,072), and a character may take four.
 THREAD_ID_MAX_LENGTH = 640
@@ -73,6 +84,34 @@ class MCPServer(PrimaryModel):
         validators=[validate_path],
         help_text="Path that answers a GET with a 2xx status while the server is well, appended to the URL.",
     )
+    probe = models.CharField(
+        max_length=20,
+        choices=MCPProbeChoices,
+        default=MCPProbeChoices.AUTO,
+        help_text="What a health check asks for. The SDKs' own servers have no health page, so MCP is tried then.",
+    )
+    verify_tls = models.BooleanField(
+        default=True,
+        verbose_name="verify TLS",
+        help_text="Without it anybody on the way can answer for the server, and read its credentials.",
+    )
+    ca_file = models.CharField(
+        max_length=CHARFIELD_MAX_LENGTH,
+        blank=True,
+        verbose_name="CA file",
+        validators=[validate_ca_file],
+        help_text="Path of a PEM file, on workers and agents, with the CAs to trust; empty for the configured ones.",
+    )
+    secrets_group = models.ForeignKey(
+        to="extras.SecretsGroup",
+        # Without its credentials a server would look dead, some time after somebody tidied up.
+        on_delete=models.PROTECT,
+        default=None,
+        blank=True,
+        null=True,
+        related_name="mcp_servers",
+        help_text="Access type HTTP(S): a Token to send as bearer, or a Key and a Secret, a header's name and value.",
+    )
     mcp_type = models.CharField(
         max_length=20,
         choices=MCPTypeChoices,
@@ -82,7 +121,18 @@ class MCPServer(PrimaryModel):
     )
     description = models.CharField(max_length=CHARFIELD_MAX_LENGTH, blank=True)
 
-    clone_fields = ["status", "protocol", "url", "mcp_endpoint", "health_check", "mcp_type"]
+    clone_fields = [
+        "status",
+        "protocol",
+        "url",
+        "mcp_endpoint",
+        "health_check",
+        "probe",
+        "verify_tls",
+        "ca_file",
+        "secrets_group",
+        "mcp_type",
+    ]
 
     class Meta:
         """Model options."""
@@ -116,9 +166,11 @@ class MCPServer(PrimaryModel):
             raise ValidationError({"url": f"Enter the URL of the HTTP server, such as {URL_EXAMPLE}."})
 
     def save(self, *args, **kwargs):
-        """Bring URL and paths into shape also for those who save without validating."""
+        """Bring URL and paths into shape also for those who save without validating, and tell the agents."""
         self._normalize()
-        super().save(*args, **kwargs)
+        with transaction.atomic():
+            AgentGeneration.bump()
+            super().save(*args, **kwargs)
 
     def _normalize(self):
         for name, into_shape in _SHAPES.items():
@@ -194,6 +246,86 @@ class CheckpointStorageSnapshot(BaseModel):
 
     def __str__(self):
         return f"Checkpoint storage, {self.taken}"
+
+
+class AgentGeneration(BaseModel):
+    """The one row with the number by which every process knows whether its agents' tools are still right.
+
+    It grows in the transaction that changes a server, so nobody sees the one without the other, and is
+    mirrored in the shared cache when that is committed. The mirror is only ever behind: while the cache was
+    away, or its writer died, for MIRROR_SECONDS.
+    """
+
+    ROW = uuid.UUID(int=1)
+    MIRROR_KEY = "ai_ops.agent_generation"
+    MIRROR_SECONDS = 30
+
+    number = models.BigIntegerField()
+
+    is_metadata_associable_model = False
+    is_data_compliance_model = False
+    is_version_controlled = False
+
+    class Meta:
+        """Model options."""
+
+    def __str__(self):
+        return str(self.number)
+
+    @classmethod
+    def lock(cls):
+        """Wait until nobody else is changing servers; for the rest of the transaction nobody else will.
+
+        Whoever locks a server's row takes this first, as saving does: in one order nobody waits in a circle.
+        """
+        cls.objects.select_for_update().filter(pk=cls.ROW).first()
+
+    @classmethod
+    def current(cls):
+        """Return the number as the database has it."""
+        row = cls.objects.filter(pk=cls.ROW).first()
+        return row.number if row else cls._made()
+
+    @classmethod
+    def bump(cls):
+        """Make every process build its agents' tools anew, once this transaction is committed."""
+        growth = {"number": models.F("number") + 1}
+        if not cls.objects.filter(pk=cls.ROW).update(**growth):
+            cls._made()
+            cls.objects.filter(pk=cls.ROW).update(**growth)
+        transaction.on_commit(cls._mirror_if_possible)
+
+    @classmethod
+    def mirror(cls):
+        """Copy the number to the shared cache, under the row's lock: of two writers the later has the last word.
+
+        Raises:
+            RedisError: The cache could not be written.
+            ConnectionInterrupted: The same, from Django's side of it.
+        """
+        with transaction.atomic():
+            cls.lock()
+            cache.set(cls.MIRROR_KEY, cls.current(), cls.MIRROR_SECONDS)
+
+    @classmethod
+    def _mirror_if_possible(cls):
+        try:
+            cls.mirror()
+        except (RedisError, ConnectionInterrupted) as error:
+            # The change is committed and stays; it must not look as if it had failed.
+            logger.warning("Agents learn of changed MCP servers %s s late: %s", cls.MIRROR_SECONDS, error)
+
+    @classmethod
+    def _made(cls):
+        """Make the row, beginning at the microsecond: ahead of every number before it, should there have been any."""
+        cls.objects.bulk_create([cls(pk=cls.ROW, number=time.time_ns() // 1000)], ignore_conflicts=True)
+        return cls.objects.get(pk=cls.ROW).number
+
+
+@receiver(pre_delete, sender=MCPServer)
+def _tell_agents_of_a_deletion(**_):
+    # Sent inside the transaction of the deletion, for one server or for many.
+    AgentGeneration.bump()
 
 
 class ProvisioningRecord(BaseModel):

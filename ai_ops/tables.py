@@ -1,7 +1,7 @@
 """Tables of the list pages."""
 
 import django_tables2 as tables
-from nautobot.apps.tables import BaseTable, ButtonsColumn, StatusTableMixin, TagColumn, ToggleColumn
+from nautobot.apps.tables import BaseTable, BooleanColumn, ButtonsColumn, StatusTableMixin, TagColumn, ToggleColumn
 
 from ai_ops.models import MCPServer, PinnedThread
 
@@ -11,6 +11,8 @@ class MCPServerTable(StatusTableMixin, BaseTable):
 
     pk = ToggleColumn()
     name = tables.Column(linkify=True)
+    verify_tls = BooleanColumn()
+    secrets_group = tables.Column(linkify=True)
     tags = TagColumn(url_name="plugins:ai_ops:mcpserver_list")
     actions = ButtonsColumn(MCPServer)
 
@@ -26,6 +28,10 @@ class MCPServerTable(StatusTableMixin, BaseTable):
             "url",
             "mcp_endpoint",
             "health_check",
+            "probe",
+            "verify_tls",
+            "ca_file",
+            "secrets_group",
             "mcp_type",
             "description",
             "tags",

@@ -43,6 +43,12 @@ def validate_path(path: str) -> None:
         raise ValidationError("Leave # out of the path: it is never sent to a server.")
 
 
+def validate_ca_file(path: str) -> None:
+    """Raise ValidationError unless `path` is absolute: workers and agents run in different folders."""
+    if not path.startswith("/") or not path.isprintable():
+        raise ValidationError("Enter the absolute path of a PEM file, such as /etc/ssl/certs/internal-ca.pem.")
+
+
 def _split(url: str) -> SplitResult:
     """Take `url` apart; a port is read here because reading it is what raises."""
     try:

@@ -1,9 +1,9 @@
-"""What agents use: their MCP client and how it learns that a server has changed.
+"""What agents use: their MCP tools and how they learn that a server has changed.
 
 ``ai_ops.agents.mcp_client`` is not imported here: it brings LangChain along, two seconds of import
 that a worker which only runs health checks need not spend.
 """
 
-from ai_ops.agents.generation import clear_mcp_cache, current_generation
+from ai_ops.agents.generation import clear_mcp_cache, current_generation, publish_generation
 
-__all__ = ["clear_mcp_cache", "current_generation"]
+__all__ = ["clear_mcp_cache", "current_generation", "publish_generation"]

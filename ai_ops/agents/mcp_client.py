@@ -1,16 +1,48 @@
-"""The MCP client that the agents of one process share."""
+"""The MCP client that the agents of one process share, and how it connects to each server."""
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
 
 from langchain_mcp_adapters.client import MultiServerMCPClient
 from langchain_mcp_adapters.sessions import Connection, StreamableHttpConnection
 
+from ai_ops.adapters.guarded_transport import ClientFactory, HeaderAuth
 from ai_ops.agents.generation import current_generation
 from ai_ops.choices import MCPProtocolChoices, MCPServerStatus
+from ai_ops.config import AiOpsSettings
+from ai_ops.core.credentials import Credentials
+from ai_ops.credentials import read_credentials
+from ai_ops.exceptions import CredentialsError
 from ai_ops.models import MCPServer
+
+
+@dataclass(frozen=True)
+class UsableServer:
+    """A server whose tools agents may use.
+
+    Attributes:
+        pk: Its primary key.
+        name: Its name.
+        changed: When its row was last changed.
+        connection: How to connect; None where `problem` says why that is not known.
+        problem: Why its credentials can't be used, without anything of them.
+        credentials: What it is asked with.
+    """
+
+    pk: UUID
+    name: str
+    changed: datetime
+    connection: Connection | None = None
+    problem: str = ""
+    credentials: Credentials | None = field(default=None, repr=False)
+
+    def hide_in(self, text: str) -> str:
+        """Return `text` without the server's credentials."""
+        return self.credentials.hide_in(text) if self.credentials else text
 
 
 @dataclass(frozen=True)
@@ -24,24 +56,48 @@ _built: _Built | None = None
 
 
 def get_mcp_client() -> MultiServerMCPClient:
-    """Return this process's client for the Healthy HTTP servers, made anew after any flip.
+    """Return this process's client for the Healthy HTTP servers, made anew after any change to a server.
 
-    Ask for it at the start of each request and don't keep it longer. It reads the database: from a
-    coroutine call ``sync_to_async(get_mcp_client)()``.
-
-    Raises:
-        AgentCacheError: The shared cache could not be read.
+    Ask for it at the start of each request and don't keep it longer. It reads the database and secrets: from
+    a coroutine call ``sync_to_async(get_mcp_client)()``. For tools use `ai_ops.agents.tools.get_tools`: this
+    client's own ``get_tools()`` fails whole when one server does.
     """
     global _built
     generation = current_generation()
     with _lock:
-        if _built is None or _built.generation != generation:
-            _built = _Built(generation, MultiServerMCPClient(_connections()))
-        return _built.client
+        if _built is not None and _built.generation == generation:
+            return _built.client
+    client = MultiServerMCPClient(
+        {server.name: server.connection for server in usable_servers() if server.connection is not None}
+    )
+    with _lock:
+        if current_generation() == generation:
+            _built = _Built(generation, client)
+    return client
 
 
-def _connections() -> dict[str, Connection]:
+def usable_servers() -> list[UsableServer]:
+    """The Healthy HTTP servers, each with its connection as it is now; reads the database and secrets."""
+    settings = AiOpsSettings.load()
     servers = MCPServer.objects.filter(protocol=MCPProtocolChoices.HTTP, status__name=MCPServerStatus.HEALTHY)
-    return {
-        server.name: StreamableHttpConnection(transport="streamable_http", url=server.mcp_url) for server in servers
-    }
+    return [_usable(server, settings) for server in servers.select_related("secrets_group")]
+
+
+def _usable(server: MCPServer, settings: AiOpsSettings) -> UsableServer:
+    try:
+        credentials = read_credentials(server)
+    except CredentialsError as error:
+        return UsableServer(server.pk, server.name, server.last_updated, problem=str(error))
+    connection = StreamableHttpConnection(
+        transport="streamable_http",
+        url=server.mcp_url,
+        httpx_client_factory=ClientFactory(
+            verify=server.verify_tls,
+            ca_file=server.ca_file or settings.ca_file,
+            allow_loopback=settings.allow_loopback,
+        ),
+    )
+    if credentials is not None:
+        # Not among the connection's headers, which its repr shows.
+        connection["auth"] = HeaderAuth(server.mcp_url, credentials)
+    return UsableServer(server.pk, server.name, server.last_updated, connection, credentials=credentials)

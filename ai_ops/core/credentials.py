@@ -38,21 +38,15 @@ class Credentials:
 
     def __post_init__(self) -> None:
         if not _TOKEN.fullmatch(self.header):
-            raise CredentialsError(
-                "the name of the header has characters that no header's name has: correct the secret"
-            )
+            raise CredentialsError("the name of the header has characters that no header's name has")
         if self.header.lower() in _RESERVED or self.header.lower().startswith(_RESERVED_PREFIX):
-            raise CredentialsError(f"the header {self.header} is not for credentials: name another one")
+            raise CredentialsError(f"the header {self.header} is not for credentials")
         if any(character in self.value for character in "\r\n\0"):
-            raise CredentialsError(
-                "the value has a line break or a NUL in it, which would end the header: correct the secret"
-            )
+            raise CredentialsError("the value has a line break or a NUL in it, which would end the header")
         if not self.value.isascii() or not self.value.isprintable() or self.value != self.value.strip():
-            raise CredentialsError(
-                "the value has characters that a header can't carry, or spaces around it: correct the secret"
-            )
+            raise CredentialsError("the value has characters that a header can't carry, or spaces around it")
         if not self.secret:
-            raise CredentialsError("the secret is empty: give it a value")
+            raise CredentialsError("the secret is empty")
 
     @classmethod
     def bearer(cls, token: str) -> Credentials:

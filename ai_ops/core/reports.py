@@ -21,6 +21,12 @@ class ServerReport:
         message: The last probe in a sentence, with what to do about a failure.
         latency_ms: Milliseconds the last probe took.
         http_status: Status code of the last answer.
+        remedy: What to do about a failure, in a sentence.
+        phase: What a probe that ran out of time was waiting for, one of `ai_ops.core.health.Phase`.
+        protocol_version: The revision of MCP the server answered with, where it was asked over MCP.
+        server_name: What the server calls itself, likewise.
+        server_version: The version it gives, likewise.
+        retry_after: Seconds for which the server asked to be left alone.
         error: Why the check could not be made or its result not be kept, in a sentence.
     """
 
@@ -34,6 +40,12 @@ class ServerReport:
     message: str | None = None
     latency_ms: float | None = None
     http_status: int | None = None
+    remedy: str | None = None
+    phase: str | None = None
+    protocol_version: str | None = None
+    server_name: str | None = None
+    server_version: str | None = None
+    retry_after: float | None = None
     error: str | None = None
 
     @property

@@ -33,6 +33,7 @@ class FakeMCPServer:
         health_status: Status code with which ``/health`` answers.
         script: Status codes for the next requests to ``/health``, used up before `health_status` is.
         delay: Seconds ``/health`` takes.
+        tools: Names of the tools that ``/mcp`` lists.
         token: What ``/mcp`` wants as a bearer token, if anything; faults want none.
         requests: (monotonic time, path) of each request, and its raw head in `heads`.
         messages: (path, method of JSON-RPC or of HTTP) of each request below ``/mcp``.
@@ -42,6 +43,7 @@ class FakeMCPServer:
     health_status: int = 200
     script: list[int] = field(default_factory=list)
     delay: float = 0.0
+    tools: list[str] = field(default_factory=list)
     token: str = ""
     tls: ssl.SSLContext | None = None
     port: int = 0
@@ -104,7 +106,8 @@ class FakeMCPServer:
         writer.write(answer(status, b"ok"))
 
     async def _speak_mcp(self, writer: asyncio.StreamWriter, head: bytes, path: str, body: bytes) -> None:
-        method = json.loads(body)["method"] if body else head.partition(b" ")[0].decode()
+        message = json.loads(body) if body else {"method": head.partition(b" ")[0].decode()}
+        method, request_id = message["method"], message.get("id")
         self.messages.append((path, method))
         sent = AUTHORIZATION.search(head)
         if path in MCP_FAULTS and method in MCP_FAULTS[path]:
@@ -113,7 +116,12 @@ class FakeMCPServer:
             writer.write(answer(401, b"", "WWW-Authenticate: Bearer"))
         elif method == "initialize":
             self.sessions += 1
-            writer.write(json_answer(INITIALIZED, "Mcp-Session-Id: the-session"))
+            writer.write(json_answer(result(WELL, request_id), "Mcp-Session-Id: the-session"))
+        elif method == "tools/list":
+            tools = [{"name": name, "inputSchema": {"type": "object"}} for name in self.tools]
+            writer.write(json_answer(result({"tools": tools}, request_id)))
+        elif method == "GET":
+            writer.write(answer(405))
         elif method == "DELETE":
             self.sessions -= 1
             writer.write(answer(200))

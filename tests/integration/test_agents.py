@@ -1,42 +1,55 @@
-"""The agents' client, and how a flip reaches it in another process."""
+"""The agents' tools, and how a change to a server reaches them in every process."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.core.cache import cache
-from django.db import connection
+from django.db import connection, transaction
 from nautobot.extras.models import Status
 
-from ai_ops.agents import clear_mcp_cache, current_generation
-from ai_ops.agents.generation import GENERATION_KEY
+from ai_ops.adapters.guarded_transport import ClientFactory
+from ai_ops.agents import clear_mcp_cache, current_generation, mcp_client, tools
 from ai_ops.agents.mcp_client import get_mcp_client
+from ai_ops.agents.tools import get_tools
 from ai_ops.celery_tasks import check_mcp_server_health
 from ai_ops.choices import MCPProtocolChoices
-from ai_ops.models import MCPServer
+from ai_ops.models import AgentGeneration, MCPServer
+from development.services import free_ports
 from tests.fakes.mcp_server import FakeMCPServer
 
-# Says which servers its client has, and whether it is the client it had before, whenever it is asked.
+# Of what other processes, or threads, are to see.
+committed = pytest.mark.django_db(transaction=True)
+
+# Says which tools it has whenever it is asked, as an agent does at the start of a request.
 AGENT = """
-import sys
+import asyncio, sys
 import nautobot
 nautobot.setup()
-from ai_ops.agents.mcp_client import get_mcp_client
-before = None
+from ai_ops.agents.tools import get_tools
 for line in sys.stdin:
-    client = get_mcp_client()
-    print(sorted(client.connections), "same" if client is before else "new", flush=True)
-    before = client
+    print(sorted(tool.name for tool in asyncio.run(get_tools())), flush=True)
 """
 
 
+@pytest.fixture(autouse=True)
+def _nothing_built_yet(monkeypatch):
+    monkeypatch.setattr(tools, "_built", None)
+    monkeypatch.setattr(mcp_client, "_built", None)
+    cache.delete(AgentGeneration.MIRROR_KEY)
+
+
 @pytest.fixture
-def _no_generation():
-    cache.delete(GENERATION_KEY)
+def fake():
+    with FakeMCPServer(tools=["lookup"]).running() as server:
+        yield server
 
 
 def add(name, status_name, **fields):
@@ -46,77 +59,251 @@ def add(name, status_name, **fields):
     return server
 
 
-@pytest.mark.usefixtures("_no_generation")
-def test_every_bump_is_a_number_nobody_has_seen_even_after_the_cache_was_flushed():
+def names():
+    return sorted(tool.name for tool in async_to_sync(get_tools)())
+
+
+def lists(fake):
+    return sum(method == "tools/list" for _, method in fake.messages)
+
+
+# ------------------------------------------------------------------------------------------------
+# The generation
+
+
+@committed
+def test_every_bump_is_a_number_nobody_has_seen_even_after_cache_and_row_were_lost():
     seen = [current_generation()]
     for _ in range(3):
-        seen += [clear_mcp_cache() for _ in range(50)]
-        cache.delete(GENERATION_KEY)
+        seen += [clear_mcp_cache() for _ in range(20)]
+        cache.delete(AgentGeneration.MIRROR_KEY)
         seen.append(clear_mcp_cache())
-        cache.delete(GENERATION_KEY)
+        AgentGeneration.objects.all().delete()
+        cache.delete(AgentGeneration.MIRROR_KEY)
         seen.append(current_generation())
     assert len(set(seen)) == len(seen)
     assert seen == sorted(seen)
 
 
-@pytest.mark.usefixtures("_no_generation")
+@committed
 def test_readers_agree_on_the_number_until_someone_bumps_it():
     first = current_generation()
     assert current_generation() == first
-    assert cache.ttl(GENERATION_KEY) is None
-    assert clear_mcp_cache() == first + 1 == current_generation()
+    assert 0 < cache.ttl(AgentGeneration.MIRROR_KEY) <= 30
+    assert clear_mcp_cache() == first + 1 == current_generation() == cache.get(AgentGeneration.MIRROR_KEY)
 
 
-@pytest.mark.usefixtures("_no_generation")
-def test_bumps_at_the_same_time_are_all_counted():
+@committed
+def test_bumps_at_the_same_time_are_all_counted_and_the_mirror_has_the_last():
     first = current_generation()
-    threads = [threading.Thread(target=lambda: [clear_mcp_cache() for _ in range(50)]) for _ in range(4)]
+
+    def bump():
+        for _ in range(25):
+            clear_mcp_cache()
+        connection.close()
+
+    threads = [threading.Thread(target=bump) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert current_generation() == first + 200
+    assert AgentGeneration.current() == cache.get(AgentGeneration.MIRROR_KEY) == first + 100
+
+
+@committed
+def test_whatever_changes_a_server_by_hand_bumps():
+    before = current_generation()
+    server = add("edited", "Healthy")
+    generations = [before, current_generation()]
+    server.description = "moved"
+    server.save()
+    generations.append(current_generation())
+    server.delete()
+    generations.append(current_generation())
+    add("one", "Healthy")
+    add("two", "Healthy")
+    generations.append(current_generation())
+    MCPServer.objects.all().delete()
+    generations.append(current_generation())
+    assert generations == sorted(set(generations))
+
+
+@committed
+def test_a_change_that_is_rolled_back_was_never_seen():
+    server = add("kept", "Healthy")
+    before = current_generation()
+    with contextlib.suppress(ZeroDivisionError), transaction.atomic():
+        server.save()
+        assert current_generation() == before
+        raise ZeroDivisionError
+    assert current_generation() == AgentGeneration.current() == before
+
+
+@committed
+def test_without_the_cache_the_database_is_asked_and_a_change_is_made_all_the_same(settings, caplog):
+    server = add("edited", "Healthy")
+    before = current_generation()
+    with transaction.atomic():
+        AgentGeneration.bump()
+        settings.CACHES = {"default": {**settings.CACHES["default"], "LOCATION": "redis://127.0.0.1:1/0"}}
+    assert current_generation() == before + 1
+    assert "Agents learn of changed MCP servers 30 s late" in caplog.text
+    assert MCPServer.objects.filter(pk=server.pk).exists()
+
+
+# ------------------------------------------------------------------------------------------------
+# The client
 
 
 @pytest.mark.django_db
-def test_the_client_knows_the_healthy_http_servers_and_stays_until_something_flips():
+def test_the_client_knows_the_healthy_http_servers_and_stays_until_something_changes():
     add("well", "Healthy", url="http://mcp.example:8000/", mcp_endpoint="/mcp")
     add("down", "Unhealthy")
     add("risky", "Vulnerable")
     add("local", "Healthy", protocol=MCPProtocolChoices.STDIO)
-    clear_mcp_cache()
     client = get_mcp_client()
-    assert client.connections == {"well": {"transport": "streamable_http", "url": "http://mcp.example:8000/mcp"}}
+    (found,) = client.connections.values()
+    assert (list(client.connections), found["url"]) == (["well"], "http://mcp.example:8000/mcp")
+    assert isinstance(found["httpx_client_factory"], ClientFactory)
     assert get_mcp_client() is client
-    clear_mcp_cache()
+    AgentGeneration.bump()
+    cache.delete(AgentGeneration.MIRROR_KEY)
     assert get_mcp_client() is not client
 
 
-@pytest.mark.django_db(transaction=True)
-def test_a_second_process_drops_its_client_after_the_first_flipped_a_server(monkeypatch):
+# ------------------------------------------------------------------------------------------------
+# The tools
+
+
+@committed
+def test_tools_of_healthy_servers_are_loaded_once_and_kept(fake):
+    add("well", "Healthy", url=fake.url)
+    add("down", "Unhealthy", url=fake.url)
+    assert names() == names() == ["lookup"]
+    assert lists(fake) == 1
+
+
+@committed
+def test_a_dead_server_takes_away_only_its_own_tools(fake, caplog):
+    add("well", "Healthy", url=fake.url)
+    add("dead", "Healthy", url="http://127.0.0.1:1")
+    assert names() == ["lookup"]
+    assert "The tools of dead could not be loaded (ConnectError: " in caplog.text
+
+
+@committed
+@pytest.mark.parametrize("path", ["/mcp/silent", "/mcp/login", "/mcp/sse-endless", "/mcp/500"])
+def test_a_server_that_is_ill_costs_no_more_than_its_deadline(fake, monkeypatch, path):
+    monkeypatch.setattr(tools, "LOAD_SECONDS", 0.5)
+    add("well", "Healthy", url=fake.url)
+    add("ill", "Healthy", url=fake.url, mcp_endpoint=path)
+    started = time.monotonic()
+    assert names() == ["lookup"]
+    assert time.monotonic() - started < 2
+
+
+@committed
+def test_an_error_is_never_taken_for_no_tools(monkeypatch):
+    monkeypatch.setattr(tools, "RETRY_SECONDS", 0.0)
+    (port,) = free_ports(1)
+    add("restarting", "Healthy", url=f"http://127.0.0.1:{port}")
+    assert names() == []
+    with FakeMCPServer(tools=["lookup"], port=port).running():
+        assert names() == ["lookup"]
+
+
+@committed
+def test_a_known_tool_outlives_a_restart_and_vanishes_after_the_grace(monkeypatch):
+    monkeypatch.setattr(tools, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(tools, "FRESH_SECONDS", 0.0)
+    with FakeMCPServer(tools=["lookup"]).running() as fake:
+        add("restarting", "Healthy", url=fake.url)
+        assert names() == ["lookup"]
+    assert names() == ["lookup"]
+    monkeypatch.setattr(tools, "GRACE_SECONDS", 0.0)
+    assert names() == []
+
+
+@committed
+def test_a_failing_server_is_not_asked_again_by_each_request(fake):
+    add("ill", "Healthy", url=fake.url, mcp_endpoint="/mcp/500")
+    assert names() == names() == []
+    assert sum(path == "/mcp/500" for path, _ in fake.messages) == 1
+
+
+@committed
+def test_a_change_to_one_server_leaves_the_others_unasked(fake):
+    add("well", "Healthy", url=fake.url)
+    other = add("other", "Healthy", url=fake.url)
+    assert names() == ["lookup", "lookup"]
+    other.delete()
+    assert names() == ["lookup"]
+    assert lists(fake) == 2
+
+
+@committed
+def test_what_was_built_while_a_server_changed_is_not_kept(fake, monkeypatch):
+    server = add("well", "Healthy", url=fake.url)
+    ask = tools._ask
+
+    async def changed_meanwhile(usable):
+        monkeypatch.setattr(tools, "_ask", ask)
+        await tools.sync_to_async(server.delete)()
+        return await ask(usable)
+
+    monkeypatch.setattr(tools, "_ask", changed_meanwhile)
+    assert names() == []
+    assert tools._built.generation == current_generation()
+
+
+@committed
+def test_agents_obey_the_same_policy(settings, caplog):
+    settings.PLUGINS_CONFIG = {"ai_ops": {"allow_loopback": False}}
+    with FakeMCPServer(tools=["lookup"]).running() as fake:
+        add("here", "Healthy", url=fake.url)
+        add("metadata", "Healthy", url="http://169.254.169.254")
+        assert names() == []
+        assert fake.requests == []
+    assert "127.0.0.1 is a loopback address" in caplog.text
+    assert "169.254.169.254 is a link-local address" in caplog.text
+
+
+@committed
+def test_a_second_process_drops_a_dead_servers_tools_within_one_request_after_the_flip(monkeypatch):
     monkeypatch.setattr("ai_ops.health_run.PAUSE_SECONDS", 0.05)
     monkeypatch.setenv("NAUTOBOT_DB_NAME", connection.settings_dict["NAME"])
-    with FakeMCPServer(health_status=500).running() as fake, _agent() as ask:
-        server = add("alpha", "Healthy", url=fake.url)
-        clear_mcp_cache()
-        assert ask() == "['alpha'] new"
-        assert ask() == "['alpha'] same"
+    with (
+        FakeMCPServer(tools=["alpha_lookup"]).running() as alpha,
+        FakeMCPServer(tools=["beta_lookup"]).running() as beta,
+        _agent() as ask,
+    ):
+        add("alpha", "Healthy", url=alpha.url)
+        server = add("beta", "Healthy", url=beta.url)
+        assert ask() == ask() == "['alpha_lookup', 'beta_lookup']"
+        beta.health_status = 500
         assert check_mcp_server_health(server.pk)["changed"]
-        assert ask() == "[] new"
-        assert ask() == "[] same"
-        fake.health_status = 200
+        assert ask() == "['alpha_lookup']"
+        beta.health_status = 200
         assert check_mcp_server_health(server.pk)["changed"]
-        assert ask() == "['alpha'] new"
+        assert ask() == "['alpha_lookup', 'beta_lookup']"
+        server.delete()
+        assert ask() == "['alpha_lookup']"
+        assert (lists(alpha), lists(beta)) == (1, 2)
 
 
 @contextlib.contextmanager
 def _agent():
-    """A process of its own; yields a function that has it fetch its client once."""
+    """A process of its own; yields a function that has it ask for its tools once."""
     command = [sys.executable, "-c", AGENT]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
 
         def ask() -> str:
-            process.stdin.write("client?\n")
+            process.stdin.write("tools?\n")
             return process.stdout.readline().strip()
 
         yield ask
+
+
+@pytest.fixture(autouse=True)
+def _warnings(caplog):
+    caplog.set_level(logging.DEBUG, logger="ai_ops")

@@ -8,7 +8,7 @@ from ai_ops.models import MCPServer
 
 class MCPServerAPITest(APIViewTestCases.APIViewTestCase):
     model = MCPServer
-    choices_fields = ["protocol", "mcp_type"]
+    choices_fields = ["probe", "protocol", "mcp_type"]
     bulk_update_data = {"description": "edited with others"}
 
     @classmethod

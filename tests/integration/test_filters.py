@@ -1,7 +1,7 @@
 """The filters of MCP servers."""
 
 from nautobot.apps.testing import FilterTestCases
-from nautobot.extras.models import Status
+from nautobot.extras.models import SecretsGroup, Status
 
 from ai_ops.filters import MCPServerFilterSet
 from ai_ops.models import MCPServer
@@ -17,6 +17,7 @@ class MCPServerFilterTest(FilterTestCases.FilterTestCase):
         ["mcp_endpoint"],
         ["health_check"],
         ["description"],
+        ["ca_file"],
         ["status", "status__id"],
         ["status", "status__name"],
     ]
@@ -32,6 +33,9 @@ class MCPServerFilterTest(FilterTestCases.FilterTestCase):
                 mcp_endpoint=f"/mcp{number}",
                 health_check=f"/health{number}",
                 description=f"number {number}",
+                ca_file=f"/etc/ssl/ca{number}.pem",
+                probe=("auto", "http", "mcp")[number],
+                secrets_group=SecretsGroup.objects.create(name=f"group {number}"),
             )
         MCPServer.objects.create(name="local", protocol="stdio", mcp_type="external")
 
@@ -40,6 +44,13 @@ class MCPServerFilterTest(FilterTestCases.FilterTestCase):
 
     def test_servers_are_found_by_type(self):
         assert self.names(mcp_type=["internal"]) == ["server 0", "server 1", "server 2"]
+
+    def test_servers_are_found_by_how_they_are_asked(self):
+        assert self.names(probe=["http", "mcp"]) == ["server 1", "server 2"]
+        assert self.names(verify_tls="false") == []
+
+    def test_servers_are_found_by_their_secrets_group(self):
+        assert self.names(secrets_group=["group 1"]) == ["server 1"]
 
     def test_a_search_looks_into_name_url_and_description(self):
         for text in ("SERVER 1", "mcp1.example", "number 1"):

@@ -24,6 +24,9 @@ class MCPServerViewTest(ViewTestCases.PrimaryObjectViewTestCase):
             "url": "https://new.example.com",
             "mcp_endpoint": "/mcp",
             "health_check": "/health",
+            "probe": "mcp",
+            "verify_tls": True,
+            "ca_file": "/etc/ssl/internal.pem",
             "mcp_type": "internal",
             "description": "added by hand",
         }
@@ -51,6 +54,8 @@ class FormTest(PagesTestCase):
             "url": "http://one.example.com",
             "mcp_endpoint": "mcp",
             "health_check": "health",
+            "probe": "auto",
+            "verify_tls": True,
             "mcp_type": "internal",
         }
 
@@ -131,6 +136,7 @@ class DetailTest(PagesTestCase):
                 "status": server.status.pk,
                 "protocol": "http",
                 "url": server.url,
+                "probe": "auto",
                 "mcp_type": "internal",
             },
         )

@@ -35,7 +35,7 @@ def test_a_value_that_would_end_or_break_the_header_is_refused_without_showing_i
     with pytest.raises(CredentialsError) as refusal:
         Credentials("X-Api-Key", value, value)
     assert value not in str(refusal.value)
-    assert "correct the secret" in str(refusal.value)
+    assert str(refusal.value).startswith("the value has ")
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_value_that_would_end_or_break_the_header_is_refused_without_showing_i
     ["Host", "host", "Content-Length", "Transfer-Encoding", "Mcp-Session-Id", "mcp-anything", "Connection", "Accept"],
 )
 def test_headers_that_say_where_a_message_goes_or_ends_are_not_for_credentials(name):
-    with pytest.raises(CredentialsError, match="is not for credentials: name another one"):
+    with pytest.raises(CredentialsError, match="is not for credentials"):
         Credentials(name, "s3cret", "s3cret")
 
 

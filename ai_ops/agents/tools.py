@@ -1,0 +1,135 @@
+"""The tools that agents call, loaded server by server: one that is dead takes away only its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from langchain_core.tools import BaseTool
+from langchain_mcp_adapters.client import MultiServerMCPClient
+
+from ai_ops.agents.generation import current_generation
+from ai_ops.agents.mcp_client import UsableServer, usable_servers
+from ai_ops.exceptions import CredentialsError
+
+logger = logging.getLogger(__name__)
+
+# A request waits for the slowest of its servers, and the person who asked waits with it.
+LOAD_SECONDS = 5.0
+
+# A server that fails is asked again after a while, not by each request: each would wait for it.
+RETRY_SECONDS = 10.0
+
+# A known tool outlives a restart of its server. Longer is the health check's to decide: it flips the status.
+GRACE_SECONDS = 120.0
+
+# Servers change their tools, and secrets their values, without telling anybody.
+FRESH_SECONDS = 300.0
+
+# Building is repeated when a server changes meanwhile; a fleet that never rests must not keep a request for ever.
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """The tools of one server as they were when it last answered, and when to ask it again (monotonic seconds)."""
+
+    changed: datetime
+    tools: tuple[BaseTool, ...] = ()
+    answered_at: float = float("-inf")
+    ask_again_at: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Built:
+    generation: int
+    servers: Mapping[UUID, _Loaded] = field(default_factory=dict)
+
+    def tools(self) -> list[BaseTool]:
+        return [tool for server in self.servers.values() for tool in server.tools]
+
+    def is_due(self, now: float) -> bool:
+        return any(server.ask_again_at <= now for server in self.servers.values())
+
+
+_built: _Built | None = None
+
+
+async def get_tools() -> list[BaseTool]:
+    """Return the tools of the Healthy servers, as of now.
+
+    Ask at the start of each request and don't keep them longer. A server that does not answer within
+    LOAD_SECONDS is left out, or stands with the tools it had for up to GRACE_SECONDS; nothing of that raises.
+    """
+    global _built
+    for _ in range(ATTEMPTS):
+        generation = await sync_to_async(current_generation)()
+        known = _built
+        if known is not None and known.generation == generation and not known.is_due(time.monotonic()):
+            return known.tools()
+        built = await _build(generation, known)
+        if await sync_to_async(current_generation)() == generation:
+            _built = built
+            break
+    # Not kept when servers change faster than they can be asked, and still newer than what there was.
+    return built.tools()
+
+
+async def _build(generation: int, known: _Built | None) -> _Built:
+    """Ask the servers that are new, changed or due, all at once; the others stay as they are known."""
+    servers = await sync_to_async(usable_servers)()
+    before = known.servers if known else {}
+    loaded = await asyncio.gather(*(_load(server, before.get(server.pk)) for server in servers))
+    return _Built(generation, {server.pk: each for server, each in zip(servers, loaded, strict=True)})
+
+
+async def _load(server: UsableServer, before: _Loaded | None) -> _Loaded:
+    """The server's tools. The one broad catch: whatever one server does to the client costs only its own."""
+    now = time.monotonic()
+    if before is None or before.changed != server.changed:
+        before = _Loaded(server.changed)
+    elif before.ask_again_at > now:
+        return before
+    try:
+        async with asyncio.timeout(LOAD_SECONDS):
+            tools = await _ask(server)
+    except Exception as error:
+        return _without_answer(server, before, now, error)
+    return _Loaded(server.changed, tuple(tools), now, now + FRESH_SECONDS)
+
+
+async def _ask(server: UsableServer) -> list[BaseTool]:
+    if server.connection is None:
+        raise CredentialsError(server.problem)
+    client = MultiServerMCPClient({server.name: server.connection})
+    return await client.get_tools(server_name=server.name)
+
+
+def _without_answer(server: UsableServer, before: _Loaded, now: float, error: Exception) -> _Loaded:
+    """What stands for a server that failed: what it had, for a while, and never "no tools" for good."""
+    in_grace = now - before.answered_at < GRACE_SECONDS
+    tools = before.tools if in_grace else ()
+    logger.warning(
+        "The tools of %s could not be loaded (%s); %s. Asking again in %g s.",
+        server.name,
+        server.hide_in(_described(error)),
+        f"its {len(tools)} known ones stay for now" if tools else "agents do without them",
+        RETRY_SECONDS,
+    )
+    # As text: what is printed of an exception may hold what the server sent back.
+    logger.debug("%s", server.hide_in("".join(traceback.format_exception(error))))
+    return replace(before, tools=tools, ask_again_at=now + RETRY_SECONDS)
+
+
+def _described(error: BaseException) -> str:
+    """The first cause inside the groups in which the client wraps its errors."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
