@@ -55,6 +55,12 @@ menu_items = (
                 weight=200,
                 items=(
                     NavMenuItem(
+                        link="plugins:ai_ops:checkpointstorage",
+                        name="Checkpoint Storage",
+                        weight=100,
+                        permissions=["ai_ops.view_checkpointstoragesnapshot"],
+                    ),
+                    NavMenuItem(
                         link="plugins:ai_ops:pinnedthread_list",
                         name="Pinned Threads",
                         weight=200,

@@ -20,5 +20,7 @@ urlpatterns = [
         {"app_base_url": "ai-ops", "path": "index.html"},
         name="docs",
     ),
+    path("checkpoint-storage/", views.CheckpointStorageView.as_view(), name="checkpointstorage"),
+    path("checkpoint-storage/sample/", views.CheckpointStorageSampleView.as_view(), name="checkpointstorage_sample"),
     *router.urls,
 ]

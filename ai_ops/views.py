@@ -1,9 +1,11 @@
 """Pages of AI Ops."""
 
 from django.contrib import messages
-from django.shortcuts import redirect
+from django.shortcuts import redirect, render
 from django.utils.html import format_html
+from nautobot.apps.ui import Breadcrumbs, Titles, ViewNameBreadcrumbItem
 from nautobot.apps.views import (
+    GenericView,
     NautobotUIViewSet,
     ObjectBulkDestroyViewMixin,
     ObjectChangeLogViewMixin,
@@ -12,15 +14,18 @@ from nautobot.apps.views import (
     ObjectEditViewMixin,
     ObjectListViewMixin,
     ObjectNotesViewMixin,
+    ObjectPermissionRequiredMixin,
 )
 from nautobot.extras.models import JobResult
 from rest_framework.decorators import action
 
 from ai_ops import filters, forms, tables
 from ai_ops.api import serializers
-from ai_ops.check_now import CheckRefusedError, request_check
+from ai_ops.check_now import request_check
 from ai_ops.details import MCP_SERVER_DETAIL, PINNED_THREAD_DETAIL
-from ai_ops.models import MCPServer, PinnedThread
+from ai_ops.models import CheckpointStorageSnapshot, MCPServer, PinnedThread
+from ai_ops.run_now import RunRefusedError, request_run
+from ai_ops.storage_page import page_context
 
 
 class MCPServerUIViewSet(NautobotUIViewSet):
@@ -49,7 +54,7 @@ class MCPServerUIViewSet(NautobotUIViewSet):
             return redirect(server)
         try:
             requested = request_check(server, request.user)
-        except CheckRefusedError as refusal:
+        except RunRefusedError as refusal:
             messages.warning(request, str(refusal))
             return redirect(server)
         if not isinstance(requested, JobResult):
@@ -85,3 +90,44 @@ class PinnedThreadUIViewSet(
     table_class = tables.PinnedThreadTable
     action_buttons = ("add", "export")
     object_detail_content = PINNED_THREAD_DETAIL
+
+
+class CheckpointStorageView(ObjectPermissionRequiredMixin, GenericView):
+    """What the last sampling found in the checkpoint Redis. Opening the page asks Redis nothing."""
+
+    queryset = CheckpointStorageSnapshot.objects.all()
+    view_titles = Titles(titles={"*": "Checkpoint storage"})
+    breadcrumbs = Breadcrumbs(
+        items={"*": [ViewNameBreadcrumbItem(view_name="plugins:ai_ops:checkpointstorage", label="Checkpoint storage")]}
+    )
+
+    def get_required_permission(self):
+        """Ask for the permission to view snapshots."""
+        return "ai_ops.view_checkpointstoragesnapshot"
+
+    def get(self, request):
+        """Show the page."""
+        context = page_context(request.user)
+        context |= {"view_titles": self.get_view_titles(), "breadcrumbs": self.get_breadcrumbs()}
+        return render(request, "ai_ops/checkpoint_storage.html", context)
+
+
+class CheckpointStorageSampleView(CheckpointStorageView):
+    """Have the storage sampled in the background; the page says when it is done."""
+
+    def get(self, request):
+        """Send back who had to log in first: there is nothing to ask for in a GET."""
+        return redirect("plugins:ai_ops:checkpointstorage")
+
+    def post(self, request):
+        """Enqueue the Job."""
+        try:
+            requested = request_run("storage", request.user)
+        except RunRefusedError as refusal:
+            messages.warning(request, str(refusal))
+            return redirect("plugins:ai_ops:checkpointstorage")
+        sentence = 'The storage is being <a href="{}">sampled</a>: reload this page in a moment.'
+        if not isinstance(requested, JobResult):
+            sentence = 'The sampling waits for <a href="{}">approval</a>.'
+        messages.success(request, format_html(sentence, requested.get_absolute_url()))
+        return redirect("plugins:ai_ops:checkpointstorage")

@@ -11,9 +11,10 @@ from rest_framework.exceptions import APIException, PermissionDenied
 from rest_framework.response import Response
 
 from ai_ops.api.serializers import MCPServerSerializer, PinnedThreadSerializer
-from ai_ops.check_now import CheckNotPermittedError, CheckRefusedError, NoWorkerError, request_check
+from ai_ops.check_now import request_check
 from ai_ops.filters import MCPServerFilterSet, PinnedThreadFilterSet
 from ai_ops.models import MCPServer, PinnedThread
+from ai_ops.run_now import NoWorkerError, RunNotPermittedError, RunRefusedError
 
 
 class CheckRefused(APIException):
@@ -57,11 +58,11 @@ class MCPServerViewSet(NautobotModelViewSet):
         server = self.get_object()
         try:
             requested = request_check(server, request.user)
-        except CheckNotPermittedError as refusal:
+        except RunNotPermittedError as refusal:
             raise PermissionDenied(str(refusal)) from refusal
         except NoWorkerError as refusal:
             raise NoWorker(str(refusal)) from refusal
-        except CheckRefusedError as refusal:
+        except RunRefusedError as refusal:
             raise CheckRefused(str(refusal)) from refusal
         return Response(_as_run_response(requested, request), status=status.HTTP_202_ACCEPTED)
 

@@ -159,7 +159,7 @@ class CheckButtonTest(CheckTestCase, TestCase):
     def test_a_job_that_is_not_installed_is_named(self):
         self.add_permissions(*self.all_that_is_needed)
         Job.objects.filter(pk=self.job.pk).update(installed=False)
-        self.assert_told("The health check Job is not installed: run nautobot-server post_upgrade.")
+        self.assert_told("MCPServerHealthCheckJob is not installed: run nautobot-server post_upgrade.")
 
     def test_a_renamed_job_is_found_all_the_same(self):
         self.add_permissions(*self.all_that_is_needed)

@@ -1,0 +1,330 @@
+"""What the page "Checkpoint storage" is made of: sentences, panels and buttons over the last snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from django.template.defaultfilters import filesizeformat
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.timesince import timesince
+from nautobot.apps.ui import (
+    Button,
+    ButtonColorChoices,
+    DataTablePanel,
+    EChartsBase,
+    EChartsPanel,
+    EChartsTypeChoices,
+    KeyValueTablePanel,
+    PostButton,
+    SectionChoices,
+)
+from nautobot.extras.choices import JobResultStatusChoices
+from nautobot.extras.models import JobResult
+
+from ai_ops.models import CheckpointStorageSnapshot, PinnedThread
+from ai_ops.run_now import may_run
+from ai_ops.schedules import DEFAULT_SCHEDULES, find_job
+from ai_ops.snapshots import latest_snapshots
+
+SHOWN_PINS = 10
+# The schedule is hourly; one run may be late or lost.
+STALE = timedelta(hours=3)
+# A worker that was killed leaves its run unfinished for ever; no sampling takes longer than this.
+RUNNING = timedelta(minutes=10)
+
+
+class Notice(NamedTuple):
+    """A sentence at the top of the page, and how urgent it is, as Bootstrap calls it."""
+
+    level: str
+    sentence: str
+
+
+class RunJobButton(Button):
+    """Opens the form of a Job, for those who may run it."""
+
+    kind = ""
+    link_includes_pk = False
+
+    def should_render(self, context):
+        """Show it to those who may run the Job."""
+        return super().should_render(context) and may_run(self.kind, context["request"].user)
+
+    def get_link(self, context):
+        """Return the address of the Job's form."""
+        return reverse("extras:job_run_by_class_path", kwargs={"class_path": DEFAULT_SCHEDULES[self.kind].class_path})
+
+
+class SampleNowButton(PostButton):
+    """Has the storage sampled in the background, for those who may run that Job."""
+
+    link_includes_pk = False
+
+    def should_render(self, context):
+        """Show it to those who may run the Job."""
+        return super().should_render(context) and may_run("storage", context["request"].user)
+
+
+class PlainKeysPanel(KeyValueTablePanel):
+    """Names and values, with the names as they are written."""
+
+    def render_key(self, key, value, context):
+        """Leave capital letters where they are."""
+        return key
+
+
+def ages_chart(context) -> dict[str, Any]:
+    """The bars of the chart."""
+    bars = context["snapshot"].data["ages"] if context["snapshot"] else []
+    return {
+        "x": [bar["label"] for bar in bars],
+        "series": [{"name": name, "data": [bar[name.lower()] for bar in bars]} for name in ("Keys", "Threads")],
+    }
+
+
+class AgesChart(EChartsBase):
+    """Keys and threads by age, each with an axis of its own: a thread has many keys."""
+
+    def get_config(self, context=None):
+        """Name the axis in the unit of the snapshot."""
+        unit = context["snapshot"].data["age_unit"] if context and context["snapshot"] else "day"
+        config = super().get_config(context)
+        config["xAxis"] |= {"name": f"Age in {unit}s", "nameLocation": "middle", "nameGap": 30}
+        config["yAxis"] = [{"name": "Keys", "type": "value"}, {"name": "Threads", "type": "value"}]
+        for axis, series in enumerate(config["series"]):
+            series["yAxisIndex"] = axis
+        return config
+
+
+BUTTONS = (
+    SampleNowButton(
+        weight=100,
+        label="Refresh",
+        icon="mdi-refresh",
+        color=ButtonColorChoices.BLUE,
+        link_name="plugins:ai_ops:checkpointstorage_sample",
+    ),
+    RunJobButton(weight=200, label="Clean up…", icon="mdi-broom", kind="cleanup"),
+)
+
+THREAD_COLUMNS = ["thread", "keys", "age"]
+PANELS = {
+    SectionChoices.FULL_WIDTH: (
+        EChartsPanel(
+            weight=100,
+            label="Keys and threads by age",
+            chart_class=AgesChart,
+            chart_kwargs={
+                "chart_type": EChartsTypeChoices.BAR,
+                "data": ages_chart,
+                "description": "A key is as old as its checkpoint, a thread as its newest one",
+            },
+            chart_height="22rem",
+        ),
+    ),
+    SectionChoices.LEFT_HALF: (
+        PlainKeysPanel(weight=100, label="Redis", context_data_key="redis_facts"),
+        DataTablePanel(
+            weight=200,
+            label="Oldest threads",
+            context_data_key="oldest_threads",
+            columns=THREAD_COLUMNS,
+            column_headers=["Thread", "Keys", "Last active"],
+        ),
+    ),
+    SectionChoices.RIGHT_HALF: (
+        PlainKeysPanel(weight=100, label="What a cleanup would delete", context_data_key="cleanup_facts"),
+        DataTablePanel(
+            weight=200,
+            label="Largest threads (sampled)",
+            context_data_key="largest_threads",
+            columns=["thread", "keys", "size", "age"],
+            column_headers=["Thread", "Keys", "Memory", "Last active"],
+        ),
+        DataTablePanel(
+            weight=300,
+            label="Pinned threads",
+            context_data_key="pinned_threads",
+            columns=["thread", "note", "in_redis"],
+            column_headers=["Thread", "Note", "In Redis"],
+            required_permissions=["ai_ops.view_pinnedthread"],
+        ),
+    ),
+}
+
+
+def page_context(user) -> dict[str, Any]:
+    """All that the page shows to `user`. Reads Nautobot's database and nothing else."""
+    now = timezone.now()
+    visible = CheckpointStorageSnapshot.objects.restrict(user, "view")
+    good, failed = latest_snapshots(visible)
+    context: dict[str, Any] = {
+        "snapshot": good,
+        "notices": [*_state(good, failed), *_run_notices(good, now)],
+        "buttons": BUTTONS,
+        "full_width_panels": PANELS[SectionChoices.FULL_WIDTH],
+        "left_half_panels": PANELS[SectionChoices.LEFT_HALF],
+        "right_half_panels": PANELS[SectionChoices.RIGHT_HALF],
+    }
+    if good:
+        data = good.data
+        context |= {
+            "redis_facts": redis_facts(data),
+            "cleanup_facts": cleanup_facts(data["cleanup"]),
+            "oldest_threads": _rows(data["oldest_threads"], now),
+            "largest_threads": _rows(data["largest_threads"], now),
+            "pinned_threads": _pinned_rows(user, good),
+        }
+    return context
+
+
+def redis_facts(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Which Redis it is and what it holds, by name."""
+    server = data["server"]
+    facts: dict[str, Any] = {"Server": "Its user may not call INFO: grant +info to see what it is."}
+    if server:
+        facts = {
+            "Server": f"{server['software']} {server['version']}, {server['address']}",
+            "Database": str(server["database"]),
+            "Modules": ", ".join(server["modules"]) or "none",
+        }
+    memory, estimated = data["memory_bytes"], data["checkpoint_bytes"]
+    facts["Memory used by the server"] = filesizeformat(memory) if memory is not None else "Not known: grant +info."
+    if data["checkpoint_keys"]:
+        facts["Memory of checkpoint keys"] = (
+            f"about {filesizeformat(estimated)}, by {data['sized_keys']:,} measured keys"
+            if estimated is not None
+            else "Not known: grant +memory|usage."
+        )
+    facts["Keys in the database"] = f"{data['database_keys']:,}"
+    facts["Checkpoint keys"] = _counted(data["families"], data["checkpoint_keys"])
+    facts["Threads"] = _counted(data["savers"], data["thread_count"])
+    if data["undated_keys"]:
+        facts["Keys of unknown age"] = f"{data['undated_keys']:,}, which no cleanup deletes"
+    return facts
+
+
+def cleanup_facts(cleanup: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a cleanup would have done, by name."""
+    if cleanup is None:
+        return {"Not known": "Not all keys were looked at. Run the cleanup as a dry run to know."}
+    return {
+        "Keys": f"{cleanup['deleted_count']:,}",
+        "Whole threads": f"{cleanup['threads_deleted']:,} of {cleanup['threads_deleted'] + cleanup['threads_kept']:,}",
+        "Checkpoints of live threads": f"{cleanup['checkpoints_trimmed']:,}",
+        "Orphans": f"{cleanup['orphan_count']:,}",
+        "By this policy": cleanup["policy"],
+    }
+
+
+def in_redis(pin: PinnedThread, snapshot: CheckpointStorageSnapshot | None) -> str:
+    """Whether a pinned thread was there: "Yes", "No", or "Not known" where no sampling has looked for it."""
+    missing = snapshot.data["missing_pins"] if snapshot else None
+    if missing is None or snapshot is None or pin.created is None or pin.created > snapshot.taken:
+        return "Not known"
+    return "No" if pin.thread_id in missing else "Yes"
+
+
+def _state(good: CheckpointStorageSnapshot | None, failed: CheckpointStorageSnapshot | None) -> Iterator[Notice]:
+    if failed:
+        rest = f" What follows was sampled {timesince(good.taken)} ago." if good else ""
+        yield Notice("danger", f"Sampling failed {timesince(failed.taken)} ago. {failed.data['error']}{rest}")
+    elif not good:
+        yield Notice("info", "Nothing has been sampled yet: press Refresh, or wait for the hourly schedule.")
+    if good:
+        yield from _findings(good.data)
+
+
+def _findings(data: Mapping[str, Any]) -> Iterator[Notice]:
+    """What a person should know of what was found."""
+    where = (
+        f"database {data['server']['database']} of {data['server']['address']}" if data["server"] else "the database"
+    )
+    if not data["database_keys"]:
+        yield Notice(
+            "warning",
+            f"There are no keys in {where}. If agents have talked, they use another one: "
+            "compare LANGGRAPH_REDIS_URL and LANGGRAPH_REDIS_DB with what the agents have.",
+        )
+    elif not data["checkpoint_keys"]:
+        yield Notice(
+            "warning",
+            f"None of the {data['scanned_keys']:,} keys looked at in {where} is a checkpoint's. Either agents use "
+            "another database (compare LANGGRAPH_REDIS_URL and LANGGRAPH_REDIS_DB), or other names for their keys: set "
+            "checkpoint_prefix and checkpoint_write_prefix in PLUGINS_CONFIG to those of the saver.",
+        )
+    if not data["complete"]:
+        yield Notice(
+            "info",
+            f"Only {data['scanned_keys']:,} of about {data['database_keys']:,} keys were looked at: counts are of "
+            "those, and threads may have more keys and be younger than shown.",
+        )
+
+
+def _run_notices(good: CheckpointStorageSnapshot | None, now: datetime) -> Iterator[Notice]:
+    """What has happened since the snapshot, and what is going on."""
+    runs = JobResult.objects.filter(job_model=find_job("storage"), date_created__gt=now - RUNNING)
+    if runs.filter(status__in=JobResultStatusChoices.UNREADY_STATES).exists():
+        yield Notice("info", "A sampling is under way: reload this page in a moment.")
+    elif good and _cleaned_since(good.taken):
+        yield Notice("info", "A cleanup has run since: press Refresh to see what it left.")
+    elif good and now - good.taken > STALE:
+        yield Notice(
+            "warning",
+            f"This is {timesince(good.taken)} old. Press Refresh; and look under Jobs, Scheduled Jobs whether "
+            f'"{DEFAULT_SCHEDULES["storage"].name}" is enabled and whether Celery beat and a worker are running.',
+        )
+
+
+def _cleaned_since(moment: datetime) -> bool:
+    finished = JobResult.objects.filter(job_model=find_job("cleanup"), date_done__gt=moment)
+    return any((run.result or {}).get("deleted_count") and not run.result.get("dryrun") for run in finished[:20])
+
+
+def _rows(threads: Sequence[Mapping[str, Any]], now: datetime) -> list[dict[str, Any]]:
+    return [
+        {
+            "thread": _as_written(row["thread"]),
+            "keys": f"{row['keys']:,}",
+            "age": _ago(row["last_activity"], now),
+            "size": filesizeformat(row["bytes"]) if row.get("bytes") is not None else None,
+        }
+        for row in threads
+    ]
+
+
+def _pinned_rows(user, snapshot: CheckpointStorageSnapshot) -> list[dict[str, Any]]:
+    pins = PinnedThread.objects.restrict(user, "view")
+    rows = [
+        {
+            "thread": format_html('<a href="{}">{}</a>', pin.get_absolute_url(), _as_written(pin.thread_id)),
+            "note": pin.note,
+            "in_redis": in_redis(pin, snapshot),
+        }
+        for pin in pins.order_by("-created")[:SHOWN_PINS]
+    ]
+    if (count := pins.count()) > SHOWN_PINS:
+        address = reverse("plugins:ai_ops:pinnedthread_list")
+        rows.append({"thread": format_html('<a href="{}">all {}</a>', address, count), "note": None, "in_redis": None})
+    return rows
+
+
+def _as_written(thread: str) -> str:
+    return format_html('<span style="white-space: pre-wrap; word-break: break-all">{}</span>', thread)
+
+
+def _ago(iso: str | None, now: datetime) -> str | None:
+    if iso is None:
+        return None
+    then = datetime.fromisoformat(iso)
+    days = (now - then).days
+    return f"{days} days ago" if days > 1 else f"{timesince(then, now, depth=1)} ago"
+
+
+def _counted(parts: Mapping[str, int], total: int) -> str:
+    named = ", ".join(f"{count:,} {name}" for name, count in sorted(parts.items(), key=lambda part: -part[1]))
+    return f"{total:,}: {named}" if len(parts) > 1 else f"{total:,}{f' ({next(iter(parts))})' if parts else ''}"
