@@ -72,6 +72,12 @@ def docs(context):
 
 
 @task
+def bench_health(_):
+    """Measure what health checks cost, and fail when a limit is exceeded."""
+    _become(sys.executable, "-m", "development.bench_health")
+
+
+@task
 def requirements(context, upgrade=False):
     """Pin the exact versions of everything in requirements.txt, keeping those that still fit."""
     _run(

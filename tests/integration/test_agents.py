@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import subprocess
 import sys
 import threading
@@ -302,8 +301,3 @@ def _agent():
             return process.stdout.readline().strip()
 
         yield ask
-
-
-@pytest.fixture(autouse=True)
-def _warnings(caplog):
-    caplog.set_level(logging.DEBUG, logger="ai_ops")
