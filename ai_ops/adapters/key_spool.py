@@ -10,8 +10,8 @@ from typing import IO, Any, Self
 
 from ai_ops.core.checkpoint_keys import CheckpointKey
 
-# A partition is planned in memory, some 500 bytes a key.
-KEYS_PER_PARTITION = 40_000
+# A partition is planned in memory, some 1,500 bytes a key all in all.
+KEYS_PER_PARTITION = 20_000
 MAX_PARTITIONS = 256  # open files; well below the usual limit of 1,024
 MARSHAL_VERSION = 2  # the newer ones look for objects that occur twice, which takes longer than writing them
 BUFFERED_KEYS = 200  # per partition, before they are written out

@@ -29,6 +29,7 @@ SHALLOW_ID = b"shallow"
 ORPHAN_GRACE = 3600.0
 INTERRUPT_INDEX = b"-3"  # langgraph.checkpoint.base.WRITES_IDX_MAP["__interrupt__"]
 
+VALKEY_DOCUMENT = b"checkpoint"  # ValkeySaver's prefix can't be changed
 VALKEY_WRITES = b"writes:{"
 VALKEY_LIST = b"thread:{"
 
@@ -87,7 +88,7 @@ class KeyPrefixes:
         heads = (self.write.encode(), b"write_keys_zset", b"write_registry", b"writes")
         head = next(head for head in heads if satellite.startswith(head + b":"))
         stem = satellite[len(head) :].rpartition(b":" + checkpoint_id)[0]
-        document = self.checkpoint.encode()
+        document = VALKEY_DOCUMENT if head == b"writes" else self.checkpoint.encode()
         shallow = stem.removesuffix(b":" + ROOT_NAMESPACE)
         shallow += b":" if shallow != stem else b""
         return {
@@ -126,6 +127,7 @@ class KeyParser:
         self._grace_over = now - ORPHAN_GRACE
         checkpoint, write = prefixes.checkpoint.encode(), prefixes.write.encode()
         self._parsers: dict[bytes, Callable[[bytes, bytes], CheckpointKey | None]] = {
+            VALKEY_DOCUMENT: self._valkey_document,
             checkpoint + b"_latest": self._pointer,
             checkpoint + b"_blob": self._blob,
             checkpoint: self._document,
@@ -213,6 +215,10 @@ class KeyParser:
                 return CheckpointKey(Family.BLOB, thread, namespace, b"", None, key, True)
         thread, namespace, _ = split_stem(rest.rsplit(b":", 2)[0])
         return CheckpointKey(Family.BLOB, thread, namespace, b"", None, key, False)
+
+    def _valkey_document(self, key: bytes, rest: bytes) -> CheckpointKey | None:
+        """Take ValkeySaver's document apart where RedisSaver has another prefix: no other key has this one."""
+        return self._document(key, rest) if split_braces(_split_id(rest)[0]) else None
 
     def _valkey_writes(self, key: bytes, rest: bytes) -> CheckpointKey | None:
         stem, _, checkpoint_id = rest.rpartition(b":")

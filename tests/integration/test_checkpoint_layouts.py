@@ -254,3 +254,19 @@ def test_plain_keys_say_so_in_their_values(checkpoint_redis):
     checkpoint_redis.set("checkpoint:plain:latest", json.dumps({"checkpoint": {"ts": "2021-01-01T00:00:00Z"}}))
     checkpoint_redis.set("checkpoint:bare", json.dumps({"ts": "2021-01-01T00:00:00.5"}))
     assert cleanup_old_checkpoints(30)["deleted_count"] == 2
+
+
+def test_a_valkey_saver_beside_a_redis_saver_with_another_prefix(checkpoint_redis, monkeypatch):
+    monkeypatch.setattr("django.conf.settings.PLUGINS_CONFIG", {"ai_ops": {"checkpoint_prefix": "app:cp"}})
+    for thread, days in (("live", 2), ("old", 40)):
+        made = old_id(days)
+        checkpoint_redis.set(f"checkpoint:{{{thread}}}::{made}", "{}")
+        checkpoint_redis.set(f"writes:{{{thread}}}::{made}", "[]")
+        checkpoint_redis.lpush(f"thread:{{{thread}}}:", made)
+    checkpoint_redis.set(f"checkpoint:someone-elses:{old_id(40)}", "{}")
+
+    report = cleanup_old_checkpoints(30)
+
+    assert report["deleted_count"] == 3
+    assert len(names(checkpoint_redis)) == 4
+    assert not [name for name in names(checkpoint_redis) if "{old}" in name]

@@ -93,7 +93,7 @@ def check(saver, client, population):
 @given(
     population=populations,
     kind=st.sampled_from(("RedisSaver", "ShallowRedisSaver", "ValkeySaver")),
-    keys_per_partition=st.sampled_from((5, 40_000)),
+    keys_per_partition=st.sampled_from((5, 20_000)),
 )
 def test_live_threads_are_what_they_were(
     checkpoint_server, checkpoint_redis, monkeypatch, population, kind, keys_per_partition
