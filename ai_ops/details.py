@@ -12,6 +12,7 @@ from nautobot.apps.ui import (
 from nautobot.apps.views import get_obj_from_context
 
 from ai_ops.check_now import may_run_check, why_not_checked
+from ai_ops.snapshots import in_redis, latest_snapshots
 
 
 class AddressesPanel(KeyValueTablePanel):
@@ -75,12 +76,21 @@ MCP_SERVER_DETAIL = ObjectDetailContent(
 
 
 class PinnedThreadFieldsPanel(ObjectFieldsPanel):
-    """The fields of a pin."""
+    """The fields of a pin, and whether there is anything that it keeps."""
+
+    def get_data(self, context):
+        """Add what the last sampling says."""
+        pin = get_obj_from_context(context)
+        return {**super().get_data(context), "in_redis": in_redis(pin, latest_snapshots()[0])}
+
+    def render_key(self, key, value, context):
+        """Write Redis as it is written."""
+        return "In Redis" if key == "in_redis" else super().render_key(key, value, context)
 
     def render_value(self, key, value, context):
         """Show a thread's id with the blanks that belong to it."""
         if key == "thread_id":
-            return format_html('<span style="white-space: pre-wrap">{}</span>', value)
+            return format_html('<span style="white-space: pre-wrap; word-break: break-all">{}</span>', value)
         return super().render_value(key, value, context)
 
 

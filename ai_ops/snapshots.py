@@ -7,7 +7,7 @@ from typing import Any
 from django.db import Error as DatabaseError
 from django.db import transaction
 
-from ai_ops.models import CheckpointStorageSnapshot
+from ai_ops.models import CheckpointStorageSnapshot, PinnedThread
 
 KEPT = 5  # of those that succeeded, and of those that failed
 
@@ -45,3 +45,11 @@ def latest_snapshots(queryset=None) -> tuple[CheckpointStorageSnapshot | None, C
     if good and failed and failed.taken < good.taken:
         failed = None
     return good, failed
+
+
+def in_redis(pin: PinnedThread, snapshot: CheckpointStorageSnapshot | None) -> str:
+    """Whether a pinned thread was there: "Yes", "No", or "Not known" where no sampling has looked for it."""
+    missing = snapshot.data["missing_pins"] if snapshot else None
+    if missing is None or snapshot is None or pin.created is None or pin.created > snapshot.taken:
+        return "Not known"
+    return "No" if pin.thread_id in missing else "Yes"

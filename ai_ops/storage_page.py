@@ -28,7 +28,7 @@ from nautobot.extras.models import JobResult
 from ai_ops.models import CheckpointStorageSnapshot, PinnedThread
 from ai_ops.run_now import may_run
 from ai_ops.schedules import DEFAULT_SCHEDULES, find_job
-from ai_ops.snapshots import latest_snapshots
+from ai_ops.snapshots import in_redis, latest_snapshots
 
 SHOWN_PINS = 10
 # The schedule is hourly; one run may be late or lost.
@@ -77,27 +77,39 @@ class PlainKeysPanel(KeyValueTablePanel):
         return key
 
 
-def ages_chart(context) -> dict[str, Any]:
-    """The bars of the chart."""
-    bars = context["snapshot"].data["ages"] if context["snapshot"] else []
-    return {
-        "x": [bar["label"] for bar in bars],
-        "series": [{"name": name, "data": [bar[name.lower()] for bar in bars]} for name in ("Keys", "Threads")],
-    }
-
-
 class AgesChart(EChartsBase):
-    """Keys and threads by age, each with an axis of its own: a thread has many keys."""
+    """How many there are of each age. Keys and threads have a chart each: a thread has many keys."""
 
     def get_config(self, context=None):
         """Name the axis in the unit of the snapshot."""
-        unit = context["snapshot"].data["age_unit"] if context and context["snapshot"] else "day"
         config = super().get_config(context)
+        unit = context["snapshot"].data["age_unit"]
         config["xAxis"] |= {"name": f"Age in {unit}s", "nameLocation": "middle", "nameGap": 30}
-        config["yAxis"] = [{"name": "Keys", "type": "value"}, {"name": "Threads", "type": "value"}]
-        for axis, series in enumerate(config["series"]):
-            series["yAxisIndex"] = axis
+        config["legend"] = {"show": False}
         return config
+
+
+def _ages_panel(counted: str, section: SectionChoices, description: str) -> EChartsPanel:
+    def bars(context) -> dict[str, Any]:
+        ages = context["snapshot"].data["ages"]
+        return {
+            "x": [bar["label"] for bar in ages],
+            "series": [{"name": counted, "data": [bar[counted.lower()] for bar in ages]}],
+        }
+
+    return EChartsPanel(
+        weight=50,
+        section=section,
+        label=f"{counted} by age",
+        chart_class=AgesChart,
+        chart_kwargs={
+            "chart_type": EChartsTypeChoices.BAR,
+            "data": bars,
+            "description": description,
+            "y_label": counted,
+        },
+        chart_height="20rem",
+    )
 
 
 BUTTONS = (
@@ -113,20 +125,8 @@ BUTTONS = (
 
 THREAD_COLUMNS = ["thread", "keys", "age"]
 PANELS = {
-    SectionChoices.FULL_WIDTH: (
-        EChartsPanel(
-            weight=100,
-            label="Keys and threads by age",
-            chart_class=AgesChart,
-            chart_kwargs={
-                "chart_type": EChartsTypeChoices.BAR,
-                "data": ages_chart,
-                "description": "A key is as old as its checkpoint, a thread as its newest one",
-            },
-            chart_height="22rem",
-        ),
-    ),
     SectionChoices.LEFT_HALF: (
+        _ages_panel("Keys", SectionChoices.LEFT_HALF, "A key is as old as its checkpoint"),
         PlainKeysPanel(weight=100, label="Redis", context_data_key="redis_facts"),
         DataTablePanel(
             weight=200,
@@ -137,6 +137,7 @@ PANELS = {
         ),
     ),
     SectionChoices.RIGHT_HALF: (
+        _ages_panel("Threads", SectionChoices.RIGHT_HALF, "A thread is as old as its newest checkpoint"),
         PlainKeysPanel(weight=100, label="What a cleanup would delete", context_data_key="cleanup_facts"),
         DataTablePanel(
             weight=200,
@@ -166,7 +167,6 @@ def page_context(user) -> dict[str, Any]:
         "snapshot": good,
         "notices": [*_state(good, failed), *_run_notices(good, now)],
         "buttons": BUTTONS,
-        "full_width_panels": PANELS[SectionChoices.FULL_WIDTH],
         "left_half_panels": PANELS[SectionChoices.LEFT_HALF],
         "right_half_panels": PANELS[SectionChoices.RIGHT_HALF],
     }
@@ -188,8 +188,7 @@ def redis_facts(data: Mapping[str, Any]) -> dict[str, Any]:
     facts: dict[str, Any] = {"Server": "Its user may not call INFO: grant +info to see what it is."}
     if server:
         facts = {
-            "Server": f"{server['software']} {server['version']}, {server['address']}",
-            "Database": str(server["database"]),
+            "Server": f"{server['software']} {server['version']}, database {server['database']} of {server['address']}",
             "Modules": ", ".join(server["modules"]) or "none",
         }
     memory, estimated = data["memory_bytes"], data["checkpoint_bytes"]
@@ -219,14 +218,6 @@ def cleanup_facts(cleanup: Mapping[str, Any] | None) -> dict[str, Any]:
         "Orphans": f"{cleanup['orphan_count']:,}",
         "By this policy": cleanup["policy"],
     }
-
-
-def in_redis(pin: PinnedThread, snapshot: CheckpointStorageSnapshot | None) -> str:
-    """Whether a pinned thread was there: "Yes", "No", or "Not known" where no sampling has looked for it."""
-    missing = snapshot.data["missing_pins"] if snapshot else None
-    if missing is None or snapshot is None or pin.created is None or pin.created > snapshot.taken:
-        return "Not known"
-    return "No" if pin.thread_id in missing else "Yes"
 
 
 def _state(good: CheckpointStorageSnapshot | None, failed: CheckpointStorageSnapshot | None) -> Iterator[Notice]:

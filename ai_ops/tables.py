@@ -1,9 +1,11 @@
 """Tables of the list pages."""
 
 import django_tables2 as tables
+from django.utils.functional import cached_property
 from nautobot.apps.tables import BaseTable, BooleanColumn, ButtonsColumn, StatusTableMixin, TagColumn, ToggleColumn
 
 from ai_ops.models import MCPServer, PinnedThread
+from ai_ops.snapshots import in_redis, latest_snapshots
 
 
 class MCPServerTable(StatusTableMixin, BaseTable):
@@ -45,12 +47,22 @@ class PinnedThreadTable(BaseTable):
 
     pk = ToggleColumn()
     # Blanks at its ends belong to a thread's id, and are to be seen.
-    thread_id = tables.Column(linkify=True, attrs={"a": {"style": "white-space: pre-wrap"}})
+    thread_id = tables.Column(linkify=True, attrs={"a": {"style": "white-space: pre-wrap; word-break: break-all"}})
+    in_redis = tables.Column(verbose_name="In Redis", empty_values=(), orderable=False)
     actions = ButtonsColumn(PinnedThread)
 
     class Meta(BaseTable.Meta):
         """Columns a person may choose, and those shown at first."""
 
         model = PinnedThread
-        fields = ("pk", "thread_id", "note", "pinned_by", "created", "actions")
+        fields = ("pk", "thread_id", "in_redis", "note", "pinned_by", "created", "actions")
         default_columns = fields
+
+    @cached_property
+    def snapshot(self):
+        """The last sampling, read once for all rows."""
+        return latest_snapshots()[0]
+
+    def render_in_redis(self, record):
+        """Say whether the last sampling has seen the thread."""
+        return in_redis(record, self.snapshot)

@@ -17,7 +17,7 @@ from ai_ops.celery_tasks import cleanup_old_checkpoints, pin_thread, unpin_threa
 from ai_ops.cleanup_run import DELETIONS_PER_BATCH
 from ai_ops.exceptions import ConfigurationError
 from ai_ops.filters import PinnedThreadFilterSet
-from ai_ops.models import THREAD_ID_MAX_LENGTH, PinnedThread
+from ai_ops.models import THREAD_ID_MAX_LENGTH, CheckpointStorageSnapshot, PinnedThread
 from ai_ops.pins import pinned_threads
 from tests.fakes.conversations import days_ago, graph, old_id, on
 
@@ -126,9 +126,21 @@ class PagesTest(TestCase):
     def test_an_id_that_is_too_long_is_refused_at_its_field(self):
         assert list(self.add("x" * (THREAD_ID_MAX_LENGTH + 1)).context["form"].errors) == ["thread_id"]
 
+    def test_list_and_page_say_whether_the_last_sampling_has_seen_the_thread(self):
+        for name in ("seen", "missing"):
+            self.add(name)
+        CheckpointStorageSnapshot.objects.create(data={"success": True, "missing_pins": ["missing"]})
+        self.add("later")
+        page = self.client.get(
+            reverse("plugins:ai_ops:pinnedthread_list"), headers={"HX-Request": "true"}
+        ).content.decode()
+        assert [page.count(f">{text}</td>") for text in ("Yes", "No", "Not known")] == [1, 1, 1]
+        pin = PinnedThread.objects.get(thread_id="missing")
+        self.assertContains(self.client.get(pin.get_absolute_url()), "In Redis")
+
     def test_a_page_shows_the_blanks_of_an_id(self):
         pin = PinnedThread.objects.create(thread_id="  two blanks")
-        self.assertContains(self.client.get(pin.get_absolute_url()), 'pre-wrap">  two blanks<')
+        self.assertContains(self.client.get(pin.get_absolute_url()), ">  two blanks<")
 
 
 class RestTest(APITestCase):
