@@ -131,7 +131,7 @@ class FakeMCPServer:
 
 def answer(status: int, body: bytes = b"", *headers: str) -> bytes:
     """An HTTP answer in bytes."""
-    lines = [f"HTTP/1.1 {status} Fake", f"Content-Length: {len(body)}", *headers]
+    lines = [f"HTTP/1.1 {status} Fake", f"Content-Length: {len(body)}", "Connection: close", *headers]
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 

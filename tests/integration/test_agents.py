@@ -12,7 +12,7 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.core.cache import cache
 from django.db import connection, transaction
-from nautobot.extras.models import Status
+from nautobot.extras.models import Secret, SecretsGroup, Status
 
 from ai_ops.adapters.guarded_transport import ClientFactory
 from ai_ops.agents import clear_mcp_cache, current_generation, mcp_client, tools
@@ -22,6 +22,7 @@ from ai_ops.celery_tasks import check_mcp_server_health
 from ai_ops.choices import MCPProtocolChoices
 from ai_ops.models import AgentGeneration, MCPServer
 from development.services import free_ports
+from tests.fakes.certificates import CertificateAuthority
 from tests.fakes.mcp_server import FakeMCPServer
 
 # Of what other processes, or threads, are to see.
@@ -265,6 +266,35 @@ def test_agents_obey_the_same_policy(settings, caplog):
         assert fake.requests == []
     assert "127.0.0.1 is a loopback address" in caplog.text
     assert "169.254.169.254 is a link-local address" in caplog.text
+
+
+@committed
+def test_agents_use_the_servers_credentials_and_send_none_over_a_redirect(monkeypatch):
+    monkeypatch.setenv("TEST_TOKEN", "s3cret-t0ken")
+    secret = Secret.objects.create(name="token", provider="environment-variable", parameters={"variable": "TEST_TOKEN"})
+    group = SecretsGroup.objects.create(name="group")
+    group.secrets.add(secret, through_defaults={"access_type": "HTTP(S)", "secret_type": "token"})
+    with FakeMCPServer(tools=["lookup"], token="s3cret-t0ken").running() as fake:
+        add("guarded", "Healthy", url=fake.url, secrets_group=group)
+        assert names() == ["lookup"]
+        assert all(b"s3cret-t0ken" in head for head in fake.heads)
+        MCPServer.objects.get().delete()
+        add("redirecting", "Healthy", url=fake.url, secrets_group=group, mcp_endpoint="/mcp/slash")
+        assert names() == []
+        redirected = [head for head in fake.heads if b"/mcp/slash/ HTTP" in head]
+    assert redirected
+    assert not any(b"s3cret-t0ken" in head for head in redirected)
+
+
+@committed
+def test_agents_use_the_servers_tls_settings(tmp_path):
+    authority = CertificateAuthority.make(tmp_path)
+    with FakeMCPServer(tools=["lookup"], tls=authority.server_context()).running() as fake:
+        server = add("secure", "Healthy", url=fake.url)
+        assert names() == []
+        server.ca_file = authority.ca_file
+        server.save()
+        assert names() == ["lookup"]
 
 
 @committed

@@ -29,6 +29,7 @@ from ai_ops.celery_tasks import check_mcp_server_health, perform_mcp_health_chec
 from ai_ops.choices import MCPProtocolChoices
 from ai_ops.core.health import PAUSE_SECONDS
 from ai_ops.models import MCPServer
+from tests.fakes.certificates import CertificateAuthority
 from tests.fakes.mcp_server import FakeMCPServer
 
 pytestmark = pytest.mark.django_db
@@ -466,3 +467,101 @@ def test_a_check_inside_a_transaction_is_refused_since_its_flips_could_be_rolled
     with pytest.raises(RuntimeError, match="durable"), transaction.atomic():
         check_mcp_server_health(server.pk)
     assert status_of(server) == "Unhealthy"
+
+
+@committed
+def test_flips_and_edits_of_the_same_servers_in_whatever_order_do_not_wait_for_each_other(up):
+    """Both take the agents' generation first; with the rows first, PostgreSQL would have to end one of them."""
+    servers = [add(f"contended-{number}", up.url, "Unhealthy") for number in range(6)]
+
+    def edit_all_in_one_transaction():
+        for _ in range(3):
+            with transaction.atomic():
+                for server in reversed(servers):
+                    fresh = MCPServer.objects.get(pk=server.pk)
+                    fresh.description = f"edited {time.monotonic()}"
+                    fresh.save(update_fields=["description"])
+                    time.sleep(0.05)
+
+    with meanwhile(up, edit_all_in_one_transaction):
+        result = perform_mcp_health_checks()
+    assert (result["success"], result["error"]) == (True, None)
+    for server in servers:
+        server.refresh_from_db()
+        assert (server.status.name, server.description[:6]) == ("Healthy", "edited")
+
+
+def test_the_time_for_a_probe_is_a_setting(settings):
+    settings.PLUGINS_CONFIG = {"ai_ops": {"check_timeout": 1, "allow_loopback": True}}
+    with FakeMCPServer(delay=30).running() as slow:
+        server = add("slow", slow.url, "Unhealthy")
+        result = check_mcp_server_health(server.pk)
+    assert (result["reason"], result["phase"]) == ("TIMEOUT", "answer")
+    assert result["latency_ms"] == pytest.approx(1000, abs=300)
+    assert result["remedy"] == "The server accepts but does not answer, so look into its log."
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("check_timeout", 0, "check_timeout must be a number of seconds from 1 to 60, not 0."),
+        ("check_timeout", 61, "check_timeout must be a number of seconds from 1 to 60, not 61."),
+        ("check_timeout", "10", "check_timeout must be a number of seconds from 1 to 60, not '10'."),
+        ("check_timeout", True, "check_timeout must be a number of seconds from 1 to 60, not True."),
+        ("check_timeout", float("nan"), "check_timeout must be a number of seconds from 1 to 60, not nan."),
+        ("allow_loopback", "yes", "allow_loopback must be True or False, not 'yes'."),
+        ("ca_file", "ca.pem", "ca_file must be the absolute path of a PEM file, not 'ca.pem'."),
+    ],
+)
+def test_a_setting_that_no_probe_could_use_fails_the_run_in_a_sentence(up, settings, name, value, words):
+    server = add("well", up.url, "Unhealthy")
+    settings.PLUGINS_CONFIG = {"ai_ops": {name: value}}
+    for result in (perform_mcp_health_checks(), check_mcp_server_health(server.pk)):
+        assert result["success"] is False
+        assert words in result["error"]
+    assert up.requests == []
+
+
+def test_without_the_setting_servers_on_this_machine_are_not_asked(up, settings):
+    server = add("here", up.url, "Healthy")
+    settings.PLUGINS_CONFIG = {}
+    result = check_mcp_server_health(server.pk)
+    assert (result["reason"], result["status_after"], up.requests) == ("POLICY", "Unhealthy", [])
+
+
+def test_a_server_without_a_health_page_is_asked_over_mcp_and_says_who_it_is(up):
+    server = add("sdk", up.url, "Unhealthy")
+    up.health_status = 404
+    result = check_mcp_server_health(server.pk)
+    assert (result["ok"], result["status_after"]) == (True, "Healthy")
+    assert (result["server_name"], result["server_version"], result["protocol_version"]) == (
+        "fake",
+        "1.2",
+        "2025-06-18",
+    )
+    MCPServer.objects.filter(pk=server.pk).update(probe="http")
+    result = check_mcp_server_health(server.pk)
+    assert (result["reason"], result["http_status"], result["status_after"]) == ("HTTP", 404, "Unhealthy")
+
+
+@committed
+def test_what_was_found_with_another_probe_is_not_held_against_this_one(up, caplog):
+    server = add("reconfigured", up.url, "Healthy", probe="http")
+    up.health_status = 500
+    with meanwhile(up, lambda: MCPServer.objects.filter(pk=server.pk).update(probe="mcp")):
+        assert perform_mcp_health_checks()["changed_count"] == 0
+    assert status_of(server) == "Healthy"
+    assert "changed by someone else" in caplog.text
+
+
+def test_tls_settings_of_server_and_app_are_used(settings, tmp_path):
+    authority = CertificateAuthority.make(tmp_path)
+    with FakeMCPServer(tls=authority.server_context()).running() as secure:
+        server = add("secure", secure.url, "Unhealthy")
+        assert check_mcp_server_health(server.pk)["reason"] == "TLS"
+        settings.PLUGINS_CONFIG = {"ai_ops": {"allow_loopback": True, "ca_file": authority.ca_file}}
+        assert check_mcp_server_health(server.pk)["ok"]
+        settings.PLUGINS_CONFIG = {"ai_ops": {"allow_loopback": True}}
+        for fields in ({"ca_file": authority.ca_file}, {"verify_tls": False, "ca_file": ""}):
+            MCPServer.objects.filter(pk=server.pk).update(**fields)
+            assert check_mcp_server_health(server.pk)["ok"]

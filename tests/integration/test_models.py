@@ -8,6 +8,8 @@ from django.db import IntegrityError
 from nautobot.apps.testing import ModelTestCases, TestCase
 from nautobot.extras.models import Status
 
+from ai_ops.choices import MCPProbeChoices
+from ai_ops.core.health import ProbeKind
 from ai_ops.models import MCPServer, ProvisioningRecord
 
 
@@ -93,6 +95,19 @@ class MCPServerTest(TestCase):
 
     def test_an_unknown_choice_is_refused_by_field(self):
         assert set(self.refusals(protocol="carrier pigeon", mcp_type="rented")) == {"protocol", "mcp_type"}
+
+    def test_a_new_server_is_verified_and_asked_for_its_page_or_over_mcp(self):
+        server = self.valid()
+        assert (server.probe, server.verify_tls, server.ca_file, server.secrets_group) == ("auto", True, "", None)
+
+    def test_a_ca_file_has_an_absolute_path(self):
+        assert self.valid(name="two", ca_file="/etc/ssl/internal.pem").ca_file == "/etc/ssl/internal.pem"
+        for path in ("internal.pem", "/etc/\x00", "~/internal.pem"):
+            with self.subTest(path):
+                assert list(self.refusals(ca_file=path)) == ["ca_file"]
+
+    def test_the_choices_of_a_probe_are_the_kinds_that_the_adapter_knows(self):
+        assert set(MCPProbeChoices.values()) == set(ProbeKind)
 
     def test_odd_paths_are_refused_with_what_to_do(self):
         for path, sentence in (
