@@ -3,7 +3,7 @@
 from django.contrib import messages
 from django.shortcuts import redirect, render
 from django.utils.html import format_html
-from nautobot.apps.ui import Breadcrumbs, Titles, ViewNameBreadcrumbItem
+from nautobot.apps.ui import Titles
 from nautobot.apps.views import (
     GenericView,
     NautobotUIViewSet,
@@ -97,9 +97,6 @@ class CheckpointStorageView(ObjectPermissionRequiredMixin, GenericView):
 
     queryset = CheckpointStorageSnapshot.objects.all()
     view_titles = Titles(titles={"*": "Checkpoint storage"})
-    breadcrumbs = Breadcrumbs(
-        items={"*": [ViewNameBreadcrumbItem(view_name="plugins:ai_ops:checkpointstorage", label="Checkpoint storage")]}
-    )
 
     def get_required_permission(self):
         """Ask for the permission to view snapshots."""
@@ -107,8 +104,7 @@ class CheckpointStorageView(ObjectPermissionRequiredMixin, GenericView):
 
     def get(self, request):
         """Show the page."""
-        context = page_context(request.user)
-        context |= {"view_titles": self.get_view_titles(), "breadcrumbs": self.get_breadcrumbs()}
+        context = {"view_titles": self.get_view_titles(), **page_context(request.user)}
         return render(request, "ai_ops/checkpoint_storage.html", context)
 
 
