@@ -277,8 +277,11 @@ class AgentGeneration(BaseModel):
         """Wait until nobody else is changing servers; for the rest of the transaction nobody else will.
 
         Whoever locks a server's row takes this first, as saving does: in one order nobody waits in a circle.
+
+        Returns:
+            The row, or None where nothing was ever changed.
         """
-        cls.objects.select_for_update().filter(pk=cls.ROW).first()
+        return cls.objects.select_for_update().filter(pk=cls.ROW).first()
 
     @classmethod
     def current(cls):
@@ -304,8 +307,8 @@ class AgentGeneration(BaseModel):
             ConnectionInterrupted: The same, from Django's side of it.
         """
         with transaction.atomic():
-            cls.lock()
-            cache.set(cls.MIRROR_KEY, cls.current(), cls.MIRROR_SECONDS)
+            row = cls.lock()
+            cache.set(cls.MIRROR_KEY, row.number if row else cls._made(), cls.MIRROR_SECONDS)
 
     @classmethod
     def _mirror_if_possible(cls):

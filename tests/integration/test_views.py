@@ -30,7 +30,13 @@ class MCPServerViewTest(ViewTestCases.PrimaryObjectViewTestCase):
             "mcp_type": "internal",
             "description": "added by hand",
         }
-        cls.bulk_edit_data = {"mcp_type": "external", "description": "edited with others"}
+        cls.bulk_edit_data = {
+            "mcp_type": "external",
+            "description": "edited with others",
+            "probe": "mcp",
+            "verify_tls": False,
+            "ca_file": "/etc/ssl/internal.pem",
+        }
 
 
 class PagesTestCase(TestCase):
