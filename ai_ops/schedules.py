@@ -50,7 +50,7 @@ DEFAULT_SCHEDULES = {
     "cleanup": DefaultSchedule(
         "ai_ops.jobs.checkpoint_cleanup.CleanupCheckpointsJob", "AI Ops: clean up old checkpoints", "17 3 * * *"
     ),
-    # Hourly: a million keys are half a minute of one worker. Half an hour after the cleanup, so that the page shows
+    # Hourly: a million keys are twenty seconds of one worker. Half an hour after the cleanup, so that the page shows
     # what the cleanup left.
     "storage": DefaultSchedule(
         "ai_ops.jobs.checkpoint_storage.SampleCheckpointStorageJob",

@@ -18,7 +18,7 @@ from ai_ops.core.retention import RetentionPolicy, group_threads, possible_stubs
 from ai_ops.core.storage import SHOWN_MISSING_PINS, StorageReport, StorageTally
 from ai_ops.exceptions import CheckpointStoreError
 
-# Both bound what a sampling costs: past either, it makes do with the keys it has seen. Half a minute of one
+# Both bound what a sampling costs: past either, it makes do with the keys it has seen. Twenty seconds of one
 # worker and a few seconds of Redis, in batches of a thousand keys, is what a million takes.
 MAX_KEYS = 1_000_000
 MAX_SCAN_SECONDS = 60.0

@@ -130,9 +130,9 @@ class StorageTally:
         """Keys chosen by their checksums, which is as good as by chance: a thousand, or all if there are fewer."""
         return [key for _, key in self._sample]
 
-    def candidates(self) -> dict[bytes, int]:
-        """Keys of the threads that have most, up to fifty of each; and how many keys of its thread each stands for."""
-        return {key: entry.row["keys"] // len(entry.keys) for entry in self._most_keys for key in entry.keys}
+    def candidates(self) -> list[bytes]:
+        """Keys of the threads that have most, up to fifty of each."""
+        return [key for entry in self._most_keys for key in entry.keys]
 
     def oldest(self) -> list[dict[str, Any]]:
         """The threads that were idle longest."""
