@@ -132,8 +132,9 @@ class CheckpointStore:
         self._sleep = sleep
 
     def size(self) -> int:
-        """How many keys the database has."""
-        return int(self._retry(lambda: self._client.dbsize()))
+        """How many keys the database has, on all primaries together."""
+        targets = [{"target_nodes": node} if node else {} for node in self._primaries()]
+        return sum(self._retry(lambda at=target: int(self._client.dbsize(**at))) for target in targets)  # type: ignore[misc]
 
     def memory(self) -> int | None:
         """Bytes of memory the server uses, all primaries together; None if the user may not ask."""

@@ -14,7 +14,7 @@ import redis
 from cryptography.hazmat.primitives.serialization import Encoding
 from redis.cluster import ClusterNode, RedisCluster
 
-from ai_ops.celery_tasks import cleanup_old_checkpoints
+from ai_ops.celery_tasks import cleanup_old_checkpoints, sample_checkpoint_storage
 from ai_ops.checkpointer import describe_checkpoint_redis, get_checkpointer, get_redis_url
 from ai_ops.exceptions import ConfigurationError
 from development import services
@@ -85,6 +85,9 @@ def test_cluster(cluster, monkeypatch):
     fill(client)
     assert len({client.get_node_from_key(key.decode()).port for key in client.scan_iter()}) == 3
     assert cleanup_old_checkpoints(30, dryrun=True)["deleted_count"] == 80
+    sampled = sample_checkpoint_storage()
+    assert sampled["success"], sampled["error"]
+    assert (sampled["database_keys"], sampled["sized_keys"], sampled["cleanup"]["deleted_count"]) == (100, 100, 80)
     assert_cleaned(client)
     assert "cluster" in describe_checkpoint_redis().savers["AsyncValkeySaver"]
 
