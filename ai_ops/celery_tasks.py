@@ -24,6 +24,7 @@ from ai_ops.core.reports import CleanupReport, HealthReport, ServerReport, Threa
 from ai_ops.core.retention import DAY, RetentionPolicy
 from ai_ops.core.storage import StorageReport
 from ai_ops.exceptions import AiOpsError, ConfigurationError, HealthCheckError
+from ai_ops.health_history import trim_checks
 from ai_ops.health_run import BACKEND_ERRORS, backend_sentence, check_servers
 from ai_ops.models import MCPServer
 from ai_ops.pins import CurrentPins, pin_thread, pinned_threads, unpin_thread
@@ -207,11 +208,15 @@ def perform_mcp_health_checks() -> dict[str, Any]:
     """
     logger.info("Starting MCP server health checks...")
     try:
-        return check_servers(
+        history_days = AiOpsSettings.load().check_history_days
+        report = check_servers(
             MCPServer.objects.filter(protocol=MCPProtocolChoices.HTTP)
             .exclude(status__name=MCPServerStatus.VULNERABLE)
             .select_related("status", "secrets_group")
-        ).as_dict()
+        )
+        if trimmed := trim_checks(history_days):
+            logger.info("%s check(s) older than %s days deleted from the history", trimmed, history_days)
+        return report.as_dict()
     except BACKEND_ERRORS as error:
         return HealthReport(error=backend_sentence(error)).as_dict()
     except ConfigurationError as error:
@@ -226,8 +231,8 @@ def check_mcp_server_health(server_id: uuid.UUID | str) -> dict[str, Any]:
 
     Returns:
         `success`, whether the server could be checked; `server`, `server_id`, `status_before`, `status_after`,
-        `changed`; of the last probe `ok`, `reason`, `message`, `latency_ms`, `http_status`; `error`, None or a
-        sentence.
+        `changed`; of the last probe `ok`, `reason`, `message`, `latency_ms`, `http_status` and its end
+        `checked_at` (ISO 8601, UTC); `error`, None or a sentence.
 
     Raises:
         SoftTimeLimitExceeded: The Job's time is up before the check was complete.

@@ -79,6 +79,7 @@ class AiOpsSettings(CleanupOptions):
         check_timeout: Seconds for all of one probe of an MCP server, wall clock, 1 to 60.
         allow_loopback: Whether MCP servers on the machine of the worker, or of the agent, may be reached.
         ca_file: Path of a PEM file with the CAs to trust for MCP servers that name none; empty for the usual ones.
+        check_history_days: Days for which each health check is kept, 1 to 3650.
 
     Raises:
         ConfigurationError: A value is out of its range.
@@ -90,10 +91,12 @@ class AiOpsSettings(CleanupOptions):
     check_timeout: float = CHECK_TIMEOUT_SECONDS
     allow_loopback: bool = False
     ca_file: str = ""
+    check_history_days: int = 30
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._validate_probing()
+        self._validate_watching()
         for name in ("checkpoint_prefix", "checkpoint_write_prefix"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
                 raise ConfigurationError(f'{name} must be a text such as "checkpoint", not {getattr(self, name)!r}.')
@@ -109,6 +112,9 @@ class AiOpsSettings(CleanupOptions):
             )
         if not isinstance(self.ca_file, str) or (self.ca_file and not self.ca_file.startswith("/")):
             raise ConfigurationError(f"ca_file must be the absolute path of a PEM file, not {self.ca_file!r}.")
+
+    def _validate_watching(self) -> None:
+        _validate_number("check_history_days", self.check_history_days, MAX_RETENTION_DAYS)
 
     @classmethod
     def load(cls) -> AiOpsSettings:

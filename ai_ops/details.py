@@ -12,6 +12,7 @@ from nautobot.apps.ui import (
 from nautobot.apps.views import get_obj_from_context
 
 from ai_ops.check_now import may_run_check, why_not_checked
+from ai_ops.health_panels import HEALTH_PANELS
 from ai_ops.snapshots import in_redis, latest_snapshots
 
 
@@ -62,6 +63,7 @@ MCP_SERVER_DETAIL = ObjectDetailContent(
             label="Probing",
             fields=("probe", "verify_tls", "ca_file", "secrets_group"),
         ),
+        *HEALTH_PANELS,
     ),
     extra_buttons=(
         CheckNowButton(

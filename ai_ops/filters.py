@@ -1,6 +1,7 @@
 """Filters of the list pages, the REST API and GraphQL."""
 
 from nautobot.apps.filters import (
+    BaseFilterSet,
     MultiValueCharFilter,
     NaturalKeyOrPKMultipleChoiceFilter,
     NautobotFilterSet,
@@ -9,7 +10,14 @@ from nautobot.apps.filters import (
 )
 from nautobot.extras.models import SecretsGroup
 
-from ai_ops.models import MCPServer, PinnedThread
+from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth, PinnedThread
+
+
+def _server_filter() -> NaturalKeyOrPKMultipleChoiceFilter:
+    """A filter by servers, each named or given by its id."""
+    return NaturalKeyOrPKMultipleChoiceFilter(
+        queryset=MCPServer.objects.all(), to_field_name="name", label="MCP server (name or ID)"
+    )
 
 
 class MCPServerFilterSet(StatusModelFilterSetMixin, NautobotFilterSet):
@@ -46,3 +54,28 @@ class PinnedThreadFilterSet(NautobotFilterSet):
 
         model = PinnedThread
         fields = "__all__"
+
+
+class MCPServerHealthFilterSet(BaseFilterSet):
+    """Filter for MCPServerHealth, such as `ok=false` or `last_ok__lt=2026-01-01`."""
+
+    server = _server_filter()
+
+    class Meta:
+        """Model and fields."""
+
+        model = MCPServerHealth
+        fields = ("id", "server", "checked", "ok", "reason", "latency_ms", "http_status", "last_ok", "last_failure")
+
+
+class MCPServerCheckFilterSet(BaseFilterSet):
+    """Filter for MCPServerCheck, such as `server=Tickets` and `time__gte=2026-01-01`."""
+
+    q = SearchFilter(filter_predicates={"server__name": "icontains", "reason": "icontains"})
+    server = _server_filter()
+
+    class Meta:
+        """Model and fields."""
+
+        model = MCPServerCheck
+        fields = ("id", "server", "time", "ok", "reason", "latency_ms", "http_status", "flipped")

@@ -3,7 +3,9 @@
 from django import forms
 from django.contrib.auth import get_user_model
 from nautobot.apps.forms import (
+    BootstrapMixin,
     BulkEditNullBooleanSelect,
+    DateTimePicker,
     DynamicModelChoiceField,
     DynamicModelMultipleChoiceField,
     NautobotBulkEditForm,
@@ -17,10 +19,12 @@ from nautobot.apps.forms import (
     TagsBulkEditFormMixin,
     add_blank_choice,
 )
+from nautobot.core.forms.constants import BOOLEAN_WITH_BLANK_CHOICES
 from nautobot.extras.models import SecretsGroup, Status
 
 from ai_ops.choices import MCPProbeChoices, MCPProtocolChoices, MCPTypeChoices
-from ai_ops.models import THREAD_ID_MAX_LENGTH, MCPServer, PinnedThread
+from ai_ops.core.health import Reason
+from ai_ops.models import THREAD_ID_MAX_LENGTH, MCPServer, MCPServerCheck, PinnedThread
 
 
 class MCPServerForm(NautobotModelForm):
@@ -153,3 +157,22 @@ class PinnedThreadFilterForm(NautobotFilterForm):
     thread_id = forms.CharField(required=False, strip=False, label="Thread ID")
     note = forms.CharField(required=False, label="Note")
     pinned_by = DynamicModelMultipleChoiceField(queryset=get_user_model().objects.all(), required=False)
+
+
+class MCPServerCheckFilterForm(BootstrapMixin, forms.Form):
+    """Filter the history of checks."""
+
+    model = MCPServerCheck
+    field_order = ["q", "server", "ok", "reason", "flipped", "time__gte", "time__lte"]
+
+    q = forms.CharField(required=False, label="Search")
+    server = DynamicModelMultipleChoiceField(
+        queryset=MCPServer.objects.all(), to_field_name="name", required=False, label="MCP server"
+    )
+    ok = forms.NullBooleanField(required=False, label="OK", widget=StaticSelect2(choices=BOOLEAN_WITH_BLANK_CHOICES))
+    reason = forms.MultipleChoiceField(
+        choices=[(reason, reason) for reason in Reason], required=False, widget=StaticSelect2Multiple
+    )
+    flipped = forms.NullBooleanField(required=False, widget=StaticSelect2(choices=BOOLEAN_WITH_BLANK_CHOICES))
+    time__gte = forms.DateTimeField(required=False, label="From", widget=DateTimePicker())
+    time__lte = forms.DateTimeField(required=False, label="Until", widget=DateTimePicker())

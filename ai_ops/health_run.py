@@ -17,6 +17,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from celery.utils.log import get_task_logger
 from django.core.exceptions import ValidationError
 from django.db import InterfaceError, OperationalError, transaction
+from django.utils import timezone
 from django_redis.exceptions import ConnectionInterrupted
 from nautobot.extras.models import Status
 from redis.exceptions import RedisError
@@ -43,6 +44,7 @@ from ai_ops.core.health import (
 from ai_ops.core.reports import HealthReport, ServerReport
 from ai_ops.credentials import read_credentials
 from ai_ops.exceptions import AgentCacheError, CredentialsError
+from ai_ops.health_history import record_checks
 from ai_ops.models import AgentGeneration, MCPServer
 
 logger = get_task_logger(__name__)
@@ -78,9 +80,15 @@ class _Check:
     status_after: str | None = None
     changed: bool = False
     error: str | None = None
+    checked_at: str | None = None
 
     def __post_init__(self) -> None:
         self.status_after = self.server.status.name
+
+    def add(self, probe: Probe) -> None:
+        """Note what a probe said, and when."""
+        self.probes.append(probe)
+        self.checked_at = timezone.now().isoformat()
 
     def step(self) -> Step:
         """What follows from the probes so far."""
@@ -108,6 +116,7 @@ class _Check:
             server_version=probe.server_version,
             retry_after=probe.retry_after,
             error=self.error,
+            checked_at=self.checked_at,
         )
 
 
@@ -159,12 +168,12 @@ def _probe_once(checks: Sequence[_Check], prober: Prober, workers: int, ca_file:
         try:
             targets.append(_target(check.server, ca_file))
         except CredentialsError as error:
-            check.probes.append(unasked(str(error), "correct the secrets group, or the secrets in it"))
+            check.add(unasked(str(error), "correct the secrets group, or the secrets in it"))
         else:
             asked.append(check)
     with closing(prober.probe_all(targets, workers)) as probes:
         for check, probe in zip(asked, probes, strict=True):
-            check.probes.append(probe)
+            check.add(probe)
 
 
 def _target(server: MCPServer, ca_file: str) -> Target:
@@ -188,6 +197,7 @@ def _wind_up(checks: Sequence[_Check]) -> None:
     if flips:
         # Told even when no flip is noted: the time may have run out between a commit and its note.
         _tell_agents()
+    _keep_history([check.report() for check in checks if check.probes])
     _log(
         logging.ERROR,
         "summary",
@@ -298,8 +308,7 @@ def _reported(checks: Sequence[_Check], workers: int) -> HealthReport:
     errors = [f"{report.server}: {report.error}" for report in servers if report.error]
     changed = any(report.changed for report in servers)
     untold = _tell_agents() if changed else None
-    if untold:
-        errors.append(untold)
+    errors += [sentence for sentence in (untold, _keep_history(servers)) if sentence]
     report = HealthReport(servers, workers, changed and untold is None, _one_sentence(errors))
     _log(
         logging.INFO,
@@ -312,6 +321,17 @@ def _reported(checks: Sequence[_Check], workers: int) -> HealthReport:
         report.failed_count,
     )
     return report
+
+
+def _keep_history(reports: Sequence[ServerReport]) -> str | None:
+    """Write what was found into the history; return a sentence if that failed, since the flips stay made."""
+    try:
+        record_checks(reports)
+    except BACKEND_ERRORS as error:
+        sentence = f"The history of this run could not be kept. {backend_sentence(error)}"
+        _log(logging.ERROR, "summary", "%s", sentence)
+        return sentence
+    return None
 
 
 def _tell_agents() -> str | None:

@@ -19,9 +19,20 @@ from nautobot.extras.signals import change_context_state
 from redis.exceptions import RedisError
 
 from ai_ops.choices import MCPProbeChoices, MCPProtocolChoices, MCPServerStatus, MCPTypeChoices
+from ai_ops.health_models import MCPServerCheck, MCPServerHealth
 from ai_ops.validators import URL_EXAMPLE, validate_ca_file, validate_path, validate_server_url
 
 logger = logging.getLogger(__name__)
+
+__all__ = (
+    "AgentGeneration",
+    "CheckpointStorageSnapshot",
+    "MCPServer",
+    "MCPServerCheck",
+    "MCPServerHealth",
+    "PinnedThread",
+    "ProvisioningRecord",
+)
 
 # PostgreSQL indexes at most 2,704 bytes of a text (MySQL 3,072), and a character may take four.
 THREAD_ID_MAX_LENGTH = 640

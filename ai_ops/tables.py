@@ -1,11 +1,23 @@
 """Tables of the list pages."""
 
+import math
+
 import django_tables2 as tables
 from django.utils.functional import cached_property
 from nautobot.apps.tables import BaseTable, BooleanColumn, ButtonsColumn, StatusTableMixin, TagColumn, ToggleColumn
 
-from ai_ops.models import MCPServer, PinnedThread
+from ai_ops.models import MCPServer, MCPServerCheck, PinnedThread
 from ai_ops.snapshots import in_redis, latest_snapshots
+
+
+def milliseconds(value: float | None) -> str | None:
+    """A latency for people; None where there is none."""
+    return None if value is None else f"{value:,.0f} ms"
+
+
+def percent(value: float | None) -> str | None:
+    """An uptime for people; None where there is none. Rounded down: 99.996 percent is not all of the time."""
+    return None if value is None else f"{math.floor(value * 100) / 100:g} %"
 
 
 class MCPServerTable(StatusTableMixin, BaseTable):
@@ -15,6 +27,11 @@ class MCPServerTable(StatusTableMixin, BaseTable):
     name = tables.Column(linkify=True)
     verify_tls = BooleanColumn()
     secrets_group = tables.Column(linkify=True)
+    reason = tables.Column(accessor="health__reason")
+    latency = tables.Column(accessor="health__latency_ms", verbose_name="Latency")
+    checked = tables.DateTimeColumn(accessor="health__checked", short=True, verbose_name="Last Check")
+    # Ordered by it, the list would have to compute it for every server there is.
+    uptime_24h = tables.Column(verbose_name="Uptime 24 h", orderable=False)
     tags = TagColumn(url_name="plugins:ai_ops:mcpserver_list")
     actions = ButtonsColumn(MCPServer)
 
@@ -26,6 +43,10 @@ class MCPServerTable(StatusTableMixin, BaseTable):
             "pk",
             "name",
             "status",
+            "reason",
+            "latency",
+            "checked",
+            "uptime_24h",
             "protocol",
             "url",
             "mcp_endpoint",
@@ -39,7 +60,52 @@ class MCPServerTable(StatusTableMixin, BaseTable):
             "tags",
             "actions",
         )
-        default_columns = ("pk", "name", "status", "protocol", "url", "mcp_type", "description", "tags", "actions")
+        default_columns = (
+            "pk",
+            "name",
+            "status",
+            "reason",
+            "latency",
+            "checked",
+            "uptime_24h",
+            "url",
+            "description",
+            "tags",
+            "actions",
+        )
+
+    def render_latency(self, value):
+        """Show milliseconds."""
+        return milliseconds(value)
+
+    def render_uptime_24h(self, value):
+        """Show a percentage."""
+        return percent(value)
+
+
+class MCPServerCheckTable(BaseTable):
+    """The history of checks."""
+
+    server = tables.Column(linkify=True)
+    time = tables.DateTimeColumn(short=True)
+    ok = BooleanColumn()
+    latency_ms = tables.Column(verbose_name="Latency")
+    flipped = tables.Column(verbose_name="Status", empty_values=(None, False))
+
+    class Meta(BaseTable.Meta):
+        """Columns a person may choose, and those shown at first."""
+
+        model = MCPServerCheck
+        fields = ("time", "server", "ok", "reason", "latency_ms", "http_status", "flipped")
+        default_columns = fields
+
+    def render_flipped(self, value):
+        """Say where a check changed the status; nothing else is worth a mark in every row."""
+        return "changed"
+
+    def render_latency_ms(self, value):
+        """Show milliseconds."""
+        return milliseconds(value)
 
 
 class PinnedThreadTable(BaseTable):

@@ -10,6 +10,7 @@ app_name = "ai_ops"
 
 router = NautobotUIViewSetRouter()
 router.register("mcp-servers", views.MCPServerUIViewSet)
+router.register("mcp-server-checks", views.MCPServerCheckUIViewSet)
 router.register("pinned-threads", views.PinnedThreadUIViewSet)
 
 urlpatterns = [

@@ -23,7 +23,8 @@ from ai_ops import filters, forms, tables
 from ai_ops.api import serializers
 from ai_ops.check_now import request_check
 from ai_ops.details import MCP_SERVER_DETAIL, PINNED_THREAD_DETAIL
-from ai_ops.models import CheckpointStorageSnapshot, MCPServer, PinnedThread
+from ai_ops.health_history import with_uptime
+from ai_ops.models import CheckpointStorageSnapshot, MCPServer, MCPServerCheck, PinnedThread
 from ai_ops.run_now import RunRefusedError, request_run
 from ai_ops.storage_page import page_context
 
@@ -39,6 +40,11 @@ class MCPServerUIViewSet(NautobotUIViewSet):
     bulk_update_form_class = forms.MCPServerBulkEditForm
     table_class = tables.MCPServerTable
     object_detail_content = MCP_SERVER_DETAIL
+
+    def get_queryset(self):
+        """Give the list its uptimes; nothing else needs them."""
+        queryset = super().get_queryset()
+        return with_uptime(queryset) if self.action == "list" else queryset
 
     @action(
         detail=True,
@@ -127,3 +133,14 @@ class CheckpointStorageSampleView(CheckpointStorageView):
             sentence = 'The sampling waits for <a href="{}">approval</a>.'
         messages.success(request, format_html(sentence, requested.get_absolute_url()))
         return redirect("plugins:ai_ops:checkpointstorage")
+
+
+class MCPServerCheckUIViewSet(ObjectListViewMixin):
+    """The history of checks, to be filtered and exported."""
+
+    queryset = MCPServerCheck.objects.all()
+    serializer_class = serializers.MCPServerCheckSerializer
+    filterset_class = filters.MCPServerCheckFilterSet
+    filterset_form_class = forms.MCPServerCheckFilterForm
+    table_class = tables.MCPServerCheckTable
+    action_buttons = ("export",)

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from nautobot.apps.api import NautobotModelSerializer, TaggedModelSerializerMixin
+from nautobot.apps.api import BaseModelSerializer, NautobotModelSerializer, TaggedModelSerializerMixin
 from rest_framework import serializers
 
-from ai_ops.models import MCPServer, PinnedThread
+from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth, PinnedThread
 
 
 class MCPServerSerializer(TaggedModelSerializerMixin, NautobotModelSerializer):
@@ -53,6 +53,26 @@ class PinnedThreadSerializer(NautobotModelSerializer):
         fields = "__all__"
         # Blanks at its ends belong to a thread's id.
         extra_kwargs = {"thread_id": {"trim_whitespace": False}}
+
+
+class MCPServerHealthSerializer(BaseModelSerializer):
+    """Where an MCP server stands."""
+
+    class Meta:
+        """Model and fields."""
+
+        model = MCPServerHealth
+        fields = "__all__"
+
+
+class MCPServerCheckSerializer(BaseModelSerializer):
+    """One check of an MCP server."""
+
+    class Meta:
+        """Model and fields."""
+
+        model = MCPServerCheck
+        fields = "__all__"
 
 
 def _contradicts_itself(data) -> bool:

@@ -8,6 +8,8 @@ app_name = "ai_ops-api"
 
 router = OrderedDefaultRouter()
 router.register("mcp-servers", views.MCPServerViewSet)
+router.register("mcp-server-health", views.MCPServerHealthViewSet)
+router.register("mcp-server-checks", views.MCPServerCheckViewSet)
 router.register("pinned-threads", views.PinnedThreadViewSet)
 
 urlpatterns = router.urls

@@ -1,7 +1,7 @@
 """REST API of AI Ops."""
 
 from drf_spectacular.utils import extend_schema
-from nautobot.apps.api import NautobotModelViewSet
+from nautobot.apps.api import NautobotModelViewSet, ReadOnlyModelViewSet
 from nautobot.core.api.authentication import TokenPermissions
 from nautobot.extras.api.serializers import JobResultSerializer, JobRunResponseSerializer, ScheduledJobSerializer
 from nautobot.extras.models import JobResult
@@ -10,10 +10,20 @@ from rest_framework.decorators import action
 from rest_framework.exceptions import APIException, PermissionDenied
 from rest_framework.response import Response
 
-from ai_ops.api.serializers import MCPServerSerializer, PinnedThreadSerializer
+from ai_ops.api.serializers import (
+    MCPServerCheckSerializer,
+    MCPServerHealthSerializer,
+    MCPServerSerializer,
+    PinnedThreadSerializer,
+)
 from ai_ops.check_now import request_check
-from ai_ops.filters import MCPServerFilterSet, PinnedThreadFilterSet
-from ai_ops.models import MCPServer, PinnedThread
+from ai_ops.filters import (
+    MCPServerCheckFilterSet,
+    MCPServerFilterSet,
+    MCPServerHealthFilterSet,
+    PinnedThreadFilterSet,
+)
+from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth, PinnedThread
 from ai_ops.run_now import NoWorkerError, RunNotPermittedError, RunRefusedError
 
 
@@ -73,6 +83,22 @@ class PinnedThreadViewSet(NautobotModelViewSet):
     queryset = PinnedThread.objects.all()
     serializer_class = PinnedThreadSerializer
     filterset_class = PinnedThreadFilterSet
+
+
+class MCPServerHealthViewSet(ReadOnlyModelViewSet):
+    """Where MCP servers stand: their latest check, and when they were last well and last not."""
+
+    queryset = MCPServerHealth.objects.select_related("server")
+    serializer_class = MCPServerHealthSerializer
+    filterset_class = MCPServerHealthFilterSet
+
+
+class MCPServerCheckViewSet(ReadOnlyModelViewSet):
+    """The history of checks, newest first."""
+
+    queryset = MCPServerCheck.objects.select_related("server")
+    serializer_class = MCPServerCheckSerializer
+    filterset_class = MCPServerCheckFilterSet
 
 
 def _as_run_response(requested, request) -> dict:

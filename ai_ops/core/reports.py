@@ -28,6 +28,7 @@ class ServerReport:
         server_version: The version it gives, likewise.
         retry_after: Seconds for which the server asked to be left alone.
         error: Why the check could not be made or its result not be kept, in a sentence.
+        checked_at: When the last probe ended, ISO 8601 in UTC; None when it was not probed.
     """
 
     server: str
@@ -47,6 +48,7 @@ class ServerReport:
     server_version: str | None = None
     retry_after: float | None = None
     error: str | None = None
+    checked_at: str | None = None
 
     @property
     def failed(self) -> bool:

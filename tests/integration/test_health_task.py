@@ -404,7 +404,8 @@ def test_the_time_limit_keeps_what_three_checks_agreed_on_before_it(up, caplog):
 def test_one_server_is_checked_by_the_same_rules(up):
     server = add("alpha", up.url, "Unhealthy")
     result = check_mcp_server_health(str(server.pk))
-    latency = result.pop("latency_ms")
+    latency, checked_at = result.pop("latency_ms"), result.pop("checked_at")
+    assert checked_at.endswith("+00:00")
     assert result == {
         "success": True,
         "server": "alpha",

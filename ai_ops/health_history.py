@@ -1,0 +1,222 @@
+"""The history of health checks: written once a run, trimmed, and read as uptime and latency.
+
+Everything read here is bounded by a time window on an index, and computed in PostgreSQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Aggregate, Avg, Case, Count, FloatField, OuterRef, Q, QuerySet, Subquery, Value, When
+from django.db.models.functions import Cast, Extract, Floor, Now
+from django.utils import timezone
+
+from ai_ops.core.health import Reason
+from ai_ops.core.reports import ServerReport
+from ai_ops.health_models import MCPServerCheck, MCPServerHealth
+from ai_ops.models import MCPServer
+
+WINDOWS = {"24 hours": timedelta(hours=24), "7 days": timedelta(days=7), "30 days": timedelta(days=30)}
+
+# Rows a statement, so that trimming holds locks for milliseconds and leaves others room.
+TRIM_BATCH = 5_000
+
+# Batches a run: more than a fleet of 10,000 servers writes between two runs, and an end to a first trim
+# after the setting was lowered. The next run goes on.
+MAX_TRIM_BATCHES = 20
+
+# Columns of MCPServerHealth that every check overwrites.
+_LATEST = ("checked", "ok", "reason", "message", "latency_ms", "http_status")
+_LASTING = ("last_ok", "last_failure", "last_failure_reason")
+
+
+class Percentile(Aggregate):
+    """PostgreSQL's ``percentile_cont(fraction) WITHIN GROUP (ORDER BY expression)``, interpolated."""
+
+    function = "PERCENTILE_CONT"
+    template = "%(function)s(%(fraction)s) WITHIN GROUP (ORDER BY %(expressions)s)"
+
+    def __init__(self, expression: Any, fraction: float, **extra: Any) -> None:
+        super().__init__(expression, fraction=float(fraction), output_field=FloatField(), **extra)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """How a server did in a window of time.
+
+    Attributes:
+        checks: Checks that said something about the server.
+        uptime_percent: Share of them that found it well; None without checks.
+        p50_ms: Median latency of those, in milliseconds; None where none found it well.
+        p95_ms: The 95th percentile of the same.
+    """
+
+    checks: int
+    uptime_percent: float | None
+    p50_ms: float | None
+    p95_ms: float | None
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """The checks of one server in one stretch of time, for a chart.
+
+    Attributes:
+        start: Its beginning.
+        passed: Checks that found the server well.
+        failed: Checks that did not.
+        unknown: Checks that could not be made.
+        p50_ms: Median latency of those passed; None without any.
+        p95_ms: The 95th percentile of the same.
+    """
+
+    start: datetime
+    passed: int = 0
+    failed: int = 0
+    unknown: int = 0
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+
+
+def record_checks(reports: Sequence[ServerReport]) -> None:
+    """Keep what a run found: a row in the history of each server, and where it stands now.
+
+    Four statements, however many servers. One that was deleted meanwhile is left out.
+    """
+    probed = {report.server_id: report for report in reports if report.checked_at and report.server_id}
+    if not probed:
+        return
+    with transaction.atomic():
+        # Held until the end: nobody deletes a server between this and the rows that refer to it, and a
+        # run that checks the same server at the same time waits, so that none overwrites the other's.
+        servers = MCPServer.objects.filter(pk__in=probed).order_by("pk").select_for_update(of=("self",), no_key=True)
+        found = {str(pk): probed[str(pk)] for pk in servers.values_list("pk", flat=True)}
+        MCPServerCheck.objects.bulk_create([_as_check(report) for report in found.values()], batch_size=1_000)
+        known = MCPServerHealth.objects.in_bulk(list(found), field_name="server_id")
+        known = {str(server_id): health for server_id, health in known.items()}
+        MCPServerHealth.objects.bulk_create(
+            [_as_health(report, known.get(server_id)) for server_id, report in found.items()],
+            batch_size=1_000,
+            update_conflicts=True,
+            unique_fields=["server"],
+            update_fields=[*_LATEST, *_LASTING],
+        )
+
+
+def trim_checks(days: int) -> int:
+    """Delete checks older than `days`, in small batches; give their number."""
+    oldest = timezone.now() - timedelta(days=days)
+    deleted = 0
+    for _ in range(MAX_TRIM_BATCHES):
+        batch = MCPServerCheck.objects.filter(time__lt=oldest).order_by("time").values("pk")[:TRIM_BATCH]
+        # Not delete(), which would load the rows: nobody listens for them.
+        rows = MCPServerCheck.objects.filter(pk__in=batch).order_by()
+        count = rows._raw_delete(rows.db)
+        deleted += count
+        if count < TRIM_BATCH:
+            break
+    return deleted
+
+
+def statistics(server: MCPServer) -> dict[str, Statistics]:
+    """Uptime and latency of one server over each of WINDOWS, by its name; one query."""
+    now = timezone.now()
+    wanted: dict[str, Any] = {}
+    for number, length in enumerate(WINDOWS.values()):
+        inside = Q(time__gte=now - length)
+        wanted |= {
+            f"checks_{number}": Count("pk", filter=inside & Q(ok__isnull=False)),
+            f"passed_{number}": Count("pk", filter=inside & Q(ok=True)),
+            f"p50_{number}": Percentile("latency_ms", 0.5, filter=inside & Q(ok=True)),
+            f"p95_{number}": Percentile("latency_ms", 0.95, filter=inside & Q(ok=True)),
+        }
+    row = _checks_since(server, now - max(WINDOWS.values())).aggregate(**wanted)
+    return {
+        name: Statistics(
+            row[f"checks_{number}"],
+            100 * row[f"passed_{number}"] / row[f"checks_{number}"] if row[f"checks_{number}"] else None,
+            row[f"p50_{number}"],
+            row[f"p95_{number}"],
+        )
+        for number, name in enumerate(WINDOWS)
+    }
+
+
+def buckets(server: MCPServer, window: timedelta, width: timedelta) -> list[Bucket]:
+    """The checks of `server` in the last `window`, in stretches of `width`; empty ones included. One query."""
+    seconds = int(width.total_seconds())
+    last = int(timezone.now().timestamp()) // seconds
+    first = last - int(window.total_seconds()) // seconds + 1
+    rows = (
+        _checks_since(server, _moment(first * seconds))
+        .annotate(number=Floor(Cast(Extract("time", "epoch"), FloatField()) / Value(float(seconds))))
+        .values("number")
+        .annotate(
+            passed=Count("pk", filter=Q(ok=True)),
+            failed=Count("pk", filter=Q(ok=False)),
+            unknown=Count("pk", filter=Q(ok__isnull=True)),
+            p50_ms=Percentile("latency_ms", 0.5, filter=Q(ok=True)),
+            p95_ms=Percentile("latency_ms", 0.95, filter=Q(ok=True)),
+        )
+    )
+    found = {int(row.pop("number")): row for row in rows}
+    return [Bucket(_moment(number * seconds), **found.get(number, {})) for number in range(first, last + 1)]
+
+
+def with_uptime(servers: QuerySet[MCPServer]) -> QuerySet[MCPServer]:
+    """Give each of `servers` its `uptime_24h`, a percentage or None, computed for the rows of a page alone."""
+    checks = MCPServerCheck.objects.filter(
+        server=OuterRef("pk"), time__gte=Now() - timedelta(hours=24), ok__isnull=False
+    )
+    share = Avg(Case(When(ok=True, then=Value(100.0)), default=Value(0.0)))
+    uptime = checks.order_by().values("server").annotate(share=share).values("share")
+    return servers.annotate(uptime_24h=Subquery(uptime, output_field=FloatField()))
+
+
+def _checks_since(server: MCPServer, since: datetime) -> QuerySet[MCPServerCheck]:
+    # Without their default order, which would become part of every grouping.
+    return MCPServerCheck.objects.filter(server=server, time__gte=since).order_by()
+
+
+def _moment(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _as_check(report: ServerReport) -> MCPServerCheck:
+    return MCPServerCheck(
+        server_id=report.server_id,
+        time=report.checked_at,
+        ok=_said(report),
+        reason=report.reason or "",
+        latency_ms=report.latency_ms,
+        http_status=report.http_status,
+        flipped=report.changed,
+    )
+
+
+def _as_health(report: ServerReport, before: MCPServerHealth | None) -> MCPServerHealth:
+    ok = _said(report)
+    lasting = {name: getattr(before, name) for name in _LASTING} if before else {}
+    if ok:
+        lasting["last_ok"] = report.checked_at
+    elif ok is False:
+        lasting |= {"last_failure": report.checked_at, "last_failure_reason": report.reason or ""}
+    return MCPServerHealth(
+        server_id=report.server_id,
+        checked=report.checked_at,
+        ok=ok,
+        reason=report.reason or "",
+        message=report.message or "",
+        latency_ms=report.latency_ms,
+        http_status=report.http_status,
+        **lasting,
+    )
+
+
+def _said(report: ServerReport) -> bool | None:
+    """What the check says about the server; None for trouble of the checker's own."""
+    return None if report.reason == Reason.CHECKER else report.ok

@@ -1,0 +1,171 @@
+"""The panels on a server's page that show its checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from django.template import Context
+from django.utils import timezone
+from nautobot.apps.ui import (
+    EChartsPanel,
+    EChartsTypeChoices,
+    KeyValueTablePanel,
+    ObjectsTablePanel,
+    Panel,
+    SectionChoices,
+)
+from nautobot.apps.views import get_obj_from_context
+
+from ai_ops.health_history import Bucket, buckets, statistics
+from ai_ops.health_models import MCPServerHealth
+from ai_ops.tables import MCPServerCheckTable, milliseconds, percent
+
+VIEW_HEALTH = ("ai_ops.view_mcpserverhealth",)
+VIEW_CHECKS = ("ai_ops.view_mcpservercheck",)
+
+DAY = timedelta(hours=24)
+# Wide enough that a check every ten minutes leaves no gaps.
+DAY_BUCKET = timedelta(minutes=15)
+
+# Nautobot's own green, red and grey, as its status labels have them.
+GREEN, RED, GREY = "#2f9e44", "#e03131", "#868e96"
+
+# Pixels around a chart, which otherwise leaves a fifth of a wide panel empty.
+FULL_WIDTH = {"left": 60, "right": 30, "top": 30, "bottom": 60}
+
+
+class CheckedServerPanelMixin:
+    """Shown where there is something to show: a server that was checked."""
+
+    def should_render(self, context: Context) -> bool:
+        """Leave the panel out for a server that was never checked, and compute nothing to find that out."""
+        return Panel.should_render(self, context) and _health(context) is not None
+
+
+class HealthPanel(CheckedServerPanelMixin, KeyValueTablePanel):
+    """The latest check in words, and when the server was last well and last not."""
+
+    def get_data(self, context: Context) -> dict[str, Any]:
+        """Return what is known, by its names."""
+        health = _health(context)
+        return {
+            "Last check": health.checked,
+            "Result": {True: "OK", False: health.reason, None: f"Not checked ({health.reason})"}[health.ok],
+            "What came back": health.message,
+            "Latency": milliseconds(health.latency_ms),
+            "Last OK": health.last_ok,
+            "Last failure": health.last_failure,
+            "Reason of the last failure": health.last_failure_reason,
+        }
+
+
+class StatisticsPanel(CheckedServerPanelMixin, KeyValueTablePanel):
+    """Uptime and latency over the three windows."""
+
+    def get_data(self, context: Context) -> dict[str, str]:
+        """Return a line for each window."""
+        return {
+            name.capitalize(): (
+                f"{percent(found.uptime_percent)} of {found.checks:,} checks; "
+                f"p50 {milliseconds(found.p50_ms) or '-'}, p95 {milliseconds(found.p95_ms) or '-'}"
+                if found.checks
+                else "no checks"
+            )
+            for name, found in statistics(get_obj_from_context(context)).items()
+        }
+
+
+class CheckChartPanel(CheckedServerPanelMixin, EChartsPanel):
+    """A chart over the checks of the last day."""
+
+
+def _health(context: Context) -> MCPServerHealth | None:
+    # The attribute keeps what it found, so that all panels together read the row once.
+    return getattr(get_obj_from_context(context), "health", None)
+
+
+def _last_day(series: Callable[[list[Bucket]], list[dict[str, Any]]]) -> Callable[[Context], dict[str, Any]]:
+    """Chart data from the checks of the last day, in Nautobot's form."""
+
+    def data(context: Context) -> dict[str, Any]:
+        found = buckets(get_obj_from_context(context), DAY, DAY_BUCKET)
+        times = [timezone.localtime(bucket.start).strftime("%a %H:%M") for bucket in found]
+        return {"x": times, "series": series(found)}
+
+    return data
+
+
+def _latencies(found: list[Bucket]) -> list[dict[str, Any]]:
+    return [
+        {"name": "p50", "data": [_rounded(bucket.p50_ms) for bucket in found]},
+        {"name": "p95", "data": [_rounded(bucket.p95_ms) for bucket in found]},
+    ]
+
+
+def _outcomes(found: list[Bucket]) -> list[dict[str, Any]]:
+    return [
+        {"name": "OK", "data": [bucket.passed for bucket in found]},
+        {"name": "failed", "data": [bucket.failed for bucket in found]},
+        {"name": "not checked", "data": [bucket.unknown for bucket in found]},
+    ]
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)
+
+
+HEALTH_PANELS = (
+    HealthPanel(weight=200, section=SectionChoices.RIGHT_HALF, label="Latest check", required_permissions=VIEW_HEALTH),
+    StatisticsPanel(
+        weight=300, section=SectionChoices.RIGHT_HALF, label="Uptime and latency", required_permissions=VIEW_CHECKS
+    ),
+    CheckChartPanel(
+        weight=400,
+        section=SectionChoices.FULL_WIDTH,
+        label="Latency, last 24 hours",
+        chart_height="16rem",
+        chart_kwargs={
+            "chart_type": EChartsTypeChoices.LINE,
+            "data": _last_day(_latencies),
+            "x_label": "",
+            "y_label": "ms",
+            "show_toolbox": False,
+            "additional_config": {"tooltip": {"trigger": "axis"}, "grid": FULL_WIDTH},
+        },
+        required_permissions=VIEW_CHECKS,
+    ),
+    CheckChartPanel(
+        weight=500,
+        section=SectionChoices.FULL_WIDTH,
+        label="Checks, last 24 hours",
+        chart_height="12rem",
+        chart_kwargs={
+            "chart_type": EChartsTypeChoices.BAR,
+            "data": _last_day(_outcomes),
+            "x_label": "",
+            "y_label": "checks",
+            "show_toolbox": False,
+            "additional_config": {
+                "tooltip": {"trigger": "axis"},
+                "grid": FULL_WIDTH,
+                "yAxis": {"minInterval": 1},
+                "series": [{"stack": "all", "itemStyle": {"color": color}} for color in (GREEN, RED, GREY)],
+            },
+        },
+        required_permissions=VIEW_CHECKS,
+    ),
+    ObjectsTablePanel(
+        weight=600,
+        section=SectionChoices.FULL_WIDTH,
+        table_class=MCPServerCheckTable,
+        table_filter="server",
+        table_title="Recent checks",
+        exclude_columns=("server",),
+        order_by_fields=("-time",),
+        max_display_count=10,
+        add_button_route=None,
+        required_permissions=VIEW_CHECKS,
+    ),
+)

@@ -1,0 +1,158 @@
+"""Pages and REST of what health checks leave behind."""
+
+from datetime import timedelta
+
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+from nautobot.apps.testing import APIViewTestCases, FilterTestCases, TestCase, ViewTestCases, extract_page_body
+
+from ai_ops.filters import MCPServerCheckFilterSet
+from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth
+
+
+def make_checks():
+    for number in range(3):
+        server = MCPServer.objects.create(name=f"server {number}", url=f"http://mcp{number}.example.com:8000")
+        time = timezone.now() - timedelta(minutes=number)
+        MCPServerCheck.objects.create(
+            server=server,
+            time=time,
+            ok=number != 1,
+            reason="HTTP" if number == 1 else "",
+            latency_ms=10 * number,
+            http_status=500 if number == 1 else 200,
+            flipped=number == 1,
+        )
+        MCPServerHealth.objects.create(
+            server=server,
+            checked=time,
+            ok=number != 1,
+            reason="HTTP" if number == 1 else "",
+            message="<i>answered</i>",
+            latency_ms=1234.5,
+        )
+
+
+class MCPServerCheckListTest(ViewTestCases.ListObjectsViewTestCase):
+    model = MCPServerCheck
+    filter_on_field = "reason"
+
+    @classmethod
+    def setUpTestData(cls):
+        make_checks()
+
+    def get_list_url(self):
+        return reverse("plugins:ai_ops:mcpservercheck_list")
+
+
+class MCPServerCheckAPITest(APIViewTestCases.GetObjectViewTestCase, APIViewTestCases.ListObjectsViewTestCase):
+    model = MCPServerCheck
+
+    @classmethod
+    def setUpTestData(cls):
+        make_checks()
+
+    def test_checks_can_not_be_written(self):
+        self.add_permissions("ai_ops.add_mcpservercheck", "ai_ops.delete_mcpservercheck")
+        self.add_permissions("ai_ops.change_mcpservercheck")
+        for method in (self.client.post, self.client.patch, self.client.delete):
+            self.assertHttpStatus(method(self._get_list_url(), {}, format="json", **self.header), 405)
+
+
+class MCPServerHealthAPITest(APIViewTestCases.GetObjectViewTestCase, APIViewTestCases.ListObjectsViewTestCase):
+    model = MCPServerHealth
+
+    @classmethod
+    def setUpTestData(cls):
+        make_checks()
+
+
+class MCPServerCheckFilterTest(FilterTestCases.BaseFilterTestCase):
+    queryset = MCPServerCheck.objects.all()
+    filterset = MCPServerCheckFilterSet
+
+    @classmethod
+    def setUpTestData(cls):
+        make_checks()
+
+    def servers(self, **params):
+        found = self.filterset(params, self.queryset)
+        assert found.is_valid(), found.errors
+        return [check.server.name for check in found.qs]
+
+    def test_checks_are_found_by_server_result_reason_and_time(self):
+        id_of_2 = str(MCPServer.objects.get(name="server 2").pk)
+        a_minute_ago = (timezone.now() - timedelta(seconds=90)).isoformat()
+        for params, names in (
+            ({"server": ["server 1"]}, ["server 1"]),
+            ({"server": [id_of_2]}, ["server 2"]),
+            ({"ok": True}, ["server 0", "server 2"]),
+            ({"flipped": True}, ["server 1"]),
+            ({"reason": ["HTTP"]}, ["server 1"]),
+            ({"latency_ms__gte": [10]}, ["server 1", "server 2"]),
+            ({"http_status": [500]}, ["server 1"]),
+            ({"time__gte": [a_minute_ago]}, ["server 0", "server 1"]),
+            ({"q": "SERVER 2"}, ["server 2"]),
+        ):
+            with self.subTest(params):
+                assert self.servers(**params) == names
+
+
+class PagesTest(TestCase):
+    @classmethod
+    def setUpTestData(cls):
+        make_checks()
+
+    def setUp(self):
+        super().setUp()
+        self.user.is_superuser = True
+        self.user.save()
+
+    def page(self, server=None):
+        url = server.get_absolute_url() if server else reverse("plugins:ai_ops:mcpserver_list")
+        headers = {} if server else {"HX-Request": "true"}
+        response = self.client.get(url, headers=headers)
+        self.assertHttpStatus(response, 200)
+        return extract_page_body(response.content.decode()) if server else response.content.decode()
+
+    def test_the_list_shows_reason_latency_and_uptime(self):
+        page = self.page()
+        for text in ("HTTP", "1,234 ms", "100 %", "0 %"):
+            with self.subTest(text):
+                assert text in page
+
+    def test_the_list_takes_no_more_queries_for_more_servers(self):
+        self.page()
+        with CaptureQueriesContext(connection) as few:
+            self.page()
+        for number in range(10):
+            server = MCPServer.objects.create(name=f"more {number}", url="http://more.example.com")
+            MCPServerHealth.objects.create(server=server, checked=timezone.now(), ok=True)
+            MCPServerCheck.objects.create(server=server, time=timezone.now(), ok=True, latency_ms=1)
+        with CaptureQueriesContext(connection) as many:
+            self.page()
+        assert len(many) <= len(few)
+
+    def test_a_server_shows_its_latest_check_its_uptime_its_charts_and_recent_checks(self):
+        page = self.page(MCPServer.objects.get(name="server 1"))
+        for text in ("Latest check", "Uptime and latency", "Latency, last 24 hours", "Recent checks"):
+            with self.subTest(text):
+                assert text.lower() in page.lower()
+        assert "0 % of 1 checks" in page
+        assert "&lt;i&gt;answered&lt;/i&gt;" in page
+
+    def test_a_server_that_was_never_checked_shows_none_of_it(self):
+        page = self.page(MCPServer.objects.create(name="new", url="http://new.example.com"))
+        assert "latest check" not in page.lower()
+        assert "last 24 hours" not in page.lower()
+
+    def test_who_may_not_view_checks_does_not_see_them(self):
+        self.user.is_superuser = False
+        self.user.save()
+        self.add_permissions("ai_ops.view_mcpserver")
+        page = self.page(MCPServer.objects.get(name="server 1"))
+        assert "server 1" in page
+        assert "latest check" not in page.lower()
+        assert "recent checks" not in page.lower()
