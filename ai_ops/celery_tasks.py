@@ -9,10 +9,12 @@ import glob
 import time
 import uuid
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.utils.log import get_task_logger
+from django.utils import timezone
 
 from ai_ops.adapters.checkpoint_store import CheckpointStore
 from ai_ops.checkpointer import get_redis_connection
@@ -26,6 +28,7 @@ from ai_ops.core.storage import StorageReport
 from ai_ops.exceptions import AiOpsError, ConfigurationError, HealthCheckError
 from ai_ops.health_history import trim_checks
 from ai_ops.health_run import BACKEND_ERRORS, backend_sentence, check_servers
+from ai_ops.incidents import review_incidents
 from ai_ops.models import MCPServer
 from ai_ops.pins import CurrentPins, pin_thread, pinned_threads, unpin_thread
 from ai_ops.snapshots import keep_snapshot
@@ -246,6 +249,24 @@ def check_mcp_server_health(server_id: uuid.UUID | str) -> dict[str, Any]:
     except BACKEND_ERRORS as error:
         return ServerReport(server=str(server_id), error=backend_sentence(error)).as_dict()
     return {**report.servers[0].as_dict(), "success": report.error is None, "error": report.error}
+
+
+def close_resolved_incidents() -> dict[str, Any]:
+    """Close open incidents whose servers recovered elsewhere, and escalate those that are open for too long.
+
+    Elsewhere is: a person gave the servers another status, or deleted them. Run twice it changes nothing.
+
+    Returns:
+        Of open incidents `total_checked`, `auto_closed`, `escalated` and `errors`, those that could not be
+        dealt with and are in the log; `execution_time_ms`, a whole number.
+
+    Raises:
+        ConfigurationError: A setting is out of its range.
+        SoftTimeLimitExceeded: The Job's time is up. What was done until then stays.
+    """
+    started = time.monotonic()
+    counts = review_incidents(timezone.now(), timedelta(hours=AiOpsSettings.load().incident_escalation_hours))
+    return {**counts, "execution_time_ms": round((time.monotonic() - started) * 1000)}
 
 
 def _checkable_server(server_id: uuid.UUID | str) -> MCPServer:

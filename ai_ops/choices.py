@@ -45,3 +45,11 @@ class MCPServerStatus:
     UNHEALTHY = "Unhealthy"
     VULNERABLE = "Vulnerable"
     MAINTENANCE = "Maintenance"
+
+
+class MCPIncidentKindChoices(ChoiceSet):
+    """What an incident is about."""
+
+    OUTAGE = "outage"
+
+    CHOICES = ((OUTAGE, "Outage"),)

@@ -13,6 +13,7 @@ from ai_ops.exceptions import ConfigurationError
 
 # A probe that may take longer holds one of four threads, and a run of two hundred dead servers never ends.
 MAX_CHECK_TIMEOUT = 60
+MAX_ESCALATION_HOURS = 8760  # a year
 MAX_RETENTION_DAYS = 3650  # ten years; more is a slip of the keyboard
 
 
@@ -80,6 +81,7 @@ class AiOpsSettings(CleanupOptions):
         allow_loopback: Whether MCP servers on the machine of the worker, or of the agent, may be reached.
         ca_file: Path of a PEM file with the CAs to trust for MCP servers that name none; empty for the usual ones.
         check_history_days: Days for which each health check is kept, 1 to 3650.
+        incident_escalation_hours: Hours for which an incident is open before it is escalated, 1 to 8760.
 
     Raises:
         ConfigurationError: A value is out of its range.
@@ -92,6 +94,7 @@ class AiOpsSettings(CleanupOptions):
     allow_loopback: bool = False
     ca_file: str = ""
     check_history_days: int = 30
+    incident_escalation_hours: int = 4
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -115,6 +118,7 @@ class AiOpsSettings(CleanupOptions):
 
     def _validate_watching(self) -> None:
         _validate_number("check_history_days", self.check_history_days, MAX_RETENTION_DAYS)
+        _validate_number("incident_escalation_hours", self.incident_escalation_hours, MAX_ESCALATION_HOURS)
 
     @classmethod
     def load(cls) -> AiOpsSettings:

@@ -17,6 +17,10 @@ class AgentCacheError(AiOpsError):
     """The shared cache that tells agents of changed MCP servers could not be reached."""
 
 
+class IncidentError(AiOpsError):
+    """The incident is in a state in which this can't be done to it."""
+
+
 class HealthCheckError(AiOpsError):
     """The server that was named can't be checked, or is none."""
 

@@ -1,5 +1,6 @@
 """Filters of the list pages, the REST API and GraphQL."""
 
+import django_filters
 from nautobot.apps.filters import (
     BaseFilterSet,
     MultiValueCharFilter,
@@ -10,7 +11,7 @@ from nautobot.apps.filters import (
 )
 from nautobot.extras.models import SecretsGroup
 
-from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth, PinnedThread
+from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth, MCPServerIncident, PinnedThread
 
 
 def _server_filter() -> NaturalKeyOrPKMultipleChoiceFilter:
@@ -79,3 +80,22 @@ class MCPServerCheckFilterSet(BaseFilterSet):
 
         model = MCPServerCheck
         fields = ("id", "server", "time", "ok", "reason", "latency_ms", "http_status", "flipped")
+
+
+class MCPServerIncidentFilterSet(NautobotFilterSet):
+    """Filter for MCPServerIncident, such as `is_open=true` and `servers=Tickets`."""
+
+    q = SearchFilter(filter_predicates={"name": "icontains", "reason": "icontains", "message": "icontains"})
+    is_open = django_filters.BooleanFilter(field_name="closed", lookup_expr="isnull", label="Is open")
+    is_acknowledged = django_filters.BooleanFilter(
+        field_name="acknowledged", lookup_expr="isnull", exclude=True, label="Is acknowledged"
+    )
+    servers = NaturalKeyOrPKMultipleChoiceFilter(
+        queryset=MCPServer.objects.all(), to_field_name="name", label="MCP servers (name or ID)"
+    )
+
+    class Meta:
+        """Model and fields."""
+
+        model = MCPServerIncident
+        fields = "__all__"

@@ -24,7 +24,7 @@ from nautobot.extras.models import SecretsGroup, Status
 
 from ai_ops.choices import MCPProbeChoices, MCPProtocolChoices, MCPTypeChoices
 from ai_ops.core.health import Reason
-from ai_ops.models import THREAD_ID_MAX_LENGTH, MCPServer, MCPServerCheck, PinnedThread
+from ai_ops.models import THREAD_ID_MAX_LENGTH, MCPServer, MCPServerCheck, MCPServerIncident, PinnedThread
 
 
 class MCPServerForm(NautobotModelForm):
@@ -176,3 +176,18 @@ class MCPServerCheckFilterForm(BootstrapMixin, forms.Form):
     flipped = forms.NullBooleanField(required=False, widget=StaticSelect2(choices=BOOLEAN_WITH_BLANK_CHOICES))
     time__gte = forms.DateTimeField(required=False, label="From", widget=DateTimePicker())
     time__lte = forms.DateTimeField(required=False, label="Until", widget=DateTimePicker())
+
+
+class MCPServerIncidentFilterForm(NautobotFilterForm):
+    """Filter the list of incidents."""
+
+    model = MCPServerIncident
+    field_order = ["q", "is_open", "is_acknowledged", "servers", "reason"]
+
+    q = forms.CharField(required=False, label="Search")
+    is_open = forms.NullBooleanField(required=False, widget=StaticSelect2(choices=BOOLEAN_WITH_BLANK_CHOICES))
+    is_acknowledged = forms.NullBooleanField(required=False, widget=StaticSelect2(choices=BOOLEAN_WITH_BLANK_CHOICES))
+    servers = DynamicModelMultipleChoiceField(
+        queryset=MCPServer.objects.all(), to_field_name="name", required=False, label="MCP servers"
+    )
+    reason = forms.CharField(required=False)

@@ -1,11 +1,18 @@
-"""What health checks leave behind: where each server stands, and its history.
+"""What health checks leave behind: where each server stands, its history, and incidents.
 
-None of it is change-logged: a fleet that is checked every ten minutes would fill the change log with what
-nobody changed. A change of status is, on the server itself.
+Checks are not change-logged: a fleet that is checked every ten minutes would fill the change log with what
+nobody changed. A change of status is, on the server itself, and so are incidents.
 """
 
+from datetime import timedelta
+
+from django.conf import settings
 from django.db import models
-from nautobot.apps.models import BaseModel, extras_features
+from django.utils import timezone
+from nautobot.apps.constants import CHARFIELD_MAX_LENGTH
+from nautobot.apps.models import BaseModel, OrganizationalModel, extras_features
+
+from ai_ops.choices import MCPIncidentKindChoices
 
 REASON_MAX_LENGTH = 30
 
@@ -92,3 +99,42 @@ class MCPServerCheck(BaseModel):
     def get_absolute_url(self, api=False):
         """Lead to the server's page, which shows its checks."""
         return super().get_absolute_url(api=True) if api else self.server.get_absolute_url()
+
+
+@extras_features("custom_links", "custom_validators", "export_templates", "graphql", "webhooks")
+class MCPServerIncident(OrganizationalModel):
+    """An outage of one server, or of many at once, from the flip to Unhealthy until none of them is.
+
+    A server is in at most one open incident: one that fails again while its incident is open stays in it.
+    """
+
+    # Written down when it opens, so that it can be read after the servers were renamed or deleted.
+    name = models.CharField(max_length=CHARFIELD_MAX_LENGTH)
+    kind = models.CharField(max_length=20, choices=MCPIncidentKindChoices, default=MCPIncidentKindChoices.OUTAGE)
+    servers = models.ManyToManyField("ai_ops.MCPServer", related_name="incidents", blank=True)
+    reason = models.CharField(max_length=REASON_MAX_LENGTH, help_text="Why the first of its servers failed its checks.")
+    message = models.TextField(blank=True, help_text="What came back, and what to do about it.")
+    opened = models.DateTimeField()
+    closed = models.DateTimeField(null=True, blank=True)
+    acknowledged = models.DateTimeField(null=True, blank=True)
+    acknowledged_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    escalated = models.DateTimeField(null=True, blank=True)
+
+    natural_key_field_names = ["pk"]
+
+    class Meta:
+        """Model options."""
+
+        ordering = ["-opened"]
+        verbose_name = "MCP server incident"
+        indexes = [models.Index(fields=["closed", "-opened"], name="ai_ops_incident_closed_opened")]
+
+    def __str__(self):
+        return self.name
+
+    @property
+    def duration(self):
+        """How long it lasted, or has lasted until now, as a timedelta without fractions of a second."""
+        return timedelta(seconds=int(((self.closed or timezone.now()) - self.opened).total_seconds()))

@@ -1,4 +1,4 @@
-"""The panels on a server's page that show its checks."""
+"""The panels on a server's page that show its checks and incidents, and an incident's own page."""
 
 from __future__ import annotations
 
@@ -8,19 +8,24 @@ from typing import Any
 
 from django.template import Context
 from django.utils import timezone
+from django.utils.html import format_html
 from nautobot.apps.ui import (
+    ButtonColorChoices,
     EChartsPanel,
     EChartsTypeChoices,
     KeyValueTablePanel,
+    ObjectDetailContent,
+    ObjectFieldsPanel,
     ObjectsTablePanel,
     Panel,
+    PostButton,
     SectionChoices,
 )
 from nautobot.apps.views import get_obj_from_context
 
 from ai_ops.health_history import Bucket, buckets, statistics
 from ai_ops.health_models import MCPServerHealth
-from ai_ops.tables import MCPServerCheckTable, milliseconds, percent
+from ai_ops.tables import MCPServerCheckTable, MCPServerIncidentTable, MCPServerTable, milliseconds, percent
 
 VIEW_HEALTH = ("ai_ops.view_mcpserverhealth",)
 VIEW_CHECKS = ("ai_ops.view_mcpservercheck",)
@@ -157,6 +162,18 @@ HEALTH_PANELS = (
         required_permissions=VIEW_CHECKS,
     ),
     ObjectsTablePanel(
+        weight=150,
+        section=SectionChoices.LEFT_HALF,
+        table_class=MCPServerIncidentTable,
+        table_filter="servers",
+        table_title="Incidents",
+        exclude_columns=("reason", "closed", "escalated", "actions"),
+        order_by_fields=("-opened",),
+        max_display_count=5,
+        add_button_route=None,
+        required_permissions=("ai_ops.view_mcpserverincident",),
+    ),
+    ObjectsTablePanel(
         weight=600,
         section=SectionChoices.FULL_WIDTH,
         table_class=MCPServerCheckTable,
@@ -167,5 +184,66 @@ HEALTH_PANELS = (
         max_display_count=10,
         add_button_route=None,
         required_permissions=VIEW_CHECKS,
+    ),
+)
+
+
+class AcknowledgeButton(PostButton):
+    """Say that one is on it."""
+
+    def should_render(self, context: Context) -> bool:
+        """Show it while there is something to acknowledge."""
+        incident = get_obj_from_context(context)
+        return super().should_render(context) and not incident.closed and not incident.acknowledged
+
+
+class IncidentFieldsPanel(ObjectFieldsPanel):
+    """The fields of an incident."""
+
+    def render_value(self, key: str, value: Any, context: Context) -> Any:
+        """Keep the lines of the message apart."""
+        if key == "message":
+            return format_html('<span style="white-space: pre-line">{}</span>', value)
+        return super().render_value(key, value, context)
+
+
+INCIDENT_DETAIL = ObjectDetailContent(
+    panels=(
+        IncidentFieldsPanel(
+            weight=100,
+            section=SectionChoices.LEFT_HALF,
+            fields=(
+                "name",
+                "kind",
+                "reason",
+                "message",
+                "opened",
+                "closed",
+                "duration",
+                "acknowledged",
+                "acknowledged_by",
+                "escalated",
+            ),
+        ),
+        ObjectsTablePanel(
+            weight=100,
+            section=SectionChoices.RIGHT_HALF,
+            table_class=MCPServerTable,
+            table_filter="incidents",
+            table_title="Servers",
+            exclude_columns=("latency", "uptime_24h", "url", "description", "tags", "actions"),
+            enable_related_link=False,
+            add_button_route=None,
+        ),
+    ),
+    extra_buttons=(
+        AcknowledgeButton(
+            weight=100,
+            label="Acknowledge",
+            icon="mdi-hand-back-right",
+            color=ButtonColorChoices.BLUE,
+            link_name="plugins:ai_ops:mcpserverincident_acknowledge",
+            required_permissions=("ai_ops.acknowledge_mcpserverincident",),
+        ),
     ),
 )

@@ -45,6 +45,7 @@ from ai_ops.core.reports import HealthReport, ServerReport
 from ai_ops.credentials import read_credentials
 from ai_ops.exceptions import AgentCacheError, CredentialsError
 from ai_ops.health_history import record_checks
+from ai_ops.incidents import follow_flips
 from ai_ops.models import AgentGeneration, MCPServer
 
 logger = get_task_logger(__name__)
@@ -197,7 +198,7 @@ def _wind_up(checks: Sequence[_Check]) -> None:
     if flips:
         # Told even when no flip is noted: the time may have run out between a commit and its note.
         _tell_agents()
-    _keep_history([check.report() for check in checks if check.probes])
+    _follow_up([check.report() for check in checks if check.probes])
     _log(
         logging.ERROR,
         "summary",
@@ -308,7 +309,7 @@ def _reported(checks: Sequence[_Check], workers: int) -> HealthReport:
     errors = [f"{report.server}: {report.error}" for report in servers if report.error]
     changed = any(report.changed for report in servers)
     untold = _tell_agents() if changed else None
-    errors += [sentence for sentence in (untold, _keep_history(servers)) if sentence]
+    errors += [sentence for sentence in (untold, *_follow_up(servers)) if sentence]
     report = HealthReport(servers, workers, changed and untold is None, _one_sentence(errors))
     _log(
         logging.INFO,
@@ -323,15 +324,19 @@ def _reported(checks: Sequence[_Check], workers: int) -> HealthReport:
     return report
 
 
-def _keep_history(reports: Sequence[ServerReport]) -> str | None:
-    """Write what was found into the history; return a sentence if that failed, since the flips stay made."""
-    try:
-        record_checks(reports)
-    except BACKEND_ERRORS as error:
-        sentence = f"The history of this run could not be kept. {backend_sentence(error)}"
+def _follow_up(reports: Sequence[ServerReport]) -> list[str]:
+    """Write the history and open or close incidents; return a sentence for what failed, as the flips stay made."""
+    sentences = []
+    for what, act in (("history", record_checks), ("incidents", follow_flips)):
+        try:
+            act(reports)
+        except BACKEND_ERRORS as error:
+            sentences.append(f"The {what} of this run could not be kept. {backend_sentence(error)}")
+        except ValidationError as error:
+            sentences.append(f"The {what} of this run could not be kept: {'; '.join(error.messages)}")
+    for sentence in sentences:
         _log(logging.ERROR, "summary", "%s", sentence)
-        return sentence
-    return None
+    return sentences
 
 
 def _tell_agents() -> str | None:

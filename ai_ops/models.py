@@ -19,7 +19,7 @@ from nautobot.extras.signals import change_context_state
 from redis.exceptions import RedisError
 
 from ai_ops.choices import MCPProbeChoices, MCPProtocolChoices, MCPServerStatus, MCPTypeChoices
-from ai_ops.health_models import MCPServerCheck, MCPServerHealth
+from ai_ops.health_models import MCPServerCheck, MCPServerHealth, MCPServerIncident
 from ai_ops.validators import URL_EXAMPLE, validate_ca_file, validate_path, validate_server_url
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ __all__ = (
     "MCPServer",
     "MCPServerCheck",
     "MCPServerHealth",
+    "MCPServerIncident",
     "PinnedThread",
     "ProvisioningRecord",
 )

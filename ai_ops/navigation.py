@@ -48,6 +48,18 @@ menu_items = (
                             ),
                         ),
                     ),
+                    NavMenuItem(
+                        link="plugins:ai_ops:mcpserverincident_list",
+                        name="Incidents",
+                        weight=200,
+                        permissions=["ai_ops.view_mcpserverincident"],
+                    ),
+                    NavMenuItem(
+                        link="plugins:ai_ops:mcpservercheck_list",
+                        name="Check History",
+                        weight=300,
+                        permissions=["ai_ops.view_mcpservercheck"],
+                    ),
                 ),
             ),
             NavMenuGroup(
@@ -79,6 +91,7 @@ menu_items = (
                 items=(
                     _run_item("health", "Check MCP Servers", 100),
                     _run_item("cleanup", "Clean Up Checkpoints", 200),
+                    _run_item("incidents", "Review MCP Incidents", 300),
                 ),
             ),
         ),

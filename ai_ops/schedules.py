@@ -60,6 +60,9 @@ DEFAULT_SCHEDULES = {
     "health": DefaultSchedule(
         "ai_ops.jobs.mcp_health_check.MCPServerHealthCheckJob", "AI Ops: check MCP servers", "*/10 * * * *"
     ),
+    "incidents": DefaultSchedule(
+        "ai_ops.jobs.mcp_incidents.CloseResolvedIncidentsJob", "AI Ops: review MCP incidents", "*/5 * * * *"
+    ),
 }
 
 
@@ -81,9 +84,9 @@ def ensure_schedule(
     schedules, the one returned is pending until somebody approves it.
 
     Args:
-        job: "cleanup", "storage" or "health", or the class path of a Job ("package.module.ClassName").
-        name: Name of the schedule; those three have one of their own.
-        crontab: Five fields, minute to day of week; those three have one of their own.
+        job: "cleanup", "storage", "health" or "incidents", or the class path of a Job ("package.module.ClassName").
+        name: Name of the schedule; those four have one of their own.
+        crontab: Five fields, minute to day of week; those four have one of their own.
         time_zone: In which the crontab is meant, such as "Europe/Berlin"; Nautobot's TIME_ZONE unless given.
         job_kwargs: Variables of the Job by name; what is left out takes the Job's default at each run.
         user: Who the Job runs as; the app's inactive service user unless given. An existing schedule keeps

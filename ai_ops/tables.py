@@ -6,7 +6,7 @@ import django_tables2 as tables
 from django.utils.functional import cached_property
 from nautobot.apps.tables import BaseTable, BooleanColumn, ButtonsColumn, StatusTableMixin, TagColumn, ToggleColumn
 
-from ai_ops.models import MCPServer, MCPServerCheck, PinnedThread
+from ai_ops.models import MCPServer, MCPServerCheck, MCPServerIncident, PinnedThread
 from ai_ops.snapshots import in_redis, latest_snapshots
 
 
@@ -132,3 +132,33 @@ class PinnedThreadTable(BaseTable):
     def render_in_redis(self, record):
         """Say whether the last sampling has seen the thread."""
         return in_redis(record, self.snapshot)
+
+
+class MCPServerIncidentTable(BaseTable):
+    """The list of incidents."""
+
+    pk = ToggleColumn()
+    name = tables.Column(linkify=True)
+    opened = tables.DateTimeColumn(short=True)
+    closed = tables.DateTimeColumn(short=True)
+    duration = tables.Column(orderable=False)
+    acknowledged_by = tables.Column(verbose_name="Acknowledged by")
+    escalated = tables.DateTimeColumn(short=True)
+    actions = ButtonsColumn(MCPServerIncident, buttons=("changelog", "delete"))
+
+    class Meta(BaseTable.Meta):
+        """Columns a person may choose, and those shown at first."""
+
+        model = MCPServerIncident
+        fields = (
+            "pk",
+            "name",
+            "reason",
+            "opened",
+            "closed",
+            "duration",
+            "acknowledged_by",
+            "escalated",
+            "actions",
+        )
+        default_columns = fields

@@ -11,6 +11,7 @@ app_name = "ai_ops"
 router = NautobotUIViewSetRouter()
 router.register("mcp-servers", views.MCPServerUIViewSet)
 router.register("mcp-server-checks", views.MCPServerCheckUIViewSet)
+router.register("mcp-server-incidents", views.MCPServerIncidentUIViewSet)
 router.register("pinned-threads", views.PinnedThreadUIViewSet)
 
 urlpatterns = [

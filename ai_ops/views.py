@@ -1,7 +1,7 @@
 """Pages of AI Ops."""
 
 from django.contrib import messages
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.html import format_html
 from nautobot.apps.ui import Titles
 from nautobot.apps.views import (
@@ -23,8 +23,11 @@ from ai_ops import filters, forms, tables
 from ai_ops.api import serializers
 from ai_ops.check_now import request_check
 from ai_ops.details import MCP_SERVER_DETAIL, PINNED_THREAD_DETAIL
+from ai_ops.exceptions import IncidentError
 from ai_ops.health_history import with_uptime
-from ai_ops.models import CheckpointStorageSnapshot, MCPServer, MCPServerCheck, PinnedThread
+from ai_ops.health_panels import INCIDENT_DETAIL
+from ai_ops.incidents import acknowledge
+from ai_ops.models import CheckpointStorageSnapshot, MCPServer, MCPServerCheck, MCPServerIncident, PinnedThread
 from ai_ops.run_now import RunRefusedError, request_run
 from ai_ops.storage_page import page_context
 
@@ -144,3 +147,40 @@ class MCPServerCheckUIViewSet(ObjectListViewMixin):
     filterset_form_class = forms.MCPServerCheckFilterForm
     table_class = tables.MCPServerCheckTable
     action_buttons = ("export",)
+
+
+class MCPServerIncidentUIViewSet(
+    ObjectDetailViewMixin,
+    ObjectListViewMixin,
+    ObjectDestroyViewMixin,
+    ObjectBulkDestroyViewMixin,
+    ObjectChangeLogViewMixin,
+    ObjectNotesViewMixin,
+):
+    """List, detail and deletion of incidents, and their acknowledgement. Health checks open and close them."""
+
+    queryset = MCPServerIncident.objects.all()
+    serializer_class = serializers.MCPServerIncidentSerializer
+    filterset_class = filters.MCPServerIncidentFilterSet
+    filterset_form_class = forms.MCPServerIncidentFilterForm
+    table_class = tables.MCPServerIncidentTable
+    action_buttons = ("export",)
+    object_detail_content = INCIDENT_DETAIL
+
+    @action(
+        detail=True,
+        # Who had to log in first comes back with a GET, which acknowledges nothing.
+        methods=["get", "post"],
+        custom_view_base_action="view",
+        custom_view_additional_permissions=["ai_ops.acknowledge_mcpserverincident"],
+    )
+    def acknowledge(self, request, *args, **kwargs):
+        """Note that this user is on it."""
+        incident = get_object_or_404(self.get_queryset().restrict(request.user, "acknowledge"), pk=kwargs["pk"])
+        if request.method == "POST":
+            try:
+                acknowledge(incident, request.user)
+                messages.success(request, f"{incident} has been acknowledged.")
+            except IncidentError as refusal:
+                messages.warning(request, str(refusal))
+        return redirect(incident)

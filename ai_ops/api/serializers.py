@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from nautobot.apps.api import BaseModelSerializer, NautobotModelSerializer, TaggedModelSerializerMixin
 from rest_framework import serializers
 
-from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth, PinnedThread
+from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth, MCPServerIncident, PinnedThread
 
 
 class MCPServerSerializer(TaggedModelSerializerMixin, NautobotModelSerializer):
@@ -72,6 +72,16 @@ class MCPServerCheckSerializer(BaseModelSerializer):
         """Model and fields."""
 
         model = MCPServerCheck
+        fields = "__all__"
+
+
+class MCPServerIncidentSerializer(NautobotModelSerializer):
+    """An outage of one or many MCP servers."""
+
+    class Meta:
+        """Model and fields."""
+
+        model = MCPServerIncident
         fields = "__all__"
 
 

@@ -10,6 +10,7 @@ router = OrderedDefaultRouter()
 router.register("mcp-servers", views.MCPServerViewSet)
 router.register("mcp-server-health", views.MCPServerHealthViewSet)
 router.register("mcp-server-checks", views.MCPServerCheckViewSet)
+router.register("mcp-server-incidents", views.MCPServerIncidentViewSet)
 router.register("pinned-threads", views.PinnedThreadViewSet)
 
 urlpatterns = router.urls

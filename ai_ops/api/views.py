@@ -1,7 +1,7 @@
 """REST API of AI Ops."""
 
 from drf_spectacular.utils import extend_schema
-from nautobot.apps.api import NautobotModelViewSet, ReadOnlyModelViewSet
+from nautobot.apps.api import NautobotModelViewSet, NotesViewSetMixin, ReadOnlyModelViewSet
 from nautobot.core.api.authentication import TokenPermissions
 from nautobot.extras.api.serializers import JobResultSerializer, JobRunResponseSerializer, ScheduledJobSerializer
 from nautobot.extras.models import JobResult
@@ -13,17 +13,21 @@ from rest_framework.response import Response
 from ai_ops.api.serializers import (
     MCPServerCheckSerializer,
     MCPServerHealthSerializer,
+    MCPServerIncidentSerializer,
     MCPServerSerializer,
     PinnedThreadSerializer,
 )
 from ai_ops.check_now import request_check
+from ai_ops.exceptions import IncidentError
 from ai_ops.filters import (
     MCPServerCheckFilterSet,
     MCPServerFilterSet,
     MCPServerHealthFilterSet,
+    MCPServerIncidentFilterSet,
     PinnedThreadFilterSet,
 )
-from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth, PinnedThread
+from ai_ops.incidents import acknowledge
+from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth, MCPServerIncident, PinnedThread
 from ai_ops.run_now import NoWorkerError, RunNotPermittedError, RunRefusedError
 
 
@@ -99,6 +103,45 @@ class MCPServerCheckViewSet(ReadOnlyModelViewSet):
     queryset = MCPServerCheck.objects.select_related("server")
     serializer_class = MCPServerCheckSerializer
     filterset_class = MCPServerCheckFilterSet
+
+
+class IncidentRefused(APIException):
+    """The incident is in a state in which it is not acknowledged."""
+
+    status_code = status.HTTP_409_CONFLICT
+    default_code = "incident_refused"
+
+
+class AcknowledgePermissions(TokenPermissions):
+    """To acknowledge is a permission of its own."""
+
+    perms_map = {"POST": ["%(app_label)s.acknowledge_%(model_name)s"]}
+
+
+class MCPServerIncidentViewSet(NotesViewSetMixin, ReadOnlyModelViewSet):
+    """Incidents, newest first; health checks open and close them."""
+
+    queryset = MCPServerIncident.objects.select_related("acknowledged_by").prefetch_related("servers")
+    serializer_class = MCPServerIncidentSerializer
+    filterset_class = MCPServerIncidentFilterSet
+
+    def restrict_queryset(self, request, *args, **kwargs):
+        """Let `acknowledge` find what the user may acknowledge; a POST is taken for adding otherwise."""
+        if self.action == "acknowledge" and request.user.is_authenticated:
+            self.queryset = self.queryset.restrict(request.user, "acknowledge")
+        else:
+            super().restrict_queryset(request, *args, **kwargs)
+
+    @extend_schema(request=None, responses={200: MCPServerIncidentSerializer})
+    @action(detail=True, methods=["post"], permission_classes=[AcknowledgePermissions], filterset_class=None)
+    def acknowledge(self, request, *args, **kwargs):
+        """Note that this user is on it; who was first stays."""
+        incident = self.get_object()
+        try:
+            acknowledge(incident, request.user)
+        except IncidentError as refusal:
+            raise IncidentRefused(str(refusal)) from refusal
+        return Response(self.get_serializer(incident).data)
 
 
 def _as_run_response(requested, request) -> dict:

@@ -5,6 +5,7 @@ from nautobot.apps.jobs import register_jobs
 from ai_ops.jobs.checkpoint_cleanup import CleanupCheckpointsJob
 from ai_ops.jobs.checkpoint_storage import SampleCheckpointStorageJob
 from ai_ops.jobs.mcp_health_check import MCPServerHealthCheckJob
+from ai_ops.jobs.mcp_incidents import CloseResolvedIncidentsJob
 
-jobs = [CleanupCheckpointsJob, SampleCheckpointStorageJob, MCPServerHealthCheckJob]
+jobs = [CleanupCheckpointsJob, SampleCheckpointStorageJob, MCPServerHealthCheckJob, CloseResolvedIncidentsJob]
 register_jobs(*jobs)

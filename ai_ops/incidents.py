@@ -1,0 +1,198 @@
+"""Incidents: opened by a flip to Unhealthy, closed when health is confirmed, each transition told to the world.
+
+An outage that takes many servers at once is one incident, not one for each. Each transition is published
+through Nautobot's event broker once it is committed, and is in the change log, and so reaches webhooks and
+Job hooks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from celery.exceptions import SoftTimeLimitExceeded
+from celery.utils.log import get_task_logger
+from django.db import transaction
+from django.db.models import Exists, OuterRef, QuerySet
+from django.utils import timezone
+from nautobot.apps.events import publish_event
+
+from ai_ops.choices import MCPIncidentKindChoices, MCPServerStatus
+from ai_ops.core.reports import ServerReport
+from ai_ops.exceptions import IncidentError
+from ai_ops.health_models import MCPServerIncident
+from ai_ops.models import MCPServer
+
+logger = get_task_logger(__name__)
+
+TOPIC_FLIPPED = "ai_ops.mcp.flipped"
+TOPIC_OPENED = "ai_ops.mcp.incident.opened"
+TOPIC_CLOSED = "ai_ops.mcp.incident.closed"
+TOPIC_ACKNOWLEDGED = "ai_ops.mcp.incident.acknowledged"
+TOPIC_ESCALATED = "ai_ops.mcp.incident.escalated"
+
+# Two servers may well fail by chance within ten minutes; three have something in common.
+MASS_OUTAGE_SERVERS = 3
+
+# Servers whose message an incident quotes; the others are in its table.
+MESSAGES_QUOTED = 10
+
+
+def follow_flips(reports: Sequence[ServerReport]) -> None:
+    """Publish the flips of a run, open incidents for servers that went down and close those of recovered ones."""
+    now = timezone.now()
+    flipped = [report for report in reports if report.changed and report.server_id]
+    for report in flipped:
+        _publish(TOPIC_FLIPPED, _flip_payload(report))
+    _open_outages([report for report in flipped if report.status_after == MCPServerStatus.UNHEALTHY], now)
+    recovered = [report.server_id for report in flipped if report.status_after == MCPServerStatus.HEALTHY]
+    if recovered:
+        for incident in _open_incidents().filter(servers__in=recovered, ill=False).distinct():
+            _close(incident.pk, now)
+
+
+def review_incidents(now: datetime, escalate_after: timedelta) -> dict[str, int]:
+    """Close what recovered elsewhere, escalate what has been open for too long; give the counts.
+
+    An incident that can't be dealt with is logged with its traceback, counted, and does not stop the rest.
+    """
+    incidents = list(_open_incidents())
+    counts = {"total_checked": len(incidents), "auto_closed": 0, "escalated": 0, "errors": 0}
+    for incident in incidents:
+        try:
+            if incident.kind == MCPIncidentKindChoices.OUTAGE and not incident.ill:
+                counts["auto_closed"] += _close(incident.pk, now)
+            elif now - incident.opened >= escalate_after:
+                counts["escalated"] += _escalate(incident.pk, now)
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception:
+            counts["errors"] += 1
+            logger.exception("%s could not be reviewed", incident, extra=_about(incident))
+    return counts
+
+
+def acknowledge(incident: MCPServerIncident, user: Any) -> None:
+    """Note that `user` is on it. Who was first stays, so that asking twice changes nothing.
+
+    Raises:
+        IncidentError: The incident is closed.
+    """
+    with transaction.atomic():
+        row = MCPServerIncident.objects.select_for_update().get(pk=incident.pk)
+        if row.closed:
+            raise IncidentError(f"{row} is closed already: there is nothing to acknowledge any more.")
+        if not row.acknowledged:
+            row.acknowledged, row.acknowledged_by = timezone.now(), user
+            row.validated_save()
+            _publish(TOPIC_ACKNOWLEDGED, _payload(row))
+    incident.refresh_from_db()
+
+
+def _open_outages(down: Sequence[ServerReport], now: datetime) -> None:
+    """Open one incident for all of `down`, or one for each where they are too few to have a cause in common."""
+    known = MCPServer.objects.filter(
+        pk__in=[report.server_id for report in down],
+        incidents__closed__isnull=True,
+        incidents__kind=MCPIncidentKindChoices.OUTAGE,
+    )
+    already_open = {str(pk) for pk in known.values_list("pk", flat=True)}
+    new = [report for report in down if report.server_id not in already_open]
+    for together in [new] if len(new) >= MASS_OUTAGE_SERVERS else [[report] for report in new]:
+        reasons = [reason for reason, _ in Counter(report.reason or "" for report in together).most_common()]
+        who = together[0].server if len(together) == 1 else f"{len(together)} servers"
+        quoted = [f"{report.server}: {report.message}" for report in together[:MESSAGES_QUOTED]]
+        open_incident(
+            MCPServerIncident(
+                name=f"{who}: {', '.join(reasons)}"[: MCPServerIncident._meta.get_field("name").max_length],
+                reason=reasons[0],
+                message=together[0].message or "" if len(together) == 1 else "\n".join(quoted),
+                opened=now,
+            ),
+            [report.server_id for report in together],
+        )
+
+
+def open_incident(incident: MCPServerIncident, server_ids: Collection[Any]) -> None:
+    """Save a new incident of these servers and tell the world of it; servers deleted meanwhile are left out."""
+    with transaction.atomic():
+        incident.validated_save()
+        incident.servers.set(MCPServer.objects.filter(pk__in=server_ids))
+        _publish(TOPIC_OPENED, _payload(incident))
+    logger.warning("Incident opened: %s", incident, extra=_about(incident))
+
+
+def _open_incidents() -> QuerySet[MCPServerIncident]:
+    """Open incidents, oldest first; `ill` tells whether any of an incident's servers is Unhealthy."""
+    unhealthy = MCPServer.objects.filter(incidents=OuterRef("pk"), status__name=MCPServerStatus.UNHEALTHY)
+    return MCPServerIncident.objects.filter(closed__isnull=True).annotate(ill=Exists(unhealthy)).order_by("opened")
+
+
+def _close(pk: Any, now: datetime) -> bool:
+    """Close it, unless somebody did, or one of its servers failed again meanwhile."""
+    with transaction.atomic():
+        row = _open_incidents().filter(pk=pk, ill=False).select_for_update(of=("self",)).first()
+        if row is None:
+            return False
+        row.closed = now
+        row.validated_save()
+        _publish(TOPIC_CLOSED, _payload(row))
+    logger.info("Incident closed after %s: %s", row.duration, row, extra=_about(row))
+    return True
+
+
+def _escalate(pk: Any, now: datetime) -> bool:
+    """Escalate it, once."""
+    with transaction.atomic():
+        row = MCPServerIncident.objects.filter(pk=pk, closed=None, escalated=None).select_for_update().first()
+        if row is None:
+            return False
+        row.escalated = now
+        row.validated_save()
+        _publish(TOPIC_ESCALATED, _payload(row))
+    logger.warning("Incident open for %s, escalated: %s", row.duration, row, extra=_about(row))
+    return True
+
+
+def _publish(topic: str, payload: dict[str, Any]) -> None:
+    """Publish after the commit; a broker that fails is logged with its traceback and holds up nothing."""
+    # Not a partial: Django logs a failure under the function's name, which a partial has not.
+    transaction.on_commit(lambda: publish_event(topic=topic, payload=payload), robust=True)
+
+
+def _flip_payload(report: ServerReport) -> dict[str, Any]:
+    return {
+        "server": {"id": report.server_id, "name": report.server},
+        "status_before": report.status_before,
+        "status_after": report.status_after,
+        "reason": report.reason,
+        "message": report.message,
+        "checked_at": report.checked_at,
+    }
+
+
+def _payload(incident: MCPServerIncident) -> dict[str, Any]:
+    servers = incident.servers.order_by("name").values_list("pk", "name")
+    return {
+        "incident": {
+            "id": str(incident.pk),
+            "name": incident.name,
+            "kind": incident.kind,
+            "reason": incident.reason,
+            "message": incident.message,
+            "opened": incident.opened,
+            "closed": incident.closed,
+            "duration_seconds": int(incident.duration.total_seconds()) if incident.closed else None,
+            "acknowledged": incident.acknowledged,
+            "acknowledged_by": incident.acknowledged_by.username if incident.acknowledged_by else None,
+            "escalated": incident.escalated,
+        },
+        "servers": [{"id": str(pk), "name": name} for pk, name in servers],
+    }
+
+
+def _about(incident: MCPServerIncident) -> dict[str, Any]:
+    """What makes a line of the Job's log lead to the incident."""
+    return {"grouping": "incidents", "object": incident}
