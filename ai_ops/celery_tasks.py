@@ -215,6 +215,7 @@ def perform_mcp_health_checks() -> dict[str, Any]:
         report = check_servers(
             MCPServer.objects.filter(protocol=MCPProtocolChoices.HTTP)
             .exclude(status__name=MCPServerStatus.VULNERABLE)
+            .exclude(health__retry_at__gt=timezone.now())
             .select_related("status", "secrets_group")
         )
         if trimmed := trim_checks(history_days):

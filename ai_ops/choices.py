@@ -51,5 +51,6 @@ class MCPIncidentKindChoices(ChoiceSet):
     """What an incident is about."""
 
     OUTAGE = "outage"
+    INCONCLUSIVE = "inconclusive"
 
-    CHOICES = ((OUTAGE, "Outage"),)
+    CHOICES = ((OUTAGE, "Outage"), (INCONCLUSIVE, "Inconclusive run"))

@@ -81,6 +81,10 @@ class AiOpsSettings(CleanupOptions):
         allow_loopback: Whether MCP servers on the machine of the worker, or of the agent, may be reached.
         ca_file: Path of a PEM file with the CAs to trust for MCP servers that name none; empty for the usual ones.
         check_history_days: Days for which each health check is kept, 1 to 3650.
+        flap_low_percent: Share of changes below which a server stops flapping, 0 to flap_high_percent.
+        flap_high_percent: Share of changes from which it flaps, up to 100.
+        mass_failure_percent: Share of Healthy servers that must newly fail before the control is asked; 0 is never.
+        control_url: What the control asks: an address that answers as long as this network works.
         incident_escalation_hours: Hours for which an incident is open before it is escalated, 1 to 8760.
 
     Raises:
@@ -95,6 +99,10 @@ class AiOpsSettings(CleanupOptions):
     ca_file: str = ""
     check_history_days: int = 30
     incident_escalation_hours: int = 4
+    flap_low_percent: float = 5.0
+    flap_high_percent: float = 20.0
+    mass_failure_percent: int = 0
+    control_url: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -119,6 +127,27 @@ class AiOpsSettings(CleanupOptions):
     def _validate_watching(self) -> None:
         _validate_number("check_history_days", self.check_history_days, MAX_RETENTION_DAYS)
         _validate_number("incident_escalation_hours", self.incident_escalation_hours, MAX_ESCALATION_HOURS)
+        self._validate_damping()
+
+    def _validate_damping(self) -> None:
+        thresholds = (self.flap_low_percent, self.flap_high_percent)
+        if any(isinstance(each, bool) or not isinstance(each, int | float) for each in thresholds) or not (
+            0 < self.flap_low_percent <= self.flap_high_percent <= 100
+        ):
+            raise ConfigurationError(
+                "flap_low_percent and flap_high_percent must be numbers, above 0, up to 100 and in this order, "
+                f"not {self.flap_low_percent!r} and {self.flap_high_percent!r}."
+            )
+        if self.mass_failure_percent != 0 or isinstance(self.mass_failure_percent, bool):
+            _validate_number("mass_failure_percent", self.mass_failure_percent, 100)
+        if not isinstance(self.control_url, str) or (
+            self.control_url and not self.control_url.startswith(("http://", "https://"))
+        ):
+            raise ConfigurationError(f"control_url must begin with http:// or https://, not be {self.control_url!r}.")
+        if self.mass_failure_percent and not self.control_url:
+            raise ConfigurationError(
+                "mass_failure_percent needs a control_url, which tells an outage of servers from one of this network."
+            )
 
     @classmethod
     def load(cls) -> AiOpsSettings:

@@ -24,6 +24,8 @@ def _server_filter() -> NaturalKeyOrPKMultipleChoiceFilter:
 class MCPServerFilterSet(StatusModelFilterSetMixin, NautobotFilterSet):
     """Filter for MCPServer; every field with Nautobot's usual lookups, such as `url__ic`."""
 
+    flapping = django_filters.BooleanFilter(field_name="health__flapping", label="Is flapping")
+
     q = SearchFilter(
         filter_predicates={
             "name": "icontains",

@@ -15,7 +15,9 @@ from django.db.models import Aggregate, Avg, Case, Count, FloatField, OuterRef, 
 from django.db.models.functions import Cast, Extract, Floor, Now
 from django.utils import timezone
 
-from ai_ops.core.health import Reason
+from ai_ops.config import AiOpsSettings
+from ai_ops.core.flapping import WELL, change_percent, is_flapping, remembered
+from ai_ops.core.health import Reason, Verdict
 from ai_ops.core.reports import ServerReport
 from ai_ops.health_models import MCPServerCheck, MCPServerHealth
 from ai_ops.models import MCPServer
@@ -30,8 +32,8 @@ TRIM_BATCH = 5_000
 MAX_TRIM_BATCHES = 20
 
 # Columns of MCPServerHealth that every check overwrites.
-_LATEST = ("checked", "ok", "reason", "message", "latency_ms", "http_status")
-_LASTING = ("last_ok", "last_failure", "last_failure_reason")
+_LATEST = ("checked", "ok", "reason", "message", "latency_ms", "http_status", "retry_at")
+_LASTING = ("last_ok", "last_failure", "last_failure_reason", "recent", "change_percent", "flapping", "alert_held")
 
 
 class Percentile(Aggregate):
@@ -96,15 +98,22 @@ def record_checks(reports: Sequence[ServerReport]) -> None:
         servers = MCPServer.objects.filter(pk__in=probed).order_by("pk").select_for_update(of=("self",), no_key=True)
         found = {str(pk): probed[str(pk)] for pk in servers.values_list("pk", flat=True)}
         MCPServerCheck.objects.bulk_create([_as_check(report) for report in found.values()], batch_size=1_000)
+        settings = AiOpsSettings.load()
         known = MCPServerHealth.objects.in_bulk(list(found), field_name="server_id")
         known = {str(server_id): health for server_id, health in known.items()}
         MCPServerHealth.objects.bulk_create(
-            [_as_health(report, known.get(server_id)) for server_id, report in found.items()],
+            [_as_health(report, known.get(server_id), settings) for server_id, report in found.items()],
             batch_size=1_000,
             update_conflicts=True,
             unique_fields=["server"],
             update_fields=[*_LATEST, *_LASTING],
         )
+
+
+def recent_verdicts(server: MCPServer) -> list[Verdict]:
+    """What earlier runs said about `server`, oldest first; empty for one that was never checked."""
+    recent = MCPServerHealth.objects.filter(server=server).values_list("recent", flat=True).first() or ""
+    return [Verdict.HEALTHY if check == WELL else Verdict.UNHEALTHY for check in recent]
 
 
 def trim_checks(days: int) -> int:
@@ -198,14 +207,9 @@ def _as_check(report: ServerReport) -> MCPServerCheck:
     )
 
 
-def _as_health(report: ServerReport, before: MCPServerHealth | None) -> MCPServerHealth:
+def _as_health(report: ServerReport, before: MCPServerHealth | None, settings: AiOpsSettings) -> MCPServerHealth:
     ok = _said(report)
-    lasting = {name: getattr(before, name) for name in _LASTING} if before else {}
-    if ok:
-        lasting["last_ok"] = report.checked_at
-    elif ok is False:
-        lasting |= {"last_failure": report.checked_at, "last_failure_reason": report.reason or ""}
-    return MCPServerHealth(
+    health = MCPServerHealth(
         server_id=report.server_id,
         checked=report.checked_at,
         ok=ok,
@@ -213,10 +217,22 @@ def _as_health(report: ServerReport, before: MCPServerHealth | None) -> MCPServe
         message=report.message or "",
         latency_ms=report.latency_ms,
         http_status=report.http_status,
-        **lasting,
+        **({name: getattr(before, name) for name in _LASTING} if before else {}),
     )
+    if report.retry_after:
+        health.retry_at = datetime.fromisoformat(str(report.checked_at)) + timedelta(seconds=report.retry_after)
+    if ok:
+        health.last_ok = report.checked_at
+    elif ok is False:
+        health.last_failure, health.last_failure_reason = report.checked_at, report.reason or ""
+    health.recent = remembered(health.recent, ok)
+    health.change_percent = change_percent(health.recent)
+    health.flapping = is_flapping(
+        health.change_percent, health.flapping, settings.flap_low_percent, settings.flap_high_percent
+    )
+    return health
 
 
 def _said(report: ServerReport) -> bool | None:
-    """What the check says about the server; None for trouble of the checker's own."""
-    return None if report.reason == Reason.CHECKER else report.ok
+    """What the check says about the server; None for trouble of the checker's own, or of its network."""
+    return None if report.reason == Reason.CHECKER or (report.inconclusive and not report.ok) else report.ok

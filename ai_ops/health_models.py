@@ -13,6 +13,7 @@ from nautobot.apps.constants import CHARFIELD_MAX_LENGTH
 from nautobot.apps.models import BaseModel, OrganizationalModel, extras_features
 
 from ai_ops.choices import MCPIncidentKindChoices
+from ai_ops.core.flapping import CHECKS_LOOKED_AT
 
 REASON_MAX_LENGTH = 30
 
@@ -47,6 +48,13 @@ class MCPServerHealth(BaseModel):
     last_ok = models.DateTimeField(null=True, verbose_name="last OK")
     last_failure = models.DateTimeField(null=True)
     last_failure_reason = models.CharField(max_length=REASON_MAX_LENGTH, blank=True)
+    recent = models.CharField(
+        max_length=CHECKS_LOOKED_AT, blank=True, help_text="The last checks, oldest first: 1 is well, 0 is ill."
+    )
+    change_percent = models.FloatField(default=0, help_text="Weighted share of changes between the last checks.")
+    flapping = models.BooleanField(default=False, help_text="Changes too often; its alerts are held.")
+    alert_held = models.BooleanField(default=False, help_text="An alert waits for the end of the flapping.")
+    retry_at = models.DateTimeField(null=True, help_text="Until when the server asked to be left alone.")
 
     natural_key_field_names = ["pk"]
     is_metadata_associable_model = False

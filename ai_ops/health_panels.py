@@ -63,6 +63,8 @@ class HealthPanel(CheckedServerPanelMixin, KeyValueTablePanel):
             "Last OK": health.last_ok,
             "Last failure": health.last_failure,
             "Reason of the last failure": health.last_failure_reason,
+            "Changes": f"{health.change_percent:.0f} % of the last checks{', flapping' if health.flapping else ''}",
+            "Not to be asked before": health.retry_at if health.retry_at and health.retry_at > timezone.now() else None,
         }
 
 
@@ -122,7 +124,13 @@ def _rounded(value: float | None) -> float | None:
 
 
 HEALTH_PANELS = (
-    HealthPanel(weight=200, section=SectionChoices.RIGHT_HALF, label="Latest check", required_permissions=VIEW_HEALTH),
+    HealthPanel(
+        weight=200,
+        section=SectionChoices.RIGHT_HALF,
+        label="Latest check",
+        required_permissions=VIEW_HEALTH,
+        hide_if_unset=("Not to be asked before",),
+    ),
     StatisticsPanel(
         weight=300, section=SectionChoices.RIGHT_HALF, label="Uptime and latency", required_permissions=VIEW_CHECKS
     ),
@@ -231,7 +239,7 @@ INCIDENT_DETAIL = ObjectDetailContent(
             table_class=MCPServerTable,
             table_filter="incidents",
             table_title="Servers",
-            exclude_columns=("latency", "uptime_24h", "url", "description", "tags", "actions"),
+            exclude_columns=("latency", "uptime_24h", "flapping", "url", "description", "tags", "actions"),
             enable_related_link=False,
             add_button_route=None,
         ),

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.utils.log import get_task_logger
@@ -31,6 +32,7 @@ from ai_ops.core.health import (
     INCONCLUSIVE,
     MAX_WORKERS,
     NOT_CONFIRMED,
+    OUR_NETWORK,
     PAUSE_SECONDS,
     Flip,
     Keep,
@@ -40,13 +42,15 @@ from ai_ops.core.health import (
     Step,
     Verdict,
     next_step,
+    next_step_unasked,
 )
 from ai_ops.core.reports import HealthReport, ServerReport
 from ai_ops.credentials import read_credentials
 from ai_ops.exceptions import AgentCacheError, CredentialsError
-from ai_ops.health_history import record_checks
-from ai_ops.incidents import follow_flips
+from ai_ops.health_history import recent_verdicts, record_checks
+from ai_ops.incidents import follow_run
 from ai_ops.models import AgentGeneration, MCPServer
+from ai_ops.network_control import network_trouble
 
 logger = get_task_logger(__name__)
 
@@ -82,6 +86,9 @@ class _Check:
     changed: bool = False
     error: str | None = None
     checked_at: str | None = None
+    our_network: bool = False
+    # Verdicts of earlier runs, for a server that asked not to be probed again soon.
+    earlier: Sequence[Verdict] | None = None
 
     def __post_init__(self) -> None:
         self.status_after = self.server.status.name
@@ -90,11 +97,19 @@ class _Check:
         """Note what a probe said, and when."""
         self.probes.append(probe)
         self.checked_at = timezone.now().isoformat()
+        if (probe.retry_after or 0) > PAUSE_SECONDS:
+            self.earlier = recent_verdicts(self.server)
 
     def step(self) -> Step:
         """What follows from the probes so far."""
         history = [probe.verdict for probe in self.probes]
-        return next_step(history, VERDICT_OF_STATUS.get(self.server.status.name))
+        current = VERDICT_OF_STATUS.get(self.server.status.name)
+        if self.our_network:
+            return OUR_NETWORK
+        step = next_step(history, current)
+        if isinstance(step, ProbeAgain) and self.earlier is not None:
+            return next_step_unasked(history, self.earlier, current)
+        return step
 
     def report(self) -> ServerReport:
         """The public account of this check, which has been probed at least once."""
@@ -118,6 +133,7 @@ class _Check:
             retry_after=probe.retry_after,
             error=self.error,
             checked_at=self.checked_at,
+            inconclusive=self.our_network,
         )
 
 
@@ -134,12 +150,25 @@ def check_servers(servers: Sequence[MCPServer]) -> HealthReport:
     workers = min(len(checks), MAX_WORKERS)
     try:
         _probe_in_rounds(checks, workers)
+        doubt = _doubt(checks)
         for check in checks:
             _settle(check)
     except SoftTimeLimitExceeded:
         _wind_up(checks)
         raise
-    return _reported(checks, workers)
+    return _reported(checks, workers, doubt)
+
+
+def _doubt(checks: Sequence[_Check]) -> str | None:
+    """Decide that nothing flips where this worker's own network is to blame; return the sentence that says so."""
+    healthy = [check for check in checks if check.server.status.name == MCPServerStatus.HEALTHY]
+    failing = [check for check in healthy if isinstance(check.step(), Flip)]
+    doubt = network_trouble(len(healthy), [check.probes[-1].reason for check in failing])
+    if doubt:
+        for check in checks:
+            check.our_network = isinstance(check.step(), Flip)
+        _log(logging.ERROR, "summary", "%s", doubt)
+    return doubt
 
 
 def _probe_in_rounds(checks: Sequence[_Check], workers: int) -> None:
@@ -303,13 +332,13 @@ def _locked_row(check: _Check) -> MCPServer | None:
     return None
 
 
-def _reported(checks: Sequence[_Check], workers: int) -> HealthReport:
+def _reported(checks: Sequence[_Check], workers: int, doubt: str | None = None) -> HealthReport:
     """Tell the agents of flips, sum the run up and log the line that operators search for."""
     servers = tuple(check.report() for check in checks)
     errors = [f"{report.server}: {report.error}" for report in servers if report.error]
     changed = any(report.changed for report in servers)
     untold = _tell_agents() if changed else None
-    errors += [sentence for sentence in (untold, *_follow_up(servers)) if sentence]
+    errors += [sentence for sentence in (doubt, untold, *_follow_up(servers, doubt)) if sentence]
     report = HealthReport(servers, workers, changed and untold is None, _one_sentence(errors))
     _log(
         logging.INFO,
@@ -324,10 +353,10 @@ def _reported(checks: Sequence[_Check], workers: int) -> HealthReport:
     return report
 
 
-def _follow_up(reports: Sequence[ServerReport]) -> list[str]:
+def _follow_up(reports: Sequence[ServerReport], doubt: str | None = None) -> list[str]:
     """Write the history and open or close incidents; return a sentence for what failed, as the flips stay made."""
     sentences = []
-    for what, act in (("history", record_checks), ("incidents", follow_flips)):
+    for what, act in (("history", record_checks), ("incidents", partial(follow_run, doubt=doubt))):
         try:
             act(reports)
         except BACKEND_ERRORS as error:

@@ -15,14 +15,14 @@ from typing import Any
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.utils.log import get_task_logger
 from django.db import transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Case, Exists, OuterRef, Q, QuerySet, When
 from django.utils import timezone
 from nautobot.apps.events import publish_event
 
 from ai_ops.choices import MCPIncidentKindChoices, MCPServerStatus
 from ai_ops.core.reports import ServerReport
 from ai_ops.exceptions import IncidentError
-from ai_ops.health_models import MCPServerIncident
+from ai_ops.health_models import MCPServerHealth, MCPServerIncident
 from ai_ops.models import MCPServer
 
 logger = get_task_logger(__name__)
@@ -40,17 +40,65 @@ MASS_OUTAGE_SERVERS = 3
 MESSAGES_QUOTED = 10
 
 
-def follow_flips(reports: Sequence[ServerReport]) -> None:
-    """Publish the flips of a run, open incidents for servers that went down and close those of recovered ones."""
+def follow_run(reports: Sequence[ServerReport], doubt: str | None = None) -> None:
+    """Publish the flips of a run, open incidents for servers that went down and close those of recovered ones.
+
+    Alerts of a flapping server are held until it stops: what it is by then counts as if it flipped just now.
+
+    Args:
+        reports: What the run found, already in the history.
+        doubt: Why the run says nothing about its servers, as a sentence; None for a run to be believed.
+    """
     now = timezone.now()
+    if doubt:
+        _open_doubt(reports, doubt, now)
     flipped = [report for report in reports if report.changed and report.server_id]
     for report in flipped:
         _publish(TOPIC_FLIPPED, _flip_payload(report))
-    _open_outages([report for report in flipped if report.status_after == MCPServerStatus.UNHEALTHY], now)
-    recovered = [report.server_id for report in flipped if report.status_after == MCPServerStatus.HEALTHY]
-    if recovered:
-        for incident in _open_incidents().filter(servers__in=recovered, ill=False).distinct():
+    telling = _not_held(reports, flipped)
+    _open_outages([report for report in telling if report.status_after == MCPServerStatus.UNHEALTHY], now)
+    if any(report.ok for report in reports):
+        probed = [report.server_id for report in reports if report.ok]
+        for incident in _open_incidents().filter(servers__in=probed, lasting=False).distinct():
             _close(incident.pk, now)
+
+
+def _not_held(reports: Sequence[ServerReport], flipped: Sequence[ServerReport]) -> list[ServerReport]:
+    """Hold back the flips of flapping servers; give the others, and those whose flapping has ended."""
+    health = MCPServerHealth.objects.filter(server__in=[report.server_id for report in flipped], flapping=True)
+    held = {str(pk) for pk in health.values_list("server", flat=True)}
+    if held:
+        health.update(alert_held=True)
+        names = ", ".join(report.server for report in flipped if report.server_id in held)
+        logger.warning("Alerts held, as these servers flap: %s", names, extra={"grouping": "incidents"})
+    released = MCPServerHealth.objects.filter(
+        server__in=[report.server_id for report in reports if report.server_id], flapping=False, alert_held=True
+    )
+    freed = {str(pk) for pk in released.values_list("server", flat=True)}
+    if freed:
+        released.update(alert_held=False)
+    return [
+        report
+        for report in reports
+        if report.server_id in freed or (report.changed and report.server_id and report.server_id not in held)
+    ]
+
+
+def _open_doubt(reports: Sequence[ServerReport], doubt: str, now: datetime) -> None:
+    """Open the one alert for runs that say nothing, unless it is open already."""
+    if MCPServerIncident.objects.filter(closed__isnull=True, kind=MCPIncidentKindChoices.INCONCLUSIVE).exists():
+        return
+    concerned = [report for report in reports if report.inconclusive and not report.ok]
+    open_incident(
+        MCPServerIncident(
+            name=f"Inconclusive: {len(concerned)} servers and the control fail together",
+            kind=MCPIncidentKindChoices.INCONCLUSIVE,
+            reason=Counter(report.reason or "" for report in concerned).most_common(1)[0][0],
+            message=doubt,
+            opened=now,
+        ),
+        [report.server_id for report in concerned],
+    )
 
 
 def review_incidents(now: datetime, escalate_after: timedelta) -> dict[str, int]:
@@ -62,9 +110,9 @@ def review_incidents(now: datetime, escalate_after: timedelta) -> dict[str, int]
     counts = {"total_checked": len(incidents), "auto_closed": 0, "escalated": 0, "errors": 0}
     for incident in incidents:
         try:
-            if incident.kind == MCPIncidentKindChoices.OUTAGE and not incident.ill:
+            if not incident.lasting:
                 counts["auto_closed"] += _close(incident.pk, now)
-            elif now - incident.opened >= escalate_after:
+            elif now - incident.opened >= escalate_after and not incident.quiet:
                 counts["escalated"] += _escalate(incident.pk, now)
         except SoftTimeLimitExceeded:
             raise
@@ -125,15 +173,33 @@ def open_incident(incident: MCPServerIncident, server_ids: Collection[Any]) -> N
 
 
 def _open_incidents() -> QuerySet[MCPServerIncident]:
-    """Open incidents, oldest first; `ill` tells whether any of an incident's servers is Unhealthy."""
-    unhealthy = MCPServer.objects.filter(incidents=OuterRef("pk"), status__name=MCPServerStatus.UNHEALTHY)
-    return MCPServerIncident.objects.filter(closed__isnull=True).annotate(ill=Exists(unhealthy)).order_by("opened")
+    """Open incidents, oldest first, each with two things said of its servers.
+
+    `lasting`: of an outage, whether one is Unhealthy or flaps; of an inconclusive run, whether none has had a
+    conclusive check since. `quiet`: whether all that are Unhealthy flap, so that nobody is to be called.
+    """
+    servers = MCPServer.objects.filter(incidents=OuterRef("pk"))
+    unhealthy = Q(status__name=MCPServerStatus.UNHEALTHY)
+    checked_since = servers.filter(health__ok__isnull=False, health__checked__gt=OuterRef("opened"))
+    is_doubt = Q(kind=MCPIncidentKindChoices.INCONCLUSIVE)
+    return (
+        MCPServerIncident.objects.filter(closed__isnull=True)
+        .annotate(
+            lasting=Case(
+                When(is_doubt, then=Exists(servers) & ~Exists(checked_since)),
+                default=Exists(servers.filter(unhealthy | Q(health__flapping=True))),
+            ),
+            quiet=Exists(servers.filter(health__flapping=True))
+            & ~Exists(servers.filter(unhealthy).exclude(health__flapping=True)),
+        )
+        .order_by("opened")
+    )
 
 
 def _close(pk: Any, now: datetime) -> bool:
     """Close it, unless somebody did, or one of its servers failed again meanwhile."""
     with transaction.atomic():
-        row = _open_incidents().filter(pk=pk, ill=False).select_for_update(of=("self",)).first()
+        row = _open_incidents().filter(pk=pk, lasting=False).select_for_update(of=("self",)).first()
         if row is None:
             return False
         row.closed = now

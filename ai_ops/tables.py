@@ -4,6 +4,7 @@ import math
 
 import django_tables2 as tables
 from django.utils.functional import cached_property
+from django.utils.html import format_html
 from nautobot.apps.tables import BaseTable, BooleanColumn, ButtonsColumn, StatusTableMixin, TagColumn, ToggleColumn
 
 from ai_ops.models import MCPServer, MCPServerCheck, MCPServerIncident, PinnedThread
@@ -32,6 +33,7 @@ class MCPServerTable(StatusTableMixin, BaseTable):
     checked = tables.DateTimeColumn(accessor="health__checked", short=True, verbose_name="Last Check")
     # Ordered by it, the list would have to compute it for every server there is.
     uptime_24h = tables.Column(verbose_name="Uptime 24 h", orderable=False)
+    flapping = tables.Column(accessor="health__flapping", empty_values=(None, False))
     tags = TagColumn(url_name="plugins:ai_ops:mcpserver_list")
     actions = ButtonsColumn(MCPServer)
 
@@ -47,6 +49,7 @@ class MCPServerTable(StatusTableMixin, BaseTable):
             "latency",
             "checked",
             "uptime_24h",
+            "flapping",
             "protocol",
             "url",
             "mcp_endpoint",
@@ -68,6 +71,7 @@ class MCPServerTable(StatusTableMixin, BaseTable):
             "latency",
             "checked",
             "uptime_24h",
+            "flapping",
             "url",
             "description",
             "tags",
@@ -77,6 +81,10 @@ class MCPServerTable(StatusTableMixin, BaseTable):
     def render_latency(self, value):
         """Show milliseconds."""
         return milliseconds(value)
+
+    def render_flapping(self, value):
+        """Mark what flaps; nothing else is worth a mark."""
+        return format_html('<span class="badge bg-warning">{}</span>', "flapping")
 
     def render_uptime_24h(self, value):
         """Show a percentage."""

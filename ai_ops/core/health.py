@@ -154,6 +154,22 @@ AS_BEFORE = Keep("the check agrees with it")
 NOT_CONFIRMED = Keep("the checks did not agree with each other")
 INCONCLUSIVE = Keep("the check itself could not be made")
 LEFT_ALONE = Keep("checks change only Healthy and Unhealthy")
+ASKED_TO_WAIT = Keep("it asked to be left alone for a while, so it was not checked again")
+OUR_NETWORK = Keep("many servers and the control failed together, which says nothing about this one")
+
+
+def next_step_unasked(history: Sequence[Verdict], earlier: Sequence[Verdict], current: Verdict | None) -> Step:
+    """Decide without another probe, since the server asked to be left alone with Retry-After.
+
+    Checks of earlier runs stand in for those that may not be made in this one: three that agree flip as ever.
+
+    Args:
+        history: Verdicts of this run, oldest first.
+        earlier: Verdicts of the runs before it, oldest first.
+        current: What the server's status says; None for a status that checks never change.
+    """
+    step = next_step([*earlier, *history][-CHECKS_TO_FLIP:], current)
+    return step if isinstance(step, Flip) else ASKED_TO_WAIT
 
 
 def next_step(history: Sequence[Verdict], current: Verdict | None) -> Step:

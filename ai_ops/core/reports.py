@@ -29,6 +29,7 @@ class ServerReport:
         retry_after: Seconds for which the server asked to be left alone.
         error: Why the check could not be made or its result not be kept, in a sentence.
         checked_at: When the last probe ended, ISO 8601 in UTC; None when it was not probed.
+        inconclusive: Whether so many failed together with the control that the network is to blame.
     """
 
     server: str
@@ -49,6 +50,7 @@ class ServerReport:
     retry_after: float | None = None
     error: str | None = None
     checked_at: str | None = None
+    inconclusive: bool = False
 
     @property
     def failed(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from typing import Any
 
 from nautobot.apps.jobs import Job, ObjectVar
@@ -11,6 +13,10 @@ from ai_ops.choices import JOB_GROUP, MCPProtocolChoices
 from ai_ops.models import MCPServer
 
 name = JOB_GROUP
+
+# Schedules of all installations begin on the same second, and so would their probes of a server they share.
+# Who runs the Job by hand, or checks one server, does not wait.
+MAX_JITTER_SECONDS = 10.0
 
 
 class MCPServerHealthCheckJob(Job):
@@ -39,6 +45,8 @@ class MCPServerHealthCheckJob(Job):
     def run(self, server: MCPServer | None = None) -> dict[str, Any]:
         """Check `server`, or all servers where none is given."""
         if server is None:
+            if self.job_result.scheduled_job:
+                time.sleep(random.uniform(0, MAX_JITTER_SECONDS))  # noqa: S311
             result = perform_mcp_health_checks()
             changed_count = result["changed_count"]
         else:

@@ -424,6 +424,7 @@ def test_one_server_is_checked_by_the_same_rules(up):
         "server_version": None,
         "retry_after": None,
         "error": None,
+        "inconclusive": False,
     }
     assert 0 < latency < 1000
     assert len(up.requests) == 3

@@ -1,0 +1,25 @@
+"""Whether a run says something about the servers, or about this worker's own network."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from ai_ops.core.health import Reason
+
+# What an outage of our own network looks like. TLS is not among them: bytes came back, so the network works.
+NETWORK_REASONS = frozenset({Reason.DNS, Reason.CONNECT, Reason.TIMEOUT})
+
+# Two servers may well fail by chance within ten minutes.
+FEWEST_FAILURES = 3
+
+
+def is_suspicious(previously_healthy: int, reasons: Collection[Reason | None], percent: int) -> bool:
+    """Tell whether so many servers newly fail that the control should be asked.
+
+    Args:
+        previously_healthy: Healthy servers that the run probed.
+        reasons: Why those of them that newly fail do.
+        percent: Share of `previously_healthy` from which it is suspicious, 1 to 100; 0 is never.
+    """
+    failed = sum(reason in NETWORK_REASONS for reason in reasons)
+    return percent > 0 and failed >= FEWEST_FAILURES and 100 * failed >= percent * previously_healthy
