@@ -25,6 +25,7 @@ from ai_ops.core.checkpoint_keys import KeyParser
 from ai_ops.core.reports import CleanupReport, HealthReport, ServerReport, ThreadReport
 from ai_ops.core.retention import DAY, RetentionPolicy
 from ai_ops.core.storage import StorageReport
+from ai_ops.due import due_servers
 from ai_ops.exceptions import AiOpsError, ConfigurationError, HealthCheckError
 from ai_ops.health_history import trim_checks
 from ai_ops.health_run import BACKEND_ERRORS, backend_sentence, check_servers
@@ -196,7 +197,9 @@ def _policy(store: CheckpointStore, options: CleanupOptions, pinned: frozenset[s
 
 
 def perform_mcp_health_checks() -> dict[str, Any]:
-    """Check every HTTP server that is not Vulnerable, and flip the statuses on which three checks agree.
+    """Check every HTTP server that is not Vulnerable and is due, and flip the statuses on which three checks agree.
+
+    A server with an interval of its own is due once in each, one that asked to be left alone not before.
 
     A change made by a Job is in Nautobot's change log with the Job's context. From a shell wrap the call
     in ``nautobot.apps.change_logging.web_request_context(user)``: only the caller knows whose change it is.
@@ -212,12 +215,7 @@ def perform_mcp_health_checks() -> dict[str, Any]:
     logger.info("Starting MCP server health checks...")
     try:
         history_days = AiOpsSettings.load().check_history_days
-        report = check_servers(
-            MCPServer.objects.filter(protocol=MCPProtocolChoices.HTTP)
-            .exclude(status__name=MCPServerStatus.VULNERABLE)
-            .exclude(health__retry_at__gt=timezone.now())
-            .select_related("status", "secrets_group")
-        )
+        report = check_servers(due_servers(timezone.now()).select_related("status", "secrets_group"))
         if trimmed := trim_checks(history_days):
             logger.info("%s check(s) older than %s days deleted from the history", trimmed, history_days)
         return report.as_dict()

@@ -61,7 +61,7 @@ MCP_SERVER_DETAIL = ObjectDetailContent(
             weight=200,
             section=SectionChoices.RIGHT_HALF,
             label="Probing",
-            fields=("probe", "verify_tls", "ca_file", "secrets_group"),
+            fields=("probe", "check_interval", "verify_tls", "ca_file", "secrets_group"),
         ),
         *HEALTH_PANELS,
     ),

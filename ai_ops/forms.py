@@ -24,7 +24,14 @@ from nautobot.extras.models import SecretsGroup, Status
 
 from ai_ops.choices import MCPProbeChoices, MCPProtocolChoices, MCPTypeChoices
 from ai_ops.core.health import Reason
-from ai_ops.models import THREAD_ID_MAX_LENGTH, MCPServer, MCPServerCheck, MCPServerIncident, PinnedThread
+from ai_ops.models import (
+    MAX_CHECK_INTERVAL,
+    THREAD_ID_MAX_LENGTH,
+    MCPServer,
+    MCPServerCheck,
+    MCPServerIncident,
+    PinnedThread,
+)
 
 
 class MCPServerForm(NautobotModelForm):
@@ -52,6 +59,7 @@ class MCPServerForm(NautobotModelForm):
             "verify_tls",
             "ca_file",
             "secrets_group",
+            "check_interval",
             "mcp_type",
             "description",
             "tags",
@@ -83,6 +91,7 @@ class MCPServerBulkEditForm(StatusModelBulkEditFormMixin, TagsBulkEditFormMixin,
         "verify_tls",
         "ca_file",
         "secrets_group",
+        "check_interval",
         "mcp_type",
         "description",
     ]
@@ -97,6 +106,9 @@ class MCPServerBulkEditForm(StatusModelBulkEditFormMixin, TagsBulkEditFormMixin,
     verify_tls = forms.NullBooleanField(required=False, label="Verify TLS", widget=BulkEditNullBooleanSelect)
     ca_file = forms.CharField(required=False, label="CA file")
     secrets_group = DynamicModelChoiceField(queryset=SecretsGroup.objects.all(), required=False, label="Secrets group")
+    check_interval = forms.IntegerField(
+        required=False, min_value=1, max_value=MAX_CHECK_INTERVAL, label="Check interval (minutes)"
+    )
     mcp_type = forms.ChoiceField(
         choices=add_blank_choice(MCPTypeChoices), required=False, label="MCP type", widget=StaticSelect2
     )
@@ -106,7 +118,7 @@ class MCPServerBulkEditForm(StatusModelBulkEditFormMixin, TagsBulkEditFormMixin,
         """Model, and what may be emptied."""
 
         model = MCPServer
-        nullable_fields = ["mcp_endpoint", "health_check", "ca_file", "secrets_group", "description"]
+        nullable_fields = ["mcp_endpoint", "health_check", "ca_file", "secrets_group", "check_interval", "description"]
 
 
 class MCPServerFilterForm(StatusModelFilterFormMixin, NautobotFilterForm):

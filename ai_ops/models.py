@@ -8,6 +8,7 @@ from django.conf import settings
 from django.core.cache import cache
 from django.core.exceptions import ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models.signals import pre_delete
 from django.dispatch import receiver
@@ -34,6 +35,9 @@ __all__ = (
     "PinnedThread",
     "ProvisioningRecord",
 )
+
+# Minutes: a week. Whoever wants a server left alone for longer gives it another status.
+MAX_CHECK_INTERVAL = 10_080
 
 # PostgreSQL indexes at most 2,704 bytes of a text (MySQL 3,072), and a character may take four.
 THREAD_ID_MAX_LENGTH = 640
@@ -124,6 +128,13 @@ class MCPServer(PrimaryModel):
         related_name="mcp_servers",
         help_text="Access type HTTP(S): a Token to send as bearer, or a Key and a Secret, a header's name and value.",
     )
+    check_interval = models.PositiveIntegerField(
+        blank=True,
+        null=True,
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_CHECK_INTERVAL)],
+        verbose_name="check interval (minutes)",
+        help_text="Check it once in so many minutes; empty for every run of the Job.",
+    )
     mcp_type = models.CharField(
         max_length=20,
         choices=MCPTypeChoices,
@@ -143,6 +154,7 @@ class MCPServer(PrimaryModel):
         "verify_tls",
         "ca_file",
         "secrets_group",
+        "check_interval",
         "mcp_type",
     ]
 

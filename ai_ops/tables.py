@@ -55,6 +55,7 @@ class MCPServerTable(StatusTableMixin, BaseTable):
             "mcp_endpoint",
             "health_check",
             "probe",
+            "check_interval",
             "verify_tls",
             "ca_file",
             "secrets_group",
