@@ -72,6 +72,12 @@ def docs(context):
 
 
 @task
+def bench_cleanup(_):
+    """Measure the checkpoint cleanup against Redis itself, against a loop and against the library."""
+    _become(sys.executable, "-m", "development.bench_cleanup")
+
+
+@task
 def bench_health(_):
     """Measure what health checks cost, and fail when a limit is exceeded."""
     _become(sys.executable, "-m", "development.bench_health")
