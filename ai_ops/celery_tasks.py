@@ -107,7 +107,7 @@ def cleanup_old_checkpoints(
         raise
     else:
         report = run.report(retention_days, policy_sentence)
-    log_cleanup(logger, report, run.tally.unfixable_names if run else [])
+    log_cleanup(logger, report, run.tally.unfixable_names if run else [], run.smallest_left if run else None)
     return report.as_dict()
 
 
@@ -178,7 +178,7 @@ def _policy(store: CheckpointStore, options: CleanupOptions, pinned: frozenset[s
                 "memory_limit_mb needs the INFO command: grant +info to the Redis user, or leave the limit out."
             )
         over = used > options.memory_limit_mb * MIB
-        days = options.memory_retention_days if over else days
+        days = min(days, options.memory_retention_days) if over else days
         why = f", since {used / MIB:.0f} MiB are {'over' if over else 'within'} the limit of {options.memory_limit_mb}"
     pending = options.pending_retention_days
     policy = RetentionPolicy(

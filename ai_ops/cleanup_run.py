@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ai_ops.adapters.checkpoint_store import CheckpointStore, Outcome, batches
-from ai_ops.adapters.key_spool import KeySpool
+from ai_ops.adapters.key_spool import KeySpool, Part
 from ai_ops.core.checkpoint_keys import CheckpointKey, Family, KeyParser
+from ai_ops.core.quick_keys import QuickKeys
 from ai_ops.core.reports import CleanupReport, ThreadReport
 from ai_ops.core.retention import (
     DAY,
@@ -37,7 +38,7 @@ from ai_ops.core.retention import (
     unsure_documents,
 )
 
-DELETIONS_PER_BATCH = 200
+DELETIONS_PER_BATCH = 500
 NAMED_KEYS = 5  # of those that could not be dated, so many are named in the log
 SHOWN_KEY_BYTES = 120
 LARGEST_THREADS = 10
@@ -81,7 +82,8 @@ class Tally:
     def add_outcome(self, deletion: Deletion, outcome: Outcome) -> None:
         """Count what became of a deletion."""
         self.deleted += outcome.deleted
-        self.add_unfixable(outcome.wrong_type)
+        if outcome.wrong_type:
+            self.add_unfixable(outcome.wrong_type)
         if outcome.changed:
             self.changed += 1
             self.threads_kept += deletion.reason is Reason.EXPIRED
@@ -123,14 +125,16 @@ class CleanupRun:
         progress: Callable[[str], object] = lambda line: None,
         on_thread: Callable[[ThreadReport], object] | None = None,
         pinned: Callable[[], frozenset[str]] | None = None,
-        on_keys: Callable[[list[CheckpointKey]], object] = lambda keys: None,
+        on_keys: Callable[[list[CheckpointKey]], object] | None = None,
         enough: Callable[[int], bool] = lambda scanned: False,
     ) -> None:
         self.tally = Tally()
         self.limit_reached = False
         self.complete = True
+        self._smallest_left: int | None = None
         self._store = store
         self._parser = parser
+        self._quick = QuickKeys(parser)
         self._policy = policy
         self._now = now
         self._dryrun = dryrun
@@ -166,14 +170,14 @@ class CleanupRun:
         with KeySpool(expected) as spool:
             self._scan(spool, expected)
             gc.collect(1)
-            for number, keys in enumerate(spool, 1):
-                for batch in batches(self._decide(keys), DELETIONS_PER_BATCH):
+            for number, part in enumerate(spool, 1):
+                for batch in batches(self._decide(part), DELETIONS_PER_BATCH):
                     self._delete(batch)
                     self._say("Deleting: part %s of %s, %s keys so far", number, spool.partitions, self.tally.deleted)
-                    if self.limit_reached:
+                    if self._is_limit_used_up():
                         return
                 # Before the next part is read, or two of them would be in memory.
-                keys.clear()
+                del part
                 # The client leaves cycles behind with each command; the rest of the process is not looked through.
                 gc.collect(1)
         self._delete_ownerless_blobs()
@@ -219,18 +223,27 @@ class CleanupRun:
 
         for keys in self._store.scan(restarted):
             self.tally.processed += len(keys)
-            spool.add(self._store.complete(filter(None, map(parse, keys))))
+            threads = self._quick.threads_of(keys)
+            spool.add_text(keys, threads)
+            if not all(threads):
+                others = [key for key, thread in zip(keys, threads, strict=True) if not thread]
+                spool.add(self._store.complete(filter(None, map(parse, others))))
             self._say("Scanning: %s of about %s keys", self.tally.processed, expected)
             if self._enough(self.tally.processed):
                 self.complete = False
                 break
 
-    def _decide(self, keys: list[CheckpointKey]) -> Iterator[Deletion]:
-        self._on_keys(keys)
+    def _decide(self, part: Part) -> Iterator[Deletion]:
+        if self._on_keys is not None:
+            self._on_keys([*part.keys, *self._parsed(part.text.split(b"\n"))])
         if not self.complete:
             return
         self._policy = replace(self._policy, pinned=self._pinned())
-        sieved = sieve(keys, self._policy, self._now)
+        busy = {key.thread.strip(b"{}") for key in part.keys}
+        quick = self._quick.sieve(part.text, busy, self._policy, self._now)
+        self.tally.threads_kept += quick.kept_threads
+        yield from quick.deletions
+        sieved = sieve([*part.keys, *self._parsed(quick.rest)], self._policy, self._now)
         self.tally.threads_kept += sieved.kept_threads
         yield from sieved.deletions
         threads = group_threads(sieved.keys)
@@ -240,6 +253,9 @@ class CleanupRun:
         self.tally.add_unfixable(plan.unfixable)
         self._ownerless_blobs.update(plan.ownerless_blobs)
         yield from plan.deletions
+
+    def _parsed(self, keys: Sequence[bytes]) -> Iterator[CheckpointKey]:
+        return filter(None, map(self._parser.parse, keys))
 
     def _facts(self, threads: list[Thread]) -> Facts:
         """Read what the plan needs beyond keys; nothing for most threads."""
@@ -302,17 +318,34 @@ class CleanupRun:
         self.tally.threads_kept += expired[0] - expired[1]
         return goes
 
+    def _is_limit_used_up(self) -> bool:
+        """Whether nothing more fits; one key is the least there is."""
+        return self.limit_reached and self._max_deletions is not None and self.tally.deleted >= self._max_deletions
+
     def _within_limit(self, deletions: Sequence[Deletion]) -> Sequence[Deletion]:
-        """As many of the deletions as the limit allows; whole ones, so that no thread is left in halves."""
+        """Those of the deletions that the limit has room for; whole ones, so that no thread is left in halves.
+
+        What does not fit is passed over for what comes later and does: else a thread larger than the limit would
+        end every run where it began.
+        """
         if self._max_deletions is None:
             return deletions
         room = self._max_deletions - self.tally.deleted
-        for number, deletion in enumerate(deletions):
-            room -= deletion.size
-            if room < 0:
+        chosen = []
+        for deletion in deletions:
+            size = deletion.size
+            if size <= room:
+                room -= size
+                chosen.append(deletion)
+            else:
                 self.limit_reached = True
-                return deletions[:number]
-        return deletions
+                self._smallest_left = min(size, self._smallest_left or size)
+        return chosen
+
+    @property
+    def smallest_left(self) -> int | None:
+        """The keys of the smallest deletion that the limit had no room for, when nothing at all was deleted."""
+        return None if self.tally.deleted else self._smallest_left
 
 
 def _thread_report(deletion: Deletion, outcome: Outcome) -> ThreadReport:
@@ -330,7 +363,9 @@ def _may_be(thread: bytes, pin: bytes) -> bool:
     return (thread + b":").startswith(pin + b":") or pin.startswith(thread + b":")
 
 
-def log_cleanup(logger: logging.Logger, report: CleanupReport, unfixable: Sequence[str]) -> None:
+def log_cleanup(
+    logger: logging.Logger, report: CleanupReport, unfixable: Sequence[str], smallest_left: int | None = None
+) -> None:
     """Write the lines that operators search for."""
     done = "Would delete" if report.dryrun else "Deleted"
     if report.error is None:
@@ -359,7 +394,13 @@ def log_cleanup(logger: logging.Logger, report: CleanupReport, unfixable: Sequen
             report.unfixable_count,
             ", ".join(unfixable),
         )
-    if report.limit_reached:
+    if report.limit_reached and smallest_left is not None:
+        logger.warning(
+            "Stopped at max_deletions before anything was deleted: the smallest thread that could go has %d keys. "
+            "Raise max_deletions to at least that, or no run will delete anything.",
+            smallest_left,
+        )
+    elif report.limit_reached:
         logger.warning("Stopped at max_deletions after %d keys: the next run goes on.", report.deleted_count)
     if report.error is not None:
         logger.error("❌ Checkpoint cleanup failed: %s", report.error)

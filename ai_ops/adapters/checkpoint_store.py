@@ -42,7 +42,24 @@ BREATH = 0.0005  # seconds between batches, in which Redis serves others
 RETRY_DELAYS = (0.1, 0.3, 1.0, 3.0, 6.0)
 MAX_VALUE_BYTES = 16 * 1024 * 1024  # a longer value is not read for its time
 REGISTRY_MEMBERS = 100  # of a shallow saver's writes, so many are looked at for a time
+# What an ACL must allow; the documentation of the installation has the same list, with INFO, which is optional.
+COMMANDS = (
+    "SCAN", "DBSIZE", "TYPE", "GET", "GETRANGE", "LINDEX", "LREM", "EXISTS", "ZRANGE", "JSON.GET", "EVAL", "UNLINK",
+    "SELECT",
+)  # fmt: skip
 INTERRUPT_CHANNEL = b'"__interrupt__"'
+
+# One step of a SCAN, its keys joined: a client in Python takes a microsecond for each string of a reply, as long as
+# all else that is done with most keys. ARGV: the cursor; COUNT; how long the text may become, for a few huge keys
+# would be copied once more. Returns the cursor, and the number of keys and their text, or the keys.
+SCAN_JOINED = """
+local reply, size = redis.call('SCAN', ARGV[1], 'COUNT', ARGV[2]), 0
+local keys = reply[2]
+for index = 1, #keys do size = size + #keys[index] end
+if size > tonumber(ARGV[3]) then return {reply[1], keys} end
+return {reply[1], #keys, table.concat(keys, string.char(10))}
+"""
+JOINED_BYTES = 1024 * 1024
 
 # A pointer (or ValkeySaver's list, or a shallow saver's only document) is deleted only if it still says what it
 # said when the plan was made, and all pointers of a thread or none: a conversation that went on keeps everything.
@@ -69,20 +86,23 @@ return replies
 """
 
 # Deletes keys of the expected types. KEYS: the keys. ARGV: "1" for a dry run; the types between commas.
-# Returns per key one of the three numbers below.
+# Returns, of each key that was not deleted, its place from 0 and one of the two numbers below.
 DROP_KEYS = """
-local replies = {}
-for index, key in ipairs(KEYS) do
-  local kind = redis.call('TYPE', key).ok
-  if kind == 'none' then replies[index] = 0
-  elseif string.find(ARGV[2], ',' .. kind .. ',', 1, true) then
-    if ARGV[1] ~= '1' then redis.call('UNLINK', key) end
-    replies[index] = 1
-  else replies[index] = 2 end
+local call, dry, kinds, replies = redis.call, ARGV[1] == '1', {}, {}
+for kind in string.gmatch(ARGV[2], '[^,]+') do kinds[kind] = true end
+for index = 1, #KEYS do
+  local key = KEYS[index]
+  local kind = call('TYPE', key).ok
+  if kinds[kind] then
+    if not dry then call('UNLINK', key) end
+  else
+    replies[#replies + 1] = index - 1
+    replies[#replies + 1] = kind == 'none' and 0 or 1
+  end
 end
 return replies
 """
-GONE, DROPPED, OF_ANOTHER_TYPE = range(3)
+GONE, OF_ANOTHER_TYPE = range(2)
 
 TYPES = {
     Family.DOCUMENT: b",ReJSON-RL,string,",
@@ -108,6 +128,9 @@ class Outcome(NamedTuple):
     deleted: int
     changed: bool = False
     wrong_type: tuple[bytes, ...] = ()
+
+
+LEFT_ALONE = Outcome(0, changed=True)
 
 
 class CheckpointStore:
@@ -267,25 +290,25 @@ class CheckpointStore:
         for some in batches(() if dryrun else entries, PIPELINE_COMMANDS):
             # From the end: the old ones are there.
             self._ask([("LREM", key, -1, checkpoint_id) for key, checkpoint_id in some])
-        deleted = {number: len(deletions[number].guards) for number in go}
-        wrong: dict[int, list[bytes]] = {number: [] for number in go}
-        for kind, keys in _in_order(deletions, go):
-            for batch in batches(keys, KEYS_PER_COMMAND):
-                results = self._drop([key for _, key in batch], kind, dryrun)
-                for (number, key), dropped in zip(batch, results, strict=True):
-                    deleted[number] += dropped == DROPPED
-                    if dropped == OF_ANOTHER_TYPE:
-                        wrong[number].append(key)
+        deleted = {number: deletions[number].size for number in go}
+        wrong: dict[int, list[bytes]] = {}
+        for kind, numbers, keys in _in_order(deletions, sorted(go)):
+            for start in range(0, len(keys), KEYS_PER_COMMAND):
+                for place, result in self._drop(keys[start : start + KEYS_PER_COMMAND], kind, dryrun):
+                    number = numbers[start + place]
+                    deleted[number] -= 1
+                    if result == OF_ANOTHER_TYPE:
+                        wrong.setdefault(number, []).append(keys[start + place])
         self._sleep(BREATH)
         return [
-            Outcome(deleted[number], False, tuple(wrong[number])) if number in go else Outcome(0, changed=True)
+            Outcome(deleted[number], False, tuple(wrong.get(number, ()))) if number in go else LEFT_ALONE
             for number in range(len(deletions))
         ]
 
     def _drop_pointers(self, deletions: Sequence[Deletion], dryrun: bool, free: set[int]) -> set[int]:
         """Delete the pointers that still say what they said; the numbers of those `free` that may go on."""
         go = {number for number in free if not deletions[number].guards}
-        guarded = [number for number in sorted(free) if deletions[number].guards]
+        guarded = sorted(free - go)
         for batch in batches(guarded, KEYS_PER_COMMAND):
             asked = [[_value_of(guard, guard.documents[:1]) for guard in deletions[number].guards] for number in batch]
             replies = self._compare_and_drop([deletions[number].guards for number in batch], asked, dryrun)
@@ -329,16 +352,20 @@ class CheckpointStore:
                     return 0
         return 1
 
-    def _drop(self, keys: Sequence[bytes], kind: bytes, dryrun: bool) -> list[int]:
-        """Delete keys of the types in `kind`; per key DROPPED, GONE or OF_ANOTHER_TYPE."""
+    def _drop(self, keys: Sequence[bytes], kind: bytes, dryrun: bool) -> list[tuple[int, int]]:
+        """Delete keys of the types in `kind`; of each other key its place, and GONE or OF_ANOTHER_TYPE."""
         if not self._is_cluster:
             reply: list[int] = self._script(DROP_KEYS, keys, [_flag(dryrun), kind])
-            return reply
+            return list(zip(reply[::2], reply[1::2], strict=True))
         kinds = self._ask([("TYPE", key) for key in keys])
-        results = [GONE if each == b"none" else _dropped(b"," + each + b"," in kind) for each in kinds]
-        chosen = [key for key, result in zip(keys, results, strict=True) if result == DROPPED]
-        self._ask([("UNLINK", key) for key in chosen] if not dryrun else [])
-        return results
+        stay = {
+            place: GONE if each == b"none" else OF_ANOTHER_TYPE
+            for place, each in enumerate(kinds)
+            if b"," + each + b"," not in kind
+        }
+        chosen = [] if dryrun else [key for place, key in enumerate(keys) if place not in stay]
+        self._ask([("UNLINK", key) for key in chosen])
+        return list(stay.items())
 
     def _still_without_owner(self, deletions: Sequence[Deletion]) -> set[int]:
         """The numbers of the deletions whose owners are still missing."""
@@ -347,6 +374,8 @@ class CheckpointStore:
         for batch in batches(questions, PIPELINE_COMMANDS):
             replies = self._ask([("EXISTS", owner) for _, owner in batch])
             owned |= {number for (number, _), exists in zip(batch, replies, strict=True) if exists}
+        if not questions:
+            return set(range(len(deletions)))
         # Registries have no prefix of their own: one may be of a saver with another prefix, as its writes are.
         registries = [
             (number, key)
@@ -413,7 +442,26 @@ class CheckpointStore:
         return replies
 
     def _script(self, source: str, keys: Sequence[bytes], arguments: Sequence[Any]) -> Any:
-        return self._retry(lambda: self._client.eval(source, len(keys), *keys, *arguments))
+        if self._is_cluster:
+            return self._retry(lambda: self._client.eval(source, len(keys), *keys, *arguments))
+        command = _packed(["EVAL", source, len(keys), *keys, *arguments])
+        return self._retry(lambda: self._exchange(command))
+
+    def _exchange(self, command: bytes) -> Any:
+        """Send a command that was packed, and wait for its reply."""
+        pool = self._client.connection_pool
+        connection = pool.get_connection()
+        try:
+            connection.send_packed_command([command])
+            return connection.read_response()
+        except ResponseError:
+            raise
+        except BaseException:
+            # A reply may still be on its way, and must not become that to the next command.
+            connection.disconnect()
+            raise
+        finally:
+            pool.release(connection)
 
     def _primaries(self) -> list[Any]:
         """The nodes to scan: those of a cluster, or just the one there is."""
@@ -425,7 +473,13 @@ class CheckpointStore:
         return reply
 
     def _scan_at(self, cursor: int, connection: Any) -> tuple[int, list[bytes]]:
-        at, keys = connection.scan(cursor, count=SCAN_COUNT)
+        at, *found = connection.eval(SCAN_JOINED, 0, cursor, SCAN_COUNT, JOINED_BYTES)
+        if len(found) == 1:
+            return int(at), list(found[0])
+        keys = found[1].split(b"\n") if found[0] else []
+        if len(keys) != found[0]:
+            # A key has a line break in its name: the same step again, told apart by Redis.
+            at, keys = connection.scan(cursor, count=SCAN_COUNT)
         return int(at), list(keys)
 
     def _retry(self, action: Callable[[], Result]) -> Result:
@@ -455,7 +509,12 @@ def explain(error: RedisError) -> str:
     if isinstance(error, NoPermissionError) or "ACL failure" in said:
         return (
             f"The checkpoint Redis user lacks a permission ({said}): grant it with ACL SETUSER; the cleanup needs "
-            "SCAN, DBSIZE, TYPE, GET, LINDEX, LREM, EXISTS, JSON.GET, EVAL and UNLINK."
+            f"{', '.join(COMMANDS[:-1])} and {COMMANDS[-1]}, and INFO for memory_limit_mb."
+        )
+    if "DB index is out of range" in said:
+        return (
+            f"The checkpoint Redis has no such database ({said}): "
+            "set LANGGRAPH_REDIS_DB, or the number at the end of LANGGRAPH_REDIS_URL, to one that it has."
         )
     if isinstance(error, ReadOnlyError) or "READONLY" in said:
         return (
@@ -479,12 +538,25 @@ def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
         yield batch
 
 
-def _in_order(deletions: Sequence[Deletion], go: set[int]) -> Iterator[tuple[bytes, list[tuple[int, bytes]]]]:
-    """The keys of the deletions that may go on, family by family, with the types they must have."""
+def _in_order(deletions: Sequence[Deletion], go: Sequence[int]) -> Iterator[tuple[bytes, list[int], list[bytes]]]:
+    """The keys of the deletions that may go on, family by family: the types, whose they are, and the keys."""
     for family, kind in TYPES.items():
-        keys = [(number, key) for number in sorted(go) for key in deletions[number].keys.get(family, ())]
-        yield kind, [(number, key) for number, key in keys if not _is_valkey(key)]
-        yield VALKEY_WRITES_TYPE, [(number, key) for number, key in keys if _is_valkey(key)]
+        ordinary: list[tuple[int, bytes]] = []
+        valkey: list[tuple[int, bytes]] = []
+        for number in go:
+            keys = deletions[number].keys.get(family)
+            if keys:
+                # Nobody mixes the writes of two savers in one thread but by accident: each key is looked at.
+                for key in keys:
+                    (valkey if key.startswith(VALKEY_WRITES) else ordinary).append((number, key))
+        for types, some in ((kind, ordinary), (VALKEY_WRITES_TYPE, valkey)):
+            yield types, [number for number, _ in some], [key for _, key in some]
+
+
+def _packed(words: Sequence[str | bytes | int]) -> bytes:
+    """A command as Redis reads it. The client's own packing takes three times as long, and sends it in pieces."""
+    encoded = [word if type(word) is bytes else str(word).encode() for word in words]
+    return b"".join([b"*%d\r\n" % len(encoded), *[b"$%d\r\n%b\r\n" % (len(word), word) for word in encoded]])
 
 
 def _is_valkey(write: bytes) -> bool:
@@ -586,10 +658,6 @@ def _unpacked(text: str) -> bytes:
         return base64.b64decode(text, validate=True)
     except ValueError:
         return b""
-
-
-def _dropped(fits: bool) -> int:
-    return DROPPED if fits else OF_ANOTHER_TYPE
 
 
 def _is_about_the_value(error: RedisError) -> bool:

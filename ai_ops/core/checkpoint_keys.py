@@ -122,7 +122,7 @@ class KeyParser:
     """
 
     def __init__(self, now: float, prefixes: KeyPrefixes | None = None) -> None:
-        prefixes = prefixes or KeyPrefixes()
+        self.prefixes = prefixes = prefixes or KeyPrefixes()
         self.latest = now + FUTURE_TOLERANCE
         self._grace_over = now - ORPHAN_GRACE
         checkpoint, write = prefixes.checkpoint.encode(), prefixes.write.encode()

@@ -224,8 +224,7 @@ class Reason(Enum):
     ORPHANED = "orphaned"
 
 
-@dataclass(frozen=True)
-class Guard:
+class Guard(NamedTuple):
     """A pointer that must still say what the plan was made from.
 
     Attributes:
@@ -237,8 +236,7 @@ class Guard:
     documents: tuple[Document, ...]
 
 
-@dataclass(frozen=True)
-class Deletion:
+class Deletion(NamedTuple):
     """Keys that go together, and the conditions under which they do.
 
     Attributes:

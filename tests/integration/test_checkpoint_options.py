@@ -112,3 +112,25 @@ def test_an_option_out_of_range__a_sentence_that_names_it(threads, checkpoint_re
 def test_an_option_nobody_knows_is_a_programming_error(checkpoint_redis):
     with pytest.raises(TypeError, match="keep_lats"):
         cleanup_old_checkpoints(30, keep_lats=3)
+
+
+def test_a_thread_larger_than_max_deletions_does_not_keep_the_others(threads, checkpoint_redis):
+    threads(large=[60, 59, 58, 57, 56, 55], small=[50])
+    report = cleanup_old_checkpoints(30, max_deletions=4)
+    assert (report["limit_reached"], report["threads_deleted"]) == (True, 1)
+    assert left(checkpoint_redis) == ["large"]
+
+
+def test_a_limit_below_the_smallest_thread_says_what_to_do(threads, checkpoint_redis, caplog):
+    threads(one=[60, 59, 58], two=[60, 59])
+    report = cleanup_old_checkpoints(30, max_deletions=1)
+    assert (report["success"], report["limit_reached"], report["deleted_count"]) == (True, True, 0)
+    (warning,) = [record.message for record in caplog.records if "max_deletions" in record.message]
+    assert "the smallest thread that could go has 2 keys" in warning
+    assert "Raise max_deletions" in warning
+
+
+def test_a_memory_retention_longer_than_the_one_asked_for_gives_way(threads, checkpoint_redis):
+    threads(week=[8], today=[0.1])
+    report = cleanup_old_checkpoints(5, memory_limit_mb=1, memory_retention_days=7)
+    assert (report["success"], report["applied_retention_days"], report["threads_deleted"]) == (True, 5, 1)

@@ -25,10 +25,11 @@ def test_what_goes_in_comes_out_with_each_thread_in_one_part(expected: int) -> N
         for some in batches(keys, 250):
             spool.add(some)
         parts = list(spool)
-    assert sorted(key for part in parts for key in part) == sorted(keys)
+    assert not any(part.text for part in parts)
+    assert sorted(key for part in parts for key in part.keys) == sorted(keys)
     homes: dict[bytes, set[int]] = {}
     for number, part in enumerate(parts):
-        for key in part:
+        for key in part.keys:
             homes.setdefault(key.thread, set()).add(number)
     assert all(len(numbers) == 1 for numbers in homes.values())
     assert len(parts) > 1 or expected < key_spool.KEYS_PER_PARTITION
@@ -39,4 +40,24 @@ def test_a_scan_that_begins_anew_forgets_what_it_had() -> None:
         spool.add(keys_of(5))
         spool.clear()
         spool.add(keys_of(1)[:1])
-        assert [key for part in spool for key in part] == keys_of(1)[:1]
+        assert [key for part in spool for key in part.keys] == keys_of(1)[:1]
+
+
+@pytest.mark.parametrize("memory", [0, 10_000, key_spool.MEMORY_BYTES])
+def test_keys_as_they_are_and_keys_taken_apart_meet_in_memory_and_on_disk(
+    memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_spool, "MEMORY_BYTES", memory)
+    keys = keys_of(1_000)
+    raw = [b"checkpoint:t%d:%s" % (number, ID) for number in range(1_000)] * 2
+    with KeySpool(100_000) as spool:
+        for some in batches(zip(raw, keys, strict=False), 250):
+            spool.add_text([text for text, _ in some], [text.split(b":")[1] for text, _ in some])
+            spool.add([key for _, key in some])
+        spool.add_text([b"left out"], [b""])
+        parts = list(spool)
+    assert sorted(line for part in parts for line in part.text.split(b"\n") if line) == sorted(raw)
+    assert sorted(key for part in parts for key in part.keys) == sorted(keys[: len(raw)])
+    for part in parts:
+        names = {line.split(b":")[1] for line in part.text.split(b"\n") if line}
+        assert names == {key.thread for key in part.keys}

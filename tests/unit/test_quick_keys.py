@@ -1,0 +1,183 @@
+"""The quick way decides what the thorough way decides, on whatever mix of keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ai_ops.core.checkpoint_keys import EARLIEST, FUTURE_TOLERANCE, UUID_EPOCH, CheckpointKey, KeyParser, KeyPrefixes
+from ai_ops.core.quick_keys import QuickKeys, _first_tick_at, _id_at
+from ai_ops.core.retention import (
+    DAY,
+    Deletion,
+    Facts,
+    Family,
+    RetentionPolicy,
+    group_threads,
+    make_plan,
+    possible_stubs,
+    sieve,
+    touched,
+    trimmable,
+)
+
+NOW = 1_780_000_000.0
+NAMES = (
+    b"a", b"b", b"a:b", b"{a}", b"{a", b"a}", b"{a}:b", b"__empty__", b"a:__empty__", b"x|y", b"user-1", b"user-1-2",
+    b"thread", b"a b", b"\xc3\xa4", b"\xff", b"a\nb", b"shallow", b"-3",
+)  # fmt: skip
+NAMESPACES = (b"__empty__", b"", b"child", b"child:0d3b4d3e-7c1f-5a10-9a3e-2d1b0c9f8e7d", b"a|b")
+PREFIXES = (KeyPrefixes(), KeyPrefixes("app:cp", "app:cp:w"), KeyPrefixes("a", "a:b"), KeyPrefixes("w", "writes"))
+DAYS = (-2.0, -1.0, -0.5, 0.0, 0.02, 1.0, 10.0, 20.0, 30.0, 31.0, 60.0, 90.0, 4000.0)
+
+
+def uuid6(days: float, ticks: int = 0, tail: int = 0) -> bytes:
+    text = f"{int((NOW - days * DAY) * 1e7) + UUID_EPOCH + ticks:015x}"
+    return f"{text[:8]}-{text[8:12]}-6{text[12:]}-8000-{tail:012x}".encode()
+
+
+ids = st.one_of(
+    st.builds(uuid6, st.sampled_from(DAYS), st.integers(-3, 3), st.integers(0, 1)),
+    st.builds(uuid6, st.sampled_from(DAYS)).map(bytes.upper),
+    st.sampled_from([b"919108f7-52d1-4320-9bac-f847db4148a8", b"2026-05-01T00:00:00", b"", b"shallow", b"strange"]),
+)
+
+
+@st.composite
+def some_keys(draw: st.DrawFn, prefixes: KeyPrefixes) -> list[bytes]:
+    """The keys of one thread, perhaps not all of them."""
+    name, space = draw(st.sampled_from(NAMES)), draw(st.sampled_from(NAMESPACES))
+    layout, made = draw(st.sampled_from(("plain", "redis", "valkey", "braces"))), draw(st.lists(ids, max_size=3))
+    checkpoint, write = prefixes.checkpoint.encode(), prefixes.write.encode()
+    stem, keys = name + b":" + space, []
+    for each in made:
+        if layout == "plain":
+            keys.append(checkpoint + b":" + name + b":" + each)
+        elif layout == "redis":
+            keys += [checkpoint + b":" + stem + b":" + each, b"write_keys_zset:" + stem + b":" + each]
+            keys.append(write + b":" + stem + b":" + each + b":task:" + draw(st.sampled_from((b"0", b"-3"))))
+        elif layout == "valkey":
+            stem = b"{" + name + b"}:" + space
+            keys += [head + b":" + stem + b":" + each for head in (b"checkpoint", b"writes")]
+        else:
+            keys += [b"checkpoint:{" + name + b":" + each, b"checkpoint_blob:" + stem + b":c:" + each]
+    if layout == "redis":
+        keys.append(checkpoint + b"_latest:" + stem)
+    elif layout == "valkey":
+        keys.append(b"thread:{" + name + b"}:" + space)
+    if keys and draw(st.booleans()):
+        keys.remove(draw(st.sampled_from(keys)))
+    return keys + keys[: draw(st.integers(0, 1))]
+
+
+@st.composite
+def populations(draw: st.DrawFn) -> tuple[list[bytes], KeyPrefixes, RetentionPolicy]:
+    prefixes = draw(st.sampled_from(PREFIXES))
+    threads = draw(st.lists(some_keys(prefixes), max_size=6))
+    policy = RetentionPolicy(
+        draw(st.sampled_from((30, 10))) * DAY,
+        draw(st.sampled_from((10, 30, 90))) * DAY,
+        trim_live_threads=draw(st.booleans()),
+        keep_last=draw(st.integers(1, 3)),
+        thread_pattern=draw(st.sampled_from((None, "a*", "user-[0-9]", "{*"))),
+        pinned=draw(st.frozensets(st.sampled_from(("a", "a:b", "{a}", "x|y", "user-1")), max_size=2)),
+        prefixes=prefixes,
+    )
+    return draw(st.permutations([key for keys in threads for key in keys])), prefixes, policy
+
+
+def goes(deletions: Iterable[Deletion]) -> list[tuple[object, ...]]:
+    """Deletions without the order that a scan happens to have."""
+    return sorted(
+        (each.thread, each.reason.value, each.guards, sorted(each.owners), sorted(each.list_entries), each.size,
+         [(family, sorted(keys)) for family, keys in each.keys.items() if keys], each.namespaces, each.last_activity)
+        for each in deletions
+    )  # fmt: skip
+
+
+def questions(keys: list[CheckpointKey], policy: RetentionPolicy) -> tuple[set[bytes], set[bytes]]:
+    """What would be asked of Redis about these threads."""
+    threads = group_threads(keys)
+    stubs = {document.key for document in possible_stubs(threads, NOW)}
+    spaces = trimmable(touched(threads, policy, NOW), policy, NOW)
+    return stubs, {document.key for space in spaces for document in space.documents.values()}
+
+
+@settings(max_examples=300, deadline=None)
+@given(populations())
+def test_the_quick_way_decides_as_the_thorough_way_does(
+    population: tuple[list[bytes], KeyPrefixes, RetentionPolicy],
+) -> None:
+    keys, prefixes, policy = population
+    parser, quick = KeyParser(NOW, prefixes), QuickKeys(KeyParser(NOW, prefixes))
+    parsed = [key for key in map(parser.parse, keys) if key is not None]
+    whole = make_plan(group_threads(parsed), Facts(), policy, NOW)
+
+    threads = quick.threads_of(keys)
+    text = b"\n".join(key for key, thread in zip(keys, threads, strict=True) if thread)
+    others = [parser.parse(key) for key, thread in zip(keys, threads, strict=True) if not thread]
+    apart = [key for key in others if key is not None]
+    first = quick.sieve(text, {key.thread.strip(b"{}") for key in apart}, policy, NOW)
+    left = [*apart, *(key for key in map(parser.parse, first.rest) if key is not None)]
+    second = sieve(left, policy, NOW)
+    rest = make_plan(group_threads(second.keys), Facts(), policy, NOW)
+
+    assert goes([*first.deletions, *second.deletions, *rest.deletions]) == goes(whole.deletions)
+    assert first.kept_threads + second.kept_threads + rest.kept_threads == whole.kept_threads
+    assert sorted(rest.unfixable) == sorted(whole.unfixable)
+    assert dict(rest.ownerless_blobs) == dict(whole.ownerless_blobs)
+    assert questions(second.keys, policy) == questions(parsed, policy)
+
+
+@settings(max_examples=150, deadline=None)
+@given(populations())
+def test_a_recognised_key_needs_no_reading_and_is_filed_with_its_thread(
+    population: tuple[list[bytes], KeyPrefixes, RetentionPolicy],
+) -> None:
+    keys, prefixes, _ = population
+    parser = KeyParser(NOW, prefixes)
+    for key, thread in zip(keys, QuickKeys(KeyParser(NOW, prefixes)).threads_of(keys), strict=True):
+        parsed = parser.parse(key)
+        if not thread or parsed is None:
+            continue
+        assert parsed.thread.strip(b"{}") == thread
+        assert parsed.family != Family.BLOB
+        assert parsed.time is not None or parsed.family in (Family.POINTER, Family.WRITE)
+
+
+@given(st.floats(EARLIEST, NOW + FUTURE_TOLERANCE), st.integers(-5, 5))
+def test_ids_compare_as_their_times_do(time: float, ticks: int) -> None:
+    tick = _first_tick_at(time) + ticks
+    text = f"{tick:015x}"
+    made = f"{text[:8]}-{text[8:12]}-6{text[12:]}-8000-000000000000".encode()
+    assert (made >= _id_at(time)) == ((tick - UUID_EPOCH) / 1e7 >= time)
+
+
+@pytest.mark.parametrize("keys", [[], [b""], [b"", b"\n", b""], [b"a\nb", b"checkpoint:a:" + uuid6(1), b"\n"]])
+def test_every_key_has_an_answer_of_its_own(keys: list[bytes]) -> None:
+    assert QuickKeys(KeyParser(NOW)).threads_of(keys) == [
+        b"a" if key.startswith(b"checkpoint") else b"" for key in keys
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "thread"),
+    [
+        (b"checkpoint:t:" + uuid6(1), b"t"),
+        (b"checkpoint:t:__empty__:" + uuid6(1), b"t"),
+        (b"checkpoint:{t}::" + uuid6(1), b"t"),
+        (b"checkpoint_write:t:__empty__:" + uuid6(1) + b":task:-3", b"t"),
+        (b"checkpoint_latest:t:__empty__", b"t"),
+        (b"thread:{t}:", b"t"),
+        (b"checkpoint:t:" + uuid6(-2), b""),  # of the future
+        (b"checkpoint:t:" + uuid6(4000), b""),  # of the past
+        (b"checkpoint:user:1:" + uuid6(1), b""),
+        (b"checkpoint:t:", b""),
+        (b"session:t:" + uuid6(1), b""),
+    ],
+)
+def test_the_usual_shapes_are_recognised(key: bytes, thread: bytes) -> None:
+    assert QuickKeys(KeyParser(NOW)).threads_of([key]) == [thread]
