@@ -62,11 +62,6 @@ class CleanupOptions:
             )
         if (self.memory_limit_mb is None) != (self.memory_retention_days is None):
             raise ConfigurationError("memory_limit_mb and memory_retention_days work together: set both or neither.")
-        if self.memory_retention_days is not None and self.memory_retention_days > self.retention_days:
-            raise ConfigurationError(
-                f"memory_retention_days ({self.memory_retention_days}) must not be longer than retention_days "
-                f"({self.retention_days}): it is what applies when memory is short."
-            )
 
 
 @dataclass(frozen=True)
@@ -106,6 +101,12 @@ class AiOpsSettings(CleanupOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        # For one run another retention may be asked for; then the shorter of the two applies.
+        if self.memory_retention_days is not None and self.memory_retention_days > self.retention_days:
+            raise ConfigurationError(
+                f"memory_retention_days ({self.memory_retention_days}) must not be longer than retention_days "
+                f"({self.retention_days}): it is what applies when memory is short."
+            )
         self._validate_probing()
         self._validate_watching()
         for name in ("checkpoint_prefix", "checkpoint_write_prefix"):
