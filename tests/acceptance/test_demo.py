@@ -1,13 +1,27 @@
-"""``make demo`` and ``make start``, from nothing, as a newcomer runs them."""
+"""``make demo`` and ``make start``, from nothing, as a newcomer runs them, and the pages as a person walks them.
 
+One file, so that one Nautobot serves all of it.
+"""
+
+import contextlib
+import dataclasses
 import json
-import signal
+import shutil
+import subprocess
 
 import httpx
 import pytest
+from playwright.sync_api import Page, expect, sync_playwright
 
 from development import services
+from development.screenshots import ARGUMENTS
+from development.stack import PASSWORD, USER, api_token
 from tests.acceptance import local_processes
+from tests.fakes.mcp_server import FakeMCPServer
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+# A check that finds something new takes two pauses of 5 s, and the page of the run shows its end by itself.
+RUN_TIMEOUT_MS = 40_000
 
 CLEANUP_CONTRACT = {"success", "processed_count", "deleted_count", "retention_days", "error"}
 HEALTH_CONTRACT = {
@@ -71,29 +85,98 @@ def test_nothing_was_seen_to_be_wrong(demo_output):
     assert "Everything is as it should be." in demo_output
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGKILL])
-def test_start_serves_and_leaves_no_process_behind(demo_output, state, signum):
-    stack = local_processes.start("development.stack", state)
+@dataclasses.dataclass
+class Stack:
+    """What ``make start`` runs."""
+
+    process: subprocess.Popen[str]
+    url: str
+
+
+@pytest.fixture(scope="module")
+def stack(demo_output, state):
+    """``make start``, after the demo."""
+    process = local_processes.start("development.stack", state)
     lines = []
-    for line in stack.stdout:
+    for line in process.stdout:
         lines.append(line)
         if "Ctrl-C stops" in line:
             break
-    assert stack.poll() is None, "".join(lines)
-    processes = local_processes.descendants(stack.pid)
-    assert len(processes) >= 6, "PostgreSQL, two Redis, web, worker, beat"
-    url = next(word for line in lines for word in line.split() if word.startswith("http://"))
-    assert "AI Ops" in _plugin_names(url, state)
-    stack.send_signal(signum)
-    stack.wait(60)
-    stack.stdout.close()
+    assert process.poll() is None, "".join(lines)
+    yield Stack(process, next(word for line in lines for word in line.split() if word.startswith("http://")))
+    process.kill()
+    process.wait(60)
+    process.stdout.close()
+
+
+@pytest.fixture
+def mcp_server():
+    """An MCP server, and what stops it. Started before the browser, whose library runs a loop in this thread."""
+    with contextlib.ExitStack() as running:
+        yield running.enter_context(FakeMCPServer().running()), running.close
+
+
+@pytest.fixture
+def page(stack, mcp_server, tmp_path):
+    """A page of a browser that has logged in."""
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            tmp_path / "profile", executable_path=CHROMIUM, args=ARGUMENTS, viewport={"width": 1400, "height": 900}
+        )
+        page = context.pages[0]
+        page.goto(f"{stack.url}/login/")
+        page.fill("input[name=username]", USER)
+        page.fill("input[name=password]", PASSWORD)
+        page.press("input[name=password]", "Enter")
+        page.wait_for_load_state()
+        yield page
+        context.close()
+
+
+def check_now(page: Page, server_page: str) -> None:
+    """Press the button and wait for the run's end."""
+    page.goto(server_page)
+    page.get_by_role("button", name="Check now").click()
+    page.wait_for_url("**/job-results/**")
+    expect(page.get_by_role("main")).to_contain_text("Success", timeout=RUN_TIMEOUT_MS, ignore_case=True)
+    page.goto(server_page)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (Debian's package chromium)")
+def test_a_server_is_added_found_healthy_lost_and_becomes_an_incident(stack, mcp_server, page):
+    server, stop_it = mcp_server
+    page.goto(f"{stack.url}/plugins/ai-ops/mcp-servers/add/")
+    page.fill("input[name=name]", "Tickets")
+    page.fill("input[name=url]", server.url)
+    page.get_by_role("button", name="Create", exact=True).click()
+    page.wait_for_url("**/mcp-servers/*-*-*-*-*/")
+    server_page = page.url
+    expect(page.get_by_role("main")).to_contain_text("Unhealthy")
+    check_now(page, server_page)
+    expect(page.get_by_role("main")).to_contain_text("Healthy")
+    expect(page.get_by_role("main")).not_to_contain_text("Unhealthy")
+    expect(page.get_by_role("main")).to_contain_text("100 % of 1 checks")
+    stop_it()
+    check_now(page, server_page)
+    expect(page.get_by_role("main")).to_contain_text("Unhealthy")
+    page.get_by_role("link", name="Tickets: CONNECT").click()
+    expect(page.get_by_role("main")).to_contain_text("check that the server runs")
+    page.get_by_role("button", name="Acknowledge").click()
+    expect(page.get_by_role("main")).to_contain_text(USER)
+
+
+def test_start_serves_and_a_killed_supervisor_leaves_no_process_behind(stack, state):
+    """The last test: the kernel ends the rest when the process that started it all is killed."""
+    assert "AI Ops" in _plugin_names(stack.url, state)
+    processes = local_processes.descendants(stack.process.pid)
+    assert len(processes) >= 7, "PostgreSQL, two Redis, web, worker, beat, MCP servers"
+    stack.process.kill()
+    stack.process.wait(60)
     local_processes.assert_gone(processes)
 
 
 def _plugin_names(url, state):
     settings = services.Settings(**json.loads((state / "settings.json").read_text()))
-    from development.stack import api_token
-
     response = httpx.get(
         f"{url}/api/plugins/installed-plugins/", headers={"Authorization": f"Token {api_token(settings)}"}
     )
