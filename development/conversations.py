@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from langchain_core.messages import AIMessage, HumanMessage
@@ -111,8 +111,3 @@ def aged_uuid6(value: str, age: timedelta) -> str:
     time -= round(age / timedelta(microseconds=1)) * 10
     below = number & (0xF << 76 | (1 << 64) - 1)
     return str(uuid.UUID(int=(time >> 12) << 80 | (time & 0xFFF) << 64 | below))
-
-
-def age_of(checkpoint_ts: str) -> timedelta:
-    """Tell how long ago a checkpoint's ``ts`` lies."""
-    return datetime.now(UTC) - datetime.fromisoformat(checkpoint_ts)
