@@ -54,3 +54,71 @@ class MCPIncidentKindChoices(ChoiceSet):
     INCONCLUSIVE = "inconclusive"
 
     CHOICES = ((OUTAGE, "Outage"), (INCONCLUSIVE, "Inconclusive run"))
+
+
+class MaintenanceKindChoices(ChoiceSet):
+    """The kinds of maintenance work; those with a Job have its schedule under the same name."""
+
+    CLEANUP = "cleanup"
+    STORAGE = "storage"
+    HEALTH = "health"
+    SERVER = "server"
+    INCIDENTS = "incidents"
+    ORPHANS = "orphans"
+    SUPERVISOR = "supervisor"
+
+    CHOICES = (
+        (CLEANUP, "Checkpoint cleanup"),
+        (STORAGE, "Storage sampling"),
+        (HEALTH, "MCP health check"),
+        (SERVER, "Check of one MCP server"),
+        (INCIDENTS, "Incident review"),
+        (ORPHANS, "Orphan collection"),
+        (SUPERVISOR, "Supervision"),
+    )
+
+
+class RunTriggerChoices(ChoiceSet):
+    """What started a run."""
+
+    JOB = "job"
+    SCHEDULE = "schedule"
+    REST = "rest"
+    SHELL = "shell"
+    REDRIVE = "redrive"
+    PART = "part"
+
+    CHOICES = (
+        (JOB, "Job run by a person"),
+        (SCHEDULE, "Schedule"),
+        (REST, "REST request"),
+        (SHELL, "Python shell"),
+        (REDRIVE, "Redrive"),
+        (PART, "Part of another run"),
+    )
+
+
+class RunStateChoices(ChoiceSet):
+    """Where a run stands. All but the first two are final."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    INTERRUPTED = "interrupted"
+    LOST = "lost"
+    DEAD = "dead"
+
+    CHOICES = (
+        (PENDING, "Pending"),
+        (RUNNING, "Running"),
+        (SUCCEEDED, "Succeeded"),
+        (FAILED, "Failed"),
+        (SKIPPED, "Skipped"),
+        (INTERRUPTED, "Interrupted"),
+        (LOST, "Lost"),
+        (DEAD, "Dead"),
+    )
+    # Discarded dead letters stay dead: what a person decided about them is a field of its own.
+    FINAL = (SUCCEEDED, FAILED, SKIPPED, INTERRUPTED, LOST, DEAD)

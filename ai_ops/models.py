@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 
 from ai_ops.choices import MCPProbeChoices, MCPProtocolChoices, MCPServerStatus, MCPTypeChoices
 from ai_ops.health_models import MCPServerCheck, MCPServerHealth, MCPServerIncident
+from ai_ops.run_models import MaintenanceLease, MaintenanceRun
 from ai_ops.validators import URL_EXAMPLE, validate_ca_file, validate_path, validate_server_url
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ __all__ = (
     "MCPServerCheck",
     "MCPServerHealth",
     "MCPServerIncident",
+    "MaintenanceLease",
+    "MaintenanceRun",
     "PinnedThread",
     "ProvisioningRecord",
 )
