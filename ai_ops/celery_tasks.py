@@ -14,24 +14,28 @@ from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.utils.log import get_task_logger
+from django.db import transaction
 from django.utils import timezone
 
 from ai_ops.adapters.checkpoint_store import CheckpointStore
 from ai_ops.checkpointer import get_redis_connection
-from ai_ops.choices import MCPProtocolChoices, MCPServerStatus
+from ai_ops.choices import MaintenanceKindChoices, MCPProtocolChoices, MCPServerStatus
 from ai_ops.cleanup_run import CleanupRun, log_cleanup
 from ai_ops.config import AiOpsSettings, CleanupOptions, cleanup_options, key_prefixes
 from ai_ops.core.checkpoint_keys import KeyParser
 from ai_ops.core.reports import CleanupReport, HealthReport, ServerReport, ThreadReport
 from ai_ops.core.retention import DAY, RetentionPolicy
+from ai_ops.core.runs import Hold
 from ai_ops.core.storage import StorageReport
 from ai_ops.due import due_servers
-from ai_ops.exceptions import AiOpsError, ConfigurationError, HealthCheckError
+from ai_ops.exceptions import AiOpsError, ConfigurationError, HealthCheckError, LeaseLostError, RunStoppedError
 from ai_ops.health_history import trim_checks
-from ai_ops.health_run import BACKEND_ERRORS, backend_sentence, check_servers
+from ai_ops.health_run import check_servers
 from ai_ops.incidents import review_incidents
+from ai_ops.infrastructure import BACKEND_ERRORS, backend_sentence
 from ai_ops.models import MCPServer
 from ai_ops.pins import CurrentPins, pin_thread, pinned_threads, unpin_thread
+from ai_ops.runs.running import run_as
 from ai_ops.snapshots import keep_snapshot
 from ai_ops.storage_run import StorageRun
 
@@ -49,6 +53,7 @@ __all__ = (
 logger = get_task_logger(__name__)
 
 MIB = 1024 * 1024
+SUBJECT_LENGTH = 36  # of a UUID; what is longer is none, and the check says so
 
 
 def cleanup_old_checkpoints(
@@ -76,6 +81,24 @@ def cleanup_old_checkpoints(
         SoftTimeLimitExceeded: The Job's time is up. What was done until then is logged and stays.
         TypeError: There is no such option.
     """
+    given = {"retention_days": retention_days, "dryrun": dryrun}
+    given |= {name: value for name, value in options.items() if value is not None}
+    return run_as(
+        MaintenanceKindChoices.CLEANUP,
+        given,
+        lambda hold: _cleaned_up(hold, retention_days, dryrun, frozenset(pinned_threads), on_thread, options),
+        lambda error: CleanupReport(retention_days, error=error, dryrun=dryrun).as_dict(),
+    )
+
+
+def _cleaned_up(
+    hold: Hold,
+    retention_days: int,
+    dryrun: bool,
+    pinned: frozenset[str],
+    on_thread: Callable[[ThreadReport], object] | None,
+    options: dict[str, Any],
+) -> dict[str, Any]:
     logger.info("Starting checkpoint cleanup task...")
     run, policy_sentence = None, ""
     try:
@@ -83,7 +106,7 @@ def cleanup_old_checkpoints(
         parser = KeyParser(time.time(), key_prefixes())
         with get_redis_connection() as client:
             store = CheckpointStore(client, parser)
-            pins = CurrentPins(frozenset(pinned_threads))
+            pins = CurrentPins(pinned)
             policy, policy_sentence = _policy(store, chosen, pins())
             run = CleanupRun(
                 store,
@@ -92,12 +115,14 @@ def cleanup_old_checkpoints(
                 time.time(),
                 dryrun=dryrun,
                 max_deletions=chosen.max_deletions,
-                progress=logger.info,
+                progress=_telling(hold),
                 on_thread=on_thread,
                 pinned=pins,
+                confirm=hold.confirm,
             )
             run.execute()
     except AiOpsError as error:
+        hold.trouble(error)
         report = CleanupReport(retention_days, error=str(error), dryrun=dryrun, policy=policy_sentence)
         report = run.report(retention_days, policy_sentence, str(error)) if run else report
     except SoftTimeLimitExceeded:
@@ -138,15 +163,24 @@ def sample_checkpoint_storage() -> dict[str, Any]:
     Raises:
         SoftTimeLimitExceeded: The Job's time is up. The page says so then.
     """
+    return run_as(MaintenanceKindChoices.STORAGE, {}, _sampled, lambda error: StorageReport(error=error).as_dict())
+
+
+def _sampled(hold: Hold) -> dict[str, Any]:
     logger.info("Sampling the checkpoint storage...")
     try:
-        report = _sampled()
+        report = _looked_at_storage(hold)
+    except (LeaseLostError, RunStoppedError):
+        raise
     except AiOpsError as error:
+        hold.trouble(error)
         report = StorageReport(error=str(error))
     except SoftTimeLimitExceeded:
         keep_snapshot(StorageReport(error="The Job's time limit was reached before all was looked at.").as_dict())
         raise
-    result = keep_snapshot(report.as_dict())
+    with transaction.atomic():
+        hold.lock()
+        result = keep_snapshot(report.as_dict())
     if result["success"]:
         logger.info(
             "✅ Checkpoint storage sampled: %d threads, %d checkpoint keys, %s s",
@@ -159,13 +193,24 @@ def sample_checkpoint_storage() -> dict[str, Any]:
     return result
 
 
-def _sampled() -> StorageReport:
+def _looked_at_storage(hold: Hold) -> StorageReport:
     options = cleanup_options(AiOpsSettings.load().retention_days)
     parser = KeyParser(time.time(), key_prefixes())
     with get_redis_connection() as client:
         store = CheckpointStore(client, parser)
         policy, sentence = _policy(store, options, pinned_threads())
-        return StorageRun(store, parser, policy, logger.info).execute(sentence)
+        return StorageRun(store, parser, policy, _telling(hold)).execute(sentence)
+
+
+def _telling(hold: Hold) -> Callable[[str], None]:
+    """Progress for the Job's log and the run's page; where it is told the run stops, if it is to."""
+
+    def tell(line: str) -> None:
+        hold.confirm()
+        hold.progress(line)
+        logger.info(line)
+
+    return tell
 
 
 def _policy(store: CheckpointStore, options: CleanupOptions, pinned: frozenset[str]) -> tuple[RetentionPolicy, str]:
@@ -212,14 +257,22 @@ def perform_mcp_health_checks() -> dict[str, Any]:
     Raises:
         SoftTimeLimitExceeded: The Job's time is up. What was done until then is logged and stays.
     """
+    return run_as(
+        MaintenanceKindChoices.HEALTH, {}, _checked_due_servers, lambda error: HealthReport(error=error).as_dict()
+    )
+
+
+def _checked_due_servers(hold: Hold) -> dict[str, Any]:
     logger.info("Starting MCP server health checks...")
     try:
         history_days = AiOpsSettings.load().check_history_days
-        report = check_servers(due_servers(timezone.now()).select_related("status", "secrets_group"))
+        report = check_servers(due_servers(timezone.now()).select_related("status", "secrets_group"), hold)
+        hold.confirm()
         if trimmed := trim_checks(history_days):
             logger.info("%s check(s) older than %s days deleted from the history", trimmed, history_days)
         return report.as_dict()
     except BACKEND_ERRORS as error:
+        hold.trouble(error)
         return HealthReport(error=backend_sentence(error)).as_dict()
     except ConfigurationError as error:
         return HealthReport(error=str(error)).as_dict()
@@ -239,13 +292,24 @@ def check_mcp_server_health(server_id: uuid.UUID | str) -> dict[str, Any]:
     Raises:
         SoftTimeLimitExceeded: The Job's time is up before the check was complete.
     """
+    return run_as(
+        MaintenanceKindChoices.SERVER,
+        {"server": str(server_id)},
+        lambda hold: _checked_server(hold, server_id),
+        lambda error: ServerReport(server=str(server_id), error=error).as_dict(),
+        subject=str(server_id)[:SUBJECT_LENGTH],
+    )
+
+
+def _checked_server(hold: Hold, server_id: uuid.UUID | str) -> dict[str, Any]:
     try:
         server = _checkable_server(server_id)
         logger.info("Starting MCP server health checks...", extra={"object": server})
-        report = check_servers([server])
+        report = check_servers([server], hold)
     except (HealthCheckError, ConfigurationError) as error:
         return ServerReport(server=str(server_id), error=str(error)).as_dict()
     except BACKEND_ERRORS as error:
+        hold.trouble(error)
         return ServerReport(server=str(server_id), error=backend_sentence(error)).as_dict()
     return {**report.servers[0].as_dict(), "success": report.error is None, "error": report.error}
 
@@ -263,9 +327,18 @@ def close_resolved_incidents() -> dict[str, Any]:
         ConfigurationError: A setting is out of its range.
         SoftTimeLimitExceeded: The Job's time is up. What was done until then stays.
     """
+    return run_as(MaintenanceKindChoices.INCIDENTS, {}, _reviewed, _no_review)
+
+
+def _reviewed(hold: Hold) -> dict[str, Any]:
     started = time.monotonic()
-    counts = review_incidents(timezone.now(), timedelta(hours=AiOpsSettings.load().incident_escalation_hours))
+    counts = review_incidents(timezone.now(), timedelta(hours=AiOpsSettings.load().incident_escalation_hours), hold)
     return {**counts, "execution_time_ms": round((time.monotonic() - started) * 1000)}
+
+
+def _no_review(error: str | None) -> dict[str, Any]:
+    counts = dict.fromkeys(("total_checked", "auto_closed", "escalated", "errors", "execution_time_ms"), 0)
+    return counts | ({"error": error} if error else {})
 
 
 def _checkable_server(server_id: uuid.UUID | str) -> MCPServer:

@@ -111,6 +111,7 @@ class CleanupRun:
         on_keys: Given all keys of a part of the threads, before anything is decided on them.
         enough: Told how many keys were scanned, says whether to stop there. Then nothing is decided: a thread may
             have a newer checkpoint among the keys that were not seen.
+        confirm: Called between batches; raises if the run may not go on.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class CleanupRun:
         pinned: Callable[[], frozenset[str]] | None = None,
         on_keys: Callable[[list[CheckpointKey]], object] | None = None,
         enough: Callable[[int], bool] = lambda scanned: False,
+        confirm: Callable[[], object] = lambda: None,
     ) -> None:
         self.tally = Tally()
         self.limit_reached = False
@@ -144,6 +146,7 @@ class CleanupRun:
         self._pinned = pinned or (lambda: policy.pinned)
         self._on_keys = on_keys
         self._enough = enough
+        self._confirm = confirm
         self._ownerless_blobs: dict[bytes, tuple[bytes, ...]] = {}
         self._started = self._last_line = time.monotonic()
         self._memory: list[int | None] = []
@@ -222,6 +225,7 @@ class CleanupRun:
             self.tally.processed = 0
 
         for keys in self._store.scan(restarted):
+            self._confirm()
             self.tally.processed += len(keys)
             threads = self._quick.threads_of(keys)
             spool.add_text(keys, threads)
@@ -293,6 +297,7 @@ class CleanupRun:
 
     def _delete(self, deletions: Sequence[Deletion]) -> None:
         chosen = self._within_limit(self._still_unpinned(deletions))
+        self._confirm()
         for deletion, outcome in zip(chosen, self._store.apply(chosen, dryrun=self._dryrun), strict=True):
             self.tally.add_outcome(deletion, outcome)
             if deletion.reason is Reason.EXPIRED and not outcome.changed:

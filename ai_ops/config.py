@@ -81,6 +81,9 @@ class AiOpsSettings(CleanupOptions):
         mass_failure_percent: Share of Healthy servers that must newly fail before the control is asked; 0 is never.
         control_url: What the control asks: an address that answers as long as this network works.
         incident_escalation_hours: Hours for which an incident is open before it is escalated, 1 to 8760.
+        lease_seconds: Seconds after which a run that was not heard of may be replaced by another, 3 to 600.
+        max_attempts: How often a run is tried before it is dead, 1 to 20, when the infrastructure fails it.
+        run_history_days: Days for which finished runs are kept, 1 to 3650.
 
     Raises:
         ConfigurationError: A value is out of its range.
@@ -98,6 +101,9 @@ class AiOpsSettings(CleanupOptions):
     flap_high_percent: float = 20.0
     mass_failure_percent: int = 0
     control_url: str = ""
+    lease_seconds: int = 30
+    max_attempts: int = 5
+    run_history_days: int = 30
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -109,6 +115,7 @@ class AiOpsSettings(CleanupOptions):
             )
         self._validate_probing()
         self._validate_watching()
+        self._validate_runs()
         for name in ("checkpoint_prefix", "checkpoint_write_prefix"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
                 raise ConfigurationError(f'{name} must be a text such as "checkpoint", not {getattr(self, name)!r}.')
@@ -129,6 +136,11 @@ class AiOpsSettings(CleanupOptions):
         _validate_number("check_history_days", self.check_history_days, MAX_RETENTION_DAYS)
         _validate_number("incident_escalation_hours", self.incident_escalation_hours, MAX_ESCALATION_HOURS)
         self._validate_damping()
+
+    def _validate_runs(self) -> None:
+        _validate_number("lease_seconds", self.lease_seconds, 600, lowest=3)
+        _validate_number("max_attempts", self.max_attempts, 20)
+        _validate_number("run_history_days", self.run_history_days, MAX_RETENTION_DAYS)
 
     def _validate_damping(self) -> None:
         thresholds = (self.flap_low_percent, self.flap_high_percent)
@@ -185,9 +197,9 @@ def key_prefixes() -> KeyPrefixes:
     return KeyPrefixes(configured.checkpoint_prefix, configured.checkpoint_write_prefix)
 
 
-def _validate_number(name: str, value: object, highest: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= highest:
-        raise ConfigurationError(f"{name} must be a whole number from 1 to {highest}, not {value!r}.")
+def _validate_number(name: str, value: object, highest: int, lowest: int = 1) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
+        raise ConfigurationError(f"{name} must be a whole number from {lowest} to {highest}, not {value!r}.")
 
 
 def validated_retention_days(value: object, name: str = "retention_days") -> int:

@@ -27,3 +27,15 @@ class HealthCheckError(AiOpsError):
 
 class CredentialsError(AiOpsError):
     """What a secrets group holds can't be read or sent; a clause on why, with nothing of the secret in it."""
+
+
+class LeaseTakenError(AiOpsError):
+    """Another run holds the lease; the message names it."""
+
+
+class LeaseLostError(AiOpsError):
+    """The lease could not be renewed, or another run took it over: this one may write nothing more."""
+
+
+class RunStoppedError(AiOpsError):
+    """The run was told to stop: by a signal, by a person, or because its time is up."""

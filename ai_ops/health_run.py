@@ -8,7 +8,6 @@ reaches neither Nautobot's change log nor the Job's.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -17,11 +16,9 @@ from functools import partial
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.utils.log import get_task_logger
 from django.core.exceptions import ValidationError
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import transaction
 from django.utils import timezone
-from django_redis.exceptions import ConnectionInterrupted
 from nautobot.extras.models import Status
-from redis.exceptions import RedisError
 
 from ai_ops.adapters.mcp_http import Prober, Target, unasked
 from ai_ops.agents import publish_generation
@@ -45,10 +42,12 @@ from ai_ops.core.health import (
     next_step_unasked,
 )
 from ai_ops.core.reports import HealthReport, ServerReport
+from ai_ops.core.runs import Hold
 from ai_ops.credentials import read_credentials
-from ai_ops.exceptions import AgentCacheError, CredentialsError
+from ai_ops.exceptions import AgentCacheError, CredentialsError, RunStoppedError
 from ai_ops.health_history import recent_verdicts, record_checks
 from ai_ops.incidents import follow_run
+from ai_ops.infrastructure import BACKEND_ERRORS, backend_sentence
 from ai_ops.models import AgentGeneration, MCPServer
 from ai_ops.network_control import network_trouble
 
@@ -56,10 +55,6 @@ logger = get_task_logger(__name__)
 
 STATUS_OF_VERDICT = {Verdict.HEALTHY: MCPServerStatus.HEALTHY, Verdict.UNHEALTHY: MCPServerStatus.UNHEALTHY}
 VERDICT_OF_STATUS = {status: verdict for verdict, status in STATUS_OF_VERDICT.items()}
-
-# The database or the cache, which Nautobot needs for every save, went away or gave up on a lock. Other
-# errors of theirs are faults of this program and are not caught.
-BACKEND_ERRORS = (OperationalError, InterfaceError, RedisError, ConnectionInterrupted)
 
 # A verdict on anything else is no verdict on the server as it is now.
 WHAT_WAS_PROBED = (
@@ -137,26 +132,32 @@ class _Check:
         )
 
 
-def check_servers(servers: Sequence[MCPServer]) -> HealthReport:
+def check_servers(servers: Sequence[MCPServer], hold: Hold) -> HealthReport:
     """Check these HTTP servers together and flip the statuses on which all checks agree.
 
     Takes as long as one check of the slowest where nothing differs, and two pauses and two rounds more
     where something does, however many servers there are.
 
+    Args:
+        servers: As they were read.
+        hold: The run's right to write.
+
     Raises:
+        LeaseLostError: Another run has taken over; nothing was written after that.
+        RunStoppedError: The run was told to stop. What was decided until then is carried out and logged.
         SoftTimeLimitExceeded: The Job's time is up. What was decided until then is carried out and logged.
     """
     checks = [_Check(server) for server in servers]
     workers = min(len(checks), MAX_WORKERS)
     try:
-        _probe_in_rounds(checks, workers)
+        _probe_in_rounds(checks, workers, hold)
         doubt = _doubt(checks)
         for check in checks:
-            _settle(check)
-    except SoftTimeLimitExceeded:
-        _wind_up(checks)
+            _settle(check, hold)
+    except (SoftTimeLimitExceeded, RunStoppedError) as stop:
+        _wind_up(checks, hold, stop)
         raise
-    return _reported(checks, workers, doubt)
+    return _reported(checks, workers, hold, doubt)
 
 
 def _doubt(checks: Sequence[_Check]) -> str | None:
@@ -171,13 +172,13 @@ def _doubt(checks: Sequence[_Check]) -> str | None:
     return doubt
 
 
-def _probe_in_rounds(checks: Sequence[_Check], workers: int) -> None:
+def _probe_in_rounds(checks: Sequence[_Check], workers: int, hold: Hold) -> None:
     """Probe all, then those whose status differs, until each is decided; one pause serves all of them."""
     undecided = list(checks)
     settings = AiOpsSettings.load()
     with Prober(settings.check_timeout, allow_loopback=settings.allow_loopback) as prober:
         while undecided:
-            _probe_once(undecided, prober, workers, settings.ca_file)
+            _probe_once(undecided, prober, workers, settings.ca_file, hold)
             undecided = [check for check in undecided if isinstance(check.step(), ProbeAgain)]
             if undecided:
                 _log(
@@ -187,10 +188,10 @@ def _probe_in_rounds(checks: Sequence[_Check], workers: int) -> None:
                     len(undecided),
                     PAUSE_SECONDS,
                 )
-                time.sleep(PAUSE_SECONDS)
+                hold.wait(PAUSE_SECONDS)
 
 
-def _probe_once(checks: Sequence[_Check], prober: Prober, workers: int, ca_file: str) -> None:
+def _probe_once(checks: Sequence[_Check], prober: Prober, workers: int, ca_file: str, hold: Hold) -> None:
     """Add one probe to each check; secrets are read here, on the thread that may use the database."""
     asked: list[_Check] = []
     targets: list[Target] = []
@@ -204,6 +205,7 @@ def _probe_once(checks: Sequence[_Check], prober: Prober, workers: int, ca_file:
     with closing(prober.probe_all(targets, workers)) as probes:
         for check, probe in zip(asked, probes, strict=True):
             check.add(probe)
+            hold.confirm()
 
 
 def _target(server: MCPServer, ca_file: str) -> Target:
@@ -218,32 +220,35 @@ def _target(server: MCPServer, ca_file: str) -> Target:
     )
 
 
-def _wind_up(checks: Sequence[_Check]) -> None:
+def _wind_up(checks: Sequence[_Check], hold: Hold, stop: BaseException) -> None:
     """Keep what three checks agreed on before the time was up: the next run may run out of it again."""
+    told = isinstance(stop, RunStoppedError)
     flips = [check for check in checks if isinstance(check.step(), Flip)]
     for check in flips:
         if not check.settled:
-            _settle(check)
+            _settle(check, hold)
     if flips:
         # Told even when no flip is noted: the time may have run out between a commit and its note.
-        _tell_agents()
-    _follow_up([check.report() for check in checks if check.probes])
+        _tell_agents(hold)
+    _follow_up([check.report() for check in checks if check.probes], hold)
     _log(
         logging.ERROR,
         "summary",
-        "MCP health checks stopped by the time limit: %s of %s server(s) probed, %s status change(s) made. "
-        "The others keep their status until the next run; raise the Job's time limits if this happens again.",
+        "MCP health checks stopped%s: %s of %s server(s) probed, %s status change(s) made. "
+        "The others keep their status until the next run%s.",
+        "" if told else " by the time limit",
         sum(bool(check.probes) for check in checks),
         len(checks),
         sum(check.changed for check in checks),
+        "" if told else "; raise the Job's time limits if this happens again",
     )
 
 
-def _settle(check: _Check) -> None:
+def _settle(check: _Check, hold: Hold) -> None:
     """Carry out what was decided, with a line for each server that is not simply well."""
     step = check.step()
     if isinstance(step, Flip):
-        _flip(check, STATUS_OF_VERDICT[step.to])
+        _flip(check, STATUS_OF_VERDICT[step.to], hold)
     elif isinstance(step, Keep):
         _keep(check, step)
     check.settled = True
@@ -265,16 +270,17 @@ def _keep(check: _Check, step: Keep) -> None:
     _log(level, "servers", "%s stays %s: %s. %s", server, check.status_after, step.why, telling.message, about=server)
 
 
-def _flip(check: _Check, status_name: str) -> None:
+def _flip(check: _Check, status_name: str, hold: Hold) -> None:
     """Give the server its new status, unless somebody changed it while it was being probed."""
     server = check.server
     try:
-        check.changed = _save_status(check, status_name)
+        check.changed = _save_status(check, status_name, hold)
     except Status.DoesNotExist:
         check.error = f"MCP servers have no status {status_name} any more: run nautobot-server migrate to get it back."
     except ValidationError as error:
         check.error = f"The status {status_name} could not be saved: {'; '.join(error.messages)}"
     except BACKEND_ERRORS as error:
+        hold.trouble(error)
         check.error = f"The status {status_name} could not be saved. {backend_sentence(error)}"
     if check.error:
         _log(logging.ERROR, "servers", "%s stays %s: %s", server, check.status_after, check.error, about=server)
@@ -293,15 +299,11 @@ def _flip(check: _Check, status_name: str) -> None:
         )
 
 
-def backend_sentence(error: Exception) -> str:
-    """What to tell of one of BACKEND_ERRORS."""
-    return f"Nautobot's database or cache failed ({str(error).strip()}): check both, the next run tries again."
-
-
-def _save_status(check: _Check, status_name: str) -> bool:
+def _save_status(check: _Check, status_name: str, hold: Hold) -> bool:
     """Return whether the status was saved; by then it is committed, and with it what tells the agents."""
     with transaction.atomic(durable=True):
         AgentGeneration.lock()
+        hold.lock()
         row = _locked_row(check)
         if row is None:
             return False
@@ -332,13 +334,13 @@ def _locked_row(check: _Check) -> MCPServer | None:
     return None
 
 
-def _reported(checks: Sequence[_Check], workers: int, doubt: str | None = None) -> HealthReport:
+def _reported(checks: Sequence[_Check], workers: int, hold: Hold, doubt: str | None = None) -> HealthReport:
     """Tell the agents of flips, sum the run up and log the line that operators search for."""
     servers = tuple(check.report() for check in checks)
     errors = [f"{report.server}: {report.error}" for report in servers if report.error]
     changed = any(report.changed for report in servers)
-    untold = _tell_agents() if changed else None
-    errors += [sentence for sentence in (doubt, untold, *_follow_up(servers, doubt)) if sentence]
+    untold = _tell_agents(hold) if changed else None
+    errors += [sentence for sentence in (doubt, untold, *_follow_up(servers, hold, doubt)) if sentence]
     report = HealthReport(servers, workers, changed and untold is None, _one_sentence(errors))
     _log(
         logging.INFO,
@@ -353,13 +355,16 @@ def _reported(checks: Sequence[_Check], workers: int, doubt: str | None = None) 
     return report
 
 
-def _follow_up(reports: Sequence[ServerReport], doubt: str | None = None) -> list[str]:
+def _follow_up(reports: Sequence[ServerReport], hold: Hold, doubt: str | None = None) -> list[str]:
     """Write the history and open or close incidents; return a sentence for what failed, as the flips stay made."""
     sentences = []
     for what, act in (("history", record_checks), ("incidents", partial(follow_run, doubt=doubt))):
         try:
-            act(reports)
+            with transaction.atomic():
+                hold.lock()
+                act(reports)
         except BACKEND_ERRORS as error:
+            hold.trouble(error)
             sentences.append(f"The {what} of this run could not be kept. {backend_sentence(error)}")
         except ValidationError as error:
             sentences.append(f"The {what} of this run could not be kept: {'; '.join(error.messages)}")
@@ -368,11 +373,12 @@ def _follow_up(reports: Sequence[ServerReport], doubt: str | None = None) -> lis
     return sentences
 
 
-def _tell_agents() -> str | None:
+def _tell_agents(hold: Hold) -> str | None:
     """Make all agents drop their MCP clients; return a sentence if that failed."""
     try:
         publish_generation()
     except AgentCacheError as error:
+        hold.trouble(error)
         _log(logging.ERROR, "summary", "%s", error)
         return str(error)
     _log(logging.INFO, "summary", "✅ MCP client cache cleared due to status changes")

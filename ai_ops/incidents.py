@@ -21,7 +21,8 @@ from nautobot.apps.events import publish_event
 
 from ai_ops.choices import MCPIncidentKindChoices, MCPServerStatus
 from ai_ops.core.reports import ServerReport
-from ai_ops.exceptions import IncidentError
+from ai_ops.core.runs import Hold
+from ai_ops.exceptions import IncidentError, LeaseLostError
 from ai_ops.health_models import MCPServerHealth, MCPServerIncident
 from ai_ops.models import MCPServer
 
@@ -101,7 +102,7 @@ def _open_doubt(reports: Sequence[ServerReport], doubt: str, now: datetime) -> N
     )
 
 
-def review_incidents(now: datetime, escalate_after: timedelta) -> dict[str, int]:
+def review_incidents(now: datetime, escalate_after: timedelta, hold: Hold) -> dict[str, int]:
     """Close what recovered elsewhere, escalate what has been open for too long; give the counts.
 
     An incident that can't be dealt with is logged with its traceback, counted, and does not stop the rest.
@@ -109,12 +110,15 @@ def review_incidents(now: datetime, escalate_after: timedelta) -> dict[str, int]
     incidents = list(_open_incidents())
     counts = {"total_checked": len(incidents), "auto_closed": 0, "escalated": 0, "errors": 0}
     for incident in incidents:
+        hold.confirm()
         try:
-            if not incident.lasting:
-                counts["auto_closed"] += _close(incident.pk, now)
-            elif now - incident.opened >= escalate_after and not incident.quiet:
-                counts["escalated"] += _escalate(incident.pk, now)
-        except SoftTimeLimitExceeded:
+            with transaction.atomic():
+                hold.lock()
+                if not incident.lasting:
+                    counts["auto_closed"] += _close(incident.pk, now)
+                elif now - incident.opened >= escalate_after and not incident.quiet:
+                    counts["escalated"] += _escalate(incident.pk, now)
+        except (SoftTimeLimitExceeded, LeaseLostError):
             raise
         except Exception:
             counts["errors"] += 1

@@ -7,13 +7,14 @@ import io
 from dataclasses import fields
 from typing import Any
 
-from nautobot.apps.jobs import ChoiceVar, DryRunVar, IntegerVar, Job, StringVar
+from nautobot.apps.jobs import ChoiceVar, DryRunVar, IntegerVar, StringVar
 
 from ai_ops.celery_tasks import cleanup_old_checkpoints
 from ai_ops.choices import JOB_GROUP
 from ai_ops.config import MAX_RETENTION_DAYS, AiOpsSettings, CleanupOptions
 from ai_ops.core.reports import ThreadReport
 from ai_ops.exceptions import ConfigurationError
+from ai_ops.jobs.base import MaintenanceJob
 
 name = JOB_GROUP
 
@@ -22,7 +23,7 @@ YES, NO = "yes", "no"
 MAX_CSV_BYTES = 8 * 1024 * 1024
 
 
-class CleanupCheckpointsJob(Job):
+class CleanupCheckpointsJob(MaintenanceJob):
     """Delete LangGraph checkpoints that are past the retention."""
 
     retention_days = IntegerVar(

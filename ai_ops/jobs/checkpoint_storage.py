@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from nautobot.apps.jobs import Job
-
 from ai_ops.celery_tasks import sample_checkpoint_storage
 from ai_ops.choices import JOB_GROUP
+from ai_ops.jobs.base import MaintenanceJob
 
 name = JOB_GROUP
 
 
-class SampleCheckpointStorageJob(Job):
+class SampleCheckpointStorageJob(MaintenanceJob):
     """Counts what is in the checkpoint Redis, and deletes nothing."""
 
     class Meta:

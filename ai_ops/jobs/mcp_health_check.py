@@ -6,10 +6,11 @@ import random
 import time
 from typing import Any
 
-from nautobot.apps.jobs import Job, ObjectVar
+from nautobot.apps.jobs import ObjectVar
 
 from ai_ops.celery_tasks import check_mcp_server_health, perform_mcp_health_checks
 from ai_ops.choices import JOB_GROUP, MCPProtocolChoices
+from ai_ops.jobs.base import MaintenanceJob
 from ai_ops.models import MCPServer
 
 name = JOB_GROUP
@@ -19,7 +20,7 @@ name = JOB_GROUP
 MAX_JITTER_SECONDS = 10.0
 
 
-class MCPServerHealthCheckJob(Job):
+class MCPServerHealthCheckJob(MaintenanceJob):
     """Probes MCP servers and sets them Healthy or Unhealthy when three checks agree."""
 
     server = ObjectVar(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from nautobot.apps.jobs import Job
-
 from ai_ops.celery_tasks import close_resolved_incidents
 from ai_ops.choices import JOB_GROUP
 from ai_ops.exceptions import ConfigurationError
+from ai_ops.jobs.base import MaintenanceJob
 
 name = JOB_GROUP
 
 
-class CloseResolvedIncidentsJob(Job):
+class CloseResolvedIncidentsJob(MaintenanceJob):
     """Closes incidents whose servers recovered elsewhere and escalates those that are open for too long."""
 
     class Meta:

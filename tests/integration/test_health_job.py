@@ -65,6 +65,7 @@ def test_the_job_checks_all_servers_and_logs_what_it_did(job, user, up):
     down, back = add("down", "http://127.0.0.1:1", "Healthy"), add("back", up.url, "Unhealthy")
     result = run(job, user)
     assert result.status == JobResultStatusChoices.STATUS_SUCCESS
+    assert result.result.pop("run")["state"] == "succeeded"
     assert result.result == {
         "success": True,
         "checked_count": 2,

@@ -101,7 +101,9 @@ def test_servers_become_what_three_checks_agree_on(up, caplog):
     )
     dead = add("dead", NOBODY_LISTENS, "Unhealthy")
     before = current_generation()
-    assert perform_mcp_health_checks() == {
+    result = perform_mcp_health_checks()
+    assert result.pop("run")["state"] == "succeeded"
+    assert result == {
         "success": True,
         "checked_count": 4,
         "changed_count": 2,
@@ -406,6 +408,7 @@ def test_one_server_is_checked_by_the_same_rules(up):
     result = check_mcp_server_health(str(server.pk))
     latency, checked_at = result.pop("latency_ms"), result.pop("checked_at")
     assert checked_at.endswith("+00:00")
+    assert result.pop("run")["state"] == "succeeded"
     assert result == {
         "success": True,
         "server": "alpha",

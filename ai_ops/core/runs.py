@@ -1,0 +1,107 @@
+"""What is decided about maintenance runs: their names, when they are tried again, and which are lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+# Without what is mistaken for another when read aloud or from a screen: 0 and o, 1, i and l.
+NAME_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
+NAME_LENGTH = 6
+
+BACKOFF_BASE_SECONDS = 30.0
+BACKOFF_CAP_SECONDS = 3600.0
+
+# A lease is renewed three times in its length, so that two renewals may be late before it is stale.
+RENEWALS_PER_LEASE = 3
+# Heartbeats come with renewals; a run without three of them is suspected.
+MISSED_HEARTBEATS = 3
+# However short the lease: a database that restarts takes its time.
+MINIMUM_RESCUE_AGE_SECONDS = 60.0
+
+
+class Hold(Protocol):
+    """The right of a run to write, for as long as it lasts."""
+
+    def confirm(self) -> None:
+        """Return if the run may go on; asks no database.
+
+        Raises:
+            LeaseLostError: It may write nothing more.
+            RunStoppedError: It was told to stop.
+        """
+
+    def lock(self) -> None:
+        """Make sure, inside a transaction, that no other run takes over before it is committed.
+
+        Raises:
+            LeaseLostError: Another run has taken over. A run that was told to stop may still write.
+        """
+
+    def wait(self, seconds: float) -> None:
+        """Wait, unless the run is to stop; raises as `confirm` does."""
+
+    def progress(self, line: str) -> None:
+        """Note what the run is at, for its page; written with the next heartbeat."""
+
+    def trouble(self, error: BaseException) -> None:
+        """Note that `error` kept the run from its work: if it is one of the infrastructure, the run is tried again."""
+
+
+@dataclass(frozen=True)
+class TryAgain:
+    """The run is tried again after so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """The run was tried as often as it may be."""
+
+    why: str
+
+
+def after_failure(attempt: int, limit: int, draw: Callable[[], float]) -> TryAgain | GiveUp:
+    """Decide what becomes of a run that the infrastructure has failed.
+
+    The wait is drawn evenly from zero to twice the last upper bound ("full jitter", Marc Brooker, "Exponential
+    Backoff And Jitter", AWS Architecture Blog, 2015), so that runs that failed together do not come back together.
+
+    Args:
+        attempt: The attempt that has just failed, from 1.
+        limit: How many attempts there may be.
+        draw: Gives a number from 0 up to, but without, 1.
+    """
+    if attempt >= limit:
+        return GiveUp(f"tried {attempt} time(s), which is the limit")
+    bound = min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2 ** (attempt - 1))
+    return TryAgain(bound * draw())
+
+
+def is_lost(*, silent_seconds: float, age_seconds: float, lease_seconds: float, known_alive: bool) -> bool:
+    """Whether a run that is said to be running has no process any more.
+
+    Args:
+        silent_seconds: Since its last heartbeat, by the database's clock.
+        age_seconds: Since it was started, by the same clock.
+        lease_seconds: Length of its lease.
+        known_alive: Whether Celery says that a worker is at it. A process that was stopped for a while is alive.
+    """
+    interval = lease_seconds / RENEWALS_PER_LEASE
+    silent = silent_seconds > MISSED_HEARTBEATS * interval
+    return silent and age_seconds > MINIMUM_RESCUE_AGE_SECONDS and not known_alive
+
+
+def run_name(kind: str, at: datetime, pick: Callable[[str], str]) -> str:
+    """A name that a person can read out: kind, minute and six characters.
+
+    Args:
+        kind: One of `ai_ops.choices.MaintenanceKindChoices`.
+        at: When it was asked for.
+        pick: Picks a character of a text, such as ``secrets.choice``.
+    """
+    suffix = "".join(pick(NAME_ALPHABET) for _ in range(NAME_LENGTH))
+    return f"{kind} {at:%Y-%m-%d %H:%M} {suffix}"

@@ -1,0 +1,42 @@
+"""What counts as the infrastructure failing: worth another try, and no fault of what was being looked at."""
+
+from __future__ import annotations
+
+from django.db import InterfaceError, OperationalError
+from django_redis.exceptions import ConnectionInterrupted
+from redis.exceptions import AuthenticationError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from ai_ops.exceptions import AgentCacheError, CheckpointStoreError, LeaseLostError
+
+# The database or the cache, which Nautobot needs for every save, went away or gave up on a lock. Other
+# errors of theirs are faults of this program and are not caught.
+BACKEND_ERRORS = (OperationalError, InterfaceError, RedisError, ConnectionInterrupted)
+
+# A Redis that is loading its data, full, or a replica for the moment may be well in a minute. One that refuses
+# the password or a command will not be, until somebody has done something about it.
+_PASSING = (
+    OperationalError,
+    InterfaceError,
+    ConnectionInterrupted,
+    LeaseLostError,
+    RedisConnectionError,
+    RedisTimeoutError,
+    ReadOnlyError,
+    OutOfMemoryError,
+)
+
+
+def backend_sentence(error: BaseException) -> str:
+    """What to tell of one of BACKEND_ERRORS."""
+    return f"Nautobot's database or cache failed ({str(error).strip()}): check both, the next run tries again."
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether trying again later may help."""
+    if isinstance(error, CheckpointStoreError | AgentCacheError):
+        return error.__cause__ is not None and is_passing(error.__cause__)
+    # A script passes on what Redis said as an error of its own.
+    passed_on = isinstance(error, ResponseError) and any(word in str(error) for word in ("READONLY", "OOM command"))
+    return passed_on or (isinstance(error, _PASSING) and not isinstance(error, AuthenticationError))

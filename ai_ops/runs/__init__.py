@@ -1,0 +1,1 @@
+"""Maintenance runs that survive: records, leases, heartbeats, retries."""

@@ -1,0 +1,137 @@
+"""What a run holds while it works: its lease, renewed by a thread that does nothing else, and its heartbeat."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from types import TracebackType
+
+from celery.utils.log import get_task_logger
+from django.db import DatabaseError, InterfaceError, connection
+from django.db.models.functions import Now
+
+from ai_ops.core.runs import RENEWALS_PER_LEASE
+from ai_ops.exceptions import LeaseLostError, RunStoppedError
+from ai_ops.run_models import MaintenanceRun
+from ai_ops.runs.lease import Lease
+from ai_ops.runs.stopping import is_worker_stopping
+
+logger = get_task_logger(__name__)
+
+# How long a wait may go on after the run was told to stop.
+POLL_SECONDS = 0.25
+PROGRESS_LENGTH = MaintenanceRun._meta.get_field("progress").max_length
+
+
+class Keeper:
+    """Keeps a lease for the time of a ``with`` block; the `ai_ops.core.runs.Hold` of the run.
+
+    Args:
+        lease: As it was acquired.
+        run_id: The record whose heartbeat goes with it; None where it could not be written.
+        is_told: Says whether a signal told this process to stop.
+        time_limit: Seconds after which the run stops by itself; None for no limit.
+    """
+
+    def __init__(
+        self,
+        lease: Lease,
+        run_id: uuid.UUID | None,
+        is_told: Callable[[], bool] = lambda: False,
+        time_limit: float | None = None,
+    ) -> None:
+        self.lease = lease
+        self.troubles: list[BaseException] = []
+        self._run_id = run_id
+        self._is_told = is_told
+        self._ends = time.monotonic() + time_limit if time_limit else None
+        self._time_limit = time_limit
+        self._line = ""
+        self._lost: str | None = None
+        self._cancelled = False
+        self._done = threading.Event()
+        # A daemon, so that a process that ends in the middle of a run does not wait for it.
+        self._thread = threading.Thread(target=self._renew, name=f"lease {lease.name}", daemon=True)
+
+    def __enter__(self) -> Keeper:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join(self.lease.seconds)
+
+    def confirm(self) -> None:
+        """Return if the run may go on; asks no database.
+
+        Raises:
+            LeaseLostError: The lease could not be renewed in time, or is another run's.
+            RunStoppedError: The run was told to stop.
+        """
+        self._confirm_lease()
+        if self._cancelled:
+            raise RunStoppedError("The run was cancelled; what it did until then stays, and the next run goes on.")
+        if is_worker_stopping() or self._is_told():
+            raise RunStoppedError("The worker was told to stop; what was done stays, and the next run goes on.")
+        if self._ends and time.monotonic() >= self._ends:
+            raise RunStoppedError(f"The run's time limit of {self._time_limit:g} s was reached; what was done stays.")
+
+    def lock(self) -> None:
+        """Make sure, inside a transaction, that no other run takes over before it is committed.
+
+        Raises:
+            LeaseLostError: Another run has. A run that was told to stop may still write what it has done.
+        """
+        self._confirm_lease()
+        self.lease.lock()
+
+    def wait(self, seconds: float) -> None:
+        """Wait, unless the run is to stop; raises as `confirm` does."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self.confirm()
+            time.sleep(min(POLL_SECONDS, left))
+        self.confirm()
+
+    def progress(self, line: str) -> None:
+        """Note what the run is at; written with the next heartbeat."""
+        self._line = line[:PROGRESS_LENGTH]
+
+    def trouble(self, error: BaseException) -> None:
+        """Note what kept the run from its work."""
+        self.troubles.append(error)
+
+    def _confirm_lease(self) -> None:
+        if self._lost is None and self.lease.is_stale():
+            self._lost = f'The lease "{self.lease.name}" was not renewed for {self.lease.seconds:g} s'
+        if self._lost:
+            raise LeaseLostError(f"{self._lost}: the run stopped before it wrote anything more.")
+
+    def _renew(self) -> None:
+        """Renew until the block ends; the first failure is the last attempt."""
+        try:
+            while not self._done.wait(self.lease.seconds / RENEWALS_PER_LEASE):
+                try:
+                    self._renew_once()
+                except (DatabaseError, InterfaceError) as error:
+                    self._lost = f'The lease "{self.lease.name}" could not be renewed ({str(error).strip()})'
+                    return
+                if self._lost:
+                    return
+        finally:
+            # Each thread has a connection of its own, and nobody else closes this one.
+            connection.close()
+
+    def _renew_once(self) -> None:
+        if not self.lease.renew():
+            self._lost = f'The lease "{self.lease.name}" was taken over by another run'
+            return
+        if self._run_id is None:
+            return
+        run = MaintenanceRun.objects.filter(pk=self._run_id, fence=self.lease.fence)
+        run.update(heartbeat=Now(), progress=self._line)
+        self._cancelled = run.filter(cancel_requested=True).exists()

@@ -1,0 +1,116 @@
+"""One run of a kind at a time: a row with an owner, a number that only rises, and an end.
+
+Acquiring, renewing and releasing are one conditional UPDATE each, on name and token. All times are the
+database's: what the clocks of workers say does not matter, and how long a lease has left is measured here
+from before the request that renewed it, with a clock that nobody sets.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db.models import DateTimeField, ExpressionWrapper, F, Q, Value
+from django.db.models.functions import Now
+
+from ai_ops.exceptions import LeaseLostError, LeaseTakenError
+from ai_ops.run_models import MaintenanceLease, MaintenanceRun
+
+
+@dataclass
+class Lease:
+    """A lease that is held.
+
+    Attributes:
+        name: What it is on.
+        token: Tells this holder from all others.
+        fence: Rises with each holder.
+        seconds: Its length.
+        deadline: When it ends unless it is renewed, by `time.monotonic`.
+        acquired: When it was taken, by the database's clock.
+    """
+
+    name: str
+    token: uuid.UUID
+    fence: int
+    seconds: float
+    deadline: float
+    acquired: datetime | None = None
+
+    def is_stale(self) -> bool:
+        """Whether somebody else may have it by now."""
+        return time.monotonic() >= self.deadline
+
+    def renew(self) -> bool:
+        """Make it last its full length again; False if it is somebody else's."""
+        asked = time.monotonic()
+        if not self._mine().update(expires=_from_now(self.seconds)):
+            return False
+        self.deadline = asked + self.seconds
+        return True
+
+    def lock(self) -> None:
+        """Keep others from taking over before this transaction ends.
+
+        Raises:
+            LeaseLostError: Somebody has.
+        """
+        if self._mine().select_for_update().first() is None:
+            raise LeaseLostError(f'The lease "{self.name}" was taken over by another run: nothing more was written.')
+
+    def release(self) -> None:
+        """Give it back, unless somebody has taken it over."""
+        self._mine().update(token=None, run=None, expires=None)
+
+    def _mine(self):
+        return MaintenanceLease.objects.filter(name=self.name, token=self.token)
+
+
+def acquire(name: str, holder: str, run_id: uuid.UUID, seconds: float) -> Lease:
+    """Take the lease called `name`, if nobody has it or its holder has not been heard of for its length.
+
+    Args:
+        name: What it is on.
+        holder: Who takes it, for people: host and process.
+        run_id: The run that takes it.
+        seconds: After which it is stale unless it is renewed.
+
+    Raises:
+        LeaseTakenError: Somebody has it; the message names who.
+    """
+    lease = Lease(name, uuid.uuid4(), 0, seconds, time.monotonic() + seconds)
+    free = Q(token__isnull=True) | Q(expires__lt=Now())
+    taken = {
+        "token": lease.token,
+        "holder": holder,
+        "run": run_id,
+        "fence": F("fence") + 1,
+        "acquired": Now(),
+        "expires": _from_now(seconds),
+    }
+    if not MaintenanceLease.objects.filter(free, name=name).update(**taken):
+        MaintenanceLease.objects.bulk_create([MaintenanceLease(name=name)], ignore_conflicts=True)
+        if not MaintenanceLease.objects.filter(free, name=name).update(**taken):
+            raise LeaseTakenError(_who_has(name))
+    row = MaintenanceLease.objects.values_list("fence", "acquired").get(name=name, token=lease.token)
+    lease.fence, lease.acquired = row
+    return lease
+
+
+def holder_of(name: str) -> uuid.UUID | None:
+    """Id of the run that holds the lease called `name`, stale or not; None where nobody does."""
+    return MaintenanceLease.objects.filter(name=name).values_list("run", flat=True).first()
+
+
+def _who_has(name: str) -> str:
+    row = MaintenanceLease.objects.get(name=name)
+    run = MaintenanceRun.objects.filter(pk=row.run).values_list("name", flat=True).first()
+    since = f" since {row.acquired:%Y-%m-%d %H:%M:%S} UTC" if row.acquired else ""
+    return f'"{name}" is being done by {run or "another run"} ({row.holder}){since}: one at a time.'
+
+
+def _from_now(seconds: float) -> ExpressionWrapper:
+    """The database's clock plus `seconds`."""
+    return ExpressionWrapper(Now() + Value(timedelta(seconds=seconds)), output_field=DateTimeField())

@@ -1,0 +1,161 @@
+"""The records of runs: begun, ended, and what ends an attempt. A record that can't be written stops no work."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from celery.utils.log import get_task_logger
+from django.db import DatabaseError, InterfaceError, transaction
+from django.db.models import F
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from ai_ops.choices import RunStateChoices
+from ai_ops.core.runs import TryAgain, after_failure, run_name
+from ai_ops.run_models import MaintenanceRun
+from ai_ops.runs.request import RunRequest
+
+logger = get_task_logger(__name__)
+
+# A report may name ten thousand threads; a record is a small row.
+MAX_COUNTERS = 40
+
+
+def this_process() -> str:
+    """Host and process, for people."""
+    return f"{socket.gethostname()}, process {os.getpid()}"
+
+
+def new_record(
+    kind: str, subject: str, options: Mapping[str, Any], request: RunRequest, **fields: Any
+) -> MaintenanceRun:
+    """A record that is not saved yet."""
+    now = timezone.now()
+    return MaintenanceRun(
+        name=run_name(kind, now, secrets.choice),
+        kind=kind,
+        subject=subject,
+        trigger=request.trigger,
+        owner=request.owner,
+        job_result=request.job_result,
+        parent_id=request.parent_id,
+        options=dict(options),
+        **fields,
+    )
+
+
+def find_record(kind: str, request: RunRequest) -> MaintenanceRun | None:
+    """The record that was made when the run was asked for, or by an earlier delivery of the same message."""
+    if request.run_id:
+        return MaintenanceRun.objects.filter(pk=request.run_id).first()
+    if request.job_result is None or request.parent_id:
+        return None
+    return MaintenanceRun.objects.filter(job_result=request.job_result, kind=kind).order_by("created").first()
+
+
+def begin(record: MaintenanceRun, fence: int, request: RunRequest) -> bool:
+    """Note that an attempt has begun, under the lease with that fence; False if it is not this process's to do.
+
+    Whoever holds the lease is alone: a record that says that it is running was left by a process that died or was
+    stopped, and is taken over.
+    """
+    seen = MaintenanceRun.objects.filter(pk=record.pk, state=record.state, fence=record.fence)
+    if record.state == RunStateChoices.RUNNING:
+        record.attempts = [*record.attempts, attempt_of(record, RunStateChoices.LOST, "Its process died.")]
+    elif record.state != RunStateChoices.PENDING:
+        return False
+    begun = seen.update(
+        state=RunStateChoices.RUNNING,
+        attempt=F("attempt") + 1,
+        attempts=record.attempts,
+        started=Now(),
+        heartbeat=Now(),
+        finished=None,
+        next_attempt=None,
+        fence=fence,
+        holder=this_process(),
+        job_result=request.job_result or record.job_result,
+        error="",
+    )
+    if begun:
+        record.refresh_from_db()
+    return bool(begun)
+
+
+def attempt_of(record: MaintenanceRun, state: str, error: str) -> dict[str, Any]:
+    """An entry of `MaintenanceRun.attempts`: how the latest attempt of `record` ended."""
+    return {
+        "attempt": record.attempt,
+        "state": state,
+        "error": error,
+        "started": record.started,
+        "ended": timezone.now(),
+        "fence": record.fence,
+        "holder": record.holder,
+        "job_result": str(record.job_result_id) if record.job_result_id else None,
+    }
+
+
+def end(record: MaintenanceRun, state: str, *, error: str = "", **fields: Any) -> bool:
+    """Note the final state of the attempt; False if the record is no longer of this attempt."""
+    mine = MaintenanceRun.objects.filter(pk=record.pk, state=record.state, fence=record.fence)
+    ended = mine.update(state=state, finished=Now(), heartbeat=Now(), error=_text(error), **fields)
+    record.state = state
+    return bool(ended)
+
+
+def end_failed_attempt(record: MaintenanceRun, state: str, error: str, **fields: Any) -> str | None:
+    """Note that the infrastructure failed an attempt, and when there is another; a sentence that says so.
+
+    Args:
+        record: As it was seen; if it is not so any more, nothing is written.
+        state: How the attempt ended, failed or lost.
+        error: Why, in a sentence.
+        fields: What else is to be noted.
+    """
+    decision = after_failure(record.attempt, record.max_attempts, secrets.SystemRandom().random)
+    attempts = [*record.attempts, attempt_of(record, state, error)]
+    if not record.is_retried:
+        end(record, state, error=error, attempts=attempts, **fields)
+        return None
+    if isinstance(decision, TryAgain):
+        due = timezone.now() + timedelta(seconds=decision.seconds)
+        end(record, RunStateChoices.PENDING, error=error, attempts=attempts, next_attempt=due, **fields)
+        note = f"{record} is tried again at {due:%Y-%m-%d %H:%M:%S} UTC."
+    else:
+        end(record, RunStateChoices.DEAD, error=f"{error} It was {decision.why}.", attempts=attempts, **fields)
+        note = f"{record} is dead: it was {decision.why}. Redrive or discard it on its page."
+    logger.warning("%s", note, extra={"grouping": "run"})
+    return note
+
+
+def counters_of(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of a task's report and its short texts; what is a list or an object has no place in a small row."""
+    plain = {
+        name: value.replace("\0", "") if isinstance(value, str) else value
+        for name, value in report.items()
+        if name not in ("error", "run") and isinstance(value, bool | int | float | str) and len(str(value)) <= 200
+    }
+    return dict(list(plain.items())[:MAX_COUNTERS])
+
+
+def saved(record: MaintenanceRun) -> str | None:
+    """Insert `record`; a sentence if that failed, which is logged and stops nothing."""
+    try:
+        with transaction.atomic():
+            record.save(force_insert=True)
+    except (DatabaseError, InterfaceError) as error:
+        sentence = f"The record of this run could not be written ({str(error).strip()}): the work goes on without it."
+        logger.error("%s", sentence, extra={"grouping": "run"})
+        return sentence
+    return None
+
+
+def _text(error: str) -> str:
+    # PostgreSQL keeps no NUL in a text, and the message of an error may quote anything.
+    return error.replace("\0", "\\0")

@@ -1,0 +1,217 @@
+"""A task as a run: recorded, alone of its kind, kept alive while it works, and ended in exactly one state."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from celery.exceptions import SoftTimeLimitExceeded
+from celery.utils.log import get_task_logger
+from django.db import DatabaseError, InterfaceError
+
+from ai_ops.choices import RunStateChoices, RunTriggerChoices
+from ai_ops.config import AiOpsSettings
+from ai_ops.core.runs import Hold
+from ai_ops.exceptions import ConfigurationError, LeaseLostError, LeaseTakenError, RunStoppedError
+from ai_ops.infrastructure import BACKEND_ERRORS, backend_sentence, is_passing
+from ai_ops.run_models import MaintenanceRun
+from ai_ops.runs import lease as leases
+from ai_ops.runs import records
+from ai_ops.runs.keeper import Keeper
+from ai_ops.runs.request import RunRequest, current_request, requested_by
+from ai_ops.runs.stopping import sigterm_held_back
+
+logger = get_task_logger(__name__)
+
+Report = dict[str, Any]
+
+
+def run_as(
+    kind: str,
+    options: Mapping[str, Any],
+    work: Callable[[Hold], Report],
+    nothing: Callable[[str | None], Report],
+    *,
+    subject: str = "",
+    lease_name: str | None = None,
+) -> Report:
+    """Do `work` as a run of that kind, or leave it to who is doing it.
+
+    Args:
+        kind: One of `ai_ops.choices.MaintenanceKindChoices`.
+        options: What was asked for, for the record; ids and plain values.
+        work: Does it; calls `confirm` between batches and `lock` in its transactions.
+        nothing: Gives a report of nothing done, with an error or without one.
+        subject: What part of the kind's work this is, for a run of a part.
+        lease_name: What is held, unless it is the kind and the subject.
+
+    Returns:
+        The report of `work` or of `nothing`, with `run`: `id`, `name`, `state` and `attempt` of the record, and
+        `note`, why it was skipped, is tried again or could not be recorded; None where there is nothing to say.
+
+    Raises:
+        SoftTimeLimitExceeded: The Job's time is up; the run is interrupted.
+        Exception: What `work` raised and does not report; the run has failed.
+    """
+    request = current_request()
+    try:
+        settings = AiOpsSettings.load()
+    except ConfigurationError:
+        # The work says what is wrong with them, as it does without a record.
+        settings = AiOpsSettings()
+    run = _Run(kind, options, nothing, subject, lease_name or _lease_name(kind, subject), request, settings)
+    try:
+        refusal = run.prepare()
+    except BACKEND_ERRORS as error:
+        return nothing(backend_sentence(error)) | {"run": None}
+    return refusal if refusal is not None else run.carry_out(work)
+
+
+def _lease_name(kind: str, subject: str) -> str:
+    return f"{kind} {subject}" if subject else kind
+
+
+class _Run:
+    """One attempt of a run, from the lease to the record of its end."""
+
+    def __init__(
+        self,
+        kind: str,
+        options: Mapping[str, Any],
+        nothing: Callable[[str | None], Report],
+        subject: str,
+        lease_name: str,
+        request: RunRequest,
+        settings: AiOpsSettings,
+    ) -> None:
+        self._nothing = nothing
+        self._lease_name = lease_name
+        self._request = request
+        self._settings = settings
+        self._note: str | None = None
+        self._known = records.find_record(kind, request) if request.job_result or request.run_id else None
+        self._record = self._known or records.new_record(
+            kind, subject, options, request, attempt=1, max_attempts=settings.max_attempts
+        )
+        self._recorded = self._known is not None
+
+    def prepare(self) -> Report | None:
+        """Get the lease and begin the record; a report where there is nothing to be done."""
+        record = self._record
+        if self._known and record.is_final:
+            return self._without_work(f"{record} was {record.state} before this message was delivered again.")
+        try:
+            self._lease = leases.acquire(
+                self._lease_name, records.this_process(), record.pk, self._settings.lease_seconds
+            )
+        except LeaseTakenError as taken:
+            return self._skipped(str(taken))
+        if self._known is None:
+            record.state, record.fence, record.holder = (
+                RunStateChoices.RUNNING,
+                self._lease.fence,
+                records.this_process(),
+            )
+            record.started = record.heartbeat = self._lease.acquired
+            self._note = records.saved(record)
+            self._recorded = self._note is None
+        elif not records.begin(record, self._lease.fence, self._request):
+            self._lease.release()
+            return self._without_work(f"{record} was begun by another process.")
+        return None
+
+    def carry_out(self, work: Callable[[Hold], Report]) -> Report:
+        """Do the work and record how it ended."""
+        started = time.monotonic()
+        part = RunRequest(
+            RunTriggerChoices.PART, self._request.owner, self._request.job_result, parent_id=self._record_id
+        )
+        with ExitStack() as stack:
+            told = stack.enter_context(sigterm_held_back())
+            stack.enter_context(self._released())
+            keeper = stack.enter_context(Keeper(self._lease, self._record_id, told.is_set))
+            stack.enter_context(requested_by(part))
+            report, state = self._worked(work, keeper, started)
+            self._end(state, keeper, started, report)
+        return report | {"run": self._as_dict()}
+
+    def _worked(self, work: Callable[[Hold], Report], keeper: Keeper, started: float) -> tuple[Report, str]:
+        """The report of the work and the state it leaves the run in."""
+        try:
+            report = work(keeper)
+        except (LeaseLostError, RunStoppedError) as error:
+            keeper.trouble(error)
+            report = self._nothing(str(error))
+        except (SoftTimeLimitExceeded, KeyboardInterrupt, SystemExit):
+            reason = "The Job's time limit was reached, or it was stopped; what was done stays, the next run goes on."
+            self._end(RunStateChoices.INTERRUPTED, keeper, started, self._nothing(reason))
+            raise
+        except Exception as error:
+            self._end(RunStateChoices.FAILED, keeper, started, self._nothing(f"{type(error).__name__}: {error}"))
+            raise
+        if any(isinstance(error, RunStoppedError) for error in keeper.troubles):
+            return report, RunStateChoices.INTERRUPTED
+        return report, RunStateChoices.SUCCEEDED if report.get("error") is None else RunStateChoices.FAILED
+
+    def _end(self, state: str, keeper: Keeper, started: float, report: Report) -> None:
+        """Record the end; that this fails changes nothing about the work."""
+        if not self._recorded:
+            return
+        fields = {
+            "execution_time_ms": round((time.monotonic() - started) * 1000),
+            "counters": records.counters_of(report),
+            "progress": "",
+        }
+        error = str(report.get("error") or "")
+        try:
+            if state == RunStateChoices.FAILED and any(map(is_passing, keeper.troubles)):
+                self._note = records.end_failed_attempt(self._record, state, error, **fields)
+            elif not records.end(self._record, state, error=error, **fields):
+                self._note = f"{self._record} was ended by the supervisor, or another process, meanwhile."
+                logger.warning("%s", self._note, extra={"grouping": "run"})
+        except (DatabaseError, InterfaceError) as failure:
+            self._note = f"The end of this run could not be recorded ({str(failure).strip()})."
+            logger.error("%s", self._note, extra={"grouping": "run"})
+
+    @contextmanager
+    def _released(self):
+        """Give the lease back at the end; where that fails it ends by itself."""
+        try:
+            yield
+        finally:
+            try:
+                self._lease.release()
+            except (DatabaseError, InterfaceError) as error:
+                logger.warning("The lease could not be given back (%s): it ends by itself", str(error).strip())
+
+    def _skipped(self, why: str) -> Report:
+        """Record that somebody else is at it, unless that is this very run, whose message came twice."""
+        if self._known is None:
+            self._record.state, self._record.error = RunStateChoices.SKIPPED, why
+            self._record.finished = self._record.started = None
+            self._recorded = records.saved(self._record) is None
+        elif leases.holder_of(self._lease_name) != self._record.pk:
+            records.end(self._record, RunStateChoices.SKIPPED, error=why, next_attempt=None)
+        return self._without_work(why)
+
+    def _without_work(self, why: str) -> Report:
+        self._note = why
+        logger.info("Skipped: %s", why, extra={"grouping": "run"})
+        return self._nothing(None) | {"run": self._as_dict() | {"state": RunStateChoices.SKIPPED}}
+
+    @property
+    def _record_id(self) -> uuid.UUID | None:
+        return self._record.pk if self._recorded else None
+
+    def _as_dict(self) -> dict[str, Any]:
+        record: MaintenanceRun = self._record
+        return {
+            "id": str(record.pk) if self._recorded else None,
+            "name": record.name,
+            "state": record.state,
+            "attempt": record.attempt,
+            "note": self._note,
+        }
