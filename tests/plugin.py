@@ -53,11 +53,38 @@ def _set_up() -> None:
     import nautobot
 
     nautobot.setup()
+    _copy_instead_of_flushing()
     from nautobot.core.celery import app, setup_nautobot_job_logging
 
     # As a worker does when it starts. Nautobot's test helpers do it at the first Job, so that a level which a
     # test sets for itself would be taken back to one that lets no line through to the Jobs of later tests.
     setup_nautobot_job_logging(sender=None, instance=None, conf=app.conf)
+
+
+def _copy_instead_of_flushing() -> None:
+    """Give tests that commit a new copy of the database; a flush would run Nautobot's post_migrate after each.
+
+    It is copied from what the test database was before the first of them, in half the time.
+    """
+    from django.db import connections
+    from django.test import TransactionTestCase
+
+    env = dict(os.environ)
+    clean: list[str] = []
+
+    def copy(source: str, target: str) -> None:
+        connections.close_all()
+        database.execute(env, "DROP DATABASE IF EXISTS {} WITH (FORCE)", target)
+        database.execute(env, "CREATE DATABASE {} TEMPLATE {}", target, source)
+
+    def keep_clean_copy(_: type[TransactionTestCase]) -> None:
+        if not clean:
+            clean.append(f"{connections['default'].settings_dict['NAME']}_clean")
+            _stack.callback(database.execute, env, "DROP DATABASE IF EXISTS {} WITH (FORCE)", clean[0])
+            copy(clean[0].removesuffix("_clean"), clean[0])
+
+    TransactionTestCase._fixture_setup = classmethod(keep_clean_copy)  # type: ignore[method-assign,assignment]
+    TransactionTestCase._fixture_teardown = lambda _: copy(clean[0], clean[0].removesuffix("_clean"))  # type: ignore[method-assign]
 
 
 def _start_postgres() -> None:
