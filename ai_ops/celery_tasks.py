@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from ai_ops.adapters.checkpoint_store import CheckpointStore
 from ai_ops.checkpointer import get_redis_connection
-from ai_ops.choices import MaintenanceKindChoices, MCPProtocolChoices, MCPServerStatus
+from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.cleanup_run import CleanupRun, log_cleanup
 from ai_ops.config import AiOpsSettings, CleanupOptions, cleanup_options, key_prefixes
 from ai_ops.core.checkpoint_keys import KeyParser
@@ -349,10 +349,6 @@ def _checkable_server(server_id: uuid.UUID | str) -> MCPServer:
     server = MCPServer.objects.select_related("status", "secrets_group").filter(pk=key).first()
     if server is None:
         raise HealthCheckError(f"There is no MCP server with the id {key}: it may have been deleted.")
-    if server.protocol != MCPProtocolChoices.HTTP:
-        raise HealthCheckError(
-            f"{server} runs inside the agents ({server.protocol}): only HTTP servers can be checked."
-        )
-    if server.status.name == MCPServerStatus.VULNERABLE:
-        raise HealthCheckError(f"{server} is {server.status}: it is not asked anything before it has another status.")
+    if reason := server.why_not_checked():
+        raise HealthCheckError(reason)
     return server

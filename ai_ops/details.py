@@ -11,7 +11,7 @@ from nautobot.apps.ui import (
 )
 from nautobot.apps.views import get_obj_from_context
 
-from ai_ops.check_now import may_run_check, why_not_checked
+from ai_ops.check_now import may_run_check
 from ai_ops.health_panels import HEALTH_PANELS
 from ai_ops.snapshots import in_redis, latest_snapshots
 
@@ -43,7 +43,7 @@ class CheckNowButton(PostButton):
     def get_extra_context(self, context):
         """Look disabled, with the reason as tooltip, where no check is made; a click answers with it too."""
         extra = super().get_extra_context(context)
-        if reason := why_not_checked(get_obj_from_context(context)):
+        if reason := get_obj_from_context(context).why_not_checked():
             extra["color"] = ButtonColorChoices.DEFAULT
             extra["attributes"] = {"aria-disabled": "true", "title": reason, "style": "opacity: 0.65"}
         return extra

@@ -181,6 +181,15 @@ class MCPServer(PrimaryModel):
         """The address an agent connects to."""
         return f"{self.url.rstrip('/')}{self.mcp_endpoint}"
 
+    def why_not_checked(self) -> str | None:
+        """Why health checks leave this server out, in a sentence; None if they don't."""
+        if self.protocol != MCPProtocolChoices.HTTP:
+            kind = self.get_protocol_display()
+            return f"{self} is not checked: a {kind} server runs inside the agent and has no address to ask."
+        if self.status.name == MCPServerStatus.VULNERABLE:
+            return f"{self} is not checked while its status is {self.status}: give it another status first."
+        return None
+
     def clean_fields(self, exclude=None):
         """Bring URL and paths into shape first, so that lengths are checked on what will be saved."""
         self._normalize()

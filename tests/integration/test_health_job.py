@@ -120,7 +120,7 @@ def test_one_server_can_be_checked_alone(job, user, up):
 
 def test_a_check_that_can_not_be_made_fails_the_job_with_its_reason_and_keeps_the_result(job, user, up):
     result = run(job, user, server=add("risky", up.url, "Vulnerable"))
-    sentence = "risky is Vulnerable: it is not asked anything before it has another status."
+    sentence = "risky is not checked while its status is Vulnerable: give it another status first."
     assert result.status == JobResultStatusChoices.STATUS_FAILURE
     assert ("failure", f"❌ MCP health check failed: {sentence}") in lines(result)
     assert (result.result["success"], result.result["error"]) == (False, sentence)

@@ -449,8 +449,8 @@ def test_what_can_not_be_checked_is_refused_in_a_sentence(up):
         (unknown, f"There is no MCP server with the id {unknown}: it may have been deleted."),
         ("alpha", "'alpha' is not the id of an MCP server: give its UUID."),
         (None, "'None' is not the id of an MCP server: give its UUID."),
-        (local.pk, "local runs inside the agents (stdio): only HTTP servers can be checked."),
-        (vulnerable.pk, "risky is Vulnerable: it is not asked anything before it has another status."),
+        (local.pk, "local is not checked: a STDIO server runs inside the agent and has no address to ask."),
+        (vulnerable.pk, "risky is not checked while its status is Vulnerable: give it another status first."),
     ]:
         result = check_mcp_server_health(asked)
         assert (result["success"], result["changed"], result["error"]) == (False, False, sentence)
