@@ -118,6 +118,7 @@ def ensure_schedule(
         _bring_to(schedule, job_model, crontab, start)
         schedule.kwargs = _job_kwargs(job_model, job_kwargs or {})
         schedule.celery_kwargs["expires"] = expires
+        _take_over_limits(schedule, job_model)
         schedule.user = user or schedule.user or service_user()
         _save(schedule, enabled)
         if enabled and not job_model.enabled:
@@ -216,6 +217,14 @@ def _bring_to(schedule: ScheduledJob, job_model: Job, crontab: str, start: datet
     schedule.time_zone = start.tzinfo
     schedule.start_time = start
     schedule.last_run_at = None
+
+
+def _take_over_limits(schedule: ScheduledJob, job_model: Job) -> None:
+    """Give `schedule` the Job's time limits of now: it keeps those of the day it was made otherwise."""
+    for name in ("soft_time_limit", "time_limit"):
+        schedule.celery_kwargs.pop(name, None)
+        if (limit := getattr(job_model, name)) > 0:
+            schedule.celery_kwargs[name] = limit
 
 
 def _save(schedule: ScheduledJob, enabled: bool) -> None:

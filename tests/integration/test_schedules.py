@@ -47,6 +47,15 @@ class EnsureScheduleTest(ScheduleTestCase):
         second = ensure_schedule("health", name="mine", crontab="0  *  * * *")
         assert (second.start_time, second.last_run_at, second.total_run_count) == (first.start_time, last_run, 7)
 
+    def test_the_time_limits_are_those_of_the_job_now(self):
+        ensure_schedule("cleanup")
+        job = find_job("cleanup")
+        job.soft_time_limit_override, job.soft_time_limit = True, 7200
+        job.time_limit_override, job.time_limit = True, 0
+        job.validated_save()
+        limits = ensure_schedule("cleanup").celery_kwargs
+        assert (limits["soft_time_limit"], "time_limit" in limits) == (7200, False)
+
     def test_another_name_makes_another_schedule(self):
         ensure_schedule("health")
         ensure_schedule("health", name="nightly", crontab="0 2 * * *")
