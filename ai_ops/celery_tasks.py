@@ -9,6 +9,7 @@ import glob
 import time
 import uuid
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -21,8 +22,8 @@ from ai_ops.adapters.checkpoint_store import CheckpointStore
 from ai_ops.checkpointer import get_redis_connection
 from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.cleanup_run import CleanupRun, log_cleanup
-from ai_ops.config import AiOpsSettings, CleanupOptions, cleanup_options, key_prefixes
-from ai_ops.core.checkpoint_keys import KeyParser
+from ai_ops.config import AiOpsSettings, CleanupOptions
+from ai_ops.core.checkpoint_keys import KeyParser, KeyPrefixes
 from ai_ops.core.reports import CleanupReport, HealthReport, ServerReport, ThreadReport
 from ai_ops.core.retention import DAY, RetentionPolicy
 from ai_ops.core.runs import Hold
@@ -38,6 +39,7 @@ from ai_ops.pins import CurrentPins, pin_thread, pinned_threads, unpin_thread
 from ai_ops.runs.running import run_as
 from ai_ops.snapshots import keep_snapshot
 from ai_ops.storage_run import StorageRun
+from ai_ops.time_limit import StoppedByTimeLimitError
 
 __all__ = (
     "check_mcp_server_health",
@@ -57,7 +59,7 @@ SUBJECT_LENGTH = 36  # of a UUID; what is longer is none, and the check says so
 
 
 def cleanup_old_checkpoints(
-    retention_days: int = 30,
+    retention_days: int | None = 30,
     dryrun: bool = False,
     *,
     pinned_threads: Iterable[str] = (),
@@ -67,7 +69,7 @@ def cleanup_old_checkpoints(
     """Delete the checkpoints that are past their retention and that no live conversation needs.
 
     Args:
-        retention_days: Age in days past which a checkpoint may go, 1 to 3650.
+        retention_days: Age in days past which a checkpoint may go, 1 to 3650; None for what is configured.
         dryrun: Delete nothing, and report what would go.
         pinned_threads: Ids of threads that stay whatever their age, beside those that are pinned in Nautobot.
         on_thread: Called for each conversation that went whole, or would go.
@@ -78,7 +80,8 @@ def cleanup_old_checkpoints(
         would be), `retention_days`, `error` (None or a sentence), and the rest of `CleanupReport`.
 
     Raises:
-        SoftTimeLimitExceeded: The Job's time is up. What was done until then is logged and stays.
+        StoppedByTimeLimitError: The Job's time is up (a SoftTimeLimitExceeded). What was done until then is logged and
+            stays; the exception has it as `report`.
         TypeError: There is no such option.
     """
     given = {"retention_days": retention_days, "dryrun": dryrun}
@@ -93,7 +96,7 @@ def cleanup_old_checkpoints(
 
 def _cleaned_up(
     hold: Hold,
-    retention_days: int,
+    retention_days: int | None,
     dryrun: bool,
     pinned: frozenset[str],
     on_thread: Callable[[ThreadReport], object] | None,
@@ -102,12 +105,14 @@ def _cleaned_up(
     logger.info("Starting checkpoint cleanup task...")
     run, policy_sentence = None, ""
     try:
-        chosen = cleanup_options(retention_days, **options)
-        parser = KeyParser(time.time(), key_prefixes())
+        configured = AiOpsSettings.load()
+        chosen = configured.cleanup_options(retention_days=retention_days, **options)
+        retention_days = chosen.retention_days
+        parser = KeyParser(time.time(), configured.key_prefixes)
         with get_redis_connection() as client:
             store = CheckpointStore(client, parser)
             pins = CurrentPins(pinned)
-            policy, policy_sentence = _policy(store, chosen, pins())
+            policy, policy_sentence = _policy(store, parser.prefixes, chosen, pins())
             run = CleanupRun(
                 store,
                 parser,
@@ -125,11 +130,12 @@ def _cleaned_up(
         hold.trouble(error)
         report = CleanupReport(retention_days, error=str(error), dryrun=dryrun, policy=policy_sentence)
         report = run.report(retention_days, policy_sentence, str(error)) if run else report
-    except SoftTimeLimitExceeded:
-        if run:
-            reason = "the Job's time limit was reached; what was deleted stays deleted, and the next run goes on"
-            log_cleanup(logger, run.report(retention_days, policy_sentence, reason), run.tally.unfixable_names)
-        raise
+    except SoftTimeLimitExceeded as limit:
+        reason = "The Job's time limit was reached: what was deleted stays deleted, and the next run goes on."
+        report = CleanupReport(retention_days, error=reason, dryrun=dryrun, policy=policy_sentence)
+        report = run.report(retention_days, policy_sentence, reason) if run else report
+        log_cleanup(logger, report, run.tally.unfixable_names if run else [])
+        raise StoppedByTimeLimitError(report.as_dict()) from limit
     else:
         report = run.report(retention_days, policy_sentence)
     log_cleanup(logger, report, run.tally.unfixable_names if run else [], run.smallest_left if run else None)
@@ -137,7 +143,7 @@ def _cleaned_up(
 
 
 def cleanup_user_checkpoints(
-    user_id: str, retention_days: int = 30, dryrun: bool = False, **options: Any
+    user_id: str, retention_days: int | None = 30, dryrun: bool = False, **options: Any
 ) -> dict[str, Any]:
     """Do the same for the threads of one user alone, those called ``user-{user_id}-...``.
 
@@ -194,11 +200,11 @@ def _sampled(hold: Hold) -> dict[str, Any]:
 
 
 def _looked_at_storage(hold: Hold) -> StorageReport:
-    options = cleanup_options(AiOpsSettings.load().retention_days)
-    parser = KeyParser(time.time(), key_prefixes())
+    options = AiOpsSettings.load()
+    parser = KeyParser(time.time(), options.key_prefixes)
     with get_redis_connection() as client:
         store = CheckpointStore(client, parser)
-        policy, sentence = _policy(store, options, pinned_threads())
+        policy, sentence = _policy(store, parser.prefixes, options, pinned_threads())
         return StorageRun(store, parser, policy, _telling(hold)).execute(sentence)
 
 
@@ -213,7 +219,9 @@ def _telling(hold: Hold) -> Callable[[str], None]:
     return tell
 
 
-def _policy(store: CheckpointStore, options: CleanupOptions, pinned: frozenset[str]) -> tuple[RetentionPolicy, str]:
+def _policy(
+    store: CheckpointStore, prefixes: KeyPrefixes, options: CleanupOptions, pinned: frozenset[str]
+) -> tuple[RetentionPolicy, str]:
     """The policy of a run, and a sentence that says which retention applies and why."""
     days, why = options.retention_days, ""
     if options.memory_limit_mb is not None and options.memory_retention_days is not None:
@@ -233,7 +241,7 @@ def _policy(store: CheckpointStore, options: CleanupOptions, pinned: frozenset[s
         keep_last=options.keep_last,
         thread_pattern=options.thread_pattern,
         pinned=pinned,
-        prefixes=key_prefixes(),
+        prefixes=prefixes,
     )
     sentence = f"{days} days for idle threads{why}; {pending or days} days for threads that wait for an answer; "
     sentence += f"live threads keep the last {options.keep_last}" if options.trim_live_threads else "live threads stay"
@@ -285,9 +293,9 @@ def check_mcp_server_health(server_id: uuid.UUID | str) -> dict[str, Any]:
         server_id: Primary key of an MCPServer.
 
     Returns:
-        `success`, whether the server could be checked; `server`, `server_id`, `status_before`, `status_after`,
-        `changed`; of the last probe `ok`, `reason`, `message`, `latency_ms`, `http_status` and its end
-        `checked_at` (ISO 8601, UTC); `error`, None or a sentence.
+        `success`, whether the server could be checked; `server` and `server_id`, or what was asked for and None
+        where there is no such server; `status_before`, `status_after`, `changed`; of the last probe `ok`, `reason`,
+        `message`, `latency_ms`, `http_status` and its end `checked_at` (ISO 8601, UTC); `error`, None or a sentence.
 
     Raises:
         SoftTimeLimitExceeded: The Job's time is up before the check was complete.
@@ -302,15 +310,19 @@ def check_mcp_server_health(server_id: uuid.UUID | str) -> dict[str, Any]:
 
 
 def _checked_server(hold: Hold, server_id: uuid.UUID | str) -> dict[str, Any]:
+    known = ServerReport(server=str(server_id))
     try:
-        server = _checkable_server(server_id)
+        server = _existing_server(server_id)
+        known = ServerReport(server=server.name, server_id=str(server.pk))
+        if reason := server.why_not_checked():
+            raise HealthCheckError(reason)
         logger.info("Starting MCP server health checks...", extra={"object": server})
         report = check_servers([server], hold)
     except (HealthCheckError, ConfigurationError) as error:
-        return ServerReport(server=str(server_id), error=str(error)).as_dict()
+        return replace(known, error=str(error)).as_dict()
     except BACKEND_ERRORS as error:
         hold.trouble(error)
-        return ServerReport(server=str(server_id), error=backend_sentence(error)).as_dict()
+        return replace(known, error=backend_sentence(error)).as_dict()
     return {**report.servers[0].as_dict(), "success": report.error is None, "error": report.error}
 
 
@@ -341,7 +353,7 @@ def _no_review(error: str | None) -> dict[str, Any]:
     return counts | ({"error": error} if error else {})
 
 
-def _checkable_server(server_id: uuid.UUID | str) -> MCPServer:
+def _existing_server(server_id: uuid.UUID | str) -> MCPServer:
     try:
         key = uuid.UUID(str(server_id))
     except ValueError:
@@ -349,6 +361,4 @@ def _checkable_server(server_id: uuid.UUID | str) -> MCPServer:
     server = MCPServer.objects.select_related("status", "secrets_group").filter(pk=key).first()
     if server is None:
         raise HealthCheckError(f"There is no MCP server with the id {key}: it may have been deleted.")
-    if reason := server.why_not_checked():
-        raise HealthCheckError(reason)
     return server

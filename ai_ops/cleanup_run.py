@@ -15,7 +15,7 @@ from ai_ops.adapters.checkpoint_store import CheckpointStore, Outcome, batches
 from ai_ops.adapters.key_spool import KeySpool, Part
 from ai_ops.core.checkpoint_keys import CheckpointKey, Family, KeyParser
 from ai_ops.core.quick_keys import QuickKeys
-from ai_ops.core.reports import CleanupReport, ThreadReport
+from ai_ops.core.reports import CleanupReport, ThreadReport, text_of
 from ai_ops.core.retention import (
     DAY,
     Deletion,
@@ -37,6 +37,7 @@ from ai_ops.core.retention import (
     unread_writes,
     unsure_documents,
 )
+from ai_ops.time_limit import whole
 
 DELETIONS_PER_BATCH = 500
 NAMED_KEYS = 5  # of those that could not be dated, so many are named in the log
@@ -298,10 +299,11 @@ class CleanupRun:
     def _delete(self, deletions: Sequence[Deletion]) -> None:
         chosen = self._within_limit(self._still_unpinned(deletions))
         self._confirm()
-        for deletion, outcome in zip(chosen, self._store.apply(chosen, dryrun=self._dryrun), strict=True):
-            self.tally.add_outcome(deletion, outcome)
-            if deletion.reason is Reason.EXPIRED and not outcome.changed:
-                self._report_thread(deletion, outcome)
+        with whole():
+            for deletion, outcome in zip(chosen, self._store.apply(chosen, dryrun=self._dryrun), strict=True):
+                self.tally.add_outcome(deletion, outcome)
+                if deletion.reason is Reason.EXPIRED and not outcome.changed:
+                    self._report_thread(deletion, outcome)
 
     def _report_thread(self, deletion: Deletion, outcome: Outcome) -> None:
         is_large = self.tally.is_large(outcome.deleted)
@@ -356,7 +358,7 @@ class CleanupRun:
 def _thread_report(deletion: Deletion, outcome: Outcome) -> ThreadReport:
     when = datetime.fromtimestamp(deletion.last_activity or 0.0, tz=UTC)
     return ThreadReport(
-        thread=deletion.thread.decode(errors="backslashreplace"),
+        thread=text_of(deletion.thread),
         namespaces=deletion.namespaces,
         keys=outcome.deleted,
         last_activity=when.isoformat(timespec="seconds"),

@@ -177,24 +177,20 @@ class AiOpsSettings(CleanupOptions):
         except ConfigurationError as error:
             raise ConfigurationError(f'PLUGINS_CONFIG["ai_ops"] is not usable: {error}') from error
 
+    @property
+    def key_prefixes(self) -> KeyPrefixes:
+        """The prefixes that RedisSaver was given."""
+        return KeyPrefixes(self.checkpoint_prefix, self.checkpoint_write_prefix)
 
-def cleanup_options(retention_days: Any, **given: Any) -> CleanupOptions:
-    """The configured options, with `retention_days` and those in `given` that are not None in their place.
+    def cleanup_options(self, **given: Any) -> CleanupOptions:
+        """The configured options, with those in `given` that are not None in their place.
 
-    Raises:
-        ConfigurationError: A value is out of its range or contradicts another.
-        TypeError: There is no such option.
-    """
-    configured = AiOpsSettings.load()
-    options = {field.name: getattr(configured, field.name) for field in fields(CleanupOptions)}
-    given = {name: value for name, value in given.items() if value is not None}
-    return CleanupOptions(**options | given | {"retention_days": retention_days})
-
-
-def key_prefixes() -> KeyPrefixes:
-    """The prefixes that RedisSaver was given, as configured."""
-    configured = AiOpsSettings.load()
-    return KeyPrefixes(configured.checkpoint_prefix, configured.checkpoint_write_prefix)
+        Raises:
+            ConfigurationError: A value is out of its range or contradicts another.
+            TypeError: There is no such option.
+        """
+        options = {field.name: getattr(self, field.name) for field in fields(CleanupOptions)}
+        return CleanupOptions(**options | {name: value for name, value in given.items() if value is not None})
 
 
 def _validate_number(name: str, value: object, highest: int, lowest: int = 1) -> None:

@@ -170,3 +170,8 @@ class ThreadReport:
     def as_dict(self) -> dict[str, Any]:
         """Every attribute by its name."""
         return asdict(self)
+
+
+def text_of(name: bytes) -> str:
+    """A thread's id as text that every database takes: PostgreSQL has no NUL, and UTF-8 no lone surrogates."""
+    return name.decode(errors="backslashreplace").replace("\x00", "\\x00")

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ai_ops.core.checkpoint_keys import VALKEY_LIST
+from ai_ops.core.reports import text_of
 from ai_ops.core.retention import DAY, RetentionPolicy, Thread
 
 SHOWN_THREADS = 10
@@ -211,7 +212,7 @@ def age_bars(keys_by_day: Mapping[int, int], threads_by_day: Mapping[int, int]) 
 
 def shown_id(name: bytes) -> str:
     """A thread's id as text that every database takes, cut where it is too long for a table."""
-    text = name.decode(errors="backslashreplace").replace("\x00", "\\x00")
+    text = text_of(name)
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…"
 
 

@@ -15,6 +15,7 @@ from ai_ops.config import MAX_RETENTION_DAYS, AiOpsSettings, CleanupOptions
 from ai_ops.core.reports import ThreadReport
 from ai_ops.exceptions import ConfigurationError
 from ai_ops.jobs.base import MaintenanceJob
+from ai_ops.time_limit import StoppedByTimeLimitError
 
 name = JOB_GROUP
 
@@ -87,6 +88,10 @@ class CleanupCheckpointsJob(MaintenanceJob):
         description = "Delete LangGraph checkpoints from Redis that are past the retention."
         # Nothing secret is entered, and a Job with sensitive variables can't be scheduled.
         has_sensitive_variables = False
+        # A million threads take minutes, on a slow Redis more than Nautobot's default of five. The batch under way
+        # when the time is up is ended first: a Redis that does not answer is asked for a hundred seconds.
+        soft_time_limit = 3600
+        time_limit = 3780
 
     @classmethod
     def as_form(cls, *args: Any, **kwargs: Any) -> Any:
@@ -105,16 +110,17 @@ class CleanupCheckpointsJob(MaintenanceJob):
 
     def run(self, retention_days: int | None = None, dryrun: bool = False, **options: Any) -> dict[str, Any]:
         """Run the cleanup; its report is the result, also of a failed run."""
-        if retention_days is None:
-            retention_days = AiOpsSettings.load().retention_days
         trim = options.pop("trim_live_threads", None)
         options["trim_live_threads"] = {YES: True, NO: False}.get(trim)
         options["thread_pattern"] = options.get("thread_pattern") or None
         threads = ThreadTable()
         try:
             report = cleanup_old_checkpoints(retention_days, dryrun, on_thread=threads.add, **options)
+        except StoppedByTimeLimitError as limit:
+            # The run has ended, in order: its report says more than a traceback.
+            report = limit.report
         finally:
-            # Also when the time limit ends the run: what went is worth knowing.
+            # Also when the run fails: what went is worth knowing.
             if threads.count:
                 self.create_file("threads-to-delete.csv" if dryrun else "deleted-threads.csv", threads.text())
         if not report["success"]:

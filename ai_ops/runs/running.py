@@ -23,6 +23,7 @@ from ai_ops.runs import records
 from ai_ops.runs.keeper import Keeper
 from ai_ops.runs.request import RunRequest, current_request, requested_by
 from ai_ops.runs.stopping import sigterm_held_back
+from ai_ops.time_limit import StoppedByTimeLimitError
 
 logger = get_task_logger(__name__)
 
@@ -145,6 +146,9 @@ class _Run:
         except (LeaseLostError, RunStoppedError) as error:
             keeper.trouble(error)
             report = self._nothing(str(error))
+        except StoppedByTimeLimitError as limit:
+            self._end(RunStateChoices.INTERRUPTED, keeper, started, limit.report)
+            raise
         except (SoftTimeLimitExceeded, KeyboardInterrupt, SystemExit):
             reason = "The Job's time limit was reached, or it was stopped; what was done stays, the next run goes on."
             self._end(RunStateChoices.INTERRUPTED, keeper, started, self._nothing(reason))

@@ -184,7 +184,7 @@ def test_a_conversation_that_goes_on_while_the_plan_is_made_loses_nothing(saver,
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("days", [0, -1, 3651, "thirty", "30", True, None, 1.5])
+@pytest.mark.parametrize("days", [0, -1, 3651, "thirty", "30", True, 1.5])
 def test_bad_retention__a_sentence_and_nothing_deleted(checkpoint_redis, days):
     checkpoint_redis.set(f"checkpoint:old:{old_id(4000)}", "{}")
     report = cleanup_old_checkpoints(days)

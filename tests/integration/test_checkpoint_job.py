@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 from django.test import override_settings
 from nautobot.apps.testing import create_job_result_and_run_job
 from nautobot.extras.choices import JobResultStatusChoices, LogLevelChoices
 from nautobot.extras.models import Job
 
+from ai_ops.adapters.checkpoint_store import CheckpointStore
 from ai_ops.jobs.checkpoint_cleanup import CleanupCheckpointsJob
+from ai_ops.run_models import MaintenanceRun
 from tests.fakes.conversations import old_id
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "job_logs"])
@@ -100,3 +105,47 @@ def test_the_threads_that_went_are_attached_as_csv(job, checkpoint_redis):
     assert len(lines) == 13
     assert any(line.startswith('"old,0",1,1,') for line in lines)
     assert len([message for message in messages(result) if message.startswith("Would delete thread")]) == 10
+
+
+def test_unusable_settings_fail_the_run_with_a_sentence(job):
+    with override_settings(PLUGINS_CONFIG={"ai_ops": {"retention_days": 0}}):
+        result = run()
+    assert result.status == JobResultStatusChoices.STATUS_FAILURE
+    assert 'PLUGINS_CONFIG["ai_ops"] is not usable: retention_days must be' in result.result["error"]
+    assert result.result["error"] in messages(result, LogLevelChoices.LOG_FAILURE)
+    assert not result.traceback
+
+
+def test_whatever_a_thread_is_called_the_result_can_be_kept(job, checkpoint_redis):
+    ids = (b"nul\x00byte", b"lone \xed\xa0\x80 surrogate", b"\xff\xfe", "🧵".encode())
+    for each in ids:
+        checkpoint_redis.set(b"checkpoint:" + each + b":" + old_id(40).encode(), "{}")
+    result = run(retention_days=30)
+    assert result.status == JobResultStatusChoices.STATUS_SUCCESS
+    result.refresh_from_db()
+    assert {row["thread"] for row in result.result["largest_threads"]} == {"nul\\x00byte", "🧵"}
+    assert result.result["unfixable_count"] == 2, "what is no text can't be a thread's id: it stays"
+
+
+def test_when_its_time_is_up_the_result_says_what_was_done(job, checkpoint_redis, monkeypatch):
+    monkeypatch.setattr("ai_ops.cleanup_run.DELETIONS_PER_BATCH", 4)
+    checkpoint_redis.mset({f"checkpoint:old-{number}:{old_id(40)}": "{}" for number in range(20)})
+    original, calls = CheckpointStore._script, []
+
+    def time_is_up(self, *args):
+        calls.append(args)
+        if len(calls) == 2:
+            # In the middle of a batch, whose keys are deleted a moment later.
+            os.kill(os.getpid(), signal.SIGALRM)
+        return original(self, *args)
+
+    monkeypatch.setattr(CheckpointStore, "_script", time_is_up)
+    result = run(retention_days=30)
+
+    assert result.status == JobResultStatusChoices.STATUS_FAILURE
+    assert "time limit was reached" in result.result["error"]
+    assert result.result["deleted_count"] == 8 == 20 - checkpoint_redis.dbsize()
+    record = MaintenanceRun.objects.get(job_result=result)
+    assert (record.state, record.counters["deleted_count"]) == ("interrupted", 8)
+    assert len(result.files.get().file.read().splitlines()) == 9
+    assert job.time_limit > job.soft_time_limit > 300

@@ -445,15 +445,24 @@ def test_what_can_not_be_checked_is_refused_in_a_sentence(up):
     vulnerable = add("risky", up.url, "Vulnerable")
     local = add("local", "", "Healthy", protocol=MCPProtocolChoices.STDIO)
     unknown = uuid.uuid4()
-    for asked, sentence in [
-        (unknown, f"There is no MCP server with the id {unknown}: it may have been deleted."),
-        ("alpha", "'alpha' is not the id of an MCP server: give its UUID."),
-        (None, "'None' is not the id of an MCP server: give its UUID."),
-        (local.pk, "local is not checked: a STDIO server runs inside the agent and has no address to ask."),
-        (vulnerable.pk, "risky is not checked while its status is Vulnerable: give it another status first."),
+    for asked, named, sentence in [
+        (unknown, (str(unknown), None), f"There is no MCP server with the id {unknown}: it may have been deleted."),
+        ("alpha", ("alpha", None), "'alpha' is not the id of an MCP server: give its UUID."),
+        (None, ("None", None), "'None' is not the id of an MCP server: give its UUID."),
+        (
+            local.pk,
+            ("local", str(local.pk)),
+            "local is not checked: a STDIO server runs inside the agent and has no address to ask.",
+        ),
+        (
+            str(vulnerable.pk),
+            ("risky", str(vulnerable.pk)),
+            "risky is not checked while its status is Vulnerable: give it another status first.",
+        ),
     ]:
         result = check_mcp_server_health(asked)
         assert (result["success"], result["changed"], result["error"]) == (False, False, sentence)
+        assert (result["server"], result["server_id"]) == named
     assert up.requests == []
 
 
