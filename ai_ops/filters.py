@@ -1,6 +1,8 @@
 """Filters of the list pages, the REST API and GraphQL."""
 
 import django_filters
+from django.contrib.auth import get_user_model
+from django.db.models import QuerySet
 from nautobot.apps.filters import (
     BaseFilterSet,
     MultiValueCharFilter,
@@ -9,9 +11,17 @@ from nautobot.apps.filters import (
     SearchFilter,
     StatusModelFilterSetMixin,
 )
-from nautobot.extras.models import SecretsGroup
+from nautobot.extras.models import JobResult, SecretsGroup
 
-from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth, MCPServerIncident, PinnedThread
+from ai_ops.choices import RunStateChoices
+from ai_ops.models import (
+    MaintenanceRun,
+    MCPServer,
+    MCPServerCheck,
+    MCPServerHealth,
+    MCPServerIncident,
+    PinnedThread,
+)
 
 
 def _server_filter() -> NaturalKeyOrPKMultipleChoiceFilter:
@@ -101,3 +111,52 @@ class MCPServerIncidentFilterSet(NautobotFilterSet):
 
         model = MCPServerIncident
         fields = "__all__"
+
+
+class MaintenanceRunFilterSet(BaseFilterSet):
+    """Filter for MaintenanceRun, such as `state=dead` and `created__gte=2026-01-01`."""
+
+    q = SearchFilter(filter_predicates={"name": "icontains", "subject": "icontains", "error": "icontains"})
+    owner = NaturalKeyOrPKMultipleChoiceFilter(
+        queryset=get_user_model().objects.all(), to_field_name="username", label="Owner (username or ID)"
+    )
+    parent = NaturalKeyOrPKMultipleChoiceFilter(
+        queryset=MaintenanceRun.objects.all(), to_field_name="name", label="Parent (name or ID)"
+    )
+    job_result = django_filters.ModelMultipleChoiceFilter(queryset=JobResult.objects.all(), label="Job result (ID)")
+    has_error = django_filters.BooleanFilter(method="_with_error", label="Has an error")
+    is_dead_letter = django_filters.BooleanFilter(method="_dead_letters", label="Is a dead letter")
+
+    class Meta:
+        """Model and fields."""
+
+        model = MaintenanceRun
+        fields = (
+            "id",
+            "name",
+            "kind",
+            "subject",
+            "trigger",
+            "state",
+            "owner",
+            "parent",
+            "job_result",
+            "idempotency_key",
+            "attempt",
+            "next_attempt",
+            "heartbeat",
+            "fence",
+            "cancel_requested",
+            "discarded",
+            "created",
+            "started",
+            "finished",
+            "execution_time_ms",
+        )
+
+    def _with_error(self, queryset: QuerySet, name: str, value: bool) -> QuerySet:
+        return queryset.exclude(error="") if value else queryset.filter(error="")
+
+    def _dead_letters(self, queryset: QuerySet, name: str, value: bool) -> QuerySet:
+        dead = {"state": RunStateChoices.DEAD, "discarded__isnull": True}
+        return queryset.filter(**dead) if value else queryset.exclude(**dead)

@@ -22,11 +22,19 @@ from nautobot.apps.forms import (
 from nautobot.core.forms.constants import BOOLEAN_WITH_BLANK_CHOICES
 from nautobot.extras.models import SecretsGroup, Status
 
-from ai_ops.choices import MCPProbeChoices, MCPProtocolChoices, MCPTypeChoices
+from ai_ops.choices import (
+    MaintenanceKindChoices,
+    MCPProbeChoices,
+    MCPProtocolChoices,
+    MCPTypeChoices,
+    RunStateChoices,
+    RunTriggerChoices,
+)
 from ai_ops.core.health import Reason
 from ai_ops.models import (
     MAX_CHECK_INTERVAL,
     THREAD_ID_MAX_LENGTH,
+    MaintenanceRun,
     MCPServer,
     MCPServerCheck,
     MCPServerIncident,
@@ -203,3 +211,38 @@ class MCPServerIncidentFilterForm(NautobotFilterForm):
         queryset=MCPServer.objects.all(), to_field_name="name", required=False, label="MCP servers"
     )
     reason = forms.CharField(required=False)
+
+
+class MaintenanceRunFilterForm(BootstrapMixin, forms.Form):
+    """Filter the list of runs."""
+
+    model = MaintenanceRun
+    field_order = [
+        "q",
+        "kind",
+        "state",
+        "trigger",
+        "owner",
+        "subject",
+        "has_error",
+        "is_dead_letter",
+        "created__gte",
+        "created__lte",
+    ]
+
+    q = forms.CharField(required=False, label="Search")
+    kind = forms.MultipleChoiceField(choices=MaintenanceKindChoices, required=False, widget=StaticSelect2Multiple)
+    state = forms.MultipleChoiceField(choices=RunStateChoices, required=False, widget=StaticSelect2Multiple)
+    trigger = forms.MultipleChoiceField(choices=RunTriggerChoices, required=False, widget=StaticSelect2Multiple)
+    owner = DynamicModelMultipleChoiceField(
+        queryset=get_user_model().objects.all(), to_field_name="username", required=False
+    )
+    subject = forms.CharField(required=False)
+    has_error = forms.NullBooleanField(
+        required=False, label="Has an error", widget=StaticSelect2(choices=BOOLEAN_WITH_BLANK_CHOICES)
+    )
+    is_dead_letter = forms.NullBooleanField(
+        required=False, label="Is a dead letter", widget=StaticSelect2(choices=BOOLEAN_WITH_BLANK_CHOICES)
+    )
+    created__gte = forms.DateTimeField(required=False, label="From", widget=DateTimePicker())
+    created__lte = forms.DateTimeField(required=False, label="Until", widget=DateTimePicker())
