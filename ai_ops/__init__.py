@@ -3,6 +3,7 @@
 from importlib import metadata
 
 from django.core.checks import register
+from django.db.models.signals import post_delete, post_save
 from nautobot.apps import NautobotAppConfig, nautobot_database_ready
 
 __version__ = metadata.version("nautobot-app-ai-ops")
@@ -26,11 +27,16 @@ class AiOpsConfig(NautobotAppConfig):
         """Register with Nautobot, check the settings, and provision when the database is ready."""
         super().ready()
         # Models can only be imported once all apps are loaded.
+        from nautobot.extras.models import ScheduledJob
+
         from ai_ops.checks import check_settings
         from ai_ops.provisioning import provision
+        from ai_ops.runs.approvals import follow_decision, follow_deletion
 
         register(check_settings)
         nautobot_database_ready.connect(provision, sender=self)
+        post_save.connect(follow_decision, sender=ScheduledJob)
+        post_delete.connect(follow_deletion, sender=ScheduledJob)
 
 
 config = AiOpsConfig  # pylint: disable=invalid-name

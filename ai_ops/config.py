@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from django.conf import settings
 
+from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.core.checkpoint_keys import KeyPrefixes
 from ai_ops.core.health import CHECK_TIMEOUT_SECONDS
 from ai_ops.exceptions import ConfigurationError
@@ -15,6 +17,10 @@ from ai_ops.exceptions import ConfigurationError
 MAX_CHECK_TIMEOUT = 60
 MAX_ESCALATION_HOURS = 8760  # a year
 MAX_RETENTION_DAYS = 3650  # ten years; more is a slip of the keyboard
+# A run that may take less could not even get its lease; a day is longer than any schedule of a run should be.
+MIN_TIME_LIMIT, MAX_TIME_LIMIT = 10, 86_400
+# Between the soft limit, at which a run ends by itself, and the hard one, at which its process is killed.
+HARD_LIMIT_GRACE = 60
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,7 @@ class AiOpsSettings(CleanupOptions):
         lease_seconds: Seconds after which a run that was not heard of may be replaced by another, 3 to 600.
         max_attempts: How often a run is tried before it is dead, 1 to 20, when the infrastructure fails it.
         run_history_days: Days for which finished runs are kept, 1 to 3650.
+        time_limits: Seconds after which a run stops, 10 to 86400, by kind; a kind that is not named has its Job's.
 
     Raises:
         ConfigurationError: A value is out of its range.
@@ -104,6 +111,7 @@ class AiOpsSettings(CleanupOptions):
     lease_seconds: int = 30
     max_attempts: int = 5
     run_history_days: int = 30
+    time_limits: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -141,6 +149,13 @@ class AiOpsSettings(CleanupOptions):
         _validate_number("lease_seconds", self.lease_seconds, 600, lowest=3)
         _validate_number("max_attempts", self.max_attempts, 20)
         _validate_number("run_history_days", self.run_history_days, MAX_RETENTION_DAYS)
+        if not isinstance(self.time_limits, Mapping) or set(self.time_limits) - set(MaintenanceKindChoices.values()):
+            raise ConfigurationError(
+                f"time_limits must give seconds for kinds of runs ({', '.join(MaintenanceKindChoices.values())}), "
+                f"not {self.time_limits!r}."
+            )
+        for kind, seconds in self.time_limits.items():
+            validated_time_limit(seconds, f"The time limit of {kind}")
 
     def _validate_damping(self) -> None:
         thresholds = (self.flap_low_percent, self.flap_high_percent)
@@ -166,7 +181,7 @@ class AiOpsSettings(CleanupOptions):
     def load(cls) -> AiOpsSettings:
         """Read the settings as they are now."""
         given: dict[str, Any] = settings.PLUGINS_CONFIG.get("ai_ops", {})
-        known = {field.name for field in fields(cls)}
+        known = {each.name for each in fields(cls)}
         if unknown := sorted(set(given) - known):
             raise ConfigurationError(
                 f'PLUGINS_CONFIG["ai_ops"] has settings this version does not know: {", ".join(unknown)}. '
@@ -189,7 +204,7 @@ class AiOpsSettings(CleanupOptions):
             ConfigurationError: A value is out of its range or contradicts another.
             TypeError: There is no such option.
         """
-        options = {field.name: getattr(self, field.name) for field in fields(CleanupOptions)}
+        options = {each.name: getattr(self, each.name) for each in fields(CleanupOptions)}
         return CleanupOptions(**options | {name: value for name, value in given.items() if value is not None})
 
 
@@ -209,3 +224,21 @@ def validated_retention_days(value: object, name: str = "retention_days") -> int
             f"{name} must be a whole number of days from 1 to {MAX_RETENTION_DAYS}, not {value!r}."
         )
     return value
+
+
+def validated_time_limit(value: object, name: str = "time_limit") -> int:
+    """Return `value` if it is a usable time limit, a whole number of seconds from 10 to 86400.
+
+    Raises:
+        ConfigurationError: It is anything else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not MIN_TIME_LIMIT <= value <= MAX_TIME_LIMIT:
+        raise ConfigurationError(
+            f"{name} must be a whole number of seconds from {MIN_TIME_LIMIT} to {MAX_TIME_LIMIT}, not {value!r}."
+        )
+    return value
+
+
+def hard_limit(soft_limit: float) -> float:
+    """The seconds after which a process is killed that was told to stop after `soft_limit`."""
+    return soft_limit + HARD_LIMIT_GRACE

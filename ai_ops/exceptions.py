@@ -39,3 +39,23 @@ class LeaseLostError(AiOpsError):
 
 class RunStoppedError(AiOpsError):
     """The run was told to stop: by a signal, by a person, or because its time is up."""
+
+
+class RunRefusedError(AiOpsError):
+    """There will be no such run; the message says why and what to do."""
+
+
+class RunNotPermittedError(RunRefusedError):
+    """The user may not run the Job."""
+
+
+class NoWorkerError(RunRefusedError):
+    """Nobody is there to run the Job."""
+
+
+class RunOptionsError(RunRefusedError):
+    """The kind of run has no such options, or not with these values."""
+
+
+class RunConflictError(RunRefusedError):
+    """The run is in a state in which this can't be done to it, or its idempotency key is another request's."""

@@ -1,0 +1,78 @@
+"""Runs that wait for approval: Nautobot's approval workflows know ScheduledJobs alone, so such a run has one."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.contenttypes.models import ContentType
+from django.db import transaction
+from django.utils import timezone
+from nautobot.extras.choices import JobExecutionType, ScheduledJobStateChoices
+from nautobot.extras.models import ApprovalWorkflowDefinition, Job, ScheduledJob
+
+from ai_ops.choices import RunStateChoices
+from ai_ops.core.runs import REDELIVERY_GRACE_SECONDS
+from ai_ops.run_models import MaintenanceRun
+from ai_ops.runs.request import RUN_PROPERTY
+
+REFUSED = (ScheduledJobStateChoices.DENIED, ScheduledJobStateChoices.CANCELED)
+
+
+def await_approval(
+    run: MaintenanceRun, job: Job, job_kwargs: dict[str, Any], celery_kwargs: dict[str, Any]
+) -> ScheduledJob | None:
+    """Make a schedule that waits for approval and then starts `run` once, if approval is needed; else None.
+
+    Nautobot decides that by a saved schedule alone, as an approval workflow may look at any of its fields. The run
+    is due at no time until it is approved.
+    """
+    schedules = ContentType.objects.get_for_model(ScheduledJob)
+    if not ApprovalWorkflowDefinition.objects.filter(model_content_type=schedules).exists():
+        return None
+    with transaction.atomic():
+        schedule = ScheduledJob.create_schedule(
+            job, run.owner, interval=JobExecutionType.TYPE_IMMEDIATELY, job_kwargs=job_kwargs
+        )
+        if not schedule.has_approval_workflow_definition():
+            schedule.delete()
+            return None
+        schedule.celery_kwargs |= celery_kwargs
+        schedule.save()
+        run.next_attempt = None
+        MaintenanceRun.objects.filter(pk=run.pk).update(next_attempt=None)
+    return schedule
+
+
+def schedule_of(run: MaintenanceRun) -> ScheduledJob | None:
+    """The schedule with which `run` waits for approval, or waited."""
+    return ScheduledJob.objects.filter(**{f"celery_kwargs__{RUN_PROPERTY}": str(run.pk)}).first()
+
+
+def follow_decision(sender: Any, instance: ScheduledJob, **_: Any) -> None:
+    """End a run whose approval was denied, and let one that was approved be due; receives `post_save`."""
+    kwargs = instance.celery_kwargs if isinstance(instance.celery_kwargs, dict) else {}
+    waiting = MaintenanceRun.objects.filter(
+        pk=kwargs.get(RUN_PROPERTY), state=RunStateChoices.PENDING, next_attempt=None
+    )
+    if RUN_PROPERTY not in kwargs:
+        return
+    if instance.state in REFUSED:
+        _end(waiting, "Its approval was denied.")
+    elif instance.state == ScheduledJobStateChoices.ACTIVE and instance.enabled:
+        # The schedule sends the message; should that be lost, the supervisor sends another.
+        waiting.update(next_attempt=timezone.now() + timedelta(seconds=REDELIVERY_GRACE_SECONDS))
+
+
+def follow_deletion(sender: Any, instance: ScheduledJob, **_: Any) -> None:
+    """End a run that waited for approval with this schedule; receives `post_delete`."""
+    kwargs = instance.celery_kwargs if isinstance(instance.celery_kwargs, dict) else {}
+    if RUN_PROPERTY in kwargs:
+        waiting = MaintenanceRun.objects.filter(
+            pk=kwargs[RUN_PROPERTY], state=RunStateChoices.PENDING, next_attempt=None
+        )
+        _end(waiting, "The schedule with which it waited for approval was deleted.")
+
+
+def _end(waiting: Any, why: str) -> None:
+    waiting.update(state=RunStateChoices.INTERRUPTED, error=why, finished=timezone.now())

@@ -1,0 +1,112 @@
+"""Which runs can be asked for: the Job of each kind, its options, and how they become the Job's variables."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ai_ops.choices import MaintenanceKindChoices
+from ai_ops.config import AiOpsSettings, CleanupOptions, validated_time_limit
+from ai_ops.exceptions import ConfigurationError, RunOptionsError
+from ai_ops.models import MCPServer
+
+Options = dict[str, Any]
+
+# Of all kinds: seconds after which this run stops.
+TIME_LIMIT = "time_limit"
+
+
+@dataclass(frozen=True)
+class RunKind:
+    """A kind of run that has a Job.
+
+    Attributes:
+        job: The Job's name in `ai_ops.schedules.DEFAULT_SCHEDULES`.
+        options: Names of its own options.
+        checked: Returns the options as they are stored; raises ConfigurationError or RunOptionsError.
+        variables: The Job's variables for stored options.
+    """
+
+    job: str
+    options: frozenset[str] = frozenset()
+    checked: Callable[[Options, Any], Options] = lambda options, user: options
+    variables: Callable[[Options], Options] = dict
+
+
+def checked_options(kind: str, options: Mapping[str, Any] | None, user: Any) -> Options:
+    """The options of a run as they are stored with it: plain values and ids.
+
+    Args:
+        kind: One of KINDS.
+        options: By name; those that are None are left out, and taken from the settings when it runs.
+        user: Who asks; what they may not see is not there for them. None for who may see everything.
+
+    Raises:
+        RunOptionsError: There is no such kind or option, or a value is not valid.
+    """
+    known = KINDS.get(kind)
+    if known is None:
+        raise RunOptionsError(f"There is no kind of run {kind!r}: give one of {', '.join(KINDS)}.")
+    if not isinstance(options or {}, Mapping):
+        raise RunOptionsError("The options must be an object with a name and a value for each.")
+    given = {name: value for name, value in (options or {}).items() if value is not None}
+    allowed = known.options | {TIME_LIMIT}
+    if unknown := sorted(str(name) for name in set(given) - allowed):
+        raise RunOptionsError(
+            f"A run of kind {kind} has no option {', '.join(unknown)}: it has {', '.join(sorted(allowed))}."
+        )
+    try:
+        if TIME_LIMIT in given:
+            validated_time_limit(given[TIME_LIMIT])
+        own = known.checked({name: value for name, value in given.items() if name != TIME_LIMIT}, user)
+    except ConfigurationError as error:
+        raise RunOptionsError(str(error)) from error
+    return own | {name: value for name, value in given.items() if name == TIME_LIMIT}
+
+
+def job_variables(kind: str, options: Mapping[str, Any]) -> Options:
+    """The variables with which the Job of that kind does a run with these stored options."""
+    return KINDS[kind].variables({name: value for name, value in options.items() if name != TIME_LIMIT})
+
+
+def _checked_cleanup(options: Options, _user: Any) -> Options:
+    if not isinstance(options.get("dryrun", False), bool):
+        raise RunOptionsError(f"dryrun must be true or false, not {options['dryrun']!r}.")
+    AiOpsSettings.load().cleanup_options(**{name: value for name, value in options.items() if name != "dryrun"})
+    return options
+
+
+def _cleanup_variables(options: Options) -> Options:
+    variables = dict(options)
+    if "trim_live_threads" in variables:
+        # The Job's form has three answers, one of which is "as configured".
+        variables["trim_live_threads"] = "yes" if variables["trim_live_threads"] else "no"
+    return variables
+
+
+def _checked_server(options: Options, user: Any) -> Options:
+    try:
+        key = uuid.UUID(str(options.get("server", "")))
+    except ValueError:
+        raise RunOptionsError("A run of kind server needs the option server: give the id of an MCP server.") from None
+    servers = MCPServer.objects.all() if user is None else MCPServer.objects.restrict(user, "view")
+    if not servers.filter(pk=key).exists():
+        raise RunOptionsError(f"There is no MCP server with the id {key}: it may have been deleted.")
+    return {"server": str(key)}
+
+
+KINDS = {
+    MaintenanceKindChoices.CLEANUP: RunKind(
+        "cleanup",
+        frozenset(field.name for field in fields(CleanupOptions)) | {"dryrun"},
+        _checked_cleanup,
+        _cleanup_variables,
+    ),
+    MaintenanceKindChoices.STORAGE: RunKind("storage"),
+    MaintenanceKindChoices.HEALTH: RunKind("health"),
+    MaintenanceKindChoices.SERVER: RunKind("health", frozenset({"server"}), _checked_server),
+    MaintenanceKindChoices.INCIDENTS: RunKind("incidents"),
+    MaintenanceKindChoices.SUPERVISOR: RunKind("supervisor"),
+}

@@ -1,0 +1,266 @@
+"""Runs that are asked for: by a button, by REST, from a shell, or again. The record comes first, the message after.
+
+A message may be lost with its broker and may be delivered twice. So a pending run says when it is due: when its
+message is sent that time is moved on, and who finds it in the past sends another. Of two messages one begins the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from celery.utils.log import get_task_logger
+from django.contrib.auth import get_user_model
+from django.core.cache import cache
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from django_redis.exceptions import ConnectionInterrupted
+from kombu.exceptions import OperationalError as BrokerError
+from nautobot.extras.choices import JobQueueTypeChoices, JobResultStatusChoices
+from nautobot.extras.models import Job, JobQueue, JobResult
+from nautobot.extras.utils import get_worker_count
+from redis.exceptions import RedisError
+
+from ai_ops.choices import RunStateChoices, RunTriggerChoices
+from ai_ops.config import AiOpsSettings, hard_limit
+from ai_ops.core.runs import REDELIVERY_GRACE_SECONDS
+from ai_ops.exceptions import NoWorkerError, RunConflictError, RunNotPermittedError, RunRefusedError
+from ai_ops.run_models import MaintenanceRun
+from ai_ops.runs import approvals, records
+from ai_ops.runs.kinds import KINDS, TIME_LIMIT, checked_options, job_variables
+from ai_ops.runs.request import RUN_PROPERTY, RunRequest
+from ai_ops.schedules import DEFAULT_SCHEDULES, find_job, service_user
+
+logger = get_task_logger(__name__)
+
+REDELIVERY_GRACE = timedelta(seconds=REDELIVERY_GRACE_SECONDS)
+# A broker that was away is asked again by the supervisor's next pass.
+RESEND_AFTER = timedelta(minutes=1)
+# Asking Celery for its workers takes a second. One that was there a minute ago is believed to be there.
+WORKER_SEEN_SECONDS = 60
+KEY_LENGTH = MaintenanceRun._meta.get_field("idempotency_key").max_length
+
+
+def request_run(
+    kind: str,
+    options: Mapping[str, Any] | None = None,
+    user: Any = None,
+    *,
+    idempotency_key: str | None = None,
+    trigger: str = RunTriggerChoices.REST,
+    parent: MaintenanceRun | None = None,
+) -> MaintenanceRun:
+    """Record a run and send its message; it is done by a Celery worker.
+
+    Args:
+        kind: One of `ai_ops.runs.kinds.KINDS`.
+        options: By name; what is left out is as configured when it runs.
+        user: Who asks for it, and as whom it runs; None for the app's service user, who may.
+        idempotency_key: The same key of the same user gives the same run, however often it is asked for.
+        trigger: One of `RunTriggerChoices`.
+        parent: The run of which this one is a redrive.
+
+    Returns:
+        The run. Where an approval workflow applies, it has no `job_result` and waits; see `approvals.schedule_of`.
+
+    Raises:
+        RunOptionsError: There is no such kind or option, or a value is not valid.
+        RunConflictError: The key is that of a run with another kind or other options.
+        RunRefusedError: There will be no run; the message says why and what to do.
+    """
+    stored = checked_options(kind, options, user)
+    key = _checked_key(idempotency_key)
+    owner = user or service_user()
+    if known := _run_of_key(owner, key, kind, stored):
+        return known
+    job = _runnable_job(kind, user)
+    if not _has_worker(job.default_job_queue):
+        raise NoWorkerError(
+            f'No Celery worker listens to the queue "{job.default_job_queue.name}": start one, and try again.'
+        )
+    run = records.new_record(
+        kind,
+        stored.get("server", ""),
+        stored,
+        RunRequest(trigger, owner, parent_id=parent and parent.pk),
+        idempotency_key=key,
+        max_attempts=AiOpsSettings.load().max_attempts,
+        next_attempt=timezone.now(),
+    )
+    with _message_of(run):
+        try:
+            with transaction.atomic():
+                run.save(force_insert=True)
+        except IntegrityError:
+            if known := _run_of_key(owner, key, kind, stored):
+                return known
+            raise
+        if not approvals.await_approval(run, job, _job_kwargs(run, job), _celery_kwargs(run)):
+            _send(run, job)
+    return run
+
+
+def enqueue(run: MaintenanceRun) -> JobResult | None:
+    """Send a message for a pending run that is due, such as the next attempt of one that failed.
+
+    What can't be done any more fails closed: a run whose owner is gone, inactive or may not run the Job any more,
+    whose Job is disabled or gone, or whose last Job failed before it began is dead, with a sentence that says so.
+
+    Args:
+        run: As it was seen. If it is not so any more, somebody else has seen to it, and nothing is done.
+
+    Returns:
+        The JobResult of the new message; None where none was sent.
+    """
+    # One that waits for approval is due at no time.
+    if run.state != RunStateChoices.PENDING or run.next_attempt is None:
+        return None
+    if run.cancel_requested:
+        records.end(run, RunStateChoices.INTERRUPTED, error="The run was cancelled.", next_attempt=None)
+        return None
+    try:
+        job = _job_for_another_try(run)
+    except RunRefusedError as refusal:
+        records.end(run, RunStateChoices.DEAD, error=str(refusal), next_attempt=None)
+        logger.error("%s is dead: %s", run, refusal, extra={"grouping": "run"})
+        return None
+    # Where nobody takes them, messages would pile up; the run is due again after a while.
+    listened = _has_worker(job.default_job_queue)
+    with _message_of(run):
+        return _send(run, job) if _claim(run) and listened else None
+
+
+def may_run(kind: str, user: Any) -> bool:
+    """Tell whether `user` has the permission to run the Job of that kind."""
+    job = find_job(KINDS[kind].job)
+    return job is not None and Job.objects.check_perms(user, instance=job, action="run")
+
+
+def _checked_key(key: str | None) -> str | None:
+    if key is None:
+        return None
+    if not key.strip() or len(key) > KEY_LENGTH or not key.isprintable():
+        raise RunRefusedError(f"An idempotency key has 1 to {KEY_LENGTH} printable characters, such as a UUID.")
+    return key
+
+
+def _run_of_key(owner: Any, key: str | None, kind: str, options: Mapping[str, Any]) -> MaintenanceRun | None:
+    """The run that was asked for under that key.
+
+    Raises:
+        RunConflictError: It is of another kind, or has other options.
+    """
+    run = key and MaintenanceRun.objects.filter(owner=owner, idempotency_key=key).first()
+    if not run:
+        return None
+    if (run.kind, run.options) != (kind, dict(options)):
+        raise RunConflictError(
+            f"This idempotency key is that of {run}, which has another kind or other options: give a new key."
+        )
+    return run
+
+
+def _runnable_job(kind: str, user: Any) -> Job:
+    """The Job of that kind, if it may be run; by `user`, where one is given."""
+    name = KINDS[kind].job
+    job = find_job(name)
+    if job is None or job.job_class is None:
+        path = DEFAULT_SCHEDULES[name].class_path if name in DEFAULT_SCHEDULES else name
+        raise RunRefusedError(f"The Job {path} is not installed: run nautobot-server post_upgrade.")
+    if user is not None and not Job.objects.check_perms(user, instance=job, action="run"):
+        raise RunNotPermittedError(f'You may not run the Job "{job}": ask for the permission to run it.')
+    if not job.enabled:
+        raise RunRefusedError(f'The Job "{job}" is disabled: enable it on its page under Jobs.')
+    return job
+
+
+def _job_for_another_try(run: MaintenanceRun) -> Job:
+    """The Job of `run`, if its owner still may run it and the last message was not refused by Nautobot itself."""
+    if run.kind not in KINDS:
+        raise RunRefusedError(f"Nobody can start a run of kind {run.kind} again: it is done by the next one.")
+    owner = run.owner
+    if owner is None:
+        raise RunRefusedError("Its owner was deleted: whoever may run the Job can redrive it.")
+    # The service user is inactive and has no permissions by design, and is nobody else's to run as.
+    if owner != service_user():
+        # Permissions were cached with the object that the run was read with.
+        owner = get_user_model().objects.get(pk=owner.pk)
+        if not owner.is_active:
+            raise RunRefusedError(f"Its owner {owner} is inactive: whoever may run the Job can redrive it.")
+    try:
+        job = _runnable_job(run.kind, None if owner == service_user() else owner)
+    except RunNotPermittedError:
+        raise RunRefusedError(f"Its owner {owner} may not run the Job any more: who may can redrive it.") from None
+    if _failed_before_it_began(run):
+        raise RunRefusedError(f"Its Job failed before the work began: see the log of {run.job_result}.")
+    return job
+
+
+def _failed_before_it_began(run: MaintenanceRun) -> bool:
+    result = run.job_result
+    begun = {each.get("job_result") for each in run.attempts}
+    return result is not None and result.status == JobResultStatusChoices.STATUS_FAILURE and str(result.pk) not in begun
+
+
+def _claim(run: MaintenanceRun) -> bool:
+    """Move on when the run is due; False if it is not as it was seen."""
+    due = timezone.now() + REDELIVERY_GRACE
+    seen = MaintenanceRun.objects.filter(pk=run.pk, state=run.state, next_attempt=run.next_attempt, fence=run.fence)
+    claimed = bool(seen.update(next_attempt=due))
+    if claimed:
+        run.next_attempt = due
+    return claimed
+
+
+def _send(run: MaintenanceRun, job: Job) -> JobResult:
+    """Make the JobResult of a message that goes out when the transaction is committed."""
+    run.job_result = JobResult.enqueue_job(
+        job,
+        run.owner,
+        job_queue=job.default_job_queue,
+        job_kwargs=_job_kwargs(run, job),
+        celery_kwargs=_celery_kwargs(run),
+    )
+    run.next_attempt = timezone.now() + REDELIVERY_GRACE
+    MaintenanceRun.objects.filter(pk=run.pk).update(job_result=run.job_result, next_attempt=run.next_attempt)
+    return run.job_result
+
+
+@contextmanager
+def _message_of(run: MaintenanceRun) -> Iterator[None]:
+    """A transaction at whose end a message goes out. Where the broker is away the run is kept, and due again soon."""
+    try:
+        with transaction.atomic():
+            yield
+    except (BrokerError, RedisError) as error:
+        # Only what comes after the commit talks to the broker.
+        logger.warning("The message of %s was not sent (%s): it is sent again later", run, error)
+        run.next_attempt = timezone.now() + RESEND_AFTER
+        MaintenanceRun.objects.filter(pk=run.pk, state=RunStateChoices.PENDING).update(next_attempt=run.next_attempt)
+
+
+def _job_kwargs(run: MaintenanceRun, job: Job) -> dict[str, Any]:
+    return job.job_class.serialize_data(job_variables(run.kind, run.options))
+
+
+def _celery_kwargs(run: MaintenanceRun) -> dict[str, Any]:
+    limit = run.options.get(TIME_LIMIT) or AiOpsSettings.load().time_limits.get(run.kind)
+    limits = {"soft_time_limit": limit, "time_limit": hard_limit(limit)} if limit else {}
+    return {RUN_PROPERTY: str(run.pk), **limits}
+
+
+def _has_worker(queue: JobQueue) -> bool:
+    """Whether somebody listens to `queue`, as far as can be known: a broker that is away says nothing of workers."""
+    if queue.queue_type != JobQueueTypeChoices.TYPE_CELERY:
+        return True
+    key = f"ai_ops.worker_seen.{queue.name}"
+    try:
+        if not cache.get(key):
+            if not get_worker_count(queue=queue):
+                return False
+            cache.set(key, True, WORKER_SEEN_SECONDS)
+    except (BrokerError, RedisError, ConnectionInterrupted) as error:
+        logger.warning("Celery could not be asked for its workers: %s", error)
+    return True
