@@ -7,6 +7,7 @@ import heapq
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -37,9 +38,10 @@ from ai_ops.core.retention import (
     unread_writes,
     unsure_documents,
 )
+from ai_ops.exceptions import CheckpointStoreError
 from ai_ops.time_limit import whole
 
-DELETIONS_PER_BATCH = 500
+DELETIONS_PER_BATCH = 100  # while Redis carries them out, the next are decided on
 NAMED_KEYS = 5  # of those that could not be dated, so many are named in the log
 SHOWN_KEY_BYTES = 120
 LARGEST_THREADS = 10
@@ -149,6 +151,7 @@ class CleanupRun:
         self._enough = enough
         self._confirm = confirm
         self._ownerless_blobs: dict[bytes, tuple[bytes, ...]] = {}
+        self._under_way: tuple[Sequence[Deletion], Callable[[], list[Outcome]]] | None = None
         self._started = self._last_line = time.monotonic()
         self._memory: list[int | None] = []
 
@@ -164,6 +167,12 @@ class CleanupRun:
         gc.disable()
         try:
             self._execute()
+        except Exception:
+            # Redis may be at work on the last batch, which is to be counted; that it fails too would be no news.
+            self._store.hurry()
+            with suppress(CheckpointStoreError):
+                self._count()
+            raise
         finally:
             if collects:
                 gc.enable()
@@ -184,6 +193,7 @@ class CleanupRun:
                 del part
                 # The client leaves cycles behind with each command; the rest of the process is not looked through.
                 gc.collect(1)
+        self._count()
         self._delete_ownerless_blobs()
         self._memory.append(self._store.memory())
 
@@ -295,12 +305,27 @@ class CleanupRun:
                     del blobs[key.thread]
         for batch in batches(list(blobs.items()), DELETIONS_PER_BATCH):
             self._delete([blob_deletion(thread, keys) for thread, keys in batch])
+        self._count()
 
     def _delete(self, deletions: Sequence[Deletion]) -> None:
+        self._count()
         chosen = self._within_limit(self._still_unpinned(deletions))
         self._confirm()
         with whole():
-            for deletion, outcome in zip(chosen, self._store.apply(chosen, dryrun=self._dryrun), strict=True):
+            self._under_way = (chosen, self._store.apply(chosen, dryrun=self._dryrun))
+        if self._max_deletions is not None:
+            # What room is left depends on it.
+            self._count()
+
+    def _count(self) -> None:
+        """Count what became of the batch that Redis may still be at work on."""
+        if self._under_way is None:
+            return
+        chosen, outcomes = self._under_way
+        with whole():
+            counted = zip(chosen, outcomes(), strict=True)
+            self._under_way = None
+            for deletion, outcome in counted:
                 self.tally.add_outcome(deletion, outcome)
                 if deletion.reason is Reason.EXPIRED and not outcome.changed:
                     self._report_thread(deletion, outcome)

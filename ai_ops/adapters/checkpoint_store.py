@@ -22,6 +22,15 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from ai_ops.adapters.checkpoint_scripts import (
+    DROP_KEYS,
+    DROP_POINTERS,
+    GONE,
+    JOINED_BYTES,
+    OF_ANOTHER_TYPE,
+    SCAN_JOINED,
+)
+from ai_ops.adapters.redis_calls import Answer, CallsAhead, packed
 from ai_ops.core.checkpoint_keys import (
     ROOT_NAMESPACE,
     SHALLOW_ID,
@@ -37,7 +46,8 @@ from ai_ops.exceptions import CheckpointStoreError
 SCAN_COUNT = 1000
 PIPELINE_COMMANDS = 500
 KEYS_PER_COMMAND = 100  # one command is one pause for every other client: about a millisecond of JSON documents
-BREATH = 0.0005  # seconds between batches, in which Redis serves others
+BREATH = 0.0005  # seconds in which Redis has nothing to do for the cleanup
+DELETIONS_PER_BREATH = 500
 # Together some ten seconds: a restart or a failover takes about as long.
 RETRY_DELAYS = (0.1, 0.3, 1.0, 3.0, 6.0)
 MAX_VALUE_BYTES = 16 * 1024 * 1024  # a longer value is not read for its time
@@ -48,61 +58,6 @@ COMMANDS = (
     "SELECT",
 )  # fmt: skip
 INTERRUPT_CHANNEL = b'"__interrupt__"'
-
-# One step of a SCAN, its keys joined: a client in Python takes a microsecond for each string of a reply, as long as
-# all else that is done with most keys. ARGV: the cursor; COUNT; how long the text may become, for a few huge keys
-# would be copied once more. Returns the cursor, and the number of keys and their text, or the keys.
-SCAN_JOINED = """
-local reply, size = redis.call('SCAN', ARGV[1], 'COUNT', ARGV[2]), 0
-local keys = reply[2]
-for index = 1, #keys do size = size + #keys[index] end
-if size > tonumber(ARGV[3]) then return {reply[1], keys} end
-return {reply[1], #keys, table.concat(keys, string.char(10))}
-"""
-JOINED_BYTES = 1024 * 1024
-
-# A pointer (or ValkeySaver's list, or a shallow saver's only document) is deleted only if it still says what it
-# said when the plan was made, and all pointers of a thread or none: a conversation that went on keeps everything.
-# KEYS: pointers, thread by thread. ARGV: "1" for a dry run; number of threads; pointers of each thread;
-# expected values in the order of KEYS. Returns per thread 1 (deleted) or 0 (changed).
-DROP_POINTERS = """
-local dry, threads, at, replies = ARGV[1] == '1', tonumber(ARGV[2]), 0, {}
-for thread = 1, threads do
-  local count, same = tonumber(ARGV[2 + thread]), 1
-  for index = at + 1, at + count do
-    local kind, value = redis.call('TYPE', KEYS[index]).ok, nil
-    if kind == 'string' then value = redis.call('GET', KEYS[index])
-    elseif kind == 'list' then value = redis.call('LINDEX', KEYS[index], 0)
-    elseif kind == 'ReJSON-RL' then value = redis.call('JSON.GET', KEYS[index], '$.checkpoint_id') end
-    if kind ~= 'none' and value ~= ARGV[2 + threads + index] then same = 0 end
-  end
-  if same == 1 and not dry then
-    for index = at + 1, at + count do redis.call('UNLINK', KEYS[index]) end
-  end
-  at = at + count
-  replies[thread] = same
-end
-return replies
-"""
-
-# Deletes keys of the expected types. KEYS: the keys. ARGV: "1" for a dry run; the types between commas.
-# Returns, of each key that was not deleted, its place from 0 and one of the two numbers below.
-DROP_KEYS = """
-local call, dry, kinds, replies = redis.call, ARGV[1] == '1', {}, {}
-for kind in string.gmatch(ARGV[2], '[^,]+') do kinds[kind] = true end
-for index = 1, #KEYS do
-  local key = KEYS[index]
-  local kind = call('TYPE', key).ok
-  if kinds[kind] then
-    if not dry then call('UNLINK', key) end
-  else
-    replies[#replies + 1] = index - 1
-    replies[#replies + 1] = kind == 'none' and 0 or 1
-  end
-end
-return replies
-"""
-GONE, OF_ANOTHER_TYPE = range(2)
 
 TYPES = {
     Family.DOCUMENT: b",ReJSON-RL,string,",
@@ -133,6 +88,34 @@ class Outcome(NamedTuple):
 LEFT_ALONE = Outcome(0, changed=True)
 
 
+class Dropped(NamedTuple):
+    """A call that deletes keys.
+
+    Attributes:
+        numbers: Those of the deletions that the keys are of.
+        keys: The keys.
+        answer: Of each key that was not deleted its place among `keys`, and why: GONE or OF_ANOTHER_TYPE.
+    """
+
+    numbers: Sequence[int]
+    keys: Sequence[bytes]
+    answer: Answer
+
+    def left(self) -> list[tuple[bytes, int]]:
+        """The keys that were not deleted, and why."""
+        reply = self.answer.value
+        if reply is None:
+            # Refused: there all of them are, and whatever they are the error says more.
+            return [(key, GONE) for key in self.keys]
+        left = [(self.keys[place], why) for place, why in zip(reply[::2], reply[1::2], strict=True)]
+        # What is gone after a second try went the first time, of which nobody has told.
+        return [(key, why) for key, why in left if why != GONE or not self.answer.repeated]
+
+    def whose(self, key: bytes, deletions: Sequence[Deletion]) -> int:
+        """The number of the deletion that a key is of."""
+        return next(each for each in self.numbers if any(key in some for some in deletions[each].keys.values()))
+
+
 class CheckpointStore:
     """Checkpoints in one Redis database.
 
@@ -153,6 +136,9 @@ class CheckpointStore:
         self._is_cluster = isinstance(client, RedisCluster)
         self._parser = parser
         self._sleep = sleep
+        self._is_hurried = False
+        self._since_breath = 0
+        self._calls = None if self._is_cluster else CallsAhead(client, self._retry)
 
     def size(self) -> int:
         """How many keys the database has, on all primaries together."""
@@ -191,14 +177,7 @@ class CheckpointStore:
         for delay in (*RETRY_DELAYS, None):
             try:
                 for node in self._primaries():
-                    # One connection for the whole scan: a pool would replace a lost one without a word.
-                    with (node.redis_connection if node else self._client).client() as connection:
-                        cursor = 0
-                        while True:
-                            cursor, keys = self._scan_at(cursor, connection)
-                            yield keys
-                            if cursor == 0:
-                                break
+                    yield from self._scan_node(node.redis_connection if node else self._client)
                 return
             except (RedisConnectionError, RedisTimeoutError) as error:
                 self._wait_or_give_up(error, delay)
@@ -280,39 +259,62 @@ class CheckpointStore:
                     found[key] = {channel.encode(): str(version).encode() for channel, version in named.items()}
         return found
 
-    def apply(self, deletions: Sequence[Deletion], *, dryrun: bool) -> list[Outcome]:
-        """Carry out deletions: pointers first, then documents, writes, registries and blobs of all of them.
+    def apply(self, deletions: Sequence[Deletion], *, dryrun: bool) -> Callable[[], list[Outcome]]:
+        """Carry out deletions: of each thread pointers first, then documents, writes, registries and blobs.
 
         With `dryrun` nothing is deleted, and the outcomes are those that deleting would have had.
+
+        Returns:
+            Gives the outcomes. Redis may still be at work on the last of them, and is waited for then.
         """
-        go = self._drop_pointers(deletions, dryrun, self._still_without_owner(deletions))
-        entries = [entry for number in sorted(go) for entry in deletions[number].list_entries]
+        self._breathe(len(deletions))
+        go = sorted(self._drop_pointers(deletions, dryrun, self._still_without_owner(deletions)))
+        entries = [entry for number in go for entry in deletions[number].list_entries]
         for some in batches(() if dryrun else entries, PIPELINE_COMMANDS):
             # From the end: the old ones are there.
             self._ask([("LREM", key, -1, checkpoint_id) for key, checkpoint_id in some])
-        deleted = {number: deletions[number].size for number in go}
-        wrong: dict[int, list[bytes]] = {}
-        for kind, numbers, keys in _in_order(deletions, sorted(go)):
-            for start in range(0, len(keys), KEYS_PER_COMMAND):
-                for place, result in self._drop(keys[start : start + KEYS_PER_COMMAND], kind, dryrun):
-                    number = numbers[start + place]
-                    deleted[number] -= 1
-                    if result == OF_ANOTHER_TYPE:
-                        wrong.setdefault(number, []).append(keys[start + place])
-        self._sleep(BREATH)
-        return [
-            Outcome(deleted[number], False, tuple(wrong.get(number, ()))) if number in go else LEFT_ALONE
-            for number in range(len(deletions))
-        ]
+        dropped = [call for numbers in _shared_calls(deletions, go) for call in self._drop(deletions, numbers, dryrun)]
+        if self._calls:
+            self._calls.send()
+        return lambda: self._outcomes(deletions, go, dropped)
+
+    def _breathe(self, deletions: int) -> None:
+        self._since_breath += deletions
+        if self._since_breath > DELETIONS_PER_BREATH:
+            self._since_breath = 0
+            self._settle()
+            self._sleep(BREATH)
+
+    def hurry(self) -> None:
+        """From now on give up at once instead of trying again."""
+        self._is_hurried = True
+
+    def _outcomes(self, deletions: Sequence[Deletion], go: Sequence[int], dropped: Sequence[Dropped]) -> list[Outcome]:
+        outcomes = [LEFT_ALONE] * len(deletions)
+        for number in go:
+            outcomes[number] = Outcome(deletions[number].size)
+        if any(call.answer.value is None for call in dropped):
+            self._settle()
+        for call in dropped:
+            for key, result in call.left():
+                number = call.whose(key, deletions)
+                so_far = outcomes[number]
+                wrong = (*so_far.wrong_type, key) if result == OF_ANOTHER_TYPE else so_far.wrong_type
+                outcomes[number] = so_far._replace(deleted=so_far.deleted - 1, wrong_type=wrong)
+        return outcomes
 
     def _drop_pointers(self, deletions: Sequence[Deletion], dryrun: bool, free: set[int]) -> set[int]:
         """Delete the pointers that still say what they said; the numbers of those `free` that may go on."""
         go = {number for number in free if not deletions[number].guards}
         guarded = sorted(free - go)
-        for batch in batches(guarded, KEYS_PER_COMMAND):
-            asked = [[_value_of(guard, guard.documents[:1]) for guard in deletions[number].guards] for number in batch]
-            replies = self._compare_and_drop([deletions[number].guards for number in batch], asked, dryrun)
-            for number, same in zip(batch, replies, strict=True):
+        compared = [
+            (batch, self._compare_and_drop([deletions[number].guards for number in batch], dryrun))
+            for batch in batches(guarded, KEYS_PER_COMMAND)
+        ]
+        # Nothing else of a thread goes before Redis has said that its pointers did.
+        self._settle()
+        for batch, answer in compared:
+            for number, same in zip(batch, answer.value, strict=True):
                 if same or self._drop_pointers_as_they_are(deletions[number].guards, dryrun):
                     go.add(number)
         return go
@@ -320,52 +322,72 @@ class CheckpointStore:
     def _drop_pointers_as_they_are(self, guards: Sequence[Guard], dryrun: bool) -> bool:
         """Try again with what the pointers say now, if that is nothing a conversation could go on from."""
         now_named = self.heads([guard.key for guard in guards])
-        expected = []
         for guard in guards:
             named = now_named.get(guard.key)
             if named is not None and named not in guard.documents and not self._is_dead_end(named):
                 return False
-            expected.append(_value_of(guard, (named,) if named else ()))
-        return bool(self._compare_and_drop([guards], [expected], dryrun)[0])
+        named_now = [(now_named[guard.key],) if guard.key in now_named else () for guard in guards]
+        as_they_are = [guard._replace(documents=named) for guard, named in zip(guards, named_now, strict=True)]
+        answer = self._compare_and_drop([as_they_are], dryrun)
+        self._settle()
+        return bool(answer.value[0])
 
     def _is_dead_end(self, document: Document) -> bool:
         """Whether a pointer's document is missing, and not because it is still being written."""
         stale = self._parser.is_past_grace(document.time)
         return stale and not self._ask([("EXISTS", document.key)])[0]
 
-    def _compare_and_drop(
-        self, threads: Sequence[Sequence[Guard]], expected: Sequence[Sequence[bytes]], dryrun: bool
-    ) -> list[int]:
+    def _compare_and_drop(self, threads: Sequence[Sequence[Guard]], dryrun: bool) -> Answer:
+        """Delete pointers that name the first of their documents; for each thread whether all of its pointers did."""
         if self._is_cluster:
-            return [self._compare_and_drop_apart(*thread, dryrun) for thread in zip(threads, expected, strict=True)]
+            return Answer(b"", [self._compare_and_drop_apart(guards, dryrun) for guards in threads])
         keys = [guard.key for guards in threads for guard in guards]
         sizes: list[bytes | int] = [len(guards) for guards in threads]
-        values = [value for thread in expected for value in thread]
-        reply: list[int] = self._script(DROP_POINTERS, keys, [_flag(dryrun), len(threads), *sizes, *values])
-        return reply
+        values = [_value_of(guard) for guards in threads for guard in guards]
+        return self._script(DROP_POINTERS, keys, [_flag(dryrun), len(threads), *sizes, *values])
 
-    def _compare_and_drop_apart(self, guards: Sequence[Guard], expected: Sequence[bytes], dryrun: bool) -> int:
+    def _compare_and_drop_apart(self, guards: Sequence[Guard], dryrun: bool) -> int:
         """The same where one script can't reach all keys: look at all first, then delete root first, one by one."""
         for dry in (True, dryrun):
-            for guard, value in zip(guards, expected, strict=True):
-                if not self._script(DROP_POINTERS, [guard.key], [_flag(dry), 1, 1, value])[0]:
+            for guard in guards:
+                if not self._script(DROP_POINTERS, [guard.key], [_flag(dry), 1, 1, _value_of(guard)]).value[0]:
                     return 0
         return 1
 
-    def _drop(self, keys: Sequence[bytes], kind: bytes, dryrun: bool) -> list[tuple[int, int]]:
-        """Delete keys of the types in `kind`; of each other key its place, and GONE or OF_ANOTHER_TYPE."""
-        if not self._is_cluster:
-            reply: list[int] = self._script(DROP_KEYS, keys, [_flag(dryrun), kind])
-            return list(zip(reply[::2], reply[1::2], strict=True))
+    def _drop(self, deletions: Sequence[Deletion], numbers: Sequence[int], dryrun: bool) -> Iterator[Dropped]:
+        """Delete the keys, pointers excepted, of the deletions with these numbers."""
+        parts = _parts(deletions, numbers)
+        if sum(len(keys) for _, keys in parts) <= KEYS_PER_COMMAND:
+            if parts:
+                yield self._drop_at_once(numbers, parts, dryrun)
+            return
+        for types, keys in parts:
+            for some in batches(keys, KEYS_PER_COMMAND):
+                yield self._drop_at_once(numbers, [(types, some)], dryrun)
+            # Within one call the order is certain; a later one might get through where an earlier was refused.
+            self._settle()
+
+    def _drop_at_once(
+        self, numbers: Sequence[int], parts: Sequence[tuple[bytes, list[bytes]]], dryrun: bool
+    ) -> Dropped:
+        keys = [key for _, some in parts for key in some]
+        if self._is_cluster:
+            places = [place for types, some in parts for place in self._drop_apart(some, types, dryrun)]
+            return Dropped(numbers, keys, Answer(b"", places))
+        sizes = [word for types, some in parts for word in (len(some), types)]
+        return Dropped(numbers, keys, self._script(DROP_KEYS, keys, [_flag(dryrun), *sizes]))
+
+    def _drop_apart(self, keys: Sequence[bytes], types: bytes, dryrun: bool) -> list[int]:
+        """The same where one script can't reach all keys, with the same answer."""
         kinds = self._ask([("TYPE", key) for key in keys])
         stay = {
             place: GONE if each == b"none" else OF_ANOTHER_TYPE
             for place, each in enumerate(kinds)
-            if b"," + each + b"," not in kind
+            if b"," + each + b"," not in types
         }
         chosen = [] if dryrun else [key for place, key in enumerate(keys) if place not in stay]
         self._ask([("UNLINK", key) for key in chosen])
-        return list(stay.items())
+        return [number for pair in stay.items() for number in pair]
 
     def _still_without_owner(self, deletions: Sequence[Deletion]) -> set[int]:
         """The numbers of the deletions whose owners are still missing."""
@@ -416,6 +438,8 @@ class CheckpointStore:
         """Send commands together; an answer that is an error of its key's type comes back as None."""
         if not commands:
             return []
+        # What was asked for before happens before.
+        self._settle()
 
         def send() -> list[Any]:
             with self._client.pipeline(transaction=False) as pipeline:
@@ -441,27 +465,16 @@ class CheckpointStore:
             replies[number] = text
         return replies
 
-    def _script(self, source: str, keys: Sequence[bytes], arguments: Sequence[Any]) -> Any:
-        if self._is_cluster:
-            return self._retry(lambda: self._client.eval(source, len(keys), *keys, *arguments))
-        command = _packed(["EVAL", source, len(keys), *keys, *arguments])
-        return self._retry(lambda: self._exchange(command))
+    def _script(self, source: str, keys: Sequence[bytes], arguments: Sequence[Any]) -> Answer:
+        """Have a script run; its answer is there after `_settle`, and in a cluster at once."""
+        if self._calls is None:
+            return Answer(b"", self._retry(lambda: self._client.eval(source, len(keys), *keys, *arguments)))
+        return self._calls.add(packed(["EVAL", source, len(keys), *keys, *arguments]))
 
-    def _exchange(self, command: bytes) -> Any:
-        """Send a command that was packed, and wait for its reply."""
-        pool = self._client.connection_pool
-        connection = pool.get_connection()
-        try:
-            connection.send_packed_command([command])
-            return connection.read_response()
-        except ResponseError:
-            raise
-        except BaseException:
-            # A reply may still be on its way, and must not become that to the next command.
-            connection.disconnect()
-            raise
-        finally:
-            pool.release(connection)
+    def _settle(self) -> None:
+        """Wait for the scripts that are under way."""
+        if self._calls is not None:
+            self._calls.settle()
 
     def _primaries(self) -> list[Any]:
         """The nodes to scan: those of a cluster, or just the one there is."""
@@ -472,18 +485,43 @@ class CheckpointStore:
         reply: dict[str, Any] = self._client.info("memory", **target)
         return reply
 
-    def _scan_at(self, cursor: int, connection: Any) -> tuple[int, list[bytes]]:
-        at, *found = connection.eval(SCAN_JOINED, 0, cursor, SCAN_COUNT, JOINED_BYTES)
+    def _scan_node(self, client: Any) -> Iterator[list[bytes]]:
+        # One connection for the whole scan: a pool would replace a lost one without a word.
+        connection = client.connection_pool.get_connection()
+        try:
+            self._scan_at(0, connection)
+            cursor = -1
+            while cursor:
+                cursor, keys = self._scanned(max(0, cursor), connection)
+                if cursor:
+                    # Redis looks for the next keys while the caller looks at these.
+                    self._scan_at(cursor, connection)
+                yield keys
+        except BaseException:
+            # A reply may still be on its way, and must not become that to another command.
+            connection.disconnect()
+            raise
+        finally:
+            client.connection_pool.release(connection)
+
+    def _scan_at(self, cursor: int, connection: Any) -> None:
+        """Ask for the step of the scan that begins at `cursor`."""
+        connection.send_packed_command([packed(["EVAL", SCAN_JOINED, 0, cursor, SCAN_COUNT, JOINED_BYTES])])
+
+    def _scanned(self, cursor: int, connection: Any) -> tuple[int, list[bytes]]:
+        """The cursor and the keys with which the question at `cursor` is answered."""
+        at, *found = connection.read_response()
         if len(found) == 1:
             return int(at), list(found[0])
         keys = found[1].split(b"\n") if found[0] else []
         if len(keys) != found[0]:
             # A key has a line break in its name: the same step again, told apart by Redis.
-            at, keys = connection.scan(cursor, count=SCAN_COUNT)
+            connection.send_packed_command([packed(["SCAN", cursor, "COUNT", SCAN_COUNT])])
+            at, keys = connection.read_response()
         return int(at), list(keys)
 
     def _retry(self, action: Callable[[], Result]) -> Result:
-        for delay in (*RETRY_DELAYS, None):
+        for delay in (*(() if self._is_hurried else RETRY_DELAYS), None):
             try:
                 return action()
             except (RedisConnectionError, RedisTimeoutError) as error:
@@ -538,25 +576,32 @@ def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
         yield batch
 
 
-def _in_order(deletions: Sequence[Deletion], go: Sequence[int]) -> Iterator[tuple[bytes, list[int], list[bytes]]]:
-    """The keys of the deletions that may go on, family by family: the types, whose they are, and the keys."""
-    for family, kind in TYPES.items():
-        ordinary: list[tuple[int, bytes]] = []
-        valkey: list[tuple[int, bytes]] = []
-        for number in go:
-            keys = deletions[number].keys.get(family)
-            if keys:
-                # Nobody mixes the writes of two savers in one thread but by accident: each key is looked at.
-                for key in keys:
-                    (valkey if key.startswith(VALKEY_WRITES) else ordinary).append((number, key))
-        for types, some in ((kind, ordinary), (VALKEY_WRITES_TYPE, valkey)):
-            yield types, [number for number, _ in some], [key for _, key in some]
+def _shared_calls(deletions: Sequence[Deletion], go: Iterable[int]) -> Iterator[list[int]]:
+    """The numbers of the deletions, those together that fit into one call."""
+    group: list[int] = []
+    room = KEYS_PER_COMMAND
+    for number in go:
+        size = sum(map(len, deletions[number].keys.values()))
+        if group and size > room:
+            yield group
+            group, room = [], KEYS_PER_COMMAND
+        group.append(number)
+        room -= size
+    if group:
+        yield group
 
 
-def _packed(words: Sequence[str | bytes | int]) -> bytes:
-    """A command as Redis reads it. The client's own packing takes three times as long, and sends it in pieces."""
-    encoded = [word if type(word) is bytes else str(word).encode() for word in words]
-    return b"".join([b"*%d\r\n" % len(encoded), *[b"$%d\r\n%b\r\n" % (len(word), word) for word in encoded]])
+def _parts(deletions: Sequence[Deletion], numbers: Sequence[int]) -> list[tuple[bytes, list[bytes]]]:
+    """The keys of these deletions, family by family as they go: the types they may have, and the keys."""
+    parts = []
+    for family, types in TYPES.items():
+        keys = [key for number in numbers for key in deletions[number].keys.get(family, ())]
+        if family == Family.WRITE:
+            # Nobody mixes the writes of two savers in one thread but by accident: each key is looked at.
+            parts.append((VALKEY_WRITES_TYPE, [key for key in keys if _is_valkey(key)]))
+            keys = [key for key in keys if not _is_valkey(key)]
+        parts.append((types, keys))
+    return [part for part in parts if part[1]]
 
 
 def _is_valkey(write: bytes) -> bool:
@@ -571,11 +616,11 @@ def _head_command(pointer: bytes) -> tuple[Any, ...]:
     return ("LINDEX", pointer, 0) if _is_list(pointer) else ("GET", pointer)
 
 
-def _value_of(guard: Guard, documents: Sequence[Document]) -> bytes:
-    """What the pointer says when it names the first of `documents`."""
-    if not documents:
+def _value_of(guard: Guard) -> bytes:
+    """What the pointer says when it names the first of its documents."""
+    if not guard.documents:
         return b""
-    document = documents[0]
+    document = guard.documents[0]
     if document.key == guard.key:
         return json.dumps([document.checkpoint_id.decode()]).encode()
     return document.checkpoint_id if _is_list(guard.key) else document.key

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ai_ops.core.checkpoint_keys import UUID_EPOCH, VALKEY_DOCUMENT, Family, KeyParser
@@ -37,12 +37,13 @@ class Sieved:
     Attributes:
         rest: The keys of the threads that need more thought.
         kept_threads: How many threads are young in every part, and complete.
-        deletions: The threads that are old in every part, and complete.
+        deletions: The threads that are old in every part, and complete. Made one by one as they are asked for:
+            meanwhile Redis can work on those before.
     """
 
     rest: list[bytes]
     kept_threads: int
-    deletions: list[Deletion]
+    deletions: Iterator[Deletion]
 
 
 class QuickKeys:
@@ -79,6 +80,8 @@ class QuickKeys:
             rb"(?::([0-9a-f-]{36})(?:" + _TASK + rb")?)?)|.*)$",
             re.MULTILINE,
         )
+        self._of_valkey = frozenset((VALKEY_DOCUMENT, b"thread", b"writes"))
+        self._of_redis = frozenset((self._document, self._pointer, self._write, b"write_keys_zset"))
         self._satellites = {self._write: Family.WRITE, b"write_keys_zset": Family.REGISTRY, b"writes": Family.WRITE}
 
     def threads_of(self, keys: Sequence[bytes]) -> list[bytes]:
@@ -106,46 +109,46 @@ class QuickKeys:
         groups: defaultdict[bytes, list[Row]] = defaultdict(list)
         for row in self._rows.findall(text):
             groups[row[2]].append(row)
-        result = Sieved([row[0] for row in groups.pop(b"", ()) if row[0]], 0, [])
-        unsure = set(busy).union(name for key in result.rest for name in self._names_in(key))
+        rest = [row[0] for row in groups.pop(b"", ()) if row[0]]
+        unsure = set(busy).union(name for key in rest for name in self._names_in(key))
         names = list(map(_name_of, groups))
         if len(set(names)) < len(names):
             unsure |= _repeated(names)
         old = _id_at(now - max(policy.retention, policy.pending_retention))
         young = _id_at(now - policy.shortest)
-        kept = 0
+        kept, expired = 0, []
         for name, (stem, rows) in zip(names, groups.items(), strict=True):
-            if name not in unsure and self._is_whole(stem, rows):
-                ids = [row[3] for row in rows if row[3]]
-                newest = max(ids)
-                if newest < old:
-                    if policy.covers((name,)):
-                        result.deletions.append(self._deletion(name, rows, newest))
+            if name not in unsure:
+                _, heads, _, ids = zip(*rows, strict=True)
+                if self._is_whole(stem, heads, ids):
+                    newest = max(ids)
+                    if newest < old:
+                        if policy.covers((name,)):
+                            expired.append((name, rows, newest))
+                            continue
+                    # A pointer has no id.
+                    elif (min(ids) or min(filter(None, ids))) >= young:
+                        kept += 1
                         continue
-                elif min(ids) >= young:
-                    kept += 1
-                    continue
-            result.rest.extend([row[0] for row in rows])
-        return Sieved(result.rest, kept, result.deletions)
+            rest.extend([row[0] for row in rows])
+        return Sieved(rest, kept, (self._deletion(*each) for each in expired))
 
     def _names_in(self, key: bytes) -> list[bytes]:
         return [name for name in self.threads_of([key]) if name]
 
-    def _is_whole(self, stem: bytes, rows: list[Row]) -> bool:
+    def _is_whole(self, stem: bytes, heads: tuple[bytes, ...], ids: tuple[bytes, ...]) -> bool:
         """Whether these are all the kinds of keys that a thread of this layout has, each with its checkpoint."""
-        heads = {row[1] for row in rows}
         if stem.endswith(b"}:"):
-            document, pointer, most = VALKEY_DOCUMENT, b"thread", {VALKEY_DOCUMENT, b"thread", b"writes"}
+            document, pointer, most = VALKEY_DOCUMENT, b"thread", self._of_valkey
         elif stem.endswith(_MARK):
-            document, pointer = self._document, self._pointer
-            most = {document, pointer, self._write, b"write_keys_zset"}
+            document, pointer, most = self._document, self._pointer, self._of_redis
         else:
-            return heads == {self._document}
-        if not (document in heads and pointer in heads and heads <= most):
+            return heads.count(self._document) == len(heads)
+        if not (document in heads and pointer in heads and most.issuperset(heads)):
             return False
-        owners = {row[3] for row in rows if row[1] == document}
         # A pointer has no id, everything else the id of a checkpoint that is there.
-        return all(not row[3] if row[1] == pointer else row[3] in owners for row in rows)
+        owners = {each for head, each in zip(heads, ids, strict=True) if head == document}
+        return all(not each if head == pointer else each in owners for head, each in zip(heads, ids, strict=True))
 
     def _deletion(self, name: bytes, rows: list[Row], newest: bytes) -> Deletion:
         """What `make_plan` would make of a thread that goes whole."""
