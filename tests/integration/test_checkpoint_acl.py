@@ -1,0 +1,134 @@
+"""The cleanup as a Redis user with the permissions that the documentation names, and no others."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import contextmanager
+
+import pytest
+import redis
+from langgraph.checkpoint.redis import RedisSaver
+from langgraph.checkpoint.redis.shallow import ShallowRedisSaver
+
+from ai_ops.adapters.checkpoint_store import COMMANDS
+from ai_ops.celery_tasks import cleanup_old_checkpoints
+from development.services import PROJECT
+from tests.fakes.conversations import days_ago, graph, old_id, on, undated_id
+from tests.integration.test_checkpoint_recorded import restore
+
+pytestmark = pytest.mark.django_db
+
+DOCUMENTED = re.search(r"ACL SETUSER ai-ops (.*)", (PROJECT / "docs/admin/install.md").read_text()).group(1).split()
+TASK = "0d3b4d3e-7c1f-5a10-9a3e-2d1b0c9f8e7d"
+
+
+def real_savers(client: redis.Redis) -> None:
+    for kind in (RedisSaver, ShallowRedisSaver):
+        saver = kind(redis_client=client)
+        saver.setup()
+        app = graph(saver, subgraph=True)
+        with days_ago(40):
+            app.invoke({"said": ["hello"]}, on(f"old-{kind.__name__}"))
+            app.invoke({"said": ["hello"]}, on(f"live-{kind.__name__}"))
+        app.invoke({"said": ["again"]}, on(f"live-{kind.__name__}"))
+
+
+def valkey_and_plain_keys(client: redis.Redis) -> None:
+    for thread, days in (("live", (50, 2)), ("old", (50, 40))):
+        for made in map(old_id, days):
+            client.set(f"checkpoint:{{{thread}}}::{made}", json.dumps({"thread_id": thread}))
+            client.set(f"writes:{{{thread}}}::{made}", "[]")
+            client.lpush(f"thread:{{{thread}}}:", made)
+        client.set(f"checkpoint:plain-{thread}:{old_id(days[1])}", "{}")
+    client.set(f"checkpoint:undated:{undated_id()}", json.dumps({"ts": "2021-01-01T00:00:00Z"}))
+
+
+def orphans(client: redis.Redis) -> None:
+    made = old_id(40)
+    client.json().set(f"checkpoint_write:gone:__empty__:{made}:{TASK}:0", "$", {})
+    client.zadd(f"write_keys_zset:gone:__empty__:{made}", {f"checkpoint_write:gone:__empty__:{made}:{TASK}:0": 0})
+    client.set("checkpoint_latest:lone:__empty__", f"checkpoint:lone:__empty__:{made}")
+    client.json().set("checkpoint_blob:alone:__empty__:said:1", "$", {"thread_id": "alone"})
+
+
+def recorded(name: str, saver: str):
+    return lambda client: restore(client, name, saver)
+
+
+LAYOUTS = {
+    "current": real_savers,
+    "valkey and plain": valkey_and_plain_keys,
+    "orphans": orphans,
+    "0.0.8": recorded("python-0.0.8", "RedisSaver"),
+    "JavaScript": recorded("javascript-1.0.11", "RedisSaver"),
+    "JavaScript shallow": recorded("javascript-1.0.11", "ShallowRedisSaver"),
+}
+
+
+@contextmanager
+def acl_user(server, client, monkeypatch, *rules, db=0):
+    client.execute_command("ACL", "SETUSER", "ai-ops", *rules)
+    monkeypatch.setenv("LANGGRAPH_REDIS_URL", f"redis://ai-ops:password@127.0.0.1:{server.port}/{db}")
+    try:
+        yield
+    finally:
+        client.acl_deluser("ai-ops")
+
+
+def everything(client: redis.Redis) -> dict[bytes, bytes]:
+    return {key: client.dump(key) for key in client.scan_iter()}
+
+
+def test_the_documentation_names_the_commands_and_no_others():
+    assert {rule[1:].upper() for rule in DOCUMENTED if rule.startswith("+")} == {*COMMANDS, "INFO"}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_user_with_the_documented_permissions_cleans_up_like_the_owner(
+    checkpoint_server, checkpoint_redis, monkeypatch, layout
+):
+    checkpoint_redis.set("someone else's", "")
+    LAYOUTS[layout](checkpoint_redis)
+    before = everything(checkpoint_redis)
+    expected = cleanup_old_checkpoints(30)
+    left = everything(checkpoint_redis).keys()
+    assert expected["deleted_count"] > 0
+    for key in before.keys() - left:
+        checkpoint_redis.restore(key, 0, before[key])
+
+    with acl_user(checkpoint_server, checkpoint_redis, monkeypatch, *DOCUMENTED):
+        report = cleanup_old_checkpoints(30)
+
+    same = ("error", "processed_count", "deleted_count", "threads_deleted", "threads_kept", "orphan_count")
+    assert [report[name] for name in same] == [expected[name] for name in same]
+    assert everything(checkpoint_redis).keys() == left
+    assert report["memory_before_bytes"] > 0
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_missing_permission_is_named(checkpoint_server, checkpoint_redis, monkeypatch, command):
+    db = 2 if command == "SELECT" else 0
+    with checkpoint_server.client(db) as client:
+        for fill in (valkey_and_plain_keys, orphans):
+            fill(client)
+        if not db:
+            restore(client, "javascript-1.0.11", "RedisSaver")
+        rules = [rule for rule in DOCUMENTED if rule != f"+{command.lower()}"]
+        assert len(rules) == len(DOCUMENTED) - 1
+        with acl_user(checkpoint_server, checkpoint_redis, monkeypatch, *rules, db=db):
+            report = cleanup_old_checkpoints(30)
+    assert report["success"] is False
+    assert "lacks a permission" in report["error"]
+    assert command in report["error"].partition("grant it")[0].upper()
+
+
+def test_without_info_all_is_done_but_the_memory_is_not_known(checkpoint_server, checkpoint_redis, monkeypatch):
+    valkey_and_plain_keys(checkpoint_redis)
+    rules = [rule for rule in DOCUMENTED if rule != "+info"]
+    with acl_user(checkpoint_server, checkpoint_redis, monkeypatch, *rules):
+        report = cleanup_old_checkpoints(30)
+        limited = cleanup_old_checkpoints(30, memory_limit_mb=1, memory_retention_days=7)
+    assert (report["error"], report["memory_before_bytes"]) == (None, None)
+    assert report["deleted_count"] > 0
+    assert "grant +info" in limited["error"]
