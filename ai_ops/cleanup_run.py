@@ -31,6 +31,8 @@ from ai_ops.core.retention import (
     lone_pointers,
     make_plan,
     possible_stubs,
+    possibly_misnamed,
+    set_own_ids,
     set_stubs_aside,
     sieve,
     touched,
@@ -261,8 +263,7 @@ class CleanupRun:
         sieved = sieve([*part.keys, *self._parsed(quick.rest)], self._policy, self._now)
         self.tally.threads_kept += sieved.kept_threads
         yield from sieved.deletions
-        threads = group_threads(sieved.keys)
-        set_stubs_aside(threads, self._store.stubs(possible_stubs(threads, self._now)))
+        threads = threads_of(sieved.keys, self._store, self._now)
         plan = make_plan(threads, self._facts(threads), self._policy, self._now)
         self.tally.threads_kept += plan.kept_threads
         self.tally.add_unfixable(plan.unfixable)
@@ -378,6 +379,14 @@ class CleanupRun:
     def smallest_left(self) -> int | None:
         """The keys of the smallest deletion that the limit had no room for, when nothing at all was deleted."""
         return None if self.tally.deleted else self._smallest_left
+
+
+def threads_of(keys: list[CheckpointKey], store: CheckpointStore, now: float) -> list[Thread]:
+    """Build threads from all their keys, and from the values where keys say something else than they seem to."""
+    threads = group_threads(keys)
+    set_stubs_aside(threads, store.stubs(possible_stubs(threads, now)))
+    set_own_ids(threads, store.own_ids(possibly_misnamed(threads)))
+    return threads
 
 
 def _thread_report(deletion: Deletion, outcome: Outcome) -> ThreadReport:

@@ -11,10 +11,10 @@ from redis.exceptions import NoPermissionError
 
 from ai_ops.adapters.checkpoint_store import CheckpointStore
 from ai_ops.checkpointer import describe_checkpoint_redis
-from ai_ops.cleanup_run import CleanupRun
+from ai_ops.cleanup_run import CleanupRun, threads_of
 from ai_ops.core.checkpoint_keys import CheckpointKey, KeyParser
 from ai_ops.core.reports import CleanupReport
-from ai_ops.core.retention import RetentionPolicy, group_threads, possible_stubs, set_stubs_aside
+from ai_ops.core.retention import RetentionPolicy
 from ai_ops.core.storage import SHOWN_MISSING_PINS, StorageReport, StorageTally
 from ai_ops.exceptions import CheckpointStoreError
 
@@ -98,9 +98,7 @@ class StorageRun:
         )
 
     def _count(self, keys: list[CheckpointKey]) -> None:
-        threads = group_threads(keys)
-        set_stubs_aside(threads, self._store.stubs(possible_stubs(threads, self._now)))
-        self._tally.add(threads)
+        self._tally.add(threads_of(keys, self._store, self._now))
 
     def _has_enough(self, scanned: int) -> bool:
         return scanned >= MAX_KEYS or time.monotonic() - self._started >= MAX_SCAN_SECONDS

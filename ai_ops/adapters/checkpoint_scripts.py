@@ -26,7 +26,7 @@ for thread = 1, threads do
     local kind, value = redis.call('TYPE', KEYS[index]).ok, nil
     if kind == 'string' then value = redis.call('GET', KEYS[index])
     elseif kind == 'list' then value = redis.call('LINDEX', KEYS[index], 0)
-    elseif kind == 'ReJSON-RL' then value = redis.call('JSON.GET', KEYS[index], '$.checkpoint_id') end
+    elseif kind == 'ReJSON-RL' then value = redis.call('JSON.GET', KEYS[index], '$.checkpoint.id') end
     if kind ~= 'none' and value ~= ARGV[2 + threads + index] then same = 0 end
   end
   if same == 1 and not dry then

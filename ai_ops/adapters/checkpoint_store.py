@@ -210,6 +210,19 @@ class CheckpointStore:
             found |= {document.key for document, value in zip(batch, values, strict=True) if value == b"[]"}
         return frozenset(found)
 
+    def own_ids(self, documents: Sequence[bytes]) -> dict[bytes, Document]:
+        """Those of the documents whose checkpoints have other ids than their keys, as they should be, by key."""
+        found: dict[bytes, Document] = {}
+        for batch in batches(documents, PIPELINE_COMMANDS):
+            for key, reply in zip(
+                batch, self._ask([("JSON.GET", key, "$.checkpoint.id") for key in batch]), strict=True
+            ):
+                own = _first(_parsed(reply))
+                if isinstance(own, str) and not key.endswith(b":" + own.encode()):
+                    time_of_id = self._parser.time_of(own.encode())
+                    found[key] = Document(key, own.encode(), time_of_id, bears_parents_id=True)
+        return found
+
     def heads(self, pointers: Sequence[bytes]) -> dict[bytes, Document]:
         """The documents that pointers and lists name as their namespace's newest, by the pointer's key."""
         found: dict[bytes, Document] = {}

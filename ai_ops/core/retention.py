@@ -84,17 +84,22 @@ class Document(NamedTuple):
 
     Attributes:
         key: Its key in Redis.
-        checkpoint_id: Its id, from the key, or from the value of a shallow saver's document.
+        checkpoint_id: Its id, from the key, or from the value where the key has none or another's.
         time: When it was made; None where neither key nor value says.
+        bears_parents_id: Whether the key has the id of the checkpoint it was made from. The next turn overwrites
+            the newest such document, so that a key of long ago may hold the checkpoint of a moment ago.
     """
 
     key: bytes
     checkpoint_id: bytes
     time: float | None
+    bears_parents_id: bool = False
 
     @property
     def is_shallow(self) -> bool:
         """Whether the key has no id: each turn overwrites the document."""
+        if self.bears_parents_id:
+            return False
         return not self.key.endswith(b":" + self.checkpoint_id) or not self.checkpoint_id
 
 
@@ -399,7 +404,32 @@ def set_stubs_aside(threads: Iterable[Thread], stubs: frozenset[bytes]) -> None:
         for namespace in thread.namespaces.values():
             for document in [each for each in namespace.documents.values() if each.key in stubs]:
                 del namespace.documents[document.checkpoint_id]
-                namespace.satellites.append(Satellite(Family.DOCUMENT, *document))
+                satellite = Satellite(Family.DOCUMENT, document.key, document.checkpoint_id, document.time)
+                namespace.satellites.append(satellite)
+
+
+def possibly_misnamed(threads: Iterable[Thread]) -> list[bytes]:
+    """The keys of documents that may bear the id of the checkpoint before.
+
+    langgraph-checkpoint-redis 0.0.4 to 0.0.8 puts a checkpoint under the id in the configuration it was given, which
+    is that of the one before, or a UUID of nothing but zeros. Its blobs tell its threads from those of later versions.
+    """
+    return [
+        document.key
+        for thread in threads
+        for namespace in thread.namespaces.values()
+        if namespace.blobs and not namespace.pointers
+        for document in namespace.documents.values()
+        if not document.is_shallow
+    ]
+
+
+def set_own_ids(threads: Iterable[Thread], own: Mapping[bytes, Document]) -> None:
+    """Give the documents of `threads` the ids and times in `own`, by key: those their values have."""
+    for thread in threads if own else ():
+        for namespace in thread.namespaces.values():
+            documents = [own.get(each.key, each) for each in namespace.documents.values()]
+            namespace.documents = {each.checkpoint_id: each for each in documents}
 
 
 def touched(threads: Iterable[Thread], policy: RetentionPolicy, now: float) -> list[Thread]:
@@ -572,8 +602,10 @@ def _whole_thread(thread: Thread, active: float) -> Deletion:
     for namespace in namespaces:
         ordered = namespace.newest_first()
         guards += [Guard(pointer, tuple(ordered)) for pointer in sorted(set(namespace.pointers))]
-        guards += [Guard(document.key, (document,)) for document in ordered if document.is_shallow]
-        documents += [document.key for document in ordered if not document.is_shallow]
+        overwritten = {each.key: each for each in ordered if each.is_shallow}
+        overwritten |= {each.key: each for each in ordered[:1] if each.bears_parents_id}
+        guards += [Guard(key, (document,)) for key, document in overwritten.items()]
+        documents += [document.key for document in ordered if document.key not in overwritten]
         shallow = namespace.is_shallow
         # What belongs to none of these documents goes as an orphan, if nobody else's document owns it.
         satellites += [each for each in namespace.satellites if shallow or each.checkpoint_id in namespace.documents]

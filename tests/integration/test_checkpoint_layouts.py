@@ -207,7 +207,8 @@ def test_an_interrupt_of_the_javascript_saver(checkpoint_redis):
 def test_shallow_documents_of_the_javascript_saver(checkpoint_redis):
     for thread, days in (("old:1", 40), ("new:1", 1)):
         checkpoint_id = old_id(days)
-        document = {"thread_id": thread, "checkpoint_ns": "", "checkpoint_id": checkpoint_id, "checkpoint": {}}
+        checkpoint = {"id": checkpoint_id}
+        document = {"thread_id": thread, "checkpoint_ns": "", "checkpoint_id": checkpoint_id, "checkpoint": checkpoint}
         checkpoint_redis.json().set(f"checkpoint:{thread}::shallow", "$", document)
         checkpoint_redis.json().set(f"checkpoint_write:{thread}::{old_id(days)}:{TASK}:0", "$", {})
         checkpoint_redis.zadd(

@@ -1,0 +1,164 @@
+"""Record the keys that other versions of the savers write, for the tests.
+
+``python -m development.layouts.record``, with names of `LIBRARIES` for some of them. Each library is installed into
+a throw-away folder and talks to a server of its own. What it wrote goes to tests/fixtures/layouts/, with its name and
+version. Then the cleanup runs, and the library must remember of the live threads what it remembered before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from ai_ops.adapters.checkpoint_store import CheckpointStore
+from ai_ops.cleanup_run import CleanupRun
+from ai_ops.core.checkpoint_keys import KeyParser
+from ai_ops.core.retention import DAY, RetentionPolicy
+from development import services
+
+HERE = Path(__file__).parent
+FIXTURES = services.PROJECT / "tests" / "fixtures" / "layouts"
+SAVERS = ("RedisSaver", "ShallowRedisSaver")
+
+
+@dataclass(frozen=True)
+class Library:
+    """A library to record: its packages, the first of which is the saver, and what installs and runs them."""
+
+    language: str
+    packages: tuple[str, ...]
+
+    @property
+    def name_and_version(self) -> list[str]:
+        """Of the saver's package."""
+        return self.packages[0].replace("==", "@").rsplit("@", 1)
+
+    def install(self, folder: Path) -> None:
+        """Install into `folder`, together with the script that talks."""
+        if self.language == "python":
+            subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+            uv = str(Path(sys.executable).with_name("uv"))
+            subprocess.run(
+                [uv, "pip", "install", "-q", "--python", folder / "bin" / "python", *self.packages], check=True
+            )
+            shutil.copy(HERE / "talk.py", folder)
+        else:
+            command = ["npm", "install", "--silent", "--no-audit", "--no-fund", *self.packages]
+            subprocess.run(command, check=True, cwd=folder)
+            shutil.copy(HERE / "talk.mjs", folder)
+
+    def talk(self, folder: Path, *words: str) -> Any:
+        """Run the script; what it remembers."""
+        start = (
+            [folder / "bin" / "python", "-W", "ignore", "talk.py"]
+            if self.language == "python"
+            else ["node", "talk.mjs"]
+        )
+        run = subprocess.run([*start, *words], check=True, cwd=folder, stdout=subprocess.PIPE)
+        return json.loads(run.stdout.splitlines()[-1])
+
+
+LIBRARIES = {
+    # With a LangGraph that was current with it: later ones have dropped what it calls.
+    "python-0.0.8": Library(
+        "python",
+        ("langgraph-checkpoint-redis==0.0.8", "langgraph==0.5.4", "langgraph-checkpoint<3", "redis<7", "time-machine"),
+    ),
+    "javascript-1.0.11": Library(
+        "javascript",
+        (
+            "@langchain/langgraph-checkpoint-redis@1.0.11",
+            "@langchain/langgraph@1.7.3",
+            "@langchain/langgraph-checkpoint",
+            "@langchain/core",
+        ),
+    ),
+}
+
+
+def dumped(client: redis.Redis) -> dict[str, Any]:
+    """All keys of a database: JSON documents, strings, and members of sorted sets with their scores."""
+    found: dict[str, Any] = {}
+    for key in sorted(client.scan_iter()):
+        kind = client.type(key).decode()
+        if kind == "ReJSON-RL":
+            found[key.decode()] = {"json": json.loads(client.execute_command("JSON.GET", key))}
+        elif kind == "zset":
+            found[key.decode()] = {
+                "zset": [[each.decode(), score] for each, score in client.zrange(key, 0, -1, withscores=True)]
+            }
+        elif kind == "string":
+            found[key.decode()] = {"string": client.get(key).decode()}
+        else:
+            raise ValueError(f"{key!r} is a {kind}, which no fixture has had yet: add it here and to the test.")
+    return found
+
+
+def clean_up(client: redis.Redis) -> None:
+    """Run the cleanup as the app does tomorrow, when no orphan is too young to go."""
+    now = time.time() + DAY
+    parser = KeyParser(now)
+    CleanupRun(
+        CheckpointStore(client, parser), parser, RetentionPolicy(30 * DAY, 30 * DAY), now, dryrun=False
+    ).execute()
+
+
+def record(name: str, library: Library, url: str, client: redis.Redis) -> None:
+    """Record one library with each of its savers, and check that a cleanup leaves what it needs."""
+    saver_name, version = library.name_and_version
+    fixture = {"library": saver_name, "version": version, "recorded": int(time.time()), "savers": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        library.install(Path(folder))
+        for saver in SAVERS:
+            client.flushall()
+            before = library.talk(Path(folder), url, saver)
+            fixture["savers"][saver] = dumped(client)
+            clean_up(client)
+            after = library.talk(Path(folder), url, saver, "remember")
+            print(f"{name} {saver}: {len(fixture['savers'][saver])} keys, {client.dbsize()} left", flush=True)
+            if after != before:
+                raise SystemExit(f"{name} {saver} remembered {before} and after the cleanup {after}.")
+    FIXTURES.mkdir(parents=True, exist_ok=True)
+    (FIXTURES / f"{name}.json").write_text(_with_a_line_for_each_key(fixture))
+
+
+def _with_a_line_for_each_key(fixture: dict[str, Any]) -> str:
+    savers = [
+        f"{json.dumps(saver)}: {{\n"
+        + ",\n".join(f"{json.dumps(key)}: {json.dumps(value, separators=(',', ':'))}" for key, value in keys.items())
+        + "\n}"
+        for saver, keys in fixture["savers"].items()
+    ]
+    head = json.dumps({name: value for name, value in fixture.items() if name != "savers"})
+    return head[:-1] + ', "savers": {\n' + ",\n".join(savers) + "\n}}\n"
+
+
+def main(names: Sequence[str]) -> None:
+    """Record the libraries of these names, or all."""
+    with tempfile.TemporaryDirectory() as folder:
+        (port,) = services.free_ports(1)
+        server = services.redis_server("layouts", port, "", modules=True, folder=Path(folder))
+        server.start()
+        try:
+            server.wait_ready(time.monotonic() + services.START_TIMEOUT)
+            with redis.Redis(port=port) as client:
+                for name in names or LIBRARIES:
+                    record(name, LIBRARIES[name], f"redis://127.0.0.1:{port}/0", client)
+        finally:
+            server.stop()
+
+
+if __name__ == "__main__":
+    os.environ.pop("LANGGRAPH_REDIS_URL", None)
+    main(sys.argv[1:])

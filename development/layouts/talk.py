@@ -1,0 +1,83 @@
+"""Talk through a saver of whatever version is installed, then print what it remembers of the live threads.
+
+python talk.py URL SAVER [remember]: with the third word nothing is said.
+"""
+
+import json
+import operator
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, TypedDict
+
+import time_machine
+from langgraph.checkpoint.redis import RedisSaver
+from langgraph.checkpoint.redis.shallow import ShallowRedisSaver
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import Command, interrupt
+
+OLD = timedelta(days=400)
+LIVE = ("live", "live:1", "asked:live")
+
+
+class Dialogue(TypedDict):
+    """All that was said, in order."""
+
+    said: Annotated[list[str], operator.add]
+
+
+def graph(saver):
+    """A graph that answers, in a stateful subgraph, and asks a person when it is told to."""
+
+    def answer(now):
+        last = now["said"][-1]
+        return {"said": [f"you said {interrupt('go on?')}" if last == "ask me" else f"answer to {last}"]}
+
+    inner = StateGraph(Dialogue)
+    inner.add_node("inner", answer)
+    inner.add_edge(START, "inner")
+    outer = StateGraph(Dialogue)
+    outer.add_node("child", inner.compile(checkpointer=True))
+    outer.add_edge(START, "child")
+    outer.add_edge("child", END)
+    return outer.compile(checkpointer=saver)
+
+
+def on(thread):
+    """The configuration under which a graph talks on `thread`."""
+    return {"configurable": {"thread_id": thread}}
+
+
+def talk(app):
+    """Old threads, live ones with an old beginning, and threads that wait for an answer."""
+    with time_machine.travel(datetime.now(UTC) - OLD):
+        for thread in ("old", "old:1", "live:1"):
+            app.invoke({"said": ["hello"]}, on(thread))
+        for thread in ("asked:old", "asked:live"):
+            app.invoke({"said": ["ask me"]}, on(thread))
+        app.invoke(Command(resume="yes"), on("asked:live"))
+    for thread in ("live", "live:1"):
+        app.invoke({"said": ["again"]}, on(thread))
+    app.invoke({"said": ["ask me"]}, on("asked:live"))
+
+
+def states(app):
+    """What is remembered of the live threads."""
+    seen = {thread: app.get_state(on(thread)) for thread in LIVE}
+    return {
+        thread: {
+            "values": state.values,
+            "next": state.next,
+            "asks": [each.value for task in state.tasks for each in task.interrupts],
+            "id": state.config["configurable"]["checkpoint_id"],
+        }
+        for thread, state in seen.items()
+    }
+
+
+url, kind = sys.argv[1:3]
+with {"RedisSaver": RedisSaver, "ShallowRedisSaver": ShallowRedisSaver}[kind].from_conn_string(url) as saver:
+    saver.setup()
+    app = graph(saver)
+    if "remember" not in sys.argv:
+        talk(app)
+    print(json.dumps(states(app), sort_keys=True))
