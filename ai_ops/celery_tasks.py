@@ -16,7 +16,9 @@ from typing import Any
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.utils.log import get_task_logger
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
+from nautobot.extras.models import JobQueue, JobResult
 
 from ai_ops.adapters.checkpoint_store import CheckpointStore
 from ai_ops.checkpointer import get_redis_connection
@@ -27,6 +29,7 @@ from ai_ops.core.checkpoint_keys import KeyParser, KeyPrefixes
 from ai_ops.core.reports import CleanupReport, HealthReport, ServerReport, ThreadReport
 from ai_ops.core.retention import DAY, RetentionPolicy
 from ai_ops.core.runs import Hold
+from ai_ops.core.shards import Shard
 from ai_ops.core.storage import StorageReport
 from ai_ops.due import due_servers
 from ai_ops.exceptions import AiOpsError, ConfigurationError, HealthCheckError, LeaseLostError, RunStoppedError
@@ -36,7 +39,9 @@ from ai_ops.incidents import review_incidents
 from ai_ops.infrastructure import BACKEND_ERRORS, backend_sentence
 from ai_ops.models import MCPServer
 from ai_ops.pins import CurrentPins, pin_thread, pinned_threads, unpin_thread
+from ai_ops.runs.request import current_request
 from ai_ops.runs.running import run_as
+from ai_ops.shards import enqueue_shards, queue_to_share, shard_servers
 from ai_ops.snapshots import keep_snapshot
 from ai_ops.storage_run import StorageRun
 from ai_ops.time_limit import StoppedByTimeLimitError
@@ -249,7 +254,7 @@ def _policy(
     return policy, sentence + (f"; {len(pinned)} pinned" if pinned else "") + "."
 
 
-def perform_mcp_health_checks() -> dict[str, Any]:
+def perform_mcp_health_checks(*, shard: Shard | str | None = None) -> dict[str, Any]:
     """Check every HTTP server that is not Vulnerable and is due, and flip the statuses on which three checks agree.
 
     A server with an interval of its own is due once in each, one that asked to be left alone not before.
@@ -257,33 +262,67 @@ def perform_mcp_health_checks() -> dict[str, Any]:
     A change made by a Job is in Nautobot's change log with the Job's context. From a shell wrap the call
     in ``nautobot.apps.change_logging.web_request_context(user)``: only the caller knows whose change it is.
 
+    Args:
+        shard: Check these servers alone; as text, what ``str()`` makes of it. None for all of them: then a Job leaves
+            more than `health_check_shard_size` to further runs of itself. A shell checks however many there are.
+
     Returns:
         `success`; `checked_count`, `changed_count` and `failed_count` of servers, the last those whose last
         probe failed or whose check could not be made, so a server that is still down counts in every run;
-        `worker_count`; `cache_cleared`; `error`, None or a sentence.
+        `worker_count`; `cache_cleared`; `error`, None or a sentence. Where the servers were left to other runs,
+        nothing is counted, and `shards` has for each of them `job_result`, its id, and `server_count`.
 
     Raises:
         SoftTimeLimitExceeded: The Job's time is up. What was done until then is logged and stays.
     """
+    try:
+        part = Shard.parse(shard) if isinstance(shard, str) else shard
+    except ValueError as error:
+        return HealthReport(error=f"{error}. Leave it out to check all servers.").as_dict()
     return run_as(
-        MaintenanceKindChoices.HEALTH, {}, _checked_due_servers, lambda error: HealthReport(error=error).as_dict()
+        MaintenanceKindChoices.HEALTH,
+        {"shard": str(part)} if part else {},
+        lambda hold: _checked_due_servers(hold, part),
+        lambda error: HealthReport(error=error).as_dict(),
+        # Shards that are under way at the same time have no first server in common.
+        subject=str(part.first) if part else "",
     )
 
 
-def _checked_due_servers(hold: Hold) -> dict[str, Any]:
+def _checked_due_servers(hold: Hold, shard: Shard | None) -> dict[str, Any]:
     logger.info("Starting MCP server health checks...")
     try:
-        history_days = AiOpsSettings.load().check_history_days
-        report = check_servers(due_servers(timezone.now()).select_related("status", "secrets_group"), hold)
+        settings, now = AiOpsSettings.load(), timezone.now()
+        job_result = current_request().job_result
+        if shard:
+            return check_servers(_as_probed(shard_servers(shard, now)), hold, shard.as_of).as_dict()
+        if job_result and (queue := queue_to_share(job_result, settings.health_check_shard_size, now)):
+            report = _shared(job_result, queue, settings.health_check_shard_size, hold)
+        else:
+            report = check_servers(_as_probed(due_servers(now)), hold).as_dict()
         hold.confirm()
-        if trimmed := trim_checks(history_days):
-            logger.info("%s check(s) older than %s days deleted from the history", trimmed, history_days)
-        return report.as_dict()
+        if trimmed := trim_checks(settings.check_history_days):
+            logger.info("%s check(s) older than %s days deleted from the history", trimmed, settings.check_history_days)
+        return report
     except BACKEND_ERRORS as error:
         hold.trouble(error)
         return HealthReport(error=backend_sentence(error)).as_dict()
     except ConfigurationError as error:
         return HealthReport(error=str(error)).as_dict()
+
+
+def _as_probed(servers: QuerySet[MCPServer]) -> QuerySet[MCPServer]:
+    return servers.select_related("status", "secrets_group")
+
+
+def _shared(job_result: JobResult, queue: JobQueue, size: int, hold: Hold) -> dict[str, Any]:
+    """Leave the due servers to further runs of the Job."""
+    with transaction.atomic():
+        hold.lock()
+        shards = enqueue_shards(job_result, queue, size, timezone.now())
+    count = sum(shard["server_count"] for shard in shards)
+    logger.info("%s due server(s) are checked by %s further run(s) of this Job, one for each shard", count, len(shards))
+    return {**HealthReport().as_dict(), "shards": shards}
 
 
 def check_mcp_server_health(server_id: uuid.UUID | str) -> dict[str, Any]:
@@ -328,6 +367,8 @@ def _checked_server(hold: Hold, server_id: uuid.UUID | str) -> dict[str, Any]:
 
 def close_resolved_incidents() -> dict[str, Any]:
     """Close open incidents whose servers recovered elsewhere, and escalate those that are open for too long.
+
+    Before that it opens those that a run did not get to open, since it was killed.
 
     Elsewhere is: a person gave the servers another status, or deleted them. Run twice it changes nothing.
 

@@ -15,6 +15,7 @@ from ai_ops.exceptions import ConfigurationError
 
 # A probe that may take longer holds one of four threads, and a run of two hundred dead servers never ends.
 MAX_CHECK_TIMEOUT = 60
+MAX_SHARD_SIZE = 1_000_000
 MAX_ESCALATION_HOURS = 8760  # a year
 MAX_RETENTION_DAYS = 3650  # ten years; more is a slip of the keyboard
 # A run that may take less could not even get its lease; a day is longer than any schedule of a run should be.
@@ -81,6 +82,7 @@ class AiOpsSettings(CleanupOptions):
         check_timeout: Seconds for all of one probe of an MCP server, wall clock, 1 to 60.
         allow_loopback: Whether MCP servers on the machine of the worker, or of the agent, may be reached.
         ca_file: Path of a PEM file with the CAs to trust for MCP servers that name none; empty for the usual ones.
+        health_check_shard_size: Most servers that one run of the health check Job checks; 0 for no limit.
         check_history_days: Days for which each health check is kept, 1 to 3650.
         flap_low_percent: Share of changes below which a server stops flapping, 0 to flap_high_percent.
         flap_high_percent: Share of changes from which it flaps, up to 100.
@@ -102,6 +104,7 @@ class AiOpsSettings(CleanupOptions):
     check_timeout: float = CHECK_TIMEOUT_SECONDS
     allow_loopback: bool = False
     ca_file: str = ""
+    health_check_shard_size: int = 0
     check_history_days: int = 30
     incident_escalation_hours: int = 4
     flap_low_percent: float = 5.0
@@ -139,6 +142,8 @@ class AiOpsSettings(CleanupOptions):
             )
         if not isinstance(self.ca_file, str) or (self.ca_file and not self.ca_file.startswith("/")):
             raise ConfigurationError(f"ca_file must be the absolute path of a PEM file, not {self.ca_file!r}.")
+        if self.health_check_shard_size != 0 or isinstance(self.health_check_shard_size, bool):
+            _validate_number("health_check_shard_size", self.health_check_shard_size, MAX_SHARD_SIZE)
 
     def _validate_watching(self) -> None:
         _validate_number("check_history_days", self.check_history_days, MAX_RETENTION_DAYS)

@@ -53,6 +53,7 @@ class MCPServerHealth(BaseModel):
     )
     change_percent = models.FloatField(default=0, help_text="Weighted share of changes between the last checks.")
     flapping = models.BooleanField(default=False, help_text="Changes too often; its alerts are held.")
+    # Also from a flip until its incident is open: a run that is killed in between leaves it set.
     alert_held = models.BooleanField(default=False, help_text="An alert waits for the end of the flapping.")
     retry_at = models.DateTimeField(null=True, help_text="Until when the server asked to be left alone.")
 

@@ -8,9 +8,10 @@ reaches neither Nautobot's change log nor the Job's.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 
 from celery.exceptions import SoftTimeLimitExceeded
@@ -46,7 +47,7 @@ from ai_ops.core.runs import Hold
 from ai_ops.credentials import read_credentials
 from ai_ops.exceptions import AgentCacheError, CredentialsError, RunStoppedError
 from ai_ops.health_history import recent_verdicts, record_checks
-from ai_ops.incidents import follow_run
+from ai_ops.incidents import follow_run, owe_alert
 from ai_ops.infrastructure import BACKEND_ERRORS, backend_sentence
 from ai_ops.models import AgentGeneration, MCPServer
 from ai_ops.network_control import network_trouble
@@ -132,7 +133,7 @@ class _Check:
         )
 
 
-def check_servers(servers: Sequence[MCPServer], hold: Hold) -> HealthReport:
+def check_servers(servers: Iterable[MCPServer], hold: Hold, run_began: datetime | None = None) -> HealthReport:
     """Check these HTTP servers together and flip the statuses on which all checks agree.
 
     Takes as long as one check of the slowest where nothing differs, and two pauses and two rounds more
@@ -141,6 +142,7 @@ def check_servers(servers: Sequence[MCPServer], hold: Hold) -> HealthReport:
     Args:
         servers: As they were read.
         hold: The run's right to write.
+        run_began: For one shard of several, when the fleet was divided.
 
     Raises:
         LeaseLostError: Another run has taken over; nothing was written after that.
@@ -153,11 +155,12 @@ def check_servers(servers: Sequence[MCPServer], hold: Hold) -> HealthReport:
         _probe_in_rounds(checks, workers, hold)
         doubt = _doubt(checks)
         for check in checks:
-            _settle(check, hold)
+            if not check.settled:
+                _settle(check, hold)
     except (SoftTimeLimitExceeded, RunStoppedError) as stop:
-        _wind_up(checks, hold, stop)
+        _wind_up(checks, hold, stop, run_began)
         raise
-    return _reported(checks, workers, hold, doubt)
+    return _reported(checks, workers, hold, doubt, run_began)
 
 
 def _doubt(checks: Sequence[_Check]) -> str | None:
@@ -178,7 +181,7 @@ def _probe_in_rounds(checks: Sequence[_Check], workers: int, hold: Hold) -> None
     settings = AiOpsSettings.load()
     with Prober(settings.check_timeout, allow_loopback=settings.allow_loopback) as prober:
         while undecided:
-            _probe_once(undecided, prober, workers, settings.ca_file, hold)
+            _probe_once(undecided, prober, workers, settings, hold)
             undecided = [check for check in undecided if isinstance(check.step(), ProbeAgain)]
             if undecided:
                 _log(
@@ -191,13 +194,13 @@ def _probe_in_rounds(checks: Sequence[_Check], workers: int, hold: Hold) -> None
                 hold.wait(PAUSE_SECONDS)
 
 
-def _probe_once(checks: Sequence[_Check], prober: Prober, workers: int, ca_file: str, hold: Hold) -> None:
+def _probe_once(checks: Sequence[_Check], prober: Prober, workers: int, settings: AiOpsSettings, hold: Hold) -> None:
     """Add one probe to each check; secrets are read here, on the thread that may use the database."""
     asked: list[_Check] = []
     targets: list[Target] = []
     for check in checks:
         try:
-            targets.append(_target(check.server, ca_file))
+            targets.append(_target(check.server, settings.ca_file))
         except CredentialsError as error:
             check.add(unasked(str(error), "correct the secrets group, or the secrets in it"))
         else:
@@ -206,6 +209,10 @@ def _probe_once(checks: Sequence[_Check], prober: Prober, workers: int, ca_file:
         for check, probe in zip(asked, probes, strict=True):
             check.add(probe)
             hold.confirm()
+            # While the others are still being asked: a thousand flips take as long as a round. With the guard on,
+            # all of the round must be seen first.
+            if isinstance(check.step(), Flip) and not settings.mass_failure_percent:
+                _settle(check, hold)
 
 
 def _target(server: MCPServer, ca_file: str) -> Target:
@@ -220,7 +227,7 @@ def _target(server: MCPServer, ca_file: str) -> Target:
     )
 
 
-def _wind_up(checks: Sequence[_Check], hold: Hold, stop: BaseException) -> None:
+def _wind_up(checks: Sequence[_Check], hold: Hold, stop: BaseException, run_began: datetime | None) -> None:
     """Keep what three checks agreed on before the time was up: the next run may run out of it again."""
     told = isinstance(stop, RunStoppedError)
     flips = [check for check in checks if isinstance(check.step(), Flip)]
@@ -230,7 +237,7 @@ def _wind_up(checks: Sequence[_Check], hold: Hold, stop: BaseException) -> None:
     if flips:
         # Told even when no flip is noted: the time may have run out between a commit and its note.
         _tell_agents(hold)
-    _follow_up([check.report() for check in checks if check.probes], hold)
+    _follow_up([check.report() for check in checks if check.probes], hold, None, run_began)
     _log(
         logging.ERROR,
         "summary",
@@ -309,6 +316,8 @@ def _save_status(check: _Check, status_name: str, hold: Hold) -> bool:
             return False
         row.status = Status.objects.get_for_model(MCPServer).get(name=status_name)
         row.validated_save()
+        if status_name == MCPServerStatus.UNHEALTHY:
+            owe_alert(check.report())
     return True
 
 
@@ -334,13 +343,15 @@ def _locked_row(check: _Check) -> MCPServer | None:
     return None
 
 
-def _reported(checks: Sequence[_Check], workers: int, hold: Hold, doubt: str | None = None) -> HealthReport:
+def _reported(
+    checks: Sequence[_Check], workers: int, hold: Hold, doubt: str | None, run_began: datetime | None
+) -> HealthReport:
     """Tell the agents of flips, sum the run up and log the line that operators search for."""
     servers = tuple(check.report() for check in checks)
     errors = [f"{report.server}: {report.error}" for report in servers if report.error]
     changed = any(report.changed for report in servers)
     untold = _tell_agents(hold) if changed else None
-    errors += [sentence for sentence in (doubt, untold, *_follow_up(servers, hold, doubt)) if sentence]
+    errors += [sentence for sentence in (doubt, untold, *_follow_up(servers, hold, doubt, run_began)) if sentence]
     report = HealthReport(servers, workers, changed and untold is None, _one_sentence(errors))
     _log(
         logging.INFO,
@@ -355,10 +366,11 @@ def _reported(checks: Sequence[_Check], workers: int, hold: Hold, doubt: str | N
     return report
 
 
-def _follow_up(reports: Sequence[ServerReport], hold: Hold, doubt: str | None = None) -> list[str]:
+def _follow_up(reports: Sequence[ServerReport], hold: Hold, doubt: str | None, run_began: datetime | None) -> list[str]:
     """Write the history and open or close incidents; return a sentence for what failed, as the flips stay made."""
     sentences = []
-    for what, act in (("history", record_checks), ("incidents", partial(follow_run, doubt=doubt))):
+    open_and_close = partial(follow_run, doubt=doubt, run_began=run_began)
+    for what, act in (("history", record_checks), ("incidents", open_and_close)):
         try:
             with transaction.atomic():
                 hold.lock()

@@ -8,14 +8,15 @@ Job hooks.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.utils.log import get_task_logger
 from django.db import transaction
-from django.db.models import Case, Exists, OuterRef, Q, QuerySet, When
+from django.db.models import Case, Count, Exists, OuterRef, Q, QuerySet, When
 from django.utils import timezone
 from nautobot.apps.events import publish_event
 
@@ -24,7 +25,7 @@ from ai_ops.core.reports import ServerReport
 from ai_ops.core.runs import Hold
 from ai_ops.exceptions import IncidentError, LeaseLostError
 from ai_ops.health_models import MCPServerHealth, MCPServerIncident
-from ai_ops.models import MCPServer
+from ai_ops.models import AgentGeneration, MCPServer
 
 logger = get_task_logger(__name__)
 
@@ -37,31 +38,89 @@ TOPIC_ESCALATED = "ai_ops.mcp.incident.escalated"
 # Two servers may well fail by chance within ten minutes; three have something in common.
 MASS_OUTAGE_SERVERS = 3
 
+# A run opens the incidents of its flips within seconds of the last one; one that has not by then is dead.
+OWED_FOR_LONG = timedelta(minutes=2)
+
 # Servers whose message an incident quotes; the others are in its table.
 MESSAGES_QUOTED = 10
 
 
-def follow_run(reports: Sequence[ServerReport], doubt: str | None = None) -> None:
+def follow_run(reports: Sequence[ServerReport], doubt: str | None = None, run_began: datetime | None = None) -> None:
     """Publish the flips of a run, open incidents for servers that went down and close those of recovered ones.
 
-    Alerts of a flapping server are held until it stops: what it is by then counts as if it flipped just now.
+    Alerts of a flapping server are held until it stops: what it is by then counts as if it flipped just now. So
+    does what a run has flipped that was killed before it got here.
 
     Args:
         reports: What the run found, already in the history.
         doubt: Why the run says nothing about its servers, as a sentence; None for a run to be believed.
+        run_began: For one shard of several, when the fleet was divided: what fails in all of them is one outage.
     """
     now = timezone.now()
-    if doubt:
-        _open_doubt(reports, doubt, now)
     flipped = [report for report in reports if report.changed and report.server_id]
     for report in flipped:
         _publish(TOPIC_FLIPPED, _flip_payload(report))
-    telling = _not_held(reports, flipped)
-    _open_outages([report for report in telling if report.status_after == MCPServerStatus.UNHEALTHY], now)
+    with transaction.atomic():
+        # Before any row, as whoever changes a server does. And of two shards the second sees what the first opened.
+        AgentGeneration.lock()
+        if doubt:
+            _open_doubt(reports, doubt, now)
+        telling = _not_held(reports, flipped)
+        _open_outages(
+            [report for report in telling if report.status_after == MCPServerStatus.UNHEALTHY], now, run_began
+        )
     if any(report.ok for report in reports):
         probed = [report.server_id for report in reports if report.ok]
         for incident in _open_incidents().filter(servers__in=probed, lasting=False).distinct():
             _close(incident.pk, now)
+
+
+def owe_alert(report: ServerReport) -> None:
+    """Note, in the transaction that makes a server Unhealthy, that somebody must be told.
+
+    `follow_run` does that at the run's end, and `open_owed` for a run that never got there.
+    """
+    MCPServerHealth.objects.bulk_create(
+        [
+            MCPServerHealth(
+                server_id=report.server_id,
+                checked=report.checked_at,
+                ok=report.ok,
+                reason=report.reason or "",
+                message=report.message or "",
+                alert_held=True,
+            )
+        ],
+        update_conflicts=True,
+        unique_fields=["server"],
+        update_fields=["checked", "ok", "reason", "message", "alert_held"],
+    )
+
+
+def open_owed(now: datetime) -> None:
+    """Open incidents for servers whose run was killed after it had flipped them."""
+    with transaction.atomic():
+        AgentGeneration.lock()
+        owed = MCPServerHealth.objects.filter(
+            alert_held=True,
+            flapping=False,
+            server__status__name=MCPServerStatus.UNHEALTHY,
+            server__last_updated__lt=now - OWED_FOR_LONG,
+        )
+        down = [_as_found(health) for health in owed.select_related("server__status")]
+        owed.filter(server__in=[report.server_id for report in down]).update(alert_held=False)
+        _open_outages(down, now)
+
+
+def _as_found(health: MCPServerHealth) -> ServerReport:
+    return ServerReport(
+        server=health.server.name,
+        server_id=str(health.server_id),
+        status_after=health.server.status.name,
+        ok=health.ok,
+        reason=health.reason,
+        message=health.message,
+    )
 
 
 def _not_held(reports: Sequence[ServerReport], flipped: Sequence[ServerReport]) -> list[ServerReport]:
@@ -103,27 +162,41 @@ def _open_doubt(reports: Sequence[ServerReport], doubt: str, now: datetime) -> N
 
 
 def review_incidents(now: datetime, escalate_after: timedelta, hold: Hold) -> dict[str, int]:
-    """Close what recovered elsewhere, escalate what has been open for too long; give the counts.
+    """Open what a killed run left to be opened, close what recovered elsewhere, escalate what is open for too long.
 
     An incident that can't be dealt with is logged with its traceback, counted, and does not stop the rest.
+
+    Returns:
+        The counts.
     """
+    counts = {"total_checked": 0, "auto_closed": 0, "escalated": 0, "errors": 0}
+    with _one_failing(counts, "The incidents that killed runs owe could not be opened"), transaction.atomic():
+        hold.lock()
+        open_owed(now)
     incidents = list(_open_incidents())
-    counts = {"total_checked": len(incidents), "auto_closed": 0, "escalated": 0, "errors": 0}
+    counts["total_checked"] = len(incidents)
     for incident in incidents:
         hold.confirm()
-        try:
-            with transaction.atomic():
-                hold.lock()
-                if not incident.lasting:
-                    counts["auto_closed"] += _close(incident.pk, now)
-                elif now - incident.opened >= escalate_after and not incident.quiet:
-                    counts["escalated"] += _escalate(incident.pk, now)
-        except (SoftTimeLimitExceeded, LeaseLostError):
-            raise
-        except Exception:
-            counts["errors"] += 1
-            logger.exception("%s could not be reviewed", incident, extra=_about(incident))
+        about = _about(incident)
+        with _one_failing(counts, "%s could not be reviewed", incident, extra=about), transaction.atomic():
+            hold.lock()
+            if not incident.lasting:
+                counts["auto_closed"] += _close(incident.pk, now)
+            elif now - incident.opened >= escalate_after and not incident.quiet:
+                counts["escalated"] += _escalate(incident.pk, now)
     return counts
+
+
+@contextmanager
+def _one_failing(counts: dict[str, int], message: str, *args: object, **options: Any) -> Iterator[None]:
+    """Log and count what goes wrong, so that the rest goes on."""
+    try:
+        yield
+    except (SoftTimeLimitExceeded, LeaseLostError):
+        raise
+    except Exception:
+        counts["errors"] += 1
+        logger.exception(message, *args, **options)
 
 
 def acknowledge(incident: MCPServerIncident, user: Any) -> None:
@@ -143,7 +216,7 @@ def acknowledge(incident: MCPServerIncident, user: Any) -> None:
     incident.refresh_from_db()
 
 
-def _open_outages(down: Sequence[ServerReport], now: datetime) -> None:
+def _open_outages(down: Sequence[ServerReport], now: datetime, run_began: datetime | None = None) -> None:
     """Open one incident for all of `down`, or one for each where they are too few to have a cause in common."""
     known = MCPServer.objects.filter(
         pk__in=[report.server_id for report in down],
@@ -152,19 +225,48 @@ def _open_outages(down: Sequence[ServerReport], now: datetime) -> None:
     )
     already_open = {str(pk) for pk in known.values_list("pk", flat=True)}
     new = [report for report in down if report.server_id not in already_open]
+    if new and run_began and (mass := _mass_outage_since(run_began)):
+        _join(mass, new)
+        return
     for together in [new] if len(new) >= MASS_OUTAGE_SERVERS else [[report] for report in new]:
-        reasons = [reason for reason, _ in Counter(report.reason or "" for report in together).most_common()]
+        reasons = _reasons(together)
         who = together[0].server if len(together) == 1 else f"{len(together)} servers"
         quoted = [f"{report.server}: {report.message}" for report in together[:MESSAGES_QUOTED]]
         open_incident(
             MCPServerIncident(
-                name=f"{who}: {', '.join(reasons)}"[: MCPServerIncident._meta.get_field("name").max_length],
+                name=_outage_name(who, reasons),
                 reason=reasons[0],
                 message=together[0].message or "" if len(together) == 1 else "\n".join(quoted),
                 opened=now,
             ),
             [report.server_id for report in together],
         )
+
+
+def _mass_outage_since(run_began: datetime) -> MCPServerIncident | None:
+    """The incident that another shard of the same run has opened for many servers."""
+    incidents = MCPServerIncident.objects.filter(
+        closed__isnull=True, kind=MCPIncidentKindChoices.OUTAGE, opened__gte=run_began
+    )
+    return incidents.annotate(size=Count("servers")).filter(size__gte=MASS_OUTAGE_SERVERS).order_by("opened").first()
+
+
+def _join(incident: MCPServerIncident, reports: Sequence[ServerReport]) -> None:
+    """Add servers to an open incident. Nobody is called again: its change is in the change log."""
+    incident.servers.add(*MCPServer.objects.filter(pk__in=[report.server_id for report in reports]))
+    named = incident.name.partition(": ")[2].split(", ")
+    incident.name = _outage_name(f"{incident.servers.count()} servers", list(dict.fromkeys(named + _reasons(reports))))
+    incident.validated_save()
+    logger.warning("%s server(s) joined an incident: %s", len(reports), incident, extra=_about(incident))
+
+
+def _reasons(reports: Sequence[ServerReport]) -> list[str]:
+    """Why they failed, the most frequent reason first."""
+    return [reason for reason, _ in Counter(report.reason or "" for report in reports).most_common()]
+
+
+def _outage_name(who: str, reasons: Sequence[str]) -> str:
+    return f"{who}: {', '.join(reasons)}"[: MCPServerIncident._meta.get_field("name").max_length]
 
 
 def open_incident(incident: MCPServerIncident, server_ids: Collection[Any]) -> None:

@@ -6,7 +6,8 @@ import random
 import time
 from typing import Any
 
-from nautobot.apps.jobs import ObjectVar
+from django.forms import HiddenInput
+from nautobot.apps.jobs import ObjectVar, StringVar
 
 from ai_ops.celery_tasks import check_mcp_server_health, perform_mcp_health_checks
 from ai_ops.choices import JOB_GROUP, MCPProtocolChoices
@@ -30,6 +31,8 @@ class MCPServerHealthCheckJob(MaintenanceJob):
         label="MCP server",
         description="The only server to check; leave it empty to check all of them.",
     )
+    # Not for people: it is set for the runs among which a large fleet is divided.
+    shard = StringVar(required=False, widget=HiddenInput)
 
     class Meta:
         """Job metadata."""
@@ -43,12 +46,12 @@ class MCPServerHealthCheckJob(MaintenanceJob):
         soft_time_limit = 1800
         time_limit = 1860
 
-    def run(self, server: MCPServer | None = None) -> dict[str, Any]:
-        """Check `server`, or all servers where none is given."""
+    def run(self, server: MCPServer | None = None, shard: str | None = None) -> dict[str, Any]:
+        """Check `server`, or those of `shard`, or all servers where neither is given."""
         if server is None:
             if self.job_result.scheduled_job:
                 time.sleep(random.uniform(0, MAX_JITTER_SECONDS))  # noqa: S311
-            result = perform_mcp_health_checks()
+            result = perform_mcp_health_checks(shard=shard or None)
             changed_count = result["changed_count"]
         else:
             result = check_mcp_server_health(server.pk)

@@ -1,0 +1,91 @@
+"""A worker that is killed between a flip and its incident."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+from nautobot.extras.models import Status
+
+from ai_ops import health_run
+from ai_ops.celery_tasks import close_resolved_incidents, perform_mcp_health_checks
+from ai_ops.models import MCPServer, MCPServerHealth, MCPServerIncident
+from ai_ops.run_models import MaintenanceLease
+
+NOBODY_LISTENS = "http://127.0.0.1:1"
+
+# Checks all servers and is killed as soon as the first flip is committed.
+KILLED = """
+import os, signal
+import nautobot
+nautobot.setup()
+from django.db import transaction
+from django.db.models.signals import post_save
+from ai_ops import health_run
+from ai_ops.celery_tasks import perform_mcp_health_checks
+from ai_ops.models import MCPServer
+def kill(**_):
+    transaction.on_commit(lambda: os.kill(os.getpid(), signal.SIGKILL))
+post_save.connect(kill, sender=MCPServer)
+health_run.PAUSE_SECONDS = 0.02
+perform_mcp_health_checks()
+"""
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch):
+    monkeypatch.setattr(health_run, "PAUSE_SECONDS", 0.02)
+
+
+def add(name: str, status_name: str = "Healthy") -> MCPServer:
+    status = Status.objects.get_for_model(MCPServer).get(name=status_name)
+    server = MCPServer(name=name, url=NOBODY_LISTENS, status=status)
+    server.validated_save()
+    return server
+
+
+def opened() -> list[str]:
+    return sorted(MCPServerIncident.objects.values_list("name", flat=True))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_next_run_opens_the_incident_of_a_flip_whose_worker_was_killed(monkeypatch):
+    add("a-flipped")
+    add("b-left")
+    monkeypatch.setenv("NAUTOBOT_DB_NAME", connection.settings_dict["NAME"])
+    killed = subprocess.run([sys.executable, "-c", KILLED], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert list(MCPServer.objects.values_list("name", "status__name")) == [
+        ("a-flipped", "Unhealthy"),
+        ("b-left", "Healthy"),
+    ]
+    assert opened() == []
+    MaintenanceLease.objects.update(expires=timezone.now())  # half a minute later
+    assert perform_mcp_health_checks()["changed_count"] == 1
+    assert opened() == ["a-flipped: CONNECT", "b-left: CONNECT"]
+    perform_mcp_health_checks()
+    assert len(opened()) == 2
+
+
+@pytest.mark.django_db
+def test_the_review_opens_it_for_a_server_that_is_not_checked_again_soon():
+    server = add("down", "Unhealthy")
+    health = MCPServerHealth(server=server, checked=timezone.now(), ok=False, reason="HTTP", alert_held=True)
+    health.message = "GET http://127.0.0.1:1/health answered 500"
+    health.save()
+    close_resolved_incidents()
+    assert opened() == [], "its run may still be about to open it"
+    MCPServer.objects.update(last_updated=timezone.now() - timedelta(minutes=3))
+    MCPServerHealth.objects.update(flapping=True)
+    close_resolved_incidents()
+    assert opened() == []
+    MCPServerHealth.objects.update(flapping=False)
+    for _ in range(2):
+        assert close_resolved_incidents()["errors"] == 0
+        assert opened() == ["down: HTTP"]
+    assert MCPServerIncident.objects.get().message == health.message
