@@ -77,10 +77,11 @@ def bench_cleanup(_):
     _become(sys.executable, "-m", "development.bench_cleanup")
 
 
-@task
-def bench_health(_):
-    """Measure what health checks cost, and fail when a limit is exceeded."""
-    _become(sys.executable, "-m", "development.bench_health")
+@task(iterable=["case"])
+def bench_health(_, case):
+    """Measure what health checks cost, and fail when a limit is exceeded; --case NAME, again for each, for some."""
+    chosen = [argument for name in case for argument in ("--case", name)]
+    _become(sys.executable, "-m", "development.bench_health", *chosen)
 
 
 @task

@@ -8,6 +8,7 @@ exceeded. Servers run in processes of their own on loopback, so CPU is the check
 - `cpu_http`, `cpu_mcp`: CPU of a probe by the health page, and by MCP's handshake with a server of the SDK.
 - `leak`: 500 handshakes with a server of the SDK; `growth_bytes` of its resident memory, which `settle`
   probes before have let settle.
+- `flips` and `workers`: whole runs of the Job on large fleets, see `development.bench_fleet`.
 
 A new case is a function that returns its figures, and an entry in CASES.
 """
@@ -27,6 +28,7 @@ from typing import Any
 
 from ai_ops.adapters.mcp_http import Prober, Target
 from ai_ops.core.health import MAX_WORKERS, ProbeKind
+from development import bench_fleet
 from development.services import free_ports
 
 SERVER_SECONDS = 0.05
@@ -144,6 +146,9 @@ CASES = {
     "cpu_http": Case(cpu_http, "cpu_ms", 5.0),
     "cpu_mcp": Case(cpu_mcp, "cpu_ms", 5.0),
     "leak": Case(leak, "growth_bytes", 2 * 1024 * 1024),
+    "flips": Case(lambda: bench_fleet.figures("flips"), "ratio", 1.15),
+    # Half, and a tenth for what dividing costs.
+    "workers": Case(lambda: bench_fleet.figures("workers"), "ratio", 0.55),
 }
 
 

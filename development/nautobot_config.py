@@ -40,4 +40,9 @@ METRICS_ENABLED = is_truthy(os.getenv("NAUTOBOT_METRICS_ENABLED", "true"))
 
 PLUGINS = ["ai_ops"]
 # The demo's and the tests' MCP servers run on this machine, which nothing outside it may ask for.
-PLUGINS_CONFIG = {"ai_ops": {"allow_loopback": True}}
+PLUGINS_CONFIG = {
+    "ai_ops": {
+        "allow_loopback": True,
+        "health_check_shard_size": int(os.getenv("AI_OPS_HEALTH_CHECK_SHARD_SIZE", "0")),
+    }
+}
