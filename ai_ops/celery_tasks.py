@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
@@ -21,6 +22,7 @@ from django.utils import timezone
 from nautobot.extras.models import JobQueue, JobResult
 
 from ai_ops.adapters.checkpoint_store import CheckpointStore
+from ai_ops.adapters.fence import Fence
 from ai_ops.checkpointer import get_redis_connection
 from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.cleanup_run import CleanupRun, log_cleanup
@@ -115,7 +117,7 @@ def _cleaned_up(
         retention_days = chosen.retention_days
         parser = KeyParser(time.time(), configured.key_prefixes)
         with get_redis_connection() as client:
-            store = CheckpointStore(client, parser)
+            store = CheckpointStore(client, parser, fence=Fence(hold.fence_key, hold.fence, partial(_locked, hold)))
             pins = CurrentPins(pinned)
             policy, policy_sentence = _policy(store, parser.prefixes, chosen, pins())
             run = CleanupRun(
@@ -145,6 +147,11 @@ def _cleaned_up(
         report = run.report(retention_days, policy_sentence)
     log_cleanup(logger, report, run.tally.unfixable_names if run else [], run.smallest_left if run else None)
     return report.as_dict()
+
+
+def _locked(hold: Hold) -> None:
+    with transaction.atomic():
+        hold.lock()
 
 
 def cleanup_user_checkpoints(

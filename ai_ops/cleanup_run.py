@@ -40,7 +40,7 @@ from ai_ops.core.retention import (
     unread_writes,
     unsure_documents,
 )
-from ai_ops.exceptions import CheckpointStoreError
+from ai_ops.exceptions import CheckpointStoreError, LeaseLostError
 from ai_ops.time_limit import whole
 
 DELETIONS_PER_BATCH = 100  # while Redis carries them out, the next are decided on
@@ -169,11 +169,13 @@ class CleanupRun:
         gc.disable()
         try:
             self._execute()
+            self._store.release()
         except Exception:
             # Redis may be at work on the last batch, which is to be counted; that it fails too would be no news.
             self._store.hurry()
-            with suppress(CheckpointStoreError):
+            with suppress(CheckpointStoreError, LeaseLostError):
                 self._count()
+                self._store.release()
             raise
         finally:
             if collects:

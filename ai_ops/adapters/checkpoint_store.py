@@ -30,6 +30,7 @@ from ai_ops.adapters.checkpoint_scripts import (
     OF_ANOTHER_TYPE,
     SCAN_JOINED,
 )
+from ai_ops.adapters.fence import CHECK, REFUSED, Fence
 from ai_ops.adapters.redis_calls import Answer, CallsAhead, packed
 from ai_ops.core.checkpoint_keys import (
     ROOT_NAMESPACE,
@@ -41,7 +42,7 @@ from ai_ops.core.checkpoint_keys import (
     KeyParser,
 )
 from ai_ops.core.retention import Deletion, Document, Guard, Lineage
-from ai_ops.exceptions import CheckpointStoreError
+from ai_ops.exceptions import CheckpointStoreError, LeaseLostError
 
 SCAN_COUNT = 1000
 PIPELINE_COMMANDS = 500
@@ -54,7 +55,7 @@ MAX_VALUE_BYTES = 16 * 1024 * 1024  # a longer value is not read for its time
 REGISTRY_MEMBERS = 100  # of a shallow saver's writes, so many are looked at for a time
 # What an ACL must allow; the documentation of the installation has the same list, with INFO, which is optional.
 COMMANDS = (
-    "SCAN", "DBSIZE", "TYPE", "GET", "GETRANGE", "LINDEX", "LREM", "EXISTS", "ZRANGE", "JSON.GET", "EVAL", "UNLINK",
+    "SCAN", "DBSIZE", "TYPE", "GET", "GETRANGE", "LINDEX", "LREM", "EXISTS", "ZRANGE", "JSON.GET", "EVAL", "SET", "UNLINK",
     "SELECT",
 )  # fmt: skip
 INTERRUPT_CHANNEL = b'"__interrupt__"'
@@ -125,17 +126,27 @@ class CheckpointStore:
         client: A client of the database, with ``decode_responses=False``.
         parser: Takes the keys apart.
         sleep: How to wait; seconds.
+        fence: Whose deletions Redis carries out; None for everybody's. A cluster knows none: one script can't compare
+            a key on one node and delete on another.
 
     Raises:
+        LeaseLostError: From `apply`: another run has taken over.
         CheckpointStoreError: From every method: what Redis refused or why it could not be reached.
     """
 
-    def __init__(self, client: redis.Redis, parser: KeyParser, sleep: Callable[[float], object] = time.sleep) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        parser: KeyParser,
+        sleep: Callable[[float], object] = time.sleep,
+        fence: Fence | None = None,
+    ) -> None:
         # Both answer the same commands; only their types have nothing in common.
         self._client: Any = client
         self._is_cluster = isinstance(client, RedisCluster)
         self._parser = parser
         self._sleep = sleep
+        self._fence = None if self._is_cluster else fence
         self._is_hurried = False
         self._since_breath = 0
         self._calls = None if self._is_cluster else CallsAhead(client, self._retry)
@@ -280,6 +291,8 @@ class CheckpointStore:
         Returns:
             Gives the outcomes. Redis may still be at work on the last of them, and is waited for then.
         """
+        if self._fence and not self._fence.is_claimed and not dryrun:
+            self._fence.claim(self._at_once)
         self._breathe(len(deletions))
         go = sorted(self._drop_pointers(deletions, dryrun, self._still_without_owner(deletions)))
         entries = [entry for number in go for entry in deletions[number].list_entries]
@@ -297,6 +310,12 @@ class CheckpointStore:
             self._since_breath = 0
             self._settle()
             self._sleep(BREATH)
+
+    def release(self) -> None:
+        """Take the fence away, at the end of a run."""
+        if self._fence:
+            self._settle()
+            self._fence.release(self._at_once)
 
     def hurry(self) -> None:
         """From now on give up at once instead of trying again."""
@@ -481,8 +500,13 @@ class CheckpointStore:
     def _script(self, source: str, keys: Sequence[bytes], arguments: Sequence[Any]) -> Answer:
         """Have a script run; its answer is there after `_settle`, and in a cluster at once."""
         if self._calls is None:
-            return Answer(b"", self._retry(lambda: self._client.eval(source, len(keys), *keys, *arguments)))
+            return Answer(b"", self._at_once(source, keys, arguments))
+        if self._fence and self._fence.is_claimed:
+            source, keys, arguments = CHECK + source, [*keys, self._fence.key], [*arguments, self._fence.number]
         return self._calls.add(packed(["EVAL", source, len(keys), *keys, *arguments]))
+
+    def _at_once(self, source: str, keys: Sequence[bytes], arguments: Sequence[Any]) -> Any:
+        return self._retry(lambda: self._client.eval(source, len(keys), *keys, *arguments))
 
     def _settle(self) -> None:
         """Wait for the scripts that are under way."""
@@ -540,6 +564,8 @@ class CheckpointStore:
             except (RedisConnectionError, RedisTimeoutError) as error:
                 self._wait_or_give_up(error, delay)
             except RedisError as error:
+                if REFUSED in str(error):
+                    raise LeaseLostError("Another cleanup has taken over, or Redis was emptied: it stopped.") from error
                 raise CheckpointStoreError(explain(error)) from error
         raise AssertionError("the last delay is None, which gives up")
 

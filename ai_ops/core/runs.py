@@ -26,7 +26,15 @@ REDELIVERY_GRACE_SECONDS = 900.0
 
 
 class Hold(Protocol):
-    """The right of a run to write, for as long as it lasts."""
+    """The right of a run to write, for as long as it lasts.
+
+    Attributes:
+        fence: Rises with each run that takes over.
+        fence_key: Where other stores than the database may write it down; the same for all runs of a kind.
+    """
+
+    fence: int
+    fence_key: str
 
     def confirm(self) -> None:
         """Return if the run may go on; asks no database.

@@ -43,6 +43,8 @@ class Keeper:
         time_limit: float | None = None,
     ) -> None:
         self.lease = lease
+        self.fence = lease.fence
+        self.fence_key = f"ai_ops:fence:{lease.row}"
         self.troubles: list[BaseException] = []
         self._run_id = run_id
         self._is_told = is_told

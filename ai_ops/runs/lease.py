@@ -30,6 +30,7 @@ class Lease:
         seconds: Its length.
         deadline: When it ends unless it is renewed, by `time.monotonic`.
         acquired: When it was taken, by the database's clock.
+        row: Primary key of its row, the same for all holders, and of no other installation.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Lease:
     seconds: float
     deadline: float
     acquired: datetime | None = None
+    row: uuid.UUID | None = None
 
     def is_stale(self) -> bool:
         """Whether somebody else may have it by now."""
@@ -94,8 +96,8 @@ def acquire(name: str, holder: str, run_id: uuid.UUID, seconds: float) -> Lease:
         MaintenanceLease.objects.bulk_create([MaintenanceLease(name=name)], ignore_conflicts=True)
         if not MaintenanceLease.objects.filter(free, name=name).update(**taken):
             raise LeaseTakenError(_who_has(name))
-    row = MaintenanceLease.objects.values_list("fence", "acquired").get(name=name, token=lease.token)
-    lease.fence, lease.acquired = row
+    row = MaintenanceLease.objects.values_list("fence", "acquired", "pk").get(name=name, token=lease.token)
+    lease.fence, lease.acquired, lease.row = row
     return lease
 
 

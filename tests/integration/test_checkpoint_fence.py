@@ -1,0 +1,94 @@
+"""A cleanup that was replaced by another deletes nothing more, whatever it had prepared."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from functools import partial
+
+import pytest
+from django.db import transaction
+
+from ai_ops.adapters.checkpoint_store import CheckpointStore
+from ai_ops.adapters.fence import Fence
+from ai_ops.celery_tasks import cleanup_old_checkpoints
+from ai_ops.cleanup_run import CleanupRun
+from ai_ops.core.checkpoint_keys import KeyParser
+from ai_ops.core.retention import DAY, RetentionPolicy
+from ai_ops.exceptions import LeaseLostError
+from ai_ops.runs import lease as leases
+from development.bench_cleanup import OLD_DAYS, plain_thread
+
+KEY = "ai_ops:fence:test"
+
+
+@pytest.fixture
+def old_threads(checkpoint_redis):
+    """More than one batch of them."""
+    for number in range(250):
+        for command in plain_thread(number, OLD_DAYS):
+            checkpoint_redis.execute_command(*command)
+    return checkpoint_redis
+
+
+def run_of(client, fence, **options):
+    parser = KeyParser(time.time())
+    store = CheckpointStore(client, parser, fence=fence)
+    policy = RetentionPolicy(30 * DAY, 30 * DAY)
+    return CleanupRun(store, parser, policy, time.time(), dryrun=False, **options)
+
+
+def locked(lease):
+    with transaction.atomic():
+        lease.lock()
+
+
+def test_a_cleanup_leaves_no_fence_behind(old_threads):
+    assert cleanup_old_checkpoints(30)["deleted_count"] == 500
+    assert old_threads.dbsize() == 0
+
+
+def test_a_dry_run_writes_no_fence(old_threads):
+    assert cleanup_old_checkpoints(30, dryrun=True)["deleted_count"] == 500
+    assert old_threads.dbsize() == 500
+
+
+def test_what_was_prepared_before_the_takeover_is_not_deleted_after_it(old_threads):
+    first = leases.acquire("cleanup", "stopped", uuid.uuid4(), 0.0)
+    batches = []
+
+    def taken_over_after_the_first_batch():
+        # Called before each batch, and after each step of the scan.
+        batches.append(old_threads.dbsize())
+        if batches[-1] < 500:
+            second = leases.acquire("cleanup", "woken", uuid.uuid4(), 0.0)
+            Fence(KEY, second.fence, partial(locked, second)).claim(
+                lambda source, keys, values: old_threads.eval(source, len(keys), *keys, *values)
+            )
+
+    run = run_of(old_threads, Fence(KEY, first.fence, lambda: None), confirm=taken_over_after_the_first_batch)
+    with pytest.raises(LeaseLostError, match="taken over"):
+        run.execute()
+    assert 0 < old_threads.dbsize() == batches[-1] < 500
+    assert old_threads.get(KEY) == b"2"
+
+
+def test_who_comes_too_late_to_write_the_fence_down_deletes_nothing(old_threads):
+    first = leases.acquire("cleanup", "stopped", uuid.uuid4(), 0.0)
+    leases.acquire("cleanup", "the next, which has ended", uuid.uuid4(), 60.0).release()
+    with pytest.raises(LeaseLostError):
+        run_of(old_threads, Fence(KEY, first.fence, partial(locked, first))).execute()
+    assert old_threads.dbsize() == 500
+
+
+def test_a_lower_number_does_not_replace_a_higher_one(old_threads):
+    old_threads.set(KEY, 7)
+    with pytest.raises(LeaseLostError, match="taken over"):
+        run_of(old_threads, Fence(KEY, 6, lambda: None)).execute()
+    assert old_threads.dbsize() == 501
+
+
+def test_the_fence_of_a_killed_run_holds_nobody_up(old_threads):
+    old_threads.set(KEY, 6)
+    run_of(old_threads, Fence(KEY, 7, lambda: None)).execute()
+    assert old_threads.dbsize() == 0
