@@ -43,7 +43,7 @@ from ai_ops.core.retention import (
 from ai_ops.exceptions import CheckpointStoreError, LeaseLostError
 from ai_ops.time_limit import whole
 
-DELETIONS_PER_BATCH = 100  # while Redis carries them out, the next are decided on
+DELETIONS_PER_BATCH = 250  # while Redis carries them out, the next are decided on
 NAMED_KEYS = 5  # of those that could not be dated, so many are named in the log
 SHOWN_KEY_BYTES = 120
 LARGEST_THREADS = 10

@@ -44,18 +44,19 @@ return replies
 DROP_KEYS = """
 local call, dry, at, replies = redis.call, ARGV[1] == '1', 0, {}
 for part = 2, #ARGV, 2 do
-  local last, kinds = at + tonumber(ARGV[part]), {}
+  local last, kinds, chosen = at + tonumber(ARGV[part]), {}, {}
   for kind in string.gmatch(ARGV[part + 1], '[^,]+') do kinds[kind] = true end
   for index = at + 1, last do
     local key = KEYS[index]
     local kind = call('TYPE', key).ok
     if kinds[kind] then
-      if not dry then call('UNLINK', key) end
+      chosen[#chosen + 1] = key
     else
       replies[#replies + 1] = index - 1
       replies[#replies + 1] = kind == 'none' and 0 or 1
     end
   end
+  if not dry and #chosen > 0 then call('UNLINK', unpack(chosen)) end
   at = last
 end
 return replies

@@ -17,6 +17,7 @@ from langgraph.checkpoint.redis import RedisSaver
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from ai_ops.adapters.checkpoint_store import CheckpointStore
+from ai_ops.adapters.redis_calls import CallsAhead
 from ai_ops.celery_tasks import cleanup_old_checkpoints
 from development import services
 from tests.fakes.conversations import days_ago, graph, old_id, on
@@ -300,3 +301,78 @@ def test_ten_thousand_hostile_keys(checkpoint_redis):
     assert report["deleted_count"] == 0
     assert checkpoint_redis.dbsize() == report["processed_count"] == before
     assert report["unfixable_count"] > 60
+
+
+class CutConnection:
+    """A connection that breaks once, after so many bytes of scripts sent or so many replies read."""
+
+    def __init__(self, connection, room, replies):
+        self.is_cut = False
+        self.connection = connection
+        self._room, self._replies = room, replies
+
+    def __getattr__(self, name):
+        return getattr(self.connection, name)
+
+    def send_packed_command(self, command, **options):
+        sent = b"".join(command)
+        self.connection.send_packed_command([sent[: self._room]], **options)
+        self._room -= len(sent)
+        if self._room < 0:
+            self._cut()
+
+    def read_response(self, **options):
+        reply = self.connection.read_response(**options)
+        self._replies -= 1
+        if self._replies < 0:
+            # Redis has done it, and nobody will hear of it.
+            self._cut()
+        return reply
+
+    def _cut(self):
+        self.is_cut = True
+        self.connection.disconnect()
+        raise RedisConnectionError("cut")
+
+
+EVERYTHING = 10**9
+
+
+@pytest.mark.parametrize(
+    ("room", "replies"),
+    [
+        *((room, EVERYTHING) for room in (1, 700, 2_000, 4_000, 7_000, 9_000)),
+        *((EVERYTHING, replies) for replies in (0, 1, 2, 4)),
+    ],
+)
+def test_a_pipeline_that_is_cut_anywhere_goes_on_in_order_and_counts_right(
+    app, checkpoint_redis, monkeypatch, room, replies
+):
+    states = talk(app, old=4, live=2)
+    total, cuts = checkpoint_redis.dbsize(), []
+    monkeypatch.setattr("ai_ops.adapters.checkpoint_store.RETRY_DELAYS", (0.01, 0.05))
+    monkeypatch.setattr("ai_ops.adapters.checkpoint_store.KEYS_PER_COMMAND", 20)
+    deliver, release = CallsAhead._deliver, CallsAhead._release
+
+    def deliver_on_it(self):
+        if not (cuts and cuts[0].is_cut):
+            # A pool gives a connection back as it is: what was sent and read on it counts on.
+            connection = self._connection or self._pool.get_connection()
+            cuts[:] = cuts or [CutConnection(connection, room, replies)]
+            cuts[0].connection = getattr(connection, "connection", connection)
+            self._connection = cuts[0]
+        deliver(self)
+
+    def release_what_is_below(self):
+        self._connection = getattr(self._connection, "connection", self._connection)
+        release(self)
+
+    monkeypatch.setattr(CallsAhead, "_deliver", deliver_on_it)
+    monkeypatch.setattr(CallsAhead, "_release", release_what_is_below)
+    report = cleanup_old_checkpoints(30)
+
+    assert report["error"] is None
+    assert cuts[0].is_cut
+    assert report["deleted_count"] == total - checkpoint_redis.dbsize()
+    assert report["threads_deleted"] == 4
+    assert_end_state(app, checkpoint_redis, states)
