@@ -41,6 +41,7 @@ from ai_ops.incidents import review_incidents
 from ai_ops.infrastructure import BACKEND_ERRORS, backend_sentence
 from ai_ops.models import MCPServer
 from ai_ops.pins import CurrentPins, pin_thread, pinned_threads, unpin_thread
+from ai_ops.runs.recent import get_recent_runs
 from ai_ops.runs.request import current_request
 from ai_ops.runs.running import run_as
 from ai_ops.shards import enqueue_shards, queue_to_share, shard_servers
@@ -52,6 +53,7 @@ __all__ = (
     "check_mcp_server_health",
     "cleanup_old_checkpoints",
     "cleanup_user_checkpoints",
+    "get_recent_runs",
     "perform_mcp_health_checks",
     "pin_thread",
     "sample_checkpoint_storage",

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from nautobot.extras.models import JobResult, ScheduledJob
+from ai_ops.choices import MaintenanceKindChoices, RunTriggerChoices
+from ai_ops.exceptions import RunRefusedError
+from ai_ops.models import MaintenanceRun, MCPServer
+from ai_ops.runs.requests import may_run, request_run
 
-from ai_ops.models import MCPServer
-from ai_ops.run_now import RunRefusedError, may_run, request_run
 
-
-def request_check(server: MCPServer, user) -> JobResult | ScheduledJob:
-    """Enqueue a check of `server` alone, to be run as `user`.
+def request_check(server: MCPServer, user) -> MaintenanceRun:
+    """Ask for a check of `server` alone, to be run as `user`.
 
     Returns:
-        The JobResult of the run; where an approval workflow applies, the ScheduledJob that waits for it.
+        The run; where an approval workflow applies, it has no JobResult yet.
 
     Raises:
         RunRefusedError: There will be no check; the message says why and what to do.
     """
     if reason := server.why_not_checked():
         raise RunRefusedError(reason)
-    return request_run("health", user, {"server": server})
+    return request_run(MaintenanceKindChoices.SERVER, {"server": str(server.pk)}, user, trigger=RunTriggerChoices.JOB)
 
 
 def may_run_check(user) -> bool:
     """Tell whether `user` has the permission to run the health check Job."""
-    return may_run("health", user)
+    return may_run(MaintenanceKindChoices.SERVER, user)

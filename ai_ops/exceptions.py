@@ -59,3 +59,7 @@ class RunOptionsError(RunRefusedError):
 
 class RunConflictError(RunRefusedError):
     """The run is in a state in which this can't be done to it, or its idempotency key is another request's."""
+
+
+class ScheduleNotFoundError(ConfigurationError):
+    """There is no schedule of that name."""

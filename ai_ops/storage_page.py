@@ -26,7 +26,7 @@ from nautobot.extras.choices import JobResultStatusChoices
 from nautobot.extras.models import JobResult
 
 from ai_ops.models import CheckpointStorageSnapshot, PinnedThread
-from ai_ops.run_now import may_run
+from ai_ops.runs.requests import may_run
 from ai_ops.schedules import DEFAULT_SCHEDULES, find_job
 from ai_ops.snapshots import in_redis, latest_snapshots
 

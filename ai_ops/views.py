@@ -22,13 +22,15 @@ from rest_framework.decorators import action
 from ai_ops import filters, forms, tables
 from ai_ops.api import serializers
 from ai_ops.check_now import request_check
+from ai_ops.choices import MaintenanceKindChoices, RunTriggerChoices
 from ai_ops.details import MCP_SERVER_DETAIL, PINNED_THREAD_DETAIL
-from ai_ops.exceptions import IncidentError
+from ai_ops.exceptions import IncidentError, RunRefusedError
 from ai_ops.health_history import with_uptime
 from ai_ops.health_panels import INCIDENT_DETAIL
 from ai_ops.incidents import acknowledge
 from ai_ops.models import CheckpointStorageSnapshot, MCPServer, MCPServerCheck, MCPServerIncident, PinnedThread
-from ai_ops.run_now import RunRefusedError, request_run
+from ai_ops.runs.approvals import schedule_of
+from ai_ops.runs.requests import request_run
 from ai_ops.storage_page import page_context
 
 
@@ -62,22 +64,22 @@ class MCPServerUIViewSet(NautobotUIViewSet):
         if request.method != "POST":
             return redirect(server)
         try:
-            requested = request_check(server, request.user)
+            run = request_check(server, request.user)
         except RunRefusedError as refusal:
             messages.warning(request, str(refusal))
             return redirect(server)
-        if not isinstance(requested, JobResult):
+        if schedule := schedule_of(run):
             messages.info(
                 request,
                 format_html(
-                    'The check of {} waits for <a href="{}">approval</a>.', server, requested.get_absolute_url()
+                    'The check of {} waits for <a href="{}">approval</a>.', server, schedule.get_absolute_url()
                 ),
             )
             return redirect(server)
-        if not JobResult.objects.check_perms(request.user, instance=requested):
+        if not JobResult.objects.check_perms(request.user, instance=run.job_result):
             messages.success(request, f"The check of {server} has been requested.")
             return redirect(server)
-        return redirect(requested)
+        return redirect(run.job_result)
 
 
 class PinnedThreadUIViewSet(
@@ -127,14 +129,14 @@ class CheckpointStorageSampleView(CheckpointStorageView):
     def post(self, request):
         """Enqueue the Job."""
         try:
-            requested = request_run("storage", request.user)
+            run = request_run(MaintenanceKindChoices.STORAGE, user=request.user, trigger=RunTriggerChoices.JOB)
         except RunRefusedError as refusal:
             messages.warning(request, str(refusal))
             return redirect("plugins:ai_ops:checkpointstorage")
         sentence = 'The storage is being <a href="{}">sampled</a>: reload this page in a moment.'
-        if not isinstance(requested, JobResult):
+        if schedule := schedule_of(run):
             sentence = 'The sampling waits for <a href="{}">approval</a>.'
-        messages.success(request, format_html(sentence, requested.get_absolute_url()))
+        messages.success(request, format_html(sentence, (schedule or run.job_result).get_absolute_url()))
         return redirect("plugins:ai_ops:checkpointstorage")
 
 

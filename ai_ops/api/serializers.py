@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from nautobot.apps.api import BaseModelSerializer, NautobotModelSerializer, TaggedModelSerializerMixin
 from rest_framework import serializers
 
-from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth, MCPServerIncident, PinnedThread
+from ai_ops.models import MaintenanceRun, MCPServer, MCPServerCheck, MCPServerHealth, MCPServerIncident, PinnedThread
+from ai_ops.runs.kinds import KINDS
 
 
 class MCPServerSerializer(TaggedModelSerializerMixin, NautobotModelSerializer):
@@ -83,6 +84,27 @@ class MCPServerIncidentSerializer(NautobotModelSerializer):
 
         model = MCPServerIncident
         fields = "__all__"
+
+
+class MaintenanceRunSerializer(BaseModelSerializer):
+    """A run: its `url` is where to look how it is getting on."""
+
+    class Meta:
+        """Model and fields."""
+
+        model = MaintenanceRun
+        fields = "__all__"
+
+
+class RunRequestSerializer(serializers.Serializer):
+    """What is asked for with a POST; `ai_ops.runs.kinds` checks it, in sentences."""
+
+    kind = serializers.ChoiceField(choices=list(KINDS), help_text="What is to be done.")
+    options = serializers.DictField(
+        required=False,
+        help_text="By name; what is left out is as configured. All kinds have time_limit, in seconds; cleanup has "
+        "those of its Job; server has server, the id of an MCP server.",
+    )
 
 
 def _contradicts_itself(data) -> bool:

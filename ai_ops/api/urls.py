@@ -2,7 +2,7 @@
 
 from nautobot.apps.api import OrderedDefaultRouter
 
-from ai_ops.api import views
+from ai_ops.api import run_views, views
 
 app_name = "ai_ops-api"
 
@@ -12,5 +12,6 @@ router.register("mcp-server-health", views.MCPServerHealthViewSet)
 router.register("mcp-server-checks", views.MCPServerCheckViewSet)
 router.register("mcp-server-incidents", views.MCPServerIncidentViewSet)
 router.register("pinned-threads", views.PinnedThreadViewSet)
+router.register("runs", run_views.MaintenanceRunViewSet)
 
 urlpatterns = router.urls

@@ -4,12 +4,12 @@ from drf_spectacular.utils import extend_schema
 from nautobot.apps.api import NautobotModelViewSet, NotesViewSetMixin, ReadOnlyModelViewSet
 from nautobot.core.api.authentication import TokenPermissions
 from nautobot.extras.api.serializers import JobResultSerializer, JobRunResponseSerializer, ScheduledJobSerializer
-from nautobot.extras.models import JobResult
 from rest_framework import status
 from rest_framework.decorators import action
-from rest_framework.exceptions import APIException, PermissionDenied
+from rest_framework.exceptions import APIException
 from rest_framework.response import Response
 
+from ai_ops.api.refusals import as_answers
 from ai_ops.api.serializers import (
     MCPServerCheckSerializer,
     MCPServerHealthSerializer,
@@ -28,21 +28,7 @@ from ai_ops.filters import (
 )
 from ai_ops.incidents import acknowledge
 from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth, MCPServerIncident, PinnedThread
-from ai_ops.run_now import NoWorkerError, RunNotPermittedError, RunRefusedError
-
-
-class CheckRefused(APIException):
-    """The server, or the Job, is in a state in which there is no check."""
-
-    status_code = status.HTTP_409_CONFLICT
-    default_code = "check_refused"
-
-
-class NoWorker(APIException):
-    """Nobody is there to run the check; another time there may be."""
-
-    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
-    default_code = "celery_worker_not_running"
+from ai_ops.runs.approvals import schedule_of
 
 
 class CheckPermissions(TokenPermissions):
@@ -70,15 +56,9 @@ class MCPServerViewSet(NautobotModelViewSet):
     def check(self, request, *args, **kwargs):
         """Check this one server now; answers with the JobResult to watch."""
         server = self.get_object()
-        try:
-            requested = request_check(server, request.user)
-        except RunNotPermittedError as refusal:
-            raise PermissionDenied(str(refusal)) from refusal
-        except NoWorkerError as refusal:
-            raise NoWorker(str(refusal)) from refusal
-        except RunRefusedError as refusal:
-            raise CheckRefused(str(refusal)) from refusal
-        return Response(_as_run_response(requested, request), status=status.HTTP_202_ACCEPTED)
+        with as_answers():
+            run = request_check(server, request.user)
+        return Response(_as_run_response(run, request), status=status.HTTP_202_ACCEPTED)
 
 
 class PinnedThreadViewSet(NautobotModelViewSet):
@@ -144,9 +124,10 @@ class MCPServerIncidentViewSet(NotesViewSetMixin, ReadOnlyModelViewSet):
         return Response(self.get_serializer(incident).data)
 
 
-def _as_run_response(requested, request) -> dict:
+def _as_run_response(run, request) -> dict:
     """Answer in the shape of Nautobot's own ``/jobs/{id}/run/``."""
-    context = {"request": request}
-    if isinstance(requested, JobResult):
-        return {"scheduled_job": None, "job_result": JobResultSerializer(requested, context=context).data}
-    return {"scheduled_job": ScheduledJobSerializer(requested, context=context).data, "job_result": None}
+    context, schedule = {"request": request}, schedule_of(run)
+    return {
+        "scheduled_job": ScheduledJobSerializer(schedule, context=context).data if schedule else None,
+        "job_result": JobResultSerializer(run.job_result, context=context).data if run.job_result else None,
+    }

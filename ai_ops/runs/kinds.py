@@ -16,6 +16,8 @@ Options = dict[str, Any]
 
 # Of all kinds: seconds after which this run stops.
 TIME_LIMIT = "time_limit"
+# What a Job's form takes for a text; PostgreSQL keeps no NUL in one.
+MAX_TEXT = 255
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def checked_options(kind: str, options: Mapping[str, Any] | None, user: Any) -> 
     Raises:
         RunOptionsError: There is no such kind or option, or a value is not valid.
     """
-    known = KINDS.get(kind)
+    known = KINDS.get(kind) if isinstance(kind, str) else None
     if known is None:
         raise RunOptionsError(f"There is no kind of run {kind!r}: give one of {', '.join(KINDS)}.")
     if not isinstance(options or {}, Mapping):
@@ -57,6 +59,9 @@ def checked_options(kind: str, options: Mapping[str, Any] | None, user: Any) -> 
         raise RunOptionsError(
             f"A run of kind {kind} has no option {', '.join(unknown)}: it has {', '.join(sorted(allowed))}."
         )
+    for name, value in given.items():
+        if isinstance(value, str) and (len(value) > MAX_TEXT or "\0" in value):
+            raise RunOptionsError(f"{name} must be a text of at most {MAX_TEXT} characters, none of them NUL.")
     try:
         if TIME_LIMIT in given:
             validated_time_limit(given[TIME_LIMIT])

@@ -15,18 +15,20 @@ from celery.utils.log import get_task_logger
 from django.contrib.auth import get_user_model
 from django.core.cache import cache
 from django.db import IntegrityError, transaction
+from django.db.models.functions import Now
 from django.utils import timezone
 from django_redis.exceptions import ConnectionInterrupted
 from kombu.exceptions import OperationalError as BrokerError
+from nautobot.apps.utils import construct_cache_key
 from nautobot.extras.choices import JobQueueTypeChoices, JobResultStatusChoices
 from nautobot.extras.models import Job, JobQueue, JobResult
-from nautobot.extras.utils import get_worker_count
+from nautobot.extras.utils import get_celery_queues, get_worker_count
 from redis.exceptions import RedisError
 
 from ai_ops.choices import RunStateChoices, RunTriggerChoices
 from ai_ops.config import AiOpsSettings, hard_limit
 from ai_ops.core.runs import REDELIVERY_GRACE_SECONDS
-from ai_ops.exceptions import NoWorkerError, RunConflictError, RunNotPermittedError, RunRefusedError
+from ai_ops.exceptions import NoWorkerError, RunConflictError, RunNotPermittedError, RunOptionsError, RunRefusedError
 from ai_ops.run_models import MaintenanceRun
 from ai_ops.runs import approvals, records
 from ai_ops.runs.kinds import KINDS, TIME_LIMIT, checked_options, job_variables
@@ -89,7 +91,7 @@ def request_run(
         max_attempts=AiOpsSettings.load().max_attempts,
         next_attempt=timezone.now(),
     )
-    with _message_of(run):
+    with _messages() as sent:
         try:
             with transaction.atomic():
                 run.save(force_insert=True)
@@ -99,6 +101,7 @@ def request_run(
             raise
         if not approvals.await_approval(run, job, _job_kwargs(run, job), _celery_kwargs(run)):
             _send(run, job)
+            sent.append(run)
     return run
 
 
@@ -128,8 +131,90 @@ def enqueue(run: MaintenanceRun) -> JobResult | None:
         return None
     # Where nobody takes them, messages would pile up; the run is due again after a while.
     listened = _has_worker(job.default_job_queue)
-    with _message_of(run):
-        return _send(run, job) if _claim(run) and listened else None
+    with _messages() as sent:
+        if not _claim(run) or not listened:
+            return None
+        sent.append(run)
+        return _send(run, job)
+
+
+def cancel_run(run: MaintenanceRun, user: Any = None) -> MaintenanceRun:
+    """End a pending run, or tell one that is running to stop, which it does within a third of its lease.
+
+    Args:
+        run: A run; what has become of it meanwhile is looked at.
+        user: Who cancels it, for its record; None from a shell.
+
+    Raises:
+        RunConflictError: It has ended already.
+    """
+    sentence = f"The run was cancelled by {user or 'somebody with a shell'}."
+    same = MaintenanceRun.objects.filter(pk=run.pk)
+    with transaction.atomic():
+        # Told first: should it begin in between, it stops.
+        told = same.exclude(state__in=RunStateChoices.FINAL).update(cancel_requested=True)
+        ended = same.filter(state=RunStateChoices.PENDING).update(
+            state=RunStateChoices.INTERRUPTED, error=sentence, finished=Now(), next_attempt=None
+        )
+        if ended and (schedule := approvals.schedule_of(run)):
+            schedule.delete()
+    run.refresh_from_db()
+    if not told:
+        raise RunConflictError(f"{run} is {run.state} already: there is nothing to cancel.")
+    return run
+
+
+def redrive_run(run: MaintenanceRun, user: Any = None) -> MaintenanceRun:
+    """Ask for what a dead run did not do, as a run of its own with the same options.
+
+    Args:
+        run: A dead run.
+        user: Who asks, and as whom the new run works; None for the app's service user.
+
+    Returns:
+        The new run, whose parent is `run`.
+
+    Raises:
+        RunConflictError: The run is not dead, was discarded, or is being redriven already.
+        RunRefusedError: There will be no run; the message says why and what to do.
+    """
+    with _messages() as sent:
+        # Two people press the button at once: the second sees what the first has made.
+        dead = MaintenanceRun.objects.select_for_update().get(pk=run.pk)
+        _confirm_dead(dead)
+        unfinished = dead.children.filter(trigger=RunTriggerChoices.REDRIVE).exclude(state__in=RunStateChoices.FINAL)
+        if child := unfinished.first():
+            raise RunConflictError(f"{dead} is being redriven by {child}: wait for its end.")
+        child = request_run(dead.kind, dead.options, user, trigger=RunTriggerChoices.REDRIVE, parent=dead)
+        if child.job_result:
+            sent.append(child)
+        return child
+
+
+def discard_run(run: MaintenanceRun, user: Any = None) -> MaintenanceRun:
+    """Decide that a dead run is left: it stays dead, and is no dead letter any more.
+
+    Args:
+        run: A dead run.
+        user: Who decides, for the log; None from a shell.
+
+    Raises:
+        RunConflictError: It is not dead, or was discarded already.
+    """
+    dead = MaintenanceRun.objects.filter(pk=run.pk, state=RunStateChoices.DEAD, discarded=None)
+    discarded = dead.update(discarded=Now())
+    run.refresh_from_db()
+    if not discarded:
+        _confirm_dead(run)
+    logger.info("%s was discarded by %s", run, user or "somebody with a shell")
+    return run
+
+
+def _confirm_dead(run: MaintenanceRun) -> None:
+    if run.state != RunStateChoices.DEAD:
+        raise RunConflictError(f"{run} is {run.state}: only a dead run is redriven or discarded.")
+    if run.discarded:
+        raise RunConflictError(f"{run} was discarded on {run.discarded:%Y-%m-%d %H:%M} UTC.")
 
 
 def may_run(kind: str, user: Any) -> bool:
@@ -142,7 +227,7 @@ def _checked_key(key: str | None) -> str | None:
     if key is None:
         return None
     if not key.strip() or len(key) > KEY_LENGTH or not key.isprintable():
-        raise RunRefusedError(f"An idempotency key has 1 to {KEY_LENGTH} printable characters, such as a UUID.")
+        raise RunOptionsError(f"An idempotency key has 1 to {KEY_LENGTH} printable characters, such as a UUID.")
     return key
 
 
@@ -229,16 +314,22 @@ def _send(run: MaintenanceRun, job: Job) -> JobResult:
 
 
 @contextmanager
-def _message_of(run: MaintenanceRun) -> Iterator[None]:
-    """A transaction at whose end a message goes out. Where the broker is away the run is kept, and due again soon."""
+def _messages() -> Iterator[list[MaintenanceRun]]:
+    """A transaction at whose end messages go out; gets the runs that they are of.
+
+    Where the broker is away the runs are kept, and are due again soon.
+    """
+    runs: list[MaintenanceRun] = []
     try:
         with transaction.atomic():
-            yield
+            yield runs
     except (BrokerError, RedisError) as error:
         # Only what comes after the commit talks to the broker.
-        logger.warning("The message of %s was not sent (%s): it is sent again later", run, error)
-        run.next_attempt = timezone.now() + RESEND_AFTER
-        MaintenanceRun.objects.filter(pk=run.pk, state=RunStateChoices.PENDING).update(next_attempt=run.next_attempt)
+        logger.warning("Messages of runs were not sent (%s): they are sent again later", error)
+        due = timezone.now() + RESEND_AFTER
+        for run in runs:
+            run.next_attempt = due
+            MaintenanceRun.objects.filter(pk=run.pk, state=RunStateChoices.PENDING).update(next_attempt=due)
 
 
 def _job_kwargs(run: MaintenanceRun, job: Job) -> dict[str, Any]:
@@ -256,11 +347,14 @@ def _has_worker(queue: JobQueue) -> bool:
     if queue.queue_type != JobQueueTypeChoices.TYPE_CELERY:
         return True
     key = f"ai_ops.worker_seen.{queue.name}"
+    # Where Nautobot has asked in the last seconds, that is the newer answer.
+    just_asked = construct_cache_key(get_celery_queues, branch_aware=False)
     try:
-        if not cache.get(key):
-            if not get_worker_count(queue=queue):
-                return False
-            cache.set(key, True, WORKER_SEEN_SECONDS)
+        if cache.get(just_asked) is None and cache.get(key):
+            return True
+        if not get_worker_count(queue=queue):
+            return False
+        cache.set(key, True, WORKER_SEEN_SECONDS)
     except (BrokerError, RedisError, ConnectionInterrupted) as error:
         logger.warning("Celery could not be asked for its workers: %s", error)
     return True

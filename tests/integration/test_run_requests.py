@@ -31,7 +31,6 @@ pytestmark = pytest.mark.django_db
 
 def workers(**queues):
     """Let Nautobot find these workers: it remembers for five seconds what Celery told it."""
-    cache.delete("ai_ops.worker_seen.default")
     cache.set(construct_cache_key(get_celery_queues, branch_aware=False), queues, timeout=60)
 
 

@@ -1,0 +1,60 @@
+"""What REST answers when there will be no run, or no such schedule: a status and a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rest_framework import status
+from rest_framework.exceptions import APIException, ParseError, PermissionDenied
+
+from ai_ops.exceptions import (
+    ConfigurationError,
+    NoWorkerError,
+    RunNotPermittedError,
+    RunOptionsError,
+    RunRefusedError,
+    ScheduleNotFoundError,
+)
+
+
+class Refused(APIException):
+    """The run, the Job or the server is in a state in which this can't be done."""
+
+    status_code = status.HTTP_409_CONFLICT
+    default_code = "refused"
+
+
+class NoWorker(APIException):
+    """Nobody is there to do the run; another time there may be."""
+
+    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    default_code = "celery_worker_not_running"
+
+
+class NoSchedule(APIException):
+    """There is none of that name."""
+
+    status_code = status.HTTP_404_NOT_FOUND
+    default_code = "not_found"
+
+
+# The first that fits.
+ANSWERS = (
+    (RunNotPermittedError, PermissionDenied),
+    (NoWorkerError, NoWorker),
+    (RunOptionsError, ParseError),
+    (RunRefusedError, Refused),
+    (ScheduleNotFoundError, NoSchedule),
+    (ConfigurationError, ParseError),
+)
+
+
+@contextmanager
+def as_answers() -> Iterator[None]:
+    """Let refusals within the block be answers of the API."""
+    try:
+        yield
+    except tuple(refusal for refusal, _ in ANSWERS) as error:
+        answer = next(answer for refusal, answer in ANSWERS if isinstance(error, refusal))
+        raise answer(str(error)) from error

@@ -1,0 +1,114 @@
+"""Maintenance runs in the REST API: asked for, watched, cancelled, redriven and discarded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.db.models import QuerySet
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from nautobot.apps.api import ReadOnlyModelViewSet
+from nautobot.core.api.authentication import TokenPermissions
+from rest_framework import status
+from rest_framework.decorators import action
+from rest_framework.exceptions import ParseError, PermissionDenied
+from rest_framework.response import Response
+
+from ai_ops.api.refusals import as_answers
+from ai_ops.api.serializers import MaintenanceRunSerializer, RunRequestSerializer
+from ai_ops.filters import MaintenanceRunFilterSet
+from ai_ops.models import MaintenanceRun
+from ai_ops.runs.recent import visible_to
+from ai_ops.runs.requests import cancel_run, discard_run, redrive_run, request_run
+
+REFUSALS = {
+    403: OpenApiTypes.OBJECT,
+    404: OpenApiTypes.OBJECT,
+    409: OpenApiTypes.OBJECT,
+}
+
+
+class RunPermissions(TokenPermissions):
+    """Whoever is logged in sees own runs; for each action on a run there is a permission on that run."""
+
+    perms_map = dict.fromkeys(("GET", "HEAD", "OPTIONS", "POST"), ())
+
+
+class MaintenanceRunViewSet(ReadOnlyModelViewSet):
+    """Maintenance runs, newest first: own ones, and all those that the user may view."""
+
+    queryset = MaintenanceRun.objects.select_related("owner", "parent", "job_result")
+    serializer_class = MaintenanceRunSerializer
+    filterset_class = MaintenanceRunFilterSet
+    permission_classes = [RunPermissions]
+
+    def restrict_queryset(self, request, *args, **kwargs):
+        """Leave those that the user may see; what may be done to one of them is asked for then."""
+        self.queryset = visible_to(request.user, self.queryset)
+
+    @extend_schema(
+        request=RunRequestSerializer,
+        responses={202: MaintenanceRunSerializer, 400: OpenApiTypes.OBJECT, 403: OpenApiTypes.OBJECT}
+        | {409: OpenApiTypes.OBJECT, 503: OpenApiTypes.OBJECT},
+        parameters=[
+            OpenApiParameter(
+                "Idempotency-Key",
+                str,
+                OpenApiParameter.HEADER,
+                description="The same key by the same user gives the same run, however often it is sent.",
+            )
+        ],
+    )
+    def create(self, request, *args, **kwargs):
+        """Ask for a run; answers with it at once, and its `url` shows how it is getting on."""
+        kind, options = _asked_for(request.data)
+        with as_answers():
+            run = request_run(kind, options, request.user, idempotency_key=request.headers.get("Idempotency-Key"))
+        return self._accepted(run)
+
+    @extend_schema(request=None, responses={202: MaintenanceRunSerializer, **REFUSALS})
+    @action(detail=True, methods=["post"], filterset_class=None)
+    def cancel(self, request, *args, **kwargs):
+        """End a run that is pending, or let one that is running stop. Owners may."""
+        run = self.get_object()
+        if run.owner != request.user:
+            self._confirm_permitted(run)
+        with as_answers():
+            return self._accepted(cancel_run(run, request.user))
+
+    @extend_schema(request=None, responses={202: MaintenanceRunSerializer, **REFUSALS})
+    @action(detail=True, methods=["post"], filterset_class=None)
+    def redrive(self, request, *args, **kwargs):
+        """Ask for what a dead run did not do; answers with the new run."""
+        run = self.get_object()
+        self._confirm_permitted(run)
+        with as_answers():
+            return self._accepted(redrive_run(run, request.user))
+
+    @extend_schema(request=None, responses={200: MaintenanceRunSerializer, **REFUSALS})
+    @action(detail=True, methods=["post"], filterset_class=None)
+    def discard(self, request, *args, **kwargs):
+        """Leave a dead run as it is; it is no dead letter any more."""
+        run = self.get_object()
+        self._confirm_permitted(run)
+        with as_answers():
+            return Response(self.get_serializer(discard_run(run, request.user)).data)
+
+    def _confirm_permitted(self, run: MaintenanceRun) -> None:
+        permitted: QuerySet = MaintenanceRun.objects.restrict(self.request.user, self.action)
+        if not permitted.filter(pk=run.pk).exists():
+            raise PermissionDenied(
+                f"You may not {self.action} {run}: ask for the permission on maintenance runs "
+                f"with the additional action {self.action}."
+            )
+
+    def _accepted(self, run: MaintenanceRun) -> Response:
+        data = self.get_serializer(run).data
+        return Response(data, status=status.HTTP_202_ACCEPTED, headers={"Location": data["url"]})
+
+
+def _asked_for(data: Any) -> tuple[Any, Any]:
+    if not isinstance(data, Mapping) or not data.get("kind") or set(data) - {"kind", "options"}:
+        raise ParseError('Send an object with a "kind" and, where wanted, "options", and nothing else.')
+    return data["kind"], data.get("options")

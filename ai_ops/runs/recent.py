@@ -1,0 +1,59 @@
+"""The latest runs, for shells, and who may see which."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import Q, QuerySet
+
+from ai_ops.run_models import MaintenanceRun
+
+MAX_LIMIT = 1000
+
+
+def get_recent_runs(limit: int = 10) -> list[dict[str, Any]]:
+    """The latest runs, newest first.
+
+    Args:
+        limit: How many at most, 1 to 1000.
+
+    Returns:
+        Of each run `id`, `name`, `kind`, `subject`, `trigger`, `state`, `owner` (user name or None), `attempt`,
+        `max_attempts`, `created`, `started`, `finished` and `next_attempt` (ISO 8601, UTC, or None),
+        `execution_time_ms`, `counters`, `error` (None or a sentence) and `job_result` (id or None).
+
+    Raises:
+        ValueError: The limit is out of its range.
+    """
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
+        raise ValueError(f"limit must be a whole number from 1 to {MAX_LIMIT}, not {limit!r}.")
+    return [_as_dict(run) for run in MaintenanceRun.objects.select_related("owner")[:limit]]
+
+
+def visible_to(user: Any, runs: QuerySet | None = None) -> QuerySet:
+    """Those of `runs`, or of all, that `user` owns or has the permission to view."""
+    runs = MaintenanceRun.objects.all() if runs is None else runs
+    if not user.is_authenticated or user.is_superuser:
+        return runs.restrict(user, "view")
+    viewed = MaintenanceRun.objects.restrict(user, "view").order_by()
+    return runs.filter(Q(pk__in=viewed.values("pk")) | Q(owner=user))
+
+
+def _as_dict(run: MaintenanceRun) -> dict[str, Any]:
+    times = {name: getattr(run, name) for name in ("created", "started", "finished", "next_attempt")}
+    return {
+        "id": str(run.pk),
+        "name": run.name,
+        "kind": run.kind,
+        "subject": run.subject,
+        "trigger": run.trigger,
+        "state": run.state,
+        "owner": run.owner.username if run.owner else None,
+        "attempt": run.attempt,
+        "max_attempts": run.max_attempts,
+        **{name: at.isoformat() if at else None for name, at in times.items()},
+        "execution_time_ms": run.execution_time_ms,
+        "counters": run.counters,
+        "error": run.error or None,
+        "job_result": str(run.job_result_id) if run.job_result_id else None,
+    }
