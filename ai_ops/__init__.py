@@ -27,16 +27,20 @@ class AiOpsConfig(NautobotAppConfig):
         """Register with Nautobot, check the settings, and provision when the database is ready."""
         super().ready()
         # Models can only be imported once all apps are loaded.
-        from nautobot.extras.models import ScheduledJob
+        from celery.signals import beat_init
+        from nautobot.extras.models import Job, ScheduledJob
 
         from ai_ops.checks import check_settings
         from ai_ops.provisioning import provision
         from ai_ops.runs.approvals import follow_decision, follow_deletion
+        from ai_ops.schedule_control import follow_job, follow_settings
 
         register(check_settings)
         nautobot_database_ready.connect(provision, sender=self)
         post_save.connect(follow_decision, sender=ScheduledJob)
         post_delete.connect(follow_deletion, sender=ScheduledJob)
+        post_save.connect(follow_job, sender=Job)
+        beat_init.connect(follow_settings)
 
 
 config = AiOpsConfig  # pylint: disable=invalid-name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -17,9 +17,12 @@ from django.db import transaction
 from django.utils import timezone
 from django_celery_beat.tzcrontab import TzAwareCrontab
 from nautobot.extras.choices import JobExecutionType, ScheduledJobStateChoices
-from nautobot.extras.models import Job, ScheduledJob
+from nautobot.extras.models import Job, JobQueue, ScheduledJob
 
+from ai_ops.choices import MaintenanceKindChoices
+from ai_ops.config import AiOpsSettings, hard_limit, validated_time_limit
 from ai_ops.exceptions import ConfigurationError
+from ai_ops.runs.request import LIMIT_PROPERTY
 
 # Owner of what the app schedules by itself. Inactive and without a password, so that nobody can log in as it.
 SERVICE_USER = "ai-ops-scheduler"
@@ -28,7 +31,7 @@ SERVICE_USER = "ai-ops-scheduler"
 RUNS_LOOKED_AT = 6
 
 # States in which an approval workflow holds a schedule. Enabling one here would go around the approvers.
-_HELD_BY_APPROVAL = (
+HELD_BY_APPROVAL = (
     ScheduledJobStateChoices.PENDING,
     ScheduledJobStateChoices.DENIED,
     ScheduledJobStateChoices.CANCELED,
@@ -75,6 +78,8 @@ def ensure_schedule(
     job_kwargs: Mapping[str, Any] | None = None,
     user=None,
     enabled: bool = True,
+    queue: str | None = None,
+    time_limit: int | None = None,
 ) -> ScheduledJob:
     """Make the schedule called `name`, or bring the one of that name to what is asked for.
 
@@ -92,13 +97,15 @@ def ensure_schedule(
         user: Who the Job runs as; the app's inactive service user unless given. An existing schedule keeps
             its owner unless one is given.
         enabled: Whether it runs. False stops a schedule without deleting it.
+        queue: Name of the job queue; the Job's default queue unless given.
+        time_limit: Seconds after which a run stops; what the settings or the Job say unless given.
 
     Returns:
         The ScheduledJob as it is in the database.
 
     Raises:
         ConfigurationError: The Job is not installed, the name is another Job's, or the crontab, the time
-            zone or a variable is not valid. Nothing was changed then.
+            zone, the queue, the time limit or a variable is not valid. Nothing was changed then.
     """
     defaults = DEFAULT_SCHEDULES.get(job)
     name = name or (defaults and defaults.name)
@@ -110,15 +117,15 @@ def ensure_schedule(
     # Not the first match, as create_schedule has it: beat looks for a match after the start then, and skips one.
     start = timezone.now().astimezone(zone).replace(second=0, microsecond=0)
     expires = _shortest_gap(crontab, start)
-    job_model = _installed_job(job)
+    job_model = installed_job(job)
+    job_queue = queue_of(job_model, queue)
     with transaction.atomic():
         schedule = ScheduledJob.objects.select_for_update().filter(name=name).first()
         if schedule is None:
             schedule = _create(job_model, name, crontab, start, user or service_user())
         _bring_to(schedule, job_model, crontab, start)
-        schedule.kwargs = _job_kwargs(job_model, job_kwargs or {})
-        schedule.celery_kwargs["expires"] = expires
-        _take_over_limits(schedule, job_model)
+        schedule.kwargs = checked_job_kwargs(job_model, job_kwargs or {})
+        set_delivery(schedule, job_queue, expires, time_limit)
         schedule.user = user or schedule.user or service_user()
         _save(schedule, enabled)
         if enabled and not job_model.enabled:
@@ -131,6 +138,39 @@ def find_job(job: str) -> Job | None:
     """Return the row of the Job of that kind or class path, or None where Nautobot does not know it (yet)."""
     class_path = DEFAULT_SCHEDULES[job].class_path if job in DEFAULT_SCHEDULES else job
     return Job.objects.filter(installed=True).filter(**_class_lookup(class_path)).first()
+
+
+def next_start(schedule: ScheduledJob, last: datetime | None) -> datetime | None:
+    """When beat starts what the schedule is for, if it started it at `last` the last time; None for never again."""
+    if schedule.one_off:
+        return None if last else schedule.start_time
+    # As beat has it: a match at the start itself is one.
+    after = last or schedule.start_time - timedelta(minutes=1)
+    return _next_run(schedule.to_cron(), after.astimezone(schedule.time_zone))
+
+
+def kind_of(schedule: ScheduledJob) -> str | None:
+    """The kind of runs that `schedule` starts; None where it is none of this app's."""
+    kinds = {default.class_path: kind for kind, default in DEFAULT_SCHEDULES.items()}
+    kind = kinds.get(schedule.task)
+    return MaintenanceKindChoices.SERVER if kind == "health" and schedule.kwargs.get("server") else kind
+
+
+def queue_of(job_model: Job, name: str | None) -> JobQueue:
+    """The job queue called `name`, or the Job's default queue where none is named.
+
+    Raises:
+        ConfigurationError: There is no such queue, or the Job may not use it.
+    """
+    if name is None:
+        return job_model.default_job_queue
+    allowed = {queue.name: queue for queue in (job_model.default_job_queue, *job_model.job_queues.all())}
+    if name not in allowed:
+        raise ConfigurationError(
+            f'"{job_model}" may not use a job queue {name!r}, but {", ".join(sorted(allowed))}: '
+            "add it under Job Queues on the Job's page."
+        )
+    return allowed[name]
 
 
 def service_user():
@@ -147,7 +187,8 @@ def _class_lookup(class_path: str) -> dict[str, str]:
     return {"module_name": module_name, "job_class_name": job_class_name}
 
 
-def _installed_job(job: str) -> Job:
+def installed_job(job: str) -> Job:
+    """The row of the Job of that kind or class path; raises ConfigurationError where there is none with code."""
     job_model = find_job(job)
     if job_model is None or job_model.job_class is None:
         raise ConfigurationError(
@@ -219,23 +260,39 @@ def _bring_to(schedule: ScheduledJob, job_model: Job, crontab: str, start: datet
     schedule.last_run_at = None
 
 
-def _take_over_limits(schedule: ScheduledJob, job_model: Job) -> None:
-    """Give `schedule` the Job's time limits of now: it keeps those of the day it was made otherwise."""
+def set_delivery(schedule: ScheduledJob, queue: JobQueue, expires: int, time_limit: int | None) -> None:
+    """Say where the messages of `schedule` go, how long they wait there, and how long a run may take, in seconds."""
+    schedule.job_queue = queue
+    schedule.celery_kwargs |= {"queue": queue.name, "nautobot_job_queue_type": queue.queue_type, "expires": expires}
+    schedule.celery_kwargs.pop(LIMIT_PROPERTY, None)
+    if time_limit is not None:
+        schedule.celery_kwargs[LIMIT_PROPERTY] = validated_time_limit(time_limit)
+    take_over_limits(schedule)
+
+
+def take_over_limits(schedule: ScheduledJob) -> None:
+    """Give `schedule` its own time limit, or else that of the settings, or else the Job's of now.
+
+    Nautobot leaves it those that the Job had on the day it was made.
+    """
     for name in ("soft_time_limit", "time_limit"):
         schedule.celery_kwargs.pop(name, None)
-        if (limit := getattr(job_model, name)) > 0:
+        if (limit := getattr(schedule.job_model, name)) > 0:
             schedule.celery_kwargs[name] = limit
+    configured = AiOpsSettings.load().time_limits.get(kind_of(schedule) or "")
+    if limit := schedule.celery_kwargs.get(LIMIT_PROPERTY) or configured:
+        schedule.celery_kwargs |= {"soft_time_limit": limit, "time_limit": hard_limit(limit)}
 
 
 def _save(schedule: ScheduledJob, enabled: bool) -> None:
-    if schedule.state not in _HELD_BY_APPROVAL:
+    if schedule.state not in HELD_BY_APPROVAL:
         schedule.enabled = enabled
         # Nautobot calls a schedule completed when it was disabled.
         schedule.state = ScheduledJobStateChoices.ACTIVE
     schedule.validated_save()
 
 
-def _job_kwargs(job_model: Job, job_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def checked_job_kwargs(job_model: Job, job_kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return `job_kwargs` as a schedule stores them, checked by the Job's own form.
 
     A variable that was left out is not missing: it is the Job's to decide at each run.

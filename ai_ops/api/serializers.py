@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from nautobot.apps.api import BaseModelSerializer, NautobotModelSerializer, TaggedModelSerializerMixin
 from rest_framework import serializers
 
+from ai_ops.core.schedules import STANDINGS
 from ai_ops.models import MaintenanceRun, MCPServer, MCPServerCheck, MCPServerHealth, MCPServerIncident, PinnedThread
 from ai_ops.runs.kinds import KINDS
 
@@ -105,6 +106,42 @@ class RunRequestSerializer(serializers.Serializer):
         help_text="By name; what is left out is as configured. All kinds have time_limit, in seconds; cleanup has "
         "those of its Job; server has server, the id of an MCP server.",
     )
+
+
+class ScheduleRequestSerializer(serializers.Serializer):
+    """What is asked for with a POST: a crontab for a recurrent schedule, or a time for a single run."""
+
+    kind = serializers.ChoiceField(choices=list(KINDS), help_text="What is to be done.")
+    options = serializers.DictField(required=False, help_text="As those of a run.")
+    name = serializers.CharField(required=False, help_text="Of the schedule; each kind but server has one of its own.")
+    crontab = serializers.CharField(required=False, help_text="Five fields, minute to day of week.")
+    time_zone = serializers.CharField(required=False, help_text='Of the crontab, such as "Europe/Berlin".')
+    at = serializers.DateTimeField(required=False, help_text="Of a single run, instead of a crontab.")
+    queue = serializers.CharField(required=False, help_text="Name of the job queue.")
+
+
+class ScheduleSerializer(serializers.Serializer):
+    """How a schedule stands, as `ai_ops.schedule_status.get_schedule_status` has it."""
+
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    kind = serializers.CharField(allow_null=True)
+    options = serializers.DictField(help_text="Variables of the Job.")
+    crontab = serializers.CharField(allow_null=True)
+    time_zone = serializers.CharField()
+    enabled = serializers.BooleanField()
+    standing = serializers.ChoiceField(choices=STANDINGS)
+    next_run = serializers.DateTimeField(allow_null=True)
+    last_run = serializers.DateTimeField(allow_null=True)
+    last_outcome = serializers.CharField(allow_null=True)
+    last_error = serializers.CharField(allow_null=True)
+    last_run_id = serializers.UUIDField(allow_null=True)
+    last_job_result = serializers.UUIDField(allow_null=True)
+    late = serializers.BooleanField()
+    why = serializers.CharField(allow_null=True)
+    queue = serializers.CharField(allow_null=True)
+    time_limit = serializers.IntegerField(allow_null=True)
+    owner = serializers.CharField(allow_null=True)
 
 
 def _contradicts_itself(data) -> bool:

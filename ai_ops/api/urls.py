@@ -2,7 +2,7 @@
 
 from nautobot.apps.api import OrderedDefaultRouter
 
-from ai_ops.api import run_views, views
+from ai_ops.api import run_views, schedule_views, views
 
 app_name = "ai_ops-api"
 
@@ -13,5 +13,6 @@ router.register("mcp-server-checks", views.MCPServerCheckViewSet)
 router.register("mcp-server-incidents", views.MCPServerIncidentViewSet)
 router.register("pinned-threads", views.PinnedThreadViewSet)
 router.register("runs", run_views.MaintenanceRunViewSet)
+router.register("schedules", schedule_views.ScheduleViewSet, basename="schedule")
 
 urlpatterns = router.urls

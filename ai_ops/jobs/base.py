@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.core.exceptions import ObjectDoesNotExist
 from nautobot.apps.jobs import Job
 
-from ai_ops.runs.request import request_of_job, requested_by
+from ai_ops.runs import records
+from ai_ops.runs.records import failing_with_its_job
+from ai_ops.runs.request import RunRequest, request_of_job, requested_by
 
 
 class MaintenanceJob(Job):
@@ -19,5 +22,17 @@ class MaintenanceJob(Job):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run; what the tasks record in the meantime is of this JobResult."""
-        with requested_by(request_of_job(self)):
+        request = request_of_job(self)
+        try:
+            self.deserialize_data(kwargs)
+        except ObjectDoesNotExist as error:
+            return self._without_subject(request, error)
+        with requested_by(request), failing_with_its_job(request):
             return super().__call__(*args, **kwargs)
+
+    def _without_subject(self, request: RunRequest, error: ObjectDoesNotExist) -> dict[str, Any]:
+        """End at once, in a line: what the run was about has been deleted since it was asked for."""
+        sentence = f"What this run is about is gone, so there is nothing to do. {error}"
+        records.end_without_work(request, sentence)
+        self.fail(sentence)
+        return {"success": False, "error": sentence}

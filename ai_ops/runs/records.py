@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -132,6 +133,30 @@ def end_failed_attempt(record: MaintenanceRun, state: str, error: str, **fields:
         note = f"{record} is dead: it was {decision.why}. Redrive or discard it on its page."
     logger.warning("%s", note, extra={"grouping": "run"})
     return note
+
+
+def end_without_work(request: RunRequest, error: str) -> None:
+    """Note that the run that was asked for failed before its work began; where none was asked for, nothing."""
+    waiting = MaintenanceRun.objects.filter(pk=request.run_id, state=RunStateChoices.PENDING)
+    waiting.update(
+        state=RunStateChoices.FAILED,
+        error=_text(error),
+        finished=Now(),
+        next_attempt=None,
+        job_result=request.job_result,
+    )
+
+
+@contextmanager
+def failing_with_its_job(request: RunRequest) -> Iterator[None]:
+    """Let the run that was asked for fail with the Job, if that fails before the work begins: nobody else ends it."""
+    seen = MaintenanceRun.objects.filter(pk=request.run_id).values_list("attempt", flat=True).first()
+    try:
+        yield
+    except Exception as error:
+        if MaintenanceRun.objects.filter(pk=request.run_id, attempt=seen).exists():
+            end_without_work(request, f"{type(error).__name__}: {error}")
+        raise
 
 
 def counters_of(report: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ai_ops.choices import RunTriggerChoices
@@ -22,6 +22,7 @@ class RunRequest:
         job_result: The JobResult of the Job that does it; None from a shell.
         run_id: The record that was made when it was asked for, if there is one.
         parent_id: The run that this is a part of.
+        time_limit: Seconds after which it stops, where it has a limit of its own.
     """
 
     trigger: str = RunTriggerChoices.SHELL
@@ -29,12 +30,15 @@ class RunRequest:
     job_result: Any = None
     run_id: uuid.UUID | None = None
     parent_id: uuid.UUID | None = None
+    time_limit: float | None = None
 
 
 _current: ContextVar[RunRequest] = ContextVar("ai_ops_run_request", default=RunRequest())  # noqa: B039
 
 # A property of the Celery message, beside those with which Nautobot names the Job and the user.
 RUN_PROPERTY = "ai_ops_run"
+# The same for the time limit that a schedule has of its own.
+LIMIT_PROPERTY = "ai_ops_time_limit"
 
 
 def current_request() -> RunRequest:
@@ -57,7 +61,14 @@ def request_of_job(job: Any) -> RunRequest:
 
     The record is named by the message, or is that of an earlier delivery of the same message.
     """
-    named = (getattr(job.request, "properties", None) or {}).get(RUN_PROPERTY)
+    properties = getattr(job.request, "properties", None) or {}
+    named = properties.get(RUN_PROPERTY)
     result = job.job_result
     trigger = RunTriggerChoices.SCHEDULE if result.scheduled_job_id else RunTriggerChoices.JOB
-    return RunRequest(trigger, result.user, result, uuid.UUID(named) if named else None)
+    run_id = uuid.UUID(named) if named else None
+    return RunRequest(trigger, result.user, result, run_id, time_limit=properties.get(LIMIT_PROPERTY))
+
+
+def limited_to(seconds: float) -> AbstractContextManager[None]:
+    """Let what is called from a shell within the block stop after so many seconds, between two batches."""
+    return requested_by(replace(current_request(), time_limit=seconds))

@@ -77,7 +77,7 @@ def request_run(
     owner = user or service_user()
     if known := _run_of_key(owner, key, kind, stored):
         return known
-    job = _runnable_job(kind, user)
+    job = runnable_job(kind, user)
     if not _has_worker(job.default_job_queue):
         raise NoWorkerError(
             f'No Celery worker listens to the queue "{job.default_job_queue.name}": start one, and try again.'
@@ -223,6 +223,24 @@ def may_run(kind: str, user: Any) -> bool:
     return job is not None and Job.objects.check_perms(user, instance=job, action="run")
 
 
+def runnable_job(kind: str, user: Any) -> Job:
+    """The Job of that kind, if it may be run; by `user`, where one is given.
+
+    Raises:
+        RunRefusedError: It may not; the message says why and what to do.
+    """
+    name = KINDS[kind].job
+    job = find_job(name)
+    if job is None or job.job_class is None:
+        path = DEFAULT_SCHEDULES[name].class_path if name in DEFAULT_SCHEDULES else name
+        raise RunRefusedError(f"The Job {path} is not installed: run nautobot-server post_upgrade.")
+    if user is not None and not Job.objects.check_perms(user, instance=job, action="run"):
+        raise RunNotPermittedError(f'You may not run the Job "{job}": ask for the permission to run it.')
+    if not job.enabled:
+        raise RunRefusedError(f'The Job "{job}" is disabled: enable it on its page under Jobs.')
+    return job
+
+
 def _checked_key(key: str | None) -> str | None:
     if key is None:
         return None
@@ -247,20 +265,6 @@ def _run_of_key(owner: Any, key: str | None, kind: str, options: Mapping[str, An
     return run
 
 
-def _runnable_job(kind: str, user: Any) -> Job:
-    """The Job of that kind, if it may be run; by `user`, where one is given."""
-    name = KINDS[kind].job
-    job = find_job(name)
-    if job is None or job.job_class is None:
-        path = DEFAULT_SCHEDULES[name].class_path if name in DEFAULT_SCHEDULES else name
-        raise RunRefusedError(f"The Job {path} is not installed: run nautobot-server post_upgrade.")
-    if user is not None and not Job.objects.check_perms(user, instance=job, action="run"):
-        raise RunNotPermittedError(f'You may not run the Job "{job}": ask for the permission to run it.')
-    if not job.enabled:
-        raise RunRefusedError(f'The Job "{job}" is disabled: enable it on its page under Jobs.')
-    return job
-
-
 def _job_for_another_try(run: MaintenanceRun) -> Job:
     """The Job of `run`, if its owner still may run it and the last message was not refused by Nautobot itself."""
     if run.kind not in KINDS:
@@ -275,7 +279,7 @@ def _job_for_another_try(run: MaintenanceRun) -> Job:
         if not owner.is_active:
             raise RunRefusedError(f"Its owner {owner} is inactive: whoever may run the Job can redrive it.")
     try:
-        job = _runnable_job(run.kind, None if owner == service_user() else owner)
+        job = runnable_job(run.kind, None if owner == service_user() else owner)
     except RunNotPermittedError:
         raise RunRefusedError(f"Its owner {owner} may not run the Job any more: who may can redrive it.") from None
     if _failed_before_it_began(run):

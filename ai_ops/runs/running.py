@@ -133,7 +133,7 @@ class _Run:
         with ExitStack() as stack:
             told = stack.enter_context(sigterm_held_back())
             stack.enter_context(self._released())
-            keeper = stack.enter_context(Keeper(self._lease, self._record_id, told.is_set))
+            keeper = stack.enter_context(Keeper(self._lease, self._record_id, told.is_set, self._time_limit))
             stack.enter_context(requested_by(part))
             report, state = self._worked(work, keeper, started)
             self._end(state, keeper, started, report)
@@ -205,6 +205,12 @@ class _Run:
         self._note = why
         logger.info("Skipped: %s", why, extra={"grouping": "run"})
         return self._nothing(None) | {"run": self._as_dict() | {"state": RunStateChoices.SKIPPED}}
+
+    @property
+    def _time_limit(self) -> float | None:
+        """In seconds: what was asked for with this run, or else what is configured for its kind."""
+        own = self._known and self._known.options.get("time_limit")
+        return own or self._request.time_limit or self._settings.time_limits.get(self._record.kind)
 
     @property
     def _record_id(self) -> uuid.UUID | None:

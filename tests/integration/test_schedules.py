@@ -5,16 +5,24 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from celery import Celery
+from celery.signals import beat_init
 from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.models import ContentType
-from django.test import TestCase
+from django.core.cache import cache
+from django.db import connection
+from django.test import TestCase, override_settings
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from nautobot.apps.utils import construct_cache_key
 from nautobot.core.celery.schedulers import NautobotDatabaseScheduler
 from nautobot.extras.choices import ScheduledJobStateChoices
-from nautobot.extras.models import ApprovalWorkflowDefinition, JobResult, ScheduledJob
+from nautobot.extras.models import ApprovalWorkflowDefinition, Job, JobQueue, JobResult, ScheduledJob
+from nautobot.extras.utils import get_celery_queues
 
-from ai_ops.exceptions import ConfigurationError
-from ai_ops.models import MCPServer
+from ai_ops.exceptions import ConfigurationError, RunOptionsError, ScheduleNotFoundError
+from ai_ops.models import MaintenanceRun, MCPServer
+from ai_ops.schedule_control import pause_schedule, remove_schedule, resume_schedule, schedule_once
+from ai_ops.schedule_status import get_schedule_status
 from ai_ops.schedules import DEFAULT_SCHEDULES, SERVICE_USER, ensure_schedule, find_job
 
 HEALTH_JOB = DEFAULT_SCHEDULES["health"].class_path
@@ -229,3 +237,169 @@ class BeatTest(ScheduleTestCase):
         assert timedelta(minutes=9) < waits <= timedelta(minutes=10)
         assert message.payload[0] == [HEALTH_JOB]
         assert JobResult.objects.get(pk=message.headers["id"]).user.username == SERVICE_USER
+
+
+class QueueAndLimitTest(ScheduleTestCase):
+    def test_a_queue_of_its_own_is_where_its_messages_go(self):
+        long = JobQueue.objects.create(name="long", queue_type="celery")
+        with pytest.raises(ConfigurationError, match="may not use a job queue 'long', but default"):
+            ensure_schedule("cleanup", queue="long")
+        find_job("cleanup").job_queues.add(long)
+        schedule = ensure_schedule("cleanup", queue="long")
+        assert (schedule.job_queue, schedule.celery_kwargs["queue"]) == (long, "long")
+        assert ensure_schedule("cleanup").celery_kwargs["queue"] == "default"
+
+    def test_a_time_limit_of_its_own_wins_over_the_settings_and_the_job(self):
+        with override_settings(PLUGINS_CONFIG={"ai_ops": {"time_limits": {"cleanup": 900}}}):
+            limits = ensure_schedule("cleanup", time_limit=600).celery_kwargs
+            assert (limits["soft_time_limit"], limits["time_limit"], limits["ai_ops_time_limit"]) == (600, 660, 600)
+            limits = ensure_schedule("cleanup").celery_kwargs
+            assert (limits["soft_time_limit"], "ai_ops_time_limit" in limits) == (900, False)
+        with pytest.raises(ConfigurationError, match="time_limit must be a whole number of seconds"):
+            ensure_schedule("cleanup", time_limit=1)
+
+    def test_schedules_made_earlier_follow_their_job_and_the_settings(self):
+        ensure_schedule("cleanup")
+        ensure_schedule("cleanup", name="own", time_limit=600)
+        job = find_job("cleanup")
+        job.soft_time_limit_override, job.soft_time_limit = True, 7200
+        job.validated_save()
+        assert self.limit("AI Ops: clean up old checkpoints") == 7200
+        assert self.limit("own") == 600
+        with override_settings(PLUGINS_CONFIG={"ai_ops": {"time_limits": {"cleanup": 900}}}):
+            beat_init.send(sender=None)
+        assert self.limit("AI Ops: clean up old checkpoints") == 900
+
+    def test_a_job_is_saved_with_unusable_settings_too(self):
+        ensure_schedule("cleanup")
+        with override_settings(PLUGINS_CONFIG={"ai_ops": {"time_limits": 3}}):
+            find_job("cleanup").validated_save()
+
+    def limit(self, name):
+        return ScheduledJob.objects.get(name=name).celery_kwargs["soft_time_limit"]
+
+
+class ControlTest(ScheduleTestCase):
+    def test_a_single_run_is_stored_with_options_alone(self):
+        at = timezone.now() + timedelta(hours=1)
+        schedule = schedule_once("cleanup", at, options={"retention_days": 7, "trim_live_threads": True})
+        schedule.refresh_from_db()
+        assert (schedule.one_off, schedule.start_time, schedule.user.username) == (True, at, SERVICE_USER)
+        assert schedule.kwargs == {"retention_days": 7, "trim_live_threads": "yes"}
+        assert schedule.celery_kwargs["expires"] == 24 * 60 * 60
+
+    def test_a_single_run_that_makes_no_sense_is_refused(self):
+        ahead = timezone.now() + timedelta(hours=1)
+        for at in (timezone.now() - timedelta(minutes=1), ahead.replace(tzinfo=None), "tomorrow"):
+            with pytest.raises(ConfigurationError, match="must be to come, and have a time zone"):
+                schedule_once("cleanup", at)
+        with pytest.raises(RunOptionsError, match="has no option password"):
+            schedule_once("cleanup", ahead, options={"password": "x"})
+        schedule_once("cleanup", ahead, name="mine")
+        with pytest.raises(ConfigurationError, match='There is a schedule "mine" already'):
+            schedule_once("storage", ahead, name="mine")
+
+    def test_a_paused_schedule_resumes_without_making_up_for_what_it_missed(self):
+        ensure_schedule("health")
+        ScheduledJob.objects.update(start_time=timezone.now() - timedelta(days=1))
+        assert not pause_schedule("health").enabled
+        schedule = resume_schedule("AI Ops: check MCP servers")
+        assert (schedule.enabled, schedule.state) == (True, ScheduledJobStateChoices.ACTIVE)
+        assert timezone.now() - schedule.start_time < timedelta(minutes=2)
+
+    def test_what_can_not_be_resumed_says_why(self):
+        schedule = schedule_once("storage", timezone.now() + timedelta(hours=1), name="once")
+        ScheduledJob.objects.filter(pk=schedule.pk).update(
+            start_time=timezone.now() - timedelta(hours=1), enabled=False, state="completed"
+        )
+        Job.objects.filter(pk=find_job("storage").pk).update(enabled=False)
+        with pytest.raises(ConfigurationError, match="gone or disabled"):
+            resume_schedule("once")
+        Job.objects.filter(pk=find_job("storage").pk).update(enabled=True)
+        with pytest.raises(ConfigurationError, match='The time of "once" is past'):
+            resume_schedule("once")
+        ScheduledJob.objects.filter(pk=schedule.pk).update(state=ScheduledJobStateChoices.PENDING)
+        for act in (pause_schedule, resume_schedule):
+            with pytest.raises(ConfigurationError, match="held by an approval workflow"):
+                act("once")
+        with pytest.raises(ScheduleNotFoundError, match='There is no schedule "none": there are "once"'):
+            pause_schedule("none")
+
+    def test_a_removed_schedule_is_gone(self):
+        ensure_schedule("health")
+        remove_schedule("health")
+        assert not ScheduledJob.objects.exists()
+
+
+class StatusTest(ScheduleTestCase):
+    def setUp(self):
+        super().setUp()
+        self.workers(default=1)
+
+    def workers(self, **queues):
+        cache.set(construct_cache_key(get_celery_queues, branch_aware=False), queues, timeout=60)
+
+    def only(self, now=None):
+        (row,) = get_schedule_status(now=now)
+        return row
+
+    def test_a_new_schedule_waits_for_its_time(self):
+        schedule = ensure_schedule("health", time_zone="UTC", queue="default")
+        row = self.only()
+        assert (row["kind"], row["crontab"], row["standing"], row["queue"]) == (
+            "health", "*/10 * * * *", "active", "default",
+        )  # fmt: skip
+        assert (row["late"], row["why"], row["last_run"], row["last_outcome"]) == (False, None, None, None)
+        wait = datetime.fromisoformat(row["next_run"]) - schedule.start_time
+        assert timedelta(0) <= wait <= timedelta(minutes=10)
+
+    def test_the_last_run_and_its_outcome_are_told(self):
+        schedule = ensure_schedule("health")
+        result = JobResult.objects.create(
+            name="x", job_model=schedule.job_model, scheduled_job=schedule, status="STARTED"
+        )
+        assert self.only()["last_outcome"] == "STARTED"
+        run = MaintenanceRun.objects.create(
+            name="r", kind="health", trigger="schedule", job_result=result, state="failed", error="Redis is down."
+        )
+        row = self.only()
+        assert (row["last_outcome"], row["last_error"], row["last_run_id"]) == ("failed", "Redis is down.", str(run.pk))
+
+    def test_a_schedule_that_beat_does_not_start_is_late(self):
+        ensure_schedule("health")
+        row = self.only(timezone.now() + timedelta(hours=3))
+        assert row["late"]
+        assert "was not started: see whether Celery beat is running." in row["why"]
+
+    def test_what_no_worker_takes_is_late(self):
+        schedule = ensure_schedule("cleanup")
+        JobResult.objects.create(name="x", job_model=schedule.job_model, scheduled_job=schedule)
+        self.workers()
+        assert 'No Celery worker listens to the queue "default"' in self.only()["why"]
+        assert not self.only()["late"]
+        assert self.only(timezone.now() + timedelta(minutes=6))["late"]
+
+    def test_paused_finished_and_held_ones_are_not_late(self):
+        schedule = schedule_once("storage", timezone.now() + timedelta(hours=1))
+        much_later = timezone.now() + timedelta(days=1)
+        pause_schedule(schedule.name)
+        assert (self.only(much_later)["standing"], self.only(much_later)["why"]) == ("paused", "Paused.")
+        ScheduledJob.objects.update(start_time=timezone.now() - timedelta(hours=1))
+        assert (self.only()["standing"], self.only()["why"], self.only()["late"]) == ("finished", None, False)
+        ScheduledJob.objects.update(state=ScheduledJobStateChoices.PENDING)
+        assert (self.only()["standing"], self.only()["late"]) == ("held", False)
+
+    def test_a_disabled_job_is_told(self):
+        schedule = ensure_schedule("health")
+        Job.objects.filter(pk=schedule.job_model.pk).update(enabled=False)
+        assert "Its Job is disabled" in self.only()["why"]
+
+    def test_many_schedules_take_as_many_queries_as_one(self):
+        ensure_schedule("health")
+        with CaptureQueriesContext(connection) as one:
+            get_schedule_status()
+        for number in range(5):
+            ensure_schedule("health", name=str(number), crontab="0 1 * * *")
+        with CaptureQueriesContext(connection) as many:
+            assert len(get_schedule_status()) == 6
+        assert len(many) == len(one)

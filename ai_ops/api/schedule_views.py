@@ -1,0 +1,161 @@
+"""Schedules in the REST API: Nautobot's ScheduledJobs of this app's Jobs, with what people miss of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from django.utils.dateparse import parse_datetime
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema, extend_schema_view
+from nautobot.extras.models import ScheduledJob
+from rest_framework import status, viewsets
+from rest_framework.decorators import action
+from rest_framework.exceptions import NotFound, ParseError, PermissionDenied
+from rest_framework.response import Response
+
+from ai_ops.api.refusals import as_answers
+from ai_ops.api.run_views import RunPermissions
+from ai_ops.api.serializers import ScheduleRequestSerializer, ScheduleSerializer
+from ai_ops.exceptions import RunOptionsError, RunRefusedError
+from ai_ops.runs.kinds import KINDS, checked_options
+from ai_ops.runs.requests import runnable_job
+from ai_ops.schedule_control import (
+    app_schedules,
+    pause_schedule,
+    remove_schedule,
+    resume_schedule,
+    schedule_once,
+    schedule_runs,
+)
+from ai_ops.schedule_status import get_schedule_status
+from ai_ops.schedules import DEFAULT_SCHEDULES, kind_of
+
+FIELDS = frozenset(ScheduleRequestSerializer().fields)
+REFUSALS = dict.fromkeys((403, 404, 409), OpenApiTypes.OBJECT)
+
+
+@extend_schema_view(
+    list=extend_schema(responses=ScheduleSerializer(many=True)),
+    retrieve=extend_schema(responses={200: ScheduleSerializer, 404: OpenApiTypes.OBJECT}),
+)
+class ScheduleViewSet(viewsets.ViewSet):
+    """Schedules and how they stand. Permissions are those on Nautobot's scheduled jobs, and to run the Job."""
+
+    queryset = ScheduledJob.objects.all()
+    permission_classes = [RunPermissions]
+    lookup_value_regex = "[0-9a-f-]{36}"
+
+    def list(self, request):
+        """All schedules that the user may view, by name."""
+        return Response(get_schedule_status(app_schedules().restrict(request.user, "view")))
+
+    def retrieve(self, request, pk=None):
+        """One schedule."""
+        return Response(_status_of(self._visible(request, pk)))
+
+    @extend_schema(
+        request=ScheduleRequestSerializer,
+        responses={200: ScheduleSerializer, 201: ScheduleSerializer, 400: OpenApiTypes.OBJECT, **REFUSALS},
+    )
+    def create(self, request):
+        """Make a schedule, or bring the one of that name to what is asked for."""
+        asked = _asked_for(request.data)
+        with as_answers():
+            kind = asked.pop("kind")
+            checked_options(kind, asked.get("options"), request.user)
+            runnable_job(kind, request.user)
+            known = _known(kind, asked.get("name"))
+            _confirm_permitted(request.user, "change" if known else "add", known)
+            if "at" in asked:
+                schedule = schedule_once(kind, asked.pop("at"), user=request.user, **asked)
+            else:
+                # A schedule that there is keeps its owner: to change it is not to take it over.
+                schedule = schedule_runs(kind, user=None if known else request.user, **asked)
+        code = status.HTTP_200_OK if known else status.HTTP_201_CREATED
+        return Response(_status_of(schedule), status=code)
+
+    @extend_schema(responses={204: None, **REFUSALS})
+    def destroy(self, request, pk=None):
+        """Remove a schedule."""
+        schedule = self._visible(request, pk)
+        _confirm_permitted(request.user, "delete", schedule)
+        with as_answers():
+            remove_schedule(schedule.name)
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+    @extend_schema(request=None, responses={200: ScheduleSerializer, **REFUSALS})
+    @action(detail=True, methods=["post"])
+    def pause(self, request, pk=None):
+        """Stop a schedule without removing it."""
+        schedule = self._visible(request, pk)
+        _confirm_permitted(request.user, "change", schedule)
+        with as_answers():
+            return Response(_status_of(pause_schedule(schedule.name)))
+
+    @extend_schema(request=None, responses={200: ScheduleSerializer, **REFUSALS})
+    @action(detail=True, methods=["post"])
+    def resume(self, request, pk=None):
+        """Let a paused schedule start runs again, at its next time."""
+        schedule = self._visible(request, pk)
+        _confirm_permitted(request.user, "change", schedule)
+        with as_answers():
+            runnable_job(kind_of(schedule), request.user)
+            return Response(_status_of(resume_schedule(schedule.name)))
+
+    def _visible(self, request, pk) -> ScheduledJob:
+        schedule = app_schedules().restrict(request.user, "view").filter(pk=pk).first()
+        if schedule is None:
+            raise NotFound("There is no such schedule.")
+        return schedule
+
+
+def _status_of(schedule: ScheduledJob) -> dict[str, Any]:
+    (row,) = get_schedule_status(ScheduledJob.objects.filter(pk=schedule.pk))
+    return row
+
+
+def _known(kind: str, name: Any) -> ScheduledJob | None:
+    """The schedule that is changed, if there is one of that name already."""
+    name = name or (DEFAULT_SCHEDULES[kind].name if kind in DEFAULT_SCHEDULES else None)
+    known = ScheduledJob.objects.filter(name=name).first()
+    if known and kind_of(known) not in KINDS:
+        raise RunRefusedError(f'There is another schedule "{name}", which is none of this app\'s: give another name.')
+    return known
+
+
+def _confirm_permitted(user: Any, action_name: str, schedule: ScheduledJob | None) -> None:
+    """Confirm the permission on that schedule, or on schedules where there is none yet."""
+    if schedule is None:
+        permitted = user.has_perm(f"extras.{action_name}_scheduledjob")
+    else:
+        permitted = ScheduledJob.objects.restrict(user, action_name).filter(pk=schedule.pk).exists()
+    if not permitted:
+        raise PermissionDenied(f"You may not {action_name} this schedule: ask for the permission on scheduled jobs.")
+
+
+def _asked_for(data: Any) -> dict[str, Any]:
+    """What the request says, each value of its type."""
+    with as_answers():
+        if not isinstance(data, Mapping) or set(data) - FIELDS or not data.get("kind"):
+            raise RunOptionsError(f"Send an object with kind, and, where wanted, of {', '.join(sorted(FIELDS))}.")
+        asked = {name: value for name, value in data.items() if value is not None}
+        for name in FIELDS - {"options", "kind"}:
+            if not isinstance(asked.get(name, ""), str):
+                raise RunOptionsError(f"{name} must be a text, not {asked[name]!r}.")
+        if "at" in asked:
+            if {"crontab", "time_zone"} & set(asked):
+                raise RunOptionsError("Give at for a single run, or a crontab and its time_zone for many: not both.")
+            asked["at"] = _time(asked["at"])
+    return asked
+
+
+def _time(text: str) -> datetime:
+    try:
+        at = parse_datetime(text)
+    except ValueError:
+        at = None
+    if at is None:
+        raise ParseError(f'at must be a time such as "2030-01-31T03:00:00Z", not {text!r}.')
+    return at

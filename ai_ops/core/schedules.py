@@ -1,0 +1,61 @@
+"""What is decided about schedules: whether one is late, and why it does not run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+# Beat looks at its schedules every few seconds, and may be restarted in between.
+GRACE = timedelta(minutes=5)
+
+STANDINGS = ACTIVE, PAUSED, FINISHED, HELD, BROKEN = "active", "paused", "finished", "held", "broken"
+
+
+@dataclass(frozen=True)
+class ScheduleFacts:
+    """What is known of a schedule.
+
+    Attributes:
+        standing: "active", "paused", "finished" (its single run is past), "held" (by an approval workflow) or
+            "broken" (Nautobot stopped it, since its owner or its Job is gone).
+        due: When it should have started something, or will; None for never again.
+        waiting_since: When the last message was sent that no worker has taken yet; None where there is none.
+        job_enabled: Whether its Job may run.
+        queue: Name of its job queue.
+        has_worker: Whether a worker listens to that; None where that is not known.
+    """
+
+    standing: str
+    due: datetime | None
+    waiting_since: datetime | None = None
+    job_enabled: bool = True
+    queue: str = ""
+    has_worker: bool | None = None
+
+
+def lateness(facts: ScheduleFacts, now: datetime) -> tuple[bool, str | None]:
+    """Whether a schedule is late, and why it does not run, or will not, in a sentence; None where all is well."""
+    if facts.standing != ACTIVE:
+        return False, _why_not(facts.standing)
+    if not facts.job_enabled:
+        return True, "Its Job is disabled, so that each run fails: enable it under Jobs."
+    if facts.due is not None and facts.due + GRACE < now:
+        return True, f"It was due at {_minute(facts.due)} and was not started: see whether Celery beat is running."
+    stuck = facts.waiting_since is not None and facts.waiting_since + GRACE < now
+    if stuck and facts.has_worker is not False:
+        return True, f'Started at {_minute(facts.waiting_since)}, and no worker of "{facts.queue}" had time yet.'
+    if facts.has_worker is False:
+        return stuck, f'No Celery worker listens to the queue "{facts.queue}": start one.'
+    return False, None
+
+
+def _why_not(standing: str) -> str | None:
+    return {
+        PAUSED: "Paused.",
+        HELD: "Waits for approval, or was denied it.",
+        BROKEN: "Nautobot stopped it, since its owner or its Job was gone: resume it, or remove it.",
+    }.get(standing)
+
+
+def _minute(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d %H:%M %Z}" if at else ""

@@ -1,0 +1,222 @@
+"""What is done to schedules besides making recurrent ones: a single run, pause, resume, removal, time limits."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+from nautobot.extras.choices import JobExecutionType, ScheduledJobStateChoices
+from nautobot.extras.models import Job, ScheduledJob
+
+from ai_ops.exceptions import ConfigurationError, RunOptionsError, ScheduleNotFoundError
+from ai_ops.runs.kinds import KINDS, checked_options, job_variables
+from ai_ops.schedules import (
+    DEFAULT_SCHEDULES,
+    HELD_BY_APPROVAL,
+    checked_job_kwargs,
+    ensure_schedule,
+    installed_job,
+    queue_of,
+    service_user,
+    set_delivery,
+    take_over_limits,
+)
+
+logger = logging.getLogger(__name__)
+
+# How long the message of a single run waits for a worker. It has no next run that would do the same.
+ONCE_EXPIRES_SECONDS = 86_400
+APP_JOBS = "ai_ops."
+
+
+def app_schedules() -> Any:
+    """The schedules of this app's Jobs."""
+    return ScheduledJob.objects.filter(job_model__module_name__startswith=APP_JOBS)
+
+
+def schedule_runs(kind: str, options: Mapping[str, Any] | None = None, *, user: Any = None, **when: Any) -> Any:
+    """Make a schedule for runs of that kind with these options, or bring the one of that name to what is asked for.
+
+    Args:
+        kind: One of `ai_ops.runs.kinds.KINDS`.
+        options: By name, as `request_run` takes them.
+        user: Who asks; None for the app's service user.
+        when: `name`, `crontab`, `time_zone`, `queue` and `time_limit`, as `ensure_schedule` takes them.
+
+    Raises:
+        RunOptionsError: There is no such kind or option, or a value is not valid.
+        ConfigurationError: As `ensure_schedule` raises it.
+    """
+    variables, limit = _variables(kind, options, user)
+    if kind not in DEFAULT_SCHEDULES and not when.get("name"):
+        raise RunOptionsError(f"A schedule of kind {kind} needs a name and a crontab: give both.")
+    when["time_limit"] = when.get("time_limit") or limit
+    return ensure_schedule(KINDS[kind].job, job_kwargs=variables, user=user, **when)
+
+
+def schedule_once(
+    kind: str,
+    at: datetime,
+    *,
+    options: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    user: Any = None,
+    queue: str | None = None,
+    time_limit: int | None = None,
+) -> ScheduledJob:
+    """Make a schedule for one run. If beat is away at the time, it is started when beat is back, once.
+
+    Args:
+        kind: One of `ai_ops.runs.kinds.KINDS`.
+        at: When, with a time zone.
+        options: By name, as `request_run` takes them.
+        name: Of the schedule; made from kind and time unless given.
+        user: Who the run is done as; the app's service user unless given.
+        queue: Name of the job queue; the Job's default queue unless given.
+        time_limit: Seconds after which the run stops; what the settings or the Job say unless given.
+
+    Raises:
+        RunOptionsError: There is no such kind or option, or a value is not valid.
+        ConfigurationError: The time is past or has no time zone, the name is taken, or there is no such queue.
+    """
+    variables, limit = _variables(kind, options, user)
+    if not isinstance(at, datetime) or timezone.is_naive(at) or at <= timezone.now():
+        raise ConfigurationError(f"The time of a single run must be to come, and have a time zone, not {at!r}.")
+    name = name or f"AI Ops: {kind} once at {at:%Y-%m-%d %H:%M:%S %Z}"
+    if ScheduledJob.objects.filter(name=name).exists():
+        raise ConfigurationError(f'There is a schedule "{name}" already: give another name, or remove it.')
+    job = installed_job(KINDS[kind].job)
+    job_queue = queue_of(job, queue)
+    with transaction.atomic():
+        schedule = ScheduledJob.create_schedule(
+            job,
+            user or service_user(),
+            name=name,
+            # Nautobot keeps the name of the zone, which a mere offset does not have.
+            start_time=at.astimezone(timezone.get_default_timezone()),
+            interval=JobExecutionType.TYPE_FUTURE,
+            job_kwargs=checked_job_kwargs(job, variables),
+        )
+        set_delivery(schedule, job_queue, ONCE_EXPIRES_SECONDS, time_limit or limit)
+        schedule.validated_save()
+    return schedule
+
+
+def pause_schedule(name: str) -> ScheduledJob:
+    """Stop a schedule without deleting it; what it would have started in the meantime is not made up for.
+
+    Args:
+        name: Of the schedule, or a kind for its default schedule.
+
+    Raises:
+        ScheduleNotFoundError: There is none.
+        ConfigurationError: It waits for approval, or was denied it.
+    """
+    with transaction.atomic():
+        schedule = _found(name)
+        _confirm_not_held(schedule)
+        schedule.enabled = False
+        schedule.save()
+    return schedule
+
+
+def resume_schedule(name: str) -> ScheduledJob:
+    """Let a paused schedule start runs again, at its next time.
+
+    Args:
+        name: Of the schedule, or a kind for its default schedule.
+
+    Raises:
+        ScheduleNotFoundError: There is none.
+        ConfigurationError: It waits for approval, its single run is past, or its owner or Job is gone.
+    """
+    with transaction.atomic():
+        schedule = _found(name)
+        _confirm_not_held(schedule)
+        if schedule.job_model is None or not schedule.job_model.enabled:
+            raise ConfigurationError(f'The Job of "{schedule.name}" is gone or disabled: enable it under Jobs first.')
+        if schedule.user is None:
+            raise ConfigurationError(f'The owner of "{schedule.name}" is gone: assume its ownership on its page first.')
+        if schedule.one_off and schedule.start_time <= timezone.now():
+            raise ConfigurationError(f'The time of "{schedule.name}" is past: schedule another run.')
+        if not schedule.enabled:
+            if not schedule.one_off:
+                # What is past by now is not late.
+                schedule.start_time = timezone.now().replace(second=0, microsecond=0)
+            schedule.enabled, schedule.state = True, ScheduledJobStateChoices.ACTIVE
+            schedule.validated_save()
+    return schedule
+
+
+def remove_schedule(name: str) -> None:
+    """Delete a schedule; one that a new installation got is not made again.
+
+    Args:
+        name: Of the schedule, or a kind for its default schedule.
+
+    Raises:
+        ScheduleNotFoundError: There is none.
+    """
+    with transaction.atomic():
+        _found(name).delete()
+
+
+def refresh_time_limits(job: Job | None = None) -> int:
+    """Give schedules made earlier the time limits of now, those of one Job or all of this app's.
+
+    Returns:
+        How many had others.
+    """
+    changed = 0
+    schedules = app_schedules().filter(job_model=job) if job else app_schedules()
+    with transaction.atomic():
+        for schedule in schedules.select_related("job_model").select_for_update(of=("self",)):
+            before = dict(schedule.celery_kwargs)
+            take_over_limits(schedule)
+            if schedule.celery_kwargs != before:
+                # Beat writes the other fields meanwhile, and reads all of it again after this.
+                schedule.save(update_fields=["celery_kwargs"])
+                changed += 1
+    return changed
+
+
+def follow_job(sender: Any, instance: Job, raw: bool = False, **_: Any) -> None:
+    """Let schedules follow the time limits on their Job's page; receives `post_save`."""
+    if raw or not instance.module_name.startswith(APP_JOBS):
+        return
+    try:
+        refresh_time_limits(instance)
+    except ConfigurationError as error:
+        # A Job can be saved all the same, and the check of the settings says what is wrong with them.
+        logger.warning("Schedules of %s keep their time limits: %s", instance, error)
+
+
+def follow_settings(**_: Any) -> None:
+    """Let schedules follow the settings, which beat reads when it starts; receives Celery's `beat_init`."""
+    refresh_time_limits()
+
+
+def _variables(kind: str, options: Mapping[str, Any] | None, user: Any) -> tuple[dict[str, Any], int | None]:
+    stored = checked_options(kind, options, user)
+    return job_variables(kind, stored), stored.get("time_limit")
+
+
+def _found(name: str) -> ScheduledJob:
+    name = DEFAULT_SCHEDULES[name].name if name in DEFAULT_SCHEDULES else name
+    schedule = ScheduledJob.objects.select_for_update().filter(name=name).first()
+    if schedule is None:
+        names = ", ".join(f'"{each}"' for each in app_schedules().values_list("name", flat=True)) or "none"
+        raise ScheduleNotFoundError(f'There is no schedule "{name}": there are {names}.')
+    return schedule
+
+
+def _confirm_not_held(schedule: ScheduledJob) -> None:
+    if schedule.state in HELD_BY_APPROVAL:
+        raise ConfigurationError(
+            f'"{schedule.name}" is held by an approval workflow ({schedule.get_state_display()}): '
+            "it starts when it is approved, and not otherwise."
+        )

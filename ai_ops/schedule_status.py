@@ -1,0 +1,127 @@
+"""How the app's schedules stand: next run, last run and what became of it, late or not and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from celery.utils.log import get_task_logger
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.utils import timezone
+from kombu.exceptions import OperationalError as BrokerError
+from nautobot.extras.choices import JobQueueTypeChoices, JobResultStatusChoices, ScheduledJobStateChoices
+from nautobot.extras.models import JobResult, ScheduledJob
+from nautobot.extras.utils import get_celery_queues
+from redis.exceptions import RedisError
+
+from ai_ops.core.schedules import ACTIVE, BROKEN, FINISHED, HELD, PAUSED, ScheduleFacts, lateness
+from ai_ops.run_models import MaintenanceRun
+from ai_ops.schedule_control import app_schedules
+from ai_ops.schedules import HELD_BY_APPROVAL, kind_of, next_start
+
+logger = get_task_logger(__name__)
+
+
+def get_schedule_status(schedules: QuerySet | None = None, now: datetime | None = None) -> list[dict[str, Any]]:
+    """How schedules stand, ordered by name; a constant number of queries, however many there are.
+
+    Args:
+        schedules: ScheduledJobs; all of this app's unless given.
+        now: The time at which they stand so; the present unless given.
+
+    Returns:
+        Of each `id`, `name`, `kind`, `options` (variables of the Job), `crontab` (None for a single run), `time_zone`,
+        `enabled`, `standing` ("active", "paused", "finished", "held", "broken"), `next_run` and `last_run` (ISO
+        8601 in UTC, or None), `last_outcome` (state of the run, or status of its JobResult where it has none),
+        `last_error` (None or a sentence), `last_run_id`, `last_job_result`, `late`, `why` (None or a sentence),
+        `queue`, `time_limit` (seconds, or None for Nautobot's own) and `owner`.
+    """
+    now = now or timezone.now()
+    # A new query has a new moment: results of these schedules come and go.
+    newest = JobResult.objects.filter(scheduled_job=OuterRef("pk")).order_by("-date_created").values("pk")[:1]
+    found = app_schedules() if schedules is None else schedules
+    rows = list(
+        found.select_related("job_model", "job_queue", "user").annotate(newest=Subquery(newest)).order_by("name")
+    )
+    results = JobResult.objects.in_bulk([row.newest for row in rows if row.newest])
+    runs = {run.job_result_id: run for run in _runs_of(results)}
+    queues = _listened_queues()
+    return [_as_dict(row, results.get(row.newest), runs.get(row.newest), queues, now) for row in rows]
+
+
+def _runs_of(results: Mapping[Any, JobResult]) -> QuerySet:
+    # Of a Job that did more than one thing the first is what it was for.
+    return MaintenanceRun.objects.filter(job_result__in=list(results), parent=None).order_by("-created")
+
+
+def _listened_queues() -> Mapping[str, int] | None:
+    """Workers by queue; None where Celery can't be asked."""
+    try:
+        return get_celery_queues()
+    except (BrokerError, RedisError, OSError) as error:
+        logger.warning("Celery could not be asked for its workers: %s", error)
+        return None
+
+
+def _as_dict(
+    schedule: ScheduledJob,
+    result: JobResult | None,
+    run: MaintenanceRun | None,
+    queues: Mapping[str, int] | None,
+    now: datetime,
+) -> dict[str, Any]:
+    standing = _standing(schedule)
+    started = [at for at in (schedule.last_run_at, result and result.date_created) if at]
+    last = max(started) if started else None
+    # The last run of an earlier time says nothing of one that was paused since.
+    due = next_start(schedule, last if last and last >= schedule.start_time else None) if standing == ACTIVE else None
+    waiting = result is not None and result.status == JobResultStatusChoices.STATUS_PENDING and run is None
+    queue = schedule.job_queue
+    is_celery = queue is not None and queue.queue_type == JobQueueTypeChoices.TYPE_CELERY
+    late, why = lateness(
+        ScheduleFacts(
+            standing,
+            due,
+            result.date_created if result and waiting else None,
+            schedule.job_model.enabled,
+            queue.name if queue else "",
+            bool(queues.get(queue.name)) if is_celery and queues is not None else None,
+        ),
+        now,
+    )
+    return {
+        "id": str(schedule.pk),
+        "name": schedule.name,
+        "kind": kind_of(schedule),
+        "options": schedule.kwargs,
+        "crontab": None if schedule.one_off else schedule.crontab,
+        "time_zone": str(schedule.time_zone),
+        "enabled": schedule.enabled,
+        "standing": standing,
+        "next_run": _iso(due),
+        "last_run": _iso(last),
+        "last_outcome": run.state if run else result and result.status,
+        "last_error": (run.error or None) if run else None,
+        "last_run_id": str(run.pk) if run else None,
+        "last_job_result": str(result.pk) if result else None,
+        "late": late,
+        "why": why,
+        "queue": queue.name if queue else None,
+        "time_limit": schedule.celery_kwargs.get("soft_time_limit"),
+        "owner": schedule.user.username if schedule.user else None,
+    }
+
+
+def _standing(schedule: ScheduledJob) -> str:
+    if schedule.state in HELD_BY_APPROVAL:
+        return HELD
+    if schedule.state == ScheduledJobStateChoices.ERRORED or schedule.user_id is None:
+        return BROKEN
+    if schedule.enabled:
+        return ACTIVE
+    return FINISHED if schedule.one_off and schedule.start_time <= timezone.now() else PAUSED
+
+
+def _iso(at: datetime | None) -> str | None:
+    return at.astimezone(UTC).isoformat() if at else None
