@@ -5,21 +5,25 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import TypeVar
 
 import httpx
 
 from ai_ops.adapters.deadline_transport import DeadlineTransport, Resolver
 from ai_ops.adapters.probe_attempt import VERSION, Attempt, Target, as_sentence
 from ai_ops.adapters.tls import CAFileError, ssl_context
+from ai_ops.adapters.tool_listing import Listing, ToolListing
 from ai_ops.core.health import CHECK_TIMEOUT_SECONDS, MAX_WORKERS, Probe, Reason
 
-__all__ = ["Prober", "Target", "unasked"]
+__all__ = ["Listing", "Prober", "Target", "unasked"]
 
 THREAD_NAME = "mcp-probe"
+
+Answer = TypeVar("Answer")
 
 
 class _ProbesStayUnlogged(logging.Filter):
@@ -67,11 +71,11 @@ class Prober:
         Yields in the order of `targets`. Close it when stopping early: targets not yet begun are then left
         out, and those under way end within their timeout.
         """
-        executor = ThreadPoolExecutor(max(1, min(workers, len(targets))), thread_name_prefix=THREAD_NAME)
-        try:
-            yield from executor.map(self.probe, targets)
-        finally:
-            executor.shutdown(cancel_futures=True)
+        yield from _in_threads(self.probe, targets, workers)
+
+    def list_all(self, targets: Sequence[Target], workers: int = MAX_WORKERS) -> Iterator[Listing]:
+        """List the tools of every target in the same way."""
+        yield from _in_threads(self.list_tools, targets, workers)
 
     def probe(self, target: Target) -> Probe:
         """Ask one server once.
@@ -86,6 +90,18 @@ class Prober:
         outcome = Attempt(client, target, started, self._timeout).made()
         return outcome.as_probe(round((time.monotonic() - started) * 1000, 1))
 
+    def list_tools(self, target: Target) -> Listing:
+        """List the tools of one server at its MCP endpoint, however its health is asked for.
+
+        Never raises for anything a server or the network does: that is in the Listing.
+        """
+        started = time.monotonic()
+        try:
+            client = self._client(target)
+        except CAFileError as error:
+            return Listing(unasked(str(error), "put it on this worker, or correct the setting"))
+        return ToolListing(client, target, started, self._timeout).listed()
+
     def _client(self, target: Target) -> httpx.Client:
         context = ssl_context(verify=target.verify_tls, ca_file=target.ca_file)
         with self._lock:
@@ -93,6 +109,14 @@ class Prober:
                 transport = DeadlineTransport(context, allow_loopback=self._allow_loopback, resolve=self._resolve)
                 self._clients[id(context)] = self._open.enter_context(_client_over(transport))
             return self._clients[id(context)]
+
+
+def _in_threads(ask: Callable[[Target], Answer], targets: Sequence[Target], workers: int) -> Iterator[Answer]:
+    executor = ThreadPoolExecutor(max(1, min(workers, len(targets))), thread_name_prefix=THREAD_NAME)
+    try:
+        yield from executor.map(ask, targets)
+    finally:
+        executor.shutdown(cancel_futures=True)
 
 
 def unasked(happened: str, remedy: str) -> Probe:

@@ -22,6 +22,7 @@ from ai_ops.core.mcp_protocol import (
     CLIENT_REVISIONS,
     JSON_TYPE,
     MAX_NAME_CHARACTERS,
+    MAX_SSE_LINE_BYTES,
     SSE_TYPE,
     STATELESS_CODES,
     STATELESS_REVISION,
@@ -125,7 +126,7 @@ def as_sentence(clause: str) -> str:
     return f"{clause[0].upper()}{clause[1:]}."
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """The server answered, and the answer is no good."""
 
     def __init__(self, failure: Failure) -> None:
@@ -147,6 +148,8 @@ class Attempt:
         self._identity: Identity | None = None
         self._retry_after: float | None = None
         self._redirected = False
+        self._received = 0
+        self._event_limit = MAX_SSE_LINE_BYTES
 
     def made(self) -> Outcome:
         """Ask in the way the target says."""
@@ -166,7 +169,7 @@ class Attempt:
         answered, failure = "", None
         try:
             answered = ask()
-        except _Refused as refusal:
+        except Refused as refusal:
             failure = refusal.failure
         except (httpx.HTTPError, httpx.InvalidURL, BodyError, ProtocolViolation) as error:
             failure = explain(error, self._status, self._wording)
@@ -200,10 +203,11 @@ class Attempt:
             asked, status = self._asked, self._status
             identity = self._identity = self._shown_identity(initialized_identity(answer))
             if identity.protocol_version not in CLIENT_REVISIONS:
-                raise _Refused(_incompatible(f"MCP {identity.protocol_version}"))
+                raise Refused(_incompatible(f"MCP {identity.protocol_version}"))
             headers = session | {VERSION_HEADER: identity.protocol_version}
             with self._post(initialized_notification(), headers) as response:
                 self._require_success(response)
+            self._use_session(headers)
             self._asked, self._status = asked, status
         finally:
             self._ends += self._for_leaving
@@ -211,7 +215,10 @@ class Attempt:
                 self._take_leave(session)
         return f"answered {status} as {identity.name} {identity.version}, MCP {identity.protocol_version}"
 
-    def _refusal(self, error: RpcError) -> _Refused:
+    def _use_session(self, headers: Mapping[str, str]) -> None:
+        """What is to be done in the session, which these headers name. A probe has seen enough."""
+
+    def _refusal(self, error: RpcError) -> Refused:
         """Find out whether a server that refuses the handshake is of the revision that has none."""
         refused = Failure(
             Reason.PROTOCOL,
@@ -219,18 +226,18 @@ class Attempt:
             "look into the server's log, and check that the MCP endpoint is right",
         )
         if error.code not in STATELESS_CODES:
-            return _Refused(refused)
+            return Refused(refused)
         asked, status = self._asked, self._status
         found = self._discovered()
         self._asked, self._status = asked, status
         if found is not None:
             self._identity = self._shown_identity(found)
-            return _Refused(_incompatible(f"MCP {self._identity.protocol_version}"))
+            return Refused(_incompatible(f"MCP {self._identity.protocol_version}"))
         if error.code == UNSUPPORTED_PROTOCOL_VERSION:
-            return _Refused(
+            return Refused(
                 _incompatible(f"none of MCP {', '.join(CLIENT_REVISIONS)}", "all of which the agents' client does")
             )
-        return _Refused(refused)
+        return Refused(refused)
 
     def _discovered(self) -> Identity | None:
         """Who the server is by ``server/discover``; None if it does not answer that either."""
@@ -239,7 +246,7 @@ class Attempt:
             with self._post(discover_request(2, VERSION), headers) as response:
                 answer = self._read_answer(response, 2)
             return None if isinstance(answer, RpcError) else discovered_identity(answer)
-        except (ProtocolViolation, BodyError, _Refused):
+        except (ProtocolViolation, BodyError, Refused):
             return None
 
     def _take_leave(self, headers: Mapping[str, str]) -> None:
@@ -262,18 +269,24 @@ class Attempt:
     def _read_answer(self, response: httpx.Response, request_id: int) -> Message | RpcError:
         """Read until the answer to the request is there, and no further."""
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        error = None if response.is_success or kind != JSON_TYPE else _stateless_error(response, request_id)
+        body = self._counted(_body(response))
+        error = None if response.is_success or kind != JSON_TYPE else _stateless_error(body, request_id)
         if error is not None:
             return error
         self._require_success(response)
         if kind == SSE_TYPE:
-            return _answer_among_events(response, request_id)
+            return _answer_among_events(body, request_id, self._event_limit)
         if kind != JSON_TYPE:
             raise ProtocolViolation(f"answered {response.status_code} with {kind or 'no content'} instead of JSON")
-        answer = answer_in(b"".join(_body(response)), request_id)
+        answer = answer_in(b"".join(body), request_id)
         if answer is None:
             raise ProtocolViolation("did not answer with the id of the request")
         return answer
+
+    def _counted(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            self._received += len(chunk)
+            yield chunk
 
     def _shown_identity(self, identity: Identity) -> Identity:
         """A server's own words, fit for a table."""
@@ -325,7 +338,7 @@ class Attempt:
     def _require_success(self, response: httpx.Response) -> None:
         failure = judge(response, self._wording, redirected=self._redirected)
         if failure:
-            raise _Refused(failure)
+            raise Refused(failure)
 
 
 def _incompatible(speaks: str, client: str = "which the agents' client does not") -> Failure:
@@ -372,19 +385,19 @@ def _next_on_origin(response: httpx.Response) -> httpx.Request | None:
     return following
 
 
-def _stateless_error(response: httpx.Response, request_id: int) -> RpcError | None:
+def _stateless_error(body: Iterator[bytes], request_id: int) -> RpcError | None:
     """The JSON-RPC error below an HTTP error, if it is one of the revision without a handshake."""
     try:
-        answer = answer_in(b"".join(_body(response)), request_id)
+        answer = answer_in(b"".join(body), request_id)
     except (ProtocolViolation, BodyError):
         return None
     return answer if isinstance(answer, RpcError) and answer.code in STATELESS_CODES else None
 
 
-def _answer_among_events(response: httpx.Response, request_id: int) -> Message | RpcError:
+def _answer_among_events(body: Iterator[bytes], request_id: int, limit: int) -> Message | RpcError:
     """The first event that answers the request; what a server tells before it is not asked for."""
-    decoder = SSEDecoder()
-    for chunk in _body(response):
+    decoder = SSEDecoder(limit)
+    for chunk in body:
         for data in decoder.feed(chunk):
             answer = answer_in(data, request_id)
             if answer is not None:

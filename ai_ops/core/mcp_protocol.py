@@ -80,6 +80,12 @@ def discover_request(request_id: int, client_version: str) -> Message:
     return {"jsonrpc": "2.0", "id": request_id, "method": "server/discover", "params": {"_meta": meta}}
 
 
+def tools_request(request_id: int, cursor: str | None) -> Message:
+    """Ask for a page of the list of tools: the first, or the one that `cursor` stands for."""
+    params = {} if cursor is None else {"cursor": cursor}
+    return {"jsonrpc": "2.0", "id": request_id, "method": "tools/list", "params": params}
+
+
 def _client_info(version: str) -> Message:
     return {"name": "nautobot-app-ai-ops", "version": version}
 
@@ -160,11 +166,12 @@ class SSEDecoder:
     """Turns the bytes of a ``text/event-stream`` into the data of its events, line by line.
 
     After the HTML standard, section 9.2: events named other than "message" are left out, and so is an
-    event that the stream's end cuts off. Holds one line and one event, each at most MAX_SSE_LINE_BYTES.
+    event that the stream's end cuts off. Holds one line and one event, each at most `limit` bytes.
     """
 
-    def __init__(self) -> None:
-        self._rest = b""
+    def __init__(self, limit: int = MAX_SSE_LINE_BYTES) -> None:
+        self._limit = limit
+        self._rest = bytearray()
         self._data: list[bytes] = []
         self._size = 0
         self._name = b""
@@ -173,20 +180,28 @@ class SSEDecoder:
         """Yield the data of each event that `chunk` completes.
 
         Raises:
-            ProtocolViolation: A line, or an event, is longer than MAX_SSE_LINE_BYTES.
+            ProtocolViolation: A line, or an event, is longer than the limit.
         """
+        if b"\n" not in chunk and b"\r" not in chunk and not self._rest.endswith(b"\r"):
+            # A long line that comes in many pieces is not looked through again for each of them.
+            self._rest += chunk
+            self._require_room(self._rest)
+            return
         # A CR at the end may be half of a CRLF: it waits for what comes next.
-        text = self._rest + chunk
+        text = bytes(self._rest) + chunk
         held = b"\r" if text.endswith(b"\r") else b""
-        *lines, self._rest = text.removesuffix(held).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-        self._rest += held
-        for line in [*lines, self._rest]:
-            if len(line) > MAX_SSE_LINE_BYTES:
-                raise ProtocolViolation(f"sent a line of events longer than {MAX_SSE_LINE_BYTES // 1024} KiB")
+        *lines, rest = text.removesuffix(held).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        self._rest = bytearray(rest + held)
+        for line in [*lines, rest]:
+            self._require_room(line)
         for line in lines:
             data = self._take(line)
             if data is not None:
                 yield data
+
+    def _require_room(self, line: bytes | bytearray) -> None:
+        if len(line) > self._limit:
+            raise ProtocolViolation(f"sent a line of events longer than {self._limit // 1024} KiB")
 
     def _take(self, line: bytes) -> bytes | None:
         """Add a line; return the event's data if the line ends one."""
@@ -198,8 +213,8 @@ class SSEDecoder:
         value = value.removeprefix(b" ")
         if field.removeprefix(b"\xef\xbb\xbf") == b"data":
             self._size += len(value)
-            if self._size > MAX_SSE_LINE_BYTES:
-                raise ProtocolViolation(f"sent an event longer than {MAX_SSE_LINE_BYTES // 1024} KiB")
+            if self._size > self._limit:
+                raise ProtocolViolation(f"sent an event longer than {self._limit // 1024} KiB")
             self._data.append(value)
         elif field == b"event":
             self._name = value

@@ -19,6 +19,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
+from tests.fakes.tool_lists import TOOL_LISTS, as_tool
+
 Fault = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 LENGTH = re.compile(rb"^content-length: *(\d+)", re.IGNORECASE | re.MULTILINE)
@@ -33,7 +35,8 @@ class FakeMCPServer:
         health_status: Status code with which ``/health`` answers.
         script: Status codes for the next requests to ``/health``, used up before `health_status` is.
         delay: Seconds ``/health`` takes.
-        tools: Names of the tools that ``/mcp`` lists.
+        tools: The tools that ``/mcp`` lists: names, or whole definitions.
+        as_events: Whether ``/mcp`` lists them in an event, as the SDK's servers do, and not as JSON.
         token: What ``/mcp`` wants as a bearer token, if anything; faults want none.
         requests: (monotonic time, path) of each request, and its raw head in `heads`.
         messages: (path, method of JSON-RPC or of HTTP) of each request below ``/mcp``.
@@ -43,7 +46,8 @@ class FakeMCPServer:
     health_status: int = 200
     script: list[int] = field(default_factory=list)
     delay: float = 0.0
-    tools: list[str] = field(default_factory=list)
+    tools: list[str | dict[str, object]] = field(default_factory=list)
+    as_events: bool = False
     token: str = ""
     tls: ssl.SSLContext | None = None
     port: int = 0
@@ -118,8 +122,11 @@ class FakeMCPServer:
             self.sessions += 1
             writer.write(json_answer(result(WELL, request_id), "Mcp-Session-Id: the-session"))
         elif method == "tools/list":
-            tools = [{"name": name, "inputSchema": {"type": "object"}} for name in self.tools]
-            writer.write(json_answer(result({"tools": tools}, request_id)))
+            listed = (
+                TOOL_LISTS[path](message) if path in TOOL_LISTS else {"tools": [as_tool(each) for each in self.tools]}
+            )
+            listing = result(listed, request_id)
+            writer.write(_SSE + events(listing) if self.as_events else json_answer(listing))
         elif method == "GET":
             writer.write(answer(405))
         elif method == "DELETE":
@@ -379,4 +386,15 @@ MCP_FAULTS: dict[str, dict[str, Fault]] = {
     "/mcp/other-port": {"initialize": _redirect(307, "http://127.0.0.1:1/mcp")},
     "/mcp/crlf": _initialize(json_answer(INITIALIZED, "Mcp-Session-Id: a\rX-Injected: y")),
     "/mcp/odd-session": _initialize(json_answer(INITIALIZED, "Mcp-Session-Id: caf\xe9")),
+    "/mcp/tools-refused": {"tools/list": _fixed(json_answer(error(-32601, "Method not found", 10)))},
+    "/mcp/tools-silent": {"tools/list": _says_nothing},
+    "/mcp/tools-resets": {"tools/list": _hangs_up_in_the_body},
+    "/mcp/tools-500": {"tools/list": _fixed(answer(500))},
+    "/mcp/tools-429": {"tools/list": _fixed(answer(429, b"", "Retry-After: 7200"))},
+    "/mcp/tools-login": {"tools/list": _fixed(answer(200, _LOGIN, "Content-Type: text/html"))},
+    "/mcp/tools-bomb": {"tools/list": _bomb_of_json},
+    "/mcp/tools-floods": {"tools/list": _floods(_OK + b"Content-Type: application/json\r\n\r\n", b" " * 65536)},
+    "/mcp/tools-sse-floods": {"tools/list": _floods(_SSE + b"data: ", b"x" * 4096)},
+    "/mcp/tools-sse-drips": {"tools/list": _drips(_SSE, events(_NOTICE))},
+    "/mcp/tools-brackets": {"tools/list": _fixed(answer(200, b"[" * 500_000, "Content-Type: application/json"))},
 }

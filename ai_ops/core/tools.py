@@ -1,0 +1,279 @@
+"""A server's tools as it lists them, what identifies each, and how a new list differs from an approved one.
+
+What an agent's model reads of a tool is its name, its description and the schema of its input. A server that
+changes them under the same name changes what the agents do ("rug pull", "tool poisoning"): so each is hashed.
+Follows modelcontextprotocol.io/specification/2025-11-25/server/tools. No network, no database.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from ai_ops.core.mcp_protocol import Message, ProtocolViolation
+
+# What a model could choose among is far less; a list that goes on is not for an agent.
+MAX_TOOLS = 1_000
+MAX_PAGES = 100
+MAX_CURSOR_CHARACTERS = 4_096
+# All pages together. A server with a hundred tools lists some 200 KB.
+MAX_LIST_BYTES = 2 * 1024 * 1024
+# The specification recommends at most 128; it is the key of a row.
+MAX_TOOL_NAME_CHARACTERS = 255
+# A schema that a person wrote is ten levels deep at most; some parsers give up at a thousand.
+MAX_SCHEMA_DEPTH = 64
+
+# Of a definition this much is kept to be shown. The hash is of all of it.
+MAX_KEPT_CHARACTERS = 8 * 1024
+MAX_EXCERPT_CHARACTERS = 200
+CUT_OFF = "\n(the rest is not kept; it is part of the hash)"
+
+
+class ToolState(StrEnum):
+    """How a tool stands to the approved ones."""
+
+    APPROVED = "approved"
+    ADDED = "added"
+    CHANGED = "changed"
+    REMOVED = "removed"
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A tool as a server lists it.
+
+    Attributes:
+        name: Its name, printable.
+        hash: SHA-256, in hexadecimal, of its name, description and input schema as canonical JSON: keys sorted,
+            no white space, ASCII.
+        definition: The same for people: description and schema, without characters that can't be seen, cut
+            off at MAX_KEPT_CHARACTERS.
+        excerpt: The beginning of its description, in one line.
+    """
+
+    name: str
+    hash: str
+    definition: str
+    excerpt: str
+
+
+@dataclass(frozen=True)
+class KnownTool:
+    """What is known of a tool from earlier lists; a hash is empty where there was no such tool.
+
+    Attributes:
+        hash: As it was listed last.
+        approved_hash: As it was approved.
+    """
+
+    hash: str
+    approved_hash: str
+
+    @property
+    def state(self) -> ToolState:
+        """How it stands to what was approved."""
+        if self.hash == self.approved_hash:
+            return ToolState.APPROVED
+        if not self.approved_hash:
+            return ToolState.ADDED
+        return ToolState.CHANGED if self.hash else ToolState.REMOVED
+
+
+class ToolReader:
+    """Reads a list of tools page by page, and keeps of each page no more than is needed.
+
+    The order of tools does not matter. A name that is listed more than once, each time differently, is one
+    tool whose definition is all of them: which one an agent would call is not known.
+
+    Args:
+        hide: Takes out of a text what must not be kept, as credentials that a server sends back.
+    """
+
+    def __init__(self, hide: Callable[[str], str] = str) -> None:
+        self._hide = hide
+        self._listed: dict[str, dict[str, _Definition]] = defaultdict(dict)
+        self._cursors: set[str] = set()
+        self._count = 0
+
+    def add(self, result: Message) -> str | None:
+        """Read a page; give the cursor of the next one, None where it was the last.
+
+        Raises:
+            ProtocolViolation: It is not what MCP says, or more than is read. The agents' client refuses the
+                former too.
+        """
+        tools = result.get("tools")
+        if not isinstance(tools, list):
+            raise ProtocolViolation("answered tools/list without a list of tools")
+        if self._count + len(tools) > MAX_TOOLS:
+            raise ProtocolViolation(f"listed more than {MAX_TOOLS:,} tools")
+        for raw in tools:
+            self._count += 1
+            definition = _definition(raw, self._count, self._hide)
+            self._listed[definition.name][definition.canonical_hash] = definition
+        return self._next(result.get("nextCursor"))
+
+    def tools(self) -> tuple[Tool, ...]:
+        """What was read so far, by name."""
+        return tuple(_tool([same[key] for key in sorted(same)]) for _, same in sorted(self._listed.items()))
+
+    def _next(self, cursor: Any) -> str | None:
+        if cursor is None or cursor == "":
+            return None
+        if not isinstance(cursor, str) or len(cursor) > MAX_CURSOR_CHARACTERS:
+            raise ProtocolViolation(f"gave a cursor that is no text of at most {MAX_CURSOR_CHARACTERS:,} characters")
+        if cursor in self._cursors:
+            raise ProtocolViolation("gave the same cursor again, so that its list would never end")
+        self._cursors.add(cursor)
+        if len(self._cursors) >= MAX_PAGES:
+            raise ProtocolViolation(f"went on after {MAX_PAGES} pages of its list")
+        return cursor
+
+
+def set_hash(hashes: Mapping[str, str]) -> str:
+    """One hash of a whole set, from the hash of each tool by its name; the order does not matter."""
+    present = sorted((name, value) for name, value in hashes.items() if value)
+    return _sha256(_canonical(present))
+
+
+def is_due(asked: float | None, now: float, interval: float, server: uuid.UUID) -> bool:
+    """Whether a server's tools are to be listed again.
+
+    Time is divided into stretches of `interval` that begin at another moment for each server, so that those of
+    a large fleet are not all listed in the same run. A run that comes late leaves no stretch out, and after an
+    outage a server is asked once.
+
+    Args:
+        asked: When they were asked for last, in seconds since 1970; None for never.
+        now: The same for now.
+        interval: Seconds.
+        server: The server's id.
+    """
+    if asked is None:
+        return True
+    offset = server.int % int(interval)
+    return (asked + offset) // interval < (now + offset) // interval
+
+
+@dataclass(frozen=True)
+class _Definition:
+    name: str
+    canonical_hash: str
+    shown: str
+    excerpt: str
+
+
+def _definition(raw: Any, number: int, hide: Callable[[str], str]) -> _Definition:
+    if not isinstance(raw, Mapping):
+        raise ProtocolViolation(f"listed something that is no tool at place {number}")
+    name, description, schema = raw.get("name"), raw.get("description"), raw.get("inputSchema")
+    if not isinstance(name, str):
+        raise ProtocolViolation(f"listed a tool without a name at place {number}")
+    name = hide(name)
+    if not name.isprintable() or not 0 < len(name) <= MAX_TOOL_NAME_CHARACTERS or name != name.strip():
+        raise ProtocolViolation(
+            f"listed a tool at place {number} whose name is not 1 to {MAX_TOOL_NAME_CHARACTERS} printable characters"
+        )
+    if not isinstance(description, str | None):
+        raise ProtocolViolation(f"listed the tool {name} with a description that is no text")
+    if not isinstance(schema, Mapping):
+        raise ProtocolViolation(f"listed the tool {name} without an input schema")
+    if _is_deeper(schema, MAX_SCHEMA_DEPTH):
+        raise ProtocolViolation(f"listed the tool {name} with a schema more than {MAX_SCHEMA_DEPTH} levels deep")
+    description, schema = hide(description or ""), _hidden(schema, hide)
+    canonical = _canonical({"name": name, "description": description, "inputSchema": schema})
+    return _Definition(name, _sha256(canonical), _readable(description, schema), _excerpt(description))
+
+
+def _tool(same: list[_Definition]) -> Tool:
+    """The tool of a name, from all that the server lists under it."""
+    first = same[0]
+    if len(same) == 1:
+        return Tool(first.name, first.canonical_hash, first.shown, first.excerpt)
+    shown = "\n\nListed again under the same name:\n\n".join(each.shown for each in same)
+    together = _sha256(_canonical([each.canonical_hash for each in same]))
+    return Tool(first.name, together, _kept(shown), first.excerpt)
+
+
+def _kept(text: str) -> str:
+    return text if len(text) <= MAX_KEPT_CHARACTERS else text[:MAX_KEPT_CHARACTERS] + CUT_OFF
+
+
+def _excerpt(description: str) -> str:
+    words = " ".join(description[: 2 * MAX_EXCERPT_CHARACTERS].split())
+    text = visible(words)
+    return text if len(text) <= MAX_EXCERPT_CHARACTERS else text[:MAX_EXCERPT_CHARACTERS] + "..."
+
+
+def _readable(description: str, schema: Mapping[str, Any]) -> str:
+    told = description[: MAX_KEPT_CHARACTERS + 1] or "(none)"
+    return _kept("\n".join(["Description:", *_indented(told), "Input schema:", *_indented(_laid_out(schema))]))
+
+
+def _indented(text: str) -> Iterator[str]:
+    return (f"  {visible(line)}" for line in text.split("\n"))
+
+
+def _laid_out(schema: Mapping[str, Any]) -> str:
+    """The beginning of a schema, a line for each of its parts; no more is made than is kept."""
+    parts: list[str] = []
+    room = MAX_KEPT_CHARACTERS + 1
+    for part in json.JSONEncoder(sort_keys=True, indent=2, ensure_ascii=False).iterencode(schema):
+        parts.append(part[:room])
+        room -= len(part)
+        if room < 0:
+            break
+    return "".join(parts)
+
+
+def visible(text: str) -> str:
+    """`text` with an escape for each character that can't be seen, or that turns the direction of writing.
+
+    Instructions to a model hide in those: it reads what the person who looks at the page does not.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else _escaped(each) for each in text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _hidden(value: Any, hide: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return hide(value)
+    if isinstance(value, Mapping):
+        return {hide(key): _hidden(each, hide) for key, each in value.items()}
+    return [_hidden(each, hide) for each in value] if isinstance(value, list) else value
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Whether lists and objects are nested deeper than `levels`; without recursion, which has a limit itself."""
+    layer = [value]
+    for _ in range(levels):
+        layer = [inner for each in layer for inner in _parts(each)]
+        if not layer:
+            return False
+    return True
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return (each for each in parts if isinstance(each, Mapping | list))
+
+
+def _canonical(value: Any) -> str:
+    """JSON that is the same for the same content: keys sorted, no white space, ASCII alone."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("ascii")).hexdigest()

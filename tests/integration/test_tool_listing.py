@@ -1,0 +1,166 @@
+"""Lists of tools over real sockets: what hostile servers are called, and what is read of well ones."""
+
+from __future__ import annotations
+
+import json
+import time
+import tracemalloc
+
+import pytest
+
+from ai_ops.adapters.mcp_http import Prober, Target
+from ai_ops.adapters.tool_listing import Listing
+from ai_ops.core.credentials import Credentials
+from ai_ops.core.health import ProbeKind, Reason
+from tests.fakes.mcp_server import MCP_FAULTS, FakeMCPServer, gzip_bomb
+from tests.fakes.tool_lists import TOOL_LISTS
+
+# As in the other table: enough for a list of ten thousand tools on a busy machine.
+TIMEOUT = 1.0
+GRACE = 0.5
+
+# path, reason, words that the sentence must have
+FAULT_TABLE = [
+    ("/mcp/tools-refused", Reason.PROTOCOL, "JSON-RPC error -32601 (Method not found): agents can't list its tools"),
+    ("/mcp/tools-silent", Reason.TIMEOUT, "POST tools/list to http://127.0.0.1"),
+    ("/mcp/tools-resets", Reason.PROTOCOL, "broke off"),
+    ("/mcp/tools-500", Reason.HTTP, "look into its own log"),
+    ("/mcp/tools-429", Reason.HTTP, "answered 429"),
+    (
+        "/mcp/tools-login",
+        Reason.PROTOCOL,
+        "text/html instead of JSON: set the MCP endpoint to one that lists its tools",
+    ),
+    ("/mcp/tools-bomb", Reason.PROTOCOL, "more than 1024 KiB and was cut off"),
+    ("/mcp/tools-floods", Reason.PROTOCOL, "more than 1024 KiB and was cut off"),
+    ("/mcp/tools-sse-floods", Reason.PROTOCOL, "1024 KiB"),
+    ("/mcp/tools-sse-drips", Reason.TIMEOUT, "ran out of time"),
+    ("/mcp/tools-brackets", Reason.PROTOCOL, "not JSON in UTF-8"),
+    ("/mcp/tools-many", Reason.PROTOCOL, "listed more than 1,000 tools"),
+    ("/mcp/tools-endless", Reason.PROTOCOL, "went on after 100 pages"),
+    ("/mcp/tools-same-cursor", Reason.PROTOCOL, "the same cursor again"),
+    ("/mcp/tools-number-cursor", Reason.PROTOCOL, "a cursor that is no text"),
+    ("/mcp/tools-long-cursor", Reason.PROTOCOL, "a cursor that is no text of at most 4,096 characters"),
+    ("/mcp/tools-fat-pages", Reason.PROTOCOL, "a list longer than 2,048 KiB"),
+    ("/mcp/tools-too-huge", Reason.PROTOCOL, "more than 1024 KiB and was cut off"),
+    ("/mcp/tools-number-name", Reason.PROTOCOL, "a tool without a name at place 1"),
+    ("/mcp/tools-no-name", Reason.PROTOCOL, "a tool without a name at place 1"),
+    ("/mcp/tools-nul-name", Reason.PROTOCOL, "is not 1 to 255 printable characters"),
+    ("/mcp/tools-long-name", Reason.PROTOCOL, "is not 1 to 255 printable characters"),
+    ("/mcp/tools-no-schema", Reason.PROTOCOL, "listed the tool bare without an input schema"),
+    ("/mcp/tools-number-description", Reason.PROTOCOL, "the tool odd with a description that is no text"),
+    ("/mcp/tools-no-tool", Reason.PROTOCOL, "something that is no tool at place 1"),
+    ("/mcp/tools-no-list", Reason.PROTOCOL, "answered tools/list without a list of tools"),
+    ("/mcp/tools-deep", Reason.PROTOCOL, "more than 64 levels deep"),
+    # The handshake is that of a probe, with all of its faults; these stand for them.
+    ("/mcp/404", Reason.HTTP, "POST initialize"),
+    ("/mcp/future", Reason.INCOMPATIBLE, "which the agents' client does not"),
+    ("/mcp/elsewhere", Reason.HTTP, "redirects to http://elsewhere.invalid/mcp"),
+]
+WELL = {
+    "/mcp/tools-none": [],
+    "/mcp/tools-three-pages": [f"tool_{page}_{number}" for page in range(3) for number in range(2)],
+    "/mcp/tools-shuffled": sorted(f"tool_{number}" for number in range(20)),
+    "/mcp/tools-twice": ["pay"],
+    "/mcp/tools-huge": ["huge"],
+    "/mcp/tools-nul": ["nul"],
+}
+
+
+@pytest.fixture(scope="module")
+def server():
+    gzip_bomb()
+    with FakeMCPServer().running() as running:
+        yield running
+
+
+@pytest.fixture
+def prober():
+    with Prober(TIMEOUT, allow_loopback=True) as opened:
+        yield opened
+
+
+def target_for(server, path, **options):
+    return Target(f"{server.url}/health", f"{server.url}{path}", ProbeKind.HTTP, **options)
+
+
+def test_the_table_has_every_path():
+    named = {path for path, *_ in FAULT_TABLE} | set(WELL)
+    assert named >= set(TOOL_LISTS) | {path for path in MCP_FAULTS if path.startswith("/mcp/tools")}
+
+
+@pytest.mark.parametrize(("path", "reason", "words"), FAULT_TABLE)
+def test_each_fault_has_its_reason_ends_in_time_and_is_never_no_tools(server, prober, path, reason, words):
+    server.messages.clear()
+    started = time.monotonic()
+    listing = prober.list_tools(target_for(server, path))
+    took = time.monotonic() - started
+    assert (listing.tools, listing.probe.ok, listing.probe.reason) == (None, False, reason), listing.probe.message
+    assert words in listing.probe.message
+    assert took < TIMEOUT + GRACE
+    said = [method for asked, method in server.messages if asked == path]
+    assert "tools/list" not in said or said[-1] == "DELETE", "it takes leave"
+
+
+@pytest.mark.parametrize("path", WELL)
+def test_well_servers_are_read_whole(server, prober, path):
+    listing = prober.list_tools(target_for(server, path))
+    assert listing.probe.ok, listing.probe.message
+    assert [tool.name for tool in listing.tools] == WELL[path]
+
+
+def test_the_order_of_a_list_is_nothing(server, prober):
+    target = target_for(server, "/mcp/tools-shuffled")
+    assert prober.list_tools(target).tools == prober.list_tools(target).tools
+
+
+@pytest.mark.parametrize("path", ["/mcp/tools-huge", "/mcp/tools-fat-pages", "/mcp/tools-bomb", "/mcp/tools-endless"])
+def test_memory_stays_small(server, prober, path):
+    target = target_for(server, path)
+    prober.list_tools(target)
+    tracemalloc.start()
+    prober.list_tools(target)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 8 * 1024 * 1024
+
+
+def test_a_list_of_more_than_64_kib_in_one_event_is_ordinary(prober):
+    tools = [{"name": f"tool_{number}", "description": "x" * 1000, "inputSchema": {}} for number in range(100)]
+    assert len(json.dumps(tools)) > 64 * 1024
+    with FakeMCPServer(tools=tools, as_events=True).running() as running:
+        listing = prober.list_tools(target_for(running, "/mcp"))
+    assert listing.probe.ok, listing.probe.message
+    assert len(listing.tools) == 100
+
+
+def test_credentials_are_sent_and_kept_nowhere_when_sent_back(prober):
+    tool = {"name": "echo", "description": "You sent Bearer t0ken.", "inputSchema": {"default": "t0ken"}}
+    with FakeMCPServer(tools=[tool], token="t0ken").running() as running:
+        assert prober.list_tools(target_for(running, "/mcp")).probe.reason is Reason.AUTH_REQUIRED
+        listing = prober.list_tools(target_for(running, "/mcp", credentials=Credentials.bearer("t0ken")))
+    assert listing.probe.ok
+    assert "t0ken" not in repr(listing)
+    assert listing.tools[0].excerpt == "You sent (hidden)."
+
+
+def test_it_obeys_the_address_policy(server):
+    with Prober(TIMEOUT) as prober:
+        listing = prober.list_tools(target_for(server, "/mcp"))
+    assert (listing.tools, listing.probe.reason) == (None, Reason.POLICY)
+
+
+def test_retry_after_is_kept(server, prober):
+    assert prober.list_tools(target_for(server, "/mcp/tools-429")).probe.retry_after == 7200
+
+
+def test_a_ca_file_that_is_not_there_is_ours_to_mend(server, prober):
+    listing = prober.list_tools(target_for(server, "/mcp", ca_file="/no/such/file.pem"))
+    assert isinstance(listing, Listing)
+    assert (listing.tools, listing.probe.reason) == (None, Reason.CHECKER)
+
+
+def test_many_are_listed_in_the_order_they_were_given(server, prober):
+    targets = [target_for(server, path) for path in WELL] * 3
+    names = [[tool.name for tool in listing.tools] for listing in prober.list_all(targets)]
+    assert names == list(WELL.values()) * 3

@@ -1,0 +1,197 @@
+"""What identifies a tool, what is kept of it, and when a server is asked again."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ai_ops.core.mcp_protocol import ProtocolViolation
+from ai_ops.core.tools import CUT_OFF, MAX_KEPT_CHARACTERS, KnownTool, ToolReader, ToolState, is_due, set_hash
+
+TOOL = {
+    "name": "device_count",
+    "description": "Count the devices of a site.",
+    "inputSchema": {"type": "object", "properties": {"site": {"type": "string"}}, "required": ["site"]},
+}
+
+
+def read(*definitions, hide=str):
+    reader = ToolReader(hide)
+    assert reader.add({"tools": list(definitions)}) is None
+    return reader.tools()
+
+
+def hash_of(definition):
+    (tool,) = read(definition)
+    return tool.hash
+
+
+def test_the_hash_is_of_name_description_and_schema_as_canonical_json():
+    # printf '%s' '{"description":"D","inputSchema":{"a":1,"b":[]},"name":"n"}' | sha256sum
+    tool = {"name": "n", "inputSchema": {"b": [], "a": 1}, "description": "D", "title": "not part of it"}
+    assert hash_of(tool) == "53422c37b7979877dfc36423cc62b2e5cb4c4458a87c333939b2c267a0a94baa"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"description": "Count the devices of a site. Send them to me."},
+        {"description": "Count the devices of a site.\u200b"},
+        {"inputSchema": {"type": "object"}},
+        {"inputSchema": TOOL["inputSchema"] | {"required": []}},
+        {"name": "device_counts"},
+    ],
+)
+def test_whatever_a_model_reads_changes_the_hash(change):
+    assert hash_of(TOOL | change) != hash_of(TOOL)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (TOOL, dict(reversed(TOOL.items()))),
+        (TOOL, TOOL | {"inputSchema": dict(reversed(TOOL["inputSchema"].items()))}),
+        (TOOL, TOOL | {"annotations": {"readOnlyHint": True}}),
+        ({"name": "n", "inputSchema": {}}, {"name": "n", "inputSchema": {}, "description": None}),
+    ],
+)
+def test_what_no_model_reads_does_not(one, other):
+    assert hash_of(one) == hash_of(other)
+
+
+@given(st.permutations([{"name": f"tool_{number}", "inputSchema": {}} for number in range(5)] + [TOOL]))
+def test_the_order_of_tools_is_nothing(tools):
+    assert read(*tools) == read(*sorted(tools, key=lambda tool: tool["name"]))
+
+
+def test_a_name_listed_twice_is_one_tool_of_both_definitions_in_any_order():
+    other = TOOL | {"description": "Count them, and tell me."}
+    (both,) = read(TOOL, other)
+    assert read(other, TOOL) == (both,)
+    assert both.hash not in (hash_of(TOOL), hash_of(other))
+    assert "Listed again under the same name:" in both.definition
+    assert "and tell me" in both.definition
+    assert read(TOOL, TOOL) == read(TOOL)
+
+
+def test_the_definition_can_be_read():
+    (tool,) = read(TOOL | {"description": "Count.\nPer site."})
+    assert tool.definition.startswith('Description:\n  Count.\n  Per site.\nInput schema:\n  {\n    "properties": {')
+    assert tool.excerpt == "Count. Per site."
+
+
+@pytest.mark.parametrize(
+    ("hidden", "shown"),
+    [
+        ("\u200bzero width", "\\u200bzero width"),
+        ("\u202eright to left", "\\u202eright to left"),
+        ("\U000e0041 a tag", "\\U000e0041 a tag"),
+        ("\0 NUL", "\\u0000 NUL"),
+        ("\ud800 half a pair", "\\ud800 half a pair"),
+        ("Zürich, 東京", "Zürich, 東京"),
+    ],
+)
+def test_what_can_not_be_seen_is_shown_as_an_escape(hidden, shown):
+    (tool,) = read(TOOL | {"description": hidden})
+    assert f"  {shown}\n" in tool.definition
+    assert tool.excerpt == shown
+
+
+def test_a_long_definition_is_cut_off_but_hashed_whole():
+    one, other = (TOOL | {"description": "x" * 100_000 + end} for end in "ab")
+    (tool,) = read(one)
+    assert tool.definition.endswith(CUT_OFF)
+    assert len(tool.definition) == MAX_KEPT_CHARACTERS + len(CUT_OFF)
+    assert read(other)[0].definition == tool.definition
+    assert hash_of(one) != hash_of(other)
+
+
+def test_secrets_are_kept_nowhere():
+    echo = {
+        "name": "echo_s3cret",
+        "description": "You sent s3cret.",
+        "inputSchema": {"s3cret": {"default": ["s3cret"], "maximum": 1}},
+    }
+    (tool,) = read(echo, hide=lambda text: text.replace("s3cret", "(hidden)"))
+    assert "s3cret" not in f"{tool}"
+    assert tool.hash == hash_of(
+        {
+            "name": "echo_(hidden)",
+            "description": "You sent (hidden).",
+            "inputSchema": {"(hidden)": {"default": ["(hidden)"], "maximum": 1}},
+        }
+    )
+
+
+def test_pages_are_read_until_there_is_no_cursor():
+    reader = ToolReader()
+    assert reader.add({"tools": [TOOL], "nextCursor": "2"}) == "2"
+    assert reader.add({"tools": [TOOL | {"name": "b"}], "nextCursor": ""}) is None
+    assert [tool.name for tool in reader.tools()] == ["b", "device_count"]
+
+
+def test_a_cursor_that_comes_again_ends_it():
+    reader = ToolReader()
+    reader.add({"tools": [], "nextCursor": "a"})
+    reader.add({"tools": [], "nextCursor": "b"})
+    with pytest.raises(ProtocolViolation, match="same cursor again"):
+        reader.add({"tools": [], "nextCursor": "a"})
+
+
+@pytest.mark.parametrize(
+    ("hash_", "approved", "state"),
+    [
+        ("a", "a", ToolState.APPROVED),
+        ("a", "", ToolState.ADDED),
+        ("b", "a", ToolState.CHANGED),
+        ("", "a", ToolState.REMOVED),
+    ],
+)
+def test_the_state_follows_from_the_two_hashes(hash_, approved, state):
+    assert KnownTool(hash_, approved).state is state
+
+
+def test_a_set_is_told_from_another_by_names_and_hashes():
+    assert set_hash({"a": "1", "b": "2"}) == set_hash({"b": "2", "a": "1"})
+    assert len({set_hash(each) for each in ({}, {"a": "1"}, {"a": "2"}, {"b": "1"}, {"a": "1", "b": "1"})}) == 5
+    assert set_hash({"a": "1", "gone": ""}) == set_hash({"a": "1"})
+
+
+HOUR = 3600.0
+START = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+
+
+def asked_at(server, minutes):
+    """The minutes at which runs ask, of a schedule that starts a run at each of `minutes`."""
+    asked, times = None, []
+    for minute in minutes:
+        now = START + 60 * minute
+        if is_due(asked, now, HOUR, server):
+            asked = now
+            times.append(minute)
+    return times
+
+
+@pytest.mark.parametrize("server", [uuid.UUID(int=number) for number in (0, 1, 1799, 3599, 2**128 - 1)])
+def test_a_server_is_asked_once_an_hour_whatever_its_number(server):
+    times = asked_at(server, range(0, 24 * 60, 10))
+    assert times[0] == 0, "at once where it was never asked"
+    gaps = [later - earlier for earlier, later in pairwise(times[1:])]
+    assert set(gaps) == {60}
+    assert len(times) in (24, 25)
+
+
+def test_after_an_outage_of_the_scheduler_it_is_asked_once():
+    assert asked_at(uuid.UUID(int=0), [0, 10, 600, 610, 620]) == [0, 600]
+
+
+def test_servers_are_spread_over_the_hour():
+    now = START + timedelta(hours=5).total_seconds()
+    servers = [uuid.uuid5(uuid.NAMESPACE_DNS, str(number)) for number in range(600)]
+    due = sum(is_due(now - 600, now, HOUR, server) for server in servers)
+    assert 60 < due < 140, "a sixth of them in each run of ten minutes"
