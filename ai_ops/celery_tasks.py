@@ -48,6 +48,7 @@ from ai_ops.shards import enqueue_shards, queue_to_share, shard_servers
 from ai_ops.snapshots import keep_snapshot
 from ai_ops.storage_run import StorageRun
 from ai_ops.time_limit import StoppedByTimeLimitError
+from ai_ops.tool_run import list_tools
 
 __all__ = (
     "check_mcp_server_health",
@@ -304,11 +305,11 @@ def _checked_due_servers(hold: Hold, shard: Shard | None) -> dict[str, Any]:
         settings, now = AiOpsSettings.load(), timezone.now()
         job_result = current_request().job_result
         if shard:
-            return check_servers(_as_probed(shard_servers(shard, now)), hold, shard.as_of).as_dict()
+            return _with_tools(check_servers(_as_probed(shard_servers(shard, now)), hold, shard.as_of), hold).as_dict()
         if job_result and (queue := queue_to_share(job_result, settings.health_check_shard_size, now)):
             report = _shared(job_result, queue, settings.health_check_shard_size, hold)
         else:
-            report = check_servers(_as_probed(due_servers(now)), hold).as_dict()
+            report = _with_tools(check_servers(_as_probed(due_servers(now)), hold), hold).as_dict()
         hold.confirm()
         if trimmed := trim_checks(settings.check_history_days):
             logger.info("%s check(s) older than %s days deleted from the history", trimmed, settings.check_history_days)
@@ -365,13 +366,20 @@ def _checked_server(hold: Hold, server_id: uuid.UUID | str) -> dict[str, Any]:
         if reason := server.why_not_checked():
             raise HealthCheckError(reason)
         logger.info("Starting MCP server health checks...", extra={"object": server})
-        report = check_servers([server], hold)
+        report = _with_tools(check_servers([server], hold), hold, always=True)
     except (HealthCheckError, ConfigurationError) as error:
         return replace(known, error=str(error)).as_dict()
     except BACKEND_ERRORS as error:
         hold.trouble(error)
         return replace(known, error=backend_sentence(error)).as_dict()
     return {**report.servers[0].as_dict(), "success": report.error is None, "error": report.error}
+
+
+def _with_tools(report: HealthReport, hold: Hold, *, always: bool = False) -> HealthReport:
+    """List the tools of servers that passed; that changes nothing of what the checks found."""
+    passed = [server.server_id for server in report.servers if server.ok and server.server_id]
+    error = list_tools(passed, hold, always=always)
+    return replace(report, error=report.error or error)
 
 
 def close_resolved_incidents() -> dict[str, Any]:

@@ -52,8 +52,22 @@ class MCPIncidentKindChoices(ChoiceSet):
 
     OUTAGE = "outage"
     INCONCLUSIVE = "inconclusive"
+    DRIFT = "drift"
 
-    CHOICES = ((OUTAGE, "Outage"), (INCONCLUSIVE, "Inconclusive run"))
+    CHOICES = ((OUTAGE, "Outage"), (INCONCLUSIVE, "Inconclusive run"), (DRIFT, "Changed tools"))
+
+
+class MCPToolStateChoices(ChoiceSet):
+    """How a tool stands to the approved ones; the same names as `ai_ops.core.tools.ToolState`."""
+
+    APPROVED = "approved"
+    ADDED = "added"
+    CHANGED = "changed"
+    REMOVED = "removed"
+
+    CHOICES = ((APPROVED, "Approved"), (ADDED, "Added"), (CHANGED, "Changed"), (REMOVED, "Removed"))
+
+    CSS_CLASSES = {APPROVED: "success", ADDED: "info", CHANGED: "danger", REMOVED: "warning"}
 
 
 class MaintenanceKindChoices(ChoiceSet):

@@ -17,6 +17,7 @@ from ai_ops.exceptions import ConfigurationError
 MAX_CHECK_TIMEOUT = 60
 MAX_SHARD_SIZE = 1_000_000
 MAX_ESCALATION_HOURS = 8760  # a year
+MAX_TOOL_CHECK_INTERVAL = 10_080  # minutes: a week
 MAX_RETENTION_DAYS = 3650  # ten years; more is a slip of the keyboard
 # A run that may take less could not even get its lease; a day is longer than any schedule of a run should be.
 MIN_TIME_LIMIT, MAX_TIME_LIMIT = 10, 86_400
@@ -88,6 +89,7 @@ class AiOpsSettings(CleanupOptions):
         flap_high_percent: Share of changes from which it flaps, up to 100.
         mass_failure_percent: Share of Healthy servers that must newly fail before the control is asked; 0 is never.
         control_url: What the control asks: an address that answers as long as this network works.
+        tool_check_interval_minutes: Minutes between two lists of a server's tools, 1 to 10080; 0 is never.
         incident_escalation_hours: Hours for which an incident is open before it is escalated, 1 to 8760.
         lease_seconds: Seconds after which a run that was not heard of may be replaced by another, 3 to 600.
         max_attempts: How often a run is tried before it is dead, 1 to 20, when the infrastructure fails it.
@@ -106,6 +108,7 @@ class AiOpsSettings(CleanupOptions):
     ca_file: str = ""
     health_check_shard_size: int = 0
     check_history_days: int = 30
+    tool_check_interval_minutes: int = 60
     incident_escalation_hours: int = 4
     flap_low_percent: float = 5.0
     flap_high_percent: float = 20.0
@@ -148,6 +151,8 @@ class AiOpsSettings(CleanupOptions):
     def _validate_watching(self) -> None:
         _validate_number("check_history_days", self.check_history_days, MAX_RETENTION_DAYS)
         _validate_number("incident_escalation_hours", self.incident_escalation_hours, MAX_ESCALATION_HOURS)
+        if self.tool_check_interval_minutes != 0 or isinstance(self.tool_check_interval_minutes, bool):
+            _validate_number("tool_check_interval_minutes", self.tool_check_interval_minutes, MAX_TOOL_CHECK_INTERVAL)
         self._validate_damping()
 
     def _validate_runs(self) -> None:

@@ -21,6 +21,10 @@ class IncidentError(AiOpsError):
     """The incident is in a state in which this can't be done to it."""
 
 
+class ToolApprovalError(AiOpsError):
+    """The tools of a server can't be approved as they are now."""
+
+
 class HealthCheckError(AiOpsError):
     """The server that was named can't be checked, or is none."""
 

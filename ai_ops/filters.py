@@ -2,7 +2,7 @@
 
 import django_filters
 from django.contrib.auth import get_user_model
-from django.db.models import QuerySet
+from django.db.models import F, Q, QuerySet
 from nautobot.apps.filters import (
     BaseFilterSet,
     MultiValueCharFilter,
@@ -13,13 +13,15 @@ from nautobot.apps.filters import (
 )
 from nautobot.extras.models import JobResult, SecretsGroup
 
-from ai_ops.choices import RunStateChoices
+from ai_ops.choices import MCPToolStateChoices, RunStateChoices
 from ai_ops.models import (
     MaintenanceRun,
     MCPServer,
     MCPServerCheck,
     MCPServerHealth,
     MCPServerIncident,
+    MCPServerTool,
+    MCPServerToolSet,
     PinnedThread,
 )
 
@@ -35,6 +37,10 @@ class MCPServerFilterSet(StatusModelFilterSetMixin, NautobotFilterSet):
     """Filter for MCPServer; every field with Nautobot's usual lookups, such as `url__ic`."""
 
     flapping = django_filters.BooleanFilter(field_name="health__flapping", label="Is flapping")
+    tool_state = django_filters.MultipleChoiceFilter(
+        field_name="tools__state", choices=MCPToolStateChoices, label="Has tools that are"
+    )
+    tools_reason = MultiValueCharFilter(field_name="tool_set__reason", label="Reason why its tools were not listed")
 
     q = SearchFilter(
         filter_predicates={
@@ -160,3 +166,34 @@ class MaintenanceRunFilterSet(BaseFilterSet):
     def _dead_letters(self, queryset: QuerySet, name: str, value: bool) -> QuerySet:
         dead = {"state": RunStateChoices.DEAD, "discarded__isnull": True}
         return queryset.filter(**dead) if value else queryset.exclude(**dead)
+
+
+class MCPServerToolFilterSet(BaseFilterSet):
+    """Filter for MCPServerTool, such as `server=Tickets` and `state=changed`."""
+
+    q = SearchFilter(filter_predicates={"name": "icontains", "server__name": "icontains", "description": "icontains"})
+    server = _server_filter()
+
+    class Meta:
+        """Model and fields."""
+
+        model = MCPServerTool
+        fields = ("id", "server", "name", "state", "since", "first_seen", "hash", "approved_hash", "description")
+
+
+class MCPServerToolSetFilterSet(BaseFilterSet):
+    """Filter for MCPServerToolSet, such as `drifted=true` and `reason=TIMEOUT`."""
+
+    server = _server_filter()
+    drifted = django_filters.BooleanFilter(method="filter_drifted", label="Differs from what is approved")
+
+    class Meta:
+        """Model and fields."""
+
+        model = MCPServerToolSet
+        fields = ("id", "server", "asked", "listed", "reason", "listed_hash", "approved_hash", "approved")
+
+    def filter_drifted(self, queryset, name, value):
+        """Compare the two hashes."""
+        same = Q(listed_hash=F("approved_hash"))
+        return queryset.exclude(same) if value else queryset.filter(same)

@@ -114,7 +114,8 @@ class MCPServerCheck(BaseModel):
 class MCPServerIncident(OrganizationalModel):
     """An outage of one server, or of many at once, from the flip to Unhealthy until none of them is.
 
-    A server is in at most one open incident: one that fails again while its incident is open stays in it.
+    A server is in at most one open outage: one that fails again while its incident is open stays in it. Runs
+    that say nothing, and tools that changed, are incidents of their own kinds.
     """
 
     # Written down when it opens, so that it can be read after the servers were renamed or deleted.

@@ -200,7 +200,7 @@ def _probe_once(checks: Sequence[_Check], prober: Prober, workers: int, settings
     targets: list[Target] = []
     for check in checks:
         try:
-            targets.append(_target(check.server, settings.ca_file))
+            targets.append(target_of(check.server, settings.ca_file))
         except CredentialsError as error:
             check.add(unasked(str(error), "correct the secrets group, or the secrets in it"))
         else:
@@ -215,7 +215,7 @@ def _probe_once(checks: Sequence[_Check], prober: Prober, workers: int, settings
                 _settle(check, hold)
 
 
-def _target(server: MCPServer, ca_file: str) -> Target:
+def target_of(server: MCPServer, ca_file: str) -> Target:
     """What to ask `server`, with the CA file for a server that has none of its own."""
     return Target(
         url=server.health_check_url,

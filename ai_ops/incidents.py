@@ -1,5 +1,7 @@
 """Incidents: opened by a flip to Unhealthy, closed when health is confirmed, each transition told to the world.
 
+Tools that changed under the same name open one too, until somebody approves them or they are as before.
+
 An outage that takes many servers at once is one incident, not one for each. Each transition is published
 through Nautobot's event broker once it is committed, and is in the change log, and so reaches webhooks and
 Job hooks.
@@ -7,7 +9,7 @@ Job hooks.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -20,12 +22,13 @@ from django.db.models import Case, Count, Exists, OuterRef, Q, QuerySet, When
 from django.utils import timezone
 from nautobot.apps.events import publish_event
 
-from ai_ops.choices import MCPIncidentKindChoices, MCPServerStatus
+from ai_ops.choices import MCPIncidentKindChoices, MCPServerStatus, MCPToolStateChoices
 from ai_ops.core.reports import ServerReport
 from ai_ops.core.runs import Hold
 from ai_ops.exceptions import IncidentError, LeaseLostError
 from ai_ops.health_models import MCPServerHealth, MCPServerIncident
 from ai_ops.models import AgentGeneration, MCPServer
+from ai_ops.tool_models import MCPServerTool
 
 logger = get_task_logger(__name__)
 
@@ -43,6 +46,12 @@ OWED_FOR_LONG = timedelta(minutes=2)
 
 # Servers whose message an incident quotes; the others are in its table.
 MESSAGES_QUOTED = 10
+
+DRIFT_REASON = "DRIFT"
+DRIFT_REMEDY = (
+    "Look at what changed on the server's page. Approve it if that is as it should be; if not, give the server the "
+    "status Vulnerable. Nothing was switched off."
+)
 
 
 def follow_run(reports: Sequence[ServerReport], doubt: str | None = None, run_began: datetime | None = None) -> None:
@@ -70,9 +79,45 @@ def follow_run(reports: Sequence[ServerReport], doubt: str | None = None, run_be
             [report for report in telling if report.status_after == MCPServerStatus.UNHEALTHY], now, run_began
         )
     if any(report.ok for report in reports):
-        probed = [report.server_id for report in reports if report.ok]
-        for incident in _open_incidents().filter(servers__in=probed, lasting=False).distinct():
-            _close(incident.pk, now)
+        close_ended([report.server_id for report in reports if report.ok], now)
+
+
+def close_ended(server_ids: Collection[Any], now: datetime) -> None:
+    """Close the incidents of these servers whose cause is gone."""
+    for incident in _open_incidents().filter(servers__in=server_ids, lasting=False).distinct():
+        _close(incident.pk, now)
+
+
+def open_drifts(now: datetime) -> None:
+    """Open an incident for servers with changed tools that are in none yet; one for all where they are many.
+
+    Tools that were added or removed open none: an agent sees the one as new, and can't call the other.
+    """
+    known = MCPServerIncident.objects.filter(closed__isnull=True, kind=MCPIncidentKindChoices.DRIFT)
+    changed = MCPServerTool.objects.filter(state=MCPToolStateChoices.CHANGED)
+    rows = changed.exclude(server__in=known.values("servers__pk")).values_list("server", "server__name", "name")
+    tools: dict[tuple[Any, str], list[str]] = defaultdict(list)
+    for pk, server, name in rows.order_by("server__name", "name"):
+        tools[pk, server].append(name)
+    new = list(tools.items())
+    for together in [new] if len(new) >= MASS_OUTAGE_SERVERS else [[each] for each in new]:
+        who = together[0][0][1] if len(together) == 1 else f"{len(together)} servers"
+        quoted = [_drift_sentence(server, names) for (_, server), names in together[:MESSAGES_QUOTED]]
+        open_incident(
+            MCPServerIncident(
+                name=f"{who[:200]}: changed tools",
+                kind=MCPIncidentKindChoices.DRIFT,
+                reason=DRIFT_REASON,
+                message="\n".join([*quoted, DRIFT_REMEDY]),
+                opened=now,
+            ),
+            [pk for (pk, _), _ in together],
+        )
+
+
+def _drift_sentence(server: str, names: Sequence[str]) -> str:
+    more = f" and {len(names) - MESSAGES_QUOTED} more" if len(names) > MESSAGES_QUOTED else ""
+    return f"{server} lists another description or schema for: {', '.join(names[:MESSAGES_QUOTED])}{more}."
 
 
 def owe_alert(report: ServerReport) -> None:
@@ -282,20 +327,24 @@ def _open_incidents() -> QuerySet[MCPServerIncident]:
     """Open incidents, oldest first, each with two things said of its servers.
 
     `lasting`: of an outage, whether one is Unhealthy or flaps; of an inconclusive run, whether none has had a
-    conclusive check since. `quiet`: whether all that are Unhealthy flap, so that nobody is to be called.
+    conclusive check since; of changed tools, whether some are not approved. `quiet`: of an outage, whether all
+    that are Unhealthy flap, so that nobody is to be called.
     """
     servers = MCPServer.objects.filter(incidents=OuterRef("pk"))
     unhealthy = Q(status__name=MCPServerStatus.UNHEALTHY)
     checked_since = servers.filter(health__ok__isnull=False, health__checked__gt=OuterRef("opened"))
     is_doubt = Q(kind=MCPIncidentKindChoices.INCONCLUSIVE)
+    is_drift = Q(kind=MCPIncidentKindChoices.DRIFT)
     return (
         MCPServerIncident.objects.filter(closed__isnull=True)
         .annotate(
             lasting=Case(
                 When(is_doubt, then=Exists(servers) & ~Exists(checked_since)),
+                When(is_drift, then=Exists(servers.filter(tools__state=MCPToolStateChoices.CHANGED))),
                 default=Exists(servers.filter(unhealthy | Q(health__flapping=True))),
             ),
-            quiet=Exists(servers.filter(health__flapping=True))
+            quiet=~is_drift
+            & Exists(servers.filter(health__flapping=True))
             & ~Exists(servers.filter(unhealthy).exclude(health__flapping=True)),
         )
         .order_by("opened")

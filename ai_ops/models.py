@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 from ai_ops.choices import MCPProbeChoices, MCPProtocolChoices, MCPServerStatus, MCPTypeChoices
 from ai_ops.health_models import MCPServerCheck, MCPServerHealth, MCPServerIncident
 from ai_ops.run_models import MaintenanceLease, MaintenanceRun
+from ai_ops.tool_models import MCPServerTool, MCPServerToolSet
 from ai_ops.validators import URL_EXAMPLE, validate_ca_file, validate_path, validate_server_url
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,8 @@ __all__ = (
     "MCPServerCheck",
     "MCPServerHealth",
     "MCPServerIncident",
+    "MCPServerTool",
+    "MCPServerToolSet",
     "MaintenanceLease",
     "MaintenanceRun",
     "PinnedThread",

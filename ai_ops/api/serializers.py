@@ -6,7 +6,16 @@ from nautobot.apps.api import BaseModelSerializer, NautobotModelSerializer, Tagg
 from rest_framework import serializers
 
 from ai_ops.core.schedules import STANDINGS
-from ai_ops.models import MaintenanceRun, MCPServer, MCPServerCheck, MCPServerHealth, MCPServerIncident, PinnedThread
+from ai_ops.models import (
+    MaintenanceRun,
+    MCPServer,
+    MCPServerCheck,
+    MCPServerHealth,
+    MCPServerIncident,
+    MCPServerTool,
+    MCPServerToolSet,
+    PinnedThread,
+)
 from ai_ops.runs.kinds import KINDS
 
 
@@ -142,6 +151,34 @@ class ScheduleSerializer(serializers.Serializer):
     queue = serializers.CharField(allow_null=True)
     time_limit = serializers.IntegerField(allow_null=True)
     owner = serializers.CharField(allow_null=True)
+
+
+class MCPServerToolSerializer(BaseModelSerializer):
+    """A tool of an MCP server."""
+
+    class Meta:
+        """Model and fields."""
+
+        model = MCPServerTool
+        fields = "__all__"
+
+
+class MCPServerToolSetSerializer(BaseModelSerializer):
+    """The tools of an MCP server as a whole."""
+
+    drifted = serializers.BooleanField(read_only=True, help_text="Whether they differ from what is approved.")
+
+    class Meta:
+        """Model and fields."""
+
+        model = MCPServerToolSet
+        fields = "__all__"
+
+
+class ToolApprovalSerializer(serializers.Serializer):
+    """What an approval is of."""
+
+    listed_hash = serializers.CharField(help_text="The listed_hash of the tools you have looked at.")
 
 
 def _contradicts_itself(data) -> bool:

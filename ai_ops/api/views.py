@@ -15,20 +15,34 @@ from ai_ops.api.serializers import (
     MCPServerHealthSerializer,
     MCPServerIncidentSerializer,
     MCPServerSerializer,
+    MCPServerToolSerializer,
+    MCPServerToolSetSerializer,
     PinnedThreadSerializer,
+    ToolApprovalSerializer,
 )
 from ai_ops.check_now import request_check
-from ai_ops.exceptions import IncidentError
+from ai_ops.exceptions import IncidentError, ToolApprovalError
 from ai_ops.filters import (
     MCPServerCheckFilterSet,
     MCPServerFilterSet,
     MCPServerHealthFilterSet,
     MCPServerIncidentFilterSet,
+    MCPServerToolFilterSet,
+    MCPServerToolSetFilterSet,
     PinnedThreadFilterSet,
 )
 from ai_ops.incidents import acknowledge
-from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth, MCPServerIncident, PinnedThread
+from ai_ops.models import (
+    MCPServer,
+    MCPServerCheck,
+    MCPServerHealth,
+    MCPServerIncident,
+    MCPServerTool,
+    MCPServerToolSet,
+    PinnedThread,
+)
 from ai_ops.runs.approvals import schedule_of
+from ai_ops.tool_sets import approve
 
 
 class CheckPermissions(TokenPermissions):
@@ -122,6 +136,55 @@ class MCPServerIncidentViewSet(NotesViewSetMixin, ReadOnlyModelViewSet):
         except IncidentError as refusal:
             raise IncidentRefused(str(refusal)) from refusal
         return Response(self.get_serializer(incident).data)
+
+
+class MCPServerToolViewSet(ReadOnlyModelViewSet):
+    """Tools of MCP servers, as listed last and as approved."""
+
+    queryset = MCPServerTool.objects.select_related("server")
+    serializer_class = MCPServerToolSerializer
+    filterset_class = MCPServerToolFilterSet
+
+
+class ApprovalRefused(APIException):
+    """The tools are not those that were looked at, or need no approval."""
+
+    status_code = status.HTTP_409_CONFLICT
+    default_code = "approval_refused"
+
+
+class ApprovePermissions(TokenPermissions):
+    """To approve is a permission of its own."""
+
+    perms_map = {"POST": ["%(app_label)s.approve_%(model_name)s"]}
+
+
+class MCPServerToolSetViewSet(ReadOnlyModelViewSet):
+    """The tools of each MCP server as a whole: when they were listed, and what was approved by whom."""
+
+    queryset = MCPServerToolSet.objects.select_related("server", "approved_by")
+    serializer_class = MCPServerToolSetSerializer
+    filterset_class = MCPServerToolSetFilterSet
+
+    def restrict_queryset(self, request, *args, **kwargs):
+        """Let `approve` find what the user may approve; a POST is taken for adding otherwise."""
+        if self.action == "approve" and request.user.is_authenticated:
+            self.queryset = self.queryset.restrict(request.user, "approve")
+        else:
+            super().restrict_queryset(request, *args, **kwargs)
+
+    @extend_schema(request=ToolApprovalSerializer, responses={200: MCPServerToolSetSerializer})
+    @action(detail=True, methods=["post"], permission_classes=[ApprovePermissions], filterset_class=None)
+    def approve(self, request, *args, **kwargs):
+        """Make the tools as listed last the approved ones; `listed_hash` says which you have looked at."""
+        tool_set = self.get_object()
+        approval = ToolApprovalSerializer(data=request.data)
+        approval.is_valid(raise_exception=True)
+        try:
+            approve(tool_set, request.user, approval.validated_data["listed_hash"])
+        except ToolApprovalError as refusal:
+            raise ApprovalRefused(str(refusal)) from refusal
+        return Response(self.get_serializer(tool_set).data)
 
 
 def _as_run_response(run, request) -> dict:

@@ -1,0 +1,118 @@
+"""The tools that MCP servers list, and those that a person approved.
+
+What a listing finds is not change-logged: it is not anybody's change. An approval is.
+"""
+
+from django.conf import settings
+from django.db import models
+from nautobot.apps.constants import CHARFIELD_MAX_LENGTH
+from nautobot.apps.models import BaseModel, ChangeLoggedModel, extras_features
+
+from ai_ops.choices import MCPToolStateChoices
+from ai_ops.core.tools import MAX_TOOL_NAME_CHARACTERS
+from ai_ops.health_models import REASON_MAX_LENGTH, delete_unread
+
+# SHA-256 in hexadecimal.
+HASH_LENGTH = 64
+# What is enough to tell one hash from another by eye.
+SHORT_HASH_LENGTH = 10
+
+
+@extras_features("graphql", "webhooks")
+class MCPServerToolSet(ChangeLoggedModel, BaseModel):
+    """What is known of one server's tools as a whole: when they were listed, and what was approved.
+
+    The first list of a server is approved as it is, by nobody: there is nothing to compare it with.
+    """
+
+    server = models.OneToOneField("ai_ops.MCPServer", on_delete=delete_unread, related_name="tool_set")
+    asked = models.DateTimeField(help_text="When the server was last asked for its tools.")
+    listed = models.DateTimeField(null=True, blank=True, help_text="When it last gave a list.")
+    retry_at = models.DateTimeField(null=True, blank=True, help_text="Until when it asked not to be asked again.")
+    reason = models.CharField(
+        max_length=REASON_MAX_LENGTH, blank=True, help_text="Why the last attempt gave no list; empty if it did."
+    )
+    message = models.TextField(blank=True, help_text="What came back then, and what to do about it.")
+    listed_hash = models.CharField(max_length=HASH_LENGTH, blank=True, help_text="Hash of all tools as listed last.")
+    approved_hash = models.CharField(max_length=HASH_LENGTH, blank=True, help_text="Hash of all tools as approved.")
+    approved = models.DateTimeField(null=True, blank=True, help_text="When the approved tools became so.")
+    approved_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+        help_text="Empty for the first list, which is approved as it is.",
+    )
+    approved_changes = models.TextField(blank=True, help_text="What the last approval took in.")
+
+    natural_key_field_names = ["pk"]
+    is_metadata_associable_model = False
+    is_data_compliance_model = False
+    is_version_controlled = False
+
+    class Meta:
+        """Model options."""
+
+        ordering = ["server"]
+        verbose_name = "MCP server tool set"
+
+    def __str__(self):
+        return f"Tools of {self.server}"
+
+    @property
+    def drifted(self):
+        """Whether the tools as listed last are others than the approved ones."""
+        return self.listed_hash != self.approved_hash
+
+    def get_absolute_url(self, api=False):
+        """Lead to the server's page, which shows it."""
+        return super().get_absolute_url(api=True) if api else self.server.get_absolute_url()
+
+    def to_objectchange(self, action, *, related_object=None, **kwargs):
+        """Have the server's own change log show it too."""
+        return super().to_objectchange(action, related_object=related_object or self.server, **kwargs)
+
+
+@extras_features("graphql")
+class MCPServerTool(BaseModel):
+    """One tool of one server, as listed last and as approved."""
+
+    server = models.ForeignKey("ai_ops.MCPServer", on_delete=delete_unread, related_name="tools")
+    name = models.CharField(max_length=MAX_TOOL_NAME_CHARACTERS)
+    state = models.CharField(max_length=20, choices=MCPToolStateChoices, db_index=True)
+    since = models.DateTimeField(help_text="When its state, or what is listed under its name, last changed.")
+    first_seen = models.DateTimeField()
+    hash = models.CharField(
+        max_length=HASH_LENGTH, blank=True, help_text="SHA-256 of what is listed; empty for a removed tool."
+    )
+    approved_hash = models.CharField(
+        max_length=HASH_LENGTH, blank=True, help_text="The same of what was approved; empty for an added tool."
+    )
+    description = models.CharField(
+        max_length=CHARFIELD_MAX_LENGTH, blank=True, help_text="The beginning of its description."
+    )
+    definition = models.TextField(blank=True, help_text="Description and input schema, as listed last.")
+    approved_definition = models.TextField(
+        blank=True, help_text="The same as approved, where that differs from what is listed."
+    )
+
+    natural_key_field_names = ["pk"]
+    is_metadata_associable_model = False
+    is_data_compliance_model = False
+    is_version_controlled = False
+
+    class Meta:
+        """Model options."""
+
+        ordering = ["server", "name"]
+        verbose_name = "MCP server tool"
+        constraints = [models.UniqueConstraint(fields=["server", "name"], name="ai_ops_tool_server_name")]
+
+    def __str__(self):
+        return self.name
+
+    @property
+    def short_hash(self):
+        """The beginning of the hash of what is listed, or was before it was removed."""
+        return (self.hash or self.approved_hash)[:SHORT_HASH_LENGTH]
