@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from django.template import Context
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
 from nautobot.apps.ui import (
     ButtonColorChoices,
     EChartsPanel,
@@ -23,16 +25,37 @@ from nautobot.apps.ui import (
 )
 from nautobot.apps.views import get_obj_from_context
 
-from ai_ops.health_history import Bucket, buckets, statistics
+from ai_ops.health_history import WINDOWS, Bucket, buckets, statistics
 from ai_ops.health_models import MCPServerHealth
 from ai_ops.tables import MCPServerCheckTable, MCPServerIncidentTable, MCPServerTable, milliseconds, percent
 
 VIEW_HEALTH = ("ai_ops.view_mcpserverhealth",)
 VIEW_CHECKS = ("ai_ops.view_mcpservercheck",)
 
-DAY = timedelta(hours=24)
-# Wide enough that a check every ten minutes leaves no gaps.
-DAY_BUCKET = timedelta(minutes=15)
+
+@dataclass(frozen=True)
+class ChartWindow:
+    """A stretch of time that charts can show.
+
+    Attributes:
+        name: What people call it.
+        length: Its length.
+        width: What a point of a chart stands for: about a hundred points are as many as can be told apart.
+        time_format: How the time of a point is written.
+    """
+
+    name: str
+    length: timedelta
+    width: timedelta
+    time_format: str
+
+
+# By what stands for them in a page's address. A check every ten minutes leaves no gaps in any.
+CHART_WINDOWS = {
+    "24h": ChartWindow("24 hours", WINDOWS["24 hours"], timedelta(minutes=15), "%a %H:%M"),
+    "7d": ChartWindow("7 days", WINDOWS["7 days"], timedelta(hours=2), "%a %d %b %H:%M"),
+    "30d": ChartWindow("30 days", WINDOWS["30 days"], timedelta(hours=6), "%d %b %H:%M"),
+}
 
 # Nautobot's own green, red and grey, as its status labels have them.
 GREEN, RED, GREY = "#2f9e44", "#e03131", "#868e96"
@@ -85,7 +108,63 @@ class StatisticsPanel(CheckedServerPanelMixin, KeyValueTablePanel):
 
 
 class CheckChartPanel(CheckedServerPanelMixin, EChartsPanel):
-    """A chart over the checks of the last day."""
+    """A chart over the checks of the window that the reader chose, with the choice in its header.
+
+    Args:
+        title: What it shows.
+        series: Makes the chart's series of the checks in each stretch of time.
+        unit: What is counted on the vertical axis.
+        config: More of ECharts' own options.
+        options: As of any panel.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        series: Callable[[list[Bucket]], list[dict[str, Any]]],
+        *,
+        chart_type: str,
+        unit: str,
+        config: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            label=title,
+            section=SectionChoices.FULL_WIDTH,
+            required_permissions=VIEW_CHECKS,
+            chart_kwargs={
+                "chart_type": chart_type,
+                "data": lambda context: _chart_data(context, series),
+                "x_label": "",
+                "y_label": unit,
+                "show_toolbox": False,
+                "additional_config": {"tooltip": {"trigger": "axis"}, "grid": FULL_WIDTH, **(config or {})},
+            },
+            **options,
+        )
+
+    def render_label(self, context: Context) -> str:
+        """Say which window is shown."""
+        return f"{super().render_label(context)}, LAST {_chosen(context).name.upper()}"
+
+    def render_header_extra_content(self, context: Context) -> SafeString:
+        """Offer the windows."""
+        chosen = _chosen(context)
+        links = format_html_join(
+            "",
+            '<a class="btn btn-sm {}" href="?window={}"{}>{}</a>',
+            (
+                (
+                    "btn-primary" if window is chosen else "btn-outline-primary",
+                    key,
+                    mark_safe(' aria-current="true"') if window is chosen else "",
+                    window.name,
+                )
+                for key, window in CHART_WINDOWS.items()
+            ),
+        )
+        # Above the link that folds the panel and covers all of its header.
+        return format_html('<div class="btn-group position-relative z-2 d-print-none">{}</div>', links)
 
 
 def _health(context: Context) -> MCPServerHealth | None:
@@ -93,15 +172,22 @@ def _health(context: Context) -> MCPServerHealth | None:
     return getattr(get_obj_from_context(context), "health", None)
 
 
-def _last_day(series: Callable[[list[Bucket]], list[dict[str, Any]]]) -> Callable[[Context], dict[str, Any]]:
-    """Chart data from the checks of the last day, in Nautobot's form."""
+def _chosen(context: Context) -> ChartWindow:
+    """The window in the page's address; a day where there is none, or one that is not offered."""
+    return CHART_WINDOWS.get(context["request"].GET.get("window", ""), CHART_WINDOWS["24h"])
 
-    def data(context: Context) -> dict[str, Any]:
-        found = buckets(get_obj_from_context(context), DAY, DAY_BUCKET)
-        times = [timezone.localtime(bucket.start).strftime("%a %H:%M") for bucket in found]
-        return {"x": times, "series": series(found)}
 
-    return data
+def _chart_data(context: Context, series: Callable[[list[Bucket]], list[dict[str, Any]]]) -> dict[str, Any]:
+    """Chart data in Nautobot's form. Both charts are of the same checks, which are read once for a page."""
+    server, window = get_obj_from_context(context), _chosen(context)
+    kept = server.__dict__.setdefault("_chart_buckets", {})
+    if window not in kept:
+        kept[window] = buckets(server, window.length, window.width)
+    found = kept[window]
+    return {
+        "x": [timezone.localtime(bucket.start).strftime(window.time_format) for bucket in found],
+        "series": series(found),
+    }
 
 
 def _latencies(found: list[Bucket]) -> list[dict[str, Any]]:
@@ -135,39 +221,19 @@ HEALTH_PANELS = (
         weight=300, section=SectionChoices.RIGHT_HALF, label="Uptime and latency", required_permissions=VIEW_CHECKS
     ),
     CheckChartPanel(
-        weight=400,
-        section=SectionChoices.FULL_WIDTH,
-        label="Latency, last 24 hours",
-        chart_height="16rem",
-        chart_kwargs={
-            "chart_type": EChartsTypeChoices.LINE,
-            "data": _last_day(_latencies),
-            "x_label": "",
-            "y_label": "ms",
-            "show_toolbox": False,
-            "additional_config": {"tooltip": {"trigger": "axis"}, "grid": FULL_WIDTH},
-        },
-        required_permissions=VIEW_CHECKS,
+        "Latency", _latencies, weight=400, chart_type=EChartsTypeChoices.LINE, unit="ms", chart_height="16rem"
     ),
     CheckChartPanel(
+        "Checks",
+        _outcomes,
         weight=500,
-        section=SectionChoices.FULL_WIDTH,
-        label="Checks, last 24 hours",
+        chart_type=EChartsTypeChoices.BAR,
+        unit="checks",
         chart_height="12rem",
-        chart_kwargs={
-            "chart_type": EChartsTypeChoices.BAR,
-            "data": _last_day(_outcomes),
-            "x_label": "",
-            "y_label": "checks",
-            "show_toolbox": False,
-            "additional_config": {
-                "tooltip": {"trigger": "axis"},
-                "grid": FULL_WIDTH,
-                "yAxis": {"minInterval": 1},
-                "series": [{"stack": "all", "itemStyle": {"color": color}} for color in (GREEN, RED, GREY)],
-            },
+        config={
+            "yAxis": {"minInterval": 1},
+            "series": [{"stack": "all", "itemStyle": {"color": color}} for color in (GREEN, RED, GREY)],
         },
-        required_permissions=VIEW_CHECKS,
     ),
     ObjectsTablePanel(
         weight=150,
