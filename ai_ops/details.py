@@ -14,6 +14,7 @@ from nautobot.apps.views import get_obj_from_context
 from ai_ops.check_now import may_run_check
 from ai_ops.health_panels import HEALTH_PANELS
 from ai_ops.snapshots import in_redis, latest_snapshots
+from ai_ops.tool_panels import TOOL_PANELS
 
 
 class AddressesPanel(KeyValueTablePanel):
@@ -64,6 +65,7 @@ MCP_SERVER_DETAIL = ObjectDetailContent(
             fields=("probe", "check_interval", "verify_tls", "ca_file", "secrets_group"),
         ),
         *HEALTH_PANELS,
+        *TOOL_PANELS,
     ),
     extra_buttons=(
         CheckNowButton(

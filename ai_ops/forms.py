@@ -26,6 +26,7 @@ from ai_ops.choices import (
     MaintenanceKindChoices,
     MCPProbeChoices,
     MCPProtocolChoices,
+    MCPToolStateChoices,
     MCPTypeChoices,
     RunStateChoices,
     RunTriggerChoices,
@@ -38,6 +39,7 @@ from ai_ops.models import (
     MCPServer,
     MCPServerCheck,
     MCPServerIncident,
+    MCPServerTool,
     PinnedThread,
 )
 
@@ -133,9 +135,12 @@ class MCPServerFilterForm(StatusModelFilterFormMixin, NautobotFilterForm):
     """Filter the list of MCP servers."""
 
     model = MCPServer
-    field_order = ["q", "status", "protocol", "probe", "secrets_group", "mcp_type", "name", "url", "tags"]
+    field_order = ["q", "status", "tool_state", "protocol", "probe", "secrets_group", "mcp_type", "name", "url", "tags"]
 
     q = forms.CharField(required=False, label="Search")
+    tool_state = forms.MultipleChoiceField(
+        choices=MCPToolStateChoices, required=False, label="Has tools that are", widget=StaticSelect2Multiple
+    )
     protocol = forms.MultipleChoiceField(choices=MCPProtocolChoices, required=False, widget=StaticSelect2Multiple)
     probe = forms.MultipleChoiceField(choices=MCPProbeChoices, required=False, widget=StaticSelect2Multiple)
     secrets_group = DynamicModelMultipleChoiceField(
@@ -246,3 +251,17 @@ class MaintenanceRunFilterForm(BootstrapMixin, forms.Form):
     )
     created__gte = forms.DateTimeField(required=False, label="From", widget=DateTimePicker())
     created__lte = forms.DateTimeField(required=False, label="Until", widget=DateTimePicker())
+
+
+class MCPServerToolFilterForm(BootstrapMixin, forms.Form):
+    """Filter the list of tools."""
+
+    model = MCPServerTool
+    field_order = ["q", "server", "state", "name"]
+
+    q = forms.CharField(required=False, label="Search")
+    server = DynamicModelMultipleChoiceField(
+        queryset=MCPServer.objects.all(), to_field_name="name", required=False, label="MCP server"
+    )
+    state = forms.MultipleChoiceField(choices=MCPToolStateChoices, required=False, widget=StaticSelect2Multiple)
+    name = forms.CharField(required=False, label="Name")

@@ -55,6 +55,12 @@ menu_items = (
                         permissions=["ai_ops.view_mcpserverincident"],
                     ),
                     NavMenuItem(
+                        link="plugins:ai_ops:mcpservertool_list",
+                        name="Tools",
+                        weight=250,
+                        permissions=["ai_ops.view_mcpservertool"],
+                    ),
+                    NavMenuItem(
                         link="plugins:ai_ops:mcpservercheck_list",
                         name="Check History",
                         weight=300,

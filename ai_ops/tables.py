@@ -7,7 +7,8 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html
 from nautobot.apps.tables import BaseTable, BooleanColumn, ButtonsColumn, StatusTableMixin, TagColumn, ToggleColumn
 
-from ai_ops.models import MCPServer, MCPServerCheck, MCPServerIncident, PinnedThread
+from ai_ops.choices import MCPToolStateChoices
+from ai_ops.models import MCPServer, MCPServerCheck, MCPServerIncident, MCPServerTool, PinnedThread
 from ai_ops.snapshots import in_redis, latest_snapshots
 
 
@@ -34,6 +35,7 @@ class MCPServerTable(StatusTableMixin, BaseTable):
     # Ordered by it, the list would have to compute it for every server there is.
     uptime_24h = tables.Column(verbose_name="Uptime 24 h", orderable=False)
     flapping = tables.Column(accessor="health__flapping", empty_values=(None, False))
+    tools = tables.Column(accessor="tool_set__drifted", orderable=False, empty_values=(None, False))
     tags = TagColumn(url_name="plugins:ai_ops:mcpserver_list")
     actions = ButtonsColumn(MCPServer)
 
@@ -50,6 +52,7 @@ class MCPServerTable(StatusTableMixin, BaseTable):
             "checked",
             "uptime_24h",
             "flapping",
+            "tools",
             "protocol",
             "url",
             "mcp_endpoint",
@@ -73,6 +76,7 @@ class MCPServerTable(StatusTableMixin, BaseTable):
             "checked",
             "uptime_24h",
             "flapping",
+            "tools",
             "url",
             "description",
             "tags",
@@ -86,6 +90,10 @@ class MCPServerTable(StatusTableMixin, BaseTable):
     def render_flapping(self, value):
         """Mark what flaps; nothing else is worth a mark."""
         return format_html('<span class="badge bg-warning">{}</span>', "flapping")
+
+    def render_tools(self, value):
+        """Mark what differs from the approved tools."""
+        return format_html('<span class="badge bg-danger">{}</span>', "drift")
 
     def render_uptime_24h(self, value):
         """Show a percentage."""
@@ -171,3 +179,34 @@ class MCPServerIncidentTable(BaseTable):
             "actions",
         )
         default_columns = fields
+
+
+def state_badge(tool: MCPServerTool) -> str:
+    """A tool's state, in its colour."""
+    color = MCPToolStateChoices.CSS_CLASSES[tool.state]
+    return format_html('<span class="badge bg-{}">{}</span>', color, tool.get_state_display())
+
+
+class MCPServerToolTable(BaseTable):
+    """The list of tools."""
+
+    name = tables.Column(linkify=True)
+    server = tables.Column(linkify=True)
+    since = tables.DateTimeColumn(short=True)
+    first_seen = tables.DateTimeColumn(short=True)
+    short_hash = tables.Column(verbose_name="Hash", order_by="hash")
+
+    class Meta(BaseTable.Meta):
+        """Columns a person may choose, and those shown at first."""
+
+        model = MCPServerTool
+        fields = ("name", "server", "state", "since", "first_seen", "short_hash", "description")
+        default_columns = ("name", "server", "state", "since", "short_hash", "description")
+
+    def render_state(self, record):
+        """Show it in its colour."""
+        return state_badge(record)
+
+    def render_short_hash(self, value):
+        """Show it as what it is."""
+        return format_html("<code>{}</code>", value)

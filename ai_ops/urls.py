@@ -12,6 +12,7 @@ router = NautobotUIViewSetRouter()
 router.register("mcp-servers", views.MCPServerUIViewSet)
 router.register("mcp-server-checks", views.MCPServerCheckUIViewSet)
 router.register("mcp-server-incidents", views.MCPServerIncidentUIViewSet)
+router.register("mcp-server-tools", views.MCPServerToolUIViewSet)
 router.register("pinned-threads", views.PinnedThreadUIViewSet)
 
 urlpatterns = [

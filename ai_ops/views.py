@@ -24,14 +24,24 @@ from ai_ops.api import serializers
 from ai_ops.check_now import request_check
 from ai_ops.choices import MaintenanceKindChoices, RunTriggerChoices
 from ai_ops.details import MCP_SERVER_DETAIL, PINNED_THREAD_DETAIL
-from ai_ops.exceptions import IncidentError, RunRefusedError
+from ai_ops.exceptions import IncidentError, RunRefusedError, ToolApprovalError
 from ai_ops.health_history import with_uptime
 from ai_ops.health_panels import INCIDENT_DETAIL
 from ai_ops.incidents import acknowledge
-from ai_ops.models import CheckpointStorageSnapshot, MCPServer, MCPServerCheck, MCPServerIncident, PinnedThread
+from ai_ops.models import (
+    CheckpointStorageSnapshot,
+    MCPServer,
+    MCPServerCheck,
+    MCPServerIncident,
+    MCPServerTool,
+    MCPServerToolSet,
+    PinnedThread,
+)
 from ai_ops.runs.approvals import schedule_of
 from ai_ops.runs.requests import request_run
 from ai_ops.storage_page import page_context
+from ai_ops.tool_panels import TOOL_DETAIL
+from ai_ops.tool_sets import approve
 
 
 class MCPServerUIViewSet(NautobotUIViewSet):
@@ -80,6 +90,27 @@ class MCPServerUIViewSet(NautobotUIViewSet):
             messages.success(request, f"The check of {server} has been requested.")
             return redirect(server)
         return redirect(run.job_result)
+
+    @action(
+        detail=True,
+        methods=["get", "post"],
+        url_path="approve-tools",
+        url_name="approve_tools",
+        custom_view_base_action="view",
+        custom_view_additional_permissions=["ai_ops.approve_mcpservertoolset"],
+    )
+    def approve_tools(self, request, *args, **kwargs):
+        """Make the tools that this user has looked at the approved ones."""
+        server = self.get_object()
+        if request.method != "POST":
+            return redirect(server)
+        tool_set = get_object_or_404(MCPServerToolSet.objects.restrict(request.user, "approve"), server=server)
+        try:
+            changes = approve(tool_set, request.user, request.POST.get("listed_hash", ""))
+            messages.success(request, f"The tools of {server} have been approved. {changes}")
+        except ToolApprovalError as refusal:
+            messages.warning(request, str(refusal))
+        return redirect(server)
 
 
 class PinnedThreadUIViewSet(
@@ -186,3 +217,15 @@ class MCPServerIncidentUIViewSet(
             except IncidentError as refusal:
                 messages.warning(request, str(refusal))
         return redirect(incident)
+
+
+class MCPServerToolUIViewSet(ObjectDetailViewMixin, ObjectListViewMixin):
+    """List and detail of tools. Health checks write them."""
+
+    queryset = MCPServerTool.objects.select_related("server")
+    serializer_class = serializers.MCPServerToolSerializer
+    filterset_class = filters.MCPServerToolFilterSet
+    filterset_form_class = forms.MCPServerToolFilterForm
+    table_class = tables.MCPServerToolTable
+    action_buttons = ("export",)
+    object_detail_content = TOOL_DETAIL

@@ -53,12 +53,13 @@ def demo_output(state):
 
 
 def test_both_jobs_report_their_contract(demo_output):
-    cleanup, health = (
+    cleanup, storage, health = (
         json.loads(line.removeprefix("RESULT ")) for line in demo_output.splitlines() if line.startswith("RESULT ")
     )
     assert set(cleanup) >= CLEANUP_CONTRACT
     assert cleanup["success"] is True
     assert cleanup["deleted_count"] > 0
+    assert storage["success"] is True
     assert set(health) >= HEALTH_CONTRACT
     assert (health["checked_count"], health["changed_count"], health["failed_count"]) == (3, 2, 1)
     assert health["cache_cleared"] is True

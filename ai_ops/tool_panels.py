@@ -1,0 +1,164 @@
+"""The panels that show a server's tools and how they differ from the approved ones, and a tool's own page."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from django.template import Context
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from nautobot.apps.ui import (
+    KeyValueTablePanel,
+    ObjectDetailContent,
+    ObjectFieldsPanel,
+    ObjectsTablePanel,
+    Panel,
+    SectionChoices,
+)
+from nautobot.apps.views import get_obj_from_context
+
+from ai_ops.choices import MCPToolStateChoices
+from ai_ops.tables import MCPServerToolTable, state_badge
+from ai_ops.tool_models import MCPServerTool, MCPServerToolSet
+
+VIEW_TOOLS = ("ai_ops.view_mcpservertool", "ai_ops.view_mcpservertoolset")
+
+# Comparing takes time that grows faster than the text: what a hostile server lists must not hold up a page.
+MAX_COMPARED_LINES = 400
+
+# Differences on a server's page; each tool's own page has its own.
+MAX_DIFFERENCES = 10
+
+LINE_CLASSES = {"+": "bg-success-subtle", "-": "bg-danger-subtle", "@": "text-secondary"}
+
+
+def _tool_set(context: Context) -> MCPServerToolSet | None:
+    return getattr(get_obj_from_context(context), "tool_set", None)
+
+
+class ToolSetPanel(KeyValueTablePanel):
+    """When the tools were listed and approved, in words."""
+
+    def should_render(self, context: Context) -> bool:
+        """Leave it out for a server that was never asked, and compute nothing to find that out."""
+        return Panel.should_render(self, context) and _tool_set(context) is not None
+
+    def get_data(self, context: Context) -> dict[str, Any]:
+        """Return what is known, by its names."""
+        found = _tool_set(context)
+        states = list(MCPServerTool.objects.filter(server=found.server).values_list("state", flat=True))
+        counts = [(states.count(state), label) for state, label in MCPToolStateChoices.CHOICES]
+        return {
+            "Tools": ", ".join(f"{count} {label.lower()}" for count, label in counts if count) or "none",
+            "Last listed": found.listed,
+            "Could not be listed": f"{found.reason} at {found.asked:%Y-%m-%d %H:%M}" if found.reason else None,
+            "What came back": found.message,
+            "Approved": found.approved,
+            "Approved by": (found.approved_by or "nobody, as the first list") if found.approved else None,
+            "What was approved": found.approved_changes,
+        }
+
+
+class ToolDriftPanel(Panel):
+    """What differs from the approved tools, and the button that approves it."""
+
+    body_content_template_path = "ai_ops/tool_drift.html"
+
+    def should_render(self, context: Context) -> bool:
+        """Show it where there is a difference."""
+        found = _tool_set(context)
+        return super().should_render(context) and found is not None and found.drifted
+
+    def get_extra_context(self, context: Context) -> dict[str, Any]:
+        """Find what differs, and whether this user may approve it."""
+        found = _tool_set(context)
+        differing = MCPServerTool.objects.filter(server=found.server).exclude(state=MCPToolStateChoices.APPROVED)
+        tools = list(differing.order_by("name")[: MAX_DIFFERENCES + 1])
+        may = MCPServerToolSet.objects.restrict(context["request"].user, "approve").filter(pk=found.pk).exists()
+        return {
+            **super().get_extra_context(context),
+            "tool_set": found,
+            "differences": [(tool, state_badge(tool), difference(tool)) for tool in tools[:MAX_DIFFERENCES]],
+            "there_are_more": len(tools) > MAX_DIFFERENCES,
+            "may_approve": may,
+        }
+
+
+def difference(tool: MCPServerTool) -> SafeString:
+    """What is listed against what was approved, line by line, as HTML in which nothing of it is markup."""
+    if tool.state == MCPToolStateChoices.APPROVED:
+        return _lines((" ", line) for line in tool.definition.split("\n"))
+    old = tool.approved_definition.split("\n") if tool.approved_definition else []
+    new = tool.definition.split("\n") if tool.definition else []
+    if old == new:
+        return _lines([("@", "They differ in a part that is too long to be kept.")])
+    return _lines(_compared(old, new))
+
+
+def _compared(old: list[str], new: list[str]) -> Iterator[tuple[str, str]]:
+    """Lines with a sign before each: "+" for new, "-" for old, "@" for a remark, a blank for both."""
+    lines = difflib.unified_diff(old[:MAX_COMPARED_LINES], new[:MAX_COMPARED_LINES], lineterm="")
+    for line in list(lines)[2:]:
+        # Where a part begins there is nothing that a reader could count.
+        yield ("@", "...") if line.startswith("@@") else (line[0], line[1:])
+    if max(len(old), len(new)) > MAX_COMPARED_LINES:
+        yield "@", f"What follows after {MAX_COMPARED_LINES} lines is not compared here."
+
+
+def _lines(lines: Iterable[tuple[str, str]]) -> SafeString:
+    spans = format_html_join(
+        "", '<span class="d-block {}">{} {}</span>', ((LINE_CLASSES.get(sign, ""), sign, line) for sign, line in lines)
+    )
+    return format_html('<pre class="mb-0" style="white-space: pre-wrap; overflow-wrap: anywhere">{}</pre>', spans)
+
+
+TOOL_PANELS = (
+    ToolSetPanel(
+        weight=400,
+        section=SectionChoices.RIGHT_HALF,
+        label="Tools",
+        required_permissions=VIEW_TOOLS,
+        hide_if_unset=("Last listed", "Could not be listed", "What came back", "Approved", "Approved by"),
+    ),
+    ToolDriftPanel(
+        weight=100,
+        section=SectionChoices.FULL_WIDTH,
+        label="Tools that differ from the approved ones",
+        css_class="warning",
+        required_permissions=VIEW_TOOLS,
+    ),
+    ObjectsTablePanel(
+        weight=550,
+        section=SectionChoices.FULL_WIDTH,
+        table_class=MCPServerToolTable,
+        table_filter="server",
+        table_title="Tools",
+        exclude_columns=("server",),
+        order_by_fields=("name",),
+        max_display_count=20,
+        add_button_route=None,
+        required_permissions=VIEW_TOOLS,
+    ),
+)
+
+
+class ToolDefinitionPanel(Panel):
+    """What is listed under a tool's name; against what was approved where that differs."""
+
+    def render_body_content(self, context: Context) -> SafeString:
+        """Return the lines."""
+        return difference(get_obj_from_context(context))
+
+
+TOOL_DETAIL = ObjectDetailContent(
+    panels=(
+        ObjectFieldsPanel(
+            weight=100,
+            section=SectionChoices.LEFT_HALF,
+            fields=("server", "name", "state", "since", "first_seen", "hash", "approved_hash"),
+        ),
+        ToolDefinitionPanel(weight=100, section=SectionChoices.RIGHT_HALF, label="Description and input schema"),
+    ),
+)
