@@ -156,6 +156,11 @@ class Nautobot:
         found = self.call("GET", "plugins/ai-ops/mcp-servers/", params={"depth": 1, "limit": 0})["results"]
         return {server["name"]: server["status"]["name"] for server in found}
 
+    def server_id(self, name: str) -> str:
+        """Give the id of an MCP server."""
+        (found,) = self.call("GET", "plugins/ai-ops/mcp-servers/", params={"name": name})["results"]
+        return str(found["id"])
+
     def run_job(self, module: str, job_class: str, data: dict[str, Any]) -> str:
         """Queue a Job and give its JobResult's id."""
         query = {"module_name": f"ai_ops.jobs.{module}", "job_class_name": job_class}
@@ -204,15 +209,33 @@ def put_servers(nautobot: Nautobot, ports: list[int]) -> None:
 
 
 def run_jobs(nautobot: Nautobot, checks: Checks) -> None:
-    """Run both Jobs through the Celery worker, at the same time, and show what they did."""
+    """Run both Jobs, at the same time, and the sampling through the Celery worker; show what they did."""
     cleanup = nautobot.run_job(
         "checkpoint_cleanup", "CleanupCheckpointsJob", {"retention_days": RETENTION_DAYS, "dryrun": False}
     )
     health = nautobot.run_job("mcp_health_check", "MCPServerHealthCheckJob", {})
     report = show(nautobot, "Cleanup Old Checkpoints", cleanup, checks)
     checks.see(report.get("deleted_count", 0) > 0, "old checkpoint keys were deleted")
+    storage = nautobot.run_job("checkpoint_storage", "SampleCheckpointStorageJob", {})
+    report = show(nautobot, "Sample Checkpoint Storage", storage, checks)
+    checks.see(report.get("thread_count", 0) >= 3, "the page Checkpoint Storage shows the threads that are left")
     report = show(nautobot, "MCP Server Health Check", health, checks)
     checks.see(report.get("checked_count", 0) >= 3, "the three HTTP servers that are not Vulnerable were checked")
+
+
+def show_drift(nautobot: Nautobot, server_url: str, checks: Checks) -> None:
+    """Have a server change what a tool says of itself, and see that the next check finds out."""
+    httpx.post(f"{server_url}/drift").raise_for_status()
+    server = nautobot.server_id("Demo steady")
+    requested = nautobot.call("POST", f"plugins/ai-ops/mcp-servers/{server}/check/")
+    nautobot.wait(requested["job_result"]["id"])
+    changed = nautobot.call("GET", "plugins/ai-ops/mcp-server-tools/", params={"server": server, "state": "changed"})
+    query = {"servers": server, "kind": "drift", "is_open": "true"}
+    incidents = nautobot.call("GET", "plugins/ai-ops/mcp-server-incidents/", params=query)
+    names = [tool["name"] for tool in changed["results"]]
+    print("\nTools", flush=True)
+    checks.see(names == ["device_count"], f"Demo steady describes a tool otherwise than was approved: {names}")
+    checks.see(incidents["count"] == 1, "an incident is open until somebody approves it")
 
 
 def demonstrate(settings: Settings, supervisor: Supervisor, mine: bool, checks: Checks) -> None:
@@ -241,6 +264,7 @@ def demonstrate(settings: Settings, supervisor: Supervisor, mine: bool, checks: 
         put_servers(nautobot, settings.mcp_ports)
         run_jobs(nautobot, checks)
         statuses = nautobot.statuses()
+        show_drift(nautobot, f"http://127.0.0.1:{settings.mcp_ports[1]}", checks)
     print("\nMCP servers", flush=True)
     for name, (was, wanted) in EXPECTED_STATUS.items():
         checks.see(statuses.get(name) == wanted, f"{name}: {was} -> {statuses.get(name)}")
