@@ -152,10 +152,10 @@ class CheckChartPanel(CheckedServerPanelMixin, EChartsPanel):
         chosen = _chosen(context)
         links = format_html_join(
             "",
-            '<a class="btn btn-sm {}" href="?window={}"{}>{}</a>',
+            '<a class="btn btn-sm btn-secondary{}" href="?window={}"{}>{}</a>',
             (
                 (
-                    "btn-primary" if window is chosen else "btn-outline-primary",
+                    " active" if window is chosen else "",
                     key,
                     mark_safe(' aria-current="true"') if window is chosen else "",
                     window.name,

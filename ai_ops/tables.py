@@ -35,7 +35,9 @@ class MCPServerTable(StatusTableMixin, BaseTable):
     # Ordered by it, the list would have to compute it for every server there is.
     uptime_24h = tables.Column(verbose_name="Uptime 24 h", orderable=False)
     flapping = tables.Column(accessor="health__flapping", empty_values=(None, False))
-    tools = tables.Column(accessor="tool_set__drifted", orderable=False, empty_values=(None, False))
+    tools = tables.Column(
+        accessor="tool_set__drifted", verbose_name="Tools", orderable=False, empty_values=(None, False)
+    )
     tags = TagColumn(url_name="plugins:ai_ops:mcpserver_list")
     actions = ButtonsColumn(MCPServer)
 

@@ -31,7 +31,8 @@ MAX_COMPARED_LINES = 400
 # Differences on a server's page; each tool's own page has its own.
 MAX_DIFFERENCES = 10
 
-LINE_CLASSES = {"+": "bg-success-subtle", "-": "bg-danger-subtle", "@": "text-secondary"}
+REMARK = "…"
+LINE_CLASSES = {"+": "bg-success-subtle", "-": "bg-danger-subtle", REMARK: "text-secondary"}
 
 
 def _tool_set(context: Context) -> MCPServerToolSet | None:
@@ -54,7 +55,7 @@ class ToolSetPanel(KeyValueTablePanel):
             "Tools": ", ".join(f"{count} {label.lower()}" for count, label in counts if count) or "none",
             "Last listed": found.listed,
             "Could not be listed": f"{found.reason} at {found.asked:%Y-%m-%d %H:%M}" if found.reason else None,
-            "What came back": found.message,
+            "What came back": found.message or None,
             "Approved": found.approved,
             "Approved by": (found.approved_by or "nobody, as the first list") if found.approved else None,
             "What was approved": found.approved_changes,
@@ -93,18 +94,18 @@ def difference(tool: MCPServerTool) -> SafeString:
     old = tool.approved_definition.split("\n") if tool.approved_definition else []
     new = tool.definition.split("\n") if tool.definition else []
     if old == new:
-        return _lines([("@", "They differ in a part that is too long to be kept.")])
+        return _lines([(REMARK, "They differ in a part that is too long to be kept.")])
     return _lines(_compared(old, new))
 
 
 def _compared(old: list[str], new: list[str]) -> Iterator[tuple[str, str]]:
-    """Lines with a sign before each: "+" for new, "-" for old, "@" for a remark, a blank for both."""
+    """Lines with a sign before each: "+" for new, "-" for old, a blank for both, REMARK for what is neither."""
     lines = difflib.unified_diff(old[:MAX_COMPARED_LINES], new[:MAX_COMPARED_LINES], lineterm="")
-    for line in list(lines)[2:]:
-        # Where a part begins there is nothing that a reader could count.
-        yield ("@", "...") if line.startswith("@@") else (line[0], line[1:])
+    # The first three name files and begin the first part.
+    for line in list(lines)[3:]:
+        yield (REMARK, "") if line.startswith("@@") else (line[0], line[1:])
     if max(len(old), len(new)) > MAX_COMPARED_LINES:
-        yield "@", f"What follows after {MAX_COMPARED_LINES} lines is not compared here."
+        yield REMARK, f"What follows after {MAX_COMPARED_LINES} lines is not compared here."
 
 
 def _lines(lines: Iterable[tuple[str, str]]) -> SafeString:
@@ -144,6 +145,18 @@ TOOL_PANELS = (
 )
 
 
+class ToolFieldsPanel(ObjectFieldsPanel):
+    """The fields of a tool."""
+
+    def render_value(self, key: str, value: Any, context: Context) -> Any:
+        """Show the state in its colour, and hashes so that they fit."""
+        if key == "state":
+            return state_badge(get_obj_from_context(context))
+        if key in ("hash", "approved_hash") and value:
+            return format_html('<code style="overflow-wrap: anywhere">{}</code>', value)
+        return super().render_value(key, value, context)
+
+
 class ToolDefinitionPanel(Panel):
     """What is listed under a tool's name; against what was approved where that differs."""
 
@@ -154,7 +167,7 @@ class ToolDefinitionPanel(Panel):
 
 TOOL_DETAIL = ObjectDetailContent(
     panels=(
-        ObjectFieldsPanel(
+        ToolFieldsPanel(
             weight=100,
             section=SectionChoices.LEFT_HALF,
             fields=("server", "name", "state", "since", "first_seen", "hash", "approved_hash"),

@@ -135,6 +135,8 @@ class Stack:
             ready.unlink(missing_ok=True)
             env = self._env | {
                 "AI_OPS_HEALTH_CHECK_SHARD_SIZE": str(shard_size),
+                # The checks alone are measured: tools are listed after them, once an hour.
+                "AI_OPS_TOOL_CHECK_INTERVAL_MINUTES": "0",
                 "NAUTOBOT_CELERY_WORKER_PREFETCH_MULTIPLIER": "1",
                 "NAUTOBOT_CELERY_WORKER_READINESS_FILE": str(ready),
                 "NAUTOBOT_CELERY_WORKER_HEARTBEAT_FILE": str(ready.with_suffix(".heartbeat")),

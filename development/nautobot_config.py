@@ -44,5 +44,6 @@ PLUGINS_CONFIG = {
     "ai_ops": {
         "allow_loopback": True,
         "health_check_shard_size": int(os.getenv("AI_OPS_HEALTH_CHECK_SHARD_SIZE", "0")),
+        "tool_check_interval_minutes": int(os.getenv("AI_OPS_TOOL_CHECK_INTERVAL_MINUTES", "60")),
     }
 }
