@@ -56,8 +56,8 @@ MAX_VALUE_BYTES = 16 * 1024 * 1024  # a longer value is not read for its time
 REGISTRY_MEMBERS = 100  # of a shallow saver's writes, so many are looked at for a time
 # What an ACL must allow; the documentation of the installation has the same list, with INFO, which is optional.
 COMMANDS = (
-    "SCAN", "DBSIZE", "TYPE", "GET", "GETRANGE", "LINDEX", "LREM", "EXISTS", "ZRANGE", "JSON.GET", "EVAL", "SET", "UNLINK",
-    "SELECT",
+    "SCAN", "DBSIZE", "TYPE", "GET", "GETRANGE", "LINDEX", "LREM", "EXISTS", "ZRANGE", "JSON.GET", "EVAL", "SET",
+    "UNLINK", "SELECT",
 )  # fmt: skip
 INTERRUPT_CHANNEL = b'"__interrupt__"'
 
