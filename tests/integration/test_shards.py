@@ -130,7 +130,8 @@ def test_the_job_divides_a_large_fleet_and_each_server_is_checked_once(job, user
     runs = JobResult.objects.filter(job_model=job).exclude(pk=run.pk)
     assert {str(each.pk) for each in runs} == {shard["job_result"] for shard in run.result["shards"]}
     assert {(each.status, each.user) for each in runs} == {("SUCCESS", user)}
-    assert sum(each.result["checked_count"] for each in runs) == len(up.requests) == 5
+    probed = [path for _, path in up.requests if path == "/health"]
+    assert sum(each.result["checked_count"] for each in runs) == len(probed) == 5
     assert Counter(MCPServerCheck.objects.values_list("server", flat=True)) == {server.pk: 1 for server in servers}
     assert run.job_log_entries.filter(
         message="5 due server(s) are checked by 3 further run(s) of this Job, one for each shard"
