@@ -62,6 +62,7 @@ COMMANDS = (
 INTERRUPT_CHANNEL = b'"__interrupt__"'
 
 TYPES = {
+    Family.SUPERSEDED_BLOB: b",ReJSON-RL,",
     Family.DOCUMENT: b",ReJSON-RL,string,",
     Family.WRITE: b",ReJSON-RL,",
     Family.REGISTRY: b",zset,set,",

@@ -48,6 +48,8 @@ class Family:
     WRITE = 2
     REGISTRY = 3
     BLOB = 4
+    # Of a checkpoint that is trimmed: before it, since afterwards nothing would tell that they are superfluous.
+    SUPERSEDED_BLOB = 5
 
 
 class CheckpointKey(NamedTuple):
@@ -295,7 +297,8 @@ def _id_time(checkpoint_id: bytes) -> float | None:
 
 def _uuid_time(text: bytes) -> float | None:
     version = text[14:15]
-    if text[19:20] not in b"89abAB":
+    # JavaScript's LangGraph gives the step for a clock sequence, also the first one, -1, which is no variant at all.
+    if text[19:20] not in b"89abAB" and (version, text[19:23]) != (b"6", b"ffff"):
         return None
     if version == b"6":
         return (int(text[:8] + text[9:13] + text[15:18], 16) - UUID_EPOCH) / 1e7

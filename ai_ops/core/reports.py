@@ -122,8 +122,7 @@ class CleanupReport:
         policy: Which retention was applied and why, and what else limited the run, in a sentence.
         memory_before_bytes: Memory of the Redis before; None if its user may not ask.
         memory_after_bytes: The same afterwards. Redis frees memory in the background, some of it later.
-        largest_threads: The ten conversations of most keys among those that went whole: thread, keys,
-            namespaces, last_activity (ISO time).
+        largest_threads: The ten conversations of most keys among those that went whole, as `ThreadReport` has them.
         seconds: How long it took.
     """
 
@@ -159,12 +158,14 @@ class ThreadReport:
         thread: Its id.
         namespaces: How many namespaces it had: the graph's own and its subgraphs'.
         keys: How many keys it had in Redis.
+        bytes: What they take in Redis, estimated from some of them; None where that was not measured.
         last_activity: When its newest checkpoint was made, ISO 8601 in UTC.
     """
 
     thread: str
     namespaces: int
     keys: int
+    bytes: int | None
     last_activity: str
 
     def as_dict(self) -> dict[str, Any]:

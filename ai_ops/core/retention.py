@@ -269,6 +269,11 @@ class Deletion(NamedTuple):
         """How many keys it deletes, pointers included."""
         return len(self.guards) + sum(map(len, self.keys.values()))
 
+    def some_keys(self, number: int) -> list[bytes]:
+        """Up to so many of the keys, from all families."""
+        keys = [*(guard.key for guard in self.guards), *(key for some in self.keys.values() for key in some)]
+        return keys[:: -(-len(keys) // number)] if keys else []
+
     @property
     def checkpoints(self) -> int:
         """How many checkpoints it deletes."""
@@ -639,7 +644,7 @@ def _trim(thread: Thread, facts: Facts, policy: RetentionPolicy, now: float, act
         lists = [pointer for pointer in namespace.pointers if pointer.startswith(VALKEY_LIST)]
         entries += [(each, checkpoint_id) for each in set(lists) for checkpoint_id in gone]
     if documents:
-        keys = _by_family(documents, satellites, blobs)
+        keys = {Family.SUPERSEDED_BLOB: tuple(blobs), **_by_family(documents, satellites, [])}
         yield Deletion(thread.names[0], Reason.TRIMMED, (), (), tuple(entries), keys, namespaces, active)
 
 
@@ -708,9 +713,11 @@ def _orphans(thread: Thread, facts: Facts, policy: RetentionPolicy, now: float) 
         for satellite in namespace.satellites:
             if satellite.checkpoint_id not in namespace.documents and _is_past_grace(satellite.time, now):
                 by_owner.setdefault(satellite.checkpoint_id, []).append(satellite)
+        # Where documents bear their parents' ids, the key that would be the owner's is another checkpoint's.
+        misnamed = any(document.bears_parents_id for document in namespace.documents.values())
         for satellites in by_owner.values():
-            keys = _by_family([], satellites, [])
-            yield Deletion(name, Reason.ORPHANED, (), _owners(satellites, policy), (), keys, 1, None)
+            owners = () if misnamed else _owners(satellites, policy)
+            yield Deletion(name, Reason.ORPHANED, (), owners, (), _by_family([], satellites, []), 1, None)
 
 
 def _owners(satellites: Iterable[Satellite], policy: RetentionPolicy) -> tuple[bytes, ...]:

@@ -42,6 +42,12 @@ class CertificateAuthority:
 
     def server_context(self, address: str = "127.0.0.1", *, valid_for: datetime.timedelta = DAY) -> ssl.SSLContext:
         """What a server at `address` uses; a negative `valid_for` is an expired certificate."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.server_files(address, valid_for=valid_for))
+        return context
+
+    def server_files(self, address: str = "127.0.0.1", *, valid_for: datetime.timedelta = DAY) -> str:
+        """Path of a file with the key and the certificate of a server at `address`."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
             _builder(_name(address), self.certificate.subject, key, valid_for)
@@ -55,9 +61,7 @@ class CertificateAuthority:
             )
             + certificate.public_bytes(serialization.Encoding.PEM)
         )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(path)
-        return context
+        return str(path)
 
 
 def _name(text: str) -> x509.Name:

@@ -236,3 +236,16 @@ def test_wrong_password(checkpoint_server, checkpoint_redis, monkeypatch):
     assert "refused the user name or password" in report["error"]
     assert "wrong" not in report["error"].replace("WRONGPASS", "")
     assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize(("seconds", "phases"), [(0, {"Scanning", "Deleting"}), (3600, set())])
+def test_each_phase_says_how_far_it_is_but_not_more_often_than_it_should(
+    checkpoint_redis, monkeypatch, caplog, seconds, phases
+):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("ai_ops.cleanup_run.PROGRESS_SECONDS", seconds)
+    checkpoint_redis.mset({f"checkpoint:old-{number}:{old_id(40)}": "{}" for number in range(3)})
+    cleanup_old_checkpoints(30)
+    said = [message for message in caplog.messages if message.startswith(("Scanning: ", "Deleting: "))]
+    assert {message.partition(":")[0] for message in said} == phases
+    assert not phases or any("3 of about 3 keys" in message for message in said)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import threading
 import time
 from contextlib import ExitStack, contextmanager
@@ -156,6 +157,38 @@ def test_tls_with_a_ca_file(checkpoint_server, checkpoint_redis, tmp_path, monke
         assert "certificate verify failed" in cleanup_old_checkpoints(30)["error"]
         monkeypatch.setenv("LANGGRAPH_REDIS_URL", f"{url}?ssl_ca_certs={tmp_path}/ca.pem")
         assert_cleaned(checkpoint_redis)
+
+
+def test_a_server_that_speaks_tls_itself(tmp_path, monkeypatch):
+    binary = shutil.which("valkey-server") or shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("the embedded server is built without TLS, and no other is on the PATH")
+    monkeypatch.setattr("ai_ops.adapters.checkpoint_store.RETRY_DELAYS", (0.01,))
+    authority = CertificateAuthority.make(tmp_path)
+    files = authority.server_files()
+    plain, secure = services.free_ports(2)
+    command = [binary, "--bind", "127.0.0.1", "--port", str(plain), "--requirepass", "secret", "--dir", str(tmp_path)]
+    command += ["--tls-port", str(secure), "--tls-cert-file", files, "--tls-key-file", files]
+    command += ["--tls-ca-cert-file", authority.ca_file, "--tls-auth-clients", "no", "--save", ""]
+    server = services.Service("tls", command, ready=lambda: services.redis_answers(plain, "secret"), cwd="/")
+    server.start()
+    try:
+        try:
+            server.wait_ready(time.monotonic() + 30)
+        except services.ServiceError as error:
+            if "TLS" in str(error):
+                pytest.skip(f"{binary} is built without TLS")
+            raise
+        monkeypatch.setenv("LANGGRAPH_REDIS_URL", f"rediss://:secret@127.0.0.1:{secure}/1")
+        assert "certificate verify failed" in cleanup_old_checkpoints(30)["error"]
+        monkeypatch.setenv(
+            "LANGGRAPH_REDIS_URL", f"rediss://:secret@127.0.0.1:{secure}/1?ssl_ca_certs={authority.ca_file}"
+        )
+        with redis.Redis(port=plain, password="secret", db=1) as client:
+            fill(client)
+            assert_cleaned(client)
+    finally:
+        server.stop()
 
 
 def test_unix_socket_and_acl_user(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import signal
 
@@ -95,15 +96,20 @@ def test_a_request_that_names_no_option_is_run_as_configured(job, checkpoint_red
     assert result.result["checkpoints_trimmed"] == 2
 
 
-def test_the_threads_that_went_are_attached_as_csv(job, checkpoint_redis):
-    checkpoint_redis.mset({f"checkpoint:old,{number}:{old_id(40)}": "{}" for number in range(12)})
+def test_the_threads_that_would_go_are_attached_as_csv(job, checkpoint_redis, monkeypatch):
+    monkeypatch.setattr("ai_ops.cleanup_run.MEASURED_THREADS", 11)
+    monkeypatch.setattr("ai_ops.cleanup_run.DELETIONS_PER_BATCH", 5)
+    checkpoint_redis.mset({f"checkpoint:old,{number}:{old_id(40)}": "x" * 1000 for number in range(12)})
     result = run(dryrun=True)
     (proxy,) = result.files.all()
     lines = proxy.file.read().decode().splitlines()
     assert proxy.name == "threads-to-delete.csv"
-    assert lines[0] == "thread,namespaces,keys,last_activity"
+    assert lines[0] == "thread,namespaces,keys,bytes,last_activity"
     assert len(lines) == 13
     assert any(line.startswith('"old,0",1,1,') for line in lines)
+    sizes = [row["bytes"] for row in csv.DictReader(lines)]
+    assert sorted(bool(size) for size in sizes) == [False] + 11 * [True]
+    assert all(1000 < int(size) < 1500 for size in sizes if size)
     assert len([message for message in messages(result) if message.startswith("Would delete thread")]) == 10
 
 

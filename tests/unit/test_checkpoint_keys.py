@@ -107,3 +107,9 @@ def test_a_megabyte_of_colons_takes_no_time() -> None:
     for stem in (b"a:" * 500_000, b"a|" * 500_000, b"a:b|" * 250_000, b"x:" + b"a|" * 30_000 + b":"):
         split_stem(stem[:65_000])
         KeyParser(NOW).parse(b"checkpoint:" + stem)
+
+
+def test_javascripts_first_checkpoint_has_a_time_though_its_id_has_no_variant() -> None:
+    first = V6[:19] + b"ffff" + V6[23:]
+    assert KeyParser(NOW).time_of(first) == KeyParser(NOW).time_of(V6) is not None
+    assert KeyParser(NOW).time_of(V6[:14] + b"4" + first[15:]) is None

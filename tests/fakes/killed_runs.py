@@ -1,0 +1,100 @@
+"""Cleanups that are killed, one before each thing that a whole one sends to Redis.
+
+``python -m tests.fakes.killed_runs URL DAYS`` takes what is in the database for its population, and prints as JSON
+how many runs were killed and what was wrong after any of them. A process of its own, since it forks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+
+import redis
+from redis.connection import AbstractConnection
+
+from ai_ops import cleanup_run
+from ai_ops.adapters import checkpoint_store
+from ai_ops.core.checkpoint_keys import KeyParser
+from ai_ops.core.retention import DAY, RetentionPolicy
+
+# Many small batches, so that there is much between them.
+checkpoint_store.KEYS_PER_COMMAND = 5
+cleanup_run.DELETIONS_PER_BATCH = 3
+
+
+def clean_up(url: str, days: float) -> None:
+    """One run, on a connection of its own."""
+    with redis.Redis.from_url(url) as client:
+        parser = KeyParser(time.time())
+        store = checkpoint_store.CheckpointStore(client, parser, sleep=lambda seconds: None)
+        policy = RetentionPolicy(days * DAY, days * DAY)
+        cleanup_run.CleanupRun(store, parser, policy, time.time(), dryrun=False).execute()
+
+
+def killed_before(number: int, url: str, days: float) -> bool:
+    """Run in a process that is killed before it sends for that time; False if it ended before."""
+    child = os.fork()
+    if child == 0:
+        left, send = number, AbstractConnection.send_packed_command
+
+        def counted(self, *args, **kwargs):
+            nonlocal left
+            left -= 1
+            if left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return send(self, *args, **kwargs)
+
+        AbstractConnection.send_packed_command = counted
+        clean_up(url, days)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status)
+
+
+def everything(client: redis.Redis) -> dict[bytes, bytes]:
+    """All keys with their values."""
+    keys = list(client.scan_iter(count=1000))
+    with client.pipeline(transaction=False) as pipeline:
+        for key in keys:
+            pipeline.dump(key)
+        return dict(zip(keys, pipeline.execute(), strict=True))
+
+
+def put_back(client: redis.Redis, population: dict[bytes, bytes]) -> None:
+    """Bring the database back to the population."""
+    now = everything(client)
+    with client.pipeline(transaction=False) as pipeline:
+        for key, value in population.items():
+            if now.get(key) != value:
+                pipeline.restore(key, 0, value, replace=True)
+        pipeline.execute()
+
+
+def main(url: str, days: float) -> None:
+    """Kill at every point and look."""
+    with redis.Redis.from_url(url) as client:
+        population = everything(client)
+        clean_up(url, days)
+        end = everything(client)
+        killed, wrong = 0, []
+        while True:
+            put_back(client, population)
+            if not killed_before(killed, url, days):
+                break
+            left = everything(client)
+            # ValkeySaver's lists are shortened on the way.
+            changed = {key for key, value in left.items() if population.get(key) != value and end.get(key) != value}
+            lost = end.keys() - left.keys()
+            clean_up(url, days)
+            if lost or changed or everything(client) != end:
+                wrong.append([killed, sorted(map(repr, lost | changed | (everything(client).keys() ^ end.keys())))])
+            killed += 1
+        put_back(client, end)
+    json.dump({"killed": killed, "wrong": wrong}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], float(sys.argv[2]))
