@@ -253,11 +253,11 @@ def _require_times(stack: Stack, servers: int, times: int) -> None:
         raise SystemExit(f"{len(asked)} servers were asked {sorted(set(asked.values()))} times, instead of {times}.")
 
 
-CASES: dict[str, Callable[[Stack], dict[str, Any]]] = {"flips": flips, "workers": workers}
+CASES: dict[str, Callable[..., dict[str, Any]]] = {"flips": flips, "workers": workers}
 
 
 def main() -> int:
-    """Run a case in this process, which has a state folder of its own, or the server."""
+    """Run a case, of so many servers if that is said, in this process with a state of its own; or the server."""
     if sys.argv[1] == "serve":
         asyncio.run(serve(int(sys.argv[2])))
         return 0
@@ -265,7 +265,7 @@ def main() -> int:
 
     try:
         with Supervisor() as supervisor:
-            measured = CASES[sys.argv[1]](Stack(supervisor))
+            measured = CASES[sys.argv[1]](Stack(supervisor), *map(int, sys.argv[2:]))
     finally:
         remove_state()
     print(json.dumps(measured))

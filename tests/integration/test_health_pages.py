@@ -8,8 +8,10 @@ from django.urls import reverse
 from django.utils import timezone
 from nautobot.apps.testing import APIViewTestCases, FilterTestCases, TestCase, ViewTestCases, extract_page_body
 
+from ai_ops.core.reports import ServerReport
 from ai_ops.filters import MCPServerCheckFilterSet
-from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth
+from ai_ops.incidents import follow_run
+from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth, MCPServerIncident
 
 
 def make_checks():
@@ -122,6 +124,38 @@ class PagesTest(TestCase):
         for text in ("HTTP", "1,234 ms", "100 %", "0 %"):
             with self.subTest(text):
                 assert text in page
+
+    def test_a_flapping_server_has_a_badge_in_the_list_and_a_word_on_its_page(self):
+        badge = '<span class="badge bg-warning">flapping</span>'
+        assert badge not in self.page()
+        server = MCPServer.objects.get(name="server 1")
+        MCPServerHealth.objects.filter(server=server).update(flapping=True, change_percent=23)
+        assert self.page().count(badge) == 1
+        assert "23 % of the last checks, flapping" in self.page(server)
+
+    def test_an_outage_of_many_is_one_incident_in_the_list_and_its_page_has_all_servers(self):
+        reports = [
+            ServerReport(
+                server=server.name,
+                server_id=str(server.pk),
+                status_before="Healthy",
+                status_after="Unhealthy",
+                changed=True,
+                ok=False,
+                reason="CONNECT",
+                message="check that the server runs",
+            )
+            for server in MCPServer.objects.all()
+        ]
+        follow_run(reports)
+        headers = {"HX-Request": "true"}
+        rows = self.client.get(reverse("plugins:ai_ops:mcpserverincident_list"), headers=headers).content.decode()
+        assert "3 servers: CONNECT" in rows
+        page = self.page(MCPServerIncident.objects.get())
+        assert "server 0: check that the server runs" in page
+        for server in MCPServer.objects.all():
+            assert f'href="{server.get_absolute_url()}"' in page
+            assert "3 servers: CONNECT" in self.page(server)
 
     def test_the_list_takes_no_more_queries_for_more_servers(self):
         self.page()
