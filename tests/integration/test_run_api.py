@@ -6,7 +6,8 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.models import ContentType
 from django.core.cache import cache
-from django.urls import reverse
+from django.urls import include, path, reverse
+from drf_spectacular.generators import SchemaGenerator
 from nautobot.apps.testing import APITestCase
 from nautobot.apps.utils import construct_cache_key
 from nautobot.core.graphql import execute_query
@@ -261,3 +262,19 @@ class ReadElsewhereTest(RunAPITestCase):
         self.permit("view", name="third")
         result = execute_query(query, user=get_user_model().objects.get(pk=self.user.pk))
         assert [(each["name"], each["state"]) for each in result.data["maintenance_runs"]] == [("third", "PENDING")]
+
+
+class SchemaTest(RunAPITestCase):
+    def test_the_api_describes_what_it_takes_and_answers(self):
+        patterns = [path("api/plugins/ai-ops/", include("ai_ops.api.urls"))]
+        schema = SchemaGenerator(patterns=patterns).get_schema(request=None, public=True)
+        asked = schema["paths"]["/api/plugins/ai-ops/runs/"]["post"]
+        (body,) = {each["schema"]["$ref"] for each in asked["requestBody"]["content"].values()}
+        assert set(schema["components"]["schemas"][body.rpartition("/")[2]]["properties"]) == {"kind", "options"}
+        assert "Idempotency-Key" in {each["name"] for each in asked["parameters"]}
+        assert "202" in asked["responses"]
+        for action in ("cancel", "redrive", "discard"):
+            assert "requestBody" not in schema["paths"][f"/api/plugins/ai-ops/runs/{{id}}/{action}/"]["post"]
+        listed = schema["paths"]["/api/plugins/ai-ops/schedules/"]
+        assert {"200", "201", "409"} <= set(listed["post"]["responses"])
+        assert listed["get"]["responses"]["200"]["content"]["application/json"]["schema"]["type"] == "array"

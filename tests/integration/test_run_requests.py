@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from contextlib import nullcontext
 from datetime import timedelta
 
 import pytest
@@ -23,7 +24,9 @@ from ai_ops.exceptions import NoWorkerError, RunConflictError, RunNotPermittedEr
 from ai_ops.models import MaintenanceRun, MCPServer
 from ai_ops.runs.approvals import schedule_of
 from ai_ops.runs.kinds import job_variables
+from ai_ops.runs.request import limited_to
 from ai_ops.runs.requests import REDELIVERY_GRACE, enqueue, request_run
+from ai_ops.runs.running import run_as
 from ai_ops.schedules import SERVICE_USER, find_job
 
 pytestmark = pytest.mark.django_db
@@ -310,3 +313,42 @@ def test_a_time_limit_goes_with_the_message(alice, settings):
     own = request_run("storage", {"time_limit": 600}, alice).job_result.celery_kwargs
     assert (configured["soft_time_limit"], configured["time_limit"]) == (120, 180)
     assert (own["soft_time_limit"], own["time_limit"]) == (600, 660)
+
+
+def test_a_run_whose_server_is_gone_ends_by_itself(alice, django_capture_on_commit_callbacks):
+    server = MCPServer.objects.create(name="one", url="http://one.example.com")
+    with django_capture_on_commit_callbacks(execute=True):
+        run = request_run("server", {"server": str(server.pk)}, alice)
+        server.delete()
+    run.refresh_from_db()
+    assert (run.state, run.next_attempt) == (RunStateChoices.FAILED, None)
+    assert "What this run is about is gone" in run.error
+    assert run.job_result.status == JobResultStatusChoices.STATUS_FAILURE
+    assert run.job_result.job_log_entries.filter(message__contains="is gone, so there is nothing to do.").exists()
+
+
+def test_a_job_that_fails_before_its_work_ends_the_run(alice, settings, django_capture_on_commit_callbacks):
+    with django_capture_on_commit_callbacks() as messages:
+        run = request_run("cleanup", {}, alice)
+    settings.PLUGINS_CONFIG = {"ai_ops": {"retention_days": 0}}
+    messages[-1]()
+    run.refresh_from_db()
+    assert run.state == RunStateChoices.FAILED
+    assert "retention_days must be a whole number" in run.error
+
+
+@pytest.mark.parametrize("configured", [True, False])
+def test_a_run_from_a_shell_stops_at_its_time_limit(settings, configured):
+    if configured:
+        settings.PLUGINS_CONFIG = {"ai_ops": {"time_limits": {"cleanup": 10}}}
+
+    def work(hold):
+        # What the clock says in ten seconds, or a day, is known by now.
+        hold._ends -= 10
+        hold.confirm()
+
+    with nullcontext() if configured else limited_to(10):
+        report = run_as("cleanup", {}, work, lambda error: {"error": error})
+    assert report["run"]["state"] == RunStateChoices.INTERRUPTED
+    assert "time limit of 10 s was reached" in report["error"]
+    assert run_as("storage", {}, lambda hold: {"error": None}, dict)["run"]["state"] == RunStateChoices.SUCCEEDED

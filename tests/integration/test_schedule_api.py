@@ -1,0 +1,131 @@
+"""Schedules in the REST API."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.contrib.contenttypes.models import ContentType
+from django.core.cache import cache
+from django.urls import reverse
+from django.utils import timezone
+from nautobot.apps.testing import APITestCase
+from nautobot.apps.utils import construct_cache_key
+from nautobot.extras.models import Job, ScheduledJob
+from nautobot.extras.utils import get_celery_queues
+from nautobot.users.models import ObjectPermission
+
+from ai_ops.models import MCPServer
+from ai_ops.schedules import SERVICE_USER, ensure_schedule
+
+NAME = "plugins-api:ai_ops-api:schedule"
+
+
+class ScheduleAPITest(APITestCase):
+    def setUp(self):
+        super().setUp()
+        ScheduledJob.objects.all().delete()
+        Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=True)
+        cache.set(construct_cache_key(get_celery_queues, branch_aware=False), {"default": 1}, timeout=60)
+        self.url = reverse(f"{NAME}-list")
+
+    def ask(self, **data):
+        return self.client.post(self.url, data, format="json", **self.header)
+
+    def do(self, schedule, action, method="post"):
+        url = reverse(f"{NAME}-{action}", kwargs={"pk": schedule.pk})
+        return getattr(self.client, method)(url, format="json", **self.header)
+
+    def permit(self, action, model=ScheduledJob, **constraints):
+        permission = ObjectPermission.objects.create(
+            name=f"{action} {model.__name__}", actions=[action], constraints=constraints or None
+        )
+        permission.users.add(self.user)
+        permission.object_types.add(ContentType.objects.get_for_model(model))
+
+    def assert_refused(self, response, status, sentence):
+        self.assertHttpStatus(response, status)
+        assert list(response.data) == ["detail"]
+        assert sentence in response.data["detail"]
+
+    def test_the_list_tells_how_each_stands(self):
+        ensure_schedule("health")
+        ensure_schedule("nautobot.core.jobs.cleanup.LogsCleanup", name="logs", crontab="0 4 * * 0")
+        assert self.client.get(self.url, **self.header).data == []
+        self.permit("view")
+        (row,) = self.client.get(self.url, **self.header).data
+        assert (row["name"], row["kind"], row["standing"], row["late"]) == (
+            "AI Ops: check MCP servers", "health", "active", False,
+        )  # fmt: skip
+
+    def test_what_the_user_may_not_view_is_not_there(self):
+        schedule = ensure_schedule("health")
+        self.permit("view", name="another")
+        self.assertHttpStatus(self.do(schedule, "detail", "get"), 404)
+        self.assertHttpStatus(self.do(schedule, "pause"), 404)
+
+    def test_a_schedule_is_made_as_the_user_and_changed(self):
+        self.permit("run", Job)
+        self.assert_refused(self.ask(kind="cleanup"), 403, "You may not add this schedule")
+        self.permit("add")
+        response = self.ask(kind="cleanup", crontab="0 5 * * *", options={"retention_days": 7, "time_limit": 600})
+        self.assertHttpStatus(response, 201)
+        assert (response.data["options"], response.data["time_limit"], response.data["owner"]) == (
+            {"retention_days": 7}, 600, self.user.username,
+        )  # fmt: skip
+        self.assert_refused(self.ask(kind="cleanup", crontab="0 6 * * *"), 403, "You may not change this schedule")
+        self.permit("change")
+        response = self.ask(kind="cleanup", crontab="0 6 * * *", time_zone="Europe/Berlin")
+        self.assertHttpStatus(response, 200)
+        assert (response.data["crontab"], response.data["time_zone"]) == ("0 6 * * *", "Europe/Berlin")
+
+    def test_a_changed_schedule_keeps_its_owner(self):
+        ensure_schedule("health")
+        self.permit("run", Job), self.permit("change")
+        assert self.ask(kind="health", crontab="0 * * * *").data["owner"] == SERVICE_USER
+
+    def test_a_single_run_and_one_of_a_server(self):
+        server = MCPServer.objects.create(name="one", url="http://one.example.com")
+        self.permit("run", Job), self.permit("add"), self.permit("view", MCPServer)
+        at = (timezone.now() + timedelta(hours=1)).isoformat()
+        response = self.ask(kind="server", at=at, options={"server": str(server.pk)}, name="once")
+        self.assertHttpStatus(response, 201)
+        assert (response.data["kind"], response.data["crontab"]) == ("server", None)
+        assert response.data["options"] == {"server": str(server.pk)}
+
+    def test_what_can_not_be_scheduled_is_refused_in_a_sentence(self):
+        self.assert_refused(self.ask(kind="storage"), 403, "You may not run the Job")
+        self.permit("run", Job), self.permit("add")
+        for data, sentence in (
+            ({}, "Send an object with kind"),
+            ({"kind": "storage", "user": "admin"}, "Send an object with kind"),
+            ({"kind": "laundry"}, "There is no kind of run"),
+            ({"kind": "storage", "crontab": "soon"}, "is no crontab that Nautobot can run"),
+            ({"kind": "storage", "crontab": 5}, "crontab must be a text"),
+            ({"kind": "storage", "time_zone": "Mars/Base"}, "There is no time zone"),
+            ({"kind": "storage", "queue": "none"}, "may not use a job queue 'none'"),
+            ({"kind": "storage", "at": "tomorrow"}, "at must be a time such as"),
+            ({"kind": "storage", "at": "2020-01-01T00:00:00Z"}, "must be to come"),
+            ({"kind": "storage", "at": "2030-01-01T00:00:00Z", "crontab": "* * * * *"}, "not both"),
+            ({"kind": "cleanup", "options": {"token": "x"}}, "has no option token"),
+        ):
+            with self.subTest(data=data):
+                self.assert_refused(self.ask(**data), 400, sentence)
+        ensure_schedule("nautobot.core.jobs.cleanup.LogsCleanup", name="logs", crontab="0 4 * * 0")
+        self.assert_refused(self.ask(kind="storage", name="logs"), 409, "which is none of this app's")
+        Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=False)
+        self.assert_refused(self.ask(kind="storage"), 409, "is disabled: enable it")
+
+    def test_pause_resume_and_removal_have_their_permissions(self):
+        schedule = ensure_schedule("health")
+        self.permit("view")
+        for action in ("pause", "resume"):
+            self.assert_refused(self.do(schedule, action), 403, "You may not change this schedule")
+        self.permit("change")
+        assert self.do(schedule, "pause").data["standing"] == "paused"
+        self.assert_refused(self.do(schedule, "resume"), 403, "You may not run the Job")
+        self.permit("run", Job)
+        assert self.do(schedule, "resume").data["standing"] == "active"
+        self.assert_refused(self.do(schedule, "detail", "delete"), 403, "You may not delete this schedule")
+        self.permit("delete")
+        self.assertHttpStatus(self.do(schedule, "detail", "delete"), 204)
+        assert not ScheduledJob.objects.exists()
