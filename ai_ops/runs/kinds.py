@@ -9,6 +9,7 @@ from typing import Any
 
 from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.config import AiOpsSettings, CleanupOptions, validated_time_limit
+from ai_ops.core.shards import Shard
 from ai_ops.exceptions import ConfigurationError, RunOptionsError
 from ai_ops.models import MCPServer
 
@@ -91,6 +92,15 @@ def _cleanup_variables(options: Options) -> Options:
     return variables
 
 
+def _checked_health(options: Options, _user: Any) -> Options:
+    try:
+        if "shard" in options:
+            Shard.parse(str(options["shard"]))
+    except ValueError as error:
+        raise RunOptionsError(f"{error}: leave it out; a run makes shards by itself.") from None
+    return options
+
+
 def _checked_server(options: Options, user: Any) -> Options:
     try:
         key = uuid.UUID(str(options.get("server", "")))
@@ -110,7 +120,8 @@ KINDS = {
         _cleanup_variables,
     ),
     MaintenanceKindChoices.STORAGE: RunKind("storage"),
-    MaintenanceKindChoices.HEALTH: RunKind("health"),
+    # The runs of a fleet that was divided have a shard each, with which they are redriven.
+    MaintenanceKindChoices.HEALTH: RunKind("health", frozenset({"shard"}), _checked_health),
     MaintenanceKindChoices.SERVER: RunKind("health", frozenset({"server"}), _checked_server),
     MaintenanceKindChoices.INCIDENTS: RunKind("incidents"),
     MaintenanceKindChoices.SUPERVISOR: RunKind("supervisor"),

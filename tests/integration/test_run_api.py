@@ -268,13 +268,13 @@ class SchemaTest(RunAPITestCase):
     def test_the_api_describes_what_it_takes_and_answers(self):
         patterns = [path("api/plugins/ai-ops/", include("ai_ops.api.urls"))]
         schema = SchemaGenerator(patterns=patterns).get_schema(request=None, public=True)
-        asked = schema["paths"]["/api/plugins/ai-ops/runs/"]["post"]
+        asked = schema["paths"]["/plugins/ai-ops/runs/"]["post"]
         (body,) = {each["schema"]["$ref"] for each in asked["requestBody"]["content"].values()}
         assert set(schema["components"]["schemas"][body.rpartition("/")[2]]["properties"]) == {"kind", "options"}
         assert "Idempotency-Key" in {each["name"] for each in asked["parameters"]}
         assert "202" in asked["responses"]
         for action in ("cancel", "redrive", "discard"):
-            assert "requestBody" not in schema["paths"][f"/api/plugins/ai-ops/runs/{{id}}/{action}/"]["post"]
-        listed = schema["paths"]["/api/plugins/ai-ops/schedules/"]
+            assert "requestBody" not in schema["paths"][f"/plugins/ai-ops/runs/{{id}}/{action}/"]["post"]
+        listed = schema["paths"]["/plugins/ai-ops/schedules/"]
         assert {"200", "201", "409"} <= set(listed["post"]["responses"])
         assert listed["get"]["responses"]["200"]["content"]["application/json"]["schema"]["type"] == "array"
