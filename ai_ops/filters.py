@@ -13,7 +13,7 @@ from nautobot.apps.filters import (
 )
 from nautobot.extras.models import JobResult, SecretsGroup
 
-from ai_ops.choices import MCPToolStateChoices, RunStateChoices
+from ai_ops.choices import MCPToolStateChoices
 from ai_ops.models import (
     MaintenanceRun,
     MCPServer,
@@ -24,6 +24,7 @@ from ai_ops.models import (
     MCPServerToolSet,
     PinnedThread,
 )
+from ai_ops.runs.dead_letters import dead_letters
 
 
 def _server_filter() -> NaturalKeyOrPKMultipleChoiceFilter:
@@ -164,8 +165,8 @@ class MaintenanceRunFilterSet(BaseFilterSet):
         return queryset.exclude(error="") if value else queryset.filter(error="")
 
     def _dead_letters(self, queryset: QuerySet, name: str, value: bool) -> QuerySet:
-        dead = {"state": RunStateChoices.DEAD, "discarded__isnull": True}
-        return queryset.filter(**dead) if value else queryset.exclude(**dead)
+        waiting = dead_letters(MaintenanceRun.objects.all())
+        return dead_letters(queryset) if value else queryset.exclude(pk__in=waiting.values("pk"))
 
 
 class MCPServerToolFilterSet(BaseFilterSet):

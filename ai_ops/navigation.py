@@ -95,6 +95,24 @@ menu_items = (
                 name="Maintenance",
                 weight=300,
                 items=(
+                    NavMenuItem(
+                        link="plugins:ai_ops:maintenancerun_list",
+                        name="Runs",
+                        weight=10,
+                        permissions=["ai_ops.view_maintenancerun"],
+                    ),
+                    NavMenuItem(
+                        link="plugins:ai_ops:deadletters",
+                        name="Dead Letters",
+                        weight=20,
+                        permissions=["ai_ops.view_maintenancerun"],
+                    ),
+                    NavMenuItem(
+                        link="plugins:ai_ops:schedules",
+                        name="Schedules",
+                        weight=30,
+                        permissions=["extras.view_scheduledjob"],
+                    ),
                     _run_item("health", "Check MCP Servers", 100),
                     _run_item("cleanup", "Clean Up Checkpoints", 200),
                     _run_item("incidents", "Review MCP Incidents", 300),

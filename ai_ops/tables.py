@@ -3,12 +3,22 @@
 import math
 
 import django_tables2 as tables
+from django.template.defaultfilters import truncatechars
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 from nautobot.apps.tables import BaseTable, BooleanColumn, ButtonsColumn, StatusTableMixin, TagColumn, ToggleColumn
+from nautobot.apps.templatetags import hyperlinked_object
+from nautobot.apps.utils import is_uuid
 
-from ai_ops.choices import MCPToolStateChoices
-from ai_ops.models import MCPServer, MCPServerCheck, MCPServerIncident, MCPServerTool, PinnedThread
+from ai_ops.choices import MaintenanceKindChoices, MCPToolStateChoices, RunStateChoices
+from ai_ops.models import (
+    MaintenanceRun,
+    MCPServer,
+    MCPServerCheck,
+    MCPServerIncident,
+    MCPServerTool,
+    PinnedThread,
+)
 from ai_ops.snapshots import in_redis, latest_snapshots
 
 
@@ -20,6 +30,36 @@ def milliseconds(value: float | None) -> str | None:
 def percent(value: float | None) -> str | None:
     """An uptime for people; None where there is none. Rounded down: 99.996 percent is not all of the time."""
     return None if value is None else f"{math.floor(value * 100) / 100:g} %"
+
+
+def duration(value: float | None) -> str | None:
+    """So many milliseconds as people say it: 412 ms, 3.2 s, 4 min 12 s, 2 h 5 min; None where there is none."""
+    if value is None or value < 1000:
+        return milliseconds(value)
+    if value < 60_000:
+        return f"{value / 1000:.1f} s"
+    seconds = round(value / 1000)
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+
+
+STATE_COLORS = {
+    RunStateChoices.PENDING: "secondary",
+    RunStateChoices.RUNNING: "primary",
+    RunStateChoices.SUCCEEDED: "success",
+    RunStateChoices.FAILED: "danger",
+    RunStateChoices.SKIPPED: "secondary",
+    RunStateChoices.INTERRUPTED: "warning",
+    RunStateChoices.LOST: "warning",
+    RunStateChoices.DEAD: "danger",
+}
+
+
+def state_badge(state: str) -> str:
+    """The state of a run as a badge."""
+    name = dict(RunStateChoices.CHOICES).get(state, state)
+    return format_html('<span class="badge bg-{}">{}</span>', STATE_COLORS.get(state, "secondary"), name)
 
 
 class MCPServerTable(StatusTableMixin, BaseTable):
@@ -183,7 +223,7 @@ class MCPServerIncidentTable(BaseTable):
         default_columns = fields
 
 
-def state_badge(tool: MCPServerTool) -> str:
+def tool_badge(tool: MCPServerTool) -> str:
     """A tool's state, in its colour."""
     color = MCPToolStateChoices.CSS_CLASSES[tool.state]
     return format_html('<span class="badge bg-{}">{}</span>', color, tool.get_state_display())
@@ -207,8 +247,119 @@ class MCPServerToolTable(BaseTable):
 
     def render_state(self, record):
         """Show it in its colour."""
-        return state_badge(record)
+        return tool_badge(record)
 
     def render_short_hash(self, value):
         """Show it as what it is."""
         return format_html("<code>{}</code>", value)
+
+
+# What a cell of a list can show of an error; the whole is on the run's page.
+SHORT_ERROR = 120
+LONG_ERROR = 400
+# A name, a time or a duration broken into lines makes a list three times as long.
+ONE_LINE = {"td": {"class": "text-nowrap"}}
+
+
+class MaintenanceRunTable(BaseTable):
+    """The list of runs."""
+
+    name = tables.Column(linkify=True, attrs=ONE_LINE)
+    attempt = tables.Column(empty_values=(None, 0))
+    created = tables.DateTimeColumn(short=True)
+    started = tables.DateTimeColumn(short=True, attrs=ONE_LINE)
+    finished = tables.DateTimeColumn(short=True, attrs=ONE_LINE)
+    next_attempt = tables.DateTimeColumn(short=True, attrs=ONE_LINE, verbose_name="Due")
+    execution_time_ms = tables.Column(attrs=ONE_LINE, verbose_name="Duration")
+    # One column, since a run that works has no error yet, and one that has ended no progress.
+    note = tables.Column(empty_values=(), orderable=False, verbose_name="Progress or error")
+
+    class Meta(BaseTable.Meta):
+        """Columns a person may choose, and those shown at first."""
+
+        model = MaintenanceRun
+        fields = (
+            "name",
+            "kind",
+            "subject",
+            "state",
+            "trigger",
+            "owner",
+            "attempt",
+            "created",
+            "started",
+            "finished",
+            "next_attempt",
+            "execution_time_ms",
+            "note",
+        )
+        default_columns = (
+            "name",
+            "kind",
+            "subject",
+            "state",
+            "trigger",
+            "owner",
+            "attempt",
+            "started",
+            "execution_time_ms",
+            "note",
+        )
+
+    @cached_property
+    def servers(self):
+        """The servers that runs of this page are about and that the user may view, by their ids as text."""
+        runs = self.page.object_list.data if self.paginated_rows is not self.rows else self.data
+        ids = [run.subject for run in runs if run.kind == MaintenanceKindChoices.SERVER and is_uuid(run.subject)]
+        visible = MCPServer.objects.restrict(self.request.user, "view")
+        return {str(key): server for key, server in visible.in_bulk(ids).items()}
+
+    def render_subject(self, record):
+        """Name the server, where it is one."""
+        return (
+            hyperlinked_object(self.servers.get(record.subject)) if record.subject in self.servers else record.subject
+        )
+
+    def render_state(self, record):
+        """Show a badge."""
+        return state_badge(record.state)
+
+    def render_attempt(self, record):
+        """Say of how many."""
+        return f"{record.attempt} of {record.max_attempts}"
+
+    def render_execution_time_ms(self, value):
+        """Show what people say."""
+        return duration(value)
+
+    def render_note(self, record):
+        """Show the beginning of what there is to say."""
+        return truncatechars(record.progress or record.error, SHORT_ERROR) or self.default
+
+
+class DeadLetterTable(MaintenanceRunTable):
+    """Dead runs that nobody has dealt with, with buttons that submit the form around the table."""
+
+    pk = ToggleColumn()
+    note = tables.Column(accessor="error", orderable=False, verbose_name="Error")
+    finished = tables.DateTimeColumn(short=True, attrs=ONE_LINE, verbose_name="Dead since")
+    actions = tables.TemplateColumn(
+        template_name="ai_ops/inc/dead_letter_buttons.html", orderable=False, verbose_name=""
+    )
+
+    class Meta(MaintenanceRunTable.Meta):
+        """The columns; there is nothing to choose."""
+
+        fields = ("pk", "name", "kind", "subject", "trigger", "owner", "attempt", "finished", "note", "actions")
+        sequence = fields
+        default_columns = fields
+        exclude = ("state", "created", "started", "next_attempt", "execution_time_ms")
+
+    def render_note(self, record):
+        """Show more than a list of all runs has room for."""
+        return truncatechars(record.error, LONG_ERROR)
+
+    def before_render(self, request):
+        """Let those tick runs who may do something with them; Nautobot shows the boxes to who may edit or delete."""
+        if any(request.user.has_perm(f"ai_ops.{name}_maintenancerun") for name in ("redrive", "discard")):
+            self.columns.show("pk")

@@ -20,7 +20,7 @@ from nautobot.apps.ui import (
 from nautobot.apps.views import get_obj_from_context
 
 from ai_ops.choices import MCPToolStateChoices
-from ai_ops.tables import MCPServerToolTable, state_badge
+from ai_ops.tables import MCPServerToolTable, tool_badge
 from ai_ops.tool_models import MCPServerTool, MCPServerToolSet
 
 VIEW_TOOLS = ("ai_ops.view_mcpservertool", "ai_ops.view_mcpservertoolset")
@@ -81,7 +81,7 @@ class ToolDriftPanel(Panel):
         return {
             **super().get_extra_context(context),
             "tool_set": found,
-            "differences": [(tool, state_badge(tool), difference(tool)) for tool in tools[:MAX_DIFFERENCES]],
+            "differences": [(tool, tool_badge(tool), difference(tool)) for tool in tools[:MAX_DIFFERENCES]],
             "there_are_more": len(tools) > MAX_DIFFERENCES,
             "may_approve": may,
         }
@@ -151,7 +151,7 @@ class ToolFieldsPanel(ObjectFieldsPanel):
     def render_value(self, key: str, value: Any, context: Context) -> Any:
         """Show the state in its colour, and hashes so that they fit."""
         if key == "state":
-            return state_badge(get_obj_from_context(context))
+            return tool_badge(get_obj_from_context(context))
         if key in ("hash", "approved_hash") and value:
             return format_html('<code style="overflow-wrap: anywhere">{}</code>', value)
         return super().render_value(key, value, context)

@@ -5,6 +5,7 @@ from django.views.generic import RedirectView
 from nautobot.apps.urls import NautobotUIViewSetRouter
 
 from ai_ops import views
+from ai_ops.schedule_views import SchedulesView
 
 app_name = "ai_ops"
 
@@ -14,6 +15,7 @@ router.register("mcp-server-checks", views.MCPServerCheckUIViewSet)
 router.register("mcp-server-incidents", views.MCPServerIncidentUIViewSet)
 router.register("mcp-server-tools", views.MCPServerToolUIViewSet)
 router.register("pinned-threads", views.PinnedThreadUIViewSet)
+router.register("runs", views.MaintenanceRunUIViewSet)
 
 urlpatterns = [
     # Nautobot serves ai_ops/docs itself; this gives it the name that `docs_view_name` wants.
@@ -25,5 +27,7 @@ urlpatterns = [
     ),
     path("checkpoint-storage/", views.CheckpointStorageView.as_view(), name="checkpointstorage"),
     path("checkpoint-storage/sample/", views.CheckpointStorageSampleView.as_view(), name="checkpointstorage_sample"),
+    path("schedules/", SchedulesView.as_view(), name="schedules"),
+    path("dead-letters/", views.DeadLettersView.as_view(), name="deadletters"),
     *router.urls,
 ]

@@ -37,6 +37,10 @@ from ai_ops.models import (
     MCPServerToolSet,
     PinnedThread,
 )
+
+# Nautobot looks for the view of a model in this module.
+from ai_ops.run_views import DeadLettersView as DeadLettersView
+from ai_ops.run_views import MaintenanceRunUIViewSet as MaintenanceRunUIViewSet
 from ai_ops.runs.approvals import schedule_of
 from ai_ops.runs.requests import request_run
 from ai_ops.storage_page import page_context

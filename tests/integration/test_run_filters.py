@@ -22,14 +22,19 @@ class MaintenanceRunFilterTest(FilterTestCases.BaseFilterTestCase):
         cls.owner = User.objects.create(username="Ada")
         cls.result = JobResult.objects.create(name="a Job")
         dead = {"kind": MaintenanceKindChoices.CLEANUP, "state": RunStateChoices.DEAD, "error": "Redis is away."}
-        cls.dead = MaintenanceRun.objects.create(name="dead", trigger=RunTriggerChoices.SCHEDULE, **dead)
+        MaintenanceRun.objects.create(name="dead", trigger=RunTriggerChoices.SCHEDULE, **dead)
         MaintenanceRun.objects.create(name="discarded", trigger=RunTriggerChoices.REST, discarded=now, **dead)
         MaintenanceRun.objects.create(
             name="redriven",
             kind=MaintenanceKindChoices.CLEANUP,
             trigger=RunTriggerChoices.REDRIVE,
             state=RunStateChoices.SUCCEEDED,
-            parent=cls.dead,
+            parent=MaintenanceRun.objects.create(
+                name="has a redrive",
+                trigger=RunTriggerChoices.JOB,
+                kind=MaintenanceKindChoices.STORAGE,
+                state=RunStateChoices.DEAD,
+            ),
             execution_time_ms=1200,
         )
         MaintenanceRun.objects.create(
@@ -51,13 +56,13 @@ class MaintenanceRunFilterTest(FilterTestCases.BaseFilterTestCase):
     def test_runs_are_found_by_what_they_are_and_how_they_ended(self):
         for params, names in (
             ({"kind": ["server"]}, ["one server"]),
-            ({"state": ["dead", "succeeded"]}, ["dead", "discarded", "redriven"]),
+            ({"state": ["dead", "succeeded"]}, ["dead", "discarded", "has a redrive", "redriven"]),
             ({"trigger": ["rest"]}, ["discarded"]),
             ({"subject": ["Tickets"]}, ["one server"]),
             ({"has_error": True}, ["dead", "discarded"]),
-            ({"has_error": False}, ["one server", "redriven"]),
+            ({"has_error": False}, ["has a redrive", "one server", "redriven"]),
             ({"is_dead_letter": True}, ["dead"]),
-            ({"is_dead_letter": False}, ["discarded", "one server", "redriven"]),
+            ({"is_dead_letter": False}, ["discarded", "has a redrive", "one server", "redriven"]),
             ({"execution_time_ms__gte": [1000]}, ["redriven"]),
         ):
             with self.subTest(params):
@@ -67,7 +72,7 @@ class MaintenanceRunFilterTest(FilterTestCases.BaseFilterTestCase):
         for params in ({"owner": ["Ada"]}, {"owner": [str(self.owner.pk)]}, {"job_result": [str(self.result.pk)]}):
             with self.subTest(params):
                 assert self.names(**params) == ["one server"]
-        for parent in ("dead", str(self.dead.pk)):
+        for parent in ("has a redrive", str(MaintenanceRun.objects.get(name="has a redrive").pk)):
             with self.subTest(parent):
                 assert self.names(parent=[parent]) == ["redriven"]
 

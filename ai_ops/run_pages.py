@@ -1,0 +1,307 @@
+"""What the page of a run is made of: what its state means, what to do about it, its attempts and its buttons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.template import Context
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+from django.utils.html import format_html
+from nautobot.apps.templatetags import hyperlinked_object
+from nautobot.apps.ui import (
+    ButtonColorChoices,
+    DataTablePanel,
+    KeyValueTablePanel,
+    ObjectDetailContent,
+    ObjectsTablePanel,
+    PostButton,
+    SectionChoices,
+)
+from nautobot.apps.utils import is_uuid
+from nautobot.apps.views import get_obj_from_context
+from nautobot.extras.models import JobResult
+
+from ai_ops.choices import MaintenanceKindChoices, RunStateChoices
+from ai_ops.config import AiOpsSettings
+from ai_ops.core.runs import MISSED_HEARTBEATS, RENEWALS_PER_LEASE
+from ai_ops.models import MaintenanceRun, MCPServer
+from ai_ops.tables import MaintenanceRunTable, duration, state_badge
+
+MEANINGS = {
+    RunStateChoices.PENDING: "It waits for a worker. If its message is lost, another is sent when it is due.",
+    RunStateChoices.RUNNING: "A process works on it and shows that it is alive with every heartbeat.",
+    RunStateChoices.SUCCEEDED: "It did what was asked for.",
+    RunStateChoices.FAILED: "It ended with an error that another try by itself would not mend.",
+    RunStateChoices.SKIPPED: "Another run was doing the same work, so this one did nothing.",
+    RunStateChoices.INTERRUPTED: "It was told to stop. What it did until then stays.",
+    RunStateChoices.LOST: "Its process died, and it is not one that is tried again by itself.",
+    RunStateChoices.DEAD: "The infrastructure failed it as often as it may be tried.",
+}
+
+WHAT_TO_DO = {
+    RunStateChoices.FAILED: "Mend what the error names. The next run of its schedule tries again, or run the Job now.",
+    RunStateChoices.SKIPPED: "Nothing: the run that is named did the work.",
+    RunStateChoices.INTERRUPTED: "Nothing: the next run goes on from where this one stopped.",
+    RunStateChoices.LOST: "Look at the log of the worker and at the memory of its host at that time, and run it again.",
+    RunStateChoices.DEAD: "Mend what the error names, then press Redrive: a new run does the work. If it is not "
+    "needed any more, press Discard.",
+}
+
+
+def meaning(run: MaintenanceRun) -> str:
+    """What the state of `run`, as its page has read it, means, in a sentence or two."""
+    if run.state == RunStateChoices.PENDING and run.attempt:
+        due = f" at {_when(run.next_attempt)}" if run.next_attempt else ""
+        return (
+            f"The infrastructure failed attempt {run.attempt} of {run.max_attempts}; the next is due{due}. "
+            "The supervisor starts it."
+        )
+    if run.state == RunStateChoices.PENDING and run.next_attempt is None:
+        return "It waits for approval: look under Approvals, Approval Dashboard."
+    if run.state == RunStateChoices.DEAD and run.discarded:
+        return f"{MEANINGS[run.state]} It was discarded at {_when(run.discarded)}: nobody needs to deal with it."
+    if run.state == RunStateChoices.DEAD and run.is_redriven:
+        return f"{MEANINGS[run.state]} A new run, listed below, does its work."
+    if _is_silent(run):
+        silent = duration(_ms(run.heartbeat, run.database_now))
+        return f"Its process was last heard of {silent} ago. The supervisor rescues it, unless a worker has it still."
+    told = " It was told to stop, and does so after the batch it is at." if _is_stopping(run) else ""
+    return MEANINGS[run.state] + told
+
+
+def what_to_do(run: MaintenanceRun) -> str | None:
+    """What an operator does about a run in this state; None where there is nothing to say."""
+    return WHAT_TO_DO.get(run.state) if run.state != RunStateChoices.DEAD or _is_dead_letter(run) else None
+
+
+def _is_dead_letter(run: MaintenanceRun) -> bool:
+    return run.state == RunStateChoices.DEAD and not run.discarded and not run.is_redriven
+
+
+def attempt_rows(run: MaintenanceRun, user) -> list[dict[str, Any]]:
+    """All attempts of `run`, the latest first, with links to the logs that `user` may see."""
+    entries = list(run.attempts)
+    if run.attempt and run.attempt not in [entry.get("attempt") for entry in entries]:
+        entries.append(_latest_attempt(run))
+    named = {entry["job_result"] for entry in entries if entry.get("job_result")}
+    results = JobResult.objects.restrict(user, "view").in_bulk(named) if named else {}
+    logs = {str(key): result.get_absolute_url() for key, result in results.items()}
+    return [_attempt_row(entry, logs.get(entry.get("job_result"))) for entry in reversed(entries)]
+
+
+def _latest_attempt(run: MaintenanceRun) -> dict[str, Any]:
+    return {
+        "attempt": run.attempt,
+        "state": run.state,
+        "error": run.error,
+        "started": run.started,
+        "ended": run.finished,
+        "fence": run.fence,
+        "holder": run.holder,
+        "job_result": str(run.job_result_id) if run.job_result_id else None,
+    }
+
+
+def _attempt_row(entry: Mapping[str, Any], log: str | None) -> dict[str, Any]:
+    return {
+        "attempt": entry.get("attempt"),
+        "state": state_badge(entry["state"]),
+        "started": _when(entry.get("started")),
+        "ended": _when(entry.get("ended")),
+        "holder": entry.get("holder"),
+        "fence": entry.get("fence"),
+        "error": entry.get("error"),
+        "log": format_html('<a href="{}">Log</a>', log) if log else None,
+    }
+
+
+def _when(moment: Any) -> str | None:
+    # Of attempts that are over the record keeps text.
+    moment = parse_datetime(moment) if isinstance(moment, str) else moment
+    return timezone.localtime(moment).strftime("%Y-%m-%d %H:%M:%S %Z") if moment else None
+
+
+def _is_silent(run: MaintenanceRun) -> bool:
+    """Whether it missed as many heartbeats as a run may."""
+    if run.state != RunStateChoices.RUNNING or run.heartbeat is None:
+        return False
+    allowed = AiOpsSettings.load().lease_seconds / RENEWALS_PER_LEASE * MISSED_HEARTBEATS
+    return (run.database_now - run.heartbeat).total_seconds() > allowed
+
+
+def _is_stopping(run: MaintenanceRun) -> bool:
+    return run.cancel_requested and run.state == RunStateChoices.RUNNING
+
+
+def _subject(run: MaintenanceRun, user: Any) -> Any:
+    """The server that it is about, if this user may view it; else what the record says."""
+    if run.kind == MaintenanceKindChoices.SERVER and is_uuid(run.subject):
+        return MCPServer.objects.restrict(user, "view").filter(pk=run.subject).first() or run.subject
+    return run.subject
+
+
+class RunPanel(KeyValueTablePanel):
+    """The run in words, from what was asked for to what became of it."""
+
+    def get_data(self, context: Context) -> dict[str, Any]:
+        """Return what is known, by its names."""
+        run = get_obj_from_context(context)
+        return {
+            "State": state_badge(run.state),
+            "What that means": meaning(run),
+            "Error": run.error or None,
+            "What to do": what_to_do(run),
+            "Progress": run.progress or None,
+            "Kind": run.get_kind_display(),
+            "Subject": _subject(run, context["request"].user) or None,
+            "Started by": run.get_trigger_display(),
+            "Owner": run.owner,
+            "Parent": run.parent,
+            "Job result": hyperlinked_object(run.job_result, "name") if run.job_result else None,
+        }
+
+
+class TimesPanel(KeyValueTablePanel):
+    """When it was asked for, begun and ended, and who has it."""
+
+    def get_data(self, context: Context) -> dict[str, Any]:
+        """Return what is known, by its names; ages by the clock of the database, which set the times."""
+        run = get_obj_from_context(context)
+        running = run.state == RunStateChoices.RUNNING
+        now = run.database_now
+        return {
+            "Asked for": _when(run.created),
+            "Due": _when(run.next_attempt),
+            "Attempt": f"{run.attempt} of {run.max_attempts}",
+            "Started": _when(run.started),
+            "Finished": _when(run.finished),
+            "Duration": duration(_ms(run.started, now) if running else run.execution_time_ms),
+            "Last heartbeat": f"{duration(_ms(run.heartbeat, now))} ago" if running and run.heartbeat else None,
+            "Holder": run.holder,
+            "Fence": run.fence,
+            "Idempotency key": run.idempotency_key,
+        }
+
+
+def _ms(since, now) -> float | None:
+    return None if since is None else max(0.0, (now - since).total_seconds() * 1000)
+
+
+class PlainValuesPanel(KeyValueTablePanel):
+    """What one of the JSON fields of a run holds."""
+
+    field = ""
+
+    def get_data(self, context: Context) -> dict[str, Any]:
+        """Return the field's names and values."""
+        return getattr(get_obj_from_context(context), self.field)
+
+    def render_key(self, key: str, value: Any, context: Context) -> str:
+        """Write words for a name."""
+        return key.replace("_", " ").capitalize()
+
+
+class AttemptsPanel(DataTablePanel):
+    """Each attempt, with how it ended and where its log is."""
+
+    def should_render(self, context: Context) -> bool:
+        """Leave it out where no attempt was begun."""
+        return super().should_render(context) and get_obj_from_context(context).attempt > 0
+
+    def get_extra_context(self, context: Context) -> dict[str, Any]:
+        """Add the rows."""
+        rows = attempt_rows(get_obj_from_context(context), context["request"].user)
+        return {**super().get_extra_context(context), "data": rows}
+
+
+class ChildrenPanel(ObjectsTablePanel):
+    """The runs that are parts or redrives of this one."""
+
+    def should_render(self, context: Context) -> bool:
+        """Leave it out where there are none, as with most runs."""
+        return super().should_render(context) and get_obj_from_context(context).children.exists()
+
+
+class CancelButton(PostButton):
+    """Stop a run between two batches, or keep it from being started."""
+
+    def should_render(self, context: Context) -> bool:
+        """Show it while there is something to stop."""
+        run = get_obj_from_context(context)
+        return super().should_render(context) and not run.is_final and not run.cancel_requested
+
+
+class DeadLetterButton(PostButton):
+    """Decide about a dead run."""
+
+    def should_render(self, context: Context) -> bool:
+        """Show it while nobody has."""
+        return super().should_render(context) and _is_dead_letter(get_obj_from_context(context))
+
+
+RUN_DETAIL = ObjectDetailContent(
+    panels=(
+        RunPanel(
+            weight=100,
+            section=SectionChoices.LEFT_HALF,
+            label="Run",
+            hide_if_unset=("Error", "What to do", "Progress", "Subject", "Parent"),
+        ),
+        TimesPanel(
+            weight=100,
+            section=SectionChoices.RIGHT_HALF,
+            label="Times and lease",
+            hide_if_unset=("Due", "Started", "Finished", "Duration", "Last heartbeat", "Fence", "Idempotency key"),
+        ),
+        PlainValuesPanel(weight=200, section=SectionChoices.LEFT_HALF, label="Options", field="options"),
+        PlainValuesPanel(weight=200, section=SectionChoices.RIGHT_HALF, label="Counters", field="counters"),
+        AttemptsPanel(
+            weight=300,
+            section=SectionChoices.FULL_WIDTH,
+            label="Attempts",
+            context_data_key="attempts",
+            columns=["attempt", "state", "started", "ended", "holder", "fence", "error", "log"],
+            column_headers=["Attempt", "State", "Started", "Ended", "Holder", "Fence", "Error", "Log"],
+        ),
+        ChildrenPanel(
+            weight=400,
+            section=SectionChoices.FULL_WIDTH,
+            table_class=MaintenanceRunTable,
+            table_filter="parent",
+            table_title="Parts and redrives",
+            exclude_columns=("owner",),
+            order_by_fields=("-created",),
+            max_display_count=20,
+            add_button_route=None,
+            required_permissions=("ai_ops.view_maintenancerun",),
+        ),
+    ),
+    extra_buttons=(
+        CancelButton(
+            weight=100,
+            label="Cancel",
+            icon="mdi-stop-circle-outline",
+            color=ButtonColorChoices.YELLOW,
+            link_name="plugins:ai_ops:maintenancerun_cancel",
+            required_permissions=("ai_ops.cancel_maintenancerun",),
+        ),
+        DeadLetterButton(
+            weight=200,
+            label="Redrive",
+            icon="mdi-restart",
+            color=ButtonColorChoices.BLUE,
+            link_name="plugins:ai_ops:maintenancerun_redrive",
+            required_permissions=("ai_ops.redrive_maintenancerun",),
+        ),
+        DeadLetterButton(
+            weight=300,
+            label="Discard",
+            icon="mdi-trash-can-outline",
+            color=ButtonColorChoices.DEFAULT,
+            link_name="plugins:ai_ops:maintenancerun_discard",
+            required_permissions=("ai_ops.discard_maintenancerun",),
+        ),
+    ),
+)

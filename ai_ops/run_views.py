@@ -1,0 +1,154 @@
+"""Pages of maintenance runs: the list, one run, dead letters. Nobody adds or edits a run by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.db.models.functions import Now
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.html import format_html
+from django_tables2 import RequestConfig
+from nautobot.apps.ui import Titles
+from nautobot.apps.utils import is_uuid
+from nautobot.apps.views import (
+    EnhancedPaginator,
+    GenericView,
+    ObjectDetailViewMixin,
+    ObjectListViewMixin,
+    ObjectPermissionRequiredMixin,
+    get_paginate_count,
+)
+from rest_framework.decorators import action
+
+from ai_ops import filters, forms, tables
+from ai_ops.api import serializers
+from ai_ops.exceptions import RunRefusedError
+from ai_ops.models import MaintenanceRun
+from ai_ops.run_pages import RUN_DETAIL
+from ai_ops.runs.dead_letters import dead_letters, is_redriven
+from ai_ops.runs.requests import cancel_run, discard_run, redrive_run
+
+DEAD_LETTERS = "plugins:ai_ops:deadletters"
+
+
+def cancelled(run: MaintenanceRun, user: Any) -> str:
+    """Cancel `run`; what to tell the user."""
+    cancel_run(run, user)
+    return format_html("{} stops after the batch it is at, or is not started.", run)
+
+
+def redriven(run: MaintenanceRun, user: Any) -> str:
+    """Redrive `run`; what to tell the user."""
+    child = redrive_run(run, user)
+    return format_html('{} is done again by <a href="{}">{}</a>.', run, child.get_absolute_url(), child)
+
+
+def discarded(run: MaintenanceRun, user: Any) -> str:
+    """Discard `run`; what to tell the user."""
+    discard_run(run, user)
+    return format_html("{} was discarded.", run)
+
+
+def act(request: Any, run: MaintenanceRun, done: Callable[[MaintenanceRun, Any], str]) -> None:
+    """Do that to `run`, and tell the user what became of it."""
+    try:
+        messages.success(request, done(run, request.user))
+    except RunRefusedError as refusal:
+        messages.warning(request, str(refusal))
+
+
+class MaintenanceRunUIViewSet(ObjectDetailViewMixin, ObjectListViewMixin):
+    """List and detail of runs, and what may be done with one."""
+
+    queryset = MaintenanceRun.objects.all()
+    serializer_class = serializers.MaintenanceRunSerializer
+    filterset_class = filters.MaintenanceRunFilterSet
+    filterset_form_class = forms.MaintenanceRunFilterForm
+    table_class = tables.MaintenanceRunTable
+    action_buttons = ("export",)
+    object_detail_content = RUN_DETAIL
+    # What is no id is no run: without this "add" would be looked up as one, and fail.
+    lookup_value_regex = "[0-9a-fA-F-]{32,36}"
+
+    def get_queryset(self) -> QuerySet[MaintenanceRun]:
+        """Give a run's page the clock of the database, by which the ages of its times are told."""
+        queryset = super().get_queryset()
+        if self.action == "retrieve":
+            return queryset.select_related("owner", "parent", "job_result").annotate(
+                database_now=Now(), is_redriven=is_redriven()
+            )
+        return queryset
+
+    @action(
+        detail=True,
+        # Who had to log in first comes back with a GET, which changes nothing.
+        methods=["get", "post"],
+        custom_view_base_action="view",
+        custom_view_additional_permissions=["ai_ops.cancel_maintenancerun"],
+    )
+    def cancel(self, request, *args, **kwargs):
+        """Tell a run to stop, or keep it from being started."""
+        return self._act("cancel", cancelled)
+
+    @action(
+        detail=True,
+        methods=["get", "post"],
+        custom_view_base_action="view",
+        custom_view_additional_permissions=["ai_ops.redrive_maintenancerun"],
+    )
+    def redrive(self, request, *args, **kwargs):
+        """Have the work of a dead run done by a new one."""
+        return self._act("redrive", redriven)
+
+    @action(
+        detail=True,
+        methods=["get", "post"],
+        custom_view_base_action="view",
+        custom_view_additional_permissions=["ai_ops.discard_maintenancerun"],
+    )
+    def discard(self, request, *args, **kwargs):
+        """Leave a dead run, which nobody needs to deal with then."""
+        return self._act("discard", discarded)
+
+    def _act(self, name: str, done: Callable[[MaintenanceRun, Any], str]):
+        run = get_object_or_404(MaintenanceRun.objects.restrict(self.request.user, name), pk=self.kwargs["pk"])
+        if self.request.method == "POST":
+            act(self.request, run, done)
+        return redirect(self.get_return_url(self.request, run))
+
+
+class DeadLettersView(ObjectPermissionRequiredMixin, GenericView):
+    """Dead runs that nobody has dealt with yet, to be redriven or discarded one by one or many at once."""
+
+    queryset = dead_letters(MaintenanceRun.objects.all())
+    view_titles = Titles(titles={"*": "Dead Letters"})
+    actions = {"redrive": redriven, "discard": discarded}
+
+    def get_required_permission(self) -> str:
+        """Ask for the permission to view runs."""
+        return "ai_ops.view_maintenancerun"
+
+    def get(self, request):
+        """Show the page."""
+        table = tables.DeadLetterTable(self.queryset, user=request.user)
+        paginate = {"paginator_class": EnhancedPaginator, "per_page": get_paginate_count(request)}
+        RequestConfig(request, paginate).configure(table)
+        context = {"view_titles": self.get_view_titles(), "table": table}
+        return render(request, "ai_ops/dead_letters.html", context)
+
+    def post(self, request):
+        """Redrive or discard what was ticked."""
+        name = request.POST.get("action")
+        if name not in self.actions or not request.user.has_perm(f"ai_ops.{name}_maintenancerun"):
+            raise PermissionDenied
+        ticked = [pk for pk in request.POST.getlist("pk") if is_uuid(pk)]
+        runs = list(self.queryset.restrict(request.user, name).filter(pk__in=ticked))
+        if not runs:
+            messages.warning(request, "Tick the runs that you mean: none that is still a dead letter was ticked.")
+        for run in runs:
+            act(request, run, self.actions[name])
+        return redirect(DEAD_LETTERS)

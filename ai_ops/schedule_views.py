@@ -1,0 +1,107 @@
+"""The page of the app's schedules: when each runs next, how the last run ended, and why one is late."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from nautobot.apps.ui import Titles
+from nautobot.apps.views import GenericView, ObjectPermissionRequiredMixin
+from nautobot.extras.models import ScheduledJob
+
+from ai_ops.choices import MaintenanceKindChoices
+from ai_ops.core.schedules import ACTIVE, BROKEN, PAUSED
+from ai_ops.exceptions import AiOpsError
+from ai_ops.runs.requests import runnable_job
+from ai_ops.schedule_control import app_schedules, pause_schedule, resume_schedule
+from ai_ops.schedule_status import get_schedule_status
+from ai_ops.schedules import kind_of
+from ai_ops.tables import state_badge
+
+CHANGE = "extras.change_scheduledjob"
+SCHEDULES = "plugins:ai_ops:schedules"
+
+
+def paused(schedule: ScheduledJob, user: Any) -> str:
+    """Pause `schedule`; what to tell the user."""
+    pause_schedule(schedule.name)
+    return f'"{schedule.name}" is paused: nothing is started before somebody resumes it.'
+
+
+def resumed(schedule: ScheduledJob, user: Any) -> str:
+    """Resume `schedule`, which has its Job run again, and so is for those who may run it; what to tell the user."""
+    runnable_job(kind_of(schedule), user)
+    resume_schedule(schedule.name)
+    return f'"{schedule.name}" goes on at its next time.'
+
+
+ACTIONS = {"pause": paused, "resume": resumed}
+
+
+class SchedulesView(ObjectPermissionRequiredMixin, GenericView):
+    """The schedules of this app's Jobs, which Nautobot keeps among its own."""
+
+    queryset = app_schedules()
+    view_titles = Titles(titles={"*": "Schedules"})
+
+    def get_required_permission(self) -> str:
+        """Ask for the permission to view Nautobot's scheduled Jobs."""
+        return "extras.view_scheduledjob"
+
+    def get(self, request):
+        """Show the page."""
+        rows = [_row(status) for status in get_schedule_status(self.queryset)]
+        context = {"view_titles": self.get_view_titles(), "rows": rows, "may_change": request.user.has_perm(CHANGE)}
+        return render(request, "ai_ops/schedules.html", context)
+
+    def post(self, request):
+        """Pause a schedule, or resume it."""
+        done = ACTIONS.get(request.POST.get("action"))
+        if done is None or not request.user.has_perm(CHANGE):
+            raise PermissionDenied
+        name = request.POST.get("name", "")
+        schedule = get_object_or_404(self.queryset.restrict(request.user, "change"), name=name)
+        try:
+            messages.success(request, done(schedule, request.user))
+        except AiOpsError as refusal:
+            messages.warning(request, str(refusal))
+        return redirect(SCHEDULES)
+
+
+def _row(status: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page shows of a schedule."""
+    return {
+        "name": status["name"],
+        "address": reverse("extras:scheduledjob", kwargs={"pk": status["id"]}),
+        "kind": dict(MaintenanceKindChoices.CHOICES).get(status["kind"], status["kind"]),
+        "when": status["crontab"] or "once",
+        "time_zone": status["time_zone"],
+        "next_run": _moment(status["next_run"]),
+        "last_run": _moment(status["last_run"]),
+        "last_address": _last_address(status),
+        "outcome": state_badge(status["last_outcome"]) if status["last_outcome"] else None,
+        "error": status["last_error"],
+        "standing": status["standing"],
+        "late": status["late"],
+        "why": status["why"],
+        "may_pause": status["standing"] == ACTIVE,
+        "may_resume": status["standing"] in (PAUSED, BROKEN),
+    }
+
+
+def _last_address(status: Mapping[str, Any]) -> str | None:
+    if status["last_run_id"]:
+        return reverse("plugins:ai_ops:maintenancerun", kwargs={"pk": status["last_run_id"]})
+    if status["last_job_result"]:
+        return reverse("extras:jobresult", kwargs={"pk": status["last_job_result"]})
+    return None
+
+
+def _moment(text: str | None) -> datetime | None:
+    return timezone.localtime(datetime.fromisoformat(text)) if text else None

@@ -1,0 +1,350 @@
+"""The pages of maintenance runs, looked at as a user."""
+
+from datetime import timedelta
+
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+from nautobot.apps.testing import TestCase, ViewTestCases, extract_page_body
+from nautobot.extras.models import JobResult
+from nautobot.users.models import User
+
+from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
+from ai_ops.models import MaintenanceRun, MCPServer
+from ai_ops.run_pages import MEANINGS
+from ai_ops.tables import duration
+
+CLEANUP = MaintenanceKindChoices.CLEANUP
+
+
+def make_run(name, state, **fields):
+    fields = {"kind": CLEANUP, "trigger": RunTriggerChoices.SCHEDULE, "attempt": 1, "max_attempts": 5} | fields
+    return MaintenanceRun.objects.create(name=name, state=state, **fields)
+
+
+def make_runs():
+    """One in each state."""
+    now = timezone.now()
+    owner = User.objects.create(username="Ada")
+    for state in RunStateChoices.values():
+        over = state in RunStateChoices.FINAL
+        make_run(
+            f"{state} run",
+            state,
+            owner=owner,
+            started=now - timedelta(minutes=5),
+            heartbeat=now - timedelta(seconds=7),
+            finished=now if over else None,
+            next_attempt=now + timedelta(minutes=1) if state == RunStateChoices.PENDING else None,
+            execution_time_ms=63_000 if over else None,
+            error="<i>Redis</i> is away." if state in ("failed", "dead") else "",
+            progress="scanned 1,000 keys" if state == RunStateChoices.RUNNING else "",
+            options={"retention_days": 30},
+            counters={"deleted_count": 249},
+            holder="worker-1, process 77",
+            fence=12,
+        )
+
+
+class MaintenanceRunViewTest(ViewTestCases.GetObjectViewTestCase, ViewTestCases.ListObjectsViewTestCase):
+    model = MaintenanceRun
+    filter_on_field = "name"
+
+    @classmethod
+    def setUpTestData(cls):
+        make_runs()
+
+
+class RunPagesTestCase(TestCase):
+    @classmethod
+    def setUpTestData(cls):
+        make_runs()
+
+    def setUp(self):
+        super().setUp()
+        self.user.is_superuser = True
+        self.user.save()
+
+    def run_of(self, state):
+        return MaintenanceRun.objects.get(name=f"{state} run")
+
+    def allow(self, *names):
+        """Make the user one who may do these things with runs and nothing else."""
+        self.user.is_superuser = False
+        self.user.save()
+        self.add_permissions(*(f"ai_ops.{name}_maintenancerun" for name in names))
+
+    def page(self, url, **headers):
+        response = self.client.get(url, headers=headers)
+        self.assertHttpStatus(response, 200)
+        return response.content.decode()
+
+    def detail(self, run):
+        return extract_page_body(self.page(run.get_absolute_url()))
+
+    def action(self, run, name):
+        return reverse(f"plugins:ai_ops:maintenancerun_{name}", kwargs={"pk": run.pk})
+
+    def table(self, **params):
+        address = reverse("plugins:ai_ops:maintenancerun_list")
+        query = "&".join(f"{name}={value}" for name, value in params.items())
+        return self.page(f"{address}?{query}", **{"HX-Request": "true"})
+
+
+class ListTest(RunPagesTestCase):
+    def test_it_shows_state_attempt_duration_progress_and_error(self):
+        page = self.table()
+        for text in ("1 of 5", "1 min 3 s", "scanned 1,000 keys", "&lt;i&gt;Redis&lt;/i&gt; is away.", "Ada"):
+            with self.subTest(text):
+                assert text in page
+        for state, name in RunStateChoices.CHOICES:
+            with self.subTest(state):
+                assert f">{name}</span>" in page
+
+    def test_the_newest_come_first(self):
+        MaintenanceRun.objects.filter(name="lost run").update(created=timezone.now() + timedelta(minutes=1))
+        page = self.table()
+        assert page.index("lost run") < page.index("succeeded run")
+
+    def test_a_server_is_named_to_those_who_may_view_it(self):
+        server = MCPServer.objects.create(name="Tickets", url="http://mcp.example.com")
+        run = make_run("of one", RunStateChoices.FAILED, kind=MaintenanceKindChoices.SERVER, subject=str(server.pk))
+        assert server.get_absolute_url() in self.table()
+        assert server.get_absolute_url() in self.detail(run)
+        self.allow("view")
+        for page in (self.table(), self.detail(run)):
+            assert "Tickets" not in page
+            assert str(server.pk) in page
+
+    def test_it_is_filtered_from_its_page(self):
+        page = self.table(state="dead", is_dead_letter="true")
+        assert "dead run" in page
+        assert "succeeded run" not in page
+
+    def test_it_takes_no_more_queries_for_more_runs(self):
+        self.table()
+        with CaptureQueriesContext(connection) as few:
+            self.table()
+        owner = User.objects.create(username="Grace")
+        for number in range(20):
+            make_run(f"more {number}", RunStateChoices.SUCCEEDED, owner=owner)
+        with CaptureQueriesContext(connection) as many:
+            self.table()
+        assert len(many) <= len(few)
+
+    def test_nobody_adds_edits_or_deletes_runs(self):
+        page = self.page(reverse("plugins:ai_ops:maintenancerun_list"))
+        for address in ("/runs/add/", "/runs/edit/", "/runs/delete/", "/runs/import/"):
+            assert address not in page
+            self.assertHttpStatus(self.client.get(f"/plugins/ai-ops{address}"), 404)
+
+
+class DetailTest(RunPagesTestCase):
+    def test_it_says_what_each_state_means(self):
+        for state in RunStateChoices.values():
+            run = self.run_of(state)
+            with self.subTest(state):
+                page = self.detail(run)
+                # The rest of a pending run's sentence is in a test of its own.
+                assert state == RunStateChoices.PENDING or MEANINGS[state] in page
+                for text in ("retention days", "249", "worker-1, process 77", "1 of 5"):
+                    assert text in page.lower()
+
+    def test_a_run_that_works_shows_how_old_its_heartbeat_is_and_what_it_is_at(self):
+        page = self.detail(self.run_of("running"))
+        assert "s ago" in page
+        assert "scanned 1,000 keys" in page
+        assert "s ago" not in self.detail(self.run_of("succeeded"))
+
+    def test_a_run_that_is_silent_says_for_how_long_and_who_sees_to_it(self):
+        run = self.run_of("running")
+        MaintenanceRun.objects.filter(pk=run.pk).update(heartbeat=timezone.now() - timedelta(seconds=190))
+        page = self.detail(run)
+        assert "Its process was last heard of 3 min" in page
+        assert "The supervisor rescues it" in page
+
+    def test_an_error_is_text_and_comes_with_what_to_do(self):
+        page = self.detail(self.run_of("dead"))
+        assert "&lt;i&gt;Redis&lt;/i&gt; is away." in page
+        assert "press Redrive" in page
+
+    def test_a_run_that_is_tried_again_says_when_and_why(self):
+        run = self.run_of("pending")
+        assert "failed attempt 1 of 5; the next is due at" in self.detail(run)
+        MaintenanceRun.objects.filter(pk=run.pk).update(attempt=0, next_attempt=timezone.now())
+        assert MEANINGS["pending"] in self.detail(run)
+
+    def test_a_run_that_waits_for_approval_says_so(self):
+        run = self.run_of("pending")
+        MaintenanceRun.objects.filter(pk=run.pk).update(attempt=0, next_attempt=None)
+        assert "waits for approval" in self.detail(run)
+
+    def test_each_attempt_has_its_end_and_its_log(self):
+        first, second = (JobResult.objects.create(name=f"Job {number}") for number in (1, 2))
+        run = self.run_of("running")
+        run.attempts = [
+            {
+                "attempt": 1,
+                "state": "lost",
+                "error": "Its process died.",
+                "started": timezone.now(),
+                "ended": timezone.now(),
+                "fence": 11,
+                "holder": "worker-0",
+                "job_result": str(first.pk),
+            }
+        ]
+        run.attempt, run.job_result = 2, second
+        run.save()
+        page = self.detail(run)
+        for text in ("Its process died.", "worker-0", first.get_absolute_url(), second.get_absolute_url(), "Lost"):
+            with self.subTest(text):
+                assert text in page
+
+    def test_the_log_of_an_attempt_is_linked_for_those_who_may_see_it(self):
+        result = JobResult.objects.create(name="a Job")
+        run = make_run("linked", RunStateChoices.SUCCEEDED, job_result=result)
+        self.allow("view")
+        page = self.detail(run)
+        assert "linked" in page
+        assert f'href="{result.get_absolute_url()}">Log' not in page
+
+    def test_parts_and_redrives_are_listed_with_their_parent(self):
+        child = make_run("child", RunStateChoices.SUCCEEDED, parent=self.run_of("dead"))
+        assert child.get_absolute_url() in self.detail(self.run_of("dead"))
+        assert self.run_of("dead").get_absolute_url() in self.detail(child)
+
+
+class ActionsTest(RunPagesTestCase):
+    def test_buttons_are_there_where_they_do_something(self):
+        for state in RunStateChoices.values():
+            run = self.run_of(state)
+            page = self.detail(run)
+            dead, unfinished = state == "dead", state in ("pending", "running")
+            for name, there in (("cancel", unfinished), ("redrive", dead), ("discard", dead)):
+                with self.subTest(state=state, name=name):
+                    assert (self.action(run, name) in page) == there
+
+    def test_buttons_are_for_those_who_may(self):
+        self.allow("view")
+        for state in ("running", "dead"):
+            run = self.run_of(state)
+            page = self.detail(run)
+            for name in ("cancel", "redrive", "discard"):
+                with self.subTest(name):
+                    assert self.action(run, name) not in page
+                    self.assertHttpStatus(self.client.post(self.action(run, name)), [403, 404])
+        run.refresh_from_db()
+        assert run.discarded is None
+
+    def test_a_get_changes_nothing(self):
+        for state, name in (("running", "cancel"), ("dead", "redrive"), ("dead", "discard")):
+            run = self.run_of(state)
+            self.assertRedirects(self.client.get(self.action(run, name)), run.get_absolute_url())
+            run.refresh_from_db()
+            assert not run.cancel_requested
+            assert run.discarded is None
+        assert not MaintenanceRun.objects.filter(trigger=RunTriggerChoices.REDRIVE).exists()
+
+    def test_a_running_run_is_told_to_stop(self):
+        self.allow("view", "cancel")
+        run = self.run_of("running")
+        response = self.client.post(self.action(run, "cancel"), follow=True)
+        run.refresh_from_db()
+        assert run.cancel_requested
+        page = response.content.decode()
+        assert "does so after the batch it is at" in page
+        assert self.action(run, "cancel") not in page
+
+    def test_what_is_over_is_not_cancelled(self):
+        run = self.run_of("succeeded")
+        response = self.client.post(self.action(run, "cancel"), follow=True)
+        assert "alert-warning" in response.content.decode()
+        run.refresh_from_db()
+        assert run.state == RunStateChoices.SUCCEEDED
+
+    def test_a_dead_run_is_discarded_and_no_dead_letter_any_more(self):
+        run = self.run_of("dead")
+        response = self.client.post(self.action(run, "discard"), follow=True)
+        assert "nobody needs to deal with it" in response.content.decode()
+        run.refresh_from_db()
+        assert run.discarded is not None
+        assert run.state == RunStateChoices.DEAD
+
+    def test_what_is_not_dead_is_not_discarded(self):
+        run = self.run_of("succeeded")
+        self.client.post(self.action(run, "discard"))
+        run.refresh_from_db()
+        assert run.discarded is None
+
+
+class DeadLettersTest(RunPagesTestCase):
+    url = "/plugins/ai-ops/dead-letters/"
+
+    def test_it_lists_dead_runs_that_nobody_has_dealt_with(self):
+        make_run("left alone", RunStateChoices.DEAD, discarded=timezone.now())
+        page = extract_page_body(self.page(self.url))
+        assert "dead run" in page
+        assert "left alone" not in page
+        assert "failed run" not in page
+        for name in ("redrive", "discard"):
+            assert f'formaction="{self.action(self.run_of("dead"), name)}"' in page
+
+    def test_who_may_only_view_sees_no_buttons_and_can_do_nothing(self):
+        self.allow("view")
+        page = extract_page_body(self.page(self.url))
+        assert "dead run" in page
+        assert "formaction" not in page
+        assert 'type="checkbox"' not in page
+        response = self.client.post(self.url, {"action": "discard", "pk": [str(self.run_of("dead").pk)]})
+        self.assertHttpStatus(response, 403)
+        assert self.run_of("dead").discarded is None
+
+    def test_many_are_discarded_at_once_and_no_others(self):
+        second = make_run("second", RunStateChoices.DEAD)
+        left = make_run("third", RunStateChoices.DEAD)
+        self.allow("view", "discard")
+        assert 'type="checkbox"' in self.page(self.url)
+        ticked = [str(self.run_of("dead").pk), str(second.pk), str(self.run_of("succeeded").pk), "no id"]
+        response = self.client.post(self.url, {"action": "discard", "pk": ticked}, follow=True)
+        self.assertHttpStatus(response, 200)
+        dealt_with = MaintenanceRun.objects.filter(discarded__isnull=False).values_list("name", flat=True)
+        assert sorted(dealt_with) == ["dead run", "second"]
+        assert left.get_absolute_url() in response.content.decode()
+
+    def test_ticking_nothing_says_what_to_do(self):
+        response = self.client.post(self.url, {"action": "discard"}, follow=True)
+        self.assertContains(response, "Tick the runs that you mean")
+
+    def test_a_row_is_discarded_and_one_stays_on_the_page(self):
+        run = self.run_of("dead")
+        response = self.client.post(self.action(run, "discard"), {"return_url": self.url})
+        self.assertRedirects(response, self.url)
+        response = self.client.post(self.action(run, "discard"), {"return_url": "https://elsewhere.example.com/"})
+        self.assertRedirects(response, run.get_absolute_url())
+
+    def test_it_takes_no_more_queries_for_more_runs(self):
+        self.page(self.url)
+        with CaptureQueriesContext(connection) as few:
+            self.page(self.url)
+        for number in range(20):
+            make_run(f"more {number}", RunStateChoices.DEAD, owner=self.user)
+        with CaptureQueriesContext(connection) as many:
+            self.page(self.url)
+        assert len(many) <= len(few)
+
+
+class DurationTest(TestCase):
+    def test_durations_are_as_people_say_them(self):
+        for milliseconds, text in (
+            (None, None),
+            (0, "0 ms"),
+            (412, "412 ms"),
+            (3_200, "3.2 s"),
+            (59_960, "60.0 s"),
+            (63_000, "1 min 3 s"),
+            (7_500_000, "2 h 5 min"),
+        ):
+            with self.subTest(milliseconds):
+                assert duration(milliseconds) == text

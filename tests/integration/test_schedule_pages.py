@@ -1,0 +1,116 @@
+"""The page of the app's schedules, looked at as a user."""
+
+from datetime import timedelta
+
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+from nautobot.apps.testing import TestCase, extract_page_body
+from nautobot.extras.models import JobResult, ScheduledJob
+
+from ai_ops.choices import RunStateChoices, RunTriggerChoices
+from ai_ops.models import MaintenanceRun
+from ai_ops.schedules import DEFAULT_SCHEDULES, ensure_schedule
+
+NAME = DEFAULT_SCHEDULES["cleanup"].name
+
+
+class SchedulesTest(TestCase):
+    @classmethod
+    def setUpTestData(cls):
+        ScheduledJob.objects.all().delete()
+        cls.schedule = ensure_schedule("cleanup")
+
+    def setUp(self):
+        super().setUp()
+        self.user.is_superuser = True
+        self.user.save()
+        self.url = reverse("plugins:ai_ops:schedules")
+
+    def page(self):
+        response = self.client.get(self.url)
+        self.assertHttpStatus(response, 200)
+        return extract_page_body(response.content.decode())
+
+    def allow(self, *permissions):
+        self.user.is_superuser = False
+        self.user.save()
+        self.add_permissions(*permissions)
+
+    def test_it_shows_when_a_schedule_runs_and_leads_to_nautobots_own_page(self):
+        page = self.page()
+        for text in (NAME, self.schedule.get_absolute_url(), "17 3 * * *", "Checkpoint cleanup", "03:17"):
+            with self.subTest(text):
+                assert text in page
+
+    def test_it_shows_how_the_last_run_ended(self):
+        result = JobResult.objects.create(name="the Job", scheduled_job=self.schedule, user=self.user)
+        run = MaintenanceRun.objects.create(
+            name="the last",
+            kind="cleanup",
+            trigger=RunTriggerChoices.SCHEDULE,
+            state=RunStateChoices.DEAD,
+            error="Redis <is> away.",
+            job_result=result,
+        )
+        page = self.page()
+        assert f'href="{run.get_absolute_url()}"' in page
+        assert ">Dead</span>" in page
+        assert "Redis &lt;is&gt; away." in page
+
+    def test_a_schedule_that_beat_has_not_started_is_late_and_says_why(self):
+        long_ago = timezone.now() - timedelta(days=3)
+        ScheduledJob.objects.filter(pk=self.schedule.pk).update(start_time=long_ago, last_run_at=long_ago)
+        page = self.page()
+        assert ">Late</span>" in page
+        assert "see whether Celery beat is running" in page
+
+    def test_it_is_paused_and_resumed(self):
+        self.allow("extras.view_scheduledjob", "extras.change_scheduledjob", "extras.run_job")
+        for action, enabled, other in (("pause", False, "resume"), ("resume", True, "pause")):
+            with self.subTest(action):
+                response = self.client.post(self.url, {"action": action, "name": NAME})
+                self.assertRedirects(response, self.url)
+                assert ScheduledJob.objects.get(name=NAME).enabled == enabled
+                assert f'value="{other}"' in self.page()
+
+    def test_who_may_not_run_the_job_can_not_resume_it(self):
+        ScheduledJob.objects.filter(pk=self.schedule.pk).update(enabled=False)
+        self.allow("extras.view_scheduledjob", "extras.change_scheduledjob")
+        response = self.client.post(self.url, {"action": "resume", "name": NAME}, follow=True)
+        self.assertContains(response, "ask for the permission to run it")
+        assert not ScheduledJob.objects.get(name=NAME).enabled
+
+    def test_who_may_only_view_sees_no_buttons_and_can_change_nothing(self):
+        self.allow("extras.view_scheduledjob")
+        page = self.page()
+        assert NAME in page
+        assert 'value="pause"' not in page
+        self.assertHttpStatus(self.client.post(self.url, {"action": "pause", "name": NAME}), 403)
+        assert ScheduledJob.objects.get(name=NAME).enabled
+
+    def test_who_may_change_other_schedules_can_not_change_this_one(self):
+        self.allow("extras.view_scheduledjob")
+        self.add_permissions("extras.change_scheduledjob", constraints={"name": "another"})
+        self.assertHttpStatus(self.client.post(self.url, {"action": "pause", "name": NAME}), 404)
+        assert ScheduledJob.objects.get(name=NAME).enabled
+
+    def test_schedules_of_others_are_not_this_pages(self):
+        ScheduledJob.objects.filter(pk=self.schedule.pk).update(job_model=None)
+        assert NAME not in self.page()
+        self.assertHttpStatus(self.client.post(self.url, {"action": "pause", "name": NAME}), 404)
+
+    def test_without_permission_there_is_no_page(self):
+        self.allow("ai_ops.view_maintenancerun")
+        self.assertHttpStatus(self.client.get(self.url), 403)
+
+    def test_it_takes_no_more_queries_for_more_schedules(self):
+        self.page()
+        with CaptureQueriesContext(connection) as few:
+            self.page()
+        for number in range(5):
+            ensure_schedule("cleanup", name=f"more {number}", crontab="30 4 * * 0")
+        with CaptureQueriesContext(connection) as many:
+            self.page()
+        assert len(many) <= len(few)
