@@ -39,6 +39,9 @@ PAGES = {
     "mcp-servers": "/plugins/ai-ops/mcp-servers/",
     "job-results": "/extras/job-results/",
     "checkpoint-storage": "/plugins/ai-ops/checkpoint-storage/",
+    "runs": "/plugins/ai-ops/runs/",
+    "schedules": "/plugins/ai-ops/schedules/",
+    "homepage": "/",
 }
 # More than fits into the window is worth seeing.
 WHOLE_PAGES = ("checkpoint-storage",)
