@@ -41,7 +41,6 @@ PAGES = {
     "checkpoint-storage": "/plugins/ai-ops/checkpoint-storage/",
     "runs": "/plugins/ai-ops/runs/",
     "schedules": "/plugins/ai-ops/schedules/",
-    "homepage": "/",
 }
 # More than fits into the window is worth seeing.
 WHOLE_PAGES = ("checkpoint-storage",)
