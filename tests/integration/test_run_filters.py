@@ -82,6 +82,6 @@ class MaintenanceRunFilterTest(FilterTestCases.BaseFilterTestCase):
         assert "discarded" not in self.names(created__gte=[yesterday])
 
     def test_a_search_looks_into_name_subject_and_error(self):
-        assert self.names(q="redriv") == ["redriven"]
+        assert self.names(q="redriven") == ["redriven"]
         assert self.names(q="tickets") == ["one server"]
         assert self.names(q="redis is") == ["dead", "discarded"]
