@@ -67,3 +67,7 @@ class RunConflictError(RunRefusedError):
 
 class ScheduleNotFoundError(ConfigurationError):
     """There is no schedule of that name."""
+
+
+class WorkersUnreachableError(AiOpsError):
+    """Celery's workers could not be asked what they are doing."""

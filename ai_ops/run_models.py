@@ -103,8 +103,10 @@ class MaintenanceRun(BaseModel):
     def is_retried(self):
         """Whether it is tried again when the infrastructure fails: one from a shell has somebody who sees it fail.
 
-        A part is done again with the run that it is a part of.
+        A part is done again with the run that it is a part of, and the supervisor comes again within a minute.
         """
+        if self.kind == MaintenanceKindChoices.SUPERVISOR:
+            return False
         return self.trigger not in (RunTriggerChoices.SHELL, RunTriggerChoices.PART)
 
     @property

@@ -41,6 +41,7 @@ class RetentionPolicy:
         thread_pattern: A glob over thread ids; other threads are left alone. None for all threads.
         pinned: Thread ids that are left alone, as `may_be_pinned` has it.
         prefixes: What RedisSaver's keys begin with.
+        undated_blobs: Whether blobs of threads without a checkpoint may go. They carry no time.
     """
 
     retention: float
@@ -50,6 +51,7 @@ class RetentionPolicy:
     thread_pattern: str | None = None
     pinned: frozenset[str] = frozenset()
     prefixes: KeyPrefixes = field(default_factory=KeyPrefixes)
+    undated_blobs: bool = True
 
     @property
     def shortest(self) -> float:
@@ -547,7 +549,10 @@ def make_plan(threads: Iterable[Thread], facts: Facts, policy: RetentionPolicy, 
         deletions += _orphans(thread, facts, policy, now)
         if active is None:
             if blobs := tuple(blob for namespace in thread.namespaces.values() for blob in namespace.blobs):
-                ownerless[thread.names[0]] = blobs
+                if policy.undated_blobs:
+                    ownerless[thread.names[0]] = blobs
+                else:
+                    unfixable += blobs
             continue
         waiting = _waits_for_answer(thread, facts)
         if active < now - (policy.pending_retention if waiting else policy.retention):

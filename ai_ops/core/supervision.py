@@ -1,0 +1,38 @@
+"""What a pass of the supervisor comes to: the findings of its sub-checks, and a line about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What one sub-check of the supervisor found.
+
+    Attributes:
+        checked: Things that were looked at.
+        fixed: Those of them that were put right.
+        unfixable: Those that are wrong and stay so, until somebody has looked at them.
+    """
+
+    checked: int = 0
+    fixed: int = 0
+    unfixable: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        """The same as a report has it."""
+        return asdict(self)
+
+    def __add__(self, other: Findings) -> Findings:
+        return Findings(self.checked + other.checked, self.fixed + other.fixed, self.unfixable + other.unfixable)
+
+
+def summary(findings: Mapping[str, Findings]) -> str:
+    """What was done and what could not be, by sub-check; those with neither are left out."""
+    parts = []
+    for name, found in findings.items():
+        counts = {"fixed": found.fixed, "unfixable": found.unfixable}
+        if said := ", ".join(f"{number:,} {what}" for what, number in counts.items() if number):
+            parts.append(f"{name}: {said}")
+    return "; ".join(parts) or "nothing to do"

@@ -1,0 +1,241 @@
+"""Runs whose process is gone, and what such a death leaves behind in Nautobot: both are ended here.
+
+A run is lost when it has not been heard of for three heartbeats, no lease of its own runs any more, and no worker
+knows its task. Whoever is alive after all has lost its lease by then, and can write nothing.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Collection, Iterable
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from celery.utils.log import get_task_logger
+from django.db import transaction
+from django.db.models import DurationField, Exists, ExpressionWrapper, F, OuterRef
+from django.db.models.functions import Coalesce, Now
+from nautobot.extras.choices import JobQueueTypeChoices, JobResultStatusChoices
+from nautobot.extras.jobs_cancel import CancelFactory, JobAlreadyTerminal, JobLiveness
+from nautobot.extras.models import JobResult
+
+from ai_ops.choices import RunStateChoices
+from ai_ops.config import AiOpsSettings
+from ai_ops.core.runs import MINIMUM_RESCUE_AGE_SECONDS, Hold, is_lost
+from ai_ops.core.supervision import Findings
+from ai_ops.exceptions import WorkersUnreachableError
+from ai_ops.run_models import MaintenanceLease, MaintenanceRun
+from ai_ops.runs import records
+from ai_ops.runs.alone import alone
+from ai_ops.runs.workers import known_tasks
+from ai_ops.schedules import service_user
+
+logger = get_task_logger(__name__)
+
+# What one pass looks at and may put right. More than that is a disaster that should not be made worse in one go; the
+# next pass is a minute away.
+MAX_RUNS = 100
+MAX_JOB_RESULTS = 100
+
+JOBS_MODULE = "ai_ops.jobs."
+# A message may wait in a queue for long, and no worker knows of it there.
+UNSENT_AFTER = timedelta(hours=1)
+# A run is older than the JobResults of its attempts, by the waits between them.
+LONGEST_RUN = timedelta(days=2)
+
+# What became of a JobResult that was to be reaped; unknown is where only its own backend could tell and did not.
+REAPED, ENDED, UNKNOWN = "reaped", "ended", "unknown"
+
+Ask = Callable[[Collection[str]], frozenset[str]]
+
+
+def rescue(hold: Hold, own_run: uuid.UUID | None, ask: Ask = known_tasks) -> Findings:
+    """End the attempts of runs whose process is gone; they are tried again, or dead, or lost for good.
+
+    Args:
+        hold: Of the supervisor.
+        own_run: The supervisor's own record, which is none of its business.
+        ask: Gives those of some tasks that workers know.
+
+    Returns:
+        Runs that are running, those rescued, and those that are silent and can't be: a worker has them still, or
+        the workers could not be asked.
+    """
+    running = list(_running(own_run))
+    suspects = [run for run in running if _is_lost(run, known_alive=run.held)]
+    if not suspects:
+        return Findings(len(running))
+    try:
+        known = ask([str(run.job_result_id) for run in suspects if run.job_result_id])
+    except WorkersUnreachableError as error:
+        logger.warning("%d silent run(s) were not rescued: %s", len(suspects), error, extra={"grouping": "rescue"})
+        return Findings(len(running), 0, len(suspects))
+    fixed = unfixable = 0
+    for run in suspects:
+        hold.confirm()
+        if _is_lost(run, known_alive=str(run.job_result_id) in known):
+            rescued = alone(f"rescuing {run}", partial(_rescue_one, hold, run))
+            fixed += rescued is True
+            unfixable += rescued is None
+        else:
+            unfixable += 1
+            _warn_of_stopped(run)
+    return Findings(len(running), fixed, unfixable)
+
+
+def repair(hold: Hold, own_job_result: Any = None, ask: Ask = known_tasks) -> Findings:
+    """Reap the JobResults that the death of a worker left unfinished, as a person would with their Cancel button.
+
+    Only those of this app's Jobs whose attempt is over by its record, and whose task no worker knows.
+
+    Args:
+        hold: Of the supervisor.
+        own_job_result: That of the supervisor's own Job.
+        ask: Gives those of some tasks that workers know.
+
+    Returns:
+        JobResults that are unfinished for more than a minute, those reaped, and those that should be and can't.
+    """
+    unfinished = list(_unfinished(own_job_result))
+    left_over = _left_over(unfinished)
+    if not left_over:
+        return Findings(len(unfinished))
+    try:
+        known = ask([str(result.pk) for result in left_over])
+    except WorkersUnreachableError as error:
+        logger.warning("%d JobResult(s) were not repaired: %s", len(left_over), error, extra={"grouping": "repair"})
+        return Findings(len(unfinished), 0, len(left_over))
+    fixed = unfixable = 0
+    for result in left_over:
+        hold.confirm()
+        if str(result.pk) in known:
+            continue
+        reaped = alone(f"repairing the result {result.pk}", partial(_reap, result))
+        fixed += reaped == REAPED
+        unfixable += reaped in (None, UNKNOWN)
+    return Findings(len(unfinished), fixed, unfixable)
+
+
+def _running(own_run: uuid.UUID | None) -> Iterable[Any]:
+    """Running runs, the longest silent first, each with `silent`, `age` and `held`, by the database's clock."""
+    since = Coalesce("heartbeat", "started", "created")
+    held = MaintenanceLease.objects.filter(run=OuterRef("pk"), token__isnull=False, expires__gte=Now())
+    return (
+        MaintenanceRun.objects.filter(state=RunStateChoices.RUNNING)
+        .exclude(pk=own_run)
+        .annotate(
+            since=since,
+            silent=ExpressionWrapper(Now() - since, output_field=DurationField()),
+            age=ExpressionWrapper(Now() - Coalesce("started", "created"), output_field=DurationField()),
+            held=Exists(held),
+        )
+        .order_by("since")[:MAX_RUNS]
+    )
+
+
+def _is_lost(run: Any, *, known_alive: bool) -> bool:
+    return is_lost(
+        silent_seconds=run.silent.total_seconds(),
+        age_seconds=run.age.total_seconds(),
+        lease_seconds=AiOpsSettings.load().lease_seconds,
+        known_alive=known_alive,
+    )
+
+
+def _rescue_one(hold: Hold, run: Any) -> bool:
+    """End the attempt, unless the run ended, began again or was heard of since it was looked at."""
+    why = f"Nothing was heard of it for {run.silent.total_seconds():.0f} s: its process ({run.holder}) is gone."
+    with transaction.atomic():
+        hold.lock()
+        seen = MaintenanceRun.objects.filter(
+            pk=run.pk, state=RunStateChoices.RUNNING, fence=run.fence, heartbeat=run.heartbeat
+        )
+        locked = seen.select_related("job_result").select_for_update(of=("self",)).first()
+        if locked is None:
+            return False
+        logger.warning("%s was lost. %s", locked, why, extra={"grouping": "rescue"})
+        if locked.cancel_requested or _was_revoked(locked):
+            records.end(locked, RunStateChoices.INTERRUPTED, error=f"The run was cancelled. {why}", progress="")
+        else:
+            records.end_failed_attempt(locked, RunStateChoices.LOST, why, progress="")
+    return True
+
+
+def _was_revoked(run: MaintenanceRun) -> bool:
+    """Whether somebody pressed Nautobot's Cancel button, which kills the process and tells the run nothing."""
+    return run.job_result is not None and run.job_result.status == JobResultStatusChoices.STATUS_REVOKED
+
+
+def _warn_of_stopped(run: Any) -> None:
+    logger.warning(
+        "%s has been silent for %.0f s, and a Celery worker (%s) has it still: the process seems to be stopped. "
+        "Another run may take its place; cancel its Job if it does not come back.",
+        run,
+        run.silent.total_seconds(),
+        run.holder,
+        extra={"grouping": "rescue"},
+    )
+
+
+def _unfinished(own_job_result: Any) -> Iterable[JobResult]:
+    return (
+        JobResult.objects.filter(
+            status__in=JobResultStatusChoices.UNREADY_STATES, job_model__module_name__startswith=JOBS_MODULE
+        )
+        .exclude(pk=own_job_result and own_job_result.pk)
+        .annotate(begun=Coalesce("date_started", "date_created"))
+        .filter(begun__lt=Now() - timedelta(seconds=MINIMUM_RESCUE_AGE_SECONDS))
+        .annotate(waiting=ExpressionWrapper(Now() - F("date_created"), output_field=DurationField()))
+        .order_by("begun")[:MAX_JOB_RESULTS]
+    )
+
+
+def _left_over(unfinished: list[Any]) -> list[Any]:
+    """Those of the JobResults whose attempt is over, as the records of runs have it."""
+    if not unfinished:
+        return []
+    states: dict[uuid.UUID, set[str]] = {}
+    runs = MaintenanceRun.objects.filter(job_result__in=[result.pk for result in unfinished])
+    for result_id, state in runs.values_list("job_result_id", "state"):
+        states.setdefault(result_id, set()).add(state)
+    unknown = [result for result in unfinished if result.pk not in states]
+    ended = _of_earlier_attempts(min(result.date_created for result in unknown)) if unknown else set()
+    return [
+        result
+        for result in unfinished
+        if (result.pk in states and _is_over(result, states[result.pk])) or str(result.pk) in ended
+    ]
+
+
+def _is_over(result: Any, states: set[str]) -> bool:
+    """Whether no run of these states is still to be done, or being done, by the Job of `result`."""
+    if RunStateChoices.RUNNING in states:
+        return False
+    if result.status == JobResultStatusChoices.STATUS_STARTED:
+        # A pending run waits for its next attempt, which has a Job of its own.
+        return True
+    return RunStateChoices.PENDING not in states and result.waiting > UNSENT_AFTER
+
+
+def _of_earlier_attempts(since: datetime) -> set[str]:
+    """The ids of the JobResults of attempts that were followed by others."""
+    runs = MaintenanceRun.objects.filter(attempt__gt=1, created__gte=since - LONGEST_RUN)
+    lists = runs.order_by("-created").values_list("attempts", flat=True)[: 10 * MAX_JOB_RESULTS]
+    return {each["job_result"] for attempts in lists for each in attempts if each.get("job_result")}
+
+
+def _reap(result: Any) -> str:
+    """Let Nautobot reap the JobResult, and say what became of it."""
+    queue_type = result.queue_type or JobQueueTypeChoices.TYPE_CELERY
+    strategy = CancelFactory.get_strategy(queue_type)
+    # Of Celery all were asked for at once.
+    if queue_type != JobQueueTypeChoices.TYPE_CELERY and strategy.liveness(result) != JobLiveness.NOT_RUNNING:
+        return UNKNOWN
+    try:
+        if not strategy.perform_reap(result, service_user()):
+            return ENDED
+    except JobAlreadyTerminal:
+        return ENDED
+    logger.warning("%s had been left %s by a worker that died", result.name, result.status, extra={"object": result})
+    return REAPED

@@ -1,0 +1,61 @@
+"""Records of runs as a process leaves them that died, was stopped, or is well."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.db.models.functions import Now
+
+from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
+from ai_ops.models import MaintenanceRun
+from ai_ops.runs.records import new_record
+from ai_ops.runs.request import RunRequest
+
+
+class FreeHold:
+    """The hold of a run that nothing stops; it remembers what it was asked."""
+
+    fence = 1
+    fence_key = "ai_ops:fence:test"
+
+    def __init__(self) -> None:
+        self.confirmed = 0
+        self.troubles: list[BaseException] = []
+
+    def confirm(self) -> None:
+        """Count, and return."""
+        self.confirmed += 1
+
+    def lock(self) -> None:
+        """There is nobody else."""
+
+    def wait(self, seconds: float) -> None:
+        """Not at all."""
+
+    def progress(self, line: str) -> None:
+        """Nobody reads it."""
+
+    def trouble(self, error: BaseException) -> None:
+        """Remember it."""
+        self.troubles.append(error)
+
+
+def recorded(
+    kind: str = MaintenanceKindChoices.CLEANUP,
+    trigger: str = RunTriggerChoices.SCHEDULE,
+    *,
+    ago: timedelta = timedelta(),
+    state: str = RunStateChoices.SUCCEEDED,
+    **fields: Any,
+) -> MaintenanceRun:
+    """A record that was made some time ago, by the database's clock, and not heard of since."""
+    run = new_record(kind, "", {}, RunRequest(trigger), state=state, max_attempts=5)
+    run.save()
+    times = {"created": Now() - ago} | ({} if state == RunStateChoices.PENDING else {"started": Now() - ago})
+    if state == RunStateChoices.RUNNING:
+        times |= {"heartbeat": Now() - ago}
+        fields = {"attempt": 1, "fence": 7, "holder": "a host, process 1"} | fields
+    MaintenanceRun.objects.filter(pk=run.pk).update(**(times | fields))
+    run.refresh_from_db()
+    return run
