@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
@@ -22,7 +21,6 @@ from django.utils import timezone
 from nautobot.extras.models import JobQueue, JobResult
 
 from ai_ops.adapters.checkpoint_store import CheckpointStore
-from ai_ops.adapters.fence import Fence
 from ai_ops.checkpointer import get_redis_connection
 from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.cleanup_run import CleanupRun, log_cleanup
@@ -41,9 +39,11 @@ from ai_ops.incidents import review_incidents
 from ai_ops.infrastructure import BACKEND_ERRORS, backend_sentence
 from ai_ops.models import MCPServer
 from ai_ops.pins import CurrentPins, pin_thread, pinned_threads, unpin_thread
+from ai_ops.runs.fencing import fence_of
 from ai_ops.runs.recent import get_recent_runs
 from ai_ops.runs.request import current_request
 from ai_ops.runs.running import run_as
+from ai_ops.runs.supervisor import no_supervision, supervise_once
 from ai_ops.shards import enqueue_shards, queue_to_share, shard_servers
 from ai_ops.snapshots import keep_snapshot
 from ai_ops.storage_run import StorageRun
@@ -58,6 +58,7 @@ __all__ = (
     "perform_mcp_health_checks",
     "pin_thread",
     "sample_checkpoint_storage",
+    "supervise",
     "unpin_thread",
 )
 
@@ -120,7 +121,7 @@ def _cleaned_up(
         retention_days = chosen.retention_days
         parser = KeyParser(time.time(), configured.key_prefixes)
         with get_redis_connection() as client:
-            store = CheckpointStore(client, parser, fence=Fence(hold.fence_key, hold.fence, partial(_locked, hold)))
+            store = CheckpointStore(client, parser, fence=fence_of(hold))
             pins = CurrentPins(pinned)
             policy, policy_sentence = _policy(store, parser.prefixes, chosen, pins())
             run = CleanupRun(
@@ -150,11 +151,6 @@ def _cleaned_up(
         report = run.report(retention_days, policy_sentence)
     log_cleanup(logger, report, run.tally.unfixable_names if run else [], run.smallest_left if run else None)
     return report.as_dict()
-
-
-def _locked(hold: Hold) -> None:
-    with transaction.atomic():
-        hold.lock()
 
 
 def cleanup_user_checkpoints(
@@ -409,6 +405,20 @@ def _reviewed(hold: Hold) -> dict[str, Any]:
 def _no_review(error: str | None) -> dict[str, Any]:
     counts = dict.fromkeys(("total_checked", "auto_closed", "escalated", "errors", "execution_time_ms"), 0)
     return counts | ({"error": error} if error else {})
+
+
+def supervise() -> dict[str, Any]:
+    """Look after the other runs: rescue those whose process died, start those that are due, tidy up.
+
+    Returns:
+        By sub-check (`rescue`, `repair`, `retries`, `schedules`, `history`, `orphans`) how much was `checked`,
+        `fixed` and `unfixable`, and the same of all; `summary`, a line; `success`; `error`, None or which sub-checks
+        ended with an error of the program, while the others were made all the same; `execution_time_ms`.
+
+    Raises:
+        SoftTimeLimitExceeded: The Job's time is up. What was done until then stays.
+    """
+    return run_as(MaintenanceKindChoices.SUPERVISOR, {}, supervise_once, no_supervision)
 
 
 def _existing_server(server_id: uuid.UUID | str) -> MCPServer:

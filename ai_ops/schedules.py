@@ -66,6 +66,10 @@ DEFAULT_SCHEDULES = {
     "incidents": DefaultSchedule(
         "ai_ops.jobs.mcp_incidents.CloseResolvedIncidentsJob", "AI Ops: review MCP incidents", "*/5 * * * *"
     ),
+    # A pass that has nothing to do takes a fraction of a second; a run that died is not left for longer than this.
+    "supervisor": DefaultSchedule(
+        "ai_ops.jobs.supervisor.SuperviseRunsJob", "AI Ops: supervise maintenance runs", "* * * * *"
+    ),
 }
 
 
@@ -89,9 +93,9 @@ def ensure_schedule(
     schedules, the one returned is pending until somebody approves it.
 
     Args:
-        job: "cleanup", "storage", "health" or "incidents", or the class path of a Job ("package.module.ClassName").
-        name: Name of the schedule; those four have one of their own.
-        crontab: Five fields, minute to day of week; those four have one of their own.
+        job: A name in DEFAULT_SCHEDULES, such as "cleanup", or the class path of a Job ("package.module.ClassName").
+        name: Name of the schedule; those in DEFAULT_SCHEDULES have one of their own.
+        crontab: Five fields, minute to day of week; those in DEFAULT_SCHEDULES have one of their own.
         time_zone: In which the crontab is meant, such as "Europe/Berlin"; Nautobot's TIME_ZONE unless given.
         job_kwargs: Variables of the Job by name; what is left out takes the Job's default at each run.
         user: Who the Job runs as; the app's inactive service user unless given. An existing schedule keeps

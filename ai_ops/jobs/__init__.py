@@ -6,6 +6,13 @@ from ai_ops.jobs.checkpoint_cleanup import CleanupCheckpointsJob
 from ai_ops.jobs.checkpoint_storage import SampleCheckpointStorageJob
 from ai_ops.jobs.mcp_health_check import MCPServerHealthCheckJob
 from ai_ops.jobs.mcp_incidents import CloseResolvedIncidentsJob
+from ai_ops.jobs.supervisor import SuperviseRunsJob
 
-jobs = [CleanupCheckpointsJob, SampleCheckpointStorageJob, MCPServerHealthCheckJob, CloseResolvedIncidentsJob]
+jobs = [
+    CleanupCheckpointsJob,
+    SampleCheckpointStorageJob,
+    MCPServerHealthCheckJob,
+    CloseResolvedIncidentsJob,
+    SuperviseRunsJob,
+]
 register_jobs(*jobs)

@@ -98,6 +98,7 @@ class SchedulesTest(NewInstallation):
         assert schedule_of("cleanup").celery_kwargs["expires"] == 24 * 60 * 60
         assert schedule_of("health").celery_kwargs["expires"] == 10 * 60
         assert schedule_of("storage").celery_kwargs["expires"] == 60 * 60
+        assert schedule_of("supervisor").celery_kwargs["expires"] == 60
 
     def test_they_belong_to_a_user_nobody_can_log_in_as(self):
         database_ready()

@@ -1,0 +1,30 @@
+"""The Job that looks after the other maintenance runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ai_ops.celery_tasks import supervise
+from ai_ops.choices import JOB_GROUP
+from ai_ops.jobs.base import MaintenanceJob
+
+name = JOB_GROUP
+
+
+class SuperviseRunsJob(MaintenanceJob):
+    """Rescues maintenance runs whose process died, starts those that are due, and tidies up after them."""
+
+    class Meta:
+        """Job metadata."""
+
+        name = "Supervise Maintenance Runs"
+        description = "Rescues runs whose process died, starts those that are due, and tidies up after them."
+        hidden = True
+        has_sensitive_variables = False
+
+    def run(self) -> dict[str, Any]:
+        """Make one pass; its report is the result, also of a failed one."""
+        report = supervise()
+        if report["error"]:
+            self.fail(report["error"])
+        return report

@@ -1,0 +1,118 @@
+"""The supervisor's pass: separate sub-checks, each failing alone, none of them going on when its own run may not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from celery.utils.log import get_task_logger
+from django.db.models.functions import Now
+
+from ai_ops.choices import RunStateChoices
+from ai_ops.core.runs import Hold
+from ai_ops.core.supervision import Findings, summary
+from ai_ops.run_models import MaintenanceRun
+from ai_ops.runs import history, lateness, orphans
+from ai_ops.runs.alone import STOPPING, alone
+from ai_ops.runs.request import current_request
+from ai_ops.runs.requests import enqueue
+from ai_ops.runs.rescue import repair, rescue
+
+logger = get_task_logger(__name__)
+
+# Started in one pass, the longest due first. Workers would not come to more within a minute.
+MAX_RETRIES = 50
+
+SubCheck = Callable[[Hold], Findings]
+
+
+def start_due(hold: Hold) -> Findings:
+    """Send the messages of pending runs that are due: retries, and those whose message was lost.
+
+    Returns:
+        Runs that are due, those for which a message was sent, and those that nobody can start: they are dead, or an
+        error of the program is in the log.
+    """
+    due = MaintenanceRun.objects.filter(state=RunStateChoices.PENDING, next_attempt__lte=Now())
+    runs = list(due.select_related("owner", "job_result").order_by("next_attempt")[:MAX_RETRIES])
+    fixed = unfixable = 0
+    for run in runs:
+        hold.confirm()
+        sent = alone(f"starting {run}", lambda run=run: enqueue(run) is not None)
+        fixed += sent is True
+        unfixable += sent is None or run.state == RunStateChoices.DEAD
+    return Findings(len(runs), fixed, unfixable)
+
+
+# In this order: what a rescue leaves is repaired before its next attempt is made, and what takes longest comes last.
+SUB_CHECKS: Mapping[str, SubCheck] = {
+    "rescue": lambda hold: rescue(hold, current_request().parent_id),
+    "repair": lambda hold: repair(hold, current_request().job_result),
+    "retries": start_due,
+    "schedules": lateness.warn_of_late,
+    "history": history.trim,
+    "orphans": orphans.collect,
+}
+
+
+def supervise_once(hold: Hold, sub_checks: Mapping[str, SubCheck] = SUB_CHECKS) -> dict[str, Any]:
+    """Make one pass.
+
+    Args:
+        hold: Of the run that this is. Each sub-check begins only while it holds.
+        sub_checks: What to do, by name.
+
+    Returns:
+        `checked`, `fixed` and `unfixable` of each sub-check by its name, and of all; `summary`, a line; `success`;
+        `error`, None or which sub-checks ended with an error of the program; `execution_time_ms`.
+
+    Raises:
+        LeaseLostError: The supervisor may write nothing more.
+        RunStoppedError: It was told to stop.
+        SoftTimeLimitExceeded: The Job's time is up.
+    """
+    started = time.monotonic()
+    findings: dict[str, Findings] = {}
+    broken = []
+    for name, sub_check in sub_checks.items():
+        hold.confirm()
+        hold.progress(f"Sub-check: {name}")
+        found = alone(f"the supervisor's sub-check {name}", partial(sub_check, hold), STOPPING)
+        findings[name] = found or Findings(unfixable=1)
+        if found is None:
+            broken.append(name)
+    report = _report(findings, broken)
+    report["execution_time_ms"] = round((time.monotonic() - started) * 1000)
+    _log(report)
+    return report
+
+
+def no_supervision(error: str | None) -> dict[str, Any]:
+    """The report of a pass that was not made."""
+    return {
+        **dict.fromkeys(("checked", "fixed", "unfixable", "execution_time_ms"), 0),
+        "success": error is None,
+        "error": error,
+    }
+
+
+def _report(findings: Mapping[str, Findings], broken: list[str]) -> dict[str, Any]:
+    total = sum(findings.values(), Findings())
+    return {
+        "success": not broken,
+        **{name: found.as_dict() for name, found in findings.items()},
+        **total.as_dict(),
+        "summary": summary(findings),
+        "error": f"Failed: {', '.join(broken)}; the log has why." if broken else None,
+    }
+
+
+def _log(report: Mapping[str, Any]) -> None:
+    if report["error"]:
+        logger.error("❌ Supervision failed in part. %s %s", report["error"], report["summary"])
+    elif report["unfixable"]:
+        logger.warning("⚠️ Supervision completed: %s", report["summary"])
+    else:
+        logger.info("✅ Supervision completed: %s", report["summary"])

@@ -1,0 +1,313 @@
+"""The supervisor's pass over real records: what it starts, warns of and deletes, and that its parts fail alone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from celery.exceptions import SoftTimeLimitExceeded
+from django.core.cache import cache
+from django.db import connection
+from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from nautobot.apps.utils import construct_cache_key
+from nautobot.extras.choices import JobResultStatusChoices
+from nautobot.extras.models import Job, JobResult, ScheduledJob
+from nautobot.extras.utils import get_celery_queues
+
+from ai_ops.celery_tasks import supervise
+from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
+from ai_ops.core.supervision import Findings
+from ai_ops.exceptions import LeaseLostError, RunStoppedError
+from ai_ops.models import MaintenanceLease, MaintenanceRun
+from ai_ops.runs import lease as leases
+from ai_ops.runs.history import MAX_RECORDS, trim
+from ai_ops.runs.lateness import warn_of_late
+from ai_ops.runs.request import RunRequest, requested_by
+from ai_ops.runs.running import run_as
+from ai_ops.runs.supervisor import SUB_CHECKS, no_supervision, start_due, supervise_once
+from ai_ops.schedules import ensure_schedule, find_job, service_user
+from tests.fakes.runs import FreeHold, recorded
+
+pytestmark = pytest.mark.django_db
+
+DAY = timedelta(days=1)
+HOUR = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture(autouse=True)
+def no_schedules(db):
+    """Without those that are provisioned, which no beat has started here."""
+    ScheduledJob.objects.all().delete()
+
+
+@pytest.fixture
+def workers(db):
+    """Jobs that may run, and a worker that Nautobot believes to have seen a moment ago."""
+    Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=True)
+    cache.delete("ai_ops.worker_seen.default")
+    cache.set(construct_cache_key(get_celery_queues, branch_aware=False), {"default": 1}, timeout=60)
+
+
+@pytest.fixture
+def orphans_were_collected(db):
+    """So that no pass looks for a Redis."""
+    return recorded(MaintenanceKindChoices.ORPHANS, RunTriggerChoices.PART)
+
+
+def pending(ago, **fields):
+    fields = {"owner": service_user(), "next_attempt": Now() - ago} | fields
+    return recorded("incidents", state=RunStateChoices.PENDING, ago=HOUR, **fields)
+
+
+class TestPass:
+    def test_a_pass_is_a_run_that_says_what_it_found(self, orphans_were_collected):
+        lost = recorded(trigger=RunTriggerChoices.SHELL, state=RunStateChoices.RUNNING, ago=HOUR)
+        report = supervise()
+        assert report["success"] is True
+        assert report["error"] is None
+        assert report["rescue"] == {"checked": 1, "fixed": 1, "unfixable": 0}
+        assert list(report)[1:7] == ["rescue", "repair", "retries", "schedules", "history", "orphans"]
+        assert report["summary"] == "rescue: 1 fixed"
+        record = MaintenanceRun.objects.get(kind=MaintenanceKindChoices.SUPERVISOR)
+        assert record.state == RunStateChoices.SUCCEEDED
+        assert (record.counters["fixed"], record.counters["summary"]) == (1, "rescue: 1 fixed")
+        lost.refresh_from_db()
+        assert lost.state == RunStateChoices.LOST
+
+    def test_it_does_not_rescue_itself(self, orphans_were_collected, settings):
+        # However late its own heartbeat is, as its record has it.
+        settings.PLUGINS_CONFIG = {"ai_ops": {"lease_seconds": 300}}
+
+        def aged(hold):
+            MaintenanceRun.objects.filter(kind="supervisor").update(heartbeat=Now() - HOUR, started=Now() - HOUR)
+            MaintenanceLease.objects.update(expires=Now() - HOUR)
+            return Findings()
+
+        report = run_as(
+            "supervisor", {}, lambda hold: supervise_once(hold, {"aged": aged} | SUB_CHECKS), no_supervision
+        )
+        assert report["rescue"] == {"checked": 0, "fixed": 0, "unfixable": 0}
+        assert MaintenanceRun.objects.get(kind="supervisor").state == RunStateChoices.SUCCEEDED
+
+    def test_two_are_never_at_it(self, orphans_were_collected):
+        leases.acquire(MaintenanceKindChoices.SUPERVISOR, "another host", orphans_were_collected.pk, 60)
+        report = supervise()
+        assert report["run"]["state"] == RunStateChoices.SKIPPED
+        assert "another host" in report["run"]["note"]
+
+    def test_a_sub_check_that_breaks_keeps_no_other_from_its_work(self, caplog):
+        def broken(hold):
+            raise ZeroDivisionError("a fault of the program")
+
+        report = supervise_once(FreeHold(), {"one": broken, "two": lambda hold: Findings(3, 2, 0)})
+        assert report["one"] == {"checked": 0, "fixed": 0, "unfixable": 1}
+        assert report["two"] == {"checked": 3, "fixed": 2, "unfixable": 0}
+        assert (report["success"], report["error"]) == (False, "Failed: one; the log has why.")
+        assert "ZeroDivisionError: a fault of the program" in caplog.text
+
+    @pytest.mark.parametrize("error", [LeaseLostError("lost"), RunStoppedError("stopped"), SoftTimeLimitExceeded()])
+    def test_what_ends_the_run_ends_it(self, error):
+        def ended(hold):
+            raise error
+
+        with pytest.raises(type(error)):
+            supervise_once(FreeHold(), {"one": ended, "two": lambda hold: pytest.fail("went on")})
+
+    def test_it_does_nothing_when_its_own_heartbeat_is_late(self):
+        class Late(FreeHold):
+            def confirm(self):
+                raise LeaseLostError("not renewed")
+
+        with pytest.raises(LeaseLostError):
+            supervise_once(Late(), {"one": lambda hold: pytest.fail("began")})
+
+    def test_the_number_of_queries_does_not_depend_on_the_number_of_old_runs(self, orphans_were_collected):
+        def queries_of_a_pass():
+            with CaptureQueriesContext(connection) as context:
+                supervise()
+            return len(context)
+
+        supervise()
+        recorded("health", ago=40 * DAY)
+        few = queries_of_a_pass()
+        assert few < 30
+        assert not MaintenanceRun.objects.filter(kind="health").exists()
+        many = [
+            MaintenanceRun(name=f"old {number}", kind="health", trigger="schedule", state="succeeded")
+            for number in range(3 * MAX_RECORDS)
+        ]
+        MaintenanceRun.objects.bulk_create(many)
+        MaintenanceRun.objects.filter(name__startswith="old").update(created=Now() - 40 * DAY)
+        assert queries_of_a_pass() == few
+        assert MaintenanceRun.objects.filter(name__startswith="old").count() == 2 * MAX_RECORDS
+
+
+class TestRetries:
+    def test_a_run_that_is_due_gets_its_message_and_is_done(self, workers, django_capture_on_commit_callbacks):
+        run = pending(MINUTE)
+        with django_capture_on_commit_callbacks(execute=True):
+            assert start_due(FreeHold()) == Findings(1, 1, 0)
+        run.refresh_from_db()
+        assert (run.state, run.attempt) == (RunStateChoices.SUCCEEDED, 1)
+
+    def test_one_that_is_not_due_waits(self, workers):
+        pending(-MINUTE)
+        assert start_due(FreeHold()) == Findings()
+
+    def test_two_supervisors_send_one_message(self, workers):
+        pending(MINUTE)
+        assert start_due(FreeHold()) == Findings(1, 1, 0)
+        assert start_due(FreeHold()) == Findings()
+        assert JobResult.objects.count() == 1
+
+    def test_one_that_nobody_can_start_is_dead_and_counted(self, workers):
+        run = pending(MINUTE, owner=None)
+        assert start_due(FreeHold()) == Findings(1, 0, 1)
+        run.refresh_from_db()
+        assert run.state == RunStateChoices.DEAD
+
+    def test_one_that_can_not_be_sent_keeps_no_other_waiting(self, workers, caplog):
+        poisonous = pending(HOUR, options=["no options at all"])
+        pending(MINUTE)
+        assert start_due(FreeHold()) == Findings(2, 1, 1)
+        assert f"Failed: starting {poisonous}" in caplog.text
+
+    def test_a_rescued_run_is_started_again_by_a_later_pass(
+        self, workers, orphans_were_collected, django_capture_on_commit_callbacks
+    ):
+        run = recorded(
+            "incidents", RunTriggerChoices.SCHEDULE, state=RunStateChoices.RUNNING, ago=HOUR, owner=service_user()
+        )
+        with django_capture_on_commit_callbacks(execute=True):
+            supervise()
+        run.refresh_from_db()
+        assert run.state == RunStateChoices.PENDING
+        MaintenanceRun.objects.filter(pk=run.pk).update(next_attempt=Now())
+        with django_capture_on_commit_callbacks(execute=True):
+            supervise()
+        run.refresh_from_db()
+        assert (run.state, run.attempt) == (RunStateChoices.SUCCEEDED, 2)
+
+
+class TestSchedules:
+    @pytest.fixture
+    def schedule(self):
+        # Twelve hours from now, whenever this is run.
+        at = datetime.now(UTC) + 12 * HOUR
+        return ensure_schedule("cleanup", crontab=f"{at.minute} {at.hour} * * *", time_zone="UTC")
+
+    def since(self, schedule, last, start=None):
+        ScheduledJob.objects.filter(pk=schedule.pk).update(last_run_at=last, start_time=start or Now() - 30 * DAY)
+
+    def test_one_that_beat_has_not_started_is_warned_of_once(self, schedule, caplog):
+        at = datetime.now(UTC).replace(second=0, microsecond=0) - HOUR
+        ensure_schedule("cleanup", crontab=f"{at.minute} {at.hour} * * *", time_zone="UTC")
+        self.since(schedule, at - DAY)
+        assert warn_of_late(FreeHold()) == Findings(1, 0, 1)
+        (line,) = [each for each in caplog.messages if "late" in each]
+        assert line == (
+            f'1 schedule(s) are late: "AI Ops: clean up old checkpoints" was due at {at:%Y-%m-%d %H:%M} UTC. '
+            "See whether Celery beat is running."
+        )
+
+    def test_what_was_started_lately_is_not_late_though_beat_has_not_written_it_down(self, schedule):
+        self.since(schedule, timezone.now() - 3 * DAY)
+        assert warn_of_late(FreeHold()).unfixable == 1
+        JobResult.objects.create(name="cleanup", job_model=find_job("cleanup"), scheduled_job=schedule)
+        assert warn_of_late(FreeHold()) == Findings(1)
+
+    def test_a_new_one_and_a_disabled_one_are_not_late(self, schedule):
+        assert warn_of_late(FreeHold()) == Findings(1)
+        self.since(schedule, timezone.now() - 3 * DAY)
+        ScheduledJob.objects.update(enabled=False)
+        assert warn_of_late(FreeHold()) == Findings()
+
+    def test_one_that_never_ran_is_late_after_its_start(self, schedule):
+        self.since(schedule, None, Now() - 2 * DAY)
+        assert warn_of_late(FreeHold()) == Findings(1, 0, 1)
+
+
+class TestHistory:
+    def kept(self, *runs):
+        trim(FreeHold())
+        left = set(MaintenanceRun.objects.values_list("pk", flat=True))
+        return [run.pk in left for run in runs]
+
+    def test_finished_runs_go_after_their_days_and_others_stay(self, settings):
+        settings.PLUGINS_CONFIG = {"ai_ops": {"run_history_days": 10}}
+        final = [state for state in RunStateChoices.FINAL if state != RunStateChoices.DEAD]
+        old = [recorded(state=state, ago=11 * DAY) for state in final]
+        young = [recorded(state=state, ago=9 * DAY) for state in RunStateChoices.FINAL]
+        unfinished = [
+            recorded(state=state, ago=11 * DAY) for state in (RunStateChoices.PENDING, RunStateChoices.RUNNING)
+        ]
+        assert self.kept(*old) == [False] * len(old)
+        assert self.kept(*young, *unfinished) == [True] * (len(young) + 2)
+
+    def test_a_dead_letter_waits_three_times_as_long_unless_it_is_discarded(self):
+        waits = recorded(state=RunStateChoices.DEAD, ago=80 * DAY)
+        forgotten = recorded(state=RunStateChoices.DEAD, ago=91 * DAY)
+        discarded = recorded(state=RunStateChoices.DEAD, ago=31 * DAY, discarded=Now())
+        assert self.kept(waits, forgotten, discarded) == [True, False, False]
+
+    def test_a_child_stays_when_its_parent_goes(self):
+        parent = recorded(ago=40 * DAY)
+        child = recorded(ago=DAY, parent=parent)
+        assert trim(FreeHold()) == Findings(1, 1)
+        child.refresh_from_db()
+        assert child.parent is None
+
+    def test_passes_of_the_supervisor_with_nothing_to_do_go_after_an_hour_with_their_job_results(self):
+        def passed(ago, state=RunStateChoices.SUCCEEDED, status=JobResultStatusChoices.STATUS_SUCCESS, fixed=0):
+            result = JobResult.objects.create(name="supervisor", job_model=find_job("supervisor"), status=status)
+            return recorded(
+                MaintenanceKindChoices.SUPERVISOR, ago=ago, state=state, counters={"fixed": fixed}, job_result=result
+            )
+
+        quiet, skipped = passed(2 * HOUR), passed(2 * HOUR, RunStateChoices.SKIPPED)
+        recent, busy = passed(HOUR / 2), passed(2 * HOUR, fixed=1)
+        failed = passed(2 * HOUR, RunStateChoices.FAILED, JobResultStatusChoices.STATUS_FAILURE)
+        other = recorded("health", ago=2 * HOUR, counters={"fixed": 0})
+        assert self.kept(quiet, skipped, recent, busy, failed, other) == [False, False, True, True, True, True]
+        assert set(JobResult.objects.values_list("pk", flat=True)) == {
+            run.job_result_id for run in (recent, busy, failed)
+        }
+
+    def test_a_lease_that_is_lost_keeps_everything(self):
+        class Gone(FreeHold):
+            def lock(self):
+                raise LeaseLostError("taken over")
+
+        run = recorded(ago=40 * DAY)
+        with pytest.raises(LeaseLostError):
+            trim(Gone())
+        assert MaintenanceRun.objects.filter(pk=run.pk).exists()
+
+
+def test_a_pass_that_fails_is_not_tried_again_since_the_next_one_is():
+    run = recorded(MaintenanceKindChoices.SUPERVISOR, state=RunStateChoices.RUNNING)
+    assert not run.is_retried
+    with requested_by(RunRequest(RunTriggerChoices.SCHEDULE)):
+        assert recorded("health", RunTriggerChoices.SCHEDULE).is_retried
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "job_logs"])
+def test_the_job_says_what_a_pass_found(orphans_were_collected):
+    lost = recorded(trigger=RunTriggerChoices.SHELL, state=RunStateChoices.RUNNING, ago=HOUR)
+    job = find_job("supervisor")
+    assert (job.name, job.grouping, job.hidden) == ("Supervise Maintenance Runs", "AI Agents", True)
+    Job.objects.filter(pk=job.pk).update(enabled=True)
+    result = JobResult.enqueue_job(find_job("supervisor"), service_user(), synchronous=True, job_kwargs={})
+    result.refresh_from_db()
+    assert result.status == JobResultStatusChoices.STATUS_SUCCESS
+    assert result.result["rescue"] == {"checked": 1, "fixed": 1, "unfixable": 0}
+    # Its own JobResult is unfinished during the pass, and no business of it.
+    assert result.result["repair"] == {"checked": 0, "fixed": 0, "unfixable": 0}
+    lines = {(entry.log_level, entry.message) for entry in result.job_log_entries.all()}
+    assert ("info", "✅ Supervision completed: rescue: 1 fixed") in lines
+    assert any(level == "warning" and message.startswith(f"{lost} was lost.") for level, message in lines)
+    run = MaintenanceRun.objects.get(kind=MaintenanceKindChoices.SUPERVISOR)
+    assert (run.job_result, run.trigger, run.state) == (result, RunTriggerChoices.JOB, RunStateChoices.SUCCEEDED)
