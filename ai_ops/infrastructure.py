@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from django.db import InterfaceError, OperationalError
+from collections.abc import Callable
+from typing import TypeVar
+
+from django.db import InterfaceError, OperationalError, connection
 from django_redis.exceptions import ConnectionInterrupted
 from redis.exceptions import AuthenticationError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from ai_ops.exceptions import AgentCacheError, CheckpointStoreError, LeaseLostError
+from ai_ops.exceptions import AiOpsError, LeaseLostError
+
+Result = TypeVar("Result")
 
 # The database or the cache, which Nautobot needs for every save, went away or gave up on a lock. Other
 # errors of theirs are faults of this program and are not caught.
@@ -35,8 +40,24 @@ def backend_sentence(error: BaseException) -> str:
 
 def is_passing(error: BaseException) -> bool:
     """Whether trying again later may help."""
-    if isinstance(error, CheckpointStoreError | AgentCacheError):
-        return error.__cause__ is not None and is_passing(error.__cause__)
+    if isinstance(error, AiOpsError) and error.__cause__ is not None:
+        # An error of this app's own says what was tried; its cause, what failed.
+        return is_passing(error.__cause__)
     # A script passes on what Redis said as an error of its own.
     passed_on = isinstance(error, ResponseError) and any(word in str(error) for word in ("READONLY", "OOM command"))
     return passed_on or (isinstance(error, _PASSING) and not isinstance(error, AuthenticationError))
+
+
+def on_a_sound_connection(write: Callable[[], Result]) -> Result:
+    """Call `write`, and once more on a new connection where the database had hung up on the old one.
+
+    Django keeps a connection that broke until the Job has ended: what is written at the end of a run would fail with
+    it, long after the database is back.
+    """
+    try:
+        return write()
+    except (OperationalError, InterfaceError):
+        if connection.in_atomic_block or connection.is_usable():
+            raise
+        connection.close()
+        return write()

@@ -16,9 +16,11 @@ from ai_ops.exceptions import LeaseLostError
 # Of a killed run the key stays until the next one; of a Redis that is never cleaned up again, so long.
 SECONDS_KEPT = 7 * 24 * 3600
 
+# A Redis that is full refuses what needs memory, unless the script has written before: it is to be cleaned as well.
 CLAIM = """
 local held = redis.call('GET', KEYS[1])
 if held and tonumber(held) > tonumber(ARGV[1]) then return 0 end
+redis.call('UNLINK', KEYS[1])
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
 return 1
 """

@@ -92,9 +92,12 @@ def acquire(name: str, holder: str, run_id: uuid.UUID, seconds: float) -> Lease:
         "acquired": Now(),
         "expires": _from_now(seconds),
     }
-    if not MaintenanceLease.objects.filter(free, name=name).update(**taken):
-        MaintenanceLease.objects.bulk_create([MaintenanceLease(name=name)], ignore_conflicts=True)
-        if not MaintenanceLease.objects.filter(free, name=name).update(**taken):
+    wanted = MaintenanceLease.objects.filter(free, name=name)
+    if not wanted.update(**taken):
+        if not MaintenanceLease.objects.filter(name=name).exists():
+            MaintenanceLease.objects.bulk_create([MaintenanceLease(name=name)], ignore_conflicts=True)
+        # Also where it was there: it may have become free since.
+        if not wanted.update(**taken):
             raise LeaseTakenError(_who_has(name))
     row = MaintenanceLease.objects.values_list("fence", "acquired", "pk").get(name=name, token=lease.token)
     lease.fence, lease.acquired, lease.row = row

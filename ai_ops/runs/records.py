@@ -7,7 +7,7 @@ import secrets
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from celery.utils.log import get_task_logger
@@ -59,6 +59,14 @@ def find_record(kind: str, request: RunRequest) -> MaintenanceRun | None:
     return MaintenanceRun.objects.filter(job_result=request.job_result, kind=kind).order_by("created").first()
 
 
+def has_begun(kind: str, request: RunRequest) -> MaintenanceRun | None:
+    """The record of another delivery of the same message that was begun, which `find_record` was too early to see."""
+    if request.run_id or request.job_result is None or request.parent_id:
+        return None
+    begun = MaintenanceRun.objects.filter(job_result=request.job_result, kind=kind)
+    return begun.exclude(state=RunStateChoices.SKIPPED).first()
+
+
 def begin(record: MaintenanceRun, fence: int, request: RunRequest) -> bool:
     """Note that an attempt has begun, under the lease with that fence; False if it is not this process's to do.
 
@@ -67,7 +75,8 @@ def begin(record: MaintenanceRun, fence: int, request: RunRequest) -> bool:
     """
     seen = MaintenanceRun.objects.filter(pk=record.pk, state=record.state, fence=record.fence)
     if record.state == RunStateChoices.RUNNING:
-        record.attempts = [*record.attempts, attempt_of(record, RunStateChoices.LOST, "Its process died.")]
+        died = attempt_of(record, RunStateChoices.LOST, "Its process died.", _database_time(record))
+        record.attempts = [*record.attempts, died]
     elif record.state != RunStateChoices.PENDING:
         return False
     begun = seen.update(
@@ -88,14 +97,14 @@ def begin(record: MaintenanceRun, fence: int, request: RunRequest) -> bool:
     return bool(begun)
 
 
-def attempt_of(record: MaintenanceRun, state: str, error: str) -> dict[str, Any]:
-    """An entry of `MaintenanceRun.attempts`: how the latest attempt of `record` ended."""
+def attempt_of(record: MaintenanceRun, state: str, error: str, ended: datetime | None = None) -> dict[str, Any]:
+    """An entry of `MaintenanceRun.attempts`: how and when the latest attempt of `record` ended."""
     return {
         "attempt": record.attempt,
         "state": state,
         "error": error,
         "started": record.started,
-        "ended": timezone.now(),
+        "ended": ended or timezone.now(),
         "fence": record.fence,
         "holder": record.holder,
         "job_result": str(record.job_result_id) if record.job_result_id else None,
@@ -103,10 +112,11 @@ def attempt_of(record: MaintenanceRun, state: str, error: str) -> dict[str, Any]
 
 
 def end(record: MaintenanceRun, state: str, *, error: str = "", **fields: Any) -> bool:
-    """Note the final state of the attempt; False if the record is no longer of this attempt."""
+    """Note the final state of the attempt; False, and nothing is noted, if the record is no longer of this attempt."""
     mine = MaintenanceRun.objects.filter(pk=record.pk, state=record.state, fence=record.fence)
     ended = mine.update(state=state, finished=Now(), heartbeat=Now(), error=_text(error), **fields)
-    record.state = state
+    if ended:
+        record.state = state
     return bool(ended)
 
 
@@ -120,17 +130,20 @@ def end_failed_attempt(record: MaintenanceRun, state: str, error: str, **fields:
         fields: What else is to be noted.
     """
     decision = after_failure(record.attempt, record.max_attempts, secrets.SystemRandom().random)
-    attempts = [*record.attempts, attempt_of(record, state, error)]
+    now = _database_time(record)
+    attempts = [*record.attempts, attempt_of(record, state, error, now)]
     if not record.is_retried:
-        end(record, state, error=error, attempts=attempts, **fields)
-        return None
+        return None if end(record, state, error=error, attempts=attempts, **fields) else _ended_elsewhere(record)
     if isinstance(decision, TryAgain):
-        due = timezone.now() + timedelta(seconds=decision.seconds)
-        end(record, RunStateChoices.PENDING, error=error, attempts=attempts, next_attempt=due, **fields)
+        due = now + timedelta(seconds=decision.seconds)
+        ended = end(record, RunStateChoices.PENDING, error=error, attempts=attempts, next_attempt=due, **fields)
         note = f"{record} is tried again at {due:%Y-%m-%d %H:%M:%S} UTC."
     else:
-        end(record, RunStateChoices.DEAD, error=f"{error} It was {decision.why}.", attempts=attempts, **fields)
+        error = f"{error} It was {decision.why}."
+        ended = end(record, RunStateChoices.DEAD, error=error, attempts=attempts, **fields)
         note = f"{record} is dead: it was {decision.why}. Redrive or discard it on its page."
+    if not ended:
+        return _ended_elsewhere(record)
     logger.warning("%s", note, extra={"grouping": "run"})
     return note
 
@@ -157,6 +170,26 @@ def failing_with_its_job(request: RunRequest) -> Iterator[None]:
         if MaintenanceRun.objects.filter(pk=request.run_id, attempt=seen).exists():
             end_without_work(request, f"{type(error).__name__}: {error}")
         raise
+
+
+def end_attempt(record: MaintenanceRun, state: str, error: str, **fields: Any) -> str | None:
+    """Note the final state of a run; a sentence if that was no longer this process's to do."""
+    return None if end(record, state, error=error, **fields) else _ended_elsewhere(record)
+
+
+def _ended_elsewhere(record: MaintenanceRun) -> str:
+    """Say that the supervisor, or another process, has seen to `record`, and bring its state up to date."""
+    record.state = (
+        MaintenanceRun.objects.filter(pk=record.pk).values_list("state", flat=True).first() or RunStateChoices.LOST
+    )
+    note = f"{record} was ended by the supervisor, or another process, meanwhile."
+    logger.warning("%s", note, extra={"grouping": "run"})
+    return note
+
+
+def _database_time(record: MaintenanceRun) -> datetime:
+    """What the database's clock says: that of a worker may be wrong, and it is the other that runs are due by."""
+    return MaintenanceRun.objects.filter(pk=record.pk).values_list(Now(), flat=True).first() or timezone.now()
 
 
 def counters_of(report: Mapping[str, Any]) -> dict[str, Any]:

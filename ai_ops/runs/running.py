@@ -16,7 +16,7 @@ from ai_ops.choices import RunStateChoices, RunTriggerChoices
 from ai_ops.config import AiOpsSettings
 from ai_ops.core.runs import Hold
 from ai_ops.exceptions import ConfigurationError, LeaseLostError, LeaseTakenError, RunStoppedError
-from ai_ops.infrastructure import BACKEND_ERRORS, backend_sentence, is_passing
+from ai_ops.infrastructure import BACKEND_ERRORS, backend_sentence, is_passing, on_a_sound_connection
 from ai_ops.run_models import MaintenanceRun
 from ai_ops.runs import lease as leases
 from ai_ops.runs import records
@@ -93,23 +93,41 @@ class _Run:
         self._request = request
         self._settings = settings
         self._note: str | None = None
-        self._known = records.find_record(kind, request) if request.job_result or request.run_id else None
-        self._record = self._known or records.new_record(
+        self._known: MaintenanceRun | None = None
+        self._record = records.new_record(
             kind, subject, options, request, attempt=1, max_attempts=settings.max_attempts
         )
-        self._recorded = self._known is not None
+        self._recorded = False
 
     def prepare(self) -> Report | None:
         """Get the lease and begin the record; a report where there is nothing to be done."""
-        record = self._record
-        if self._known and record.is_final:
-            return self._without_work(f"{record} was {record.state} before this message was delivered again.")
+        if self._is_over(records.find_record(self._record.kind, self._request)):
+            return self._delivered_again()
         try:
             self._lease = leases.acquire(
-                self._lease_name, records.this_process(), record.pk, self._settings.lease_seconds
+                self._lease_name, records.this_process(), self._record.pk, self._settings.lease_seconds
             )
         except LeaseTakenError as taken:
             return self._skipped(str(taken))
+        if self._known is None and self._is_over(records.has_begun(self._record.kind, self._request)):
+            self._lease.release()
+            return self._delivered_again()
+        return self._begun()
+
+    def _is_over(self, known: MaintenanceRun | None) -> bool:
+        """Whether the run that this message is about has ended; what is known of it is its record from now on."""
+        if known is None:
+            return False
+        self._known = self._record = known
+        self._recorded = True
+        return known.is_final
+
+    def _delivered_again(self) -> Report:
+        return self._without_work(f"{self._record} was {self._record.state} before this message was delivered again.")
+
+    def _begun(self) -> Report | None:
+        """Note the beginning of the attempt; a report where it is another process's."""
+        record = self._record
         if self._known is None:
             record.state, record.fence, record.holder = (
                 RunStateChoices.RUNNING,
@@ -154,6 +172,7 @@ class _Run:
             self._end(RunStateChoices.INTERRUPTED, keeper, started, self._nothing(reason))
             raise
         except Exception as error:
+            keeper.trouble(error)
             self._end(RunStateChoices.FAILED, keeper, started, self._nothing(f"{type(error).__name__}: {error}"))
             raise
         if any(isinstance(error, RunStoppedError) for error in keeper.troubles):
@@ -170,12 +189,10 @@ class _Run:
             "progress": "",
         }
         error = str(report.get("error") or "")
+        failed = state == RunStateChoices.FAILED and any(map(is_passing, keeper.troubles))
+        record_end = records.end_failed_attempt if failed else records.end_attempt
         try:
-            if state == RunStateChoices.FAILED and any(map(is_passing, keeper.troubles)):
-                self._note = records.end_failed_attempt(self._record, state, error, **fields)
-            elif not records.end(self._record, state, error=error, **fields):
-                self._note = f"{self._record} was ended by the supervisor, or another process, meanwhile."
-                logger.warning("%s", self._note, extra={"grouping": "run"})
+            self._note = on_a_sound_connection(lambda: record_end(self._record, state, error, **fields)) or self._note
         except (DatabaseError, InterfaceError) as failure:
             self._note = f"The end of this run could not be recorded ({str(failure).strip()})."
             logger.error("%s", self._note, extra={"grouping": "run"})
@@ -187,7 +204,7 @@ class _Run:
             yield
         finally:
             try:
-                self._lease.release()
+                on_a_sound_connection(self._lease.release)
             except (DatabaseError, InterfaceError) as error:
                 logger.warning("The lease could not be given back (%s): it ends by itself", str(error).strip())
 

@@ -11,6 +11,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
 from ai_ops.exceptions import CheckpointStoreError, LeaseLostError, LeaseTakenError, RunStoppedError
 from ai_ops.models import MaintenanceLease, MaintenanceRun
+from ai_ops.pins import PinsError
 from ai_ops.runs import lease as leases
 from ai_ops.runs.request import RunRequest, requested_by
 from ai_ops.runs.running import run_as
@@ -135,6 +136,35 @@ def test_a_fault_of_the_program_is_recorded_and_raised():
     record = MaintenanceRun.objects.get()
     assert (record.state, record.error) == (RunStateChoices.FAILED, "ZeroDivisionError: division")
     assert MaintenanceLease.objects.get().token is None
+
+
+def test_what_the_infrastructure_fails_is_tried_again_also_where_the_task_does_not_deal_with_it():
+    def work(hold):
+        raise OperationalError("server closed the connection unexpectedly")
+
+    with pytest.raises(OperationalError):
+        run(work, SCHEDULED)
+    record = MaintenanceRun.objects.get()
+    assert record.state == RunStateChoices.PENDING
+    assert record.next_attempt is not None
+
+
+def test_pins_that_the_database_does_not_give_are_asked_for_again():
+    error = PinsError("Nautobot's database does not say which threads are pinned.")
+    error.__cause__ = OperationalError("gone")
+    run(failing(error), SCHEDULED)
+    assert MaintenanceRun.objects.get().state == RunStateChoices.PENDING
+
+
+def test_what_was_ended_by_somebody_else_stays_as_it_is():
+    def work(hold):
+        MaintenanceRun.objects.update(state=RunStateChoices.LOST)
+        return done(hold)
+
+    result = run(work, SCHEDULED)
+    assert MaintenanceRun.objects.get().state == RunStateChoices.LOST
+    assert result["run"]["state"] == RunStateChoices.LOST
+    assert "ended by the supervisor" in result["run"]["note"]
 
 
 def test_a_run_that_is_told_to_stop_is_interrupted():
