@@ -1,0 +1,239 @@
+"""What runs in the processes that the fault tests kill and stop.
+
+Nautobot is set up once in a process that does nothing else; each of these is a fork of it, which takes
+milliseconds instead of seconds. Each calls the tasks as a worker does, with a connection of its own to a
+PostgreSQL whose rows are committed.
+"""
+
+# ruff: noqa: E402 (models can be imported when Nautobot is set up, and not before)
+
+from __future__ import annotations
+
+import datetime as datetimes
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
+from typing import Any
+
+import nautobot
+
+nautobot.setup()
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.db import connections
+from django.db.models.functions import Now
+from django.utils import timezone
+from nautobot.extras.choices import JobExecutionType, JobQueueTypeChoices
+from nautobot.extras.jobs import run_job
+from nautobot.extras.models import Job, JobQueue, JobResult, ScheduledJob, ScheduledJobs, Status
+
+from ai_ops import celery_tasks, cleanup_run, health_run
+from ai_ops.adapters import checkpoint_store
+from ai_ops.agents import current_generation
+from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
+from ai_ops.models import AgentGeneration, MaintenanceRun, MCPServer
+from ai_ops.runs import records
+from ai_ops.runs.request import RunRequest, requested_by
+from ai_ops.runs.running import run_as
+from development.services import die_with_parent
+
+# A connection that two processes share after a fork belongs to neither.
+connections.close_all()
+
+TASKS: dict[str, Callable[[], dict[str, Any]]] = {
+    MaintenanceKindChoices.HEALTH: celery_tasks.perform_mcp_health_checks,
+    MaintenanceKindChoices.CLEANUP: celery_tasks.cleanup_old_checkpoints,
+    MaintenanceKindChoices.INCIDENTS: celery_tasks.close_resolved_incidents,
+}
+JOBS = {
+    MaintenanceKindChoices.HEALTH: "MCPServerHealthCheckJob",
+    MaintenanceKindChoices.CLEANUP: "CleanupCheckpointsJob",
+    MaintenanceKindChoices.INCIDENTS: "CloseResolvedIncidentsJob",
+}
+LONGEST_RETRIES = 10
+BARRIER_SECONDS = 120
+RETRIES_AT_ONCE = 5
+LEASE = datetimes.timedelta(seconds=3)
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What is different in a process.
+
+    Attributes:
+        pause: Seconds between two rounds of probes, in place of five.
+        batch: Keys in a command and threads in a batch of the cleanup; None for the usual numbers.
+        database_port: Where PostgreSQL is asked; None for its own port.
+        lease: Seconds of a lease; None for three.
+        clock: Seconds by which the clock of the process is wrong.
+    """
+
+    pause: float = 0.05
+    batch: int | None = None
+    database_port: int | None = None
+    lease: int | None = None
+    clock: float = 0.0
+
+
+def main(pipe: Connection, tuning: Tuning, action: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """Call `action` and send what it returns, or what it raised as a text."""
+    die_with_parent(signal.SIGKILL)
+    _apply(tuning)
+    try:
+        answer = ("returned", action(*arguments))
+    except BaseException as error:
+        answer = ("raised", f"{type(error).__name__}: {error}")
+    pipe.send(answer)
+    connections.close_all()
+
+
+def _apply(tuning: Tuning) -> None:
+    health_run.PAUSE_SECONDS = tuning.pause
+    if tuning.batch:
+        checkpoint_store.KEYS_PER_COMMAND = cleanup_run.DELETIONS_PER_BATCH = tuning.batch
+    if tuning.database_port:
+        for alias in connections:
+            connections[alias].settings_dict["PORT"] = str(tuning.database_port)
+    if tuning.lease:
+        settings.PLUGINS_CONFIG["ai_ops"]["lease_seconds"] = tuning.lease
+    if tuning.clock:
+        _set_clock(tuning.clock)
+
+
+def _set_clock(seconds: float) -> None:
+    """Let this process believe that it is so many seconds later: what Python asks for the time is shifted."""
+    real_time, shift = time.time, datetimes.timedelta(seconds=seconds)
+    time.time = lambda: real_time() + seconds
+    timezone.now = lambda: datetimes.datetime.now(tz=datetimes.UTC) + shift
+
+
+def scheduled(kind: str, run_id: Any = None) -> dict[str, Any]:
+    """Run a task as a schedule does; with `run_id` as another attempt of that run."""
+    with requested_by(RunRequest(RunTriggerChoices.SCHEDULE, run_id=run_id)):
+        return TASKS[kind]()
+
+
+def add_job_result() -> str:
+    """Make the JobResult of a message, and give its id."""
+    return str(JobResult.objects.create(name="A scheduled Job").pk)
+
+
+def delivered(job_result: str) -> dict[str, Any]:
+    """Check all servers, as the worker does that was given the message with that JobResult."""
+    with requested_by(RunRequest(RunTriggerChoices.SCHEDULE, job_result=JobResult.objects.get(pk=job_result))):
+        return celery_tasks.perform_mcp_health_checks()
+
+
+def enqueue(kind: str, queue: str, times: int = 1, limits: Mapping[str, float] | None = None) -> str:
+    """Send the message of a Job to a queue, or the same message several times, and give the id of its JobResult."""
+    job = _job(kind)
+    result = JobResult.enqueue_job(job, _user(), celery_kwargs={"queue": queue, **(limits or {})}, job_kwargs={})
+    for _ in range(times - 1):
+        run_job.apply_async(args=[job.class_path], kwargs={}, task_id=str(result.pk), **result.celery_kwargs)
+    return str(result.pk)
+
+
+def add_queue(name: str) -> None:
+    """Add a queue that Jobs may be sent to."""
+    JobQueue.objects.create(name=name, queue_type=JobQueueTypeChoices.TYPE_CELERY)
+
+
+def miss_schedules(kind: str, hours: int, queue: str) -> None:
+    """Have one schedule, every hour, for that Job, which was not run for so many hours, and no other."""
+    ScheduledJob.objects.update(enabled=False)
+    now = timezone.now()
+    # Half an hour from its next time, so that none comes up while a test looks.
+    schedule = ScheduledJob.create_schedule(
+        _job(kind),
+        _user(),
+        name="Missed",
+        start_time=now - datetimes.timedelta(days=1),
+        interval=JobExecutionType.TYPE_CUSTOM,
+        crontab=f"{(now.minute + 30) % 60} * * * *",
+        job_kwargs={},
+        job_queue=JobQueue.objects.get(name=queue),
+    )
+    ScheduledJob.objects.filter(pk=schedule.pk).update(last_run_at=now - datetimes.timedelta(hours=hours))
+    ScheduledJobs.update_changed()
+
+
+def _job(kind: str) -> Job:
+    Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=True)
+    return Job.objects.get(job_class_name=JOBS[kind])
+
+
+def _user() -> Any:
+    return get_user_model().objects.get_or_create(username="faults", defaults={"is_superuser": True})[0]
+
+
+def add_server(name: str, url: str, status: str) -> str:
+    """Add an MCP server that is probed by its health page, and give its id."""
+    server = MCPServer(name=name, url=url, status=Status.objects.get(name=status), health_check="/health")
+    server.validated_save()
+    return str(server.pk)
+
+
+def change_server(name: str, url: str) -> None:
+    """Give a server another address, as a person does on its page."""
+    server = MCPServer.objects.get(name=name)
+    server.url = url
+    server.validated_save()
+
+
+def delete_server(name: str) -> None:
+    """Delete a server."""
+    MCPServer.objects.get(name=name).delete()
+
+
+def generations() -> tuple[int, int]:
+    """The generation as the database has it, and as an agent sees it."""
+    return AgentGeneration.current(), current_generation()
+
+
+def take_turns(barrier: Barrier, rounds: int) -> list[list[str]]:
+    """Start a run together with others, again and again; the state of each and what was wrong with it."""
+    seen = []
+    for _ in range(rounds):
+        barrier.wait(BARRIER_SECONDS)
+        # The holder stays until all have tried.
+        report = run_as(MaintenanceKindChoices.CLEANUP, {}, lambda hold: _when_all_tried(barrier), _nothing)
+        if report["run"]["state"] == RunStateChoices.SKIPPED:
+            barrier.wait(BARRIER_SECONDS)
+        seen.append([report["run"]["state"], str(report.get("error") or "")])
+    return seen
+
+
+def _when_all_tried(barrier: Barrier) -> dict[str, Any]:
+    barrier.wait(BARRIER_SECONDS)
+    return {"success": True, "error": None}
+
+
+def _nothing(error: str | None) -> dict[str, Any]:
+    return {"success": error is None, "error": error}
+
+
+def settle() -> None:
+    """Do what the supervisor does about dead runs, at once: rescue them and try them again until all have ended."""
+    for _ in range(LONGEST_RETRIES):
+        for run in MaintenanceRun.objects.filter(state=RunStateChoices.RUNNING):
+            records.end_failed_attempt(run, RunStateChoices.LOST, "Its process died.")
+        waiting = list(MaintenanceRun.objects.filter(state=RunStateChoices.PENDING))
+        if not waiting:
+            return
+        for run in waiting:
+            scheduled(run.kind, run.pk)
+    raise AssertionError(f"after {LONGEST_RETRIES} rounds there are still runs that have not ended: {waiting}")
+
+
+def rescue_and_retry() -> None:
+    """Do what the supervisor does, with the short leases of these processes: rescue what is silent, try what is due."""
+    silent = MaintenanceRun.objects.filter(state=RunStateChoices.RUNNING, heartbeat__lt=Now() - 2 * LEASE)
+    for run in silent:
+        records.end_failed_attempt(run, RunStateChoices.LOST, "Its process died.")
+    due = MaintenanceRun.objects.filter(state=RunStateChoices.PENDING, next_attempt__lte=Now())
+    for run in due.order_by("next_attempt")[:RETRIES_AT_ONCE]:
+        scheduled(run.kind, run.pk)

@@ -1,0 +1,151 @@
+"""Real Celery workers and a real beat that are killed, stopped and late: what is promised holds after each fault."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from development import services
+from development.stack import NAUTOBOT_SERVER
+from tests.acceptance import fault_processes as processes
+from tests.acceptance.fault_world import World, running_world, until
+from tests.fakes.mcp_server import FakeMCPServer
+
+HEALTH, INCIDENTS = "health", "incidents"
+# Each worker listens to a queue of its own, so that a test says which one gets the message.
+ASKED_TO_END, KILLED = "asked-to-end", "killed"
+MISSED_HOURS = 3
+
+
+class Celery:
+    """Two workers and beat, which start at the same time."""
+
+    def __init__(self, env: dict[str, str], folder: Path) -> None:
+        self._env = env
+        self._folder = folder
+        self.beat_seen = folder / "beat.heartbeat"
+        self.workers = {queue: self._worker(queue) for queue in (ASKED_TO_END, KILLED)}
+        self.beat = self._service("beat", "beat", "--pidfile", str(folder / "beat.pid"))
+
+    def _worker(self, queue: str) -> services.Service:
+        ready = self._folder / f"{queue}.ready"
+        service = self._service(queue, "worker", "--concurrency", "2", "-Q", queue, "-n", f"{queue}@%h")
+        service.env |= {"NAUTOBOT_CELERY_WORKER_READINESS_FILE": str(ready)}
+        service.ready = ready.exists
+        return service
+
+    def _service(self, name: str, *command: str) -> services.Service:
+        env = self._env | {
+            "NAUTOBOT_CELERY_HEALTH_PROBES_AS_FILES": "true",
+            "NAUTOBOT_CELERY_WORKER_HEARTBEAT_FILE": str(self._folder / f"{name}.heartbeat"),
+            "NAUTOBOT_CELERY_BEAT_HEARTBEAT_FILE": str(self.beat_seen),
+        }
+        command = (NAUTOBOT_SERVER, "celery", *command, "--loglevel", "INFO")
+        return services.Service(name, command, self.beat_seen.exists, env, log=self._folder / f"{name}.log")
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory) -> Iterator[World]:
+    with running_world(tmp_path_factory.mktemp("faults")) as world:
+        for queue in (ASKED_TO_END, KILLED):
+            world.do(processes.add_queue, queue)
+        world.do(processes.miss_schedules, INCIDENTS, MISSED_HOURS, ASKED_TO_END)
+        yield world
+
+
+@pytest.fixture(scope="module")
+def celery(worlds, tmp_path_factory) -> Iterator[Celery]:
+    celery = Celery(worlds.env, tmp_path_factory.mktemp("celery"))
+    with services.Supervisor() as supervisor:
+        supervisor.start(*celery.workers.values(), celery.beat)
+        yield celery
+
+
+@pytest.fixture
+def world(worlds, celery) -> World:
+    worlds.forget()
+    return worlds
+
+
+@pytest.fixture
+def recovered(world) -> Iterator[FakeMCPServer]:
+    """A server that is well and not known to be: the next run flips it, after two pauses of 5 s."""
+    with FakeMCPServer().running() as server:
+        world.do(processes.add_server, "Tickets", server.url, "Unhealthy")
+        yield server
+
+
+def job_status(world: World, job_result: str) -> str:
+    return world.sql("SELECT status FROM extras_jobresult WHERE id = %s", job_result)[0][0]
+
+
+def enqueued_and_in_the_pause(world: World, server: FakeMCPServer, queue: str, **limits: float) -> str:
+    job_result = world.do(processes.enqueue, HEALTH, queue, 1, limits)
+    until(lambda: server.requests and not server.open_now, "a probe")
+    return job_result
+
+
+def test_a_schedule_that_was_missed_for_three_hours_makes_one_run(worlds, celery):
+    """The first test: beat has started with the workers."""
+    until(lambda: worlds.runs(INCIDENTS) == ["succeeded"], "the run")
+    for _ in range(2):
+        seen = celery.beat_seen.stat().st_mtime_ns
+        until(lambda: celery.beat_seen.stat().st_mtime_ns > seen, "another look of beat's")  # noqa: B023
+    assert worlds.runs() == ["succeeded"]
+    assert worlds.sql("SELECT trigger FROM ai_ops_maintenancerun") == [("schedule",)]
+    worlds.check()
+    celery.beat.stop()
+
+
+def test_the_same_message_twice_at_once_is_one_run(world, recovered, celery):
+    job_result = world.do(processes.enqueue, HEALTH, ASKED_TO_END, 2)
+    until(lambda: "succeeded" in world.runs(), "the run")
+    until(lambda: job_status(world, job_result) == "SUCCESS", "the end of the Job")
+    # The other is a skipped run, or none where it found the record of the first.
+    assert sorted({*world.runs(), "skipped"}) == ["skipped", "succeeded"]
+    assert world.runs().count("succeeded") == 1
+    assert world.status_of("Tickets") == "Healthy"
+    assert len(recovered.requests) == 3, "of two runs there would be more"
+    world.check()
+
+
+def test_the_soft_time_limit_ends_a_run_in_order_and_the_next_does_the_work(world, recovered, celery):
+    job_result = enqueued_and_in_the_pause(world, recovered, ASKED_TO_END, soft_time_limit=2)
+    until(lambda: job_status(world, job_result) == "FAILURE", "the end of the Job")
+    assert world.runs() == ["interrupted"]
+    assert world.status_of("Tickets") == "Unhealthy"
+    assert world.sql("SELECT count(*) FROM ai_ops_mcpservercheck") == [(1,)], "what was found until then is kept"
+    world.check()
+    world.do(processes.scheduled, HEALTH)
+    assert world.status_of("Tickets") == "Healthy"
+    world.check()
+
+
+def test_a_worker_that_is_asked_to_end_stops_its_run_in_order_and_the_next_does_the_work(world, recovered, celery):
+    worker = celery.workers[ASKED_TO_END]
+    job_result = enqueued_and_in_the_pause(world, recovered, ASKED_TO_END)
+    worker.process.terminate()
+    assert worker.process.wait(60) == 0
+    assert world.runs() == ["interrupted"]
+    assert job_status(world, job_result) == "FAILURE", "not started for ever"
+    assert world.status_of("Tickets") == "Unhealthy"
+    world.check()
+    world.do(processes.scheduled, HEALTH)
+    assert world.status_of("Tickets") == "Healthy"
+    world.check()
+
+
+def test_a_worker_that_is_killed_is_replaced(world, recovered, celery):
+    worker = celery.workers[KILLED]
+    job_result = enqueued_and_in_the_pause(world, recovered, KILLED)
+    os.killpg(worker.process.pid, signal.SIGKILL)
+    worker.process.wait(60)
+    assert world.runs() == ["running"]
+    assert job_status(world, job_result) == "STARTED"
+    world.settle()
+    assert world.runs() == ["succeeded"]
+    assert world.status_of("Tickets") == "Healthy"
