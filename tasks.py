@@ -85,6 +85,18 @@ def bench_health(_, case):
 
 
 @task
+def bench_runs(_):
+    """Measure what the record of a run costs and what asking for one does, and fail when a limit is exceeded."""
+    _become(sys.executable, "-m", "development.bench_runs")
+
+
+@task
+def soak(_, seconds=600):
+    """Let maintenance run for ten minutes under random faults, then look whether what is promised was kept."""
+    _become(sys.executable, "-m", "development.soak", "--seconds", str(seconds))
+
+
+@task
 def requirements(context, upgrade=False):
     """Pin the exact versions of everything in requirements.txt, keeping those that still fit."""
     _run(
