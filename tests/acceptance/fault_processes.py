@@ -79,11 +79,16 @@ class Tuning:
     clock: float = 0.0
 
 
-def main(pipe: Connection, tuning: Tuning, action: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def main(
+    pipe: Connection, database: str, tuning: Tuning, action: Callable[..., Any], arguments: tuple[Any, ...]
+) -> None:
     """Call `action` and send what it returns, or what it raised as a text."""
     die_with_parent(signal.SIGKILL)
-    _apply(tuning)
     try:
+        if connections["default"].settings_dict["NAME"] != database:
+            # The process that this is a fork of died, and was started again with the environment of the tests.
+            raise RuntimeError("Nautobot could not be set up for these processes: see what the first of them said.")
+        _apply(tuning)
         answer = ("returned", action(*arguments))
     except BaseException as error:
         answer = ("raised", f"{type(error).__name__}: {error}")

@@ -139,9 +139,8 @@ class World:
     def start(self, action: Callable[..., Any], *arguments: Any, **tuning: Any) -> Child:
         """Call one of the functions of `fault_processes` in a process of its own."""
         mine, theirs = self.context.Pipe()
-        process = self.context.Process(
-            target=fault_processes.main, args=(theirs, Tuning(**tuning), action, arguments), daemon=True
-        )
+        given = (theirs, self.env["NAUTOBOT_DB_NAME"], Tuning(**tuning), action, arguments)
+        process = self.context.Process(target=fault_processes.main, args=given, daemon=True)
         process.start()
         theirs.close()
         child = Child(process, mine)
