@@ -12,7 +12,7 @@ from django.db import transaction
 from ai_ops.adapters.checkpoint_store import CheckpointStore
 from ai_ops.adapters.fence import Fence
 from ai_ops.celery_tasks import cleanup_old_checkpoints
-from ai_ops.cleanup_run import CleanupRun
+from ai_ops.cleanup_run import DELETIONS_PER_BATCH, CleanupRun
 from ai_ops.core.checkpoint_keys import KeyParser
 from ai_ops.core.retention import DAY, RetentionPolicy
 from ai_ops.exceptions import LeaseLostError
@@ -20,14 +20,17 @@ from ai_ops.runs import lease as leases
 from development.bench_cleanup import OLD_DAYS, plain_thread
 
 KEY = "ai_ops:fence:test"
+KEYS = 5 * DELETIONS_PER_BATCH  # two of each thread
 
 
 @pytest.fixture
 def old_threads(checkpoint_redis):
-    """More than one batch of them."""
-    for number in range(250):
-        for command in plain_thread(number, OLD_DAYS):
-            checkpoint_redis.execute_command(*command)
+    """Two and a half batches of them."""
+    with checkpoint_redis.pipeline(transaction=False) as pipeline:
+        for number in range(KEYS // 2):
+            for command in plain_thread(number, OLD_DAYS):
+                pipeline.execute_command(*command)
+        pipeline.execute()
     return checkpoint_redis
 
 
@@ -44,13 +47,13 @@ def locked(lease):
 
 
 def test_a_cleanup_leaves_no_fence_behind(old_threads):
-    assert cleanup_old_checkpoints(30)["deleted_count"] == 500
+    assert cleanup_old_checkpoints(30)["deleted_count"] == KEYS
     assert old_threads.dbsize() == 0
 
 
 def test_a_dry_run_writes_no_fence(old_threads):
-    assert cleanup_old_checkpoints(30, dryrun=True)["deleted_count"] == 500
-    assert old_threads.dbsize() == 500
+    assert cleanup_old_checkpoints(30, dryrun=True)["deleted_count"] == KEYS
+    assert old_threads.dbsize() == KEYS
 
 
 def test_what_was_prepared_before_the_takeover_is_not_deleted_after_it(old_threads):
@@ -60,7 +63,7 @@ def test_what_was_prepared_before_the_takeover_is_not_deleted_after_it(old_threa
     def taken_over_after_the_first_batch():
         # Called before each batch, and after each step of the scan.
         batches.append(old_threads.dbsize())
-        if batches[-1] < 500:
+        if batches[-1] < KEYS:
             second = leases.acquire("cleanup", "woken", uuid.uuid4(), 0.0)
             Fence(KEY, second.fence, partial(locked, second)).claim(
                 lambda source, keys, values: old_threads.eval(source, len(keys), *keys, *values)
@@ -69,7 +72,7 @@ def test_what_was_prepared_before_the_takeover_is_not_deleted_after_it(old_threa
     run = run_of(old_threads, Fence(KEY, first.fence, lambda: None), confirm=taken_over_after_the_first_batch)
     with pytest.raises(LeaseLostError, match="taken over"):
         run.execute()
-    assert 0 < old_threads.dbsize() == batches[-1] < 500
+    assert 0 < old_threads.dbsize() == batches[-1] < KEYS
     assert old_threads.get(KEY) == b"2"
 
 
@@ -78,14 +81,14 @@ def test_who_comes_too_late_to_write_the_fence_down_deletes_nothing(old_threads)
     leases.acquire("cleanup", "the next, which has ended", uuid.uuid4(), 60.0).release()
     with pytest.raises(LeaseLostError):
         run_of(old_threads, Fence(KEY, first.fence, partial(locked, first))).execute()
-    assert old_threads.dbsize() == 500
+    assert old_threads.dbsize() == KEYS
 
 
 def test_a_lower_number_does_not_replace_a_higher_one(old_threads):
     old_threads.set(KEY, 7)
     with pytest.raises(LeaseLostError, match="taken over"):
         run_of(old_threads, Fence(KEY, 6, lambda: None)).execute()
-    assert old_threads.dbsize() == 501
+    assert old_threads.dbsize() == KEYS + 1
 
 
 def test_the_fence_of_a_killed_run_holds_nobody_up(old_threads):
