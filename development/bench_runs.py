@@ -205,7 +205,7 @@ def supervisor(passes: int = 5) -> dict[str, Any]:
         _make_old_runs(old_runs)
         # The first pass after a change of this size trims what is past its time, and sets up what is kept in memory.
         supervise()
-        measured = [_counted(supervise) for _ in range(passes)]
+        measured = [_counted(lambda: _supervised(supervise)) for _ in range(passes)]
         seconds.append(statistics.median(took for took, _ in measured))
         counts.append(statistics.median(count for _, count in measured))
     return {
@@ -214,6 +214,12 @@ def supervisor(passes: int = 5) -> dict[str, Any]:
         "queries": counts[1],
         "more_queries_than_for_100": counts[1] - counts[0],
     }
+
+
+def _supervised(supervise: Callable[[], dict[str, Any]]) -> None:
+    report = supervise()
+    if report["run"]["state"] != "succeeded":
+        raise SystemExit(f"The pass was {report['run']['state']}: {report['error'] or report['run']['note']}")
 
 
 def _counted(action: Callable[[], Any]) -> tuple[float, int]:

@@ -118,6 +118,7 @@ class Child:
         try:
             how, answer = self._pipe.recv()
         except EOFError:
+            self.process.join(TIMEOUT_SECONDS)
             raise Died(f"process {self.process.pid} ended with {self.process.exitcode}") from None
         self.process.join(TIMEOUT_SECONDS)
         assert how == "returned", answer
