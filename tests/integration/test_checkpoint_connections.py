@@ -193,7 +193,7 @@ def test_a_server_that_speaks_tls_itself(tmp_path, monkeypatch):
 
 def test_unix_socket_and_acl_user(tmp_path, monkeypatch):
     path = f"{tmp_path}/redis.sock"
-    needed = "+scan +dbsize +info +type +get +getrange +lindex +lrem +exists +zrange +eval +unlink +hello +select"
+    needed = "+scan +dbsize +info +type +get +getrange +lindex +lrem +exists +zrange +eval +set +unlink +hello +select"
     with ExitStack() as stack:
         port = stack.enter_context(server("socket", tmp_path, "--unixsocket", path))
         client = stack.enter_context(redis.Redis(port=port, password="secret", db=3))
