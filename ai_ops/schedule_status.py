@@ -23,12 +23,15 @@ from ai_ops.schedules import HELD_BY_APPROVAL, kind_of, next_start
 logger = get_task_logger(__name__)
 
 
-def get_schedule_status(schedules: QuerySet | None = None, now: datetime | None = None) -> list[dict[str, Any]]:
+def get_schedule_status(
+    schedules: QuerySet | None = None, now: datetime | None = None, *, ask_workers: bool = True
+) -> list[dict[str, Any]]:
     """How schedules stand, ordered by name; a constant number of queries, however many there are.
 
     Args:
         schedules: ScheduledJobs; all of this app's unless given.
         now: The time at which they stand so; the present unless given.
+        ask_workers: Whether to ask Celery, for a second, which queues have workers.
 
     Returns:
         Of each `id`, `name`, `kind`, `options` (variables of the Job), `crontab` (None for a single run), `time_zone`,
@@ -46,7 +49,7 @@ def get_schedule_status(schedules: QuerySet | None = None, now: datetime | None 
     )
     results = JobResult.objects.in_bulk([row.newest for row in rows if row.newest])
     runs = {run.job_result_id: run for run in _runs_of(results)}
-    queues = _listened_queues()
+    queues = _listened_queues() if ask_workers else None
     return [_as_dict(row, results.get(row.newest), runs.get(row.newest), queues, now) for row in rows]
 
 

@@ -1,24 +1,16 @@
-"""Schedules of this app that are late: beat should have started them, and has not."""
+"""Schedules of this app that are late: what should have started a run, and has not."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
-
 from celery.utils.log import get_task_logger
-from django.db.models import Max
 from django.db.models.functions import Now
-from nautobot.extras.models import JobResult, ScheduledJob
 
 from ai_ops.core.runs import Hold
 from ai_ops.core.supervision import Findings
-from ai_ops.runs.rescue import JOBS_MODULE
-from ai_ops.schedules import next_start
+from ai_ops.schedule_control import app_schedules
+from ai_ops.schedule_status import get_schedule_status
 
 logger = get_task_logger(__name__)
-
-# Beat writes down every three minutes what it has started, and may be restarted in between.
-GRACE = timedelta(minutes=5)
 
 
 def warn_of_late(_hold: Hold) -> Findings:
@@ -27,31 +19,16 @@ def warn_of_late(_hold: Hold) -> Findings:
     Returns:
         Schedules that are enabled, and as unfixable those that are late.
     """
-    schedules = ScheduledJob.objects.filter(enabled=True, job_model__module_name__startswith=JOBS_MODULE)
-    enabled = list(schedules.annotate(clock=Now()))
-    late = _late(enabled)
+    enabled = app_schedules().filter(enabled=True)
+    clock = enabled.annotate(clock=Now()).values_list("clock", flat=True).first()
+    # Whoever runs this is a worker: asking for all of them would take a second of each minute.
+    found = get_schedule_status(enabled, clock, ask_workers=False)
+    late = [status for status in found if status["late"]]
     if late:
         logger.warning(
-            "%d schedule(s) are late: %s. See whether Celery beat is running.",
+            "%d schedule(s) are late. %s",
             len(late),
-            ", ".join(f'"{schedule.name}" was due at {due:%Y-%m-%d %H:%M} UTC' for schedule, due in late),
+            " ".join(f'"{status["name"]}": {status["why"]}' for status in late),
             extra={"grouping": "schedules"},
         )
-    return Findings(len(enabled), 0, len(late))
-
-
-def _late(schedules: Iterable[ScheduledJob]) -> list[tuple[ScheduledJob, datetime]]:
-    """Those of the schedules, which have the database's time as `clock`, that are late, each with when it was due."""
-    candidates = [(each, due) for each in schedules if (due := _overdue(each, each.last_run_at))]
-    if not candidates:
-        return []
-    # What was started a moment ago may not be written down with the schedule yet.
-    results = JobResult.objects.filter(scheduled_job__in=[each.pk for each, _ in candidates])
-    newest = dict(results.order_by().values_list("scheduled_job").annotate(Max("date_created")))
-    return [(each, due) for each, _ in candidates if (due := _overdue(each, newest.get(each.pk) or each.last_run_at))]
-
-
-def _overdue(schedule: ScheduledJob, last: datetime | None) -> datetime | None:
-    """When a schedule that was last started at `last` was due; None if it is not late."""
-    due = next_start(schedule, last)
-    return due.astimezone(UTC) if due is not None and schedule.clock > due + GRACE else None
+    return Findings(len(found), 0, len(late))

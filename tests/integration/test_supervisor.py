@@ -209,8 +209,8 @@ class TestSchedules:
         assert warn_of_late(FreeHold()) == Findings(1, 0, 1)
         (line,) = [each for each in caplog.messages if "late" in each]
         assert line == (
-            f'1 schedule(s) are late: "AI Ops: clean up old checkpoints" was due at {at:%Y-%m-%d %H:%M} UTC. '
-            "See whether Celery beat is running."
+            f'1 schedule(s) are late. "AI Ops: clean up old checkpoints": It was due at {at:%Y-%m-%d %H:%M} UTC and '
+            "was not started: see whether Celery beat is running."
         )
 
     def test_what_was_started_lately_is_not_late_though_beat_has_not_written_it_down(self, schedule):
