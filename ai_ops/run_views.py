@@ -60,6 +60,9 @@ def act(request: Any, run: MaintenanceRun, done: Callable[[MaintenanceRun, Any],
     except RunRefusedError as refusal:
         messages.warning(request, str(refusal))
 
+# What is no id is no record: without this "add" would be looked up as one, and fail.
+ID_PATTERN = "[0-9a-fA-F-]{32,36}"
+
 
 class MaintenanceRunUIViewSet(ObjectDetailViewMixin, ObjectListViewMixin):
     """List and detail of runs, and what may be done with one."""
@@ -71,8 +74,7 @@ class MaintenanceRunUIViewSet(ObjectDetailViewMixin, ObjectListViewMixin):
     table_class = tables.MaintenanceRunTable
     action_buttons = ("export",)
     object_detail_content = RUN_DETAIL
-    # What is no id is no run: without this "add" would be looked up as one, and fail.
-    lookup_value_regex = "[0-9a-fA-F-]{32,36}"
+    lookup_value_regex = ID_PATTERN
 
     def get_queryset(self) -> QuerySet[MaintenanceRun]:
         """Give a run's page the clock of the database, by which the ages of its times are told."""

@@ -39,6 +39,7 @@ from ai_ops.models import (
 )
 
 # Nautobot looks for the view of a model in this module.
+from ai_ops.run_views import ID_PATTERN
 from ai_ops.run_views import DeadLettersView as DeadLettersView
 from ai_ops.run_views import MaintenanceRunUIViewSet as MaintenanceRunUIViewSet
 from ai_ops.runs.approvals import schedule_of
@@ -203,6 +204,7 @@ class MCPServerIncidentUIViewSet(
     table_class = tables.MCPServerIncidentTable
     action_buttons = ("export",)
     object_detail_content = INCIDENT_DETAIL
+    lookup_value_regex = ID_PATTERN
 
     @action(
         detail=True,
@@ -233,3 +235,4 @@ class MCPServerToolUIViewSet(ObjectDetailViewMixin, ObjectListViewMixin):
     table_class = tables.MCPServerToolTable
     action_buttons = ("export",)
     object_detail_content = TOOL_DETAIL
+    lookup_value_regex = ID_PATTERN

@@ -140,6 +140,9 @@ class ListTest(RunPagesTestCase):
         for address in ("/runs/add/", "/runs/edit/", "/runs/delete/", "/runs/import/"):
             assert address not in page
             self.assertHttpStatus(self.client.get(f"/plugins/ai-ops{address}"), 404)
+        for name in ("mcpserverincident", "mcpservertool"):
+            page = reverse(f"plugins:ai_ops:{name}_list")
+            self.assertHttpStatus(self.client.get(f"{page}add/"), 404)
 
 
 class DetailTest(RunPagesTestCase):
