@@ -8,9 +8,9 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-# So many calls go together, well below 500 commands: Redis reads them in pieces of 16 KiB, two calls or so, and
-# serves others in between.
-CALLS_AT_ONCE = 10
+# So many calls go together: enough for Redis to have work while the next are made ready. Of ten, most are read in one
+# piece, and then others wait for all of them: the 99th percentile of their PING was five times that of an idle server.
+CALLS_AT_ONCE = 3
 
 
 class Answer:
