@@ -60,6 +60,7 @@ def act(request: Any, run: MaintenanceRun, done: Callable[[MaintenanceRun, Any],
     except RunRefusedError as refusal:
         messages.warning(request, str(refusal))
 
+
 # What is no id is no record: without this "add" would be looked up as one, and fail.
 ID_PATTERN = "[0-9a-fA-F-]{32,36}"
 
