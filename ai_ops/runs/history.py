@@ -1,8 +1,8 @@
 """How long the records of runs are kept.
 
 Finished runs go after `run_history_days`. A dead letter waits for a person: it stays three times as long, unless it was
-discarded. A pass of the supervisor that had nothing to do goes after an hour, together with its JobResult: there is one
-each minute, which nobody looks for among the others.
+discarded. A pass of the supervisor that had nothing to do goes after ten minutes, together with its JobResult: there
+is one each minute, and the others are looked for among them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_RECORDS = 500
 MAX_QUIET_PASSES = 20
 
 DEAD_LETTER_FACTOR = 3
-QUIET_PASS_AGE = timedelta(hours=1)
+QUIET_PASS_AGE = timedelta(minutes=10)
 
 
 def trim(hold: Hold) -> Findings:

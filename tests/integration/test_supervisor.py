@@ -260,7 +260,7 @@ class TestHistory:
         child.refresh_from_db()
         assert child.parent is None
 
-    def test_passes_of_the_supervisor_with_nothing_to_do_go_after_an_hour_with_their_job_results(self):
+    def test_passes_of_the_supervisor_with_nothing_to_do_go_after_ten_minutes_with_their_job_results(self):
         def passed(ago, state=RunStateChoices.SUCCEEDED, status=JobResultStatusChoices.STATUS_SUCCESS, fixed=0):
             result = JobResult.objects.create(name="supervisor", job_model=find_job("supervisor"), status=status)
             return recorded(
@@ -268,7 +268,7 @@ class TestHistory:
             )
 
         quiet, skipped = passed(2 * HOUR), passed(2 * HOUR, RunStateChoices.SKIPPED)
-        recent, busy = passed(HOUR / 2), passed(2 * HOUR, fixed=1)
+        recent, busy = passed(HOUR / 10), passed(2 * HOUR, fixed=1)
         failed = passed(2 * HOUR, RunStateChoices.FAILED, JobResultStatusChoices.STATUS_FAILURE)
         other = recorded("health", ago=2 * HOUR, counters={"fixed": 0})
         assert self.kept(quiet, skipped, recent, busy, failed, other) == [False, False, True, True, True, True]
