@@ -84,11 +84,27 @@ LAYOUTS: dict[str, Callable[[int, float], Iterator[tuple[Any, ...]]]] = {
 }
 
 
-def fill(client: redis.Redis, layout: str, threads: int) -> list[bytes]:
+class Client(redis.Redis):
+    """A client that knows its server."""
+
+    server: services.Service
+
+
+def emptied(client: Client, layout: str) -> None:
+    """Leave nothing behind, and the indexes of the library where it has any."""
+    if layout != "RedisSaver":
+        client.flushall()
+        return
+    # With entries in an index, FLUSHALL now and then stops the embedded server for good.
+    client.server.stop()
+    client.server.start()
+    client.server.wait_ready(time.monotonic() + 30)
+    library_saver(client).setup()
+
+
+def fill(client: Client, layout: str, threads: int) -> list[bytes]:
     """Write the conversations; the keys of the old ones."""
-    client.flushall()
-    if layout == "RedisSaver":
-        library_saver(client).setup()
+    emptied(client, layout)
     old: dict[bytes, None] = {}
     for numbers in batches(range(threads), 200):
         with client.pipeline(transaction=False) as pipeline:
@@ -227,7 +243,7 @@ def measured(port: int) -> tuple[float, float, dict[str, Any], int]:
 
 
 def in_turns(
-    client: redis.Redis, port: int, layout: str, threads: int, runs: int
+    client: Client, port: int, layout: str, threads: int, runs: int
 ) -> tuple[list[bytes], int, list[float], list[tuple[float, float]]]:
     """The old keys, the number of all, the times of the floor, and time and CPU time of the cleanup.
 
@@ -244,7 +260,7 @@ def in_turns(
     return old, keys, floors, times
 
 
-def case(client: redis.Redis, port: int, layout: str, threads: int) -> tuple[dict[str, Any], int]:
+def case(client: Client, port: int, layout: str, threads: int) -> tuple[dict[str, Any], int]:
     """One line, and the peak memory in KiB."""
     runs = RUNS if threads <= 100_000 else 1
     old, keys, floors, quickest = in_turns(client, port, layout, threads, runs)
@@ -296,7 +312,8 @@ def main() -> None:
                 server.start()
                 try:
                     server.wait_ready(time.monotonic() + 30)
-                    with redis.Redis(port=port) as client:
+                    with Client(port=port) as client:
+                        client.server = server
                         line, peak = case(client, port, layout, threads)
                 finally:
                     server.stop()
