@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from typing import Any
 
 from django.forms import HiddenInput
@@ -19,6 +20,11 @@ name = JOB_GROUP
 # Schedules of all installations begin on the same second, and so would their probes of a server they share.
 # Who runs the Job by hand, or checks one server, does not wait.
 MAX_JITTER_SECONDS = 10.0
+
+
+def jitter_seconds(*, is_scheduled: bool, draw: Callable[[], float] = random.random) -> float:
+    """How long a run waits before it begins; `draw` gives a number from 0 up to 1."""
+    return MAX_JITTER_SECONDS * draw() if is_scheduled else 0.0
 
 
 class MCPServerHealthCheckJob(MaintenanceJob):
@@ -49,8 +55,7 @@ class MCPServerHealthCheckJob(MaintenanceJob):
     def run(self, server: MCPServer | None = None, shard: str | None = None) -> dict[str, Any]:
         """Check `server`, or those of `shard`, or all servers where neither is given."""
         if server is None:
-            if self.job_result.scheduled_job:
-                time.sleep(random.uniform(0, MAX_JITTER_SECONDS))  # noqa: S311
+            time.sleep(jitter_seconds(is_scheduled=self.job_result.scheduled_job is not None))
             result = perform_mcp_health_checks(shard=shard or None)
             changed_count = result["changed_count"]
         else:

@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from nautobot.extras.models import Status
 
 from ai_ops.due import due_servers
+from ai_ops.jobs.mcp_health_check import jitter_seconds
 from ai_ops.models import MCPServer, MCPServerHealth
 
 pytestmark = pytest.mark.django_db
@@ -93,3 +94,8 @@ def test_an_interval_is_a_minute_to_a_week(minutes):
     with pytest.raises(ValidationError) as refused:
         add("one", check_interval=minutes)
     assert list(refused.value.message_dict) == ["check_interval"]
+
+
+@pytest.mark.parametrize(("is_scheduled", "drawn", "seconds"), [(True, 0.0, 0.0), (True, 0.5, 5.0), (False, 0.5, 0.0)])
+def test_scheduled_runs_begin_within_ten_seconds_and_others_at_once(is_scheduled, drawn, seconds):
+    assert jitter_seconds(is_scheduled=is_scheduled, draw=lambda: drawn) == seconds
