@@ -262,6 +262,9 @@ def _start_forking(env: dict[str, str]) -> None:
     """Start the process that all others are forks of, with Nautobot set up for `env`."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["pytest", fault_processes.__name__])
+    # There is one for each process, and that of an earlier module knows another database. The library has no public
+    # way to end it but the end of the process.
+    multiprocessing.forkserver._forkserver._stop()
     ours = dict(os.environ)
     os.environ.update(env)
     try:
