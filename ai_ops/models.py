@@ -1,31 +1,23 @@
 """What AI Ops keeps in Nautobot's database."""
 
-import logging
-import time
-import uuid
-
 from django.conf import settings
-from django.core.cache import cache
 from django.core.exceptions import ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models.signals import pre_delete
 from django.dispatch import receiver
-from django_redis.exceptions import ConnectionInterrupted
 from nautobot.apps.constants import CHARFIELD_MAX_LENGTH
 from nautobot.apps.models import BaseModel, OrganizationalModel, PrimaryModel, StatusField, extras_features
 from nautobot.extras.models import Status
 from nautobot.extras.signals import change_context_state
-from redis.exceptions import RedisError
 
 from ai_ops.choices import MCPProbeChoices, MCPProtocolChoices, MCPServerStatus, MCPTypeChoices
+from ai_ops.generation_models import AgentGeneration
 from ai_ops.health_models import MCPServerCheck, MCPServerHealth, MCPServerIncident
 from ai_ops.run_models import MaintenanceLease, MaintenanceRun
 from ai_ops.tool_models import MCPServerTool, MCPServerToolSet
 from ai_ops.validators import URL_EXAMPLE, validate_ca_file, validate_path, validate_server_url
-
-logger = logging.getLogger(__name__)
 
 __all__ = (
     "AgentGeneration",
@@ -285,83 +277,6 @@ class CheckpointStorageSnapshot(BaseModel):
 
     def __str__(self):
         return f"Checkpoint storage, {self.taken}"
-
-
-class AgentGeneration(BaseModel):
-    """The one row with the number by which every process knows whether its agents' tools are still right.
-
-    It grows in the transaction that changes a server, so nobody sees the one without the other, and is
-    mirrored in the shared cache when that is committed. The mirror is only ever behind: while the cache was
-    away, or its writer died, for MIRROR_SECONDS.
-    """
-
-    ROW = uuid.UUID(int=1)
-    MIRROR_KEY = "ai_ops.agent_generation"
-    MIRROR_SECONDS = 30
-
-    number = models.BigIntegerField()
-
-    is_metadata_associable_model = False
-    is_data_compliance_model = False
-    is_version_controlled = False
-
-    class Meta:
-        """Model options."""
-
-    def __str__(self):
-        return str(self.number)
-
-    @classmethod
-    def lock(cls):
-        """Wait until nobody else is changing servers; for the rest of the transaction nobody else will.
-
-        Whoever locks a server's row takes this first, as saving does: in one order nobody waits in a circle.
-
-        Returns:
-            The row, or None where nothing was ever changed.
-        """
-        return cls.objects.select_for_update().filter(pk=cls.ROW).first()
-
-    @classmethod
-    def current(cls):
-        """Return the number as the database has it."""
-        row = cls.objects.filter(pk=cls.ROW).first()
-        return row.number if row else cls._made()
-
-    @classmethod
-    def bump(cls):
-        """Make every process build its agents' tools anew, once this transaction is committed."""
-        growth = {"number": models.F("number") + 1}
-        if not cls.objects.filter(pk=cls.ROW).update(**growth):
-            cls._made()
-            cls.objects.filter(pk=cls.ROW).update(**growth)
-        transaction.on_commit(cls._mirror_if_possible)
-
-    @classmethod
-    def mirror(cls):
-        """Copy the number to the shared cache, under the row's lock: of two writers the later has the last word.
-
-        Raises:
-            RedisError: The cache could not be written.
-            ConnectionInterrupted: The same, from Django's side of it.
-        """
-        with transaction.atomic():
-            row = cls.lock()
-            cache.set(cls.MIRROR_KEY, row.number if row else cls._made(), cls.MIRROR_SECONDS)
-
-    @classmethod
-    def _mirror_if_possible(cls):
-        try:
-            cls.mirror()
-        except (RedisError, ConnectionInterrupted) as error:
-            # The change is committed and stays; it must not look as if it had failed.
-            logger.warning("Agents learn of changed MCP servers %s s late: %s", cls.MIRROR_SECONDS, error)
-
-    @classmethod
-    def _made(cls):
-        """Make the row, beginning at the microsecond: ahead of every number before it, should there have been any."""
-        cls.objects.bulk_create([cls(pk=cls.ROW, number=time.time_ns() // 1000)], ignore_conflicts=True)
-        return cls.objects.get(pk=cls.ROW).number
 
 
 @receiver(pre_delete, sender=MCPServer)

@@ -12,6 +12,7 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.auth import get_user_model
 from django.core.cache import cache
+from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 from nautobot.extras.models import JobResult, Secret, SecretsGroup, Status
 
@@ -127,6 +128,30 @@ def test_whatever_changes_a_server_by_hand_bumps():
     MCPServer.objects.all().delete()
     generations.append(current_generation())
     assert generations == sorted(set(generations))
+
+
+@committed
+def test_changes_that_count_as_one_bump_once_and_none_bump_nothing():
+    one, two = add("one", "Healthy"), add("two", "Healthy")
+    before = current_generation()
+    with transaction.atomic(), AgentGeneration.bumped_once():
+        one.save()
+        two.save()
+    assert AgentGeneration.current() == cache.get(AgentGeneration.MIRROR_KEY) == before + 1
+    with transaction.atomic(), AgentGeneration.bumped_once():
+        pass
+    assert current_generation() == before + 1
+
+    def save_one_that_is_refused():
+        with transaction.atomic(), AgentGeneration.bumped_once():
+            one.save()
+            MCPServer(name="nowhere", status=one.status).validated_save()
+
+    with pytest.raises(ValidationError):
+        save_one_that_is_refused()
+    assert current_generation() == before + 1
+    one.save()
+    assert current_generation() == before + 2
 
 
 @committed
