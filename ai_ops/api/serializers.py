@@ -86,6 +86,16 @@ class MCPServerCheckSerializer(BaseModelSerializer):
         fields = "__all__"
 
 
+class ServerOfIncidentSerializer(serializers.ModelSerializer):
+    """An MCP server in the change log of an incident."""
+
+    class Meta:
+        """Model and fields."""
+
+        model = MCPServer
+        fields = ("id", "name")
+
+
 class MCPServerIncidentSerializer(NautobotModelSerializer):
     """An outage of one or many MCP servers."""
 
@@ -94,6 +104,15 @@ class MCPServerIncidentSerializer(NautobotModelSerializer):
 
         model = MCPServerIncident
         fields = "__all__"
+
+    def build_nested_field(self, field_name, relation_info, nested_depth):
+        """Name the servers in the change log, webhooks and events, as this app's own events do.
+
+        A mass outage has a thousand, and with all that is known of each an entry would take a megabyte.
+        """
+        if field_name == "servers" and self.context.get("request") is None:
+            return ServerOfIncidentSerializer, {"many": True, "read_only": True}
+        return super().build_nested_field(field_name, relation_info, nested_depth)
 
 
 class MaintenanceRunSerializer(BaseModelSerializer):

@@ -236,8 +236,8 @@ def test_incidents_are_in_the_change_log(up):
     incident = MCPServerIncident.objects.get()
     (created,) = ObjectChange.objects.filter(changed_object_id=incident.pk)
     assert created.action == "create"
-    assert [server["id"] for server in created.object_data_v2["servers"]] == [
-        str(server.pk) for server in incident.servers.all()
+    assert created.object_data_v2["servers"] == [
+        {"id": str(server.pk), "name": "one"} for server in incident.servers.all()
     ]
     up.health_status = 200
     with web_request_context(get_user_model().objects.get(username="oncall")):
