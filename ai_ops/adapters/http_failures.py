@@ -52,7 +52,9 @@ class Wording:
     def clean(self, text: str) -> str:
         """Text from outside, fit for one line of a log."""
         hidden = self.credentials.hide_in(text) if self.credentials else text
-        printable = "".join(character if character.isprintable() else "?" for character in hidden)
+        printable = hidden
+        if not hidden.isprintable():
+            printable = "".join(character if character.isprintable() else "?" for character in hidden)
         return printable if len(printable) <= MAX_SHOWN_CHARACTERS else f"{printable[:MAX_SHOWN_CHARACTERS]}..."
 
     def shown(self, url: str) -> str:
@@ -61,7 +63,9 @@ class Wording:
             parsed = httpx.URL(url)
         except httpx.InvalidURL:
             return self.clean(url)
-        return self.clean(str(parsed.copy_with(userinfo=b"", query=None, fragment=None)))
+        if parsed.userinfo or parsed.query or parsed.fragment:
+            parsed = parsed.copy_with(userinfo=b"", query=None, fragment=None)
+        return self.clean(str(parsed))
 
     def root(self, causes: list[BaseException]) -> str:
         """What the operating system said, or else the outermost error."""
