@@ -120,8 +120,8 @@ def _drift_sentence(server: str, names: Sequence[str]) -> str:
     return f"{server} lists another description or schema for: {', '.join(names[:MESSAGES_QUOTED])}{more}."
 
 
-def owe_alert(report: ServerReport) -> None:
-    """Note, in the transaction that makes a server Unhealthy, that somebody must be told.
+def owe_alerts(reports: Sequence[ServerReport]) -> None:
+    """Note, in the transaction that makes these servers Unhealthy, that somebody must be told.
 
     `follow_run` does that at the run's end, and `open_owed` for a run that never got there.
     """
@@ -135,6 +135,7 @@ def owe_alert(report: ServerReport) -> None:
                 message=report.message or "",
                 alert_held=True,
             )
+            for report in reports
         ],
         update_conflicts=True,
         unique_fields=["server"],

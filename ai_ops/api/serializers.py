@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from nautobot.apps.api import BaseModelSerializer, NautobotModelSerializer, TaggedModelSerializerMixin
 from rest_framework import serializers
 
+from ai_ops.change_log import fields_of_the_first
 from ai_ops.core.schedules import STANDINGS
 from ai_ops.models import (
     MaintenanceRun,
@@ -37,6 +38,17 @@ class MCPServerSerializer(TaggedModelSerializerMixin, NautobotModelSerializer):
 
         model = MCPServer
         fields = "__all__"
+
+    @property
+    def fields(self):
+        """Its fields, or those of the first of many that are logged together."""
+        first = fields_of_the_first.get()
+        # A request has fields of its own, and what is nested in another serializer is of another depth.
+        if first is None or self.parent is not None or self.context.get("request") is not None:
+            return super().fields
+        if not first:
+            first.update(super().fields)
+        return first
 
     def to_internal_value(self, data):
         """Refuse two addresses that contradict each other."""

@@ -1,0 +1,69 @@
+"""Nautobot's change log, for runs that change much: written together, and told while the Job goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from celery.exceptions import SoftTimeLimitExceeded
+from celery.utils.log import get_task_logger
+from nautobot.apps.change_logging import web_request_context
+from nautobot.extras.context_managers import deferred_change_logging_for_bulk_operation
+from nautobot.extras.signals import change_context_state
+
+logger = get_task_logger(__name__)
+
+# Built for the first MCP server that is serialized in a block of `logged_together`, used for all; None outside. A
+# server has thirty fields, with its status's: to build them takes as long as to read them.
+fields_of_the_first: ContextVar[dict[str, Any] | None] = ContextVar("fields_of_the_first", default=None)
+
+
+@contextmanager
+def told_at_once(failed: Callable[[str], None]) -> Iterator[None]:
+    """Call webhooks, Job hooks and event brokers for what is saved in this block as it ends, and not as the Job ends.
+
+    That may be minutes later, or never: nobody calls them for a Job whose worker was killed. Without a change log, as
+    in a shell, there is nothing to tell.
+
+    Args:
+        failed: Gets a sentence where not all could be told. What was saved stays, and the run goes on.
+    """
+    outer = change_context_state.get()
+    user = outer.get_user() if outer else None
+    if outer is None or user is None:
+        yield
+        return
+    done = False
+    try:
+        with web_request_context(user, context_detail=outer.context_detail, context=outer.context):
+            yield
+            done = True
+    except SoftTimeLimitExceeded:
+        raise
+    except Exception as error:
+        if not done:
+            raise
+        # Brokers may be anybody's own and raise anything.
+        logger.exception("Webhooks, Job hooks and events could not all be sent", extra={"grouping": "summary"})
+        failed(f"Not all webhooks, Job hooks and events could be sent ({error}): check what receives them.")
+
+
+@contextmanager
+def logged_together() -> Iterator[None]:
+    """Serialize the entries of this block's changes as a list is, and insert them with one statement as it ends.
+
+    The block is a transaction, and short: custom fields that are added meanwhile are seen by the next.
+    """
+    context = change_context_state.get()
+    # Nautobot would log once more what was logged before in the same context.
+    if context is None or context.deferred_object_changes:
+        yield
+        return
+    token = fields_of_the_first.set({})
+    try:
+        with deferred_change_logging_for_bulk_operation():
+            yield
+    finally:
+        fields_of_the_first.reset(token)

@@ -1,0 +1,96 @@
+"""One server on its way through a run of health checks, and the line of the log that tells of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from celery.utils.log import get_task_logger
+from django.utils import timezone
+
+from ai_ops.choices import MCPServerStatus
+from ai_ops.core.health import (
+    OUR_NETWORK,
+    PAUSE_SECONDS,
+    Probe,
+    ProbeAgain,
+    Step,
+    Verdict,
+    next_step,
+    next_step_unasked,
+)
+from ai_ops.core.reports import ServerReport
+from ai_ops.health_history import recent_verdicts
+from ai_ops.models import MCPServer
+
+logger = get_task_logger(__name__)
+
+STATUS_OF_VERDICT = {Verdict.HEALTHY: MCPServerStatus.HEALTHY, Verdict.UNHEALTHY: MCPServerStatus.UNHEALTHY}
+VERDICT_OF_STATUS = {status: verdict for verdict, status in STATUS_OF_VERDICT.items()}
+
+
+@dataclass
+class ServerCheck:
+    """One server on its way through a run; `server` stays as it was read at the start."""
+
+    server: MCPServer
+    probes: list[Probe] = field(default_factory=list)
+    settled: bool = False
+    status_after: str | None = None
+    changed: bool = False
+    error: str | None = None
+    checked_at: str | None = None
+    our_network: bool = False
+    # Verdicts of earlier runs, for a server that asked not to be probed again soon.
+    earlier: Sequence[Verdict] | None = None
+
+    def __post_init__(self) -> None:
+        self.status_after = self.server.status.name
+
+    def add(self, probe: Probe) -> None:
+        """Note what a probe said, and when."""
+        self.probes.append(probe)
+        self.checked_at = timezone.now().isoformat()
+        if (probe.retry_after or 0) > PAUSE_SECONDS:
+            self.earlier = recent_verdicts(self.server)
+
+    def step(self) -> Step:
+        """What follows from the probes so far."""
+        history = [probe.verdict for probe in self.probes]
+        current = VERDICT_OF_STATUS.get(self.server.status.name)
+        if self.our_network:
+            return OUR_NETWORK
+        step = next_step(history, current)
+        if isinstance(step, ProbeAgain) and self.earlier is not None:
+            return next_step_unasked(history, self.earlier, current)
+        return step
+
+    def report(self) -> ServerReport:
+        """The public account of this check, which has been probed at least once."""
+        probe = self.probes[-1]
+        return ServerReport(
+            server=self.server.name,
+            server_id=str(self.server.pk),
+            status_before=self.server.status.name,
+            status_after=self.status_after,
+            changed=self.changed,
+            ok=probe.ok,
+            reason=probe.reason,
+            message=probe.message,
+            latency_ms=probe.latency_ms,
+            http_status=probe.http_status,
+            remedy=probe.remedy or None,
+            phase=probe.phase,
+            protocol_version=probe.protocol_version,
+            server_name=probe.server_name,
+            server_version=probe.server_version,
+            retry_after=probe.retry_after,
+            error=self.error,
+            checked_at=self.checked_at,
+            inconclusive=self.our_network,
+        )
+
+
+def log(level: int, grouping: str, message: str, *args: object, about: MCPServer | None = None) -> None:
+    """Log a line that a Job's page shows under `grouping`, with a link to the server it is about."""
+    logger.log(level, message, *args, extra={"grouping": grouping, "object": about}, stacklevel=2)

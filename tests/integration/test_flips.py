@@ -1,0 +1,168 @@
+"""Flips that are saved together: each in the change log as if it were alone, and told while the run goes on."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.contenttypes.models import ContentType
+from nautobot.apps.change_logging import web_request_context
+from nautobot.apps.events import EventBroker, deregister_event_broker, register_event_broker
+from nautobot.core.models.utils import serialize_object_v2
+from nautobot.extras.models import CustomField, ObjectChange, Status, Tag
+
+from ai_ops import health_run
+from ai_ops.celery_tasks import perform_mcp_health_checks
+from ai_ops.change_log import logged_together
+from ai_ops.flips import FLIPS_AT_ONCE
+from ai_ops.models import AgentGeneration, MCPServer, MCPServerIncident
+from tests.fakes.mcp_server import FakeMCPServer
+
+pytestmark = pytest.mark.django_db
+
+
+class Broker(EventBroker):
+    """Keeps which objects Nautobot said were updated, or fails at each."""
+
+    def __init__(self, error: Exception | None = None):
+        super().__init__(
+            include_topics=["nautobot.update.ai_ops.mcpserver", "nautobot.create.ai_ops.mcpserverincident"]
+        )
+        self.error = error
+        self.heard: list[tuple[str, str]] = []
+
+    def publish(self, *, topic, payload):
+        if self.error:
+            raise self.error
+        self.heard.append((topic, json.loads(payload)["postchange"]["name"]))
+
+
+@pytest.fixture
+def connected():
+    """Connect a broker to Nautobot for the test."""
+    brokers = []
+
+    def connect(broker: Broker) -> Broker:
+        register_event_broker(broker)
+        brokers.append(broker)
+        return broker
+
+    yield connect
+    for broker in brokers:
+        deregister_event_broker(broker)
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch):
+    monkeypatch.setattr(health_run, "PAUSE_SECONDS", 0.02)
+
+
+@pytest.fixture
+def down():
+    with FakeMCPServer(health_status=500).running() as server:
+        yield server
+
+
+@pytest.fixture
+def ann():
+    return get_user_model().objects.create(username="ann")
+
+
+def healthy() -> Status:
+    return Status.objects.get_for_model(MCPServer).get(name="Healthy")
+
+
+def add_many(url: str, count: int) -> list[MCPServer]:
+    servers = [MCPServer(name=f"server-{n:02}", url=url, status=healthy()) for n in range(count)]
+    for server in servers:
+        server.validated_save()
+    return servers
+
+
+def test_each_flip_of_many_is_in_the_change_log_as_the_api_shows_it(down, ann):
+    servers = add_many(down.url, FLIPS_AT_ONCE + 5)
+    tag = Tag.objects.create(name="rack 7")
+    tag.content_types.add(ContentType.objects.get_for_model(MCPServer))
+    servers[3].tags.add(tag)
+    broken = servers[-2]
+    MCPServer.objects.filter(pk=broken.pk).update(url="ftp://127.0.0.1")
+    with web_request_context(ann, context_detail="by hand"):
+        result = perform_mcp_health_checks()
+    assert result["changed_count"] == len(servers) - 1
+    assert result["error"].startswith(f"{broken}: The status Unhealthy could not be saved: ")
+    changes = {change.changed_object_id: change for change in ObjectChange.objects.filter(user_name="ann")}
+    assert set(changes) == {server.pk for server in servers if server != broken} | {MCPServerIncident.objects.get().pk}
+    assert ObjectChange.objects.filter(user_name="ann").count() == len(changes)
+    for server in MCPServer.objects.exclude(pk=broken.pk):
+        change = changes[server.pk]
+        assert (change.action, change.change_context, change.change_context_detail) == ("update", "orm", "by hand")
+        assert change.object_data_v2 == json.loads(json.dumps(serialize_object_v2(server), default=str))
+        assert change.object_data_v2["status"]["name"] == "Unhealthy"
+    assert [each["name"] for each in changes[servers[3].pk].object_data_v2["tags"]] == ["rack 7"]
+
+
+def test_agents_are_told_of_flips_together_and_of_none_where_none_was_made(down):
+    servers = add_many(down.url, FLIPS_AT_ONCE + 5)
+    before = AgentGeneration.current()
+    assert perform_mcp_health_checks()["changed_count"] == len(servers)
+    told = AgentGeneration.current() - before
+    assert 0 < told < len(servers)
+    perform_mcp_health_checks()
+    assert AgentGeneration.current() == before + told
+
+
+def test_what_was_changed_before_in_the_same_context_is_not_logged_again(down, ann):
+    edited, other = add_many(down.url, 2)
+    with web_request_context(ann):
+        edited.description = "call Ann first"
+        edited.validated_save()
+        perform_mcp_health_checks()
+        other.refresh_from_db()
+        other.description = "and Bob then"
+        other.validated_save()
+
+    def history(server: MCPServer) -> list[tuple[str, str]]:
+        rows = ObjectChange.objects.filter(changed_object_id=server.pk).order_by("time")
+        return [(row.object_data_v2["description"], row.object_data_v2["status"]["name"]) for row in rows]
+
+    assert history(edited) == [("call Ann first", "Healthy"), ("call Ann first", "Unhealthy")]
+    assert history(other) == [("", "Unhealthy"), ("and Bob then", "Unhealthy")]
+
+
+def test_flips_and_incidents_are_told_while_the_job_goes_on_and_not_again_at_its_end(down, ann, connected):
+    broker = connected(Broker())
+    one, two = add_many(down.url, 2)
+    with web_request_context(ann):
+        perform_mcp_health_checks()
+        while_it_goes_on = list(broker.heard)
+    incidents = [incident.name for incident in MCPServerIncident.objects.all()]
+    assert sorted(while_it_goes_on) == sorted(
+        [("nautobot.update.ai_ops.mcpserver", str(server)) for server in (one, two)]
+        + [("nautobot.create.ai_ops.mcpserverincident", name) for name in incidents]
+    )
+    assert broker.heard == while_it_goes_on
+
+
+def test_a_receiver_that_fails_holds_up_no_flip_and_the_run_says_so(down, ann, connected):
+    connected(Broker(ConnectionError("nobody listens")))
+    servers = add_many(down.url, FLIPS_AT_ONCE + 5)
+    with web_request_context(ann):
+        result = perform_mcp_health_checks()
+    assert (result["success"], result["changed_count"], result["cache_cleared"]) == (False, len(servers), True)
+    assert "Not all webhooks, Job hooks and events could be sent (nobody listens)" in result["error"]
+    assert set(MCPServer.objects.values_list("status__name", flat=True)) == {"Unhealthy"}
+    assert MCPServerIncident.objects.count() == 1
+
+
+def test_a_custom_field_that_is_added_between_two_blocks_is_logged_with_the_second(down, ann):
+    (server,) = add_many(down.url, 1)
+    with web_request_context(ann), logged_together():
+        server.validated_save()
+    field = CustomField.objects.create(key="on_call", label="On call", type="text")
+    field.content_types.add(ContentType.objects.get_for_model(MCPServer))
+    with web_request_context(ann), logged_together():
+        server.validated_save()
+    newest, oldest = ObjectChange.objects.filter(changed_object_id=server.pk)
+    assert "on_call" not in oldest.object_data_v2["custom_fields"]
+    assert "on_call" in newest.object_data_v2["custom_fields"]
