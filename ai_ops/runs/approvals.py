@@ -7,13 +7,14 @@ from typing import Any
 
 from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
-from django.utils import timezone
+from django.db.models.functions import Now
 from nautobot.extras.choices import JobExecutionType, ScheduledJobStateChoices
 from nautobot.extras.models import ApprovalWorkflowDefinition, Job, ScheduledJob
 
 from ai_ops.choices import RunStateChoices
 from ai_ops.core.runs import REDELIVERY_GRACE_SECONDS
 from ai_ops.run_models import MaintenanceRun
+from ai_ops.runs.clock import from_now
 from ai_ops.runs.request import RUN_PROPERTY
 
 REFUSED = (ScheduledJobStateChoices.DENIED, ScheduledJobStateChoices.CANCELED)
@@ -39,8 +40,6 @@ def await_approval(
             return None
         schedule.celery_kwargs |= celery_kwargs
         schedule.save()
-        run.next_attempt = None
-        MaintenanceRun.objects.filter(pk=run.pk).update(next_attempt=None)
     return schedule
 
 
@@ -61,7 +60,7 @@ def follow_decision(sender: Any, instance: ScheduledJob, **_: Any) -> None:
         _end(waiting, "Its approval was denied.")
     elif instance.state == ScheduledJobStateChoices.ACTIVE and instance.enabled:
         # The schedule sends the message; should that be lost, the supervisor sends another.
-        waiting.update(next_attempt=timezone.now() + timedelta(seconds=REDELIVERY_GRACE_SECONDS))
+        waiting.update(next_attempt=from_now(timedelta(seconds=REDELIVERY_GRACE_SECONDS)))
 
 
 def follow_deletion(sender: Any, instance: ScheduledJob, **_: Any) -> None:
@@ -75,4 +74,4 @@ def follow_deletion(sender: Any, instance: ScheduledJob, **_: Any) -> None:
 
 
 def _end(waiting: Any, why: str) -> None:
-    waiting.update(state=RunStateChoices.INTERRUPTED, error=why, finished=timezone.now())
+    waiting.update(state=RunStateChoices.INTERRUPTED, error=why, finished=Now())

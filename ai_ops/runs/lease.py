@@ -12,11 +12,12 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import DateTimeField, ExpressionWrapper, F, Q, Value
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from ai_ops.exceptions import LeaseLostError, LeaseTakenError
 from ai_ops.run_models import MaintenanceLease, MaintenanceRun
+from ai_ops.runs.clock import from_now
 
 
 @dataclass
@@ -48,7 +49,7 @@ class Lease:
     def renew(self) -> bool:
         """Make it last its full length again; False if it is somebody else's."""
         asked = time.monotonic()
-        if not self._mine().update(expires=_from_now(self.seconds)):
+        if not self._mine().update(expires=from_now(timedelta(seconds=self.seconds))):
             return False
         self.deadline = asked + self.seconds
         return True
@@ -90,7 +91,7 @@ def acquire(name: str, holder: str, run_id: uuid.UUID, seconds: float) -> Lease:
         "run": run_id,
         "fence": F("fence") + 1,
         "acquired": Now(),
-        "expires": _from_now(seconds),
+        "expires": from_now(timedelta(seconds=seconds)),
     }
     wanted = MaintenanceLease.objects.filter(free, name=name)
     if not wanted.update(**taken):
@@ -114,8 +115,3 @@ def _who_has(name: str) -> str:
     run = MaintenanceRun.objects.filter(pk=row.run).values_list("name", flat=True).first()
     since = f" since {row.acquired:%Y-%m-%d %H:%M:%S} UTC" if row.acquired else ""
     return f'"{name}" is being done by {run or "another run"} ({row.holder}){since}: one at a time.'
-
-
-def _from_now(seconds: float) -> ExpressionWrapper:
-    """The database's clock plus `seconds`."""
-    return ExpressionWrapper(Now() + Value(timedelta(seconds=seconds)), output_field=DateTimeField())

@@ -19,6 +19,7 @@ from django.utils import timezone
 from ai_ops.choices import RunStateChoices
 from ai_ops.core.runs import TryAgain, after_failure, run_name
 from ai_ops.run_models import MaintenanceRun
+from ai_ops.runs.clock import database_time
 from ai_ops.runs.request import RunRequest
 
 logger = get_task_logger(__name__)
@@ -75,7 +76,7 @@ def begin(record: MaintenanceRun, fence: int, request: RunRequest) -> bool:
     """
     seen = MaintenanceRun.objects.filter(pk=record.pk, state=record.state, fence=record.fence)
     if record.state == RunStateChoices.RUNNING:
-        died = attempt_of(record, RunStateChoices.LOST, "Its process died.", _database_time(record))
+        died = attempt_of(record, RunStateChoices.LOST, "Its process died.", database_time(record))
         record.attempts = [*record.attempts, died]
     elif record.state != RunStateChoices.PENDING:
         return False
@@ -97,14 +98,14 @@ def begin(record: MaintenanceRun, fence: int, request: RunRequest) -> bool:
     return bool(begun)
 
 
-def attempt_of(record: MaintenanceRun, state: str, error: str, ended: datetime | None = None) -> dict[str, Any]:
+def attempt_of(record: MaintenanceRun, state: str, error: str, ended: datetime) -> dict[str, Any]:
     """An entry of `MaintenanceRun.attempts`: how and when the latest attempt of `record` ended."""
     return {
         "attempt": record.attempt,
         "state": state,
         "error": error,
         "started": record.started,
-        "ended": ended or timezone.now(),
+        "ended": ended,
         "fence": record.fence,
         "holder": record.holder,
         "job_result": str(record.job_result_id) if record.job_result_id else None,
@@ -130,7 +131,7 @@ def end_failed_attempt(record: MaintenanceRun, state: str, error: str, **fields:
         fields: What else is to be noted.
     """
     decision = after_failure(record.attempt, record.max_attempts, secrets.SystemRandom().random)
-    now = _database_time(record)
+    now = database_time(record)
     attempts = [*record.attempts, attempt_of(record, state, error, now)]
     if not record.is_retried:
         return None if end(record, state, error=error, attempts=attempts, **fields) else _ended_elsewhere(record)
@@ -185,11 +186,6 @@ def _ended_elsewhere(record: MaintenanceRun) -> str:
     note = f"{record} was ended by the supervisor, or another process, meanwhile."
     logger.warning("%s", note, extra={"grouping": "run"})
     return note
-
-
-def _database_time(record: MaintenanceRun) -> datetime:
-    """What the database's clock says: that of a worker may be wrong, and it is the other that runs are due by."""
-    return MaintenanceRun.objects.filter(pk=record.pk).values_list(Now(), flat=True).first() or timezone.now()
 
 
 def counters_of(report: Mapping[str, Any]) -> dict[str, Any]:

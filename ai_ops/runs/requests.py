@@ -16,7 +16,6 @@ from django.contrib.auth import get_user_model
 from django.core.cache import cache
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
-from django.utils import timezone
 from django_redis.exceptions import ConnectionInterrupted
 from kombu.exceptions import OperationalError as BrokerError
 from nautobot.apps.utils import construct_cache_key
@@ -31,6 +30,7 @@ from ai_ops.core.runs import REDELIVERY_GRACE_SECONDS
 from ai_ops.exceptions import NoWorkerError, RunConflictError, RunNotPermittedError, RunOptionsError, RunRefusedError
 from ai_ops.run_models import MaintenanceRun
 from ai_ops.runs import approvals, records
+from ai_ops.runs.clock import from_now
 from ai_ops.runs.kinds import KINDS, TIME_LIMIT, checked_options, job_variables
 from ai_ops.runs.request import RUN_PROPERTY, RunRequest
 from ai_ops.schedules import DEFAULT_SCHEDULES, find_job, service_user
@@ -82,6 +82,7 @@ def request_run(
         raise NoWorkerError(
             f'No Celery worker listens to the queue "{job.default_job_queue.name}": start one, and try again.'
         )
+    # Due at no time until its message is made, or it is approved; before that nobody else sees it.
     run = records.new_record(
         kind,
         stored.get("server", ""),
@@ -89,7 +90,6 @@ def request_run(
         RunRequest(trigger, owner, parent_id=parent and parent.pk),
         idempotency_key=key,
         max_attempts=AiOpsSettings.load().max_attempts,
-        next_attempt=timezone.now(),
     )
     with _messages() as sent:
         try:
@@ -295,12 +295,8 @@ def _failed_before_it_began(run: MaintenanceRun) -> bool:
 
 def _claim(run: MaintenanceRun) -> bool:
     """Move on when the run is due; False if it is not as it was seen."""
-    due = timezone.now() + REDELIVERY_GRACE
     seen = MaintenanceRun.objects.filter(pk=run.pk, state=run.state, next_attempt=run.next_attempt, fence=run.fence)
-    claimed = bool(seen.update(next_attempt=due))
-    if claimed:
-        run.next_attempt = due
-    return claimed
+    return bool(seen.update(next_attempt=from_now(REDELIVERY_GRACE)))
 
 
 def _send(run: MaintenanceRun, job: Job) -> JobResult:
@@ -312,8 +308,9 @@ def _send(run: MaintenanceRun, job: Job) -> JobResult:
         job_kwargs=_job_kwargs(run, job),
         celery_kwargs=_celery_kwargs(run),
     )
-    run.next_attempt = timezone.now() + REDELIVERY_GRACE
-    MaintenanceRun.objects.filter(pk=run.pk).update(job_result=run.job_result, next_attempt=run.next_attempt)
+    same = MaintenanceRun.objects.filter(pk=run.pk)
+    same.update(job_result=run.job_result, next_attempt=from_now(REDELIVERY_GRACE))
+    run.refresh_from_db(fields=["next_attempt"])
     return run.job_result
 
 
@@ -330,10 +327,10 @@ def _messages() -> Iterator[list[MaintenanceRun]]:
     except (BrokerError, RedisError) as error:
         # Only what comes after the commit talks to the broker.
         logger.warning("Messages of runs were not sent (%s): they are sent again later", error)
-        due = timezone.now() + RESEND_AFTER
         for run in runs:
-            run.next_attempt = due
-            MaintenanceRun.objects.filter(pk=run.pk, state=RunStateChoices.PENDING).update(next_attempt=due)
+            pending = MaintenanceRun.objects.filter(pk=run.pk, state=RunStateChoices.PENDING)
+            pending.update(next_attempt=from_now(RESEND_AFTER))
+            run.refresh_from_db(fields=["next_attempt"])
 
 
 def _job_kwargs(run: MaintenanceRun, job: Job) -> dict[str, Any]:

@@ -24,12 +24,25 @@ nautobot.setup()
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.contrib.contenttypes.models import ContentType
+from django.core.cache import cache
 from django.db import connections
 from django.db.models.functions import Now
 from django.utils import timezone
-from nautobot.extras.choices import JobExecutionType, JobQueueTypeChoices
+from nautobot.apps.utils import construct_cache_key
+from nautobot.extras.choices import JobExecutionType, JobQueueTypeChoices, ScheduledJobStateChoices
 from nautobot.extras.jobs import run_job
-from nautobot.extras.models import Job, JobQueue, JobResult, ScheduledJob, ScheduledJobs, Status
+from nautobot.extras.models import (
+    ApprovalWorkflow,
+    ApprovalWorkflowDefinition,
+    Job,
+    JobQueue,
+    JobResult,
+    ScheduledJob,
+    ScheduledJobs,
+    Status,
+)
+from nautobot.extras.utils import get_celery_queues
 
 from ai_ops import celery_tasks, cleanup_run, health_run
 from ai_ops.adapters import checkpoint_store
@@ -38,6 +51,7 @@ from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerCh
 from ai_ops.models import AgentGeneration, MaintenanceRun, MCPServer
 from ai_ops.runs import records
 from ai_ops.runs.request import RunRequest, requested_by
+from ai_ops.runs.requests import request_run
 from ai_ops.runs.running import run_as
 from development.services import die_with_parent
 
@@ -140,6 +154,35 @@ def enqueue(kind: str, queue: str, times: int = 1, limits: Mapping[str, float] |
     for _ in range(times - 1):
         run_job.apply_async(args=[job.class_path], kwargs={}, task_id=str(result.pk), **result.celery_kwargs)
     return str(result.pk)
+
+
+def has_worker() -> None:
+    """Let Nautobot believe that a worker listens: it remembers for a while what Celery told it."""
+    cache.set(construct_cache_key(get_celery_queues, branch_aware=False), {"default": 1}, timeout=BARRIER_SECONDS)
+
+
+def ask(kind: str) -> None:
+    """Ask for a run, as REST does."""
+    _job(kind)
+    request_run(kind, user=_user())
+
+
+def ask_and_approve(kind: str) -> None:
+    """The same where an approval is needed, and give it."""
+    schedules = ContentType.objects.get_for_model(ScheduledJob)
+    definition = ApprovalWorkflowDefinition.objects.create(name="all", model_content_type=schedules, weight=1)
+    ask(kind)
+    schedule = ScheduledJob.objects.get(user=_user(), state=ScheduledJobStateChoices.PENDING)
+    schedule.state, schedule.enabled = ScheduledJobStateChoices.ACTIVE, True
+    schedule.save()
+    # The next test needs none.
+    ApprovalWorkflow.objects.all().delete()
+    definition.delete()
+
+
+def supervise() -> dict[str, Any]:
+    """Let the supervisor make a pass, as its Job does."""
+    return celery_tasks.supervise()
 
 
 def add_queue(name: str) -> None:

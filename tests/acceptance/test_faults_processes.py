@@ -15,6 +15,7 @@ import pytest
 from langgraph.checkpoint.redis import RedisSaver
 from redis.exceptions import OutOfMemoryError
 
+from ai_ops.core.runs import REDELIVERY_GRACE_SECONDS
 from tests.acceptance import fault_processes as processes
 from tests.acceptance.fault_world import Died, World, running_world, until
 from tests.fakes.conversations import days_ago, graph, on
@@ -23,6 +24,7 @@ from tests.fakes.mcp_server import FakeMCPServer
 HEALTH, CLEANUP, INCIDENTS = "health", "cleanup", "incidents"
 STARTERS, ROUNDS = 20, 100
 HOUR = 3600.0
+GRACE_MINUTES = REDELIVERY_GRACE_SECONDS / 60
 # A pause in which a test finds the process, whatever else the machine does.
 LONG = 60.0
 
@@ -400,6 +402,33 @@ def test_a_worker_whose_clock_is_an_hour_off_neither_steals_nor_loses_a_lease(wo
     assert world.sql(f"{due} WHERE kind = %s", CLEANUP) == [(True,)], "due soon by the database's clock"
     world.settle()
     talk.assert_only_the_live_ones_are_left()
+
+
+@pytest.mark.parametrize("offset", [HOUR, -HOUR])
+def test_a_worker_whose_clock_is_an_hour_off_has_messages_sent_again_in_time(world, offset):
+    def due_in_minutes():
+        query = "SELECT extract(epoch FROM next_attempt - now()) / 60 FROM ai_ops_maintenancerun WHERE kind = %s"
+        ((minutes,),) = world.sql(query, CLEANUP)
+        return minutes
+
+    world.do(processes.has_worker)
+    world.do(processes.ask, CLEANUP, clock=offset)
+    assert GRACE_MINUTES - 1 < due_in_minutes() < GRACE_MINUTES
+    world.sql("UPDATE ai_ops_maintenancerun SET next_attempt = now() - interval '1 s'")
+    retries = world.do(processes.supervise, clock=offset)["retries"]
+    assert (retries["checked"], retries["fixed"]) == (1, 1)
+    assert GRACE_MINUTES - 1 < due_in_minutes() < GRACE_MINUTES, "the second message has as long as the first"
+    world.forget()
+    world.do(processes.has_worker)
+    world.do(processes.ask_and_approve, CLEANUP, clock=offset)
+    assert GRACE_MINUTES - 1 < due_in_minutes() < GRACE_MINUTES, "its schedule sends the first"
+    world.forget()
+    world.cache.stop()
+    try:
+        world.do(processes.ask, CLEANUP, clock=offset)
+    finally:
+        world.cache.start()
+    assert 0 < due_in_minutes() < 1, "a broker that is away is asked again soon"
 
 
 def test_servers_that_are_changed_and_deleted_during_a_run_are_left_alone(world, recovered):
