@@ -37,9 +37,9 @@ from ai_ops.models import (
     MCPServerToolSet,
     PinnedThread,
 )
+from ai_ops.run_views import ID_PATTERN
 
 # Nautobot looks for the view of a model in this module.
-from ai_ops.run_views import ID_PATTERN
 from ai_ops.run_views import DeadLettersView as DeadLettersView
 from ai_ops.run_views import MaintenanceRunUIViewSet as MaintenanceRunUIViewSet
 from ai_ops.runs.approvals import schedule_of
