@@ -15,6 +15,7 @@ from nautobot.extras.models import Job, ScheduledJob
 from ai_ops.exceptions import ConfigurationError, RunOptionsError, ScheduleNotFoundError
 from ai_ops.runs.kinds import KINDS, checked_options, job_variables
 from ai_ops.schedules import (
+    APP_JOBS,
     DEFAULT_SCHEDULES,
     HELD_BY_APPROVAL,
     checked_job_kwargs,
@@ -30,7 +31,6 @@ logger = logging.getLogger(__name__)
 
 # How long the message of a single run waits for a worker. It has no next run that would do the same.
 ONCE_EXPIRES_SECONDS = 86_400
-APP_JOBS = "ai_ops."
 
 
 def app_schedules() -> Any:

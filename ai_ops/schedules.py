@@ -24,6 +24,9 @@ from ai_ops.config import AiOpsSettings, hard_limit, validated_time_limit
 from ai_ops.exceptions import ConfigurationError
 from ai_ops.runs.request import LIMIT_PROPERTY
 
+# What the names of the modules with this app's Jobs begin with.
+APP_JOBS = "ai_ops.jobs."
+
 # Owner of what the app schedules by itself. Inactive and without a password, so that nobody can log in as it.
 SERVICE_USER = "ai-ops-scheduler"
 

@@ -29,7 +29,7 @@ from ai_ops.run_models import MaintenanceLease, MaintenanceRun
 from ai_ops.runs import records
 from ai_ops.runs.alone import alone
 from ai_ops.runs.workers import known_tasks
-from ai_ops.schedules import service_user
+from ai_ops.schedules import APP_JOBS, service_user
 
 logger = get_task_logger(__name__)
 
@@ -38,7 +38,6 @@ logger = get_task_logger(__name__)
 MAX_RUNS = 100
 MAX_JOB_RESULTS = 100
 
-JOBS_MODULE = "ai_ops.jobs."
 # A message may wait in a queue for long, and no worker knows of it there.
 UNSENT_AFTER = timedelta(hours=1)
 # A run is older than the JobResults of its attempts, by the waits between them.
@@ -181,7 +180,7 @@ def _warn_of_stopped(run: Any) -> None:
 def _unfinished(own_job_result: Any) -> Iterable[JobResult]:
     return (
         JobResult.objects.filter(
-            status__in=JobResultStatusChoices.UNREADY_STATES, job_model__module_name__startswith=JOBS_MODULE
+            status__in=JobResultStatusChoices.UNREADY_STATES, job_model__module_name__startswith=APP_JOBS
         )
         .exclude(pk=own_job_result and own_job_result.pk)
         .annotate(begun=Coalesce("date_started", "date_created"))

@@ -20,10 +20,11 @@ from nautobot.extras.models import ApprovalWorkflowDefinition, Job, JobQueue, Jo
 from nautobot.extras.utils import get_celery_queues
 
 from ai_ops.exceptions import ConfigurationError, RunOptionsError, ScheduleNotFoundError
+from ai_ops.jobs import jobs
 from ai_ops.models import MaintenanceRun, MCPServer
 from ai_ops.schedule_control import pause_schedule, remove_schedule, resume_schedule, schedule_once
 from ai_ops.schedule_status import get_schedule_status
-from ai_ops.schedules import DEFAULT_SCHEDULES, SERVICE_USER, ensure_schedule, find_job
+from ai_ops.schedules import APP_JOBS, DEFAULT_SCHEDULES, SERVICE_USER, ensure_schedule, find_job
 
 HEALTH_JOB = DEFAULT_SCHEDULES["health"].class_path
 
@@ -269,6 +270,10 @@ class QueueAndLimitTest(ScheduleTestCase):
         with override_settings(PLUGINS_CONFIG={"ai_ops": {"time_limits": {"cleanup": 900}}}):
             beat_init.send(sender=None)
         assert self.limit("AI Ops: clean up old checkpoints") == 900
+
+    def test_the_jobs_of_the_app_are_known_by_their_modules(self):
+        ours = Job.objects.filter(installed=True, module_name__startswith=APP_JOBS)
+        assert {job.class_path for job in ours} == {job.class_path for job in jobs}
 
     def test_a_job_is_saved_with_unusable_settings_too(self):
         ensure_schedule("cleanup")
