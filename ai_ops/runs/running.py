@@ -29,6 +29,9 @@ logger = get_task_logger(__name__)
 
 Report = dict[str, Any]
 
+# Where the work itself does not say what it has done.
+STOPPED = "The Job's time limit was reached, or it was stopped; what was done stays, the next run goes on."
+
 
 def run_as(
     kind: str,
@@ -164,12 +167,9 @@ class _Run:
         except (LeaseLostError, RunStoppedError) as error:
             keeper.trouble(error)
             report = self._nothing(str(error))
-        except StoppedByTimeLimitError as limit:
-            self._end(RunStateChoices.INTERRUPTED, keeper, started, limit.report)
-            raise
-        except (SoftTimeLimitExceeded, KeyboardInterrupt, SystemExit):
-            reason = "The Job's time limit was reached, or it was stopped; what was done stays, the next run goes on."
-            self._end(RunStateChoices.INTERRUPTED, keeper, started, self._nothing(reason))
+        except (SoftTimeLimitExceeded, KeyboardInterrupt, SystemExit) as stop:
+            told = isinstance(stop, StoppedByTimeLimitError)
+            self._end(RunStateChoices.INTERRUPTED, keeper, started, stop.report if told else self._nothing(STOPPED))
             raise
         except Exception as error:
             keeper.trouble(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 from django.db import OperationalError, connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -15,6 +16,7 @@ from ai_ops.pins import PinsError
 from ai_ops.runs import lease as leases
 from ai_ops.runs.request import RunRequest, requested_by
 from ai_ops.runs.running import run_as
+from ai_ops.time_limit import StoppedByTimeLimitError
 
 pytestmark = pytest.mark.django_db
 
@@ -125,6 +127,31 @@ def test_a_run_from_a_shell_is_not_tried_again():
 def test_what_another_try_would_not_mend_is_failed(error):
     run(failing(error), SCHEDULED)
     assert MaintenanceRun.objects.get().state == RunStateChoices.FAILED
+
+
+@pytest.mark.parametrize("stop", [SoftTimeLimitExceeded(), KeyboardInterrupt(), SystemExit(1)])
+def test_a_run_that_is_stopped_from_outside_is_interrupted_and_says_so(stop):
+    def work(hold):
+        raise stop
+
+    with pytest.raises(type(stop)):
+        run(work, SCHEDULED)
+    record = MaintenanceRun.objects.get()
+    assert record.state == RunStateChoices.INTERRUPTED
+    assert "time limit was reached, or it was stopped" in record.error
+    assert record.counters["deleted_count"] == 0
+    assert MaintenanceLease.objects.get().token is None
+
+
+def test_a_run_that_tells_what_it_did_until_the_time_limit_is_interrupted_with_that():
+    def work(hold):
+        raise StoppedByTimeLimitError({"success": False, "deleted_count": 3, "error": "Time is up after three."})
+
+    with pytest.raises(StoppedByTimeLimitError):
+        run(work, SCHEDULED)
+    record = MaintenanceRun.objects.get()
+    assert (record.state, record.error) == (RunStateChoices.INTERRUPTED, "Time is up after three.")
+    assert record.counters == {"success": False, "deleted_count": 3}
 
 
 def test_a_fault_of_the_program_is_recorded_and_raised():
