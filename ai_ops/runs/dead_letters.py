@@ -13,6 +13,11 @@ def is_redriven() -> Exists:
     return Exists(MaintenanceRun.objects.filter(parent=OuterRef("pk"), trigger=RunTriggerChoices.REDRIVE))
 
 
+def redrive_of(run: MaintenanceRun) -> MaintenanceRun | None:
+    """The run by which `run` was redriven, whatever became of it."""
+    return run.children.filter(trigger=RunTriggerChoices.REDRIVE).first()
+
+
 def dead_letters(runs: QuerySet[MaintenanceRun]) -> QuerySet[MaintenanceRun]:
     """Those of `runs` that are dead, and that nobody has redriven or discarded."""
     return runs.filter(~is_redriven(), state=RunStateChoices.DEAD, discarded__isnull=True)

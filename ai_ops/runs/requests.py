@@ -31,6 +31,7 @@ from ai_ops.exceptions import NoWorkerError, RunConflictError, RunNotPermittedEr
 from ai_ops.run_models import MaintenanceRun
 from ai_ops.runs import approvals, records
 from ai_ops.runs.clock import from_now
+from ai_ops.runs.dead_letters import redrive_of
 from ai_ops.runs.kinds import KINDS, TIME_LIMIT, checked_options, job_variables
 from ai_ops.runs.request import RUN_PROPERTY, RunRequest
 from ai_ops.schedules import DEFAULT_SCHEDULES, find_job, service_user
@@ -175,16 +176,13 @@ def redrive_run(run: MaintenanceRun, user: Any = None) -> MaintenanceRun:
         The new run, whose parent is `run`.
 
     Raises:
-        RunConflictError: The run is not dead, was discarded, or is being redriven already.
+        RunConflictError: The run is not dead, or was discarded or redriven already.
         RunRefusedError: There will be no run; the message says why and what to do.
     """
     with _messages() as sent:
         # Two people press the button at once: the second sees what the first has made.
         dead = MaintenanceRun.objects.select_for_update().get(pk=run.pk)
-        _confirm_dead(dead)
-        unfinished = dead.children.filter(trigger=RunTriggerChoices.REDRIVE).exclude(state__in=RunStateChoices.FINAL)
-        if child := unfinished.first():
-            raise RunConflictError(f"{dead} is being redriven by {child}: wait for its end.")
+        _confirm_dead_letter(dead)
         child = request_run(dead.kind, dead.options, user, trigger=RunTriggerChoices.REDRIVE, parent=dead)
         if child.job_result:
             sent.append(child)
@@ -199,22 +197,24 @@ def discard_run(run: MaintenanceRun, user: Any = None) -> MaintenanceRun:
         user: Who decides, for the log; None from a shell.
 
     Raises:
-        RunConflictError: It is not dead, or was discarded already.
+        RunConflictError: It is not dead, or was discarded or redriven already.
     """
-    dead = MaintenanceRun.objects.filter(pk=run.pk, state=RunStateChoices.DEAD, discarded=None)
-    discarded = dead.update(discarded=Now())
+    same = MaintenanceRun.objects.filter(pk=run.pk)
+    with transaction.atomic():
+        _confirm_dead_letter(same.select_for_update().get())
+        same.update(discarded=Now())
     run.refresh_from_db()
-    if not discarded:
-        _confirm_dead(run)
     logger.info("%s was discarded by %s", run, user or "somebody with a shell")
     return run
 
 
-def _confirm_dead(run: MaintenanceRun) -> None:
+def _confirm_dead_letter(run: MaintenanceRun) -> None:
     if run.state != RunStateChoices.DEAD:
         raise RunConflictError(f"{run} is {run.state}: only a dead run is redriven or discarded.")
     if run.discarded:
         raise RunConflictError(f"{run} was discarded on {run.discarded:%Y-%m-%d %H:%M} UTC.")
+    if child := redrive_of(run):
+        raise RunConflictError(f"{run} was redriven already: see {child}, which is {child.state}.")
 
 
 def may_run(kind: str, user: Any) -> bool:

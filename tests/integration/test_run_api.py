@@ -203,7 +203,7 @@ class ActTest(RunAPITestCase):
         self.permit("cancel")
         self.assertHttpStatus(self.do(run, "cancel"), 202)
 
-    def test_redrive_makes_a_child_and_only_one_at_a_time(self):
+    def test_redrive_makes_a_child_and_only_one(self):
         dead = self.make("own", self.user, state=RunStateChoices.DEAD, options={"time_limit": 60})
         self.assert_refused(self.do(dead, "redrive"), 403, "You may not redrive own")
         self.permit("redrive")
@@ -212,9 +212,14 @@ class ActTest(RunAPITestCase):
         child = MaintenanceRun.objects.get(parent=dead)
         assert response["Location"].endswith(f"{child.pk}/")
         assert (child.trigger, child.options, child.owner) == ("redrive", {"time_limit": 60}, self.user)
-        self.assert_refused(self.do(dead, "redrive"), 409, f"own is being redriven by {child}")
-        MaintenanceRun.objects.filter(pk=child.pk).update(state=RunStateChoices.DEAD)
-        self.assertHttpStatus(self.do(dead, "redrive"), 202)
+        self.permit("discard")
+        for state in (RunStateChoices.PENDING, RunStateChoices.SUCCEEDED, RunStateChoices.DEAD):
+            MaintenanceRun.objects.filter(pk=child.pk).update(state=state)
+            for action in ("redrive", "discard"):
+                with self.subTest(state=state, action=action):
+                    sentence = f"own was redriven already: see {child}, which is {state}."
+                    self.assert_refused(self.do(dead, action), 409, sentence)
+        self.assertHttpStatus(self.do(child, "redrive"), 202)
 
     def test_only_what_is_dead_is_redriven_or_discarded(self):
         run = self.make("own", self.user, state=RunStateChoices.SUCCEEDED)

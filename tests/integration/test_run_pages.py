@@ -278,6 +278,18 @@ class ActionsTest(RunPagesTestCase):
         assert run.discarded is not None
         assert run.state == RunStateChoices.DEAD
 
+    def test_what_was_redriven_has_no_buttons_and_an_older_page_changes_nothing(self):
+        run = self.run_of("dead")
+        child = make_run("child", RunStateChoices.FAILED, parent=run, trigger=RunTriggerChoices.REDRIVE)
+        for name in ("redrive", "discard"):
+            with self.subTest(name):
+                page = self.client.post(self.action(run, name), follow=True).content.decode()
+                assert self.action(run, name) not in page
+                assert f"{run} was redriven already: see {child}, which is failed." in page
+        run.refresh_from_db()
+        assert run.discarded is None
+        assert list(run.children.all()) == [child]
+
     def test_what_is_not_dead_is_not_discarded(self):
         run = self.run_of("succeeded")
         self.client.post(self.action(run, "discard"))
