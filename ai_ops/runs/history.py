@@ -1,8 +1,9 @@
 """How long the records of runs are kept.
 
 Finished runs go after `run_history_days`. A dead letter waits for a person: it stays three times as long, unless it was
-discarded. A pass of the supervisor that had nothing to do goes after ten minutes, together with its JobResult: there
-is one each minute, and the others are looked for among them.
+discarded or redriven. It goes before its redrive then, without which it would be a dead letter again. A pass of the
+supervisor that had nothing to do goes after ten minutes, together with its JobResult: there is one each minute, and the
+others are looked for among them.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ai_ops.config import AiOpsSettings
 from ai_ops.core.runs import Hold
 from ai_ops.core.supervision import Findings
 from ai_ops.run_models import MaintenanceRun
+from ai_ops.runs.dead_letters import is_redriven
 
 # In one pass, so that it stays short. That is 700,000 records a day, and twenty times the passes there are.
 MAX_RECORDS = 500
@@ -49,7 +51,8 @@ def _expired():
     days = timedelta(days=AiOpsSettings.load().run_history_days)
     finished = Q(state__in=[state for state in RunStateChoices.FINAL if state != RunStateChoices.DEAD])
     dead = Q(state=RunStateChoices.DEAD)
-    may_go = finished | (dead & (Q(discarded__isnull=False) | Q(created__lt=Now() - DEAD_LETTER_FACTOR * days)))
+    dealt_with = Q(discarded__isnull=False) | Q(is_redriven())
+    may_go = finished | (dead & (dealt_with | Q(created__lt=Now() - DEAD_LETTER_FACTOR * days)))
     return MaintenanceRun.objects.filter(may_go, created__lt=Now() - days)
 
 

@@ -21,7 +21,9 @@ from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerCh
 from ai_ops.core.supervision import Findings
 from ai_ops.exceptions import LeaseLostError, RunStoppedError
 from ai_ops.models import MaintenanceLease, MaintenanceRun
+from ai_ops.runs import history
 from ai_ops.runs import lease as leases
+from ai_ops.runs.dead_letters import dead_letters
 from ai_ops.runs.history import MAX_RECORDS, trim
 from ai_ops.runs.lateness import warn_of_late
 from ai_ops.runs.request import RunRequest, requested_by
@@ -247,11 +249,21 @@ class TestHistory:
         assert self.kept(*old) == [False] * len(old)
         assert self.kept(*young, *unfinished) == [True] * (len(young) + 2)
 
-    def test_a_dead_letter_waits_three_times_as_long_unless_it_is_discarded(self):
+    def test_a_dead_letter_waits_three_times_as_long_unless_it_is_discarded_or_redriven(self):
         waits = recorded(state=RunStateChoices.DEAD, ago=80 * DAY)
         forgotten = recorded(state=RunStateChoices.DEAD, ago=91 * DAY)
         discarded = recorded(state=RunStateChoices.DEAD, ago=31 * DAY, discarded=Now())
-        assert self.kept(waits, forgotten, discarded) == [True, False, False]
+        redriven = recorded(state=RunStateChoices.DEAD, ago=31 * DAY)
+        redrive = recorded(trigger=RunTriggerChoices.REDRIVE, ago=30 * DAY - HOUR, parent=redriven)
+        assert self.kept(waits, forgotten, discarded, redriven, redrive) == [True, False, False, False, True]
+
+    def test_what_was_redriven_is_no_dead_letter_again_when_its_redrive_goes(self, monkeypatch):
+        redriven = recorded(state=RunStateChoices.DEAD, ago=32 * DAY)
+        redrive = recorded(trigger=RunTriggerChoices.REDRIVE, ago=31 * DAY, parent=redriven)
+        monkeypatch.setattr(history, "MAX_RECORDS", 1)
+        assert self.kept(redriven, redrive) == [False, True]
+        assert not dead_letters(MaintenanceRun.objects.all()).exists()
+        assert self.kept(redrive) == [False]
 
     def test_a_child_stays_when_its_parent_goes(self):
         parent = recorded(ago=40 * DAY)
