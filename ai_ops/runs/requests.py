@@ -43,6 +43,8 @@ REDELIVERY_GRACE = timedelta(seconds=REDELIVERY_GRACE_SECONDS)
 RESEND_AFTER = timedelta(minutes=1)
 # Asking Celery for its workers takes a second. One that was there a minute ago is believed to be there.
 WORKER_SEEN_SECONDS = 60
+# Who cancels or discards a run without being logged in.
+A_SHELL = "somebody with a shell"
 KEY_LENGTH = MaintenanceRun._meta.get_field("idempotency_key").max_length
 
 
@@ -149,7 +151,7 @@ def cancel_run(run: MaintenanceRun, user: Any = None) -> MaintenanceRun:
     Raises:
         RunConflictError: It has ended already.
     """
-    sentence = f"The run was cancelled by {user or 'somebody with a shell'}."
+    sentence = f"The run was cancelled by {user or A_SHELL}."
     same = MaintenanceRun.objects.filter(pk=run.pk)
     with transaction.atomic():
         # Told first: should it begin in between, it stops.
@@ -194,17 +196,19 @@ def discard_run(run: MaintenanceRun, user: Any = None) -> MaintenanceRun:
 
     Args:
         run: A dead run.
-        user: Who decides, for the log; None from a shell.
+        user: Who decides, for its record; None from a shell.
 
     Raises:
         RunConflictError: It is not dead, or was discarded or redriven already.
     """
+    sentence = f"It was discarded by {user or A_SHELL}."
     same = MaintenanceRun.objects.filter(pk=run.pk)
     with transaction.atomic():
-        _confirm_dead_letter(same.select_for_update().get())
-        same.update(discarded=Now())
+        dead = same.select_for_update().get()
+        _confirm_dead_letter(dead)
+        same.update(discarded=Now(), error=f"{dead.error} {sentence}".strip())
     run.refresh_from_db()
-    logger.info("%s was discarded by %s", run, user or "somebody with a shell")
+    logger.info("%s: %s", run, sentence)
     return run
 
 

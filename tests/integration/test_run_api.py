@@ -229,13 +229,16 @@ class ActTest(RunAPITestCase):
             self.assert_refused(self.do(run, action), 409, "own is succeeded: only a dead run is")
 
     def test_a_discarded_run_stays_dead(self):
-        dead = self.make("own", self.user, state=RunStateChoices.DEAD)
+        dead = self.make("own", self.bob, state=RunStateChoices.DEAD, error="Redis is away. It was tried 5 times.")
+        self.permit("view")
         self.assert_refused(self.do(dead, "discard"), 403, "You may not discard own")
         self.permit("discard")
         response = self.do(dead, "discard")
         self.assertHttpStatus(response, 200)
         assert response.data["state"] == "dead"
         assert response.data["discarded"] is not None
+        said = f"Redis is away. It was tried 5 times. It was discarded by {self.user}."
+        assert response.data["error"] == self.get(dead).data["error"] == said
         self.assert_refused(self.do(dead, "discard"), 409, "own was discarded on")
         self.permit("redrive")
         self.assert_refused(self.do(dead, "redrive"), 409, "own was discarded on")

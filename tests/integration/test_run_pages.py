@@ -273,7 +273,9 @@ class ActionsTest(RunPagesTestCase):
     def test_a_dead_run_is_discarded_and_no_dead_letter_any_more(self):
         run = self.run_of("dead")
         response = self.client.post(self.action(run, "discard"), follow=True)
-        assert "nobody needs to deal with it" in response.content.decode()
+        page = response.content.decode()
+        assert "nobody needs to deal with it" in page
+        assert f"&lt;i&gt;Redis&lt;/i&gt; is away. It was discarded by {self.user}." in page
         run.refresh_from_db()
         assert run.discarded is not None
         assert run.state == RunStateChoices.DEAD

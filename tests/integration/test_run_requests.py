@@ -25,9 +25,10 @@ from ai_ops.models import MaintenanceRun, MCPServer
 from ai_ops.runs.approvals import schedule_of
 from ai_ops.runs.kinds import job_variables
 from ai_ops.runs.request import limited_to
-from ai_ops.runs.requests import REDELIVERY_GRACE, enqueue, request_run
+from ai_ops.runs.requests import REDELIVERY_GRACE, discard_run, enqueue, request_run
 from ai_ops.runs.running import run_as
 from ai_ops.schedules import SERVICE_USER, find_job
+from tests.fakes.runs import recorded
 
 pytestmark = pytest.mark.django_db
 
@@ -352,3 +353,10 @@ def test_a_run_from_a_shell_stops_at_its_time_limit(settings, configured):
     assert report["run"]["state"] == RunStateChoices.INTERRUPTED
     assert "time limit of 10 s was reached" in report["error"]
     assert run_as("storage", {}, lambda hold: {"error": None}, dict)["run"]["state"] == RunStateChoices.SUCCEEDED
+
+
+def test_a_run_that_is_discarded_from_a_shell_says_so():
+    run = recorded(state=RunStateChoices.DEAD)
+    assert discard_run(run).error == "It was discarded by somebody with a shell."
+    with pytest.raises(RunConflictError, match="was discarded on"):
+        discard_run(run)
