@@ -233,22 +233,26 @@ def until(condition: Callable[[], Any], what: str, seconds: float = TIMEOUT_SECO
 
 
 @contextlib.contextmanager
-def running_world(folder: Path) -> Iterator[World]:
-    """A world of its own, in a database that is a copy of the tests' template."""
+def running_world(folder: Path, **variables: str) -> Iterator[World]:
+    """A world of its own, in a database that is a copy of the tests' template; `variables` of its environment."""
     name = f"faults_{os.getpid()}_{uuid.uuid4().hex[:6]}"
     with contextlib.ExitStack() as stack:
         cache = stack.enter_context(running_redis("fault-cache"))
         checkpoints = stack.enter_context(running_redis("fault-checkpoints", modules=True))
         proxy = stack.enter_context(CutProxy(int(os.environ["NAUTOBOT_DB_PORT"])).running())
-        env = dict(os.environ) | {
-            "NAUTOBOT_DB_NAME": name,
-            "NAUTOBOT_REDIS_PORT": str(cache.port),
-            "NAUTOBOT_REDIS_PASSWORD": cache.password,
-            "LANGGRAPH_REDIS_URL": checkpoints.url(0),
-            "NAUTOBOT_CONFIG": str(Path(__file__).with_name("fault_config.py")),
-            "NAUTOBOT_ROOT": str(folder),
-            "PYTHONPATH": str(services.PROJECT),
-        }
+        env = (
+            dict(os.environ)
+            | {
+                "NAUTOBOT_DB_NAME": name,
+                "NAUTOBOT_REDIS_PORT": str(cache.port),
+                "NAUTOBOT_REDIS_PASSWORD": cache.password,
+                "LANGGRAPH_REDIS_URL": checkpoints.url(0),
+                "NAUTOBOT_CONFIG": str(Path(__file__).with_name("fault_config.py")),
+                "NAUTOBOT_ROOT": str(folder),
+                "PYTHONPATH": str(services.PROJECT),
+            }
+            | variables
+        )
         database.execute(env, "CREATE DATABASE {} TEMPLATE {}", name, services.TEMPLATE_DATABASE)
         stack.callback(database.execute, env, "DROP DATABASE {} WITH (FORCE)", name)
         world = World(env, cache, checkpoints, proxy)
