@@ -16,11 +16,11 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from nautobot.extras.models import Status
 
+from ai_ops import alerts
 from ai_ops.change_log import logged_together, told_at_once
 from ai_ops.choices import MCPServerStatus
 from ai_ops.core.health import Flip
 from ai_ops.core.runs import Hold
-from ai_ops.incidents import owe_alerts
 from ai_ops.infrastructure import BACKEND_ERRORS, backend_sentence
 from ai_ops.models import AgentGeneration, MCPServer
 from ai_ops.server_checks import STATUS_OF_VERDICT, ServerCheck, log
@@ -99,7 +99,7 @@ def _saved(checks: Sequence[ServerCheck], hold: Hold) -> list[_Outcome]:
         known = Status.objects.get_for_model(MCPServer).prefetch_related("content_types")
         statuses = {status.name: status for status in known}
         outcomes = [_save(check, to, rows.get(check.server.pk), statuses.get(to)) for check, to in _wanted(checks)]
-        owe_alerts([each.check.report() for each in outcomes if each.saved and each.to == MCPServerStatus.UNHEALTHY])
+        alerts.owe([each.check.report() for each in outcomes if each.saved and each.to == MCPServerStatus.UNHEALTHY])
     return outcomes
 
 

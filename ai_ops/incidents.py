@@ -22,11 +22,12 @@ from django.db.models import Case, Count, Exists, OuterRef, Q, QuerySet, When
 from django.utils import timezone
 from nautobot.apps.events import publish_event
 
+from ai_ops import alerts
 from ai_ops.choices import MCPIncidentKindChoices, MCPServerStatus, MCPToolStateChoices
 from ai_ops.core.reports import ServerReport
 from ai_ops.core.runs import Hold
 from ai_ops.exceptions import IncidentError, LeaseLostError
-from ai_ops.health_models import MCPServerHealth, MCPServerIncident
+from ai_ops.health_models import MCPServerIncident
 from ai_ops.models import AgentGeneration, MCPServer
 from ai_ops.tool_models import MCPServerTool
 
@@ -40,9 +41,6 @@ TOPIC_ESCALATED = "ai_ops.mcp.incident.escalated"
 
 # Two servers may well fail by chance within ten minutes; three have something in common.
 MASS_OUTAGE_SERVERS = 3
-
-# A run opens the incidents of its flips within seconds of the last one; one that has not by then is dead.
-OWED_FOR_LONG = timedelta(minutes=2)
 
 # Servers whose message an incident quotes; the others are in its table.
 MESSAGES_QUOTED = 10
@@ -74,7 +72,7 @@ def follow_run(reports: Sequence[ServerReport], doubt: str | None = None, run_be
         AgentGeneration.lock()
         if doubt:
             _open_doubt(reports, doubt, now)
-        telling = _not_held(reports, flipped)
+        telling = alerts.take_due(reports, flipped)
         _open_outages(
             [report for report in telling if report.status_after == MCPServerStatus.UNHEALTHY], now, run_began
         )
@@ -120,74 +118,11 @@ def _drift_sentence(server: str, names: Sequence[str]) -> str:
     return f"{server} lists another description or schema for: {', '.join(names[:MESSAGES_QUOTED])}{more}."
 
 
-def owe_alerts(reports: Sequence[ServerReport]) -> None:
-    """Note, in the transaction that makes these servers Unhealthy, that somebody must be told.
-
-    `follow_run` does that at the run's end, and `open_owed` for a run that never got there.
-    """
-    MCPServerHealth.objects.bulk_create(
-        [
-            MCPServerHealth(
-                server_id=report.server_id,
-                checked=report.checked_at,
-                ok=report.ok,
-                reason=report.reason or "",
-                message=report.message or "",
-                alert_held=True,
-            )
-            for report in reports
-        ],
-        update_conflicts=True,
-        unique_fields=["server"],
-        update_fields=["checked", "ok", "reason", "message", "alert_held"],
-    )
-
-
 def open_owed(now: datetime) -> None:
     """Open incidents for servers whose run was killed after it had flipped them."""
     with transaction.atomic():
         AgentGeneration.lock()
-        owed = MCPServerHealth.objects.filter(
-            alert_held=True,
-            flapping=False,
-            server__status__name=MCPServerStatus.UNHEALTHY,
-            server__last_updated__lt=now - OWED_FOR_LONG,
-        )
-        down = [_as_found(health) for health in owed.select_related("server__status")]
-        owed.filter(server__in=[report.server_id for report in down]).update(alert_held=False)
-        _open_outages(down, now)
-
-
-def _as_found(health: MCPServerHealth) -> ServerReport:
-    return ServerReport(
-        server=health.server.name,
-        server_id=str(health.server_id),
-        status_after=health.server.status.name,
-        ok=health.ok,
-        reason=health.reason,
-        message=health.message,
-    )
-
-
-def _not_held(reports: Sequence[ServerReport], flipped: Sequence[ServerReport]) -> list[ServerReport]:
-    """Hold back the flips of flapping servers; give the others, and those whose flapping has ended."""
-    health = MCPServerHealth.objects.filter(server__in=[report.server_id for report in flipped], flapping=True)
-    held = {str(pk) for pk in health.values_list("server", flat=True)}
-    if held:
-        health.update(alert_held=True)
-        names = ", ".join(report.server for report in flipped if report.server_id in held)
-        logger.warning("Alerts held, as these servers flap: %s", names, extra={"grouping": "incidents"})
-    released = MCPServerHealth.objects.filter(
-        server__in=[report.server_id for report in reports if report.server_id], flapping=False, alert_held=True
-    )
-    freed = {str(pk) for pk in released.values_list("server", flat=True)}
-    if freed:
-        released.update(alert_held=False)
-    return [
-        report
-        for report in reports
-        if report.server_id in freed or (report.changed and report.server_id and report.server_id not in held)
-    ]
+        _open_outages(alerts.take_owed(now), now)
 
 
 def _open_doubt(reports: Sequence[ServerReport], doubt: str, now: datetime) -> None:

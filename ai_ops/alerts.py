@@ -1,0 +1,89 @@
+"""Alerts of flips that somebody must be told of, until an incident does: owed by a run, or held while a server flaps.
+
+An alert is one column of the server's row in MCPServerHealth. What takes it does so in the transaction that opens
+the incident, so that none is lost and none comes twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from celery.utils.log import get_task_logger
+
+from ai_ops.choices import MCPServerStatus
+from ai_ops.core.reports import ServerReport
+from ai_ops.health_models import MCPServerHealth
+
+logger = get_task_logger(__name__)
+
+# A run opens the incidents of its flips within seconds of the last one; one that has not by then is dead.
+OWED_FOR_LONG = timedelta(minutes=2)
+
+
+def owe(reports: Sequence[ServerReport]) -> None:
+    """Note, in the transaction that makes these servers Unhealthy, that somebody must be told.
+
+    The run's end takes that with `take_due`; where it never came, `take_owed` does.
+    """
+    MCPServerHealth.objects.bulk_create(
+        [
+            MCPServerHealth(
+                server_id=report.server_id,
+                checked=report.checked_at,
+                ok=report.ok,
+                reason=report.reason or "",
+                message=report.message or "",
+                alert_held=True,
+            )
+            for report in reports
+        ],
+        update_conflicts=True,
+        unique_fields=["server"],
+        update_fields=["checked", "ok", "reason", "message", "alert_held"],
+    )
+
+
+def take_owed(now: datetime) -> list[ServerReport]:
+    """Take the alerts of runs that were killed after flipping servers; give those servers as they were found."""
+    owed = MCPServerHealth.objects.filter(
+        alert_held=True,
+        flapping=False,
+        server__status__name=MCPServerStatus.UNHEALTHY,
+        server__last_updated__lt=now - OWED_FOR_LONG,
+    )
+    down = [_as_found(health) for health in owed.select_related("server__status")]
+    owed.filter(server__in=[report.server_id for report in down]).update(alert_held=False)
+    return down
+
+
+def take_due(reports: Sequence[ServerReport], flipped: Sequence[ServerReport]) -> list[ServerReport]:
+    """Hold the alerts of flapping servers back; take and give the others, and those whose flapping has ended."""
+    health = MCPServerHealth.objects.filter(server__in=[report.server_id for report in flipped], flapping=True)
+    held = {str(pk) for pk in health.values_list("server", flat=True)}
+    if held:
+        health.update(alert_held=True)
+        names = ", ".join(report.server for report in flipped if report.server_id in held)
+        logger.warning("Alerts held, as these servers flap: %s", names, extra={"grouping": "incidents"})
+    released = MCPServerHealth.objects.filter(
+        server__in=[report.server_id for report in reports if report.server_id], flapping=False, alert_held=True
+    )
+    freed = {str(pk) for pk in released.values_list("server", flat=True)}
+    if freed:
+        released.update(alert_held=False)
+    return [
+        report
+        for report in reports
+        if report.server_id in freed or (report.changed and report.server_id and report.server_id not in held)
+    ]
+
+
+def _as_found(health: MCPServerHealth) -> ServerReport:
+    return ServerReport(
+        server=health.server.name,
+        server_id=str(health.server_id),
+        status_after=health.server.status.name,
+        ok=health.ok,
+        reason=health.reason,
+        message=health.message,
+    )
