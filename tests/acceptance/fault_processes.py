@@ -182,7 +182,12 @@ def ask_and_approve(kind: str) -> None:
 
 def supervise() -> dict[str, Any]:
     """Let the supervisor make a pass, as its Job does."""
-    return celery_tasks.supervise()
+    # Those of schedules have owners who may run their Jobs: otherwise one that is due would be dead.
+    MaintenanceRun.objects.filter(owner=None).update(owner=_user())
+    _enable_jobs()
+    report = celery_tasks.supervise()
+    assert report["error"] is None, report
+    return report
 
 
 def add_queue(name: str) -> None:
@@ -209,8 +214,12 @@ def miss_schedules(kind: str, hours: int, queue: str) -> None:
     ScheduledJobs.update_changed()
 
 
-def _job(kind: str) -> Job:
+def _enable_jobs() -> None:
     Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=True)
+
+
+def _job(kind: str) -> Job:
+    _enable_jobs()
     return Job.objects.get(job_class_name=JOBS[kind])
 
 
@@ -265,10 +274,9 @@ def _nothing(error: str | None) -> dict[str, Any]:
 
 
 def settle() -> None:
-    """Do what the supervisor does about dead runs, at once: rescue them and try them again until all have ended."""
+    """Let the supervisor rescue dead runs, and try again all that wait, due or not, until all have ended."""
+    supervise()
     for _ in range(LONGEST_RETRIES):
-        for run in MaintenanceRun.objects.filter(state=RunStateChoices.RUNNING):
-            records.end_failed_attempt(run, RunStateChoices.LOST, "Its process died.")
         waiting = list(MaintenanceRun.objects.filter(state=RunStateChoices.PENDING))
         if not waiting:
             return

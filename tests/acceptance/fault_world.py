@@ -171,9 +171,10 @@ class World:
             connection.close()
 
     def runs(self, kind: str | None = None) -> list[str]:
-        """The states of all runs, in the order in which they were made."""
-        where = "WHERE kind = %s" if kind else ""
-        rows = self.sql(f"SELECT state FROM ai_ops_maintenancerun {where} ORDER BY created", *filter(None, [kind]))
+        """The states of all runs, those of the supervisor itself excepted, in the order in which they were made."""
+        wanted = "kind = %s" if kind else "kind NOT IN ('supervisor', 'orphans')"
+        query = f"SELECT state FROM ai_ops_maintenancerun WHERE {wanted} ORDER BY created"
+        rows = self.sql(query, *filter(None, [kind]))
         return [state for (state,) in rows]
 
     def status_of(self, server: str) -> str:
