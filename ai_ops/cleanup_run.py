@@ -15,31 +15,23 @@ from typing import Any
 from ai_ops.adapters.checkpoint_store import CheckpointStore, Outcome, batches
 from ai_ops.adapters.key_spool import KeySpool, Part
 from ai_ops.core.checkpoint_keys import CheckpointKey, Family, KeyParser
-from ai_ops.core.quick_keys import QuickKeys
-from ai_ops.core.reports import CleanupReport, ThreadReport, text_of
-from ai_ops.core.retention import (
-    DAY,
-    Deletion,
+from ai_ops.core.deletion import Deletion, Reason, blob_deletion
+from ai_ops.core.facts import (
     Facts,
-    Reason,
-    RetentionPolicy,
-    Thread,
-    blob_deletion,
     documents_with_blobs,
-    group_threads,
     lineage_samples,
     lone_pointers,
-    make_plan,
-    possible_stubs,
-    possibly_misnamed,
-    set_own_ids,
-    set_stubs_aside,
-    sieve,
     touched,
     trimmable,
     unread_writes,
     unsure_documents,
 )
+from ai_ops.core.plan import make_plan
+from ai_ops.core.quick_keys import QuickKeys
+from ai_ops.core.reports import CleanupReport, ThreadReport, text_of
+from ai_ops.core.retention import DAY, RetentionPolicy
+from ai_ops.core.sieve import sieve
+from ai_ops.core.threads import Thread, group_threads, possible_stubs, possibly_misnamed, set_own_ids, set_stubs_aside
 from ai_ops.exceptions import CheckpointStoreError, LeaseLostError
 from ai_ops.time_limit import whole
 

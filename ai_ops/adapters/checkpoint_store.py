@@ -41,7 +41,9 @@ from ai_ops.core.checkpoint_keys import (
     Family,
     KeyParser,
 )
-from ai_ops.core.retention import Deletion, Document, Guard, Lineage
+from ai_ops.core.deletion import Deletion, Guard
+from ai_ops.core.facts import Lineage
+from ai_ops.core.threads import Document
 from ai_ops.exceptions import CheckpointStoreError, LeaseLostError
 
 SCAN_COUNT = 1000

@@ -15,7 +15,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ai_ops.core.checkpoint_keys import UUID_EPOCH, VALKEY_DOCUMENT, Family, KeyParser
-from ai_ops.core.retention import Deletion, Document, Guard, Reason, RetentionPolicy
+from ai_ops.core.deletion import Deletion, Guard, Reason
+from ai_ops.core.retention import RetentionPolicy
+from ai_ops.core.threads import Document
 
 # A key taken apart: the key, its head, its stem (all that the keys of one thread have in common) and its id.
 Row = tuple[bytes, bytes, bytes, bytes]

@@ -15,7 +15,8 @@ from typing import Any
 
 from ai_ops.core.checkpoint_keys import VALKEY_LIST
 from ai_ops.core.reports import text_of
-from ai_ops.core.retention import DAY, RetentionPolicy, Thread
+from ai_ops.core.retention import DAY, RetentionPolicy
+from ai_ops.core.threads import Thread
 
 SHOWN_THREADS = 10
 SHOWN_CHARACTERS = 120  # of a thread's id

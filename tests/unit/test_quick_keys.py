@@ -8,21 +8,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ai_ops.core.checkpoint_keys import EARLIEST, FUTURE_TOLERANCE, UUID_EPOCH, CheckpointKey, KeyParser, KeyPrefixes
-from ai_ops.core.quick_keys import QuickKeys, _first_tick_at, _id_at
-from ai_ops.core.retention import (
-    DAY,
-    Deletion,
-    Facts,
+from ai_ops.core.checkpoint_keys import (
+    EARLIEST,
+    FUTURE_TOLERANCE,
+    UUID_EPOCH,
+    CheckpointKey,
     Family,
-    RetentionPolicy,
-    group_threads,
-    make_plan,
-    possible_stubs,
-    sieve,
-    touched,
-    trimmable,
+    KeyParser,
+    KeyPrefixes,
 )
+from ai_ops.core.deletion import Deletion
+from ai_ops.core.facts import Facts, touched, trimmable
+from ai_ops.core.plan import make_plan
+from ai_ops.core.quick_keys import QuickKeys, _first_tick_at, _id_at
+from ai_ops.core.retention import DAY, RetentionPolicy
+from ai_ops.core.sieve import sieve
+from ai_ops.core.threads import group_threads, possible_stubs
 
 NOW = 1_780_000_000.0
 NAMES = (

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ai_ops.core.checkpoint_keys import KeyParser
-from ai_ops.core.retention import DAY, group_threads
+from ai_ops.core.retention import DAY
 from ai_ops.core.storage import SIZED_KEYS, SIZED_KEYS_PER_THREAD, SIZED_THREADS, StorageTally, age_bars, shown_id
+from ai_ops.core.threads import group_threads
 
 NOW = 1_800_000_000.0
 

@@ -1,0 +1,134 @@
+"""What the keys do not say, and which keys have to be read for it.
+
+Where a pointer points, what a DeltaChannel still needs, which of ValkeySaver's writes is an interrupt: that arrives as
+`Facts`, asked for by the functions that name the keys in question. Nothing here reads. Times are seconds since 1970.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ai_ops.core.checkpoint_keys import INTERRUPT_INDEX
+from ai_ops.core.retention import RetentionPolicy
+from ai_ops.core.threads import Document, Namespace, Thread
+
+INTERRUPT_SUFFIX = b":" + INTERRUPT_INDEX
+
+
+class Lineage(NamedTuple):
+    """What a document says of its ancestors.
+
+    Attributes:
+        parent_id: The id of the checkpoint it was made from; empty for the first.
+        depth: How many ancestors its DeltaChannels are read from; 0 without any.
+    """
+
+    parent_id: bytes
+    depth: int
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What only the values in Redis say.
+
+    Attributes:
+        heads: The document that a pointer or list names as its namespace's newest, by the pointer's key.
+        lineage: What documents say of their ancestors, by key.
+        interrupts: Keys of writes that are interrupts, where the key does not say so.
+        foreign: Keys of documents that name another thread than their keys seem to.
+        versions: The versions of its channels that a document of the blob layout names, by its key.
+    """
+
+    heads: Mapping[bytes, Document] = field(default_factory=dict)
+    lineage: Mapping[bytes, Lineage] = field(default_factory=dict)
+    interrupts: frozenset[bytes] = frozenset()
+    foreign: frozenset[bytes] = frozenset()
+    versions: Mapping[bytes, Mapping[bytes, bytes]] = field(default_factory=dict)
+
+
+def touched(threads: Iterable[Thread], policy: RetentionPolicy, now: float) -> list[Thread]:
+    """The threads that something may go of, those with orphans alone excepted."""
+    oldest = now - policy.shortest
+    found: list[Thread] = []
+    for thread in threads:
+        active = thread.last_activity()
+        if active is None or not policy.covers(thread.names) or policy.may_be_pinned(thread):
+            continue
+        if active < oldest or any(policy.may_trim(namespace, now) for namespace in thread.namespaces.values()):
+            found.append(thread)
+    return found
+
+
+def trimmable(threads: Iterable[Thread], policy: RetentionPolicy, now: float) -> list[Namespace]:
+    """The namespaces of live threads that have checkpoints past the retention beside those they need."""
+    return [
+        namespace
+        for thread in threads
+        if (thread.last_activity() or 0.0) >= now - policy.retention
+        for namespace in thread.namespaces.values()
+        if policy.may_trim(namespace, now)
+    ]
+
+
+def unsure_documents(threads: Iterable[Thread]) -> dict[bytes, tuple[bytes, ...]]:
+    """One document of each namespace that may be another thread's: its key, and the names that are right."""
+    return {
+        namespace.newest_first()[0].key: thread.names
+        for thread in threads
+        for namespace in thread.namespaces.values()
+        if namespace.documents and not namespace.certain and (namespace.name or namespace.pointers)
+    }
+
+
+def unread_writes(threads: Iterable[Thread], policy: RetentionPolicy, now: float) -> list[bytes]:
+    """The writes on the heads of threads of which only the value says whether they are interrupts.
+
+    RedisSaver puts an interrupt under the index -3; ValkeySaver keeps all writes of a checkpoint in one value,
+    the JavaScript saver counts interrupts like other writes.
+    """
+    return [
+        write
+        for thread in threads
+        if policy.pending_retention != policy.retention or (thread.last_activity() or now) >= now - policy.retention
+        for namespace, head in thread.heads()
+        if not any(pointer.startswith(b"checkpoint_latest:") for pointer in namespace.pointers)
+        for write in namespace.writes_of(head.checkpoint_id)
+        if not write.endswith(INTERRUPT_SUFFIX)
+    ]
+
+
+def lineage_samples(namespaces: Iterable[Namespace], policy: RetentionPolicy, now: float) -> dict[bytes, Namespace]:
+    """The newest and the oldest checkpoint that each namespace keeps anyway, by key.
+
+    If neither has a DeltaChannel, none between them has.
+    """
+    samples: dict[bytes, Namespace] = {}
+    for namespace in namespaces:
+        if namespace.pointers or namespace.satellites:
+            ordered = namespace.newest_first()
+            samples[ordered[0].key] = namespace
+            samples[ordered[policy.kept_anyway(ordered, now) - 1].key] = namespace
+    return samples
+
+
+def documents_with_blobs(namespaces: Iterable[Namespace], policy: RetentionPolicy, now: float) -> list[bytes]:
+    """The documents, staying anyway, that name the blobs which must stay with them."""
+    found: list[bytes] = []
+    for namespace in namespaces:
+        if namespace.blobs:
+            ordered = namespace.newest_first()
+            found += [document.key for document in ordered[: policy.kept_anyway(ordered, now)]]
+    return found
+
+
+def lone_pointers(threads: Iterable[Thread]) -> list[bytes]:
+    """The pointers of namespaces that have no checkpoint."""
+    return [
+        pointer
+        for thread in threads
+        for namespace in thread.namespaces.values()
+        if not namespace.documents
+        for pointer in namespace.pointers
+    ]
