@@ -32,7 +32,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from ai_ops.adapters.checkpoint_store import explain
+from ai_ops.adapters.redis_failures import explain
 from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import CheckpointStoreError, ConfigurationError
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from ai_ops.adapters.checkpoint_store import CheckpointStore, Outcome, batches
+from ai_ops.adapters.checkpoint_store import CheckpointStore
 from ai_ops.adapters.key_spool import KeySpool, Part
+from ai_ops.core.batches import batches
 from ai_ops.core.checkpoint_keys import CheckpointKey, Family, KeyParser
-from ai_ops.core.deletion import Deletion, Reason, blob_deletion
+from ai_ops.core.deletion import Deletion, Outcome, Reason, blob_deletion
 from ai_ops.core.facts import (
     Facts,
     documents_with_blobs,

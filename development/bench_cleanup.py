@@ -32,8 +32,9 @@ from typing import Any
 
 import redis
 
-from ai_ops.adapters.checkpoint_store import CheckpointStore, batches
+from ai_ops.adapters.checkpoint_store import CheckpointStore
 from ai_ops.cleanup_run import CleanupRun
+from ai_ops.core.batches import batches
 from ai_ops.core.checkpoint_keys import UUID_EPOCH, KeyParser
 from ai_ops.core.retention import DAY, RetentionPolicy
 from development import services

@@ -69,6 +69,20 @@ class Deletion(NamedTuple):
         return len(self.keys.get(Family.DOCUMENT, ()))
 
 
+class Outcome(NamedTuple):
+    """What became of a deletion.
+
+    Attributes:
+        deleted: Keys deleted, or that would be in a dry run.
+        changed: Whether the thread went on meanwhile and was left alone.
+        wrong_type: Keys that hold something no saver writes there, and stay.
+    """
+
+    deleted: int
+    changed: bool = False
+    wrong_type: tuple[bytes, ...] = ()
+
+
 def blob_deletion(thread: bytes, blobs: tuple[bytes, ...]) -> Deletion:
     """The deletion of blobs that two looks have found without a checkpoint."""
     return Deletion(thread, Reason.ORPHANED, (), (), (), {Family.BLOB: blobs}, 1, None)

@@ -45,7 +45,7 @@ from nautobot.extras.models import (
 from nautobot.extras.utils import get_celery_queues
 
 from ai_ops import celery_tasks, cleanup_run, health_run
-from ai_ops.adapters import checkpoint_store
+from ai_ops.adapters import deleter
 from ai_ops.agents import current_generation
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
 from ai_ops.models import AgentGeneration, MaintenanceRun, MCPServer
@@ -113,7 +113,7 @@ def main(
 def _apply(tuning: Tuning) -> None:
     health_run.PAUSE_SECONDS = tuning.pause
     if tuning.batch:
-        checkpoint_store.KEYS_PER_COMMAND = cleanup_run.DELETIONS_PER_BATCH = tuning.batch
+        deleter.KEYS_PER_COMMAND = cleanup_run.DELETIONS_PER_BATCH = tuning.batch
     if tuning.database_port:
         for alias in connections:
             connections[alias].settings_dict["PORT"] = str(tuning.database_port)

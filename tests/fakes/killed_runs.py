@@ -16,12 +16,13 @@ import redis
 from redis.connection import AbstractConnection
 
 from ai_ops import cleanup_run
-from ai_ops.adapters import checkpoint_store
+from ai_ops.adapters import deleter
+from ai_ops.adapters.checkpoint_store import CheckpointStore
 from ai_ops.core.checkpoint_keys import KeyParser
 from ai_ops.core.retention import DAY, RetentionPolicy
 
 # Many small batches, so that there is much between them.
-checkpoint_store.KEYS_PER_COMMAND = 5
+deleter.KEYS_PER_COMMAND = 5
 cleanup_run.DELETIONS_PER_BATCH = 3
 
 
@@ -29,7 +30,7 @@ def clean_up(url: str, days: float) -> None:
     """One run, on a connection of its own."""
     with redis.Redis.from_url(url) as client:
         parser = KeyParser(time.time())
-        store = checkpoint_store.CheckpointStore(client, parser, sleep=lambda seconds: None)
+        store = CheckpointStore(client, parser, sleep=lambda seconds: None)
         policy = RetentionPolicy(days * DAY, days * DAY)
         cleanup_run.CleanupRun(store, parser, policy, time.time(), dryrun=False).execute()
 

@@ -11,7 +11,7 @@ import redis
 from langgraph.checkpoint.redis import RedisSaver
 from langgraph.checkpoint.redis.shallow import ShallowRedisSaver
 
-from ai_ops.adapters.checkpoint_store import COMMANDS
+from ai_ops.adapters.redis_failures import COMMANDS
 from ai_ops.celery_tasks import cleanup_old_checkpoints
 from development.services import PROJECT
 from tests.fakes.conversations import days_ago, graph, old_id, on, undated_id

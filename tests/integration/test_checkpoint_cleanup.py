@@ -218,7 +218,7 @@ def test_keys_and_values_that_tell_no_time_stay_and_are_named(checkpoint_redis, 
 
 
 def test_redis_down(checkpoint_server, checkpoint_redis, monkeypatch):
-    monkeypatch.setattr("ai_ops.adapters.checkpoint_store.RETRY_DELAYS", (0.01,))
+    monkeypatch.setattr("ai_ops.adapters.retrying_redis.RETRY_DELAYS", (0.01,))
     checkpoint_server.stop()
     try:
         report = cleanup_old_checkpoints(30)

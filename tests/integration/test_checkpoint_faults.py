@@ -14,13 +14,14 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from ai_ops.adapters.checkpoint_store import CheckpointStore
 from ai_ops.adapters.redis_calls import CallsAhead
+from ai_ops.adapters.retrying_redis import RetryingRedis
 from ai_ops.celery_tasks import cleanup_old_checkpoints
 from development import services
 from tests.fakes.conversations import days_ago, graph, old_id, on
 
 pytestmark = pytest.mark.django_db
 
-PHASES = ["size", "memory", "_scan_at", "_ask", "_script"]
+PHASES = ["size", "memory", "_scan_at", "ask", "script"]
 
 
 @pytest.fixture
@@ -51,8 +52,8 @@ def assert_end_state(app, client, states):
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_connection_cut_in_each_phase_is_retried(app, checkpoint_redis, monkeypatch, phase):
     states = talk(app)
-    monkeypatch.setattr("ai_ops.adapters.checkpoint_store.RETRY_DELAYS", (0.01, 0.05))
-    original = getattr(CheckpointStore, phase)
+    monkeypatch.setattr("ai_ops.adapters.retrying_redis.RETRY_DELAYS", (0.01, 0.05))
+    original = getattr(RetryingRedis, phase)
     calls = []
 
     def cut_first(self, *args, **kwargs):
@@ -62,7 +63,7 @@ def test_a_connection_cut_in_each_phase_is_retried(app, checkpoint_redis, monkey
             checkpoint_redis.client_kill_filter(_type="normal", skipme=True)
         return original(self, *args, **kwargs)
 
-    monkeypatch.setattr(CheckpointStore, phase, cut_first)
+    monkeypatch.setattr(RetryingRedis, phase, cut_first)
     report = cleanup_old_checkpoints(30)
 
     assert report["error"] is None
@@ -72,9 +73,9 @@ def test_a_connection_cut_in_each_phase_is_retried(app, checkpoint_redis, monkey
 
 def test_a_server_restarted_while_keys_are_scanned(app, checkpoint_server, checkpoint_redis, monkeypatch):
     states = talk(app)
-    monkeypatch.setattr("ai_ops.adapters.checkpoint_store.SCAN_COUNT", 5)
-    monkeypatch.setattr("ai_ops.adapters.checkpoint_store.RETRY_DELAYS", (0.05, 0.5, 1.0))
-    original, calls = CheckpointStore._scan_at, []
+    monkeypatch.setattr("ai_ops.adapters.retrying_redis.SCAN_COUNT", 5)
+    monkeypatch.setattr("ai_ops.adapters.retrying_redis.RETRY_DELAYS", (0.05, 0.5, 1.0))
+    original, calls = RetryingRedis._scan_at, []
 
     def restart_once(self, cursor, connection):
         calls.append(cursor)
@@ -83,7 +84,7 @@ def test_a_server_restarted_while_keys_are_scanned(app, checkpoint_server, check
             checkpoint_server.start()
         return original(self, cursor, connection)
 
-    monkeypatch.setattr(CheckpointStore, "_scan_at", restart_once)
+    monkeypatch.setattr(RetryingRedis, "_scan_at", restart_once)
     total = checkpoint_redis.dbsize()
     report = cleanup_old_checkpoints(30)
 
@@ -98,9 +99,9 @@ def test_a_server_that_stays_away_fails_clearly_and_the_next_run_goes_on(
     app, checkpoint_server, checkpoint_redis, monkeypatch, batch
 ):
     states = talk(app)
-    monkeypatch.setattr("ai_ops.adapters.checkpoint_store.RETRY_DELAYS", (0.01,))
-    monkeypatch.setattr("ai_ops.adapters.checkpoint_store.KEYS_PER_COMMAND", 7)
-    original, calls = CheckpointStore._script, []
+    monkeypatch.setattr("ai_ops.adapters.retrying_redis.RETRY_DELAYS", (0.01,))
+    monkeypatch.setattr("ai_ops.adapters.deleter.KEYS_PER_COMMAND", 7)
+    original, calls = RetryingRedis.script, []
 
     def stop_at(self, *args):
         calls.append(1)
@@ -109,7 +110,7 @@ def test_a_server_that_stays_away_fails_clearly_and_the_next_run_goes_on(
         return original(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(CheckpointStore, "_script", stop_at)
+        patch.setattr(RetryingRedis, "script", stop_at)
         report = cleanup_old_checkpoints(30)
     checkpoint_server.start()
 
@@ -307,8 +308,8 @@ def test_a_pipeline_that_is_cut_anywhere_goes_on_in_order_and_counts_right(
 ):
     states = talk(app, old=4, live=2)
     total, cuts = checkpoint_redis.dbsize(), []
-    monkeypatch.setattr("ai_ops.adapters.checkpoint_store.RETRY_DELAYS", (0.01, 0.05))
-    monkeypatch.setattr("ai_ops.adapters.checkpoint_store.KEYS_PER_COMMAND", 20)
+    monkeypatch.setattr("ai_ops.adapters.retrying_redis.RETRY_DELAYS", (0.01, 0.05))
+    monkeypatch.setattr("ai_ops.adapters.deleter.KEYS_PER_COMMAND", 20)
     deliver, release = CallsAhead._deliver, CallsAhead._release
 
     def deliver_on_it(self):

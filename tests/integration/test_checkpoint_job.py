@@ -12,7 +12,7 @@ from nautobot.apps.testing import create_job_result_and_run_job
 from nautobot.extras.choices import JobResultStatusChoices, LogLevelChoices
 from nautobot.extras.models import Job
 
-from ai_ops.adapters.checkpoint_store import CheckpointStore
+from ai_ops.adapters.retrying_redis import RetryingRedis
 from ai_ops.jobs.checkpoint_cleanup import CleanupCheckpointsJob
 from ai_ops.run_models import MaintenanceRun
 from tests.fakes.conversations import old_id
@@ -136,7 +136,7 @@ def test_whatever_a_thread_is_called_the_result_can_be_kept(job, checkpoint_redi
 def test_when_its_time_is_up_the_result_says_what_was_done(job, checkpoint_redis, monkeypatch):
     monkeypatch.setattr("ai_ops.cleanup_run.DELETIONS_PER_BATCH", 4)
     checkpoint_redis.mset({f"checkpoint:old-{number}:{old_id(40)}": "{}" for number in range(20)})
-    original, calls = CheckpointStore._script, []
+    original, calls = RetryingRedis.script, []
 
     def time_is_up(self, *args):
         calls.append(args)
@@ -145,7 +145,7 @@ def test_when_its_time_is_up_the_result_says_what_was_done(job, checkpoint_redis
             os.kill(os.getpid(), signal.SIGALRM)
         return original(self, *args)
 
-    monkeypatch.setattr(CheckpointStore, "_script", time_is_up)
+    monkeypatch.setattr(RetryingRedis, "script", time_is_up)
     result = run(retention_days=30)
 
     assert result.status == JobResultStatusChoices.STATUS_FAILURE

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ai_ops.adapters import key_spool
-from ai_ops.adapters.checkpoint_store import batches
 from ai_ops.adapters.key_spool import KeySpool
+from ai_ops.core.batches import batches
 from ai_ops.core.checkpoint_keys import CheckpointKey, KeyParser
 
 ID = b"1ec9414c-232a-6b00-b3c8-9e6bdeced846"
