@@ -23,7 +23,8 @@ from nautobot.extras.models import JobQueue, JobResult
 from ai_ops.adapters.checkpoint_store import CheckpointStore
 from ai_ops.checkpointer import get_redis_connection
 from ai_ops.choices import MaintenanceKindChoices
-from ai_ops.cleanup_run import CleanupRun, log_cleanup
+from ai_ops.cleanup_log import log_cleanup
+from ai_ops.cleanup_run import CleanupRun
 from ai_ops.config import AiOpsSettings, CleanupOptions
 from ai_ops.core.checkpoint_keys import KeyParser, KeyPrefixes
 from ai_ops.core.reports import CleanupReport, HealthReport, ServerReport, ThreadReport

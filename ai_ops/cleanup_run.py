@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import gc
-import heapq
-import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 from ai_ops.adapters.checkpoint_store import CheckpointStore
 from ai_ops.adapters.key_spool import KeySpool, Part
@@ -32,68 +29,16 @@ from ai_ops.core.quick_keys import QuickKeys
 from ai_ops.core.reports import CleanupReport, ThreadReport, text_of
 from ai_ops.core.retention import DAY, RetentionPolicy
 from ai_ops.core.sieve import sieve
+from ai_ops.core.tally import Tally
 from ai_ops.core.threads import Thread, group_threads, possible_stubs, possibly_misnamed, set_own_ids, set_stubs_aside
 from ai_ops.exceptions import CheckpointStoreError, LeaseLostError
 from ai_ops.time_limit import whole
 
 DELETIONS_PER_BATCH = 250  # while Redis carries them out, the next are decided on
-NAMED_KEYS = 5  # of those that could not be dated, so many are named in the log
-SHOWN_KEY_BYTES = 120
-LARGEST_THREADS = 10
 # A dry run measures so many threads, by so many keys of each: twenty thousand questions are a third of a second.
 MEASURED_THREADS = 1000
 MEASURED_KEYS = 20
 PROGRESS_SECONDS = 1.0  # between two lines, so that a large database does not flood the Job's log
-
-
-@dataclass
-class Tally:
-    """What a run has done so far."""
-
-    processed: int = 0
-    deleted: int = 0
-    threads_deleted: int = 0
-    threads_kept: int = 0
-    trimmed: int = 0
-    orphans: int = 0
-    changed: int = 0
-    unfixable: int = 0
-    unfixable_names: list[str] = field(default_factory=list)
-    largest: list[tuple[int, int, ThreadReport]] = field(default_factory=list)
-
-    def add_thread(self, thread: ThreadReport) -> None:
-        """Remember a deleted thread as one of the largest."""
-        # The second number keeps two reports from being compared.
-        entry = (thread.keys, -self.threads_deleted, thread)
-        if len(self.largest) < LARGEST_THREADS:
-            heapq.heappush(self.largest, entry)
-        else:
-            heapq.heappushpop(self.largest, entry)
-
-    def is_large(self, keys: int) -> bool:
-        """Whether a thread of so many keys is among the largest so far."""
-        return len(self.largest) < LARGEST_THREADS or keys > self.largest[0][0]
-
-    def add_unfixable(self, keys: Sequence[bytes]) -> None:
-        """Count keys that stay because nothing tells their age or their kind."""
-        self.unfixable += len(keys)
-        room = NAMED_KEYS - len(self.unfixable_names)
-        self.unfixable_names += [repr(key[:SHOWN_KEY_BYTES])[1:] for key in keys[:room]]
-
-    def add_outcome(self, deletion: Deletion, outcome: Outcome) -> None:
-        """Count what became of a deletion."""
-        self.deleted += outcome.deleted
-        if outcome.wrong_type:
-            self.add_unfixable(outcome.wrong_type)
-        if outcome.changed:
-            self.changed += 1
-            self.threads_kept += deletion.reason is Reason.EXPIRED
-        elif deletion.reason is Reason.EXPIRED:
-            self.threads_deleted += 1
-        elif deletion.reason is Reason.TRIMMED:
-            self.trimmed += deletion.checkpoints
-        else:
-            self.orphans += outcome.deleted
 
 
 class CleanupRun:
@@ -420,50 +365,3 @@ def _thread_report(deletion: Deletion, outcome: Outcome, size: int | None) -> Th
 def _may_be(thread: bytes, pin: bytes) -> bool:
     """Whether keys taken for those of `thread` may be of `pin`: a key does not always tell where an id ends."""
     return (thread + b":").startswith(pin + b":") or pin.startswith(thread + b":")
-
-
-def log_cleanup(
-    logger: logging.Logger, report: CleanupReport, unfixable: Sequence[str], smallest_left: int | None = None
-) -> None:
-    """Write the lines that operators search for."""
-    done = "Would delete" if report.dryrun else "Deleted"
-    if report.error is None:
-        logger.info(
-            "✅ Checkpoint cleanup completed: processed %d keys (retention: %d days)",
-            report.processed_count,
-            report.applied_retention_days,
-        )
-    if report.policy:
-        logger.info("%s %d old checkpoint keys", done, report.deleted_count)
-        logger.info(
-            "Threads: %d %s, %d kept. Checkpoints trimmed from live threads: %d. Orphans: %d. Retention: %s",
-            report.threads_deleted,
-            "would go" if report.dryrun else "deleted",
-            report.threads_kept,
-            report.checkpoints_trimmed,
-            report.orphan_count,
-            report.policy,
-        )
-    for thread in report.largest_threads if report.dryrun else ():
-        logger.info("Would delete thread %s: %d keys, last active %s", *_shown(thread))
-    if report.unfixable_count:
-        logger.warning(
-            "Kept %d keys that carry no readable time or are no checkpoints, such as %s: look at them, and delete "
-            "by hand what nobody needs.",
-            report.unfixable_count,
-            ", ".join(unfixable),
-        )
-    if report.limit_reached and smallest_left is not None:
-        logger.warning(
-            "Stopped at max_deletions before anything was deleted: the smallest thread that could go has %d keys. "
-            "Raise max_deletions to at least that, or no run will delete anything.",
-            smallest_left,
-        )
-    elif report.limit_reached:
-        logger.warning("Stopped at max_deletions after %d keys: the next run goes on.", report.deleted_count)
-    if report.error is not None:
-        logger.error("❌ Checkpoint cleanup failed: %s", report.error)
-
-
-def _shown(thread: dict[str, Any]) -> tuple[str, int, str]:
-    return thread["thread"][:SHOWN_KEY_BYTES], thread["keys"], thread["last_activity"]

@@ -1,0 +1,64 @@
+"""What a cleanup has done so far, in numbers and in the few names that people are told."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ai_ops.core.deletion import Deletion, Outcome, Reason
+from ai_ops.core.reports import ThreadReport
+
+NAMED_KEYS = 5  # of those that could not be dated, so many are named in the log
+SHOWN_KEY_BYTES = 120
+LARGEST_THREADS = 10
+
+
+@dataclass
+class Tally:
+    """What a run has done so far."""
+
+    processed: int = 0
+    deleted: int = 0
+    threads_deleted: int = 0
+    threads_kept: int = 0
+    trimmed: int = 0
+    orphans: int = 0
+    changed: int = 0
+    unfixable: int = 0
+    unfixable_names: list[str] = field(default_factory=list)
+    largest: list[tuple[int, int, ThreadReport]] = field(default_factory=list)
+
+    def add_thread(self, thread: ThreadReport) -> None:
+        """Remember a deleted thread as one of the largest."""
+        # The second number keeps two reports from being compared.
+        entry = (thread.keys, -self.threads_deleted, thread)
+        if len(self.largest) < LARGEST_THREADS:
+            heapq.heappush(self.largest, entry)
+        else:
+            heapq.heappushpop(self.largest, entry)
+
+    def is_large(self, keys: int) -> bool:
+        """Whether a thread of so many keys is among the largest so far."""
+        return len(self.largest) < LARGEST_THREADS or keys > self.largest[0][0]
+
+    def add_unfixable(self, keys: Sequence[bytes]) -> None:
+        """Count keys that stay because nothing tells their age or their kind."""
+        self.unfixable += len(keys)
+        room = NAMED_KEYS - len(self.unfixable_names)
+        self.unfixable_names += [repr(key[:SHOWN_KEY_BYTES])[1:] for key in keys[:room]]
+
+    def add_outcome(self, deletion: Deletion, outcome: Outcome) -> None:
+        """Count what became of a deletion."""
+        self.deleted += outcome.deleted
+        if outcome.wrong_type:
+            self.add_unfixable(outcome.wrong_type)
+        if outcome.changed:
+            self.changed += 1
+            self.threads_kept += deletion.reason is Reason.EXPIRED
+        elif deletion.reason is Reason.EXPIRED:
+            self.threads_deleted += 1
+        elif deletion.reason is Reason.TRIMMED:
+            self.trimmed += deletion.checkpoints
+        else:
+            self.orphans += outcome.deleted
