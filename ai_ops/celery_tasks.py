@@ -24,11 +24,11 @@ from ai_ops.adapters.checkpoint_store import CheckpointStore
 from ai_ops.checkpointer import get_redis_connection
 from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.cleanup_log import log_cleanup
+from ai_ops.cleanup_policy import cleanup_policy
 from ai_ops.cleanup_run import CleanupRun
-from ai_ops.config import AiOpsSettings, CleanupOptions
-from ai_ops.core.checkpoint_keys import KeyParser, KeyPrefixes
+from ai_ops.config import AiOpsSettings
+from ai_ops.core.checkpoint_keys import KeyParser
 from ai_ops.core.reports import CleanupReport, HealthReport, ServerReport, ThreadReport
-from ai_ops.core.retention import DAY, RetentionPolicy
 from ai_ops.core.runs import Hold
 from ai_ops.core.shards import Shard
 from ai_ops.core.storage import StorageReport
@@ -66,7 +66,6 @@ __all__ = (
 # Only loggers below Celery's task logger reach a Job's log; from a shell they print like any other.
 logger = get_task_logger(__name__)
 
-MIB = 1024 * 1024
 SUBJECT_LENGTH = 36  # of a UUID; what is longer is none, and the check says so
 
 
@@ -124,7 +123,7 @@ def _cleaned_up(
         with get_redis_connection() as client:
             store = CheckpointStore(client, parser, fence=fence_of(hold))
             pins = CurrentPins(pinned)
-            policy, policy_sentence = _policy(store, parser.prefixes, chosen, pins())
+            policy, policy_sentence = cleanup_policy(store, parser.prefixes, chosen, pins())
             run = CleanupRun(
                 store,
                 parser,
@@ -216,7 +215,7 @@ def _looked_at_storage(hold: Hold) -> StorageReport:
     parser = KeyParser(time.time(), options.key_prefixes)
     with get_redis_connection() as client:
         store = CheckpointStore(client, parser)
-        policy, sentence = _policy(store, parser.prefixes, options, pinned_threads())
+        policy, sentence = cleanup_policy(store, parser.prefixes, options, pinned_threads())
         return StorageRun(store, parser, policy, _telling(hold)).execute(sentence)
 
 
@@ -229,36 +228,6 @@ def _telling(hold: Hold) -> Callable[[str], None]:
         logger.info(line)
 
     return tell
-
-
-def _policy(
-    store: CheckpointStore, prefixes: KeyPrefixes, options: CleanupOptions, pinned: frozenset[str]
-) -> tuple[RetentionPolicy, str]:
-    """The policy of a run, and a sentence that says which retention applies and why."""
-    days, why = options.retention_days, ""
-    if options.memory_limit_mb is not None and options.memory_retention_days is not None:
-        used = store.memory()
-        if used is None:
-            raise ConfigurationError(
-                "memory_limit_mb needs the INFO command: grant +info to the Redis user, or leave the limit out."
-            )
-        over = used > options.memory_limit_mb * MIB
-        days = min(days, options.memory_retention_days) if over else days
-        why = f", since {used / MIB:.0f} MiB are {'over' if over else 'within'} the limit of {options.memory_limit_mb}"
-    pending = options.pending_retention_days
-    policy = RetentionPolicy(
-        retention=days * DAY,
-        pending_retention=(days if pending is None else pending) * DAY,
-        trim_live_threads=options.trim_live_threads,
-        keep_last=options.keep_last,
-        thread_pattern=options.thread_pattern,
-        pinned=pinned,
-        prefixes=prefixes,
-    )
-    sentence = f"{days} days for idle threads{why}; {pending or days} days for threads that wait for an answer; "
-    sentence += f"live threads keep the last {options.keep_last}" if options.trim_live_threads else "live threads stay"
-    sentence += f"; only threads {options.thread_pattern}" if options.thread_pattern else ""
-    return policy, sentence + (f"; {len(pinned)} pinned" if pinned else "") + "."
 
 
 def perform_mcp_health_checks(*, shard: Shard | str | None = None) -> dict[str, Any]:
