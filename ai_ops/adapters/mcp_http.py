@@ -14,7 +14,8 @@ from typing import TypeVar
 import httpx
 
 from ai_ops.adapters.deadline_transport import DeadlineTransport, Resolver
-from ai_ops.adapters.probe_attempt import VERSION, Attempt, Target, as_sentence
+from ai_ops.adapters.probe_attempt import VERSION, Attempt, Target
+from ai_ops.adapters.probe_outcome import as_sentence
 from ai_ops.adapters.tls import CAFileError, ssl_context
 from ai_ops.adapters.tool_listing import Listing, ToolListing
 from ai_ops.core.health import CHECK_TIMEOUT_SECONDS, MAX_WORKERS, Probe, Reason

@@ -7,17 +7,18 @@ server that is well must be nothing.
 from __future__ import annotations
 
 import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import metadata
 
 import httpx
 
+from ai_ops.adapters.http_body import body_of
 from ai_ops.adapters.http_failures import BodyError, Failure, Wording, explain, judge
+from ai_ops.adapters.probe_outcome import Outcome
 from ai_ops.core.credentials import Credentials
-from ai_ops.core.health import Probe, ProbeKind, Reason, retry_after_seconds
+from ai_ops.core.health import ProbeKind, Reason, retry_after_seconds
 from ai_ops.core.mcp_protocol import (
     CLIENT_REVISIONS,
     JSON_TYPE,
@@ -39,9 +40,6 @@ from ai_ops.core.mcp_protocol import (
     initialized_identity,
     initialized_notification,
 )
-
-# What a server says about its health fits many times; more is not a health page.
-MAX_BODY_BYTES = 1024 * 1024
 
 # A missing slash and a proxy's path: what goes on longer is a loop.
 MAX_REDIRECTS = 2
@@ -79,51 +77,6 @@ class Target:
     verify_tls: bool = True
     ca_file: str = ""
     credentials: Credentials | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How one way of asking ended."""
-
-    asked: str
-    answered: str
-    failure: Failure | None
-    status: int | None
-    identity: Identity | None
-    retry_after: float | None
-
-    def as_probe(self, latency_ms: float) -> Probe:
-        """The same as what a run keeps of it."""
-        identity = self.identity or _NOBODY
-        probe = Probe(
-            ok=True,
-            reason=None,
-            message=f"{self.asked} {self.answered}",
-            latency_ms=latency_ms,
-            http_status=self.status,
-            protocol_version=identity.protocol_version or None,
-            server_name=identity.name,
-            server_version=identity.version,
-            retry_after=self.retry_after,
-        )
-        if self.failure is None:
-            return probe
-        return replace(
-            probe,
-            ok=False,
-            reason=self.failure.reason,
-            message=f"{self.asked} {self.failure.happened}: {self.failure.remedy}.",
-            remedy=as_sentence(self.failure.remedy),
-            phase=self.failure.phase,
-        )
-
-
-_NOBODY = Identity("")
-
-
-def as_sentence(clause: str) -> str:
-    """A clause with a capital and a full stop."""
-    return f"{clause[0].upper()}{clause[1:]}."
 
 
 class Refused(Exception):
@@ -183,7 +136,7 @@ class Attempt:
         self._asked = f"GET {self._wording.shown(self._target.url) or '(no address)'}"
         with self._answer_to("GET", self._target.url) as response:
             self._require_success(response)
-            for _ in _body(response):
+            for _ in body_of(response):
                 pass
         return f"answered {self._status}"
 
@@ -269,7 +222,7 @@ class Attempt:
     def _read_answer(self, response: httpx.Response, request_id: int) -> Message | RpcError:
         """Read until the answer to the request is there, and no further."""
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        body = self._counted(_body(response))
+        body = self._counted(body_of(response))
         error = None if response.is_success or kind != JSON_TYPE else _stateless_error(body, request_id)
         if error is not None:
             return error
@@ -404,33 +357,3 @@ def _answer_among_events(body: Iterator[bytes], request_id: int, limit: int) -> 
             if answer is not None:
                 return answer
     raise ProtocolViolation("ended its events without an answer to the request")
-
-
-def _body(response: httpx.Response) -> Iterator[bytes]:
-    """The body piece by piece.
-
-    Raises:
-        BodyError: It is longer than MAX_BODY_BYTES, as sent or unpacked, or does not unpack.
-    """
-    chunks: Iterator[bytes] = response.iter_raw()
-    if response.headers.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip", "deflate"):
-        chunks = _unpacked(chunks)
-    size = 0
-    for chunk in chunks:
-        size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            raise BodyError(f"sent more than {MAX_BODY_BYTES // 1024} KiB and was cut off")
-        yield chunk
-
-
-def _unpacked(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Unpack gzip or zlib data, never more than one body's limit at a time: a bomb stays small."""
-    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
-    for chunk in chunks:
-        packed = chunk
-        while packed:
-            try:
-                yield unpacker.decompress(packed, MAX_BODY_BYTES + 1)
-            except zlib.error:
-                raise BodyError("sent a body that is not packed as its Content-Encoding says") from None
-            packed = unpacker.unconsumed_tail

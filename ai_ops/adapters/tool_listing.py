@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import httpx
 
+from ai_ops.adapters.http_body import MAX_BODY_BYTES
 from ai_ops.adapters.http_failures import Failure, Wording
-from ai_ops.adapters.probe_attempt import MAX_BODY_BYTES, Attempt, Refused, Target
+from ai_ops.adapters.probe_attempt import Attempt, Refused, Target
 from ai_ops.core.health import Probe, Reason
 from ai_ops.core.mcp_protocol import ProtocolViolation, RpcError, tools_request
 from ai_ops.core.tools import MAX_LIST_BYTES, Tool, ToolReader

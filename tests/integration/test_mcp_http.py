@@ -20,9 +20,9 @@ from contextlib import closing
 import httpx
 import pytest
 
+from ai_ops.adapters.http_body import MAX_BODY_BYTES
 from ai_ops.adapters.http_failures import Wording, explain
 from ai_ops.adapters.mcp_http import Prober, Target
-from ai_ops.adapters.probe_attempt import MAX_BODY_BYTES
 from ai_ops.adapters.tls import ssl_context
 from ai_ops.core.credentials import Credentials
 from ai_ops.core.health import Phase, ProbeKind, Reason
