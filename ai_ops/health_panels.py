@@ -25,7 +25,8 @@ from nautobot.apps.ui import (
 )
 from nautobot.apps.views import get_obj_from_context
 
-from ai_ops.health_history import WINDOWS, Bucket, buckets, statistics
+from ai_ops.charts import GREEN, GREY, READABLE_NAME, RED
+from ai_ops.health_history import WINDOWS, Bucket, Statistics, buckets, statistics
 from ai_ops.health_models import MCPServerHealth
 from ai_ops.tables import MCPServerCheckTable, MCPServerIncidentTable, MCPServerTable, milliseconds, percent
 
@@ -50,18 +51,19 @@ class ChartWindow:
     time_format: str
 
 
-# By what stands for them in a page's address. A check every ten minutes leaves no gaps in any.
+# By what stands for them in a page's address. A check every ten minutes leaves no gaps in any, and each point of a
+# day has as many as the next.
 CHART_WINDOWS = {
-    "24h": ChartWindow("24 hours", WINDOWS["24 hours"], timedelta(minutes=15), "%a %H:%M"),
+    "24h": ChartWindow("24 hours", WINDOWS["24 hours"], timedelta(minutes=20), "%a %H:%M"),
     "7d": ChartWindow("7 days", WINDOWS["7 days"], timedelta(hours=2), "%a %d %b %H:%M"),
     "30d": ChartWindow("30 days", WINDOWS["30 days"], timedelta(hours=6), "%d %b %H:%M"),
 }
 
-# Nautobot's own green, red and grey, as its status labels have them.
-GREEN, RED, GREY = "#2f9e44", "#e03131", "#868e96"
-
 # Pixels around a chart, which otherwise leaves a fifth of a wide panel empty.
 FULL_WIDTH = {"left": 60, "right": 30, "top": 30, "bottom": 60}
+
+# A server that is checked once an hour has no two points side by side for a line: each is a dot of its own.
+EVERY_POINT = {"showAllSymbol": True, "symbol": "circle", "symbolSize": 4}
 
 
 class CheckedServerPanelMixin:
@@ -98,13 +100,19 @@ class StatisticsPanel(CheckedServerPanelMixin, KeyValueTablePanel):
         """Return a line for each window."""
         return {
             name.capitalize(): (
-                f"{percent(found.uptime_percent)} of {found.checks:,} checks; "
-                f"p50 {milliseconds(found.p50_ms) or '-'}, p95 {milliseconds(found.p95_ms) or '-'}"
+                f"{percent(found.uptime_percent)} of {found.checks:,} checks{_latency(found)}"
                 if found.checks
                 else "no checks"
             )
             for name, found in statistics(get_obj_from_context(context)).items()
         }
+
+
+def _latency(found: Statistics) -> str:
+    """What follows the uptime; nothing where no check found the server well."""
+    if found.p50_ms is None:
+        return ""
+    return f"; p50 {milliseconds(found.p50_ms)}, p95 {milliseconds(found.p95_ms)}"
 
 
 class CheckChartPanel(CheckedServerPanelMixin, EChartsPanel):
@@ -138,7 +146,12 @@ class CheckChartPanel(CheckedServerPanelMixin, EChartsPanel):
                 "x_label": "",
                 "y_label": unit,
                 "show_toolbox": False,
-                "additional_config": {"tooltip": {"trigger": "axis"}, "grid": FULL_WIDTH, **(config or {})},
+                "additional_config": {
+                    "tooltip": {"trigger": "axis"},
+                    "grid": FULL_WIDTH,
+                    **(config or {}),
+                    "yAxis": READABLE_NAME | (config or {}).get("yAxis", {}),
+                },
             },
             **options,
         )
@@ -152,10 +165,10 @@ class CheckChartPanel(CheckedServerPanelMixin, EChartsPanel):
         chosen = _chosen(context)
         links = format_html_join(
             "",
-            '<a class="btn btn-sm btn-secondary{}" href="?window={}"{}>{}</a>',
+            '<a class="btn btn-sm btn-{}" href="?window={}"{}>{}</a>',
             (
                 (
-                    " active" if window is chosen else "",
+                    "primary active" if window is chosen else "secondary",
                     key,
                     mark_safe(' aria-current="true"') if window is chosen else "",
                     window.name,
@@ -218,10 +231,16 @@ HEALTH_PANELS = (
         hide_if_unset=("Not to be asked before",),
     ),
     StatisticsPanel(
-        weight=300, section=SectionChoices.RIGHT_HALF, label="Uptime and latency", required_permissions=VIEW_CHECKS
+        weight=120, section=SectionChoices.LEFT_HALF, label="Uptime and latency", required_permissions=VIEW_CHECKS
     ),
     CheckChartPanel(
-        "Latency", _latencies, weight=400, chart_type=EChartsTypeChoices.LINE, unit="ms", chart_height="16rem"
+        "Latency",
+        _latencies,
+        weight=400,
+        chart_type=EChartsTypeChoices.LINE,
+        unit="ms",
+        chart_height="16rem",
+        config={"series": [EVERY_POINT, EVERY_POINT]},
     ),
     CheckChartPanel(
         "Checks",

@@ -202,6 +202,10 @@ class PlainValuesPanel(KeyValueTablePanel):
         """Write words for a name."""
         return key.replace("_", " ").capitalize()
 
+    def render_value(self, key: str, value: Any, context: Context) -> Any:
+        """Write words for true and false: a red cross would say that something is wrong."""
+        return ("yes" if value else "no") if isinstance(value, bool) else super().render_value(key, value, context)
+
 
 class AttemptsPanel(DataTablePanel):
     """Each attempt, with how it ended and where its log is."""

@@ -25,6 +25,7 @@ from nautobot.apps.ui import (
 from nautobot.extras.choices import JobResultStatusChoices
 from nautobot.extras.models import JobResult
 
+from ai_ops.charts import READABLE_NAME
 from ai_ops.models import CheckpointStorageSnapshot, PinnedThread
 from ai_ops.runs.requests import may_run
 from ai_ops.schedules import DEFAULT_SCHEDULES, find_job
@@ -84,7 +85,8 @@ class AgesChart(EChartsBase):
         """Name the axis in the unit of the snapshot."""
         config = super().get_config(context)
         unit = context["snapshot"].data["age_unit"]
-        config["xAxis"] |= {"name": f"Age in {unit}s", "nameLocation": "middle", "nameGap": 30}
+        config["xAxis"] |= {"name": f"Age in {unit}s", "nameLocation": "middle", "nameGap": 30} | READABLE_NAME
+        config["yAxis"] |= READABLE_NAME
         config["legend"] = {"show": False}
         return config
 

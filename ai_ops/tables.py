@@ -62,6 +62,12 @@ def state_badge(state: str) -> str:
     return format_html('<span class="badge bg-{}">{}</span>', STATE_COLORS.get(state, "secondary"), name)
 
 
+# A name, a time or a duration broken into lines makes a list three times as long.
+ONE_LINE = {"td": {"class": "text-nowrap"}}
+# An error has addresses in it, which are not broken into lines and would push what follows out of sight.
+BROKEN_ANYWHERE = {"td": {"style": "overflow-wrap: anywhere"}}
+
+
 class MCPServerTable(StatusTableMixin, BaseTable):
     """The list of MCP servers."""
 
@@ -70,8 +76,8 @@ class MCPServerTable(StatusTableMixin, BaseTable):
     verify_tls = BooleanColumn()
     secrets_group = tables.Column(linkify=True)
     reason = tables.Column(accessor="health__reason")
-    latency = tables.Column(accessor="health__latency_ms", verbose_name="Latency")
-    checked = tables.DateTimeColumn(accessor="health__checked", short=True, verbose_name="Last Check")
+    latency = tables.Column(accessor="health__latency_ms", attrs=ONE_LINE, verbose_name="Latency")
+    checked = tables.DateTimeColumn(accessor="health__checked", short=True, attrs=ONE_LINE, verbose_name="Last Check")
     # Ordered by it, the list would have to compute it for every server there is.
     uptime_24h = tables.Column(verbose_name="Uptime 24 h", orderable=False)
     flapping = tables.Column(accessor="health__flapping", empty_values=(None, False))
@@ -120,7 +126,6 @@ class MCPServerTable(StatusTableMixin, BaseTable):
             "flapping",
             "tools",
             "url",
-            "description",
             "tags",
             "actions",
         )
@@ -234,7 +239,7 @@ class MCPServerToolTable(BaseTable):
 
     name = tables.Column(linkify=True)
     server = tables.Column(linkify=True)
-    since = tables.DateTimeColumn(short=True)
+    since = tables.DateTimeColumn(short=True, attrs=ONE_LINE)
     first_seen = tables.DateTimeColumn(short=True)
     short_hash = tables.Column(verbose_name="Hash", order_by="hash")
 
@@ -257,8 +262,6 @@ class MCPServerToolTable(BaseTable):
 # What a cell of a list can show of an error; the whole is on the run's page.
 SHORT_ERROR = 120
 LONG_ERROR = 400
-# A name, a time or a duration broken into lines makes a list three times as long.
-ONE_LINE = {"td": {"class": "text-nowrap"}}
 
 
 class MaintenanceRunTable(BaseTable):
@@ -272,7 +275,7 @@ class MaintenanceRunTable(BaseTable):
     next_attempt = tables.DateTimeColumn(short=True, attrs=ONE_LINE, verbose_name="Due")
     execution_time_ms = tables.Column(attrs=ONE_LINE, verbose_name="Duration")
     # One column, since a run that works has no error yet, and one that has ended no progress.
-    note = tables.Column(empty_values=(), orderable=False, verbose_name="Progress or error")
+    note = tables.Column(empty_values=(), orderable=False, attrs=BROKEN_ANYWHERE, verbose_name="Progress or error")
 
     class Meta(BaseTable.Meta):
         """Columns a person may choose, and those shown at first."""
@@ -341,7 +344,7 @@ class DeadLetterTable(MaintenanceRunTable):
     """Dead runs that nobody has dealt with, with buttons that submit the form around the table."""
 
     pk = ToggleColumn()
-    note = tables.Column(accessor="error", orderable=False, verbose_name="Error")
+    note = tables.Column(accessor="error", orderable=False, attrs=BROKEN_ANYWHERE, verbose_name="Error")
     finished = tables.DateTimeColumn(short=True, attrs=ONE_LINE, verbose_name="Dead since")
     actions = tables.TemplateColumn(
         template_name="ai_ops/inc/dead_letter_buttons.html", orderable=False, verbose_name=""
@@ -350,10 +353,11 @@ class DeadLetterTable(MaintenanceRunTable):
     class Meta(MaintenanceRunTable.Meta):
         """The columns; there is nothing to choose."""
 
-        fields = ("pk", "name", "kind", "subject", "trigger", "owner", "attempt", "finished", "note", "actions")
+        empty_text = "No dead letters: nothing is left to do here"
+        fields = ("pk", "name", "kind", "subject", "owner", "finished", "note", "actions")
         sequence = fields
         default_columns = fields
-        exclude = ("state", "created", "started", "next_attempt", "execution_time_ms")
+        exclude = ("state", "trigger", "attempt", "created", "started", "next_attempt", "execution_time_ms")
 
     def render_note(self, record):
         """Show more than a list of all runs has room for."""

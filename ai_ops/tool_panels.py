@@ -99,11 +99,21 @@ def difference(tool: MCPServerTool) -> SafeString:
 
 
 def _compared(old: list[str], new: list[str]) -> Iterator[tuple[str, str]]:
-    """Lines with a sign before each: "+" for new, "-" for old, a blank for both, REMARK for what is neither."""
-    lines = difflib.unified_diff(old[:MAX_COMPARED_LINES], new[:MAX_COMPARED_LINES], lineterm="")
-    # The first three name files and begin the first part.
-    for line in list(lines)[3:]:
-        yield (REMARK, "") if line.startswith("@@") else (line[0], line[1:])
+    """Lines with a sign before each: "+" for new, "-" for old, a blank for both, REMARK for what is left out."""
+    a, b = old[:MAX_COMPARED_LINES], new[:MAX_COMPARED_LINES]
+    shown_to = 0
+    for group in difflib.SequenceMatcher(None, a, b).get_grouped_opcodes():
+        if group[0][1] > shown_to:
+            yield REMARK, ""
+        for what, old_from, old_to, new_from, new_to in group:
+            if what == "equal":
+                yield from ((" ", line) for line in a[old_from:old_to])
+            else:
+                yield from (("-", line) for line in a[old_from:old_to])
+                yield from (("+", line) for line in b[new_from:new_to])
+        shown_to = group[-1][2]
+    if shown_to < len(a):
+        yield REMARK, ""
     if max(len(old), len(new)) > MAX_COMPARED_LINES:
         yield REMARK, f"What follows after {MAX_COMPARED_LINES} lines is not compared here."
 
@@ -117,8 +127,8 @@ def _lines(lines: Iterable[tuple[str, str]]) -> SafeString:
 
 TOOL_PANELS = (
     ToolSetPanel(
-        weight=400,
-        section=SectionChoices.RIGHT_HALF,
+        weight=160,
+        section=SectionChoices.LEFT_HALF,
         label="Tools",
         required_permissions=VIEW_TOOLS,
         hide_if_unset=("Last listed", "Could not be listed", "What came back", "Approved", "Approved by"),

@@ -175,7 +175,14 @@ class PagesTest(TestCase):
             with self.subTest(text):
                 assert text.lower() in page.lower()
         assert "0 % of 1 checks" in page
+        assert "p50 " not in page, "no check was OK"
         assert "&lt;i&gt;answered&lt;/i&gt;" in page
+
+    def test_the_window_that_charts_show_is_the_one_that_was_chosen(self):
+        address = MCPServer.objects.get(name="server 1").get_absolute_url()
+        page = self.client.get(address, {"window": "7d"}).content.decode()
+        assert page.count("LAST 7 DAYS</strong>") == 2
+        assert page.count('<a class="btn btn-sm btn-primary active" href="?window=7d" aria-current="true">') == 2
 
     def test_a_server_that_was_never_checked_shows_none_of_it(self):
         page = self.page(MCPServer.objects.create(name="new", url="http://new.example.com"))

@@ -43,7 +43,7 @@ def make_runs():
             error="<i>Redis</i> is away." if state in ("failed", "dead") else "",
             progress="scanned 1,000 keys" if state == RunStateChoices.RUNNING else "",
             options={"retention_days": 30},
-            counters={"deleted_count": 249},
+            counters={"deleted_count": 249, "dryrun": False},
             holder="worker-1, process 77",
             fence=12,
         )
@@ -169,6 +169,11 @@ class DetailTest(RunPagesTestCase):
         # The database's clock stands still within a test's transaction, so not to the second.
         assert re.search(r"Its process was last heard of 2[34] h \d+ min ago", page)
         assert "The supervisor rescues it" in page
+
+    def test_what_a_run_did_not_do_is_no_red_cross(self):
+        page = self.detail(self.run_of("succeeded"))
+        assert 'id="counters_value_dryrun">no</span>' in page
+        assert "mdi-close-thick" not in page
 
     def test_an_error_is_text_and_comes_with_what_to_do(self):
         page = self.detail(self.run_of("dead"))
@@ -310,6 +315,8 @@ class DeadLettersTest(RunPagesTestCase):
         assert "failed run" not in page
         for name in ("redrive", "discard"):
             assert f'formaction="{self.action(self.run_of("dead"), name)}"' in page
+        MaintenanceRun.objects.filter(state=RunStateChoices.DEAD).delete()
+        assert "No dead letters" in self.page(self.url)
 
     def test_who_may_only_view_sees_no_buttons_and_can_do_nothing(self):
         self.allow("view")

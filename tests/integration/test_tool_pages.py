@@ -9,6 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import strip_tags
 from nautobot.apps.testing import APIViewTestCases, FilterTestCases, TestCase, ViewTestCases, extract_page_body
 from nautobot.core.graphql import execute_query
 from nautobot.users.models import ObjectPermission
@@ -18,6 +19,7 @@ from ai_ops.core.health import Probe
 from ai_ops.core.tools import ToolReader
 from ai_ops.filters import MCPServerFilterSet, MCPServerToolFilterSet, MCPServerToolSetFilterSet
 from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth, MCPServerTool, MCPServerToolSet
+from ai_ops.tool_panels import difference
 from ai_ops.tool_sets import record_listing
 
 SCRIPT = "<script>alert(1)</script>"
@@ -193,6 +195,12 @@ class ToolsOnPagesTest(TestCase):
     def test_a_tools_own_page_shows_its_difference(self):
         page = self.page(MCPServerTool.objects.get(server=self.drifted, name="gone"))
         assert "-   Go away." in page
+
+    def test_what_a_difference_leaves_out_is_marked(self):
+        old, new = ("\n".join(["same"] * 9 + [said] + ["same"] * 9) for said in ("old", "new"))
+        shown = difference(MCPServerTool(state="changed", approved_definition=old, definition=new))
+        lines = [line.strip() for line in strip_tags(shown.replace("</span>", "\n")).splitlines()]
+        assert lines == ["…", *["same"] * 3, "- old", "+ new", *["same"] * 3, "…"]
 
     def test_long_differences_are_not_compared_to_the_end(self):
         for text in ("a", "b"):
