@@ -223,12 +223,18 @@ def run_jobs(nautobot: Nautobot, checks: Checks) -> None:
     checks.see(report.get("checked_count", 0) >= 3, "the three HTTP servers that are not Vulnerable were checked")
 
 
-def show_drift(nautobot: Nautobot, server_url: str, checks: Checks) -> None:
-    """Have a server change what a tool says of itself, and see that the next check finds out."""
+def drift(nautobot: Nautobot, server_url: str) -> str:
+    """Have a server list other tools, and check it; give its id."""
     httpx.post(f"{server_url}/drift").raise_for_status()
     server = nautobot.server_id("Demo steady")
     requested = nautobot.call("POST", f"plugins/ai-ops/mcp-servers/{server}/check/")
     nautobot.wait(requested["job_result"]["id"])
+    return server
+
+
+def show_drift(nautobot: Nautobot, server_url: str, checks: Checks) -> None:
+    """Have a server change what a tool says of itself, and see that the next check finds out."""
+    server = drift(nautobot, server_url)
     changed = nautobot.call("GET", "plugins/ai-ops/mcp-server-tools/", params={"server": server, "state": "changed"})
     query = {"servers": server, "kind": "drift", "is_open": "true"}
     incidents = nautobot.call("GET", "plugins/ai-ops/mcp-server-incidents/", params=query)

@@ -1,7 +1,8 @@
 """Takes the pictures of the documentation from the running local Nautobot; ``invoke screenshots`` runs this.
 
 Needs ``make start`` in another terminal, after ``make demo``, and a Chromium (Debian's package ``chromium``).
-It adds conversations to the demo's checkpoint Redis, so that there is something to see.
+It adds conversations to the demo's checkpoint Redis, and a month of checks to one of its servers, so that there is
+something to see.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from pathlib import Path
 
 import httpx
 from langgraph.checkpoint.redis.aio import AsyncRedisSaver
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import FloatRect, Locator, Page, sync_playwright
 
-from development import conversations
-from development.demo import QUESTIONS, Nautobot
+from development import conversations, database
+from development.demo import QUESTIONS, Nautobot, drift
 from development.services import PROJECT, Settings
 from development.stack import PASSWORD, USER, api_token, stack_environment, web_url
 
@@ -37,16 +38,40 @@ ARGUMENTS = [
 PAGES = {
     "jobs": "/extras/jobs/",
     "mcp-servers": "/plugins/ai-ops/mcp-servers/",
-    "job-results": "/extras/job-results/",
     "checkpoint-storage": "/plugins/ai-ops/checkpoint-storage/",
     "runs": "/plugins/ai-ops/runs/",
     "schedules": "/plugins/ai-ops/schedules/",
+    "server-charts": "/plugins/ai-ops/mcp-servers/{recovered}/?window=7d",
+    "tool-drift": "/plugins/ai-ops/mcp-servers/{steady}/",
+    "tools": "/plugins/ai-ops/mcp-server-tools/?server={steady}",
+    "incident": "/plugins/ai-ops/mcp-server-incidents/{incident}/",
 }
 # More than fits into the window is worth seeing.
 WHOLE_PAGES = ("checkpoint-storage",)
+# Of these pages, the panels whose headers begin so.
+PANELS = {"server-charts": ("LATENCY, LAST", "CHECKS, LAST"), "tool-drift": ("TOOLS THAT DIFFER",)}
+# Pixels around them.
+MARGIN = 12
+# A chart grows for a second.
+MOST_FRAMES = 50
 # Conversations for the picture of the storage: age in days, and how many were that long ago.
 AGES = {0: 9, 1: 7, 2: 8, 4: 5, 7: 6, 9: 4, 13: 5, 18: 3, 22: 4, 27: 2, 33: 2, 41: 3, 60: 1}
 PINS = {"site:audit-41-0": "Evidence of the audit, until March", "site:migration": "Starts next week"}
+# A check every ten minutes: faster at night, with a slow one now and then, and two outages.
+MONTH_OF_CHECKS = """
+INSERT INTO ai_ops_mcpservercheck (id, server_id, time, ok, reason, latency_ms, http_status, flipped)
+SELECT gen_random_uuid(), server.id, time, NOT down, CASE WHEN down THEN 'TIMEOUT' ELSE '' END,
+       CASE WHEN down THEN 10000
+            ELSE 65 - 25 * cos(extract(epoch FROM time) / 86400 * 2 * pi()) - 8 * ln(1 - random())
+                 + CASE WHEN random() < 0.02 THEN 150 ELSE 0 END END,
+       CASE WHEN NOT down THEN 200 END, false
+FROM ai_ops_mcpserver server,
+     generate_series(now() - interval '30 days', now() - interval '1 hour', interval '10 minutes') AS time,
+     LATERAL (SELECT now() - time BETWEEN interval '9 hours' AND interval '10 hours'
+                  OR now() - time BETWEEN interval '100 hours' AND interval '105 hours' AS down) AS outage
+WHERE server.id = %s AND NOT EXISTS (SELECT FROM ai_ops_mcpservercheck known
+                                     WHERE known.server_id = server.id AND known.time < now() - interval '1 day')
+"""
 
 
 def log_in(page: Page, base: str) -> None:
@@ -70,15 +95,57 @@ async def hold_conversations(redis_url: str) -> None:
                 await conversations.hold_in_the_past(saver, thread_id, questions, timedelta(days=days))
 
 
-def sample_storage(settings: Settings) -> None:
+def sample_storage(nautobot: Nautobot) -> None:
     """Pin two threads, and have the storage sampled."""
+    for thread_id, note in PINS.items():
+        if not nautobot.call("GET", "plugins/ai-ops/pinned-threads/", params={"thread_id": thread_id})["results"]:
+            nautobot.call("POST", "plugins/ai-ops/pinned-threads/", json={"thread_id": thread_id, "note": note})
+    nautobot.wait(nautobot.run_job("checkpoint_storage", "SampleCheckpointStorageJob", {}))
+
+
+def prepare(settings: Settings) -> dict[str, str]:
+    """Make what there is to see; give the ids that stand in the addresses of pages."""
+    env = stack_environment(settings)
+    asyncio.run(hold_conversations(env["LANGGRAPH_REDIS_URL"]))
     headers = {"Authorization": f"Token {api_token(settings)}"}
     with httpx.Client(base_url=web_url(settings), headers=headers, timeout=60) as client:
         nautobot = Nautobot(client)
-        for thread_id, note in PINS.items():
-            if not nautobot.call("GET", "plugins/ai-ops/pinned-threads/", params={"thread_id": thread_id})["results"]:
-                nautobot.call("POST", "plugins/ai-ops/pinned-threads/", json={"thread_id": thread_id, "note": note})
-        nautobot.wait(nautobot.run_job("checkpoint_storage", "SampleCheckpointStorageJob", {}))
+        sample_storage(nautobot)
+        query = {"servers": nautobot.server_id("Demo dead"), "is_open": "true"}
+        incidents = nautobot.call("GET", "plugins/ai-ops/mcp-server-incidents/", params=query)["results"]
+        ids = {
+            "recovered": nautobot.server_id("Demo recovered"),
+            "steady": drift(nautobot, f"http://127.0.0.1:{settings.mcp_ports[1]}"),
+            "incident": incidents[0]["id"],
+        }
+    with database.connect(env, env["NAUTOBOT_DB_NAME"]) as connection, connection.cursor() as cursor:
+        cursor.execute(MONTH_OF_CHECKS, [ids["recovered"]])
+    return ids
+
+
+def around(panels: list[Locator]) -> FloatRect:
+    """The part of a page that has these panels in it."""
+    boxes = [box for panel in panels if (box := panel.bounding_box())]
+    left, top = min(box["x"] for box in boxes), min(box["y"] for box in boxes)
+    right, bottom = max(box["x"] + box["width"] for box in boxes), max(box["y"] + box["height"] for box in boxes)
+    return {
+        "x": left - MARGIN,
+        "y": top - MARGIN,
+        "width": right - left + 2 * MARGIN,
+        "height": bottom - top + 2 * MARGIN,
+    }
+
+
+def picture(page: Page, name: str) -> bytes:
+    """The picture of a page, or of its panels in PANELS, when nothing on it moves any more."""
+    panels = [page.locator(".card", has=page.get_by_text(begin)).first for begin in PANELS.get(name, ())]
+    clip = around(panels) if panels else None
+    taken = b""
+    for _ in range(MOST_FRAMES):
+        before, taken = taken, page.screenshot(full_page=name in WHOLE_PAGES or clip is not None, clip=clip)
+        if taken == before:
+            break
+    return taken
 
 
 def main() -> int:
@@ -89,8 +156,7 @@ def main() -> int:
         return 1
     settings = Settings.load()
     base = web_url(settings)
-    asyncio.run(hold_conversations(stack_environment(settings)["LANGGRAPH_REDIS_URL"]))
-    sample_storage(settings)
+    ids = prepare(settings)
     IMAGES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as profile, sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
@@ -99,9 +165,9 @@ def main() -> int:
         page = context.pages[0]
         log_in(page, base)
         for name, path in PAGES.items():
-            page.goto(base + path)
+            page.goto(base + path.format(**ids))
             page.wait_for_load_state("networkidle")
-            page.screenshot(path=IMAGES / f"{name}.png", full_page=name in WHOLE_PAGES)
+            Path(IMAGES / f"{name}.png").write_bytes(picture(page, name))
             print(Path(IMAGES / f"{name}.png").relative_to(PROJECT))
         context.close()
     return 0
