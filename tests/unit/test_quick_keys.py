@@ -133,6 +133,16 @@ def test_the_quick_way_decides_as_the_thorough_way_does(
     assert questions(second.keys, policy) == questions(parsed, policy)
 
 
+def test_a_plain_key_of_a_thread_that_another_saver_goes_on_with_is_not_decided_apart_from_it() -> None:
+    parser = KeyParser(NOW)
+    of_redis = [b"checkpoint:a:b:__empty__:" + uuid6(1), b"checkpoint_latest:a:b:__empty__"]
+    keys = [key for key in map(parser.parse, [*of_redis, b"checkpoint:a:b:" + uuid6(60)]) if key]
+    policy = RetentionPolicy(30 * DAY, 30 * DAY, trim_live_threads=False)
+    assert not make_plan(group_threads(keys), Facts(), policy, NOW).deletions
+    sieved = sieve(keys, policy, NOW)
+    assert (sieved.keys, sieved.kept_threads, sieved.deletions) == (keys, 0, [])
+
+
 @settings(max_examples=150, deadline=None)
 @given(populations())
 def test_a_recognised_key_needs_no_reading_and_is_filed_with_its_thread(
