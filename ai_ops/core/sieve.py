@@ -66,9 +66,10 @@ def _is_complete(group: list[CheckpointKey]) -> bool:
     if families == {Family.DOCUMENT}:
         return True
     owners = {key[3] for key in group if key[0] == Family.DOCUMENT}
+    pointed = {key[2] for key in group if key[0] == Family.POINTER}
     satellites = (Family.WRITE, Family.REGISTRY)
     return (
-        Family.POINTER in families
-        and Family.BLOB not in families
+        Family.BLOB not in families
+        and all(key[2] in pointed for key in group)
         and all(key[3] in owners for key in group if key[0] in satellites)
     )
