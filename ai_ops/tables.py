@@ -64,8 +64,8 @@ def state_badge(state: str) -> str:
 
 # A name, a time or a duration broken into lines makes a list three times as long.
 ONE_LINE = {"td": {"class": "text-nowrap"}}
-# An error has addresses in it, which are not broken into lines and would push what follows out of sight.
-BROKEN_ANYWHERE = {"td": {"style": "overflow-wrap: anywhere"}}
+# An error has addresses in it, which are not broken into lines and push what follows out of sight.
+BROKEN_ANYWHERE = {"th": {"class": "text-wrap"}, "td": {"style": "overflow-wrap: anywhere"}}
 
 
 class MCPServerTable(StatusTableMixin, BaseTable):
@@ -296,6 +296,7 @@ class MaintenanceRunTable(BaseTable):
             "execution_time_ms",
             "note",
         )
+        # Without the start: the time in the name is a moment earlier, and an error needs the room.
         default_columns = (
             "name",
             "kind",
@@ -304,7 +305,6 @@ class MaintenanceRunTable(BaseTable):
             "trigger",
             "owner",
             "attempt",
-            "started",
             "execution_time_ms",
             "note",
         )
