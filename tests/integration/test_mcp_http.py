@@ -487,7 +487,7 @@ def test_a_dead_first_address_leaves_time_for_the_second(server):
     with (
         socket.create_server(("127.0.0.2", server.port), backlog=0),
         closing(socket.socket()) as waiting,
-        _resolving_to("127.0.0.2", "127.0.0.1") as prober,
+        _resolving_to("127.0.0.2", "127.0.0.1", timeout=2) as prober,
     ):
         waiting.connect(("127.0.0.2", server.port))
         fillers = []
@@ -500,7 +500,7 @@ def test_a_dead_first_address_leaves_time_for_the_second(server):
         for filler in fillers:
             filler.close()
     assert result.ok
-    assert result.latency_ms == pytest.approx(TIMEOUT / 2 * 1000, abs=100)
+    assert 1_000 <= result.latency_ms < 2_000
 
 
 def test_the_server_is_asked_by_its_name_whatever_address_it_has(server):
@@ -509,8 +509,8 @@ def test_the_server_is_asked_by_its_name_whatever_address_it_has(server):
     assert f"Host: mcp.example:{server.port}\r\n".encode() in server.heads[-1]
 
 
-def _resolving_to(*addresses):
-    return local_prober(resolve=lambda host, port: list(addresses))
+def _resolving_to(*addresses, timeout=TIMEOUT):
+    return local_prober(resolve=lambda host, port: list(addresses), timeout=timeout)
 
 
 @pytest.mark.parametrize(
