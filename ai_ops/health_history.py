@@ -20,7 +20,7 @@ from ai_ops.core.flapping import WELL, change_percent, is_flapping, remembered
 from ai_ops.core.health import Reason, Verdict
 from ai_ops.core.reports import ServerReport
 from ai_ops.health_models import MCPServerCheck, MCPServerHealth
-from ai_ops.models import MCPServer
+from ai_ops.models import AgentGeneration, MCPServer
 
 WINDOWS = {"24 hours": timedelta(hours=24), "7 days": timedelta(days=7), "30 days": timedelta(days=30)}
 
@@ -87,12 +87,14 @@ class Bucket:
 def record_checks(reports: Sequence[ServerReport]) -> None:
     """Keep what a run found: a row in the history of each server, and where it stands now.
 
-    Four statements, however many servers. One that was deleted meanwhile is left out.
+    Five statements, however many servers. One that was deleted meanwhile is left out.
     """
     probed = {report.server_id: report for report in reports if report.checked_at and report.server_id}
     if not probed:
         return
     with transaction.atomic():
+        # Before any row, as whoever changes servers does: several at once are changed in any order.
+        AgentGeneration.lock()
         # Held until the end: nobody deletes a server between this and the rows that refer to it, and a
         # run that checks the same server at the same time waits, so that none overwrites the other's.
         servers = MCPServer.objects.filter(pk__in=probed).order_by("pk").select_for_update(of=("self",), no_key=True)

@@ -21,6 +21,7 @@ from ai_ops.core.reports import ServerReport
 from ai_ops.health_history import buckets, record_checks, statistics, trim_checks, with_uptime
 from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth
 from tests.fakes.mcp_server import FakeMCPServer
+from tests.locks import wait_for_a_lock
 
 pytestmark = pytest.mark.django_db
 
@@ -129,11 +130,32 @@ def test_trouble_of_the_checkers_own_is_kept_and_counts_neither_way():
     assert (found.checks, found.uptime_percent) == (1, 100.0)
 
 
+@pytest.mark.django_db(transaction=True)
+def test_servers_that_are_edited_together_in_another_order_and_their_history_wait_for_each_other_once():
+    first, last = sorted((add("one"), add("two")), key=lambda server: server.pk)
+    edited = threading.Event()
+
+    def edit_the_last_and_when_the_history_waits_the_first():
+        with transaction.atomic():
+            last.save()
+            edited.set()
+            wait_for_a_lock()
+            first.save()
+        connection.close()
+
+    editor = threading.Thread(target=edit_the_last_and_when_the_history_waits_the_first)
+    editor.start()
+    assert edited.wait(30)
+    record_checks([report(first), report(last)])
+    editor.join()
+    assert MCPServerCheck.objects.count() == 2
+
+
 def test_writing_takes_the_same_number_of_statements_for_one_server_and_for_many(django_assert_num_queries):
     servers = [add(f"server {number}") for number in range(30)]
-    with django_assert_num_queries(6):  # savepoint, lock, checks, standing, new standing, release
+    with django_assert_num_queries(7):  # savepoint, two locks, checks, standing, new standing, release
         record_checks([report(servers[0])])
-    with django_assert_num_queries(6):
+    with django_assert_num_queries(7):
         record_checks([report(server) for server in servers])
     assert MCPServerCheck.objects.count() == 31
 

@@ -29,6 +29,7 @@ from ai_ops.runs.requests import REDELIVERY_GRACE, discard_run, enqueue, request
 from ai_ops.runs.running import run_as
 from ai_ops.schedules import SERVICE_USER, find_job
 from tests.fakes.runs import recorded
+from tests.locks import wait_for_a_lock
 
 pytestmark = pytest.mark.django_db
 
@@ -169,16 +170,6 @@ def test_the_same_key_with_other_options_is_a_conflict(alice):
 def test_a_key_is_printable_and_short(alice, key):
     with pytest.raises(RunRefusedError, match="An idempotency key has"):
         request_run("storage", {}, alice, idempotency_key=key)
-
-
-def wait_for_a_lock():
-    """Return when another connection waits for what this transaction holds."""
-    with connection.cursor() as cursor:
-        for _ in range(1000):
-            cursor.execute("SELECT pg_sleep(0.01), count(*) FROM pg_locks WHERE NOT granted")
-            if cursor.fetchone()[1]:
-                return
-    raise AssertionError("Nobody waits.")
 
 
 @pytest.mark.django_db(transaction=True)
