@@ -19,11 +19,11 @@ from nautobot.extras.models import Status
 from ai_ops import alerts
 from ai_ops.change_log import logged_together, told_at_once
 from ai_ops.choices import MCPServerStatus
-from ai_ops.core.health import Flip
+from ai_ops.core.batches import batches
 from ai_ops.core.runs import Hold
 from ai_ops.infrastructure import BACKEND_ERRORS, backend_sentence
 from ai_ops.models import AgentGeneration, MCPServer
-from ai_ops.server_checks import STATUS_OF_VERDICT, ServerCheck, log
+from ai_ops.server_checks import ServerCheck, log
 
 # So many hold their rows, and the lock that whoever edits a server waits for, for about a quarter of a second.
 FLIPS_AT_ONCE = 25
@@ -47,19 +47,18 @@ class _Outcome:
     """What became of a flip: saved, refused for a reason, or not made, as `row` is not what was probed."""
 
     check: ServerCheck
-    to: str
     row: MCPServer | None
     saved: bool = False
     error: str | None = None
 
 
 def flip(checks: Sequence[ServerCheck], hold: Hold) -> None:
-    """Give these servers the statuses on which their checks agree, but for those somebody changed meanwhile.
+    """Give these servers the statuses they flip to, but for those somebody changed meanwhile.
 
     They are saved in transactions of FLIPS_AT_ONCE; one that can't be saved does not keep the others back.
     """
-    for start in range(0, len(checks), FLIPS_AT_ONCE):
-        _flip_together(checks[start : start + FLIPS_AT_ONCE], hold)
+    for some in batches(checks, FLIPS_AT_ONCE):
+        _flip_together(some, hold)
 
 
 def _flip_together(checks: Sequence[ServerCheck], hold: Hold) -> None:
@@ -74,19 +73,14 @@ def _flip_together(checks: Sequence[ServerCheck], hold: Hold) -> None:
             hold.trouble(error)
             why = backend_sentence(error)
             outcomes = [
-                _Outcome(check, to, check.server, error=f"The status {to} could not be saved. {why}")
-                for check, to in _wanted(checks)
+                _Outcome(check, check.server, error=f"The status {check.flips_to} could not be saved. {why}")
+                for check in checks
             ]
         # First all of them, and then the log: should the time run out now, it is known what was done.
         for outcome in outcomes:
             _note(outcome)
         for outcome in outcomes:
             _tell(outcome)
-
-
-def _wanted(checks: Sequence[ServerCheck]) -> list[tuple[ServerCheck, str]]:
-    """Each check that ends in a flip, with the name of the status."""
-    return [(check, STATUS_OF_VERDICT[step.to]) for check in checks if isinstance(step := check.step(), Flip)]
 
 
 def _saved(checks: Sequence[ServerCheck], hold: Hold) -> list[_Outcome]:
@@ -98,8 +92,14 @@ def _saved(checks: Sequence[ServerCheck], hold: Hold) -> list[_Outcome]:
         # With what the change log shows of each, read once instead of for each flip.
         known = Status.objects.get_for_model(MCPServer).prefetch_related("content_types")
         statuses = {status.name: status for status in known}
-        outcomes = [_save(check, to, rows.get(check.server.pk), statuses.get(to)) for check, to in _wanted(checks)]
-        alerts.owe([each.check.report() for each in outcomes if each.saved and each.to == MCPServerStatus.UNHEALTHY])
+        outcomes = [_save(check, rows.get(check.server.pk), statuses.get(check.flips_to)) for check in checks]
+        alerts.owe(
+            [
+                each.check.report()
+                for each in outcomes
+                if each.saved and each.check.flips_to == MCPServerStatus.UNHEALTHY
+            ]
+        )
     return outcomes
 
 
@@ -111,25 +111,26 @@ def _locked_rows(pks: Iterable[Any]) -> dict[Any, MCPServer]:
     return {row.pk: row for row in rows.select_related("status", "secrets_group").prefetch_related("tags")}
 
 
-def _save(check: ServerCheck, to: str, row: MCPServer | None, status: Status | None) -> _Outcome:
+def _save(check: ServerCheck, row: MCPServer | None, status: Status | None) -> _Outcome:
     if row is None or any(getattr(row, name) != getattr(check.server, name) for name in WHAT_WAS_PROBED):
-        return _Outcome(check, to, row)
+        return _Outcome(check, row)
     if status is None:
-        error = f"MCP servers have no status {to} any more: run nautobot-server migrate to get it back."
-        return _Outcome(check, to, row, error=error)
+        error = f"MCP servers have no status {check.flips_to} any more: run nautobot-server migrate to get it back."
+        return _Outcome(check, row, error=error)
     row.status = status
     try:
         row.validated_save()
     except ValidationError as error:
-        return _Outcome(check, to, row, error=f"The status {to} could not be saved: {'; '.join(error.messages)}")
-    return _Outcome(check, to, row, saved=True)
+        why = "; ".join(error.messages)
+        return _Outcome(check, row, error=f"The status {check.flips_to} could not be saved: {why}")
+    return _Outcome(check, row, saved=True)
 
 
 def _note(outcome: _Outcome) -> None:
     check = outcome.check
     check.changed, check.error, check.settled = outcome.saved, outcome.error, True
     if outcome.saved:
-        check.status_after = outcome.to
+        check.status_after = check.flips_to
     elif not outcome.error:
         check.status_after = outcome.row.status.name if outcome.row else None
 
@@ -140,12 +141,12 @@ def _tell(outcome: _Outcome) -> None:
         log(logging.ERROR, "servers", "%s stays %s: %s", server, check.status_after, outcome.error, about=server)
     elif outcome.saved:
         log(
-            logging.INFO if outcome.to == MCPServerStatus.HEALTHY else logging.WARNING,
+            logging.INFO if check.flips_to == MCPServerStatus.HEALTHY else logging.WARNING,
             "servers",
             "%s was %s and is now %s, as %s checks agree. %s",
             server,
             server.status.name,
-            outcome.to,
+            check.flips_to,
             len(check.probes),
             check.probes[-1].message,
             about=server,

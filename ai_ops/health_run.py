@@ -29,7 +29,6 @@ from ai_ops.core.health import (
     MAX_WORKERS,
     NOT_CONFIRMED,
     PAUSE_SECONDS,
-    Flip,
     Keep,
     ProbeAgain,
     ProbeKind,
@@ -82,11 +81,11 @@ def check_servers(servers: Iterable[MCPServer], hold: Hold, run_began: datetime 
 def _doubt(checks: Sequence[ServerCheck]) -> str | None:
     """Decide that nothing flips where this worker's own network is to blame; return the sentence that says so."""
     healthy = [check for check in checks if check.server.status.name == MCPServerStatus.HEALTHY]
-    failing = [check for check in healthy if isinstance(check.step(), Flip)]
+    failing = [check for check in healthy if check.flips_to]
     doubt = network_trouble(len(healthy), [check.probes[-1].reason for check in failing])
     if doubt:
         for check in checks:
-            check.our_network = isinstance(check.step(), Flip)
+            check.our_network = check.flips_to is not None
         log(logging.ERROR, "summary", "%s", doubt)
     return doubt
 
@@ -125,7 +124,7 @@ def _probe_once(
         for (check, _), probe in zip(asked, probes, strict=True):
             check.add(probe)
             hold.confirm()
-            if isinstance(check.step(), Flip) and not settings.mass_failure_percent:
+            if check.flips_to and not settings.mass_failure_percent:
                 agreed.append(check)
             if agreed and (len(agreed) >= FLIPS_AT_ONCE or time.monotonic() - saved >= GATHER_SECONDS):
                 _settle(agreed, hold)
@@ -159,7 +158,7 @@ def target_of(server: MCPServer, ca_file: str) -> Target:
 def _wind_up(checks: Sequence[ServerCheck], hold: Hold, stop: BaseException, run_began: datetime | None) -> None:
     """Keep what three checks agreed on before the time was up: the next run may run out of it again."""
     told = isinstance(stop, RunStoppedError)
-    flips = [check for check in checks if isinstance(check.step(), Flip)]
+    flips = [check for check in checks if check.flips_to]
     _settle([check for check in flips if not check.settled], hold)
     if flips:
         # Told even when no flip is noted: the time may have run out between a commit and its note.
@@ -180,7 +179,7 @@ def _wind_up(checks: Sequence[ServerCheck], hold: Hold, stop: BaseException, run
 
 def _settle(checks: Sequence[ServerCheck], hold: Hold) -> None:
     """Carry out what was decided, with a line for each server that is not simply well."""
-    flip([check for check in checks if isinstance(check.step(), Flip)], hold)
+    flip([check for check in checks if check.flips_to], hold)
     for check in checks:
         if isinstance(step := check.step(), Keep):
             _keep(check, step)

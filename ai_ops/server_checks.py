@@ -12,6 +12,7 @@ from ai_ops.choices import MCPServerStatus
 from ai_ops.core.health import (
     OUR_NETWORK,
     PAUSE_SECONDS,
+    Flip,
     Probe,
     ProbeAgain,
     Step,
@@ -64,6 +65,12 @@ class ServerCheck:
         if isinstance(step, ProbeAgain) and self.earlier is not None:
             return next_step_unasked(history, self.earlier, current)
         return step
+
+    @property
+    def flips_to(self) -> str | None:
+        """The name of the status that its checks agree on, and that it has not; None where nothing is to change."""
+        step = self.step()
+        return STATUS_OF_VERDICT[step.to] if isinstance(step, Flip) else None
 
     def report(self) -> ServerReport:
         """The public account of this check, which has been probed at least once."""
