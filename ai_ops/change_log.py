@@ -31,8 +31,7 @@ def told_at_once(failed: Callable[[str], None]) -> Iterator[None]:
         failed: Gets a sentence where not all could be told. What was saved stays, and the run goes on.
     """
     outer = change_context_state.get()
-    user = outer.get_user() if outer else None
-    if outer is None or user is None:
+    if outer is None or (user := outer.get_user()) is None:
         yield
         return
     done = False

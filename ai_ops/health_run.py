@@ -229,16 +229,17 @@ def _follow_up(reports: Sequence[ServerReport], hold: Hold, doubt: str | None, r
     """Write the history and open or close incidents; return a sentence for what failed, as the flips stay made."""
     sentences: list[str] = []
     open_and_close = partial(follow_run, doubt=doubt, run_began=run_began)
-    for what, act in (("history", record_checks), ("incidents", open_and_close)):
-        try:
-            with told_at_once(sentences.append), transaction.atomic():
-                hold.lock()
-                act(reports)
-        except BACKEND_ERRORS as error:
-            hold.trouble(error)
-            sentences.append(f"The {what} of this run could not be kept. {backend_sentence(error)}")
-        except ValidationError as error:
-            sentences.append(f"The {what} of this run could not be kept: {'; '.join(error.messages)}")
+    with told_at_once(sentences.append):
+        for what, act in (("history", record_checks), ("incidents", open_and_close)):
+            try:
+                with transaction.atomic():
+                    hold.lock()
+                    act(reports)
+            except BACKEND_ERRORS as error:
+                hold.trouble(error)
+                sentences.append(f"The {what} of this run could not be kept. {backend_sentence(error)}")
+            except ValidationError as error:
+                sentences.append(f"The {what} of this run could not be kept: {'; '.join(error.messages)}")
     for sentence in sentences:
         log(logging.ERROR, "summary", "%s", sentence)
     return sentences
