@@ -21,6 +21,7 @@ from typing import Any
 import psycopg2
 
 from development import database, services
+from development.stack import NAUTOBOT_SERVER
 from tests.acceptance import fault_processes
 from tests.acceptance.fault_processes import Tuning
 from tests.fakes.cut_proxy import CutProxy
@@ -231,6 +232,18 @@ def until(condition: Callable[[], Any], what: str, seconds: float = TIMEOUT_SECO
         assert time.monotonic() < deadline, f"{what} did not come about in {seconds:g} s"
         time.sleep(0.005)
     return value
+
+
+def celery_worker(env: dict[str, str], folder: Path, name: str, *options: str) -> services.Service:
+    """A Celery worker of two processes; what it writes is in `folder`."""
+    ready = folder / f"{name}.ready"
+    env = env | {
+        "NAUTOBOT_CELERY_HEALTH_PROBES_AS_FILES": "true",
+        "NAUTOBOT_CELERY_WORKER_READINESS_FILE": str(ready),
+        "NAUTOBOT_CELERY_WORKER_HEARTBEAT_FILE": str(folder / f"{name}.heartbeat"),
+    }
+    command = (NAUTOBOT_SERVER, "celery", "worker", "--concurrency", "2", *options, "--loglevel", "INFO")
+    return services.Service(name, command, ready.exists, env, log=folder / f"{name}.log")
 
 
 @contextlib.contextmanager

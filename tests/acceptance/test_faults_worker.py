@@ -12,7 +12,7 @@ import pytest
 from development import services
 from development.stack import NAUTOBOT_SERVER
 from tests.acceptance import fault_processes as processes
-from tests.acceptance.fault_world import World, running_world, until
+from tests.acceptance.fault_world import World, celery_worker, running_world, until
 from tests.fakes.mcp_server import FakeMCPServer
 
 HEALTH, INCIDENTS = "health", "incidents"
@@ -25,27 +25,17 @@ class Celery:
     """Two workers and beat, which start at the same time."""
 
     def __init__(self, env: dict[str, str], folder: Path) -> None:
-        self._env = env
-        self._folder = folder
         self.beat_seen = folder / "beat.heartbeat"
-        self.workers = {queue: self._worker(queue) for queue in (ASKED_TO_END, KILLED)}
-        self.beat = self._service("beat", "beat", "--pidfile", str(folder / "beat.pid"))
-
-    def _worker(self, queue: str) -> services.Service:
-        ready = self._folder / f"{queue}.ready"
-        service = self._service(queue, "worker", "--concurrency", "2", "-Q", queue, "-n", f"{queue}@%h")
-        service.env |= {"NAUTOBOT_CELERY_WORKER_READINESS_FILE": str(ready)}
-        service.ready = ready.exists
-        return service
-
-    def _service(self, name: str, *command: str) -> services.Service:
-        env = self._env | {
+        self.workers = {
+            queue: celery_worker(env, folder, queue, "-Q", queue, "-n", f"{queue}@%h")
+            for queue in (ASKED_TO_END, KILLED)
+        }
+        env = env | {
             "NAUTOBOT_CELERY_HEALTH_PROBES_AS_FILES": "true",
-            "NAUTOBOT_CELERY_WORKER_HEARTBEAT_FILE": str(self._folder / f"{name}.heartbeat"),
             "NAUTOBOT_CELERY_BEAT_HEARTBEAT_FILE": str(self.beat_seen),
         }
-        command = (NAUTOBOT_SERVER, "celery", *command, "--loglevel", "INFO")
-        return services.Service(name, command, self.beat_seen.exists, env, log=self._folder / f"{name}.log")
+        command = (NAUTOBOT_SERVER, "celery", "beat", "--pidfile", str(folder / "beat.pid"), "--loglevel", "INFO")
+        self.beat = services.Service("beat", command, self.beat_seen.exists, env, log=folder / "beat.log")
 
 
 @pytest.fixture(scope="module")

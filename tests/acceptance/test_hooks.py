@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from development import services
-from development.stack import NAUTOBOT_SERVER
 from tests.acceptance import fault_processes as processes
 from tests.acceptance import hook_processes
-from tests.acceptance.fault_world import World, running_world, until
+from tests.acceptance.fault_world import World, celery_worker, running_world, until
 from tests.fakes.mcp_server import FakeMCPServer
 from tests.fakes.webhook_receiver import Delivery, WebhookReceiver
 
@@ -37,17 +36,6 @@ register_jobs(Pager)
 """
 
 
-def worker(world: World, folder: Path) -> services.Service:
-    ready = folder / "worker.ready"
-    env = world.env | {
-        "NAUTOBOT_CELERY_HEALTH_PROBES_AS_FILES": "true",
-        "NAUTOBOT_CELERY_WORKER_READINESS_FILE": str(ready),
-        "NAUTOBOT_CELERY_WORKER_HEARTBEAT_FILE": str(folder / "worker.heartbeat"),
-    }
-    command = (NAUTOBOT_SERVER, "celery", "worker", "--concurrency", "2", "--loglevel", "INFO")
-    return services.Service("worker", command, ready.exists, env, log=folder / "worker.log")
-
-
 @pytest.fixture(scope="module")
 def receiver() -> Iterator[WebhookReceiver]:
     with WebhookReceiver().running() as receiver:
@@ -62,7 +50,7 @@ def hooked(receiver, tmp_path_factory) -> Iterator[tuple[World, services.Service
     (folder / "jobs" / "pager.py").write_text(PAGER)
     config = str(Path(__file__).with_name("hook_config.py"))
     with running_world(folder, NAUTOBOT_CONFIG=config, AI_OPS_TEST_WEBHOOK_PROXY=receiver.url) as world:
-        service = worker(world, folder)
+        service = celery_worker(world.env, folder, "worker")
         with services.Supervisor() as supervisor:
             supervisor.start(service, wait=False)
             world.do(hook_processes.add_webhooks, PAYLOAD_URL, SECRET)
