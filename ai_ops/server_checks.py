@@ -92,6 +92,7 @@ class ServerCheck:
             server_name=probe.server_name,
             server_version=probe.server_version,
             retry_after=probe.retry_after,
+            certificate_ends=probe.certificate_ends.isoformat() if probe.certificate_ends else None,
             error=self.error,
             checked_at=self.checked_at,
             inconclusive=self.our_network,

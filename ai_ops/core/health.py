@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
@@ -81,6 +81,7 @@ class Probe:
         server_name: What the server calls itself, as far as it was asked over MCP.
         server_version: The version it gives.
         retry_after: Seconds for which the server asked to be left alone, with its 429 or 503.
+        certificate_ends: When the TLS certificate that it showed expires, in UTC; None without TLS.
     """
 
     ok: bool
@@ -94,6 +95,7 @@ class Probe:
     server_name: str | None = None
     server_version: str | None = None
     retry_after: float | None = None
+    certificate_ends: datetime | None = None
 
     @property
     def verdict(self) -> Verdict:

@@ -27,6 +27,7 @@ class ServerReport:
         server_name: What the server calls itself, likewise.
         server_version: The version it gives, likewise.
         retry_after: Seconds for which the server asked to be left alone.
+        certificate_ends: When the TLS certificate that the server showed expires, ISO 8601 in UTC; None without TLS.
         error: Why the check could not be made or its result not be kept, in a sentence.
         checked_at: When the last probe ended, ISO 8601 in UTC; None when it was not probed.
         inconclusive: Whether so many failed together with the control that the network is to blame.
@@ -48,6 +49,7 @@ class ServerReport:
     server_name: str | None = None
     server_version: str | None = None
     retry_after: float | None = None
+    certificate_ends: str | None = None
     error: str | None = None
     checked_at: str | None = None
     inconclusive: bool = False

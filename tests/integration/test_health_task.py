@@ -433,6 +433,7 @@ def test_one_server_is_checked_by_the_same_rules(up):
         "server_name": None,
         "server_version": None,
         "retry_after": None,
+        "certificate_ends": None,
         "error": None,
         "inconclusive": False,
     }
