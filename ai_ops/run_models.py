@@ -10,6 +10,7 @@ from nautobot.apps.constants import CHARFIELD_MAX_LENGTH
 from nautobot.apps.models import BaseModel, extras_features
 
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
+from ai_ops.references import LooseForeignKey
 
 KIND_MAX_LENGTH = 20
 
@@ -39,13 +40,13 @@ class MaintenanceRun(BaseModel):
         related_name="children",
         help_text="The run that this one is a part or a redrive of.",
     )
-    job_result = models.ForeignKey(
+    job_result = LooseForeignKey(
         "extras.JobResult",
         on_delete=models.SET_NULL,
         null=True,
         blank=True,
         related_name="+",
-        help_text="The Job of the latest attempt, with its log.",
+        help_text="The Job of the latest attempt, with its log; none where Nautobot has deleted it since.",
     )
     # NULL where there is none, since any number of runs may have none.
     idempotency_key = models.CharField(max_length=CHARFIELD_MAX_LENGTH, null=True, blank=True)  # noqa: DJ001

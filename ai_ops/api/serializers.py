@@ -136,6 +136,13 @@ class MaintenanceRunSerializer(BaseModelSerializer):
         model = MaintenanceRun
         fields = "__all__"
 
+    def to_representation(self, instance):
+        """Leave out a Job result that Nautobot has deleted: its address answers 404."""
+        representation = super().to_representation(instance)
+        if representation.get("job_result") and instance.job_result is None:
+            representation["job_result"] = None
+        return representation
+
 
 class RunRequestSerializer(serializers.Serializer):
     """What is asked for with a POST; `ai_ops.runs.kinds` checks it, in sentences."""

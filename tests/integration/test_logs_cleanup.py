@@ -1,0 +1,174 @@
+"""Nautobot's own Job "Logs Cleanup", which deletes results and changes past Django, beside runs of this app."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.apps import apps
+from django.contrib.auth import get_user_model
+from django.db import connection, models
+from django.db.models.functions import Now
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+from nautobot.apps.change_logging import web_request_context
+from nautobot.apps.testing import run_job_for_testing
+from nautobot.core.graphql import execute_query
+from nautobot.core.jobs.cleanup import CleanupTypes
+from nautobot.extras.choices import JobResultStatusChoices
+from nautobot.extras.models import Job, JobLogEntry, JobResult, ObjectChange
+from nautobot.users.models import Token
+
+from ai_ops.celery_tasks import get_recent_runs
+from ai_ops.choices import RunStateChoices
+from ai_ops.models import MaintenanceRun, PinnedThread
+from ai_ops.runs.approvals import schedule_of
+from ai_ops.runs.history import trim
+from ai_ops.runs.requests import enqueue
+from ai_ops.runs.rescue import repair, rescue
+from ai_ops.schedule_status import get_schedule_status
+from ai_ops.schedules import find_job, service_user
+from tests.fakes.runs import FreeHold, recorded
+
+pytestmark = pytest.mark.django_db
+
+OLD = timedelta(days=5)
+OTHERS = "somebody else's Job"
+
+
+@pytest.fixture
+def admin(db):
+    return get_user_model().objects.create_superuser("admin", password="secret")
+
+
+def old_result(name, user, job=None):
+    """A result of five days ago with a line of log, as a worker leaves it."""
+    result = JobResult.objects.create(name=name, job_model=job, user=user, task_name=name)
+    result.set_status(JobResultStatusChoices.STATUS_SUCCESS)
+    result.save()
+    JobLogEntry.objects.create(job_result=result, message=f"{name} was here", log_level="info", grouping="run")
+    JobResult.objects.filter(pk=result.pk).update(date_created=Now() - OLD, date_done=Now() - OLD)
+    return result
+
+
+def clean_up(user):
+    """Run Nautobot's own Job for all that is older than a day."""
+    job = Job.objects.get(module_name="nautobot.core.jobs.cleanup", job_class_name="LogsCleanup")
+    Job.objects.filter(pk=job.pk).update(enabled=True)
+    job.refresh_from_db()
+    kinds = [CleanupTypes.JOB_RESULT, CleanupTypes.OBJECT_CHANGE]
+    result = run_job_for_testing(job, username=user.username, cleanup_types=kinds, max_age=1)
+    assert result.status == JobResultStatusChoices.STATUS_SUCCESS, result.traceback
+    return result.result
+
+
+@pytest.fixture
+def after_cleanup(admin):
+    """Runs in each state whose results Nautobot has deleted, and another Job's result that it has deleted too."""
+    old_result(OTHERS, admin)
+    runs = {}
+    for state in RunStateChoices.values():
+        result = old_result(f"of {state}", admin, find_job("cleanup"))
+        attempts = [{"attempt": 1, "state": "failed", "error": "", "job_result": str(result.pk)}]
+        fields = {"job_result": result, "owner": admin, "attempts": attempts, "attempt": 2}
+        due = {"next_attempt": Now() - timedelta(minutes=1)} if state == RunStateChoices.PENDING else {}
+        runs[state] = recorded(state=state, ago=OLD, **fields, **due)
+    with web_request_context(admin):
+        PinnedThread.objects.create(thread_id="user-1-a")
+    ObjectChange.objects.update(time=timezone.now() - OLD)
+    summary = clean_up(admin)
+    assert summary["extras.JobResult"] == 1 + len(runs)
+    assert summary["extras.ObjectChange"] >= 1
+    connection.check_constraints()
+    for run in runs.values():
+        run.refresh_from_db()
+    return runs
+
+
+def test_logs_cleanup_succeeds_and_takes_old_results_with_their_logs(after_cleanup):
+    assert not JobResult.objects.filter(name__startswith="of ").exists()
+    assert not JobResult.objects.filter(name=OTHERS).exists()
+    assert not JobLogEntry.objects.filter(message__endswith="was here").exists()
+    assert MaintenanceRun.objects.count() == len(RunStateChoices.values())
+
+
+def deleted_raw(model, found):
+    """Models whose rows go with those of `model`, as Logs Cleanup follows them."""
+    if model in found:
+        return found
+    found.add(model)
+    for related in model._meta.related_objects:
+        if related.on_delete is models.CASCADE:
+            deleted_raw(related.related_model, found)
+    for field in model._meta.private_fields:
+        if hasattr(field, "bulk_related_objects"):
+            deleted_raw(field.related_model, found)
+    return found
+
+
+def test_no_table_of_this_app_has_a_constraint_to_one_that_is_deleted_raw():
+    raw = {model._meta.db_table for start in (JobResult, ObjectChange) for model in deleted_raw(start, set())}
+    assert {"extras_jobresult", "extras_joblogentry", "extras_objectchange", "extras_fileproxy"} <= raw
+    tables = [model._meta.db_table for model in apps.get_app_config("ai_ops").get_models(include_auto_created=True)]
+    with connection.cursor() as cursor:
+        for table in tables:
+            for name, constraint in connection.introspection.get_constraints(cursor, table).items():
+                target = constraint["foreign_key"]
+                assert not target or target[0] not in raw, f"{name} of {table}"
+
+
+def test_what_reads_a_run_finds_no_result(after_cleanup):
+    for run in MaintenanceRun.objects.all():
+        assert run.job_result is None
+    for run in MaintenanceRun.objects.select_related("job_result"):
+        assert run.job_result is None
+    for run in MaintenanceRun.objects.prefetch_related("job_result"):
+        assert run.job_result is None
+        run.validated_save()
+        assert schedule_of(run) is None
+    assert len(get_recent_runs(100)) == len(after_cleanup)
+    get_schedule_status()
+
+
+def test_pages_and_apis_show_a_run_whose_result_is_gone(after_cleanup, admin):
+    browser = Client()
+    browser.force_login(admin)
+    token = Token.objects.create(user=admin)
+    api = {"HTTP_AUTHORIZATION": f"Token {token.key}"}
+    lists = [reverse("plugins:ai_ops:maintenancerun_list"), reverse("plugins:ai_ops:deadletters")]
+    for page in [
+        *lists,
+        reverse("plugins:ai_ops:schedules"),
+        *(run.get_absolute_url() for run in after_cleanup.values()),
+    ]:
+        assert browser.get(page).status_code == 200, page
+    export = browser.get(reverse("plugins-api:ai_ops-api:maintenancerun-list") + "?format=csv", **api)
+    assert export.status_code == 200
+    listed = browser.get(reverse("plugins-api:ai_ops-api:maintenancerun-list"), **api).json()
+    assert [run["job_result"] for run in listed["results"]] == [None] * len(after_cleanup)
+    for depth in (0, 1, 2):
+        for run in after_cleanup.values():
+            address = reverse("plugins-api:ai_ops-api:maintenancerun-detail", kwargs={"pk": run.pk})
+            answer = browser.get(f"{address}?depth={depth}", **api)
+            assert (answer.status_code, answer.json()["job_result"]) == (200, None)
+    found = execute_query("query { maintenance_runs { name job_result { id } } }", user=admin)
+    assert found.errors is None
+    assert {run["job_result"] for run in found.data["maintenance_runs"]} == {None}
+
+
+def test_the_supervisor_deals_with_runs_whose_result_is_gone(after_cleanup, admin, caplog):
+    nobody = lambda ids: frozenset()  # noqa: E731
+    assert rescue(FreeHold(), None, ask=nobody).fixed == 1
+    repair(FreeHold(), ask=nobody)
+    trim(FreeHold())
+    MaintenanceRun.objects.filter(pk=after_cleanup["pending"].pk).update(owner=service_user())
+    enqueue(MaintenanceRun.objects.get(pk=after_cleanup["pending"].pk))
+    assert "Traceback" not in caplog.text
+
+
+def test_deleting_a_result_the_ordinary_way_empties_the_reference(admin):
+    run = recorded(job_result=old_result("ordinary", admin))
+    JobResult.objects.filter(name="ordinary").delete()
+    run.refresh_from_db()
+    assert run.job_result_id is None
