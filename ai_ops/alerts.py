@@ -46,12 +46,10 @@ def owe(reports: Sequence[ServerReport]) -> None:
 
 def take_owed(now: datetime) -> list[ServerReport]:
     """Take the alerts of runs that were killed after flipping servers; give those servers as they were found."""
+    # A row that was changed ahead of now is from a clock that was wrong, and its run is no newer for that.
     owed = MCPServerHealth.objects.filter(
-        alert_held=True,
-        flapping=False,
-        server__status__name=MCPServerStatus.UNHEALTHY,
-        server__last_updated__lt=now - OWED_FOR_LONG,
-    )
+        alert_held=True, flapping=False, server__status__name=MCPServerStatus.UNHEALTHY
+    ).exclude(server__last_updated__range=(now - OWED_FOR_LONG, now + OWED_FOR_LONG))
     down = [_as_found(health) for health in owed.select_related("server__status")]
     owed.filter(server__in=[report.server_id for report in down]).update(alert_held=False)
     return down

@@ -14,7 +14,7 @@ from nautobot.extras.models import Job, JobQueue, JobResult
 from nautobot.extras.utils import get_worker_count
 
 from ai_ops.core.shards import Shard, divided
-from ai_ops.due import due_servers
+from ai_ops.due import CLOCK_TOLERANCE, due_servers
 from ai_ops.models import MCPServer
 
 # The Job's variable that has a shard, as a text.
@@ -26,8 +26,9 @@ QUEUED_SECONDS = 3600
 
 
 def shard_servers(shard: Shard, now: datetime) -> QuerySet[MCPServer]:
-    """The servers of `shard` that are due now and that nobody has checked since the fleet was divided."""
-    return due_servers(now).filter(pk__range=(shard.first, shard.last)).exclude(health__checked__gt=shard.as_of)
+    """Return the servers of `shard` that are due now and were not checked since the fleet was divided."""
+    of_shard = due_servers(now).filter(pk__range=(shard.first, shard.last))
+    return of_shard.exclude(health__checked__gt=shard.as_of, health__checked__lte=now + CLOCK_TOLERANCE)
 
 
 def queue_to_share(job_result: JobResult, size: int, now: datetime) -> JobQueue | None:
@@ -78,8 +79,9 @@ def enqueue_shards(job_result: JobResult, queue: JobQueue, size: int, now: datet
 def _unfinished(job: Job, now: datetime) -> Iterator[Shard]:
     """The shards that are queued or running; a worker that was killed leaves its run STARTED for ever."""
     time_limit = job.time_limit or settings.CELERY_TASK_TIME_LIMIT
-    queued = Q(date_started=None, date_created__gt=now - timedelta(seconds=QUEUED_SECONDS))
-    running = Q(date_started__gt=now - timedelta(seconds=time_limit))
+    latest = now + CLOCK_TOLERANCE
+    queued = Q(date_started=None, date_created__range=(now - timedelta(seconds=QUEUED_SECONDS), latest))
+    running = Q(date_started__range=(now - timedelta(seconds=time_limit), latest))
     runs = JobResult.objects.filter(queued | running, job_model=job, status__in=JobResultStatusChoices.UNREADY_STATES)
     for text in runs.filter(task_kwargs__has_key=VARIABLE).values_list(f"task_kwargs__{VARIABLE}", flat=True):
         if text:

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from celery.utils.log import get_task_logger
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import F
 from django.utils import timezone
 
 from ai_ops.adapters.mcp_http import Listing, Prober, unasked
@@ -22,6 +22,7 @@ from ai_ops.config import AiOpsSettings
 from ai_ops.core.health import MAX_WORKERS
 from ai_ops.core.runs import Hold
 from ai_ops.core.tools import is_due
+from ai_ops.due import LONGEST_RETRY
 from ai_ops.exceptions import CredentialsError
 from ai_ops.health_run import target_of
 from ai_ops.incidents import close_ended, open_drifts
@@ -76,7 +77,7 @@ def _due(server_ids: Collection[str], now: datetime, interval: float) -> list[MC
     servers = (
         MCPServer.objects.filter(pk__in=server_ids, protocol=MCPProtocolChoices.HTTP)
         .exclude(status__name=MCPServerStatus.VULNERABLE)
-        .exclude(Q(tool_set__retry_at__gt=now))
+        .exclude(tool_set__retry_at__gt=now, tool_set__retry_at__lte=now + LONGEST_RETRY)
         .annotate(tools_asked=F("tool_set__asked"))
         .select_related("secrets_group")
         .order_by(F("tools_asked").asc(nulls_first=True), "pk")

@@ -147,7 +147,8 @@ def is_due(asked: float | None, now: float, interval: float, server: uuid.UUID) 
 
     Time is divided into stretches of `interval` that begin at another moment for each server, so that those of
     a large fleet are not all listed in the same run. A run that comes late leaves no stretch out, and after an
-    outage a server is asked once.
+    outage a server is asked once. A time that lies ahead by more than `interval` is from a wrong clock, and is
+    no time.
 
     Args:
         asked: When they were asked for last, in seconds since 1970; None for never.
@@ -155,7 +156,7 @@ def is_due(asked: float | None, now: float, interval: float, server: uuid.UUID) 
         interval: Seconds.
         server: The server's id.
     """
-    if asked is None:
+    if asked is None or asked > now + interval:
         return True
     offset = server.int % int(interval)
     return (asked + offset) // interval < (now + offset) // interval

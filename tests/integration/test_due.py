@@ -8,9 +8,11 @@ import pytest
 from django.core.exceptions import ValidationError
 from nautobot.extras.models import Status
 
+from ai_ops.core.shards import Shard
 from ai_ops.due import due_servers
 from ai_ops.jobs.mcp_health_check import jitter_seconds
 from ai_ops.models import MCPServer, MCPServerHealth
+from ai_ops.shards import shard_servers
 
 pytestmark = pytest.mark.django_db
 
@@ -87,6 +89,32 @@ def test_a_server_that_asked_to_wait_is_not_due():
     MCPServerHealth.objects.filter(server=server).update(retry_at=NOON + timedelta(seconds=1))
     assert due() == []
     assert due(NOON + timedelta(seconds=1)) == ["busy"]
+
+
+@pytest.mark.parametrize(
+    ("ahead", "is_due"),
+    [(timedelta(seconds=40), False), (timedelta(minutes=59), False), (timedelta(minutes=61), True)]
+    + [(timedelta(days=days), True) for days in (1, 30, 3650)],
+)
+def test_a_last_check_by_a_clock_that_was_ahead_keeps_a_server_from_being_due_for_an_interval_at_most(ahead, is_due):
+    add("hourly", checked=-ahead, check_interval=60)
+    assert due() == (["hourly"] if is_due else [])
+
+
+def test_a_wait_that_a_clock_noted_that_was_ahead_does_not_last():
+    server = add("busy", checked=timedelta(minutes=10))
+    MCPServerHealth.objects.filter(server=server).update(retry_at=NOON + timedelta(days=1))
+    assert due() == [], "a day is what a server may ask for"
+    MCPServerHealth.objects.filter(server=server).update(retry_at=NOON + timedelta(days=300))
+    assert due() == ["busy"]
+
+
+def test_a_shard_checks_what_a_clock_noted_that_was_ahead():
+    server = add("always", checked=-timedelta(days=3))
+    shard = Shard(server.pk, server.pk, NOON - timedelta(seconds=5))
+    assert [each.name for each in shard_servers(shard, NOON)] == ["always"]
+    MCPServerHealth.objects.filter(server=server).update(checked=NOON - timedelta(seconds=1))
+    assert not shard_servers(shard, NOON).exists(), "checked since the fleet was divided"
 
 
 @pytest.mark.parametrize("minutes", [0, -1, 10_081])

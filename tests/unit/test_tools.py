@@ -190,6 +190,13 @@ def test_after_an_outage_of_the_scheduler_it_is_asked_once():
     assert asked_at(uuid.UUID(int=0), [0, 10, 600, 610, 620]) == [0, 600]
 
 
+def test_a_list_asked_for_by_a_clock_that_was_ahead_does_not_keep_a_server_from_being_asked():
+    server, now = uuid.UUID(int=7), START
+    assert not is_due(now + HOUR - 1, now, HOUR, server)
+    for ahead in (HOUR + 1, 24 * HOUR, 9000 * HOUR):
+        assert is_due(now + ahead, now, HOUR, server)
+
+
 def test_servers_are_spread_over_the_hour():
     now = START + timedelta(hours=5).total_seconds()
     servers = [uuid.uuid5(uuid.NAMESPACE_DNS, str(number)) for number in range(600)]
