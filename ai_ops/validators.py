@@ -8,6 +8,7 @@ import ipaddress
 import re
 from urllib.parse import SplitResult, urlsplit
 
+import idna
 from django.core.exceptions import ValidationError
 
 URL_EXAMPLE = "http://mcp.example.com:8000"
@@ -15,6 +16,9 @@ URL_EXAMPLE = "http://mcp.example.com:8000"
 # A label of a host name. The underscore is not in RFC 1123, but container runtimes put it into host names.
 _HOST_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _MAX_HOST_LENGTH = 253
+# A host whose last label is a number is an IPv4 address to clients: 2852039166, 0xa9fea9fe, 0251.0376.0251.0376 and
+# 169.16689662 are all 169.254.169.254 to getaddrinfo(). See "ends in a number" at url.spec.whatwg.org.
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 
 
 def validate_server_url(url: str) -> None:
@@ -75,10 +79,23 @@ def _is_host(parts: SplitResult) -> bool:
     if not ascii_host or len(ascii_host) > _MAX_HOST_LENGTH:
         return False
     labels = ascii_host.split(".")
-    if labels[-1].isdigit():
-        # Only an IPv4 address ends in a number; 10.0.0.999 would otherwise pass for a name.
-        return _is_ipv4(ascii_host)
-    return all(_HOST_LABEL.fullmatch(label) for label in labels)
+    if _NUMBER.fullmatch(labels[-1]):
+        # In the one spelling that means the same to everything that reads it.
+        return _is_ipv4(host.removesuffix("."))
+    return all(_HOST_LABEL.fullmatch(label) for label in labels) and _is_known_to_clients(host)
+
+
+def _is_known_to_clients(host: str) -> bool:
+    """Tell whether HTTP clients can read the international parts of `host`, which follow IDNA 2008."""
+    try:
+        for label in host.lower().removesuffix(".").split("."):
+            if label.startswith("xn--"):
+                idna.ulabel(label)
+            elif not label.isascii():
+                idna.alabel(label)
+    except idna.IDNAError:
+        return False
+    return True
 
 
 def _is_ipv4(host: str) -> bool:
@@ -90,6 +107,9 @@ def _is_ipv4(host: str) -> bool:
 
 
 def _is_ipv6(host: str) -> bool:
+    if "%" in host:
+        # A scope id makes another spelling of an address, and only this machine could know the interface.
+        return False
     try:
         ipaddress.IPv6Address(host)
     except ValueError:

@@ -11,9 +11,24 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 _Address = IPv4Address | IPv6Address
 
-# Metadata and host agents of clouds that are in no range of their own: AWS over IPv6, Azure, Alibaba.
-# The others answer on 169.254.169.254, which is link-local.
-CLOUD_METADATA = frozenset(map(ip_address, ("fd00:ec2::254", "168.63.129.16", "100.100.100.200")))
+# Metadata, credentials and host agents of clouds that are in no range of their own. The others answer on
+# 169.254.169.254, which is link-local. Sources: each cloud's documentation, and cloud-init's data sources.
+CLOUD_METADATA = frozenset(
+    map(
+        ip_address,
+        (
+            "fd00:ec2::254",  # AWS, instance metadata
+            "fd00:ec2::23",  # AWS, credentials of EKS pods
+            "fd20:ce::254",  # Google
+            "168.63.129.16",  # Azure
+            "100.100.100.200",  # Alibaba
+            "192.0.0.192",  # Oracle, before 169.254.169.254
+            "fd00:c1::a9fe:a9fe",  # Oracle
+            "fd00:42::42",  # Scaleway
+            "fd00:a9fe:a9fe::1",  # Akamai
+        ),
+    )
+)
 
 _THIS_NETWORK = IPv4Network("0.0.0.0/8")
 # Deprecated by RFC 3879, and still routed to whatever is on the link by some systems.
@@ -21,14 +36,17 @@ _SITE_LOCAL = IPv6Network("fec0::/10")
 # IPv6 addresses that carry an IPv4 address: RFC 4291 section 2.5.5.1 and RFC 6052 section 2.1, in the last 32 bits.
 _COMPATIBLE = IPv6Network("::/96")
 _NAT64 = IPv6Network("64:ff9b::/96")
+# The last 64 bits of an ISATAP address begin so, RFC 5214 section 6.1, whatever network it is in; an IPv4 address follows.
+_ISATAP = frozenset({0x00005EFE, 0x02005EFE})
 _UNSPECIFIED_OR_LOOPBACK = frozenset(map(IPv6Address, ("::", "::1")))
 
 
 def refusal(address: str, *, allow_loopback: bool = False) -> str | None:
     """Say why nothing may be sent to `address`, or None if it may.
 
-    An IPv6 address that carries an IPv4 address (mapped, compatible, 6to4, NAT64, Teredo) is judged by
-    what it carries, since that is where the packets end.
+    An IPv6 address that carries an IPv4 address (mapped, compatible, 6to4, NAT64, Teredo, ISATAP) is judged by
+    what it carries, since that is where the packets end. One with a scope id (``%eth0``) is never used: outside of
+    link-local addresses a scope means nothing, and makes two names of one address.
 
     Args:
         address: An IP address as a resolver gives it, with a scope or without.
@@ -40,11 +58,12 @@ def refusal(address: str, *, allow_loopback: bool = False) -> str | None:
     Raises:
         ValueError: It is no IP address.
     """
-    parsed = ip_address(address)
+    bare, scope, _ = address.partition("%")
+    parsed = ip_address(bare)
     for each in _carried(parsed) or (parsed,):
         if kind := _forbidden_kind(each, allow_loopback):
             return f"{address} is {kind}" if each is parsed else f"{address} carries {each}, {kind}"
-    return None
+    return f"{address} has a scope id, which no server's address needs" if scope else None
 
 
 def _carried(address: _Address) -> tuple[IPv4Address, ...]:
@@ -58,8 +77,14 @@ def _carried(address: _Address) -> tuple[IPv4Address, ...]:
     if address.teredo:
         return address.teredo
     if address in _COMPATIBLE or address in _NAT64:
-        return (IPv4Address(int(address) & 0xFFFFFFFF),)
+        return (_last_32_bits(address),)
+    if int(address) >> 32 & 0xFFFFFFFF in _ISATAP:
+        return (_last_32_bits(address),)
     return ()
+
+
+def _last_32_bits(address: IPv6Address) -> IPv4Address:
+    return IPv4Address(int(address) & 0xFFFFFFFF)
 
 
 def _forbidden_kind(address: _Address, allow_loopback: bool) -> str | None:

@@ -29,6 +29,24 @@ FORBIDDEN = [
     ("fd00:ec2::254", "metadata"),
     ("168.63.129.16", "metadata"),
     ("100.100.100.200", "metadata"),
+    ("192.0.0.192", "metadata"),
+    ("fd20:ce::254", "metadata"),
+    ("fd00:ec2::23", "metadata"),
+    ("fd00:42::42", "metadata"),
+    ("fd00:c1::a9fe:a9fe", "metadata"),
+    ("fd00:a9fe:a9fe::1", "metadata"),
+    # spelled otherwise
+    ("FD00:0EC2:0:0:0:0:0:0254", "metadata"),
+    ("fd00:ec2::0.0.2.84", "metadata"),
+    ("fd00:ec2::254%1", "metadata"),
+    ("fd00:ec2::254%251", "metadata"),
+    ("::ffff:169.254.169.254%eth0", "a link-local address"),
+    ("::ffff:a9fe:a9fe", "a link-local address"),
+    ("fd00::1%1", "a scope id"),
+    ("2001:4860::8888%eth0", "a scope id"),
+    ("::ffff:10.0.0.1%2", "a scope id"),
+    # translated as RFC 2765 had it
+    ("::ffff:0:169.254.169.254", "a reserved address"),
     ("224.0.0.1", "a multicast address"),
     ("239.255.255.250", "a multicast address"),
     ("ff02::1", "a multicast address"),
@@ -50,6 +68,8 @@ CARRIERS = {
     "compatible": lambda v4: f"::{v4}",
     "6to4": lambda v4: ipaddress.IPv6Address((0x2002 << 112) | (int(v4) << 80)),
     "NAT64": lambda v4: f"64:ff9b::{v4}",
+    "ISATAP": lambda v4: ipaddress.IPv6Address((0xFD000000 << 96) | (0x5EFE << 32) | int(v4)),
+    "ISATAP of a public address": lambda v4: ipaddress.IPv6Address((0x20014860 << 96) | (0x2005EFE << 32) | int(v4)),
     "Teredo server": lambda v4: ipaddress.IPv6Address((0x20010000 << 96) | (int(v4) << 64) | 0xF7F7F7F7),
     "Teredo client": lambda v4: ipaddress.IPv6Address((0x20010000 << 96) | (0x08080808 << 64) | (int(v4) ^ 0xFFFFFFFF)),
 }
@@ -72,16 +92,23 @@ def test_what_only_the_machine_its_link_or_its_cloud_answers_on_is_never_asked(a
 def test_an_ipv6_address_is_judged_by_the_ipv4_address_it_carries(carrier, address):
     carried = str(CARRIERS[carrier](ipaddress.IPv4Address(address)))
     assert f"{carried} carries {address}" in refusal(carried)
+    assert f"carries {address}" in refusal(f"{carried}%eth0")
 
 
 def test_loopback_is_asked_only_where_a_setting_says_so():
     for address in ("127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1"):
         assert refusal(address) is not None
         assert refusal(address, allow_loopback=True) is None
-    for address in ("169.254.169.254", "0.0.0.0", "::"):
+    for address in ("169.254.169.254", "0.0.0.0", "::", "::1%lo"):
         assert refusal(address, allow_loopback=True) is not None
 
 
 def test_what_is_no_address_is_an_error_and_not_allowed():
     with pytest.raises(ValueError, match="does not appear to be"):
         refusal("mcp.example.com")
+
+
+@pytest.mark.parametrize("address", ["2852039166", "0xa9fea9fe", "0251.0376.0251.0376", "169.254.43518", "", "%1"])
+def test_an_address_that_is_spelled_as_no_resolver_does_is_an_error_too(address):
+    with pytest.raises(ValueError, match=r"does not appear to be|permitted"):
+        refusal(address)
