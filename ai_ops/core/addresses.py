@@ -36,7 +36,7 @@ _SITE_LOCAL = IPv6Network("fec0::/10")
 # IPv6 addresses that carry an IPv4 address: RFC 4291 section 2.5.5.1 and RFC 6052 section 2.1, in the last 32 bits.
 _COMPATIBLE = IPv6Network("::/96")
 _NAT64 = IPv6Network("64:ff9b::/96")
-# The last 64 bits of an ISATAP address begin so, RFC 5214 section 6.1, whatever network it is in; an IPv4 address follows.
+# The last 64 bits of an ISATAP address begin so, RFC 5214 section 6.1, whatever its network; an IPv4 address follows.
 _ISATAP = frozenset({0x00005EFE, 0x02005EFE})
 _UNSPECIFIED_OR_LOOPBACK = frozenset(map(IPv6Address, ("::", "::1")))
 
