@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from celery.utils.log import get_task_logger
-
 from ai_ops.choices import MCPServerStatus
 from ai_ops.core.reports import ServerReport
 from ai_ops.health_models import MCPServerHealth
+from ai_ops.logs import get_logger
 
-logger = get_task_logger(__name__)
+logger = get_logger(__name__)
 
 # A run opens the incidents of its flips within seconds of the last one; one that has not by then is dead.
 OWED_FOR_LONG = timedelta(minutes=2)

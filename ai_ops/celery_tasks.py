@@ -14,7 +14,6 @@ from datetime import timedelta
 from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
-from celery.utils.log import get_task_logger
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -38,6 +37,7 @@ from ai_ops.health_history import trim_checks
 from ai_ops.health_run import check_servers
 from ai_ops.incidents import review_incidents
 from ai_ops.infrastructure import BACKEND_ERRORS, backend_sentence
+from ai_ops.logs import get_logger
 from ai_ops.models import MCPServer
 from ai_ops.pins import CurrentPins, pin_thread, pinned_threads, unpin_thread
 from ai_ops.runs.fencing import fence_of
@@ -64,7 +64,7 @@ __all__ = (
 )
 
 # Only loggers below Celery's task logger reach a Job's log; from a shell they print like any other.
-logger = get_task_logger(__name__)
+logger = get_logger(__name__)
 
 SUBJECT_LENGTH = 36  # of a UUID; what is longer is none, and the check says so
 

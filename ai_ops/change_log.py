@@ -8,12 +8,13 @@ from contextvars import ContextVar
 from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
-from celery.utils.log import get_task_logger
 from nautobot.apps.change_logging import web_request_context
 from nautobot.extras.context_managers import deferred_change_logging_for_bulk_operation
 from nautobot.extras.signals import change_context_state
 
-logger = get_task_logger(__name__)
+from ai_ops.logs import get_logger
+
+logger = get_logger(__name__)
 
 # Built for the first MCP server that is serialized in a block of `logged_together`, used for all; None outside. A
 # server has thirty fields, with its status's: to build them takes as long as to read them.

@@ -16,7 +16,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
-from celery.utils.log import get_task_logger
 from django.db import transaction
 from django.db.models import Case, Count, Exists, OuterRef, Q, QuerySet, When
 from django.utils import timezone
@@ -28,10 +27,11 @@ from ai_ops.core.reports import ServerReport
 from ai_ops.core.runs import Hold
 from ai_ops.exceptions import IncidentError, LeaseLostError
 from ai_ops.health_models import MCPServerIncident
+from ai_ops.logs import get_logger
 from ai_ops.models import AgentGeneration, MCPServer
 from ai_ops.tool_models import MCPServerTool
 
-logger = get_task_logger(__name__)
+logger = get_logger(__name__)
 
 TOPIC_FLIPPED = "ai_ops.mcp.flipped"
 TOPIC_OPENED = "ai_ops.mcp.incident.opened"

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from celery.utils.log import get_task_logger
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
@@ -16,11 +15,12 @@ from nautobot.extras.utils import get_celery_queues
 from redis.exceptions import RedisError
 
 from ai_ops.core.schedules import ACTIVE, BROKEN, FINISHED, HELD, PAUSED, ScheduleFacts, lateness
+from ai_ops.logs import get_logger
 from ai_ops.run_models import MaintenanceRun
 from ai_ops.schedule_control import app_schedules
 from ai_ops.schedules import HELD_BY_APPROVAL, kind_of, next_start
 
-logger = get_task_logger(__name__)
+logger = get_logger(__name__)
 
 
 def get_schedule_status(

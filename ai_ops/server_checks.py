@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from celery.utils.log import get_task_logger
 from django.utils import timezone
 
 from ai_ops.choices import MCPServerStatus
@@ -22,9 +21,10 @@ from ai_ops.core.health import (
 )
 from ai_ops.core.reports import ServerReport
 from ai_ops.health_history import recent_verdicts
+from ai_ops.logs import get_logger
 from ai_ops.models import MCPServer
 
-logger = get_task_logger(__name__)
+logger = get_logger(__name__)
 
 STATUS_OF_VERDICT = {Verdict.HEALTHY: MCPServerStatus.HEALTHY, Verdict.UNHEALTHY: MCPServerStatus.UNHEALTHY}
 VERDICT_OF_STATUS = {status: verdict for verdict, status in STATUS_OF_VERDICT.items()}

@@ -11,7 +11,6 @@ from collections.abc import Collection, Sequence
 from contextlib import closing
 from datetime import datetime
 
-from celery.utils.log import get_task_logger
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
@@ -27,10 +26,11 @@ from ai_ops.exceptions import CredentialsError
 from ai_ops.health_run import target_of
 from ai_ops.incidents import close_ended, open_drifts
 from ai_ops.infrastructure import BACKEND_ERRORS, backend_sentence
+from ai_ops.logs import get_logger
 from ai_ops.models import AgentGeneration, MCPServer
 from ai_ops.tool_sets import Recorded, record_listing
 
-logger = get_task_logger(__name__)
+logger = get_logger(__name__)
 
 # Of a run's half hour. Servers that are slow to list must not keep it from checking; the rest is for the next run.
 LISTING_SECONDS = 300.0

@@ -7,6 +7,7 @@ from typing import Any
 from django.core.exceptions import ObjectDoesNotExist
 from nautobot.apps.jobs import Job
 
+from ai_ops.logs import get_logger
 from ai_ops.runs import records
 from ai_ops.runs.records import failing_with_its_job
 from ai_ops.runs.request import RunRequest, request_of_job, requested_by
@@ -19,6 +20,11 @@ class MaintenanceJob(Job):
         """Not a Job by itself."""
 
         abstract = True
+
+    def __init__(self) -> None:
+        """Have what the Job's own lines quote made harmless, as that of the tasks is."""
+        super().__init__()
+        get_logger(self.__module__)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run; what the tasks record in the meantime is of this JobResult."""
@@ -34,5 +40,5 @@ class MaintenanceJob(Job):
         """End at once, in a line: what the run was about has been deleted since it was asked for."""
         sentence = f"What this run is about is gone, so there is nothing to do. {error}"
         records.end_without_work(request, sentence)
-        self.fail(sentence)
+        self.fail("%s", sentence)
         return {"success": False, "error": sentence}

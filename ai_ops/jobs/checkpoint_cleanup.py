@@ -12,6 +12,7 @@ from nautobot.apps.jobs import ChoiceVar, DryRunVar, IntegerVar, StringVar
 from ai_ops.celery_tasks import cleanup_old_checkpoints
 from ai_ops.choices import JOB_GROUP
 from ai_ops.config import MAX_RETENTION_DAYS, AiOpsSettings, CleanupOptions
+from ai_ops.core.foreign_text import for_csv
 from ai_ops.core.reports import ThreadReport
 from ai_ops.exceptions import ConfigurationError
 from ai_ops.jobs.base import MaintenanceJob
@@ -124,7 +125,7 @@ class CleanupCheckpointsJob(MaintenanceJob):
             if threads.count:
                 self.create_file("threads-to-delete.csv" if dryrun else "deleted-threads.csv", threads.text())
         if not report["success"]:
-            self.fail(report["error"])
+            self.fail("%s", report["error"])
         return report
 
 
@@ -135,8 +136,9 @@ class ThreadTable:
         self.count = 0
         self._lines = io.StringIO()
         self._left_out = 0
-        self._writer = csv.writer(self._lines)
-        self._writer.writerow([field.name for field in fields(ThreadReport)])
+        csv.writer(self._lines).writerow([field.name for field in fields(ThreadReport)])
+        # Quoted, as a spreadsheet may take semicolons and tabs for separators, by its user's language.
+        self._writer = csv.writer(self._lines, quoting=csv.QUOTE_NONNUMERIC)
 
     def add(self, thread: ThreadReport) -> None:
         """Add a row, if there is room."""
@@ -144,7 +146,7 @@ class ThreadTable:
         if self._lines.tell() > MAX_CSV_BYTES:
             self._left_out += 1
         else:
-            self._writer.writerow(thread.as_dict().values())
+            self._writer.writerow(map(for_csv, thread.as_dict().values()))
 
     def text(self) -> str:
         """The table; a last line says how many rows had no room."""

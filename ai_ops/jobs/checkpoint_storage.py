@@ -26,5 +26,5 @@ class SampleCheckpointStorageJob(MaintenanceJob):
         """Sample; what was found is the result."""
         result = sample_checkpoint_storage()
         if not result["success"]:
-            self.fail(result["error"])
+            self.fail("%s", result["error"])
         return result

@@ -26,5 +26,5 @@ class SuperviseRunsJob(MaintenanceJob):
         """Make one pass; its report is the result, also of a failed one."""
         report = supervise()
         if report["error"]:
-            self.fail(report["error"])
+            self.fail("%s", report["error"])
         return report

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from celery.exceptions import SoftTimeLimitExceeded
-from celery.utils.log import get_task_logger
 
 from ai_ops.exceptions import LeaseLostError, RunStoppedError
 from ai_ops.infrastructure import BACKEND_ERRORS
+from ai_ops.logs import get_logger
 
-logger = get_task_logger(__name__)
+logger = get_logger(__name__)
 
 Result = TypeVar("Result")
 

@@ -8,17 +8,17 @@ import uuid
 from collections.abc import Callable
 from types import TracebackType
 
-from celery.utils.log import get_task_logger
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.models.functions import Now
 
 from ai_ops.core.runs import RENEWALS_PER_LEASE
 from ai_ops.exceptions import LeaseLostError, RunStoppedError
+from ai_ops.logs import get_logger
 from ai_ops.run_models import MaintenanceRun
 from ai_ops.runs.lease import Lease
 from ai_ops.runs.stopping import is_worker_stopping
 
-logger = get_task_logger(__name__)
+logger = get_logger(__name__)
 
 # How long a wait may go on after the run was told to stop.
 POLL_SECONDS = 0.25

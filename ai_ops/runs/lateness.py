@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from celery.utils.log import get_task_logger
 from django.db.models.functions import Now
 
 from ai_ops.core.runs import Hold
 from ai_ops.core.supervision import Findings
+from ai_ops.logs import get_logger
 from ai_ops.schedule_control import app_schedules
 from ai_ops.schedule_status import get_schedule_status
 
-logger = get_task_logger(__name__)
+logger = get_logger(__name__)
 
 
 def warn_of_late(_hold: Hold) -> Findings:

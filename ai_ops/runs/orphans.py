@@ -11,7 +11,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from celery.utils.log import get_task_logger
 from django.db.models.functions import Now
 
 from ai_ops.adapters.checkpoint_store import CheckpointStore
@@ -24,12 +23,13 @@ from ai_ops.core.retention import RetentionPolicy
 from ai_ops.core.runs import Hold
 from ai_ops.core.supervision import Findings
 from ai_ops.exceptions import AiOpsError, LeaseLostError, RunStoppedError
+from ai_ops.logs import get_logger
 from ai_ops.pins import CurrentPins
 from ai_ops.run_models import MaintenanceRun
 from ai_ops.runs.fencing import fence_of
 from ai_ops.runs.running import run_as
 
-logger = get_task_logger(__name__)
+logger = get_logger(__name__)
 
 # A scan is felt by Redis, and an orphan does no harm but use memory.
 INTERVAL = timedelta(hours=1)

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from celery.utils.log import get_task_logger
 from django.db import DatabaseError, InterfaceError, transaction
 from django.db.models import F
 from django.db.models.functions import Now
@@ -18,11 +17,12 @@ from django.utils import timezone
 
 from ai_ops.choices import RunStateChoices
 from ai_ops.core.runs import TryAgain, after_failure, run_name
+from ai_ops.logs import get_logger
 from ai_ops.run_models import MaintenanceRun
 from ai_ops.runs.clock import database_time
 from ai_ops.runs.request import RunRequest
 
-logger = get_task_logger(__name__)
+logger = get_logger(__name__)
 
 # A report may name ten thousand threads; a record is a small row.
 MAX_COUNTERS = 40

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from celery.utils.log import get_task_logger
 from django.contrib.auth import get_user_model
 from django.core.cache import cache
 from django.db import IntegrityError, transaction
@@ -28,6 +27,7 @@ from ai_ops.choices import RunStateChoices, RunTriggerChoices
 from ai_ops.config import AiOpsSettings, hard_limit
 from ai_ops.core.runs import REDELIVERY_GRACE_SECONDS
 from ai_ops.exceptions import NoWorkerError, RunConflictError, RunNotPermittedError, RunOptionsError, RunRefusedError
+from ai_ops.logs import get_logger
 from ai_ops.run_models import MaintenanceRun
 from ai_ops.runs import approvals, records
 from ai_ops.runs.clock import from_now
@@ -36,7 +36,7 @@ from ai_ops.runs.kinds import KINDS, TIME_LIMIT, checked_options, job_variables
 from ai_ops.runs.request import RUN_PROPERTY, RunRequest
 from ai_ops.schedules import DEFAULT_SCHEDULES, find_job, service_user
 
-logger = get_task_logger(__name__)
+logger = get_logger(__name__)
 
 REDELIVERY_GRACE = timedelta(seconds=REDELIVERY_GRACE_SECONDS)
 # A broker that was away is asked again by the supervisor's next pass.

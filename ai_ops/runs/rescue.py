@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from celery.utils.log import get_task_logger
 from django.db import transaction
 from django.db.models import DurationField, Exists, ExpressionWrapper, F, OuterRef
 from django.db.models.functions import Coalesce, Now
@@ -25,13 +24,14 @@ from ai_ops.config import AiOpsSettings
 from ai_ops.core.runs import MINIMUM_RESCUE_AGE_SECONDS, Hold, is_lost
 from ai_ops.core.supervision import Findings
 from ai_ops.exceptions import WorkersUnreachableError
+from ai_ops.logs import get_logger
 from ai_ops.run_models import MaintenanceLease, MaintenanceRun
 from ai_ops.runs import records
 from ai_ops.runs.alone import alone
 from ai_ops.runs.workers import known_tasks
 from ai_ops.schedules import APP_JOBS, service_user
 
-logger = get_task_logger(__name__)
+logger = get_logger(__name__)
 
 # What one pass looks at and may put right. More than that is a disaster that should not be made worse in one go; the
 # next pass is a minute away.

@@ -9,7 +9,6 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
-from celery.utils.log import get_task_logger
 from django.db import DatabaseError, InterfaceError
 
 from ai_ops.choices import RunStateChoices, RunTriggerChoices
@@ -17,6 +16,7 @@ from ai_ops.config import AiOpsSettings
 from ai_ops.core.runs import Hold
 from ai_ops.exceptions import ConfigurationError, LeaseLostError, LeaseTakenError, RunStoppedError
 from ai_ops.infrastructure import BACKEND_ERRORS, backend_sentence, is_passing, on_a_sound_connection
+from ai_ops.logs import get_logger
 from ai_ops.run_models import MaintenanceRun
 from ai_ops.runs import lease as leases
 from ai_ops.runs import records
@@ -25,7 +25,7 @@ from ai_ops.runs.request import RunRequest, current_request, requested_by
 from ai_ops.runs.stopping import sigterm_held_back
 from ai_ops.time_limit import StoppedByTimeLimitError
 
-logger = get_task_logger(__name__)
+logger = get_logger(__name__)
 
 Report = dict[str, Any]
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from celery.utils.log import get_task_logger
 from django.db.models.functions import Now
 
 from ai_ops.choices import RunStateChoices
 from ai_ops.core.runs import Hold
 from ai_ops.core.supervision import Findings, summary
+from ai_ops.logs import get_logger
 from ai_ops.run_models import MaintenanceRun
 from ai_ops.runs import history, lateness, orphans
 from ai_ops.runs.alone import STOPPING, alone
@@ -20,7 +20,7 @@ from ai_ops.runs.request import current_request
 from ai_ops.runs.requests import enqueue
 from ai_ops.runs.rescue import repair, rescue
 
-logger = get_task_logger(__name__)
+logger = get_logger(__name__)
 
 # Started in one pass, the longest due first. Workers would not come to more within a minute.
 MAX_RETRIES = 50

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import signal
 
 import pytest
 from django.test import override_settings
 from nautobot.apps.testing import create_job_result_and_run_job
+from nautobot.core.templatetags.helpers import render_markdown
 from nautobot.extras.choices import JobResultStatusChoices, LogLevelChoices
 from nautobot.extras.models import Job
 
@@ -155,3 +157,16 @@ def test_when_its_time_is_up_the_result_says_what_was_done(job, checkpoint_redis
     assert (record.state, record.counters["deleted_count"]) == ("interrupted", 8)
     assert len(result.files.get().file.read().splitlines()) == 9
     assert job.time_limit > job.soft_time_limit > 300
+
+
+def test_what_a_thread_is_called_is_no_markdown_in_the_log_and_no_formula_in_the_csv(job, checkpoint_redis):
+    names = ["=HYPERLINK(0)", "![x](http://evil)", "@a;=1+1"]
+    checkpoint_redis.mset({f"checkpoint:{name}:{old_id(40)}": "{}" for name in names})
+    checkpoint_redis.set("checkpoint:[log in](http://evil)", "{}")
+    result = run(dryrun=True)
+    html = "".join(map(render_markdown, messages(result)))
+    assert "http://evil" in html
+    assert not re.search(r"<img|href=.?http", html)
+    lines = result.files.get().file.read().decode().splitlines()
+    assert {row["thread"] for row in csv.DictReader(lines)} == {"'=HYPERLINK(0)", names[1], "'@a;=1+1"}
+    assert any(line.startswith('"\'@a;=1+1",') for line in lines), "a semicolon in it begins no new cell"

@@ -1,0 +1,17 @@
+"""The loggers whose lines reach a Job's log, which Nautobot renders as Markdown."""
+
+from __future__ import annotations
+
+import logging
+
+from celery.utils.log import get_task_logger
+
+from ai_ops.core.foreign_text import HarmlessArguments
+
+
+def get_logger(name: str) -> logging.Logger:
+    """Return the task logger of a module; what its lines quote can't become a link or an image on a page."""
+    logger: logging.Logger = get_task_logger(name)
+    if not any(isinstance(each, HarmlessArguments) for each in logger.filters):
+        logger.addFilter(HarmlessArguments())
+    return logger
