@@ -35,8 +35,10 @@ def _server_filter() -> NaturalKeyOrPKMultipleChoiceFilter:
 
 
 class MCPServerFilterSet(StatusModelFilterSetMixin, NautobotFilterSet):
-    """Filter for MCPServer; every field with Nautobot's usual lookups, such as `url__ic`."""
+    """Filter for MCPServer; every field with Nautobot's usual lookups, such as `server_url__ic`."""
 
+    # As in the REST API, where `url` is the address of the record.
+    server_url = MultiValueCharFilter(field_name="url", label="URL of the server")
     flapping = django_filters.BooleanFilter(field_name="health__flapping", label="Is flapping")
     tool_state = django_filters.MultipleChoiceFilter(
         field_name="tools__state", choices=MCPToolStateChoices, label="Has tools that are"
@@ -60,6 +62,7 @@ class MCPServerFilterSet(StatusModelFilterSetMixin, NautobotFilterSet):
 
         model = MCPServer
         fields = "__all__"
+        exclude = ("url",)
 
 
 class PinnedThreadFilterSet(NautobotFilterSet):

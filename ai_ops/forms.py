@@ -135,7 +135,18 @@ class MCPServerFilterForm(StatusModelFilterFormMixin, NautobotFilterForm):
     """Filter the list of MCP servers."""
 
     model = MCPServer
-    field_order = ["q", "status", "tool_state", "protocol", "probe", "secrets_group", "mcp_type", "name", "url", "tags"]
+    field_order = [
+        "q",
+        "status",
+        "tool_state",
+        "protocol",
+        "probe",
+        "secrets_group",
+        "mcp_type",
+        "name",
+        "server_url",
+        "tags",
+    ]
 
     q = forms.CharField(required=False, label="Search")
     tool_state = forms.MultipleChoiceField(
@@ -150,7 +161,7 @@ class MCPServerFilterForm(StatusModelFilterFormMixin, NautobotFilterForm):
         choices=MCPTypeChoices, required=False, label="MCP type", widget=StaticSelect2Multiple
     )
     name = forms.CharField(required=False, label="Name")
-    url = forms.CharField(required=False, label="URL")
+    server_url = forms.CharField(required=False, label="URL")
     tags = TagFilterField(model)
 
 

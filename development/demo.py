@@ -201,7 +201,7 @@ def put_servers(nautobot: Nautobot, ports: list[int]) -> None:
     urls = {name: f"http://127.0.0.1:{port}" for name, port in zip(names, ports, strict=True)}
     for name, (status, _) in EXPECTED_STATUS.items():
         url = urls.get(name, "")
-        nautobot.put_server(name, status={"name": status}, protocol="http" if url else "stdio", url=url)
+        nautobot.put_server(name, status={"name": status}, protocol="http" if url else "stdio", server_url=url)
 
 
 # --------------------------------------------------------------------------------------------

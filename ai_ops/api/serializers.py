@@ -1,7 +1,6 @@
 """How objects of AI Ops look in the REST API."""
 
-from collections.abc import Mapping
-
+from django.core.exceptions import ValidationError as DjangoValidationError
 from nautobot.apps.api import BaseModelSerializer, NautobotModelSerializer, TaggedModelSerializerMixin
 from rest_framework import serializers
 
@@ -21,23 +20,17 @@ from ai_ops.runs.kinds import KINDS
 
 
 class MCPServerSerializer(TaggedModelSerializerMixin, NautobotModelSerializer):
-    """An MCP server. Its `url` is the server's own address, not that of its record in this API."""
+    """An MCP server: `url` is the address of its record in this API, `server_url` the server's own."""
 
-    # Nautobot leaves a column called "url" out of every CSV, taking it for the record's address. Under this
-    # name the server's address survives an export and the import of what was exported.
-    server_url = serializers.CharField(
-        source="url",
-        write_only=True,
-        required=False,
-        allow_blank=True,
-        help_text="Another name of url, used in exports.",
-    )
+    # Without this the model's field of that name would take the place that all clients expect the record's address in.
+    url = serializers.HyperlinkedIdentityField(view_name="plugins-api:ai_ops-api:mcpserver-detail")
 
     class Meta:
         """Model and fields."""
 
         model = MCPServer
         fields = "__all__"
+        extra_kwargs = {"server_url": {"source": "url"}}
 
     @property
     def fields(self):
@@ -50,20 +43,21 @@ class MCPServerSerializer(TaggedModelSerializerMixin, NautobotModelSerializer):
             first.update(super().fields)
         return first
 
-    def to_internal_value(self, data):
-        """Refuse two addresses that contradict each other."""
-        if _contradicts_itself(data):
-            raise serializers.ValidationError(
-                {"server_url": ["Give one address: url and server_url are the same field."]}
-            )
-        return super().to_internal_value(data)
+    def get_field_names(self, declared_fields, info):
+        """Add the server's address, after the record's."""
+        names = super().get_field_names(declared_fields, info)
+        names.insert(names.index("url") + 1, "server_url")
+        return names
 
-    def to_representation(self, instance):
-        """Add the column that a CSV can have."""
-        representation = super().to_representation(instance)
-        if self._is_csv_request():
-            representation["server_url"] = instance.url
-        return representation
+    def validate(self, attrs):
+        """Report what the model says of its address under the name that the address has here."""
+        try:
+            return super().validate(attrs)
+        except DjangoValidationError as refusal:
+            errors = dict(refusal.error_dict)
+            if "url" in errors:
+                errors["server_url"] = errors.pop("url")
+            raise DjangoValidationError(errors) from refusal
 
 
 class PinnedThreadSerializer(NautobotModelSerializer):
@@ -217,11 +211,3 @@ class ToolApprovalSerializer(serializers.Serializer):
     """What an approval is of."""
 
     listed_hash = serializers.CharField(help_text="The listed_hash of the tools you have looked at.")
-
-
-def _contradicts_itself(data) -> bool:
-    # What is no mapping is refused by the framework, in its own words.
-    if not isinstance(data, Mapping):
-        return False
-    url, server_url = data.get("url"), data.get("server_url")
-    return bool(url and server_url and url != server_url)

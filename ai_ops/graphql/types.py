@@ -1,5 +1,7 @@
 """What Nautobot would not generate rightly by itself."""
 
+import graphene
+from graphene_django_optimizer import resolver_hints
 from nautobot.apps.graphql import OptimizedNautobotObjectType
 
 from ai_ops.filters import MCPServerFilterSet
@@ -7,7 +9,11 @@ from ai_ops.models import MCPServer
 
 
 class MCPServerType(OptimizedNautobotObjectType):
-    """An MCP server, whose `url` is its own address and not that of its record in the REST API."""
+    """An MCP server: `url` is the address of its record in the REST API, `server_url` the server's own."""
+
+    # Declared, or the model's field of that name would be taken.
+    url = graphene.String()
+    server_url = graphene.String()
 
     class Meta:
         """Model and filters."""
@@ -16,7 +22,12 @@ class MCPServerType(OptimizedNautobotObjectType):
         filterset_class = MCPServerFilterSet
 
     def resolve_url(self, info):
-        """Answer with the field of that name."""
+        """Answer as every type does."""
+        return self.get_absolute_url(api=True)
+
+    @resolver_hints(only=("url",))
+    def resolve_server_url(self, info):
+        """Answer with the model's field `url`."""
         return self.url
 
 

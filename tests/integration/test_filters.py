@@ -13,7 +13,7 @@ class MCPServerFilterTest(FilterTestCases.FilterTestCase):
     tenancy_related_filters = []
     generic_filter_tests = [
         ["name"],
-        ["url"],
+        ["server_url", "url"],
         ["mcp_endpoint"],
         ["health_check"],
         ["description"],
@@ -56,6 +56,12 @@ class MCPServerFilterTest(FilterTestCases.FilterTestCase):
         for text in ("SERVER 1", "mcp1.example", "number 1"):
             with self.subTest(text):
                 assert self.names(q=text) == ["server 1"]
+
+    def test_servers_are_found_by_their_address_under_its_name_in_the_api(self):
+        assert self.names(server_url="http://mcp1.example.com:8000") == ["server 1"]
+        assert self.names(server_url__ic="MCP1.") == ["server 1"]
+        assert self.names(server_url__n="http://mcp1.example.com:8000") == ["local", "server 0", "server 2"]
+        assert not self.filterset({"url": "http://mcp1.example.com:8000"}, self.queryset).is_valid()
 
     def names(self, **params):
         return [server.name for server in self.filterset(params, self.queryset).qs]

@@ -213,7 +213,7 @@ class ImportAndExportTest(PagesTestCase):
         return FileProxy.objects.get(job_result=result).file.read().decode("utf-8-sig")
 
     def test_imported_servers_are_unhealthy_and_their_paths_have_slashes(self):
-        self.import_servers("name,url,health_check\none,http://one.example.com,live\n")
+        self.import_servers("name,server_url,health_check\none,http://one.example.com,live\n")
         server = MCPServer.objects.get()
         assert (server.status.name, server.url, server.health_check) == (
             "Unhealthy",
@@ -222,13 +222,13 @@ class ImportAndExportTest(PagesTestCase):
         )
 
     def test_a_status_may_be_imported(self):
-        self.import_servers("name,url,status__name\none,http://one.example.com,Maintenance\n")
+        self.import_servers("name,server_url,status__name\none,http://one.example.com,Maintenance\n")
         assert MCPServer.objects.get().status.name == "Maintenance"
 
     def test_a_bad_row_is_refused_with_its_field_and_what_to_do(self):
         with self.assertLogs("nautobot.core.jobs") as logs:
-            self.import_servers("name,url\none,http://one.example.com\ntwo,http://user:secret@two.example.com\n")
-        assert "`url`: `Leave user name and password out of the URL" in "\n".join(logs.output)
+            self.import_servers("name,server_url\none,http://one.example.com\ntwo,http://user:secret@two.example.com\n")
+        assert "`server_url`: `Leave user name and password out of the URL" in "\n".join(logs.output)
         assert list(MCPServer.objects.values_list("name", flat=True)) == ["one"]
 
     def test_what_was_exported_can_be_imported(self):
