@@ -1,7 +1,8 @@
 """Gives the tests their servers. Loaded with ``-p``, since a conftest comes too late under xdist.
 
-Unit tests alone need none of this and start none of it. For the others PostgreSQL is started unless it
-runs, its test database is a copy of a migrated template, and each process has Redis servers of its own.
+Unit tests and those of the saver need none of this and, alone, start none of it. For the others PostgreSQL is
+started unless it runs, its test database is a copy of a migrated template, and each process has Redis servers of its
+own.
 """
 
 from __future__ import annotations
@@ -18,16 +19,17 @@ import redis
 
 from development import database, services
 
-UNIT = Path(__file__).parent / "unit"
+# The saver's tests start the servers that they need themselves.
+WITHOUT_NAUTOBOT = [Path(__file__).parent / name for name in ("unit", "saver")]
 _stack = contextlib.ExitStack()
 
 
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Start the servers and set up Nautobot, unless only unit tests are to be run."""
+    """Start the servers and set up Nautobot, unless only tests that need neither are to be run."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         return
     paths = [Path(each.split("::")[0]).resolve() for each in early_config.known_args_namespace.file_or_dir]
-    if not paths or not all(path.is_relative_to(UNIT) for path in paths):
+    if not paths or not all(any(map(path.is_relative_to, WITHOUT_NAUTOBOT)) for path in paths):
         _set_up()
 
 

@@ -1,0 +1,211 @@
+"""The bytes of checkpoints, values and writes, each with the version of its format in the first byte.
+
+All numbers are big-endian. The scripts take the same bytes apart.
+
+    checkpoint   format, length of the list of values, the list (names of values, a line each), then the lengths
+                 of five parts and the parts: the parent's id, type and data of the checkpoint and of the metadata
+    value        format, kind, length of the body, digest of the body, lengths of type and header, type, header, and
+                 with kind i the body, with kind l the name of the log that it lies in
+    writes       format, then for each write: its length, its index, the task with its length, then the lengths of
+                 path, channel and type, these three, and the data followed by d, or o where it has its own field
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Protocol
+
+from langgraph_checkpoint_compact.errors import UnsupportedFormatError
+from langgraph_checkpoint_compact.scripts import FORMAT
+
+DIGEST_BYTES = 16
+
+_VALUE = struct.Struct(">BcI16sBB")
+_DOCUMENT = struct.Struct(">BI")
+_PARTS = struct.Struct(">5I")
+_WRITE = struct.Struct(">IiI")
+_WRITE_REST = struct.Struct(">III")
+
+Typed = tuple[str, bytes]
+
+
+class Digest(Protocol):
+    """The part of a hashlib object that is used here."""
+
+    def update(self, data: bytes | memoryview, /) -> None: ...  # noqa: D102
+    def digest(self) -> bytes: ...  # noqa: D102
+
+
+def require_known_format(document: bytes, name: str) -> None:
+    """Raise UnsupportedFormatError when `document` is of a newer format than this package knows."""
+    if document[0] > FORMAT:
+        raise newer_format(document[0], name)
+
+
+def newer_format(version: int, name: str) -> UnsupportedFormatError:
+    """The error that says that the field `name` has the newer format `version`."""
+    return UnsupportedFormatError(
+        f"{name} was written in format {version}; this version of langgraph-checkpoint-compact knows formats up to "
+        f"{FORMAT}. Update langgraph-checkpoint-compact here to the version that wrote it."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCheckpoint:
+    """A checkpoint as it is kept, still serialized."""
+
+    names: Sequence[str]
+    parent_id: str
+    checkpoint: Typed
+    metadata: Typed
+
+    def encode(self) -> bytes:
+        """The bytes to keep."""
+        listed = "\n".join(self.names).encode()
+        parts = (
+            self.parent_id.encode("utf-8", "surrogatepass"),
+            self.checkpoint[0].encode(),
+            self.checkpoint[1],
+            self.metadata[0].encode(),
+            self.metadata[1],
+        )
+        lengths = _PARTS.pack(*map(len, parts))
+        return b"".join((_DOCUMENT.pack(FORMAT, len(listed)), listed, lengths, *parts))
+
+    @classmethod
+    def decode(cls, document: bytes, name: str) -> StoredCheckpoint:
+        """Read what `encode` made; `name` is for the error."""
+        require_known_format(document, name)
+        _, listed = _DOCUMENT.unpack_from(document)
+        start = _DOCUMENT.size + listed
+        names = document[_DOCUMENT.size : start].decode()
+        parts = []
+        position = start + _PARTS.size
+        for length in _PARTS.unpack_from(document, start):
+            parts.append(document[position : position + length])
+            position += length
+        parent_id, checkpoint_type, checkpoint, metadata_type, metadata = parts
+        return cls(
+            names.split("\n") if names else [],
+            parent_id.decode("utf-8", "surrogatepass"),
+            (checkpoint_type.decode(), checkpoint),
+            (metadata_type.decode(), metadata),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The length and the digest of a value's body, by which a later value recognises that it goes on from it."""
+
+    length: int
+    digest: bytes
+
+    def encode(self) -> bytes:
+        """The bytes as they stand in a value."""
+        return self.length.to_bytes(4, "big") + self.digest
+
+
+@dataclass(frozen=True, slots=True)
+class StoredValue:
+    """A value as it is kept. `rest` is its body, or the name of the log in which that lies."""
+
+    in_log: bool
+    tail: Tail
+    type: str
+    header: bytes
+    rest: bytes
+
+    def encode(self) -> bytes:
+        """The bytes to keep."""
+        kind, encoded = b"l" if self.in_log else b"i", self.type.encode()
+        fixed = _VALUE.pack(FORMAT, kind, self.tail.length, self.tail.digest, len(encoded), len(self.header))
+        return b"".join((fixed, encoded, self.header, self.rest))
+
+    @classmethod
+    def decode(cls, record: bytes) -> StoredValue:
+        """Read what `encode` made, or its beginning; the scripts have looked at the format."""
+        _, kind, length, digest, type_length, header_length = _VALUE.unpack_from(record)
+        header = _VALUE.size + type_length
+        body = header + header_length
+        return cls(
+            kind == b"l",
+            Tail(length, digest),
+            record[_VALUE.size : header].decode(),
+            record[header:body],
+            record[body:],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StoredWrite:
+    """A pending write as it is kept."""
+
+    task_id: str
+    index: int
+    path: str
+    channel: str
+    value: Typed
+
+
+def encode_write(path: str, channel: str, type_: str) -> bytes:
+    """What stands between a write's task and its data."""
+    parts = (path.encode("utf-8", "surrogatepass"), channel.encode("utf-8", "surrogatepass"), type_.encode())
+    return b"".join((_WRITE_REST.pack(*map(len, parts)), *parts))
+
+
+def decode_writes(field: bytes, own: Iterable[bytes]) -> Iterator[StoredWrite]:
+    """The writes of a checkpoint, in the order in which they were written; `own` are the data in own fields."""
+    large = iter(own)
+    position = 1
+    while position < len(field):
+        size, index, task_length = _WRITE.unpack_from(field, position)
+        start = position + _WRITE.size
+        position += size
+        texts = []
+        lengths = (task_length, *_WRITE_REST.unpack_from(field, start + task_length))
+        for number, length in enumerate(lengths):
+            texts.append(field[start : start + length].decode("utf-8", "surrogatepass"))
+            start += length + (_WRITE_REST.size if number == 0 else 0)
+        task_id, path, channel, type_ = texts
+        data = field[start : position - 1] if field[position - 1 : position] == b"d" else next(large)
+        yield StoredWrite(task_id, index, path, channel, (type_, data))
+
+
+def header_length(type_: str, data: bytes) -> int:
+    """The number of bytes before the content of a MessagePack array, map, text or the snapshot of a DeltaChannel.
+
+    What comes after them grows at its end when elements are appended. It only matters for how well values share
+    their storage: wherever a value is cut, it is put together as it was.
+    """
+    if type_ != "msgpack" or not data:
+        return 0
+    first = data[0]
+    if first < 0xC0:
+        return 1 if first >= 0x80 else 0
+    length = _HEADER_LENGTHS.get(first, 0)
+    if first in _EXTENSIONS and len(data) > length:
+        return length + header_length(type_, data[length : length + 6])
+    return length if len(data) >= length else 0
+
+
+# https://github.com/msgpack/msgpack/blob/master/spec.md#formats
+_EXTENSIONS = {0xC7: 3, 0xC8: 4, 0xC9: 6, 0xD4: 2, 0xD5: 2, 0xD6: 2, 0xD7: 2, 0xD8: 2}
+_TEXTS = {0xC4: 2, 0xC5: 3, 0xC6: 5, 0xD9: 2, 0xDA: 3, 0xDB: 5}
+_ARRAYS_AND_MAPS = {0xDC: 3, 0xDD: 5, 0xDE: 3, 0xDF: 5}
+_HEADER_LENGTHS = _EXTENSIONS | _TEXTS | _ARRAYS_AND_MAPS
+
+
+def measure(body: memoryview, before: Tail | None) -> tuple[Tail, bool]:
+    """The tail of `body`, and whether it begins with all of the body that has the tail `before`."""
+    digest = blake2b(digest_size=DIGEST_BYTES)
+    goes_on = False
+    start = 0
+    if before is not None and before.length <= len(body):
+        start = before.length
+        digest.update(body[:start])
+        goes_on = digest.digest() == before.digest
+    digest.update(body[start:])
+    return Tail(len(body), digest.digest()), goes_on

@@ -1,0 +1,102 @@
+"""The names of keys and of the fields in a thread's hash.
+
+A thread has two keys, which a cluster keeps in one slot:
+
+    <prefix>:{<thread>}        hash, everything
+    <prefix>:{<thread>}:ids    sorted set of its checkpoints, <namespace>|<id>, all with the score 0
+
+The fields of the hash:
+
+    n                                       the id of the newest checkpoint
+    p                                       how often the thread was written to
+    c|<namespace>|<id>                      a checkpoint
+    w|<namespace>|<id>                      its pending writes
+    o|<length>|<namespace>|<id>|<index>|<task>   a large pending write
+    v|<namespace>|<channel>|<version>       a value
+    l|<log>                                 a log, in which several versions of a value lie
+    k|<log>|<number>                        a portion of a log
+
+Threads, namespaces, channels and versions are percent-escaped, so that none can be taken for another.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from urllib.parse import quote, unquote
+
+SAFE = ":/@,+=~"
+_SAFE_TEXT = re.compile(r"[A-Za-z0-9_.\-~:/@,+=]*").fullmatch
+# A percent sign that begins no escape: no thread id can look like this one.
+_EMPTY_THREAD = "%"
+
+ChannelVersion = str | int | float
+
+
+def escape(text: str) -> str:
+    """Return `text` without any character that has a meaning in names."""
+    return text if _SAFE_TEXT(text) else quote(text, safe=SAFE, errors="surrogatepass")
+
+
+def unescape(text: str) -> str:
+    """Return the text that `escape` was given."""
+    return unquote(text, errors="surrogatepass")
+
+
+escape_often = lru_cache(maxsize=4096)(escape)
+
+
+def check_prefix(prefix: str) -> str:
+    """Return `prefix`, or raise ValueError when keys with it would be misread."""
+    if not prefix or not _SAFE_TEXT(prefix):
+        raise ValueError(f"The prefix {prefix!r} can't be used: take letters, digits and any of _ . - ~ : / @ , + =")
+    if prefix.startswith(("checkpoint", "writes", "write_keys", "write_registry", "thread")):
+        raise ValueError(f"The prefix {prefix!r} can't be used: keys of other checkpoint savers begin like it.")
+    return prefix
+
+
+def thread_keys(prefix: str, thread_id: object) -> tuple[bytes, bytes]:
+    """The two keys of a thread."""
+    key = f"{prefix}:{{{escape(str(thread_id)) or _EMPTY_THREAD}}}".encode()
+    return key, key + b":ids"
+
+
+def ids_pattern(prefix: str) -> bytes:
+    """The pattern for SCAN that matches the second key of every thread."""
+    return f"{prefix}:{{*}}:ids".encode()
+
+
+def thread_of(prefix: str, ids_key: bytes) -> str:
+    """The thread id in the name of a thread's second key."""
+    escaped = ids_key.decode()[len(prefix) + 2 : -len("}:ids")]
+    return "" if escaped == _EMPTY_THREAD else unescape(escaped)
+
+
+def member(namespace: str, checkpoint_id: str) -> bytes:
+    """The name of a checkpoint in its thread."""
+    return f"{escape_often(namespace)}|{checkpoint_id}".encode("utf-8", "surrogatepass")
+
+
+def split_member(name: bytes) -> tuple[str, str]:
+    """The namespace and the id in the name of a checkpoint."""
+    namespace, _, checkpoint_id = name.partition(b"|")
+    return unescape(namespace.decode()), checkpoint_id.decode("utf-8", "surrogatepass")
+
+
+def value_name(channel: str, version: ChannelVersion) -> str:
+    """The name of a value in its namespace, as it stands in a checkpoint's list of values."""
+    kind = "s" if isinstance(version, str) else "i" if isinstance(version, int) else "f"
+    return f"{escape_often(channel)}|{kind}{escape(str(version))}"
+
+
+def split_value_name(name: str) -> tuple[str, ChannelVersion]:
+    """The channel and the version in the name of a value."""
+    channel, _, tagged = name.partition("|")
+    text = unescape(tagged[1:]) if "%" in tagged else tagged[1:]
+    version: ChannelVersion = text if tagged[0] == "s" else int(text) if tagged[0] == "i" else float(text)
+    return unescape(channel) if "%" in channel else channel, version
+
+
+def value_field(namespace: str, name: str) -> bytes:
+    """The field of a value."""
+    return f"v|{escape_often(namespace)}|{name}".encode()

@@ -1,0 +1,96 @@
+"""Redis servers of all kinds that a test may ask for, each for the length of a block."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import redis
+from redis.cluster import ClusterNode, RedisCluster
+
+from development import services
+
+START_SECONDS = 30
+
+
+@contextmanager
+def started(service: services.Service) -> Iterator[None]:
+    """Run a service for the length of the block."""
+    service.start()
+    try:
+        service.wait_ready(time.monotonic() + START_SECONDS)
+        yield
+    finally:
+        service.stop()
+
+
+@contextmanager
+def plain_server(name: str, *options: str, password: str = "", modules: bool = False, port: int = 0) -> Iterator[int]:
+    """A Valkey on loopback; gives its port."""
+    port = port or services.free_ports(1)[0]
+    with tempfile.TemporaryDirectory(prefix=f"ai-ops-{name}-") as folder:
+        service = services.redis_server(name, port, password, modules=modules, folder=Path(folder), options=options)
+        with started(service):
+            yield port
+
+
+def debian_redis() -> Path | None:
+    """The redis-server that the system's packages have installed, if any."""
+    found = shutil.which("redis-server", path="/usr/bin:/usr/local/bin:/opt/homebrew/bin")
+    return Path(found) if found else None
+
+
+@contextmanager
+def debian_server() -> Iterator[int]:
+    """The system's own redis-server on loopback; gives its port."""
+    binary = debian_redis()
+    if binary is None:
+        raise services.ServiceError("No redis-server is installed.")
+    (port,) = services.free_ports(1)
+    with tempfile.TemporaryDirectory(prefix="ai-ops-debian-redis-") as folder:
+        command: Sequence[str] = [str(binary), "--bind", "127.0.0.1", "--port", str(port), "--dir", folder]
+        service = services.Service(
+            "debian-redis",
+            [*command, "--save", ""],
+            ready=lambda: services.redis_answers(port, ""),
+            cwd="/",
+            log=Path(folder) / "server.log",
+        )
+        with started(service):
+            yield port
+
+
+@contextmanager
+def cluster_of_three() -> Iterator[int]:
+    """Three primaries that share the slots, made without any tool but the server itself; gives a port."""
+    # The cluster's bus listens 10,000 above the port.
+    ports = [port for port in services.free_ports(30) if port < 55_000][:3]
+    if len(ports) < 3:
+        raise services.ServiceError("A cluster needs three free ports below 55000.")
+    with ExitStack() as stack:
+        for number, port in enumerate(ports):
+            stack.enter_context(plain_server(f"cluster-{number}", "--cluster-enabled", "yes", port=port))
+        clients = [stack.enter_context(redis.Redis(port=port)) for port in ports]
+        step = 16384 // 3 + 1
+        for number, client in enumerate(clients):
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", number * step, min((number + 1) * step, 16384) - 1)
+            client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        for port in ports[1:]:
+            clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", port)
+        deadline = time.monotonic() + START_SECONDS
+        while not all(each.cluster("info")["cluster_state"] == "ok" for each in clients):
+            if time.monotonic() > deadline:
+                raise services.ServiceError("The cluster's nodes did not find each other.")
+            time.sleep(0.05)
+        yield ports[0]
+
+
+@contextmanager
+def cluster_client(port: int) -> Iterator[RedisCluster]:
+    """A client of that cluster."""
+    with RedisCluster(startup_nodes=[ClusterNode("127.0.0.1", port)]) as client:
+        yield client
