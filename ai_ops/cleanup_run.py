@@ -17,8 +17,8 @@ from ai_ops.core.deletion import Deletion, Outcome, Reason, blob_deletion
 from ai_ops.core.facts import (
     Facts,
     documents_with_blobs,
-    lineage_samples,
     lone_pointers,
+    staying_anyway,
     touched,
     trimmable,
     unread_writes,
@@ -221,13 +221,14 @@ class CleanupRun:
         store, policy, now = self._store, self._policy, self._now
         affected = touched(threads, policy, now)
         spaces = trimmable(affected, policy, now)
-        samples = lineage_samples(spaces, policy, now)
-        lineage = store.lineage(samples)
-        deep = [space for key, space in samples.items() if key in lineage and lineage[key].depth]
-        lineage |= store.lineage({document.key for space in deep for document in space.documents.values()})
-        pointers = [pointer for space in spaces for pointer in space.pointers]
+        heads = store.heads([*(pointer for space in spaces for pointer in space.pointers), *lone_pointers(threads)])
+        staying = staying_anyway(spaces, heads, policy, now)
+        lineage = store.lineage(staying)
+        with_deltas = {id(staying[key]): staying[key] for key, said in lineage.items() if said.open_channels}
+        ancestors = {document.key for space in with_deltas.values() for document in space.documents.values()}
+        lineage |= store.lineage(ancestors - lineage.keys())
         return Facts(
-            heads=store.heads([*pointers, *lone_pointers(threads)]),
+            heads=heads,
             lineage=lineage,
             interrupts=store.interrupts(unread_writes(affected, policy, now)),
             foreign=store.foreign(unsure_documents(affected)),

@@ -26,6 +26,8 @@ from ai_ops.core.threads import Document
 MAX_VALUE_BYTES = 16 * 1024 * 1024  # a longer value is not read for its time
 REGISTRY_MEMBERS = 100  # of a shallow saver's writes, so many are looked at for a time
 
+UNKNOWN_LINEAGE = Lineage(b"", frozenset(), is_known=False)
+
 
 def is_vague(key: CheckpointKey) -> bool:
     """Whether only the value tells what is needed of a key."""
@@ -113,23 +115,22 @@ def pointer_value(guard: Guard) -> bytes:
 
 
 def lineage_in(value: bytes) -> Lineage:
-    """Read the parent and the depth of the DeltaChannels.
+    """Read the parent, and the DeltaChannels whose values lie with ancestors.
 
-    ``metadata.counters_since_delta_snapshot`` maps a channel to (updates, supersteps) since its last snapshot
-    (langgraph.checkpoint.base.CheckpointMetadata). RedisSaver keeps metadata as JSON in a string, ValkeySaver
-    as JSON in base64.
+    ``metadata.counters_since_delta_snapshot`` maps a channel to (updates, supersteps) since its last snapshot, and
+    leaves out those whose snapshot is here (langgraph.checkpoint.base.CheckpointMetadata). RedisSaver keeps metadata as
+    JSON in a string, ValkeySaver as JSON in base64.
     """
     document = json_in(value)
     if not isinstance(document, dict):
-        return Lineage(b"", 0)
+        return UNKNOWN_LINEAGE
     parent = document.get("parent_checkpoint_id") or first_found(document.get("$.parent_checkpoint_id"))
     metadata = document.get("metadata") or first_found(document.get("$.metadata"))
     if isinstance(metadata, str):
         metadata = json_in(metadata.encode()) or json_in(_unpacked(metadata))
     counters = metadata.get("counters_since_delta_snapshot") if isinstance(metadata, dict) else None
-    steps = [counter[1] for counter in counters.values()] if isinstance(counters, dict) else []
-    depth = max((step for step in steps if isinstance(step, int)), default=0)
-    return Lineage(parent.encode() if isinstance(parent, str) else b"", depth)
+    channels = frozenset(counters) if isinstance(counters, dict) else frozenset()
+    return Lineage(parent.encode() if isinstance(parent, str) else b"", channels)
 
 
 def _unpacked(text: str) -> bytes:

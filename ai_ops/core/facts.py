@@ -22,11 +22,14 @@ class Lineage(NamedTuple):
 
     Attributes:
         parent_id: The id of the checkpoint it was made from; empty for the first.
-        depth: How many ancestors its DeltaChannels are read from; 0 without any.
+        open_channels: The DeltaChannels that it holds no value of: they are read from its ancestors, up to the
+            nearest that does.
+        is_known: Whether the document could be read. If not, any of the others may be its ancestor.
     """
 
     parent_id: bytes
-    depth: int
+    open_channels: frozenset[str]
+    is_known: bool = True
 
 
 @dataclass(frozen=True)
@@ -99,18 +102,26 @@ def unread_writes(threads: Iterable[Thread], policy: RetentionPolicy, now: float
     ]
 
 
-def lineage_samples(namespaces: Iterable[Namespace], policy: RetentionPolicy, now: float) -> dict[bytes, Namespace]:
-    """The newest and the oldest checkpoint that each namespace keeps anyway, by key.
+def staying_anyway(
+    namespaces: Iterable[Namespace], heads: Mapping[bytes, Document], policy: RetentionPolicy, now: float
+) -> dict[bytes, Namespace]:
+    """The documents that stay whatever their ancestors say, by key: each may have a DeltaChannel.
 
-    If neither has a DeltaChannel, none between them has.
+    Each of them, as forks, replays and edits make branches: what two checkpoints say holds for no third one.
     """
-    samples: dict[bytes, Namespace] = {}
+    found: dict[bytes, Namespace] = {}
     for namespace in namespaces:
         if namespace.pointers or namespace.satellites:
-            ordered = namespace.newest_first()
-            samples[ordered[0].key] = namespace
-            samples[ordered[policy.kept_anyway(ordered, now) - 1].key] = namespace
-    return samples
+            for checkpoint_id in kept_ids(namespace, heads, policy, now) & namespace.documents.keys():
+                found[namespace.documents[checkpoint_id].key] = namespace
+    return found
+
+
+def kept_ids(namespace: Namespace, heads: Mapping[bytes, Document], policy: RetentionPolicy, now: float) -> set[bytes]:
+    """The ids of the checkpoints that stay in a live namespace whatever their ancestors say."""
+    ordered = namespace.newest_first()
+    kept = {document.checkpoint_id for document in ordered[: policy.kept_anyway(ordered, now)]}
+    return kept | {heads[pointer].checkpoint_id for pointer in namespace.pointers if pointer in heads}
 
 
 def documents_with_blobs(namespaces: Iterable[Namespace], policy: RetentionPolicy, now: float) -> list[bytes]:

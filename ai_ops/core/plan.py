@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from ai_ops.core.checkpoint_keys import VALKEY_LIST, Family
 from ai_ops.core.deletion import Deletion, Guard, Reason
-from ai_ops.core.facts import INTERRUPT_SUFFIX, Facts, Lineage
+from ai_ops.core.facts import INTERRUPT_SUFFIX, Facts, Lineage, kept_ids
 from ai_ops.core.retention import RetentionPolicy
 from ai_ops.core.threads import Namespace, Satellite, Thread, is_past_grace
 
@@ -147,25 +147,25 @@ def _superseded_blobs(namespace: Namespace, needed: set[bytes], facts: Facts) ->
 
 
 def _needed(namespace: Namespace, facts: Facts, policy: RetentionPolicy, now: float) -> set[bytes]:
-    """The ids of the checkpoints that a live namespace keeps."""
-    ordered = namespace.newest_first()
-    kept = {document.checkpoint_id for document in ordered[: policy.kept_anyway(ordered, now)]}
-    kept |= {facts.heads[pointer].checkpoint_id for pointer in namespace.pointers if pointer in facts.heads}
+    """The ids of the checkpoints that a live namespace keeps.
+
+    A DeltaChannel is looked for from parent to parent, as LangGraph does, until one has its value.
+    """
+    kept = kept_ids(namespace, facts.heads, policy, now)
+    # By checkpoint the channels that were looked for from there: branches that meet are followed together.
+    searched: dict[bytes, frozenset[str]] = {}
     for checkpoint_id in list(kept):
-        kept |= _ancestors(namespace, facts, checkpoint_id)
+        lineage = _lineage(namespace, facts, checkpoint_id)
+        channels, at = lineage.open_channels if lineage else frozenset(), checkpoint_id
+        while lineage is not None and lineage.is_known and channels - searched.get(at, frozenset()):
+            searched[at] = searched.get(at, frozenset()) | channels
+            at = lineage.parent_id
+            kept.add(at)
+            lineage = _lineage(namespace, facts, at)
+            channels &= lineage.open_channels if lineage else frozenset()
+        if lineage is not None and not lineage.is_known:
+            return set(namespace.documents)
     return kept
-
-
-def _ancestors(namespace: Namespace, facts: Facts, checkpoint_id: bytes) -> set[bytes]:
-    """The ids of the checkpoints from which the DeltaChannels of this one are read."""
-    found: set[bytes] = set()
-    lineage = _lineage(namespace, facts, checkpoint_id)
-    depth = lineage.depth if lineage else 0
-    while lineage is not None and depth > 0 and lineage.parent_id and lineage.parent_id not in found:
-        found.add(lineage.parent_id)
-        lineage = _lineage(namespace, facts, lineage.parent_id)
-        depth -= 1
-    return found
 
 
 def _lineage(namespace: Namespace, facts: Facts, checkpoint_id: bytes) -> Lineage | None:

@@ -108,8 +108,30 @@ def test_trimming_keeps_the_ancestors_of_delta_channels() -> None:
     keys = thread(b"t", 90, 80, 70, 60, 1)
     documents = keys[:-1:3]
     ids = [key.rpartition(b":")[2] for key in documents]
-    lineage = {key: Lineage(parent, 2) for key, parent in zip(documents, [b"", *ids], strict=False)}
-    assert gone(plan(keys, Facts(lineage=lineage))) == set(keys[:6])
+    channels = (set(), {"a"}, {"b"}, {"a", "b"}, {"b"})
+    lineage = {
+        key: Lineage(parent, frozenset(some))
+        for key, parent, some in zip(documents, [b"", *ids], channels, strict=False)
+    }
+    assert gone(plan(keys, Facts(lineage=lineage))) == set(keys[:3]), "b is in the second, the parent of the third"
+
+
+def test_trimming_keeps_the_ancestors_of_each_branch() -> None:
+    keys = thread(b"t", 90, 80, 70, 60, 2, 1)
+    documents = keys[:-1:3]
+    ids = [key.rpartition(b":")[2] for key in documents]
+    parents = [b"", ids[0], ids[0], ids[2], ids[1], ids[3]]
+    delta = frozenset({"a"})
+    lineage = {key: Lineage(parent, delta) for key, parent in zip(documents, parents, strict=True)}
+    lineage[documents[1]] = lineage[documents[1]]._replace(open_channels=frozenset())
+    lineage[documents[5]] = lineage[documents[5]]._replace(open_channels=frozenset())
+    assert gone(plan(keys, Facts(lineage=lineage))) == set(keys[:3] + keys[6:12])
+
+
+def test_a_checkpoint_that_cannot_be_read_may_have_any_ancestor() -> None:
+    keys = thread(b"t", 90, 80, 70, 1)
+    lineage = {keys[9]: Lineage(b"", frozenset(), is_known=False)}
+    assert not gone(plan(keys, Facts(lineage=lineage)))
 
 
 def test_trimming_can_be_switched_off() -> None:
