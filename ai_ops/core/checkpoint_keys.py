@@ -20,8 +20,9 @@ from typing import NamedTuple
 EARLIEST = datetime(2020, 1, 1, tzinfo=UTC).timestamp()
 FUTURE_TOLERANCE = 86_400.0  # seconds a writer's clock may be ahead of ours
 
-# No saver's thread, namespace and ids come near; Redis itself allows 512 MB.
-MAX_KEY_BYTES = 65_536
+# No saver's thread, namespace and ids come near; Redis itself allows 512 MB. A thousand keys are in memory several
+# times while they are scanned.
+MAX_KEY_BYTES = 8_192
 
 ROOT_NAMESPACE = b"__empty__"  # what RedisSaver writes for the empty namespace
 SHALLOW_ID = b"shallow"
@@ -108,10 +109,6 @@ _ENDS_IN_UUID6 = re.compile(
 )
 _IS_ULID = re.compile(rb"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 _ENDS_IN_ISO = re.compile(rb":(" + _ISO + rb")$")
-# LangGraph joins the levels of a namespace with "|" and a node with its task's id by ":"; neither
-# character may occur in a node's name (langgraph.constants.NS_SEP and NS_END).
-_LEVEL = rb"[^:|]+(?::" + _UUID + rb")?"
-_ENDS_IN_NAMESPACE = re.compile(rb"^(.+?):(" + _LEVEL + rb"(?:\|" + _LEVEL + rb")*)$", re.DOTALL)
 _CROCKFORD = {digit: value for value, digit in enumerate(b"0123456789ABCDEFGHJKMNPQRSTVWXYZ")}
 
 
@@ -246,9 +243,33 @@ def split_stem(stem: bytes) -> tuple[bytes, bytes, bool]:
         return stem[:-1], b"", True
     if b":" not in stem:
         return stem, b"", True
-    if match := _ENDS_IN_NAMESPACE.match(stem):
-        return match[1], match[2], False
-    return stem, b"", False
+    at = _namespace_in(stem)
+    return (stem[: at - 1], stem[at:], False) if at else (stem, b"", False)
+
+
+def _namespace_in(stem: bytes) -> int:
+    """Where the longest end of `stem` begins that has a namespace's shape, after a thread and a colon; 0 if none has.
+
+    LangGraph joins the levels of a namespace with "|" and a node with its task's id by ":"; neither character may
+    occur in a node's name (langgraph.constants.NS_SEP and NS_END). From the right, level by level: a regular
+    expression would begin anew at each colon, which is quadratic.
+    """
+    found, end = 0, len(stem)
+    while True:
+        begin = stem.rfind(b"|", 0, end) + 1
+        last = stem.rfind(b":", begin, end)
+        if last < 0:
+            is_level = end > begin
+        else:
+            before = stem.rfind(b":", begin, last)
+            has_task = last - before > 1 and _IS_UUID.fullmatch(stem, last + 1, end) is not None
+            at = before if has_task and before >= begin and before > 0 else last
+            if at > 0 and end - at > 1:
+                found = at + 1
+            is_level = before < begin and has_task and last > begin
+        if not begin or not is_level:
+            return found
+        end = begin - 1
 
 
 def split_braces(stem: bytes) -> tuple[bytes, bytes, bool] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, TypedDict
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from langgraph.channels.delta import DeltaChannel
 from langgraph.checkpoint.redis import RedisSaver
+from langgraph.errors import EmptyInputError
 from langgraph.graph import END, START, StateGraph
 
 from ai_ops.adapters.checkpoint_store import CheckpointStore
@@ -109,7 +111,9 @@ def act(app: Any, thread: str, number: int, step: Step, always: bool) -> None:
         elif step.what == "fork":
             app.invoke(words, old, durability=step.durability)
         elif step.what == "replay":
-            app.invoke(None, old, durability=step.durability)
+            # Of a thread that was made by an edit there is nothing to run again.
+            with suppress(EmptyInputError):
+                app.invoke(None, old, durability=step.durability)
         else:
             app.update_state(old if step.what == "edit_old" else on(thread), words, as_node="answer")
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import time
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ai_ops.core.checkpoint_keys import Family, KeyParser, KeyPrefixes, split_stem
 
@@ -113,3 +118,38 @@ def test_javascripts_first_checkpoint_has_a_time_though_its_id_has_no_variant() 
     first = V6[:19] + b"ffff" + V6[23:]
     assert KeyParser(NOW).time_of(first) == KeyParser(NOW).time_of(V6) is not None
     assert KeyParser(NOW).time_of(V6[:14] + b"4" + first[15:]) is None
+
+
+# What the end of a key was told by before, in quadratic time.
+LEVEL = rb"[^:|]+(?::[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})?"
+NAMESPACE_AT_END = re.compile(rb"^(.+?):(" + LEVEL + rb"(?:\|" + LEVEL + rb")*)$", re.DOTALL)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.sampled_from((b":", b"|", b"a", b"b\n", TASK, b":" + TASK)), max_size=9).map(b"".join))
+def test_a_namespace_is_found_at_the_end_of_a_key(stem):
+    match = NAMESPACE_AT_END.match(stem)
+    expected = (match[1], match[2], False) if match else (stem, b"", False)
+    if b":" in stem and not stem.endswith(b":"):
+        assert split_stem(stem) == expected
+
+
+@pytest.mark.parametrize(
+    "piece", [b":", b"|", b"a|", b"a:", b":a|", b"a:" + TASK + b"|", b"{a}:", b"}:", b"__empty__:"]
+)
+@pytest.mark.parametrize("head", [b"checkpoint", b"checkpoint_latest", b"checkpoint_blob", b"writes", b"thread"])
+def test_the_time_a_key_takes_grows_with_its_length_alone(monkeypatch, head, piece):
+    monkeypatch.setattr("ai_ops.core.checkpoint_keys.MAX_KEY_BYTES", 1 << 20)
+    parser = KeyParser(NOW)
+
+    def seconds(size: int) -> float:
+        key = head + b":" + (piece * size)[:size] + b"x"
+        times = []
+        for _ in range(3):
+            started = time.process_time()
+            parser.parse(key)
+            times.append(time.process_time() - started)
+        return min(times)
+
+    # Sixteen times as long takes sixteen times the time, not 256 times; a millisecond is noise.
+    assert seconds(320_000) < 64 * seconds(20_000) + 0.02
