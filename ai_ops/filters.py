@@ -1,5 +1,7 @@
 """Filters of the list pages, the REST API and GraphQL."""
 
+from typing import Any
+
 import django_filters
 from django.contrib.auth import get_user_model
 from django.db.models import F, Q, QuerySet
@@ -11,9 +13,10 @@ from nautobot.apps.filters import (
     SearchFilter,
     StatusModelFilterSetMixin,
 )
-from nautobot.extras.models import JobResult, SecretsGroup
+from nautobot.extras.models import JobResult, ScheduledJob, SecretsGroup
 
 from ai_ops.choices import MCPToolStateChoices
+from ai_ops.core.schedules import STANDINGS
 from ai_ops.models import (
     MaintenanceRun,
     MCPServer,
@@ -25,6 +28,8 @@ from ai_ops.models import (
     PinnedThread,
 )
 from ai_ops.runs.dead_letters import dead_letters
+from ai_ops.runs.kinds import KINDS
+from ai_ops.schedule_status import get_schedule_status
 
 
 def _server_filter() -> NaturalKeyOrPKMultipleChoiceFilter:
@@ -201,3 +206,30 @@ class MCPServerToolSetFilterSet(BaseFilterSet):
         """Compare the two hashes."""
         same = Q(listed_hash=F("approved_hash"))
         return queryset.exclude(same) if value else queryset.filter(same)
+
+
+class ScheduleFilterSet(BaseFilterSet):
+    """Filter for the app's schedules in the REST API, such as `kind=cleanup` and `late=true`."""
+
+    q = SearchFilter(filter_predicates={"name": "icontains"})
+    kind = django_filters.MultipleChoiceFilter(
+        choices=[(kind, kind) for kind in KINDS], method="_of_rows", label="Kind"
+    )
+    standing = django_filters.MultipleChoiceFilter(
+        choices=[(standing, standing) for standing in STANDINGS], method="_of_rows", label="Standing"
+    )
+    late = django_filters.BooleanFilter(method="_of_rows", label="Is late")
+    owner = MultiValueCharFilter(field_name="user__username", label="Owner (username)")
+    queue = MultiValueCharFilter(field_name="job_queue__name", label="Job queue (name)")
+
+    class Meta:
+        """Model and fields."""
+
+        model = ScheduledJob
+        fields = ("id", "name", "enabled")
+
+    def _of_rows(self, queryset: QuerySet, name: str, value: Any) -> QuerySet:
+        """Filter by what is in no column, but is worked out of a schedule."""
+        wanted = value if isinstance(value, list) else [value]
+        found = [row["id"] for row in get_schedule_status(queryset) if row[name] in wanted]
+        return queryset.filter(pk__in=found) if wanted else queryset

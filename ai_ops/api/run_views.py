@@ -105,7 +105,8 @@ class MaintenanceRunViewSet(ReadOnlyModelViewSet):
 
     def _accepted(self, run: MaintenanceRun) -> Response:
         data = self.get_serializer(run).data
-        return Response(data, status=status.HTTP_202_ACCEPTED, headers={"Location": data["url"]})
+        # A link of the REST framework is no plain str, and WSGI takes no other for a header.
+        return Response(data, status=status.HTTP_202_ACCEPTED, headers={"Location": str(data["url"])})
 
 
 def _asked_for(data: Any) -> tuple[Any, Any]:

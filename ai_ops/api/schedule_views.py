@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from django.utils.dateparse import parse_datetime
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema, extend_schema_view
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
+from nautobot.core.api.filter_backends import NautobotFilterBackend
+from nautobot.core.api.pagination import OptionalLimitOffsetPagination
 from nautobot.extras.models import ScheduledJob
 from rest_framework import status, viewsets
 from rest_framework.decorators import action
@@ -19,6 +21,7 @@ from ai_ops.api.refusals import as_answers
 from ai_ops.api.run_views import RunPermissions
 from ai_ops.api.serializers import ScheduleRequestSerializer, ScheduleSerializer
 from ai_ops.exceptions import RunOptionsError, RunRefusedError
+from ai_ops.filters import ScheduleFilterSet
 from ai_ops.runs.kinds import KINDS, checked_options
 from ai_ops.runs.requests import runnable_job
 from ai_ops.schedule_control import (
@@ -33,27 +36,34 @@ from ai_ops.schedule_status import get_schedule_status
 from ai_ops.schedules import DEFAULT_SCHEDULES, kind_of
 
 FIELDS = frozenset(ScheduleRequestSerializer().fields)
+FILTERS = [OpenApiParameter(name, str) for name in (*ScheduleFilterSet.base_filters, "limit", "offset")]
 REFUSALS = dict.fromkeys((403, 404, 409), OpenApiTypes.OBJECT)
 
 
 @extend_schema_view(
-    list=extend_schema(responses=ScheduleSerializer(many=True)),
+    list=extend_schema(responses=ScheduleSerializer(many=True), parameters=FILTERS),
     retrieve=extend_schema(responses={200: ScheduleSerializer, 404: OpenApiTypes.OBJECT}),
 )
 class ScheduleViewSet(viewsets.ViewSet):
     """Schedules and how they stand. Permissions are those on Nautobot's scheduled jobs, and to run the Job."""
 
     queryset = ScheduledJob.objects.all()
+    filterset_class = ScheduleFilterSet
     permission_classes = [RunPermissions]
     lookup_value_regex = "[0-9a-f-]{36}"
 
     def list(self, request):
-        """All schedules that the user may view, by name."""
-        return Response(get_schedule_status(app_schedules().restrict(request.user, "view")))
+        """The schedules that the user may view, by name."""
+        visible = app_schedules().restrict(request.user, "view")
+        chosen = NautobotFilterBackend().filter_queryset(request, visible, self)
+        pages = OptionalLimitOffsetPagination()
+        page = pages.paginate_queryset(chosen.order_by("name"), request)
+        rows = get_schedule_status(visible.filter(pk__in=[schedule.pk for schedule in page]))
+        return pages.get_paginated_response(self._as_answer(rows))
 
     def retrieve(self, request, pk=None):
         """One schedule."""
-        return Response(_status_of(self._visible(request, pk)))
+        return Response(self._status_of(self._visible(request, pk)))
 
     @extend_schema(
         request=ScheduleRequestSerializer,
@@ -74,7 +84,7 @@ class ScheduleViewSet(viewsets.ViewSet):
                 # A schedule that there is keeps its owner: to change it is not to take it over.
                 schedule = schedule_runs(kind, user=None if known else request.user, **asked)
         code = status.HTTP_200_OK if known else status.HTTP_201_CREATED
-        return Response(_status_of(schedule), status=code)
+        return Response(self._status_of(schedule), status=code)
 
     @extend_schema(responses={204: None, **REFUSALS})
     def destroy(self, request, pk=None):
@@ -92,7 +102,7 @@ class ScheduleViewSet(viewsets.ViewSet):
         schedule = self._visible(request, pk)
         _confirm_permitted(request.user, "change", schedule)
         with as_answers():
-            return Response(_status_of(pause_schedule(schedule.name)))
+            return Response(self._status_of(pause_schedule(schedule.name)))
 
     @extend_schema(request=None, responses={200: ScheduleSerializer, **REFUSALS})
     @action(detail=True, methods=["post"])
@@ -102,7 +112,7 @@ class ScheduleViewSet(viewsets.ViewSet):
         _confirm_permitted(request.user, "change", schedule)
         with as_answers():
             runnable_job(kind_of(schedule), request.user)
-            return Response(_status_of(resume_schedule(schedule.name)))
+            return Response(self._status_of(resume_schedule(schedule.name)))
 
     def _visible(self, request, pk) -> ScheduledJob:
         schedule = app_schedules().restrict(request.user, "view").filter(pk=pk).first()
@@ -110,10 +120,12 @@ class ScheduleViewSet(viewsets.ViewSet):
             raise NotFound("There is no such schedule.")
         return schedule
 
+    def _status_of(self, schedule: ScheduledJob) -> dict[str, Any]:
+        (row,) = self._as_answer(get_schedule_status(ScheduledJob.objects.filter(pk=schedule.pk)))
+        return row
 
-def _status_of(schedule: ScheduledJob) -> dict[str, Any]:
-    (row,) = get_schedule_status(ScheduledJob.objects.filter(pk=schedule.pk))
-    return row
+    def _as_answer(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        return ScheduleSerializer(rows, many=True, context={"request": self.request}).data
 
 
 def _known(kind: str, name: Any) -> ScheduledJob | None:

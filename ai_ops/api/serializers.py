@@ -1,8 +1,12 @@
 """How objects of AI Ops look in the REST API."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from django.core.exceptions import ValidationError as DjangoValidationError
 from nautobot.apps.api import BaseModelSerializer, NautobotModelSerializer, TaggedModelSerializerMixin
 from rest_framework import serializers
+from rest_framework.reverse import reverse
 
 from ai_ops.change_log import fields_of_the_first
 from ai_ops.core.schedules import STANDINGS
@@ -165,6 +169,7 @@ class ScheduleSerializer(serializers.Serializer):
     """How a schedule stands, as `ai_ops.schedule_status.get_schedule_status` has it."""
 
     id = serializers.UUIDField()
+    url = serializers.SerializerMethodField()
     name = serializers.CharField()
     kind = serializers.CharField(allow_null=True)
     options = serializers.DictField(help_text="Variables of the Job.")
@@ -183,6 +188,12 @@ class ScheduleSerializer(serializers.Serializer):
     queue = serializers.CharField(allow_null=True)
     time_limit = serializers.IntegerField(allow_null=True)
     owner = serializers.CharField(allow_null=True)
+
+    def get_url(self, row: Mapping[str, Any]) -> str:
+        """Return the address of the schedule in this API."""
+        return reverse(
+            "plugins-api:ai_ops-api:schedule-detail", kwargs={"pk": row["id"]}, request=self.context.get("request")
+        )
 
 
 class MCPServerToolSerializer(BaseModelSerializer):

@@ -3,6 +3,7 @@
 from drf_spectacular.utils import extend_schema
 from nautobot.apps.api import NautobotModelViewSet, NotesViewSetMixin, ReadOnlyModelViewSet
 from nautobot.core.api.authentication import TokenPermissions
+from nautobot.core.api.filter_backends import NautobotFilterBackend, NautobotOrderingFilter
 from nautobot.extras.api.serializers import JobResultSerializer, JobRunResponseSerializer, ScheduledJobSerializer
 from rest_framework import status
 from rest_framework.decorators import action
@@ -51,12 +52,22 @@ class CheckPermissions(TokenPermissions):
     perms_map = {"POST": ["%(app_label)s.view_%(model_name)s"]}
 
 
+class ServerOrdering(NautobotOrderingFilter):
+    """Orders servers by their address under the name that it has in the API, such as `sort=-server_url`."""
+
+    def remove_invalid_fields(self, queryset, fields, view, request):
+        """Take `server_url` for the model's field `url`; the address of a record orders nothing."""
+        terms = [term.replace("server_url", "url") for term in fields if term.lstrip("-") != "url"]
+        return super().remove_invalid_fields(queryset, terms, view, request)
+
+
 class MCPServerViewSet(NautobotModelViewSet):
     """MCP servers."""
 
     queryset = MCPServer.objects.all()
     serializer_class = MCPServerSerializer
     filterset_class = MCPServerFilterSet
+    filter_backends = [NautobotFilterBackend, ServerOrdering]
 
     def restrict_queryset(self, request, *args, **kwargs):
         """Let `check` find what the user may view; a POST is taken for adding otherwise."""

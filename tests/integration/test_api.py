@@ -1,9 +1,11 @@
 """The REST API of MCP servers."""
 
 from django.urls import reverse
+from django.utils import timezone
 from nautobot.apps.testing import APITestCase, APIViewTestCases
+from nautobot.extras.models import ObjectChange
 
-from ai_ops.models import MCPServer
+from ai_ops.models import MCPServer, MCPServerCheck
 
 
 class MCPServerAPITest(APIViewTestCases.APIViewTestCase):
@@ -51,6 +53,29 @@ class CreateTest(APITestCase):
         data = self.create().json()
         assert data["server_url"] == "http://one.example.com"
         assert self.client.get(data["url"], **self.header).json()["id"] == data["id"]
+
+    def test_servers_are_ordered_by_their_address(self):
+        for number in (2, 1, 3):
+            self.create(name=f"name {9 - number}", server_url=f"http://mcp{number}.example.com")
+        for sort, expected in (("server_url", [1, 2, 3]), ("-server_url", [3, 2, 1]), ("url", [3, 2, 1])):
+            found = self.client.get(self.url, {"sort": sort}, **self.header).json()["results"]
+            assert [row["server_url"] for row in found] == [f"http://mcp{number}.example.com" for number in expected]
+
+    def test_a_server_within_another_record_has_both_addresses(self):
+        data = self.create().json()
+        MCPServerCheck.objects.create(server_id=data["id"], ok=True, latency_ms=1, time=timezone.now())
+        self.add_permissions("ai_ops.view_mcpservercheck")
+        checks = reverse("plugins-api:ai_ops-api:mcpservercheck-list")
+        (check,) = self.client.get(checks, {"depth": 1}, **self.header).json()["results"]
+        assert (check["server"]["url"], check["server"]["server_url"]) == (data["url"], data["server_url"])
+
+    def test_the_change_log_has_both_addresses(self):
+        data = self.create().json()
+        logged = ObjectChange.objects.get(changed_object_id=data["id"]).object_data_v2
+        assert (logged["url"], logged["server_url"]) == (
+            f"/api/plugins/ai-ops/mcp-servers/{data['id']}/",
+            "http://one.example.com",
+        )
 
     def test_an_error_names_its_field_and_says_what_to_do(self):
         for field, value, sentence in (

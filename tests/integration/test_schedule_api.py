@@ -50,12 +50,32 @@ class ScheduleAPITest(APITestCase):
     def test_the_list_tells_how_each_stands(self):
         ensure_schedule("health")
         ensure_schedule("nautobot.core.jobs.cleanup.LogsCleanup", name="logs", crontab="0 4 * * 0")
-        assert self.client.get(self.url, **self.header).data == []
+        assert self.client.get(self.url, **self.header).data["results"] == []
         self.permit("view")
-        (row,) = self.client.get(self.url, **self.header).data
+        (row,) = self.client.get(self.url, **self.header).data["results"]
         assert (row["name"], row["kind"], row["standing"], row["late"]) == (
             "AI Ops: check MCP servers", "health", "active", False,
         )  # fmt: skip
+
+    def found(self, **filters):
+        return [row["name"] for row in self.client.get(self.url, filters, **self.header).data["results"]]
+
+    def test_the_list_is_filtered_and_comes_in_pages(self):
+        for kind in ("health", "cleanup", "storage"):
+            ensure_schedule(kind, name=kind)
+        ScheduledJob.objects.filter(name="cleanup").update(enabled=False)
+        self.permit("view")
+        assert self.found(name="health") == self.found(kind="health") == ["health"]
+        assert self.found(kind=["health", "storage"]) == self.found(standing="active") == ["health", "storage"]
+        assert self.found(enabled="false") == self.found(standing="paused") == self.found(q="CLEAN") == ["cleanup"]
+        assert self.found(late="true") == self.found(owner="stranger") == self.found(queue="other") == []
+        assert self.found(owner=SERVICE_USER, queue="default", late="false") == ["cleanup", "health", "storage"]
+        assert self.found(limit=1, offset=1) == ["health"]
+        page = self.client.get(self.url, {"limit": 1}, **self.header).data
+        assert (page["count"], page["previous"]) == (3, None)
+        assert self.client.get(page["next"], **self.header).data["results"][0]["name"] == "health"
+        self.assertHttpStatus(self.client.get(self.url, {"colour": "red"}, **self.header), 400)
+        self.assertHttpStatus(self.client.get(self.url, {"standing": "red"}, **self.header), 400)
 
     def test_what_the_user_may_not_view_is_not_there(self):
         schedule = ensure_schedule("health")
