@@ -91,6 +91,12 @@ def bench_runs(_):
 
 
 @task
+def bench_saver(_):
+    """Measure the checkpoint saver against others in one run, and fail when a limit is exceeded."""
+    _become(sys.executable, "-m", "development.bench_saver")
+
+
+@task
 def soak(_, seconds=600):
     """Let maintenance run for ten minutes under random faults, then look whether what is promised was kept."""
     _become(sys.executable, "-m", "development.soak", "--seconds", str(seconds))

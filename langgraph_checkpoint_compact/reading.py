@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from math import ceil
 from typing import TYPE_CHECKING, Any, cast
 
 from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata, CheckpointTuple
 
 from langgraph_checkpoint_compact import names
-from langgraph_checkpoint_compact.documents import StoredCheckpoint, StoredValue, StoredWrite, decode_writes
+from langgraph_checkpoint_compact.documents import (
+    StoredCheckpoint,
+    StoredValue,
+    StoredWrite,
+    decode_writes,
+    require_known_format,
+)
+from langgraph_checkpoint_compact.errors import ThreadBusyError
 from langgraph_checkpoint_compact.requests import Argument, Command, Found, Pieces, Request, Run, ScanPage, Steps
-from langgraph_checkpoint_compact.scripts import READ
+from langgraph_checkpoint_compact.scripts import CHUNK_BYTES, READ
 from langgraph_checkpoint_compact.session import SHARED_BYTES, KnownValue, Session
 
 if TYPE_CHECKING:
@@ -22,6 +30,9 @@ if TYPE_CHECKING:
 # A script returns at least one checkpoint and goes on to the next while it has less than this: about a millisecond.
 PORTION_BYTES = 1024 * 1024
 PORTION_CHECKPOINTS = 100
+PORTION_CHUNKS = 32
+# A read during which checkpoints are deleted begins again.
+ATTEMPTS = 10
 # Ids, and documents without values, are read in portions of this many.
 PORTION_NAMES = 1000
 PORTION_DOCUMENTS = 200
@@ -59,21 +70,50 @@ class ThreadReader:
             names.escape_often(namespace),
             len(members),
         ]
-        answer = yield Run(READ, self.keys, [*arguments, *members, *have])
-        done, documents, records, logs, writes = answer
-        self._values = {name: StoredValue.decode(record) for name, record in pairs(records)}
-        self._add_logs(logs)
-        pending = {member: (main, own) for member, main, own in zip(*[iter(writes)] * 3, strict=True)}
-        return done, [
-            self._tuple(member, document, *pending.get(member, (None, ()))) for member, document in pairs(documents)
-        ]
+        for _ in range(ATTEMPTS):
+            answer = yield Run(READ, self.keys, [*arguments, *members, *have])
+            done, documents, records, logs, writes = answer
+            # What is large comes by commands of its own, and may have been deleted meanwhile.
+            if (yield from self._take_values(records)) and (yield from self._take_logs(logs)):
+                pending = {member: (main, own) for member, main, own in zip(*[iter(writes)] * 3, strict=True)}
+                return done, [
+                    self._tuple(member, document, *pending.get(member, (None, ())))
+                    for member, document in pairs(documents)
+                ]
+        raise ThreadBusyError(
+            f"Reading {self.keys[0].decode()} was tried {ATTEMPTS} times, and each time checkpoints were deleted from "
+            "it meanwhile. Try again when it is quieter."
+        )
 
-    def _add_logs(self, logs: Iterable[Sequence[Any]]) -> None:
+    def _take_values(self, records: Sequence[bytes]) -> Steps[bool]:
+        """Keep the values that a script has found; say whether all were there."""
+        self._values = {}
+        for name, record in pairs(records):
+            if not record:
+                record = yield Command(["HGET", self.keys[0], name])
+                if record is None:
+                    return False
+                require_known_format(record, name.decode())
+            self._values[name] = StoredValue.decode(record)
+        return True
+
+    def _take_logs(self, logs: Iterable[Sequence[Any]]) -> Steps[bool]:
+        """Keep the logs that a script has found, and read what they lack; say whether all was there."""
         for name, base, base_length, length, chunks in logs:
             had = self._logs.get(name.decode())
-            if had is None or had.length < length:
-                data = b"".join(chunks)[: length - base_length]
-                self._logs[name.decode()] = Log(base.decode(), base_length, length, data)
+            if had is not None and had.length >= length:
+                continue
+            stem = f"k|{name.decode()}|"
+            missing = range(len(chunks), ceil((length - base_length) / CHUNK_BYTES))
+            for start in range(0, len(missing), PORTION_CHUNKS):
+                portion = missing[start : start + PORTION_CHUNKS]
+                more = yield Command(["HMGET", self.keys[0], *(f"{stem}{number}" for number in portion)])
+                if None in more:
+                    return False
+                chunks += more
+            data = b"".join(chunks)[: length - base_length]
+            self._logs[name.decode()] = Log(base.decode(), base_length, length, data)
+        return True
 
     def _body(self, log: str, length: int) -> list[bytes]:
         """The first `length` bytes of a log, in pieces."""

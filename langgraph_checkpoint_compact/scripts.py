@@ -25,6 +25,9 @@ WRITES_FIELD_BYTES = 64 * 1024
 # A log that branches off a branch of a branch is read through all of them.
 LOG_DEPTH_LIMIT = 16
 
+# A script does not read values from this size on.
+LARGE_VALUE_BYTES = 256 * 1024
+
 NEWER_FORMAT = "LGCNEWER"
 
 
@@ -42,6 +45,7 @@ class Script:
 _COMMON = f"""
 local FORMAT, CHUNK = {FORMAT}, {CHUNK_BYTES}
 local INLINE_WRITE, WRITES_FIELD, DEPTH = {INLINE_WRITE_BYTES}, {WRITES_FIELD_BYTES}, {LOG_DEPTH_LIMIT}
+local LARGE = {LARGE_VALUE_BYTES}
 local key, ids = KEYS[1], KEYS[2]
 local call, byte, sub, floor = redis.call, string.byte, string.sub, math.floor
 local unpack_number = struct.unpack
@@ -55,14 +59,15 @@ local function known(name, document)
   return document
 end
 
--- One deadline for all keys of the thread: it goes whole or not at all. A replica refuses, and is read without.
-local function set_deadline(milliseconds)
+-- One deadline for all keys of the thread: it goes whole or not at all.
+local function set_deadline(milliseconds, send)
   milliseconds = tonumber(milliseconds)
   if milliseconds == 0 then return end
   local now = call('TIME')
   local deadline = string.format('%.0f', now[1] * 1000 + floor(now[2] / 1000) + milliseconds)
-  redis.pcall('PEXPIREAT', key, deadline)
-  redis.pcall('PEXPIREAT', ids, deadline)
+  send = send or call
+  send('PEXPIREAT', key, deadline)
+  send('PEXPIREAT', ids, deadline)
 end
 
 -- Lua compares strings by the locale; ids are in the order of their bytes, as in the sorted set.
@@ -120,7 +125,8 @@ end
 """
 
 
-# The writes' data ends in d or o so that the kind is found without knowing what the client wrote.
+# Takes no more than it may: of long logs it returns the beginning, and of a large value '' in place of its record. The
+# client reads those by commands of their own, for which the server need not copy them into the script and out of it.
 READ = Script(
     _COMMON
     + """
@@ -165,12 +171,13 @@ for _, member in ipairs(wanted) do
       end
     end
     for _, name in ipairs(missing) do
-      local record = known(name, call('HGET', key, name))
+      local record = ''
+      if call('HSTRLEN', key, name) < LARGE then record = known(name, call('HGET', key, name)) end
       if record then
         records[#records + 1] = name
         records[#records + 1] = record
         size = size + #record
-        if is_log(record) then need(sub(record, prefix_length(record) + 1), body_length(record)) end
+        if record ~= '' and is_log(record) then need(sub(record, prefix_length(record) + 1), body_length(record)) end
       end
     end
     local field = known('w|' .. member, call('HGET', key, 'w|' .. member))
@@ -191,12 +198,15 @@ for log, found in pairs(needed) do
   local chunks = {}
   if (have[log] or 0) < found.length then
     for number = 0, math.ceil((found.length - base_length) / CHUNK) - 1 do
+      if budget <= 0 then break end
       chunks[#chunks + 1] = call('HGET', key, chunk_name(log, number)) or ''
+      budget = budget - CHUNK
     end
   end
   logs[#logs + 1] = {log, found.head.base, base_length, found.length, chunks}
 end
-set_deadline(ttl)
+-- A replica refuses it, and is read from all the same.
+set_deadline(ttl, redis.pcall)
 return {done, documents, records, logs, writes}
 """
 )
@@ -279,6 +289,8 @@ while ARGV[position] do
 end
 if refused then return refused end
 if #stale > 0 then return stale end
+-- Now and at the end: a user that may not do this must learn of it before anything is written.
+set_deadline(ttl)
 
 local function write_chunks(log, offset, bytes)
   local number, within = floor(offset / CHUNK), offset % CHUNK
@@ -343,6 +355,7 @@ local ttl, member, task = ARGV[1], ARGV[2], ARGV[3]
 local name = 'w|' .. member
 local field = known(name, call('HGET', key, name)) or struct.pack('>B', FORMAT)
 if refused then return refused end
+set_deadline(ttl)
 
 local function find(index)
   local first, last
