@@ -13,6 +13,7 @@ from nautobot.extras.models import Status
 from nautobot.extras.signals import change_context_state
 
 from ai_ops.choices import MCPProbeChoices, MCPProtocolChoices, MCPServerStatus, MCPTypeChoices
+from ai_ops.credential_guard import refused_changes
 from ai_ops.generation_models import AgentGeneration
 from ai_ops.health_models import MCPServerCheck, MCPServerHealth, MCPServerIncident
 from ai_ops.run_models import MaintenanceLease, MaintenanceRun
@@ -191,10 +192,12 @@ class MCPServer(PrimaryModel):
         super().clean_fields(exclude=exclude)
 
     def clean(self):
-        """Require what the protocol needs."""
+        """Require what the protocol needs, and the right to send its credentials where they would go."""
         super().clean()
         if self.protocol == MCPProtocolChoices.HTTP and not self.url:
             raise ValidationError({"url": f"Enter the URL of the HTTP server, such as {URL_EXAMPLE}."})
+        if refusals := refused_changes(self):
+            raise ValidationError(refusals)
 
     def save(self, *args, **kwargs):
         """Bring URL and paths into shape also for those who save without validating, and tell the agents."""
