@@ -53,8 +53,14 @@ class MCPIncidentKindChoices(ChoiceSet):
     OUTAGE = "outage"
     INCONCLUSIVE = "inconclusive"
     DRIFT = "drift"
+    CERTIFICATE = "certificate"
 
-    CHOICES = ((OUTAGE, "Outage"), (INCONCLUSIVE, "Inconclusive run"), (DRIFT, "Changed tools"))
+    CHOICES = (
+        (OUTAGE, "Outage"),
+        (INCONCLUSIVE, "Inconclusive run"),
+        (DRIFT, "Changed tools"),
+        (CERTIFICATE, "Certificate ends"),
+    )
 
 
 class MCPToolStateChoices(ChoiceSet):

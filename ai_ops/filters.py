@@ -1,10 +1,13 @@
 """Filters of the list pages, the REST API and GraphQL."""
 
+from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import django_filters
 from django.contrib.auth import get_user_model
 from django.db.models import F, Q, QuerySet
+from django.utils import timezone
 from nautobot.apps.filters import (
     BaseFilterSet,
     MultiValueCharFilter,
@@ -31,6 +34,9 @@ from ai_ops.runs.dead_letters import dead_letters
 from ai_ops.runs.kinds import KINDS
 from ai_ops.schedule_status import get_schedule_status
 
+# A century. Beyond some millennia a date can't be computed.
+MAX_CERTIFICATE_DAYS = 36_500.0
+
 
 def _server_filter() -> NaturalKeyOrPKMultipleChoiceFilter:
     """A filter by servers, each named or given by its id."""
@@ -50,6 +56,13 @@ class MCPServerFilterSet(StatusModelFilterSetMixin, NautobotFilterSet):
     )
     tools_reason = MultiValueCharFilter(field_name="tool_set__reason", label="Reason why its tools were not listed")
 
+    protocol_version = MultiValueCharFilter(field_name="health__protocol_version", label="Revision of MCP")
+    server_name = MultiValueCharFilter(field_name="health__server_name", label="Name the server gives itself")
+    server_version = MultiValueCharFilter(field_name="health__server_version", label="Version the server gives")
+    certificate_days = django_filters.NumberFilter(
+        method="_with_certificate", label="TLS certificate ends within so many days"
+    )
+
     q = SearchFilter(
         filter_predicates={
             "name": "icontains",
@@ -68,6 +81,11 @@ class MCPServerFilterSet(StatusModelFilterSetMixin, NautobotFilterSet):
         model = MCPServer
         fields = "__all__"
         exclude = ("url",)
+
+    def _with_certificate(self, queryset: QuerySet, name: str, value: Decimal) -> QuerySet:
+        # What is further away than time is told means all of them.
+        days = min(float(value), MAX_CERTIFICATE_DAYS)
+        return queryset.filter(health__certificate_ends__lt=timezone.now() + timedelta(days=days))
 
 
 class PinnedThreadFilterSet(NautobotFilterSet):
@@ -93,7 +111,21 @@ class MCPServerHealthFilterSet(BaseFilterSet):
         """Model and fields."""
 
         model = MCPServerHealth
-        fields = ("id", "server", "checked", "ok", "reason", "latency_ms", "http_status", "last_ok", "last_failure")
+        fields = (
+            "id",
+            "server",
+            "checked",
+            "ok",
+            "reason",
+            "latency_ms",
+            "http_status",
+            "last_ok",
+            "last_failure",
+            "protocol_version",
+            "server_name",
+            "server_version",
+            "certificate_ends",
+        )
 
 
 class MCPServerCheckFilterSet(BaseFilterSet):
@@ -106,7 +138,7 @@ class MCPServerCheckFilterSet(BaseFilterSet):
         """Model and fields."""
 
         model = MCPServerCheck
-        fields = ("id", "server", "time", "ok", "reason", "latency_ms", "http_status", "flipped")
+        fields = ("id", "server", "time", "ok", "reason", "latency_ms", "http_status", "flipped", "probes", "failures")
 
 
 class MCPServerIncidentFilterSet(NautobotFilterSet):

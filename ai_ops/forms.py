@@ -139,6 +139,9 @@ class MCPServerFilterForm(StatusModelFilterFormMixin, NautobotFilterForm):
         "q",
         "status",
         "tool_state",
+        "certificate_days",
+        "protocol_version",
+        "server_version",
         "protocol",
         "probe",
         "secrets_group",
@@ -152,6 +155,11 @@ class MCPServerFilterForm(StatusModelFilterFormMixin, NautobotFilterForm):
     tool_state = forms.MultipleChoiceField(
         choices=MCPToolStateChoices, required=False, label="Has tools that are", widget=StaticSelect2Multiple
     )
+    certificate_days = forms.IntegerField(
+        required=False, label="Certificate ends within (days)", help_text="Expired ones included."
+    )
+    protocol_version = forms.CharField(required=False, label="Revision of MCP")
+    server_version = forms.CharField(required=False, label="Version the server gives")
     protocol = forms.MultipleChoiceField(choices=MCPProtocolChoices, required=False, widget=StaticSelect2Multiple)
     probe = forms.MultipleChoiceField(choices=MCPProbeChoices, required=False, widget=StaticSelect2Multiple)
     secrets_group = DynamicModelMultipleChoiceField(

@@ -11,16 +11,21 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Aggregate, Avg, Case, Count, FloatField, OuterRef, Q, QuerySet, Subquery, Value, When
+from django.db.models import Aggregate, Count, F, FloatField, OuterRef, Q, QuerySet, Subquery, Sum, Value
 from django.db.models.functions import Cast, Extract, Floor, Now
 from django.utils import timezone
 
 from ai_ops.config import AiOpsSettings
-from ai_ops.core.flapping import WELL, change_percent, is_flapping, remembered
-from ai_ops.core.health import Reason, Verdict
+from ai_ops.core.certificates import days_left, is_news
+from ai_ops.core.flapping import ILL, WELL, change_percent, is_flapping, remembered
+from ai_ops.core.health import Probe, Reason, Verdict
+from ai_ops.core.mcp_protocol import MAX_NAME_CHARACTERS
 from ai_ops.core.reports import ServerReport
 from ai_ops.health_models import MCPServerCheck, MCPServerHealth
+from ai_ops.logs import get_logger
 from ai_ops.models import AgentGeneration, MCPServer
+
+logger = get_logger(__name__)
 
 WINDOWS = {"24 hours": timedelta(hours=24), "7 days": timedelta(days=7), "30 days": timedelta(days=30)}
 
@@ -33,7 +38,18 @@ MAX_TRIM_BATCHES = 20
 
 # Columns of MCPServerHealth that every check overwrites.
 _LATEST = ("checked", "ok", "reason", "message", "latency_ms", "http_status", "retry_at")
-_LASTING = ("last_ok", "last_failure", "last_failure_reason", "recent", "change_percent", "flapping", "alert_held")
+IDENTITY = ("protocol_version", "server_name", "server_version")
+_LASTING = (
+    "last_ok",
+    "last_failure",
+    "last_failure_reason",
+    "recent",
+    "change_percent",
+    "flapping",
+    "alert_held",
+    "certificate_ends",
+    *IDENTITY,
+)
 
 
 class Percentile(Aggregate):
@@ -51,13 +67,13 @@ class Statistics:
     """How a server did in a window of time.
 
     Attributes:
-        checks: Checks that said something about the server.
-        uptime_percent: Share of them that found it well; None without checks.
-        p50_ms: Median latency of those, in milliseconds; None where none found it well.
+        probes: Probes that said something about the server.
+        uptime_percent: Share of them that found it well; None without probes.
+        p50_ms: Median latency of checks that found it well, in milliseconds; None without any.
         p95_ms: The 95th percentile of the same.
     """
 
-    checks: int
+    probes: int
     uptime_percent: float | None
     p50_ms: float | None
     p95_ms: float | None
@@ -65,12 +81,12 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Bucket:
-    """The checks of one server in one stretch of time, for a chart.
+    """The probes of one server in one stretch of time, for a chart.
 
     Attributes:
         start: Its beginning.
-        passed: Checks that found the server well.
-        failed: Checks that did not.
+        passed: Probes that found the server well.
+        failed: Probes that did not.
         unknown: Checks that could not be made.
         p50_ms: Median latency of those passed; None without any.
         p95_ms: The 95th percentile of the same.
@@ -98,22 +114,43 @@ def record_checks(reports: Sequence[ServerReport]) -> None:
         # Held until the end: nobody deletes a server between this and the rows that refer to it, and a
         # run that checks the same server at the same time waits, so that none overwrites the other's.
         servers = MCPServer.objects.filter(pk__in=probed).order_by("pk").select_for_update(of=("self",), no_key=True)
-        found = {str(pk): probed[str(pk)] for pk in servers.values_list("pk", flat=True)}
+        urls = {str(pk): url for pk, url in servers.values_list("pk", "url")}
+        found = {server_id: probed[server_id] for server_id in urls}
         MCPServerCheck.objects.bulk_create([_as_check(report) for report in found.values()], batch_size=1_000)
         settings = AiOpsSettings.load()
         known = MCPServerHealth.objects.in_bulk(list(found), field_name="server_id")
         known = {str(server_id): health for server_id, health in known.items()}
+        rows = [
+            _as_health(report, known.get(server_id), settings, has_tls=urls[server_id].startswith("https:"))
+            for server_id, report in found.items()
+        ]
         MCPServerHealth.objects.bulk_create(
-            [_as_health(report, known.get(server_id), settings) for server_id, report in found.items()],
+            rows,
             batch_size=1_000,
             update_conflicts=True,
             unique_fields=["server"],
             update_fields=[*_LATEST, *_LASTING],
         )
+    for row in rows:
+        _warn_of_certificate(row, known.get(row.server_id), found[row.server_id].server)
+
+
+def _warn_of_certificate(health: MCPServerHealth, before: MCPServerHealth | None, server: str) -> None:
+    """Log that a certificate ends soon, once a day."""
+    ends, now = health.certificate_ends, timezone.now()
+    seen = before.checked if before and before.certificate_ends == ends else None
+    if ends and is_news(ends, now, seen):
+        logger.warning(
+            "The TLS certificate of %s ends in %s day(s), on %s: renew it.",
+            server,
+            days_left(ends, now),
+            f"{ends:%Y-%m-%d %H:%M} UTC",
+            extra={"grouping": "certificates"},
+        )
 
 
 def recent_verdicts(server: MCPServer) -> list[Verdict]:
-    """What earlier runs said about `server`, oldest first; empty for one that was never checked."""
+    """Return what the probes of earlier runs said about `server`, oldest first; empty where there were none."""
     recent = MCPServerHealth.objects.filter(server=server).values_list("recent", flat=True).first() or ""
     return [Verdict.HEALTHY if check == WELL else Verdict.UNHEALTHY for check in recent]
 
@@ -140,16 +177,16 @@ def statistics(server: MCPServer) -> dict[str, Statistics]:
     for number, length in enumerate(WINDOWS.values()):
         inside = Q(time__gte=now - length)
         wanted |= {
-            f"checks_{number}": Count("pk", filter=inside & Q(ok__isnull=False)),
-            f"passed_{number}": Count("pk", filter=inside & Q(ok=True)),
+            f"probes_{number}": Sum("probes", filter=inside, default=0),
+            f"failures_{number}": Sum("failures", filter=inside, default=0),
             f"p50_{number}": Percentile("latency_ms", 0.5, filter=inside & Q(ok=True)),
             f"p95_{number}": Percentile("latency_ms", 0.95, filter=inside & Q(ok=True)),
         }
     row = _checks_since(server, now - max(WINDOWS.values())).aggregate(**wanted)
     return {
         name: Statistics(
-            row[f"checks_{number}"],
-            100 * row[f"passed_{number}"] / row[f"checks_{number}"] if row[f"checks_{number}"] else None,
+            row[f"probes_{number}"],
+            _uptime_percent(row[f"probes_{number}"], row[f"failures_{number}"]),
             row[f"p50_{number}"],
             row[f"p95_{number}"],
         )
@@ -158,7 +195,7 @@ def statistics(server: MCPServer) -> dict[str, Statistics]:
 
 
 def buckets(server: MCPServer, window: timedelta, width: timedelta) -> list[Bucket]:
-    """The checks of `server` in the last `window`, in stretches of `width`; empty ones included. One query."""
+    """Return the probes of `server` in the last `window`, in stretches of `width`; empty ones included. One query."""
     seconds = int(width.total_seconds())
     last = int(timezone.now().timestamp()) // seconds
     first = last - int(window.total_seconds()) // seconds + 1
@@ -167,8 +204,8 @@ def buckets(server: MCPServer, window: timedelta, width: timedelta) -> list[Buck
         .annotate(number=Floor(Cast(Extract("time", "epoch"), FloatField()) / Value(float(seconds))))
         .values("number")
         .annotate(
-            passed=Count("pk", filter=Q(ok=True)),
-            failed=Count("pk", filter=Q(ok=False)),
+            passed=Sum(F("probes") - F("failures"), default=0),
+            failed=Sum("failures", default=0),
             unknown=Count("pk", filter=Q(ok__isnull=True)),
             p50_ms=Percentile("latency_ms", 0.5, filter=Q(ok=True)),
             p95_ms=Percentile("latency_ms", 0.95, filter=Q(ok=True)),
@@ -180,10 +217,8 @@ def buckets(server: MCPServer, window: timedelta, width: timedelta) -> list[Buck
 
 def with_uptime(servers: QuerySet[MCPServer]) -> QuerySet[MCPServer]:
     """Give each of `servers` its `uptime_24h`, a percentage or None, computed for the rows of a page alone."""
-    checks = MCPServerCheck.objects.filter(
-        server=OuterRef("pk"), time__gte=Now() - timedelta(hours=24), ok__isnull=False
-    )
-    share = Avg(Case(When(ok=True, then=Value(100.0)), default=Value(0.0)))
+    checks = MCPServerCheck.objects.filter(server=OuterRef("pk"), time__gte=Now() - timedelta(hours=24), probes__gt=0)
+    share = Value(100.0) * Sum(F("probes") - F("failures")) / Sum("probes")
     uptime = checks.order_by().values("server").annotate(share=share).values("share")
     return servers.annotate(uptime_24h=Subquery(uptime, output_field=FloatField()))
 
@@ -197,7 +232,12 @@ def _moment(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
+def _uptime_percent(probes: int, failures: int) -> float | None:
+    return 100 * (probes - failures) / probes if probes else None
+
+
 def _as_check(report: ServerReport) -> MCPServerCheck:
+    verdicts = _verdicts(report)
     return MCPServerCheck(
         server_id=report.server_id,
         time=report.checked_at,
@@ -206,10 +246,14 @@ def _as_check(report: ServerReport) -> MCPServerCheck:
         latency_ms=report.latency_ms,
         http_status=report.http_status,
         flipped=report.changed,
+        probes=len(verdicts),
+        failures=verdicts.count(ILL),
     )
 
 
-def _as_health(report: ServerReport, before: MCPServerHealth | None, settings: AiOpsSettings) -> MCPServerHealth:
+def _as_health(
+    report: ServerReport, before: MCPServerHealth | None, settings: AiOpsSettings, *, has_tls: bool
+) -> MCPServerHealth:
     ok = _said(report)
     health = MCPServerHealth(
         server_id=report.server_id,
@@ -227,12 +271,33 @@ def _as_health(report: ServerReport, before: MCPServerHealth | None, settings: A
         health.last_ok = report.checked_at
     elif ok is False:
         health.last_failure, health.last_failure_reason = report.checked_at, report.reason or ""
-    health.recent = remembered(health.recent, ok)
+    if report.protocol_version:
+        identify(health, report)
+    if report.certificate_ends:
+        health.certificate_ends = datetime.fromisoformat(report.certificate_ends)
+    elif not has_tls:
+        health.certificate_ends = None
+    health.recent = remembered(health.recent, _verdicts(report))
     health.change_percent = change_percent(health.recent)
     health.flapping = is_flapping(
         health.change_percent, health.flapping, settings.flap_low_percent, settings.flap_high_percent
     )
     return health
+
+
+def identify(health: MCPServerHealth, told: Probe | ServerReport) -> None:
+    """Note what a server says of itself, as far as there is room for it."""
+    for name in IDENTITY:
+        setattr(health, name, (getattr(told, name) or "")[:MAX_NAME_CHARACTERS])
+
+
+def _verdicts(report: ServerReport) -> str:
+    """What the probes say about the server; nothing where the network is to blame for them."""
+    if report.inconclusive and not report.ok:
+        return ""
+    ok = _said(report)
+    # A report that was not made by a run of probes is as good as one.
+    return report.verdicts or {True: WELL, False: ILL, None: ""}[ok]
 
 
 def _said(report: ServerReport) -> bool | None:

@@ -13,7 +13,9 @@ from nautobot.apps.constants import CHARFIELD_MAX_LENGTH
 from nautobot.apps.models import BaseModel, OrganizationalModel, extras_features
 
 from ai_ops.choices import MCPIncidentKindChoices
+from ai_ops.core.certificates import days_left
 from ai_ops.core.flapping import CHECKS_LOOKED_AT
+from ai_ops.core.mcp_protocol import MAX_NAME_CHARACTERS
 
 REASON_MAX_LENGTH = 30
 
@@ -49,13 +51,24 @@ class MCPServerHealth(BaseModel):
     last_failure = models.DateTimeField(null=True)
     last_failure_reason = models.CharField(max_length=REASON_MAX_LENGTH, blank=True)
     recent = models.CharField(
-        max_length=CHECKS_LOOKED_AT, blank=True, help_text="The last checks, oldest first: 1 is well, 0 is ill."
+        max_length=CHECKS_LOOKED_AT, blank=True, help_text="The last probes, oldest first: 1 is well, 0 is ill."
     )
-    change_percent = models.FloatField(default=0, help_text="Weighted share of changes between the last checks.")
+    change_percent = models.FloatField(default=0, help_text="Weighted share of changes between the last probes.")
     flapping = models.BooleanField(default=False, help_text="Changes too often; its alerts are held.")
     # Also from a flip until its incident is open: a run that is killed in between leaves it set.
     alert_held = models.BooleanField(default=False, help_text="An alert waits for the end of the flapping.")
     retry_at = models.DateTimeField(null=True, help_text="Until when the server asked to be left alone.")
+    # The server's own words about itself, from its latest answer over MCP: a check or a listing of its tools.
+    protocol_version = models.CharField(
+        max_length=MAX_NAME_CHARACTERS, blank=True, help_text="Revision of MCP that the server answered with last."
+    )
+    server_name = models.CharField(
+        max_length=MAX_NAME_CHARACTERS, blank=True, help_text="Name the server gives itself."
+    )
+    server_version = models.CharField(max_length=MAX_NAME_CHARACTERS, blank=True, help_text="Version the server gives.")
+    certificate_ends = models.DateTimeField(
+        null=True, help_text="When the TLS certificate expires that the server showed last."
+    )
 
     natural_key_field_names = ["pk"]
     is_metadata_associable_model = False
@@ -72,6 +85,11 @@ class MCPServerHealth(BaseModel):
     def __str__(self):
         return f"Health of {self.server}"
 
+    @property
+    def certificate_days(self):
+        """Whole days until the server's certificate expires, negative afterwards; None where none was seen."""
+        return days_left(self.certificate_ends, timezone.now()) if self.certificate_ends else None
+
     def get_absolute_url(self, api=False):
         """Lead to the server's page, which shows it."""
         return super().get_absolute_url(api=True) if api else self.server.get_absolute_url()
@@ -79,7 +97,7 @@ class MCPServerHealth(BaseModel):
 
 @extras_features("graphql")
 class MCPServerCheck(BaseModel):
-    """One check of one server: of a run's up to three probes the last, which decided."""
+    """One check of one server by one run: the last of its probes, which decided, and how many of them failed."""
 
     server = models.ForeignKey("ai_ops.MCPServer", on_delete=delete_unread, related_name="checks")
     time = models.DateTimeField(db_index=True)
@@ -88,6 +106,8 @@ class MCPServerCheck(BaseModel):
     latency_ms = models.FloatField(verbose_name="latency (ms)")
     http_status = models.PositiveSmallIntegerField(null=True, verbose_name="HTTP status")
     flipped = models.BooleanField(default=False, help_text="Whether the run changed the server's status.")
+    probes = models.PositiveSmallIntegerField(default=1, help_text="Probes that said something about the server.")
+    failures = models.PositiveSmallIntegerField(default=0, help_text="Those of them that did not find it well.")
 
     natural_key_field_names = ["pk"]
     is_metadata_associable_model = False

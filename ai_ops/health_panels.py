@@ -28,7 +28,14 @@ from nautobot.apps.views import get_obj_from_context
 from ai_ops.charts import GREEN, GREY, READABLE_NAME, RED
 from ai_ops.health_history import WINDOWS, Bucket, Statistics, buckets, statistics
 from ai_ops.health_models import MCPServerHealth
-from ai_ops.tables import MCPServerCheckTable, MCPServerIncidentTable, MCPServerTable, milliseconds, percent
+from ai_ops.tables import (
+    MCPServerCheckTable,
+    MCPServerIncidentTable,
+    MCPServerTable,
+    certificate_badge,
+    milliseconds,
+    percent,
+)
 
 VIEW_HEALTH = ("ai_ops.view_mcpserverhealth",)
 VIEW_CHECKS = ("ai_ops.view_mcpservercheck",)
@@ -88,9 +95,21 @@ class HealthPanel(CheckedServerPanelMixin, KeyValueTablePanel):
             "Last OK": health.last_ok,
             "Last failure": health.last_failure,
             "Reason of the last failure": health.last_failure_reason,
-            "Changes": f"{health.change_percent:.0f} % of the last checks{', flapping' if health.flapping else ''}",
+            "Changes": f"{health.change_percent:.0f} % of the last probes{', flapping' if health.flapping else ''}",
+            "Server": " ".join(filter(None, (health.server_name, health.server_version))) or None,
+            "MCP": health.protocol_version or None,
+            "TLS certificate ends": _certificate(health),
             "Not to be asked before": health.retry_at if health.retry_at and health.retry_at > timezone.now() else None,
         }
+
+
+def _certificate(health: MCPServerHealth) -> str | None:
+    """When the certificate ends, and how many days are left."""
+    if not health.certificate_ends:
+        return None
+    return format_html(
+        "{} UTC {}", f"{health.certificate_ends:%Y-%m-%d %H:%M}", certificate_badge(health.certificate_days)
+    )
 
 
 class StatisticsPanel(CheckedServerPanelMixin, KeyValueTablePanel):
@@ -100,9 +119,9 @@ class StatisticsPanel(CheckedServerPanelMixin, KeyValueTablePanel):
         """Return a line for each window."""
         return {
             name.capitalize(): (
-                f"{percent(found.uptime_percent)} of {found.checks:,} checks{_latency(found)}"
-                if found.checks
-                else "no checks"
+                f"{percent(found.uptime_percent)} of {found.probes:,} probes{_latency(found)}"
+                if found.probes
+                else "no probes"
             )
             for name, found in statistics(get_obj_from_context(context)).items()
         }
@@ -228,7 +247,7 @@ HEALTH_PANELS = (
         section=SectionChoices.RIGHT_HALF,
         label="Latest check",
         required_permissions=VIEW_HEALTH,
-        hide_if_unset=("Not to be asked before",),
+        hide_if_unset=("Server", "MCP", "TLS certificate ends", "Not to be asked before"),
     ),
     StatisticsPanel(
         weight=120, section=SectionChoices.LEFT_HALF, label="Uptime and latency", required_permissions=VIEW_CHECKS
@@ -247,7 +266,7 @@ HEALTH_PANELS = (
         _outcomes,
         weight=500,
         chart_type=EChartsTypeChoices.BAR,
-        unit="checks",
+        unit="probes",
         chart_height="12rem",
         config={
             "yAxis": {"minInterval": 1},

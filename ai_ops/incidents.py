@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
@@ -22,11 +22,12 @@ from django.utils import timezone
 from nautobot.apps.events import publish_event
 
 from ai_ops import alerts
-from ai_ops.choices import MCPIncidentKindChoices, MCPServerStatus, MCPToolStateChoices
+from ai_ops.choices import MCPIncidentKindChoices, MCPProtocolChoices, MCPServerStatus, MCPToolStateChoices
+from ai_ops.core.certificates import DAY, INCIDENT_DAYS
 from ai_ops.core.reports import ServerReport
 from ai_ops.core.runs import Hold
 from ai_ops.exceptions import IncidentError, LeaseLostError
-from ai_ops.health_models import MCPServerIncident
+from ai_ops.health_models import MCPServerHealth, MCPServerIncident
 from ai_ops.logs import get_logger
 from ai_ops.models import AgentGeneration, MCPServer
 from ai_ops.tool_models import MCPServerTool
@@ -44,6 +45,9 @@ MASS_OUTAGE_SERVERS = 3
 
 # Servers whose message an incident quotes; the others are in its table.
 MESSAGES_QUOTED = 10
+
+CERTIFICATE_REASON = "CERTIFICATE"
+CERTIFICATE_REMEDY = "Renew it, and have the server use the new one. The next check that sees it closes this incident."
 
 DRIFT_REASON = "DRIFT"
 DRIFT_REMEDY = (
@@ -76,6 +80,7 @@ def follow_run(reports: Sequence[ServerReport], doubt: str | None = None, run_be
         _open_outages(
             [report for report in telling if report.status_after == MCPServerStatus.UNHEALTHY], now, run_began
         )
+        open_certificates(now)
     if any(report.ok for report in reports):
         close_ended([report.server_id for report in reports if report.ok], now)
 
@@ -116,6 +121,34 @@ def open_drifts(now: datetime) -> None:
 def _drift_sentence(server: str, names: Sequence[str]) -> str:
     more = f" and {len(names) - MESSAGES_QUOTED} more" if len(names) > MESSAGES_QUOTED else ""
     return f"{server} lists another description or schema for: {', '.join(names[:MESSAGES_QUOTED])}{more}."
+
+
+def open_certificates(now: datetime) -> None:
+    """Open an incident for servers whose TLS certificate ends within days and that are in none for that yet."""
+    known = MCPServerIncident.objects.filter(closed__isnull=True, kind=MCPIncidentKindChoices.CERTIFICATE)
+    ending = MCPServerHealth.objects.filter(
+        certificate_ends__lt=now + INCIDENT_DAYS * DAY, server__protocol=MCPProtocolChoices.HTTP
+    ).exclude(server__status__name=MCPServerStatus.VULNERABLE)
+    rows = ending.exclude(server__in=known.values("servers__pk")).order_by("certificate_ends", "server__name")
+    new = list(rows.values_list("server", "server__name", "certificate_ends"))
+    for together in [new] if len(new) >= MASS_OUTAGE_SERVERS else [[each] for each in new]:
+        who = together[0][1][:200] if len(together) == 1 else f"{len(together)} servers"
+        quoted = [_certificate_sentence(name, ends, now) for _, name, ends in together[:MESSAGES_QUOTED]]
+        open_incident(
+            MCPServerIncident(
+                name=f"{who}: TLS certificate ends",
+                kind=MCPIncidentKindChoices.CERTIFICATE,
+                reason=CERTIFICATE_REASON,
+                message="\n".join([*quoted, CERTIFICATE_REMEDY]),
+                opened=now,
+            ),
+            [pk for pk, _, _ in together],
+        )
+
+
+def _certificate_sentence(server: str, ends: datetime, now: datetime) -> str:
+    verb = "ends" if ends > now else "ended"
+    return f"The TLS certificate of {server} {verb} on {ends.astimezone(UTC):%Y-%m-%d %H:%M} UTC."
 
 
 def open_owed(now: datetime) -> None:
@@ -263,7 +296,8 @@ def _open_incidents() -> QuerySet[MCPServerIncident]:
     """Open incidents, oldest first, each with two things said of its servers.
 
     `lasting`: of an outage, whether one is Unhealthy or flaps; of an inconclusive run, whether none has had a
-    conclusive check since; of changed tools, whether some are not approved. `quiet`: of an outage, whether all
+    conclusive check since; of changed tools, whether some are not approved; of certificates, whether one still ends
+    within days. `quiet`: of an outage, whether all
     that are Unhealthy flap, so that nobody is to be called.
     """
     servers = MCPServer.objects.filter(incidents=OuterRef("pk"))
@@ -271,15 +305,19 @@ def _open_incidents() -> QuerySet[MCPServerIncident]:
     checked_since = servers.filter(health__ok__isnull=False, health__checked__gt=OuterRef("opened"))
     is_doubt = Q(kind=MCPIncidentKindChoices.INCONCLUSIVE)
     is_drift = Q(kind=MCPIncidentKindChoices.DRIFT)
+    is_certificate = Q(kind=MCPIncidentKindChoices.CERTIFICATE)
+    ends_soon = servers.filter(health__certificate_ends__lt=timezone.now() + INCIDENT_DAYS * DAY)
     return (
         MCPServerIncident.objects.filter(closed__isnull=True)
         .annotate(
             lasting=Case(
                 When(is_doubt, then=Exists(servers) & ~Exists(checked_since)),
                 When(is_drift, then=Exists(servers.filter(tools__state=MCPToolStateChoices.CHANGED))),
+                When(is_certificate, then=Exists(ends_soon.exclude(status__name=MCPServerStatus.VULNERABLE))),
                 default=Exists(servers.filter(unhealthy | Q(health__flapping=True))),
             ),
             quiet=~is_drift
+            & ~is_certificate
             & Exists(servers.filter(health__flapping=True))
             & ~Exists(servers.filter(unhealthy).exclude(health__flapping=True)),
         )

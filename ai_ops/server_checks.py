@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from django.utils import timezone
 
 from ai_ops.choices import MCPServerStatus
+from ai_ops.core.flapping import ILL, WELL
 from ai_ops.core.health import (
     OUR_NETWORK,
     PAUSE_SECONDS,
@@ -27,6 +28,8 @@ from ai_ops.models import MCPServer
 logger = get_logger(__name__)
 
 STATUS_OF_VERDICT = {Verdict.HEALTHY: MCPServerStatus.HEALTHY, Verdict.UNHEALTHY: MCPServerStatus.UNHEALTHY}
+# As the history has them. What the checker itself could not find out is not remembered.
+_REMEMBERED = {Verdict.HEALTHY: WELL, Verdict.UNHEALTHY: ILL}
 VERDICT_OF_STATUS = {status: verdict for verdict, status in STATUS_OF_VERDICT.items()}
 
 
@@ -96,6 +99,7 @@ class ServerCheck:
             error=self.error,
             checked_at=self.checked_at,
             inconclusive=self.our_network,
+            verdicts="".join(_REMEMBERED.get(probe.verdict, "") for probe in self.probes),
         )
 
 

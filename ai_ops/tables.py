@@ -11,6 +11,7 @@ from nautobot.apps.templatetags import hyperlinked_object
 from nautobot.apps.utils import is_uuid
 
 from ai_ops.choices import MaintenanceKindChoices, MCPToolStateChoices, RunStateChoices
+from ai_ops.core.certificates import INCIDENT_DAYS, WARNING_DAYS
 from ai_ops.models import (
     MaintenanceRun,
     MCPServer,
@@ -68,6 +69,16 @@ ONE_LINE = {"td": {"class": "text-nowrap"}}
 BROKEN_ANYWHERE = {"th": {"class": "text-wrap"}, "td": {"style": "overflow-wrap: anywhere"}}
 
 
+def certificate_badge(days: int | None) -> str | None:
+    """The days that a TLS certificate has left, in the colour of how urgent that is; None without one."""
+    if days is None:
+        return None
+    text = f"{days} day{'' if days == 1 else 's'}" if days >= 0 else "expired"
+    if days >= WARNING_DAYS:
+        return text
+    return format_html('<span class="badge bg-{}">{}</span>', "danger" if days < INCIDENT_DAYS else "warning", text)
+
+
 class MCPServerTable(StatusTableMixin, BaseTable):
     """The list of MCP servers."""
 
@@ -83,6 +94,12 @@ class MCPServerTable(StatusTableMixin, BaseTable):
     flapping = tables.Column(accessor="health__flapping", empty_values=(None, False))
     tools = tables.Column(
         accessor="tool_set__drifted", verbose_name="Tools", orderable=False, empty_values=(None, False)
+    )
+    protocol_version = tables.Column(accessor="health__protocol_version", attrs=ONE_LINE, verbose_name="MCP")
+    server_name = tables.Column(accessor="health__server_name", verbose_name="Calls Itself")
+    server_version = tables.Column(accessor="health__server_version", verbose_name="Version")
+    certificate = tables.Column(
+        accessor="health__certificate_days", order_by="health__certificate_ends", attrs=ONE_LINE
     )
     tags = TagColumn(url_name="plugins:ai_ops:mcpserver_list")
     actions = ButtonsColumn(MCPServer)
@@ -101,6 +118,10 @@ class MCPServerTable(StatusTableMixin, BaseTable):
             "uptime_24h",
             "flapping",
             "tools",
+            "protocol_version",
+            "server_name",
+            "server_version",
+            "certificate",
             "protocol",
             "url",
             "mcp_endpoint",
@@ -134,6 +155,10 @@ class MCPServerTable(StatusTableMixin, BaseTable):
         """Show milliseconds."""
         return milliseconds(value)
 
+    def render_certificate(self, value):
+        """Show the days it has left."""
+        return certificate_badge(value)
+
     def render_flapping(self, value):
         """Mark what flaps; nothing else is worth a mark."""
         return format_html('<span class="badge bg-warning">{}</span>', "flapping")
@@ -160,7 +185,7 @@ class MCPServerCheckTable(BaseTable):
         """Columns a person may choose, and those shown at first."""
 
         model = MCPServerCheck
-        fields = ("time", "server", "ok", "reason", "latency_ms", "http_status", "flipped")
+        fields = ("time", "server", "ok", "reason", "latency_ms", "http_status", "probes", "failures", "flipped")
         default_columns = fields
 
     def render_flipped(self, value):

@@ -16,8 +16,11 @@ from django.utils import timezone
 
 from ai_ops.adapters.tool_listing import Listing
 from ai_ops.choices import MCPToolStateChoices
+from ai_ops.core.health import Probe
 from ai_ops.core.tools import KnownTool, Tool, ToolState, set_hash
 from ai_ops.exceptions import ToolApprovalError
+from ai_ops.health_history import IDENTITY, identify
+from ai_ops.health_models import MCPServerHealth
 from ai_ops.incidents import close_ended
 from ai_ops.models import MCPServer
 from ai_ops.tool_models import MCPServerTool, MCPServerToolSet
@@ -64,6 +67,7 @@ def record_listing(server: MCPServer, listing: Listing, now: datetime) -> Record
         tool_set = _tool_set(row, now)
         before = tool_set.reason
         probe = listing.probe
+        _identify(row, probe)
         tool_set.asked = now
         tool_set.reason, tool_set.message = (probe.reason or "", "" if probe.ok else probe.message)
         tool_set.retry_at = now + timedelta(seconds=probe.retry_after) if probe.retry_after else None
@@ -120,6 +124,15 @@ def _approve_rows(server: MCPServer, now: datetime) -> str:
         row.state, row.since = MCPToolStateChoices.APPROVED, now
     MCPServerTool.objects.bulk_update(kept, ["approved_hash", "approved_definition", "state", "since"], batch_size=200)
     return changes
+
+
+def _identify(server: MCPServer, probe: Probe) -> None:
+    """Note what the server says of itself: a check that asks its health page alone does not learn it."""
+    health = MCPServerHealth.objects.filter(server=server).first() if probe.protocol_version else None
+    if health is not None:
+        identify(health, probe)
+        changed = {name: getattr(health, name) for name in IDENTITY}
+        MCPServerHealth.objects.filter(pk=health.pk).exclude(**changed).update(**changed)
 
 
 def _locked(pk: Any) -> MCPServer | None:

@@ -1,13 +1,13 @@
-"""Whether a server flaps: whether its checks change between well and ill too often to be told each time.
+"""Whether a server flaps: whether its probes change between well and ill too often to be told each time.
 
 The method is Nagios's, as its documentation describes it under "Detection and Handling of State Flapping":
-of the last 21 checks the share of changes from one to the next, newer ones weighted up to 50 percent more,
+of the last 21 probes the share of changes from one to the next, newer ones weighted up to 50 percent more,
 with a high threshold to begin flapping and a low one to end it.
 """
 
 from __future__ import annotations
 
-# 21 checks have 20 possible changes between them.
+# 21 probes have 20 possible changes between them.
 CHECKS_LOOKED_AT = 21
 
 # Weight of the oldest change and of the newest, in a straight line between: the newest weighs 50 percent
@@ -17,21 +17,21 @@ OLDEST_WEIGHT, NEWEST_WEIGHT = 0.8, 1.2
 WELL, ILL = "1", "0"
 
 
-def remembered(recent: str, ok: bool | None) -> str:
-    """Add a check to the last ones.
+def remembered(recent: str, verdicts: str) -> str:
+    """Add the probes of a check to the last ones.
 
     Args:
-        recent: One character a check, WELL or ILL, oldest first.
-        ok: What the new check said; None for one that could not be made and is not remembered.
+        recent: One character a probe, WELL or ILL, oldest first.
+        verdicts: The same of the new ones; empty for a check that said nothing about the server.
 
     Returns:
         The same, at most CHECKS_LOOKED_AT characters.
     """
-    return recent if ok is None else f"{recent}{WELL if ok else ILL}"[-CHECKS_LOOKED_AT:]
+    return f"{recent}{verdicts}"[-CHECKS_LOOKED_AT:]
 
 
 def change_percent(recent: str) -> float:
-    """The weighted share of changes, 0 to 100. Fewer than 21 checks count as if none had changed before them."""
+    """The weighted share of changes, 0 to 100. Fewer than 21 probes count as if none had changed before them."""
     slots = CHECKS_LOOKED_AT - 1
     step = (NEWEST_WEIGHT - OLDEST_WEIGHT) / (slots - 1)
     changed = (

@@ -31,6 +31,7 @@ class ServerReport:
         error: Why the check could not be made or its result not be kept, in a sentence.
         checked_at: When the last probe ended, ISO 8601 in UTC; None when it was not probed.
         inconclusive: Whether so many failed together with the control that the network is to blame.
+        verdicts: What each probe said that said something about the server, oldest first: 1 is well, 0 is ill.
     """
 
     server: str
@@ -53,6 +54,7 @@ class ServerReport:
     error: str | None = None
     checked_at: str | None = None
     inconclusive: bool = False
+    verdicts: str = ""
 
     @property
     def failed(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from datetime import timedelta
 from itertools import pairwise
@@ -9,6 +10,7 @@ from itertools import pairwise
 import pytest
 from django.contrib.auth import get_user_model
 from django.db import connection, transaction
+from django.db.models import Sum
 from django.test import override_settings
 from django.utils import timezone
 from nautobot.apps.change_logging import web_request_context
@@ -17,9 +19,11 @@ from nautobot.extras.models import ObjectChange, Status
 
 from ai_ops import health_history, health_run
 from ai_ops.celery_tasks import check_mcp_server_health, perform_mcp_health_checks
+from ai_ops.core.health import Probe, ProbeAgain, Reason
 from ai_ops.core.reports import ServerReport
 from ai_ops.health_history import buckets, record_checks, statistics, trim_checks, with_uptime
 from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth
+from ai_ops.server_checks import ServerCheck
 from tests.fakes.mcp_server import FakeMCPServer
 from tests.locks import wait_for_a_lock
 
@@ -47,7 +51,12 @@ def add(name: str, url: str = NOBODY_LISTENS, status_name: str = "Healthy") -> M
 
 def checked(server: MCPServer, hours_ago: float = 0, ok: bool | None = True, latency_ms: float = 10.0) -> None:
     MCPServerCheck.objects.create(
-        server=server, time=timezone.now() - timedelta(hours=hours_ago), ok=ok, latency_ms=latency_ms
+        server=server,
+        time=timezone.now() - timedelta(hours=hours_ago),
+        ok=ok,
+        latency_ms=latency_ms,
+        probes=0 if ok is None else 1,
+        failures=1 if ok is False else 0,
     )
 
 
@@ -127,7 +136,105 @@ def test_trouble_of_the_checkers_own_is_kept_and_counts_neither_way():
     health = MCPServerHealth.objects.get(server=server)
     assert (health.ok, health.reason, health.last_failure) == (None, "CHECKER", None)
     found = statistics(server)["24 hours"]
-    assert (found.checks, found.uptime_percent) == (1, 100.0)
+    assert (found.probes, found.uptime_percent) == (1, 100.0)
+
+
+@pytest.mark.parametrize("status_name", ["Healthy", "Unhealthy"])
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.5, 0.9])
+def test_uptime_is_the_share_of_probes_that_found_the_server_well_whatever_its_status(share, status_name):
+    """Each run goes on as the real one does: it stops at the first probe that says what the status says."""
+    server, draw = add("one", status_name=status_name), random.Random(1)
+    # From the runs of its status alone: what it flips to is not kept.
+    for _ in range(400):
+        check = ServerCheck(server)
+        while isinstance(check.step(), ProbeAgain):
+            well = draw.random() < share
+            check.add(Probe(well, None if well else Reason.CONNECT, "asked", 1.0))
+        MCPServerCheck.objects.bulk_create([health_history._as_check(check.report())])
+    found = statistics(server)["24 hours"]
+    assert found.uptime_percent == pytest.approx(100 * share, abs=6)
+    assert with_uptime(MCPServer.objects.all()).get().uptime_24h == pytest.approx(found.uptime_percent)
+
+
+def test_a_server_that_is_up_40_percent_of_the_time_flaps_and_its_checks_say_how_many_probes_failed():
+    server, draw = add("one", status_name="Unhealthy"), random.Random(2)
+    for _ in range(20):
+        check = ServerCheck(server)
+        while isinstance(check.step(), ProbeAgain):
+            well = draw.random() < 0.4
+            check.add(Probe(well, None if well else Reason.CONNECT, "asked", 1.0))
+        record_checks([check.report()])
+    health = MCPServerHealth.objects.get(server=server)
+    assert (len(health.recent), health.flapping) == (21, True)
+    found = MCPServerCheck.objects.aggregate(probes=Sum("probes"), failures=Sum("failures"))
+    assert found["probes"] > 20
+    assert 0.4 < found["failures"] / found["probes"] < 0.8
+
+
+@pytest.mark.parametrize(
+    ("probes", "inconclusive", "kept"),
+    [
+        ("1", False, (1, 0, "1")),
+        ("01", False, (2, 1, "01")),
+        ("110", False, (3, 1, "110")),
+        ("000", False, (3, 3, "000")),
+        ("000", True, (0, 0, "")),
+        ("?", False, (0, 0, "")),
+        ("0?", False, (1, 1, "0")),
+    ],
+)
+def test_a_row_keeps_what_each_of_its_probes_said_about_the_server(probes, inconclusive, kept):
+    server = add("one", status_name="Healthy" if probes[0] == "0" else "Unhealthy")
+    check = ServerCheck(server, our_network=inconclusive)
+    for said in probes:
+        reason = {"1": None, "0": Reason.CONNECT, "?": Reason.CHECKER}[said]
+        check.add(Probe(said == "1", reason, "asked", 1.0))
+    record_checks([check.report()])
+    row, health = MCPServerCheck.objects.get(), MCPServerHealth.objects.get()
+    assert (row.probes, row.failures, health.recent) == kept
+
+
+def test_what_a_server_says_of_itself_stays_until_it_says_something_else():
+    server = add("one", "https://one.example.com")
+    record_checks([report(server, protocol_version="2025-06-18", server_name="one" * 100, server_version="1.2")])
+    record_checks([report(server)])
+    health = MCPServerHealth.objects.get(server=server)
+    assert (health.protocol_version, health.server_version) == ("2025-06-18", "1.2")
+    assert health.server_name == ("one" * 100)[:100]
+    record_checks([report(server, protocol_version="2025-11-25", server_name="two")])
+    health.refresh_from_db()
+    assert (health.protocol_version, health.server_name, health.server_version) == ("2025-11-25", "two", "")
+
+
+def ending_in(server: MCPServer, days: float, **values) -> ServerReport:
+    return report(server, certificate_ends=(timezone.now() + timedelta(days=days)).isoformat(), **values)
+
+
+def test_the_end_of_a_certificate_is_kept_and_forgotten_with_tls():
+    server = add("one", "https://one.example.com")
+    record_checks([ending_in(server, 30.5)])
+    record_checks([report(server, ok=False, reason="CONNECT")])
+    assert MCPServerHealth.objects.get(server=server).certificate_days == 30
+    record_checks([ending_in(server, -0.5)])
+    assert MCPServerHealth.objects.get(server=server).certificate_days == -1
+    MCPServer.objects.filter(pk=server.pk).update(url="http://one.example.com")
+    record_checks([report(server)])
+    assert MCPServerHealth.objects.get(server=server).certificate_days is None
+
+
+def test_a_certificate_that_ends_within_three_weeks_is_warned_of_once_a_day(caplog):
+    server, ends = add("one", "https://one.example.com"), (timezone.now() + timedelta(days=20.5)).isoformat()
+
+    def warned() -> bool:
+        caplog.clear()
+        record_checks([report(server, certificate_ends=ends)])
+        return any("The TLS certificate of one ends in 20 day(s)" in line for line in caplog.messages)
+
+    record_checks([ending_in(server, 21.1)])
+    assert "certificate" not in caplog.text
+    assert [warned(), warned(), warned()] == [True, False, False]
+    MCPServerHealth.objects.update(checked=timezone.now() - timedelta(days=1))
+    assert [warned(), warned()] == [True, False]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -249,15 +356,15 @@ def test_uptime_and_percentiles_are_those_of_the_window_and_of_passed_checks(dja
     with django_assert_num_queries(1):
         found = statistics(server)
     day, week, month = (found[name] for name in ("24 hours", "7 days", "30 days"))
-    assert (day.checks, day.uptime_percent, day.p50_ms) == (125, 80.0, 50.5)
+    assert (day.probes, day.uptime_percent, day.p50_ms) == (125, 80.0, 50.5)
     assert day.p95_ms == pytest.approx(95.05)  # 95 + 0.05 of the way to 96: percentile_cont interpolates
-    assert (week.checks, week.uptime_percent) == (250, 40.0)
+    assert (week.probes, week.uptime_percent) == (250, 40.0)
     assert month == week
 
 
 def test_without_checks_there_is_no_uptime_rather_than_none_at_all():
     found = statistics(add("one"))["24 hours"]
-    assert (found.checks, found.uptime_percent, found.p50_ms, found.p95_ms) == (0, None, None, None)
+    assert (found.probes, found.uptime_percent, found.p50_ms, found.p95_ms) == (0, None, None, None)
 
 
 def test_a_chart_has_every_stretch_of_time_the_empty_ones_too(django_assert_num_queries):

@@ -131,7 +131,7 @@ class PagesTest(TestCase):
         server = MCPServer.objects.get(name="server 1")
         MCPServerHealth.objects.filter(server=server).update(flapping=True, change_percent=23)
         assert self.page().count(badge) == 1
-        assert "23 % of the last checks, flapping" in self.page(server)
+        assert "23 % of the last probes, flapping" in self.page(server)
 
     def test_an_outage_of_many_is_one_incident_in_the_list_and_its_page_has_all_servers(self):
         reports = [
@@ -174,7 +174,7 @@ class PagesTest(TestCase):
         for text in ("Latest check", "Uptime and latency", "Latency, last 24 hours", "Recent checks"):
             with self.subTest(text):
                 assert text.lower() in page.lower()
-        assert "0 % of 1 checks" in page
+        assert "0 % of 1 probes" in page
         assert "p50 " not in page, "no check was OK"
         assert "&lt;i&gt;answered&lt;/i&gt;" in page
 

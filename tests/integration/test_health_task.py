@@ -436,6 +436,7 @@ def test_one_server_is_checked_by_the_same_rules(up):
         "certificate_ends": None,
         "error": None,
         "inconclusive": False,
+        "verdicts": "111",
     }
     assert 0 < latency < 1000
     assert len(up.requests) == 3

@@ -22,9 +22,11 @@ from nautobot.extras.models import JobResult, ObjectChange, Status
 
 from ai_ops import health_run
 from ai_ops.celery_tasks import close_resolved_incidents, perform_mcp_health_checks
+from ai_ops.core.reports import ServerReport
 from ai_ops.exceptions import IncidentError
-from ai_ops.incidents import acknowledge
-from ai_ops.models import MCPServer, MCPServerIncident
+from ai_ops.health_history import record_checks
+from ai_ops.incidents import acknowledge, follow_run
+from ai_ops.models import MCPServer, MCPServerHealth, MCPServerIncident
 from ai_ops.schedules import find_job
 from tests.fakes.mcp_server import FakeMCPServer
 
@@ -454,3 +456,48 @@ class AcknowledgePageTest(TestCase):
         self.client.get(self.url)
         self.incident.refresh_from_db()
         assert self.incident.acknowledged is None
+
+
+def certificate_ends(server: MCPServer, days: float) -> None:
+    """A run that saw the certificate of `server`, which has so many days left."""
+    ends = (timezone.now() + timedelta(days=days)).isoformat()
+    report = ServerReport(
+        server=server.name,
+        server_id=str(server.pk),
+        ok=True,
+        latency_ms=1,
+        checked_at=timezone.now().isoformat(),
+        certificate_ends=ends,
+    )
+    record_checks([report])
+    follow_run([report])
+
+
+def test_a_certificate_that_ends_within_three_days_is_an_incident_until_it_is_renewed():
+    server = add("one", "https://one.example.com")
+    certificate_ends(server, 3.1)
+    assert not MCPServerIncident.objects.exists()
+    for days in (2.9, 2.8, -1):
+        certificate_ends(server, days)
+    incident = MCPServerIncident.objects.get()
+    assert (incident.name, incident.kind, incident.closed) == ("one: TLS certificate ends", "certificate", None)
+    assert incident.message.startswith("The TLS certificate of one ends on ")
+    assert "Renew it" in incident.message
+    assert close_resolved_incidents()["auto_closed"] == 0
+    certificate_ends(server, 90)
+    incident.refresh_from_db()
+    assert incident.closed is not None
+    certificate_ends(server, 1)
+    assert MCPServerIncident.objects.filter(closed=None).count() == 1
+
+
+def test_certificates_of_many_servers_that_end_together_are_one_incident():
+    servers = [add(f"server {number}", "https://one.example.com") for number in range(4)]
+    MCPServerHealth.objects.bulk_create(
+        MCPServerHealth(server=server, checked=timezone.now(), certificate_ends=timezone.now()) for server in servers
+    )
+    certificate_ends(servers[0], 1)
+    incident = MCPServerIncident.objects.get()
+    assert (incident.name, incident.servers.count()) == ("4 servers: TLS certificate ends", 4)
+    MCPServer.objects.update(status=Status.objects.get(name="Vulnerable"))
+    assert close_resolved_incidents()["auto_closed"] == 1, "those are not checked, and not used"

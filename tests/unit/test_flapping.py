@@ -28,10 +28,10 @@ def test_newer_changes_weigh_up_to_half_as_much_more(recent, percent):
 def test_twenty_one_checks_are_remembered_and_what_could_not_be_made_is_not():
     recent = ""
     for number in range(30):
-        recent = remembered(recent, number % 2 == 0)
+        recent = remembered(recent, "1" if number % 2 == 0 else "0")
     assert len(recent) == CHECKS_LOOKED_AT
     assert recent.endswith("10")
-    assert remembered(recent, None) == recent
+    assert remembered(recent, "") == recent
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_one_outage_is_not_flapping_and_alternating_is_at_the_fourth_change():
     assert not is_flapping(change_percent("1" * 10 + "0" * 3 + "1" * 8), False, 5, 20)
     recent, begun = "1" * 21, None
     for number in range(1, 8):
-        recent = remembered(recent, number % 2 == 0)
+        recent = remembered(recent, "1" if number % 2 == 0 else "0")
         if begun is None and is_flapping(change_percent(recent), False, 5, 20):
             begun = number
     assert begun == 4  # 1.2 + 1.18 + 1.16 + 1.14 of 20 are 23 percent
