@@ -41,11 +41,11 @@ def refused_changes(server: Any) -> dict[str, str]:
             CREDENTIALS: "Choose a secrets group that you may view: its secrets are sent to the server's address. "
             "Or ask a user who may view this one to make the change."
         }
-    return {
-        name: "The server's secrets are sent where this field says, and you may not view its secrets group. Ask a user "
-        "who may view it to make the change, or remove the secrets group first."
-        for name in changed
-    }
+    return dict.fromkeys(
+        changed,
+        "The server's secrets are sent where this field says, and you may not view its secrets group. Ask a user who "
+        "may view it to make the change, or remove the secrets group first.",
+    )
 
 
 def _may_view(user: Any, pk: Any) -> bool:

@@ -19,10 +19,10 @@ pytestmark = pytest.mark.django_db
 
 URL = "https://one.example.com:8443"
 MOVES = [
-    {"url": "https://evil.example.com:8443"},
-    {"url": "http://one.example.com:8443"},
-    {"url": "https://one.example.com:9443"},
-    {"url": "https://one.example.com:8443/tenant"},
+    {"server_url": "https://evil.example.com:8443"},
+    {"server_url": "http://one.example.com:8443"},
+    {"server_url": "https://one.example.com:9443"},
+    {"server_url": "https://one.example.com:8443/tenant"},
     {"mcp_endpoint": "/other/mcp"},
     {"health_check": "/other"},
     {"verify_tls": False},
@@ -33,7 +33,7 @@ HARMLESS = [
     {"name": "two"},
     {"check_interval": 20},
     {"probe": "mcp"},
-    {"secrets_group": None, "url": "https://evil.example.com"},
+    {"secrets_group": None, "server_url": "https://evil.example.com"},
 ]
 
 
@@ -111,7 +111,7 @@ def test_a_user_who_may_view_the_group_may_move_the_server(rest, server, group, 
 
 def test_a_group_that_one_may_not_view_is_given_to_no_server_new_or_old(rest, server, group):
     listed = reverse("plugins-api:ai_ops-api:mcpserver-list")
-    new = {"name": "mine", "url": "https://evil.example.com", "secrets_group": str(group.pk)}
+    new = {"name": "mine", "server_url": "https://evil.example.com", "secrets_group": str(group.pk)}
     for data in (new, [new]):
         assert rest.post(listed, data, format="json").status_code == 400
     mine = MCPServer.objects.create(name="mine", url="https://evil.example.com", status=server.status)
@@ -166,7 +166,7 @@ def test_bulk_edit_changes_nothing(editor, server):
 
 
 def test_an_import_gives_no_server_a_group_that_its_user_may_not_view(editor, server, group):
-    csv = f"name,url,secrets_group__name\nmine,https://evil.example.com,{group.name}\n"
+    csv = f"name,server_url,secrets_group__name\nmine,https://evil.example.com,{group.name}\n"
     result = run_job(
         "nautobot.core.jobs.ImportObjects",
         editor,
