@@ -3,7 +3,7 @@
 from importlib import metadata
 
 from django.core.checks import register
-from django.db.models.signals import post_delete, post_save
+from django.db.models.signals import post_delete, post_save, pre_migrate
 from nautobot.apps import NautobotAppConfig, nautobot_database_ready
 
 __version__ = metadata.version("nautobot-app-ai-ops")
@@ -25,6 +25,9 @@ class AiOpsConfig(NautobotAppConfig):
 
     def ready(self):
         """Register with Nautobot, check the settings, and provision when the database is ready."""
+        from ai_ops.namesake import confirm_installed_alone, refuse_its_database
+
+        confirm_installed_alone()
         super().ready()
         # Models can only be imported once all apps are loaded.
         from celery.signals import beat_init
@@ -36,6 +39,7 @@ class AiOpsConfig(NautobotAppConfig):
         from ai_ops.schedule_control import follow_job, follow_settings
 
         register(check_settings)
+        pre_migrate.connect(refuse_its_database, sender=self)
         nautobot_database_ready.connect(provision, sender=self)
         post_save.connect(follow_decision, sender=ScheduledJob)
         post_delete.connect(follow_deletion, sender=ScheduledJob)
