@@ -1,13 +1,18 @@
 """A checkpoint saver for LangGraph, for any Redis or Valkey on any database, linear in the turns of a conversation."""
 
 from langgraph_checkpoint_compact.errors import CompactSaverError, ThreadBusyError, UnsupportedFormatError
+from langgraph_checkpoint_compact.migration import Migration, MigrationError, amigrate_threads, migrate_threads
 from langgraph_checkpoint_compact.saver import AsyncCompactRedisSaver, CompactRedisSaver
 
 __all__ = [
     "AsyncCompactRedisSaver",
     "CompactRedisSaver",
     "CompactSaverError",
+    "Migration",
+    "MigrationError",
     "ThreadBusyError",
     "UnsupportedFormatError",
+    "amigrate_threads",
+    "migrate_threads",
 ]
 __version__ = "0.1.0"

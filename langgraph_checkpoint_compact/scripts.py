@@ -429,7 +429,14 @@ RESTORE = Script(
     + """
 local ttl, newest, expire, field_count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 for i = 5, 4 + 2 * field_count, 2 do call('HSET', key, ARGV[i], ARGV[i + 1]) end
-for i = 5 + 2 * field_count, #ARGV do call('ZADD', ids, 0, ARGV[i]) end
+for i = 5 + 2 * field_count, #ARGV, 500 do
+  local members = {}
+  for j = i, math.min(i + 499, #ARGV) do
+    members[#members + 1] = 0
+    members[#members + 1] = ARGV[j]
+  end
+  call('ZADD', ids, unpack(members))
+end
 if newest == '' then
   if expire ~= '0' then set_deadline(expire) end
   return 1
