@@ -5,7 +5,7 @@ Everything read here is bounded by a time window on an index, and computed in Po
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -153,6 +153,15 @@ def recent_verdicts(server: MCPServer) -> list[Verdict]:
     """Return what the probes of earlier runs said about `server`, oldest first; empty where there were none."""
     recent = MCPServerHealth.objects.filter(server=server).values_list("recent", flat=True).first() or ""
     return [Verdict.HEALTHY if check == WELL else Verdict.UNHEALTHY for check in recent]
+
+
+def failed_before(servers: Collection[Any]) -> set[Any]:
+    """Return those of these servers whose latest check failed without flipping them, and that nobody changed since."""
+    latest = MCPServerCheck.objects.filter(server=OuterRef("pk"), time__gt=OuterRef("last_updated")).order_by("-time")
+    rows = MCPServer.objects.filter(pk__in=servers).annotate(
+        ok=Subquery(latest.values("ok")[:1]), flipped=Subquery(latest.values("flipped")[:1])
+    )
+    return set(rows.filter(ok=False, flipped=False).values_list("pk", flat=True))
 
 
 def trim_checks(days: int) -> int:

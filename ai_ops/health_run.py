@@ -34,12 +34,13 @@ from ai_ops.core.health import (
     ProbeKind,
     Verdict,
 )
+from ai_ops.core.mass_failure import shows_no_network_trouble
 from ai_ops.core.reports import HealthReport, ServerReport
 from ai_ops.core.runs import Hold
 from ai_ops.credentials import read_credentials
 from ai_ops.exceptions import AgentCacheError, CredentialsError, RunStoppedError
 from ai_ops.flips import FLIPS_AT_ONCE, flip
-from ai_ops.health_history import record_checks
+from ai_ops.health_history import failed_before, record_checks
 from ai_ops.incidents import follow_run
 from ai_ops.infrastructure import BACKEND_ERRORS, backend_sentence
 from ai_ops.models import MCPServer
@@ -78,16 +79,26 @@ def check_servers(servers: Iterable[MCPServer], hold: Hold, run_began: datetime 
     return _reported(checks, workers, hold, doubt, run_began)
 
 
-def _doubt(checks: Sequence[ServerCheck]) -> str | None:
-    """Decide that nothing flips where this worker's own network is to blame; return the sentence that says so."""
-    healthy = [check for check in checks if check.server.status.name == MCPServerStatus.HEALTHY]
+def _doubt(checks: Sequence[ServerCheck], *, may_ask: bool = True) -> str | None:
+    """Keep from flipping what fails where this worker's own network may be to blame.
+
+    What failed in the run before, and so was waiting, is confirmed by this one.
+
+    Returns:
+        Why the run says nothing at all, as a sentence; None where it does.
+    """
+    healthy = [check for check in checks if check.probes and check.server.status.name == MCPServerStatus.HEALTHY]
     failing = [check for check in healthy if check.flips_to]
-    doubt = network_trouble(len(healthy), [check.probes[-1].reason for check in failing])
-    if doubt:
-        for check in checks:
-            check.our_network = check.flips_to is not None
-        log(logging.ERROR, "summary", "%s", doubt)
-    return doubt
+    known = failed_before([check.server.pk for check in failing]) if len(failing) > 1 else ()
+    new = [check for check in failing if check.server.pk not in known]
+    doubt = network_trouble(len(healthy), [check.probes[-1].reason for check in new], may_ask=may_ask)
+    if doubt is None:
+        return None
+    for check in checks if doubt.inconclusive else new:
+        check.our_network = doubt.inconclusive and check.flips_to is not None
+        check.waits = not doubt.inconclusive
+    log(logging.ERROR if doubt.inconclusive else logging.WARNING, "summary", "%s", doubt.sentence)
+    return doubt.sentence if doubt.inconclusive else None
 
 
 def _probe_in_rounds(checks: Sequence[ServerCheck], workers: int, hold: Hold) -> None:
@@ -114,8 +125,8 @@ def _probe_once(
 ) -> None:
     """Add one probe to each check, and settle those that end in a flip while others are still being asked.
 
-    So a thousand flips take no longer than the round. With the guard against mass failure on, all of it must be seen
-    first.
+    So a thousand flips take no longer than the round. What many servers may owe to this worker's network waits until
+    all of it was seen.
     """
     asked = _targets(checks, settings)
     agreed: list[ServerCheck] = []
@@ -124,12 +135,19 @@ def _probe_once(
         for (check, _), probe in zip(asked, probes, strict=True):
             check.add(probe)
             hold.confirm()
-            if check.flips_to and not settings.mass_failure_percent:
+            if _is_beyond_doubt(check, settings):
                 agreed.append(check)
             if agreed and (len(agreed) >= FLIPS_AT_ONCE or time.monotonic() - saved >= GATHER_SECONDS):
                 _settle(agreed, hold)
                 agreed, saved = [], time.monotonic()
     _settle(agreed, hold)
+
+
+def _is_beyond_doubt(check: ServerCheck, settings: AiOpsSettings) -> bool:
+    """Tell whether a check ends in a flip that says nothing about this worker's network, whatever the others say."""
+    if not check.flips_to or settings.mass_failure_percent:
+        return False
+    return check.flips_to == MCPServerStatus.HEALTHY or shows_no_network_trouble(check.probes[-1].reason)
 
 
 def _targets(checks: Sequence[ServerCheck], settings: AiOpsSettings) -> list[tuple[ServerCheck, Target]]:
@@ -158,6 +176,7 @@ def target_of(server: MCPServer, ca_file: str) -> Target:
 def _wind_up(checks: Sequence[ServerCheck], hold: Hold, stop: BaseException, run_began: datetime | None) -> None:
     """Keep what three checks agreed on before the time was up: the next run may run out of it again."""
     told = isinstance(stop, RunStoppedError)
+    _doubt(checks, may_ask=False)
     flips = [check for check in checks if check.flips_to]
     _settle([check for check in flips if not check.settled], hold)
     if flips:

@@ -10,6 +10,7 @@ from django.utils import timezone
 from ai_ops.choices import MCPServerStatus
 from ai_ops.core.flapping import ILL, WELL
 from ai_ops.core.health import (
+    NEXT_RUN,
     OUR_NETWORK,
     PAUSE_SECONDS,
     Flip,
@@ -45,6 +46,8 @@ class ServerCheck:
     error: str | None = None
     checked_at: str | None = None
     our_network: bool = False
+    # Whether its flip waits for the next run to confirm it.
+    waits: bool = False
     # Verdicts of earlier runs, for a server that asked not to be probed again soon.
     earlier: Sequence[Verdict] | None = None
 
@@ -64,6 +67,8 @@ class ServerCheck:
         current = VERDICT_OF_STATUS.get(self.server.status.name)
         if self.our_network:
             return OUR_NETWORK
+        if self.waits:
+            return NEXT_RUN
         step = next_step(history, current)
         if isinstance(step, ProbeAgain) and self.earlier is not None:
             return next_step_unasked(history, self.earlier, current)

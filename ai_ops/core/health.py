@@ -157,6 +157,7 @@ NOT_CONFIRMED = Keep("the checks did not agree with each other")
 INCONCLUSIVE = Keep("the check itself could not be made")
 LEFT_ALONE = Keep("checks change only Healthy and Unhealthy")
 ASKED_TO_WAIT = Keep("it asked to be left alone for a while, so it was not checked again")
+NEXT_RUN = Keep("many servers failed together, which the next run has to confirm")
 OUR_NETWORK = Keep("many servers and the control failed together, which says nothing about this one")
 
 

@@ -12,14 +12,25 @@ NETWORK_REASONS = frozenset({Reason.DNS, Reason.CONNECT, Reason.TIMEOUT})
 # Two servers may well fail by chance within ten minutes.
 FEWEST_FAILURES = 3
 
+# Of fewer Healthy servers "more than half" says nothing.
+FEWEST_HEALTHY = 3
+
 
 def is_suspicious(previously_healthy: int, reasons: Collection[Reason | None], percent: int) -> bool:
-    """Tell whether so many servers newly fail that the control should be asked.
+    """Tell whether so many servers newly fail that this worker's own network may be to blame.
 
     Args:
         previously_healthy: Healthy servers that the run probed.
         reasons: Why those of them that newly fail do.
-        percent: Share of `previously_healthy` from which it is suspicious, 1 to 100; 0 is never.
+        percent: Share of `previously_healthy` from which it is suspicious, 1 to 100. 0 is the default: more than half
+            of them, all for reasons of the network. One server that fails otherwise shows that the network works.
     """
     failed = sum(reason in NETWORK_REASONS for reason in reasons)
-    return percent > 0 and failed >= FEWEST_FAILURES and 100 * failed >= percent * previously_healthy
+    if not percent:
+        return previously_healthy >= FEWEST_HEALTHY and failed == len(reasons) and 2 * failed > previously_healthy
+    return failed >= FEWEST_FAILURES and 100 * failed >= percent * previously_healthy
+
+
+def shows_no_network_trouble(reason: Reason | None) -> bool:
+    """Tell whether one server that newly fails for `reason` is enough for the default rule to believe the run."""
+    return reason not in NETWORK_REASONS

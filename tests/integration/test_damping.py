@@ -167,6 +167,73 @@ def test_fewer_servers_do_not_ask_the_control(guarded, up):
     assert up.requests == []
 
 
+def test_flips_of_most_servers_at_once_for_reasons_of_the_network_wait_for_the_next_run(up):
+    servers = [add(f"server {number}") for number in range(3)]
+    back = add("back", up.url, "Unhealthy")
+    result = perform_mcp_health_checks()
+    assert (result["success"], result["changed_count"], result["failed_count"]) == (True, 1, 3)
+    assert {status_of(server) for server in servers} == {"Healthy"}
+    assert status_of(back) == "Healthy", "what is up again is believed"
+    assert not MCPServerIncident.objects.exists()
+    result = perform_mcp_health_checks()
+    assert (result["changed_count"], {status_of(server) for server in servers}) == (3, {"Unhealthy"})
+    assert MCPServerIncident.objects.get().servers.count() == 3
+
+
+def test_when_the_network_is_back_in_the_next_run_nothing_was_changed(up):
+    servers = [add(f"server {number}") for number in range(3)]
+    perform_mcp_health_checks()
+    MCPServer.objects.update(url=up.url)
+    assert perform_mcp_health_checks()["changed_count"] == 0
+    MCPServer.objects.update(url=NOBODY_LISTENS)
+    assert perform_mcp_health_checks()["changed_count"] == 0, "it waits anew"
+    assert {status_of(server) for server in servers} == {"Healthy"}
+
+
+def test_of_the_next_run_only_what_was_waiting_is_confirmed(up):
+    waiting = [add(f"server {number}") for number in range(3)]
+    perform_mcp_health_checks()
+    new = [add(f"new {number}") for number in range(8)]
+    perform_mcp_health_checks()
+    assert {status_of(server) for server in waiting} == {"Unhealthy"}
+    assert {status_of(server) for server in new} == {"Healthy"}
+    perform_mcp_health_checks()
+    assert {status_of(server) for server in new} == {"Unhealthy"}
+
+
+@pytest.mark.parametrize(
+    ("healthy", "unreachable", "failing", "changed"),
+    [
+        (0, 2, 0, 2),  # fewer than three Healthy servers
+        (2, 2, 0, 2),  # half is not more than half
+        (1, 2, 0, 0),  # two of three are
+        (0, 4, 1, 5),  # one that answers, and fails, has been reached
+        (5, 3, 0, 3),
+    ],
+)
+def test_the_flips_wait_where_most_of_at_least_three_fail_and_none_was_reached(
+    up, healthy, unreachable, failing, changed
+):
+    for number in range(healthy):
+        add(f"healthy {number}", up.url)
+    for number in range(unreachable):
+        add(f"unreachable {number}")
+    for number in range(failing):
+        add(f"failing {number}", up.url, health_check="/500")
+    assert perform_mcp_health_checks()["changed_count"] == changed
+
+
+def test_a_control_decides_at_once_without_a_share(guarded, up):
+    guarded(f"{up.url}/health", percent=0)
+    servers = [add(f"server {number}") for number in range(3)]
+    assert perform_mcp_health_checks()["changed_count"] == 3
+    MCPServer.objects.update(status=Status.objects.get(name="Healthy"))
+    guarded(NOBODY_LISTENS, percent=0)
+    for _ in range(2):
+        assert "INCONCLUSIVE" in perform_mcp_health_checks()["error"]
+    assert {status_of(server) for server in servers} == {"Healthy"}
+
+
 def test_the_guard_needs_a_control_and_thresholds_their_order(settings):
     for given, sentence in (
         ({"mass_failure_percent": 50}, "needs a control_url"),

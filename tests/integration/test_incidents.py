@@ -149,7 +149,8 @@ def test_a_mass_outage_is_one_incident_and_two_servers_are_two():
     MCPServerIncident.objects.all().delete()
     for number in range(3):
         add(f"server {number}")
-    perform_mcp_health_checks()
+    for _ in range(2):  # it may be our own network, which the second run confirms it is not
+        perform_mcp_health_checks()
     incident = MCPServerIncident.objects.get()
     assert (str(incident), names(incident)) == ("3 servers: CONNECT", ["server 0", "server 1", "server 2"])
 
