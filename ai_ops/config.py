@@ -87,7 +87,7 @@ class AiOpsSettings(CleanupOptions):
         check_history_days: Days for which each health check is kept, 1 to 3650.
         flap_low_percent: Share of changes below which a server stops flapping, 0 to flap_high_percent.
         flap_high_percent: Share of changes from which it flaps, up to 100.
-        mass_failure_percent: Share of Healthy servers that must newly fail before a run is doubted; 0 is more than half.
+        mass_failure_percent: Share of Healthy servers that must newly fail for a run to be doubted; 0 is half.
         control_url: What the control asks: an address that answers as long as this network works.
         tool_check_interval_minutes: Minutes between two lists of a server's tools, 1 to 10080; 0 is never.
         incident_escalation_hours: Hours for which an incident is open before it is escalated, 1 to 8760.
