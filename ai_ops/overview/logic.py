@@ -1,0 +1,292 @@
+"""What is decided on the overview: what needs the operator, what is stale, and which sentence stands first.
+
+Nothing here asks a database. A count of None is one that the user may not see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from ai_ops.core.schedules import ACTIVE, BROKEN, HELD, PAUSED
+from ai_ops.core.times import age, duration
+
+# A run takes some time and starts some seconds late: what is due every minute is not stale after one.
+LEAST_SLACK = timedelta(minutes=5)
+# What is due once a day is not fresh for two.
+MOST_SLACK = timedelta(hours=1)
+# How often work is expected that no schedule starts: by hand, or by a clock outside of Nautobot.
+UNSCHEDULED = timedelta(hours=1)
+
+
+class Level(StrEnum):
+    """How urgent something is, as Bootstrap calls it."""
+
+    DANGER = "danger"
+    WARNING = "warning"
+    UNKNOWN = "secondary"
+    SUCCESS = "success"
+
+
+# In this order on the page: what agents miss first, then what waits for a decision, then what may fail later.
+NEEDS = {
+    "down": ("server down", "servers down"),
+    "incidents": ("open incident not acknowledged", "open incidents not acknowledged"),
+    "dead_letters": ("dead letter", "dead letters"),
+    "failed_runs": ("run failed in 24 h", "runs failed in 24 h"),
+    "tools": ("tool changed", "tools changed"),
+    "schedules": ("schedule late, paused or broken", "schedules late, paused or broken"),
+    "certificates": ("certificate ends soon", "certificates end soon"),
+}
+
+# What waits for a decision, and breaks nothing until then.
+LESS_URGENT = frozenset({"certificates"})
+
+
+@dataclass(frozen=True)
+class Need:
+    """A number of things of one sort that may need the operator.
+
+    Attributes:
+        key: One of NEEDS.
+        count: How many.
+        level: How urgent they are. None of them is good news only where that is known.
+    """
+
+    key: str
+    count: int
+    level: Level
+
+    @property
+    def name(self) -> str:
+        """What they are, in the number that `count` asks for."""
+        singular, plural = NEEDS[self.key]
+        return singular if self.count == 1 else plural
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The first line of the page."""
+
+    level: Level
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Health:
+    """What is known of the last health check of the fleet.
+
+    Attributes:
+        wanted: Whether there is a server that health checks are for.
+        ended: When the last one that succeeded ended; None where there is none.
+        every: How often it is due; None where no schedule starts it.
+    """
+
+    wanted: bool
+    ended: datetime | None = None
+    every: timedelta | None = None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How one kind of maintenance runs.
+
+    Attributes:
+        kind: One of `ai_ops.choices.MaintenanceKindChoices`.
+        last_success: When the last run that succeeded ended.
+        every: How often it is due; None where no schedule starts it.
+        next_run: When it runs next.
+        standing: That of its schedule, one of `ai_ops.core.schedules.STANDINGS`; None where it has none.
+        late: Whether a schedule of it is late.
+        why: Why it is late, or does not run, in a sentence.
+    """
+
+    kind: str
+    last_success: datetime | None = None
+    every: timedelta | None = None
+    next_run: datetime | None = None
+    standing: str | None = None
+    late: bool = False
+    why: str | None = None
+
+
+def expires_after(every: timedelta | None) -> timedelta:
+    """Return for how long a result is fresh that is due `every` so often: until the one after the next is due."""
+    every = every or UNSCHEDULED
+    return every + min(max(every, LEAST_SLACK), MOST_SLACK)
+
+
+def is_stale(at: datetime | None, every: timedelta | None, now: datetime) -> bool:
+    """Whether what was found at `at` says nothing any more; what was never found says nothing."""
+    return at is None or now - at > expires_after(every)
+
+
+def needs(counts: Mapping[str, int | None], *, stale: Iterable[str] = ()) -> list[Need]:
+    """Return what may need the operator, in the order of the page.
+
+    Args:
+        counts: By the keys of NEEDS; None, or left out, for what the user may not see.
+        stale: Keys of those counts that are of another time: none of them is no good news.
+    """
+    old = set(stale)
+    found = []
+    for key in NEEDS:
+        if (count := counts.get(key)) is not None:
+            urgent = Level.WARNING if key in LESS_URGENT else Level.DANGER
+            level = urgent if count else Level.UNKNOWN if key in old else Level.SUCCESS
+            found.append(Need(key, count, level))
+    return found
+
+
+def headline(found: Iterable[Need], health: Health | None, now: datetime, *, unchecked: int = 0) -> Headline:
+    """Return the first line: what is not known stands before what is, and what needs the operator before all is well.
+
+    Args:
+        found: What `needs` returned.
+        health: None for a user who may not see servers.
+        now: The present.
+        unchecked: Servers whose own last check is too old, or could not be made, although others were checked.
+    """
+    waiting = [need for need in found if need.count]
+    things = f"{len(waiting)} thing{'s need' if len(waiting) != 1 else ' needs'} you"
+    if unknown := _why_unknown(health, unchecked, now):
+        also = f". {things}" if waiting else ""
+        return Headline(Level.WARNING if waiting else Level.UNKNOWN, f"Not known: {unknown}{also}")
+    if waiting:
+        urgent = any(need.level == Level.DANGER for need in waiting)
+        return Headline(Level.DANGER if urgent else Level.WARNING, things)
+    if health is None:
+        return Headline(Level.UNKNOWN, "Nothing needs you; you may not see the servers")
+    return Headline(Level.SUCCESS, "All well")
+
+
+def _why_unknown(health: Health | None, unchecked: int, now: datetime) -> str | None:
+    if health is None or not health.wanted:
+        return None
+    if health.ended is None:
+        return "no health check has ended yet"
+    if is_stale(health.ended, health.every, now):
+        return f"the last health check ended {age(health.ended, now)}"
+    if unchecked:
+        return f"{unchecked:,} server{'s were' if unchecked != 1 else ' was'} not checked in time"
+    return None
+
+
+def machine_state(machine: Machine, now: datetime) -> tuple[Level, str]:
+    """Return how a kind of maintenance runs: how urgent that is, and a word or two."""
+    if machine.late:
+        return Level.DANGER, "Late"
+    if machine.standing == BROKEN:
+        return Level.DANGER, "Broken"
+    if machine.standing == PAUSED:
+        return Level.WARNING, "Paused"
+    if machine.standing == HELD:
+        return Level.WARNING, "Waits for approval"
+    if machine.standing != ACTIVE:
+        return Level.UNKNOWN, "No schedule"
+    if machine.last_success is None:
+        return Level.UNKNOWN, "Not run yet"
+    if is_stale(machine.last_success, machine.every, now):
+        return Level.WARNING, "No success in time"
+    return Level.SUCCESS, "On time"
+
+
+def why_no_success(machine: Machine, now: datetime) -> str | None:
+    """Return what the operator should know of `machine`, in a sentence; None where all is well."""
+    level, _ = machine_state(machine, now)
+    if level == Level.SUCCESS:
+        return None
+    if machine.why:
+        return machine.why
+    if machine.standing == ACTIVE and machine.last_success is not None and machine.every is not None:
+        return f"It is due every {duration(machine.every.total_seconds())}: see why its last runs did not succeed."
+    return None
+
+
+# States of servers as the page counts them, in this order. A server that was never checked is neither up nor down.
+UP, DOWN, STALE, NOT_CHECKED, NEVER_CHECKED = "Up", "Down", "Not checked in time", "Not checked yet", "Never checked"
+
+
+@dataclass(frozen=True)
+class ServerFacts:
+    """What a server's state is decided by.
+
+    Attributes:
+        is_http: Whether health checks can ask it at all.
+        status: The name of its status.
+        checked: When it was last checked; None for never.
+        known: Whether that check said something about the server.
+        check_interval: Minutes between two of its checks; None for every run.
+        created: When it was added; None where that is not known.
+    """
+
+    is_http: bool
+    status: str
+    checked: datetime | None = None
+    known: bool = True
+    check_interval: int | None = None
+    created: datetime | None = None
+
+
+def server_state(server: ServerFacts, every: timedelta | None, now: datetime) -> str:
+    """Return where a server stands: one of the states above, or its status where that is not health's to give."""
+    if not server.is_http:
+        return f"{NEVER_CHECKED} (STDIO)"
+    if server.status not in ("Healthy", "Unhealthy"):
+        return server.status
+    # A server that is due less often than runs are is checked by the run after it is due.
+    due_every = max(timedelta(minutes=server.check_interval or 0), every or UNSCHEDULED)
+    if server.checked is None:
+        return NOT_CHECKED if server.created and not is_stale(server.created, due_every, now) else STALE
+    if server.status == "Unhealthy":
+        # Down until a check says otherwise, however old the last one is.
+        return DOWN
+    return UP if server.known and not is_stale(server.checked, due_every, now) else STALE
+
+
+@dataclass(frozen=True)
+class Outage:
+    """A server that is down.
+
+    Attributes:
+        server: Its id.
+        since: Since when; None where no check ever found it well.
+        acknowledged_by: Name of the user who acknowledged its incident; None where none has.
+        incident: Address of its open incident.
+    """
+
+    server: str
+    since: datetime | None = None
+    acknowledged_by: str | None = None
+    incident: str | None = None
+
+
+def first_outages(outages: Iterable[Outage], limit: int) -> list[Outage]:
+    """Return those to look at first: not acknowledged before acknowledged, the newest first."""
+    return sorted(
+        outages,
+        key=lambda outage: (
+            outage.acknowledged_by is not None,
+            -outage.since.timestamp() if outage.since else 0.0,
+            outage.server,
+        ),
+    )[:limit]
+
+
+def down_since(opened: datetime | None, last_ok: datetime | None) -> datetime | None:
+    """Return since when a server is down: it may have been well in between while its incident stayed open."""
+    known = [moment for moment in (opened, last_ok) if moment]
+    return max(known, default=None)
+
+
+def trend(first: float | None, last: float | None, length: timedelta) -> str | None:
+    """Return by how much something grew or shrank over `length`, in words; None where that is not known."""
+    if first is None or last is None or length <= timedelta(0):
+        return None
+    over = duration(length.total_seconds())
+    if first == last:
+        return f"the same as {over} ago"
+    more = f"{abs(last - first):,.0f} {'more' if last > first else 'less'} than {over} ago"
+    return f"{more} ({100 * (last - first) / first:+.0f} %)" if first else more
