@@ -4,8 +4,8 @@ UV := $(or $(shell command -v uv),.tools/bin/uv)
 export UV_PYTHON_DOWNLOADS := never
 READY := .venv/.ready
 
-.PHONY: demo test start lint docs bench-cleanup bench-health bench-runs bench-saver soak clean distclean
-demo test start lint docs bench-cleanup bench-health bench-runs bench-saver soak: $(READY)
+.PHONY: demo test start lint docs bench-cleanup bench-health bench-runs bench-saver bench-pages soak clean distclean
+demo test start lint docs bench-cleanup bench-health bench-runs bench-saver bench-pages soak: $(READY)
 	@exec .venv/bin/invoke $@
 
 $(READY): requirements.txt pyproject.toml | $(UV)

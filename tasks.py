@@ -97,6 +97,12 @@ def bench_saver(_):
 
 
 @task
+def bench_pages(_):
+    """Measure what pages cost on a large installation, and fail when a limit is exceeded."""
+    _become(sys.executable, "-m", "development.bench_pages")
+
+
+@task
 def soak(_, seconds=600):
     """Let maintenance run for ten minutes under random faults, then look whether what is promised was kept."""
     _become(sys.executable, "-m", "development.soak", "--seconds", str(seconds))

@@ -51,6 +51,9 @@ class MCPServerFilterSet(StatusModelFilterSetMixin, NautobotFilterSet):
     # As in the REST API, where `url` is the address of the record.
     server_url = MultiValueCharFilter(field_name="url", label="URL of the server")
     flapping = django_filters.BooleanFilter(field_name="health__flapping", label="Is flapping")
+    is_checked = django_filters.BooleanFilter(
+        field_name="health", lookup_expr="isnull", exclude=True, label="Has been checked"
+    )
     tool_state = django_filters.MultipleChoiceFilter(
         field_name="tools__state", choices=MCPToolStateChoices, label="Has tools that are"
     )

@@ -44,6 +44,22 @@ from ai_ops.models import (
 )
 
 
+class FilterTimeField(forms.DateTimeField):
+    """A time to filter by. Nautobot hands a form what the address has, which is a list where a filter takes several."""
+
+    def prepare_value(self, value):
+        """Show the first one."""
+        return super().prepare_value(_first(value))
+
+    def to_python(self, value):
+        """Take the first one."""
+        return super().to_python(_first(value))
+
+
+def _first(value):
+    return (value[0] if value else None) if isinstance(value, list | tuple) else value
+
+
 class MCPServerForm(NautobotModelForm):
     """Add or edit an MCP server."""
 
@@ -218,8 +234,8 @@ class MCPServerCheckFilterForm(BootstrapMixin, forms.Form):
         choices=[(reason, reason) for reason in Reason], required=False, widget=StaticSelect2Multiple
     )
     flipped = forms.NullBooleanField(required=False, widget=StaticSelect2(choices=BOOLEAN_WITH_BLANK_CHOICES))
-    time__gte = forms.DateTimeField(required=False, label="From", widget=DateTimePicker())
-    time__lte = forms.DateTimeField(required=False, label="Until", widget=DateTimePicker())
+    time__gte = FilterTimeField(required=False, label="From", widget=DateTimePicker())
+    time__lte = FilterTimeField(required=False, label="Until", widget=DateTimePicker())
 
 
 class MCPServerIncidentFilterForm(NautobotFilterForm):
@@ -268,8 +284,8 @@ class MaintenanceRunFilterForm(BootstrapMixin, forms.Form):
     is_dead_letter = forms.NullBooleanField(
         required=False, label="Is a dead letter", widget=StaticSelect2(choices=BOOLEAN_WITH_BLANK_CHOICES)
     )
-    created__gte = forms.DateTimeField(required=False, label="From", widget=DateTimePicker())
-    created__lte = forms.DateTimeField(required=False, label="Until", widget=DateTimePicker())
+    created__gte = FilterTimeField(required=False, label="From", widget=DateTimePicker())
+    created__lte = FilterTimeField(required=False, label="Until", widget=DateTimePicker())
 
 
 class MCPServerToolFilterForm(BootstrapMixin, forms.Form):

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 from django.db.models import QuerySet
 from django.urls import reverse
-from django.utils.timesince import timesince
 from nautobot.apps.ui import HomePagePanel
 
 from ai_ops.choices import MaintenanceKindChoices, MCPServerStatus, RunStateChoices
 from ai_ops.models import MaintenanceRun, MCPServer, MCPServerIncident
 from ai_ops.runs.dead_letters import dead_letters
 from ai_ops.tables import STATE_COLORS
+from ai_ops.times import plain_ago
 
 
 class Line(NamedTuple):
@@ -62,7 +62,7 @@ def _last_cleanup(runs: QuerySet[MaintenanceRun]) -> Line:
     deleted = run.counters.get("deleted_count")
     would = " would be" if run.counters.get("dryrun") else ""
     keys = f", {deleted:,} keys{would} deleted" if deleted is not None else ""
-    description = f"{timesince(run.finished, depth=1)} ago{keys}"
+    description = f"{plain_ago(run.finished)}{keys}"
     return Line("Last cleanup", run.get_absolute_url(), run.get_state_display(), STATE_COLORS[run.state], description)
 
 

@@ -9,6 +9,7 @@ from nautobot.apps.ui import (
     NavMenuTab,
 )
 
+from ai_ops.overview.page import PERMISSIONS
 from ai_ops.schedules import DEFAULT_SCHEDULES
 
 # After Nautobot's own data, before its settings and Jobs: 1000 is where tabs without a weight land.
@@ -32,6 +33,15 @@ menu_items = (
         icon="control-panel",
         weight=TAB_WEIGHT,
         groups=(
+            NavMenuGroup(
+                name="Overview",
+                weight=50,
+                items=(
+                    NavMenuItem(
+                        link="plugins:ai_ops:overview", name="Overview", weight=100, permissions=list(PERMISSIONS)
+                    ),
+                ),
+            ),
             NavMenuGroup(
                 name="MCP",
                 weight=100,

@@ -123,7 +123,7 @@ def ensure_schedule(
     crontab = " ".join(crontab.split())
     # Not the first match, as create_schedule has it: beat looks for a match after the start then, and skips one.
     start = timezone.now().astimezone(zone).replace(second=0, microsecond=0)
-    expires = _shortest_gap(crontab, start)
+    expires = shortest_gap(crontab, start)
     job_model = installed_job(job)
     job_queue = queue_of(job_model, queue)
     with transaction.atomic():
@@ -214,7 +214,7 @@ def _time_zone(name: str | None):
         ) from error
 
 
-def _shortest_gap(crontab: str, start: datetime) -> int:
+def shortest_gap(crontab: str, start: datetime) -> int:
     """Return the shortest time between two of the next runs, in seconds; `crontab` is meant in start's zone."""
     try:
         schedule = ScheduledJob.get_crontab(crontab, tz=start.tzinfo)

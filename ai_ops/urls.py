@@ -5,6 +5,7 @@ from django.views.generic import RedirectView
 from nautobot.apps.urls import NautobotUIViewSetRouter
 
 from ai_ops import views
+from ai_ops.overview.views import OverviewView
 from ai_ops.schedule_views import SchedulesView
 
 app_name = "ai_ops"
@@ -18,6 +19,7 @@ router.register("pinned-threads", views.PinnedThreadUIViewSet)
 router.register("runs", views.MaintenanceRunUIViewSet)
 
 urlpatterns = [
+    path("", OverviewView.as_view(), name="overview"),
     # Nautobot serves ai_ops/docs itself; this gives it the name that `docs_view_name` wants.
     path(
         "docs/",

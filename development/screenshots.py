@@ -36,6 +36,7 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 PAGES = {
+    "overview": "/plugins/ai-ops/",
     "jobs": "/extras/jobs/",
     "mcp-servers": "/plugins/ai-ops/mcp-servers/",
     "checkpoint-storage": "/plugins/ai-ops/checkpoint-storage/",

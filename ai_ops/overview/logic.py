@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any, TypeVar
 
 from ai_ops.core.schedules import ACTIVE, BROKEN, HELD, PAUSED
 from ai_ops.core.times import age, duration
@@ -174,6 +175,11 @@ def _why_unknown(health: Health | None, unchecked: int, now: datetime) -> str | 
     return None
 
 
+def needs_a_person(schedule: Mapping[str, Any]) -> bool:
+    """Whether a schedule, as `get_schedule_status` has it, is late, paused or broken."""
+    return bool(schedule["late"]) or schedule["standing"] in (PAUSED, BROKEN)
+
+
 def machine_state(machine: Machine, now: datetime) -> tuple[Level, str]:
     """Return how a kind of maintenance runs: how urgent that is, and a word or two."""
     if machine.late:
@@ -220,6 +226,9 @@ class ServerFacts:
         known: Whether that check said something about the server.
         check_interval: Minutes between two of its checks; None for every run.
         created: When it was added; None where that is not known.
+        flapping: Whether it changes too often.
+        recent: Its last checks, as `MCPServerHealth.recent` has them.
+        last_failure: When a check last failed.
     """
 
     is_http: bool
@@ -228,6 +237,9 @@ class ServerFacts:
     known: bool = True
     check_interval: int | None = None
     created: datetime | None = None
+    flapping: bool = False
+    recent: str = ""
+    last_failure: datetime | None = None
 
 
 def server_state(server: ServerFacts, every: timedelta | None, now: datetime) -> str:
@@ -273,6 +285,26 @@ def first_outages(outages: Iterable[Outage], limit: int) -> list[Outage]:
             outage.server,
         ),
     )[:limit]
+
+
+Key = TypeVar("Key")
+
+
+def most_troubled(servers: Mapping[Key, ServerFacts], now: datetime, limit: int) -> list[Key]:
+    """Return those that flap or failed a check within a day: the flapping first, then by failures among the last."""
+    found = [
+        key
+        for key, server in servers.items()
+        if server.flapping or (server.last_failure is not None and now - server.last_failure <= timedelta(hours=24))
+    ]
+    found.sort(
+        key=lambda key: (
+            not servers[key].flapping,
+            -servers[key].recent.count("0"),
+            -last.timestamp() if (last := servers[key].last_failure) else 0.0,
+        )
+    )
+    return found[:limit]
 
 
 def down_since(opened: datetime | None, last_ok: datetime | None) -> datetime | None:

@@ -176,6 +176,20 @@ def test_the_newest_outage_that_nobody_has_acknowledged_comes_first():
     assert [each.server for each in logic.first_outages(outages, 3)] == ["new", "old", "never well"]
 
 
+def test_flapping_servers_and_those_that_failed_within_a_day_are_the_troubled_ones():
+    one_failure = "1" * 20 + "0"
+    servers = {
+        "well": HTTP,
+        "a failure two days ago": replace(HTTP, last_failure=ago(days=2), recent="0" * 21),
+        "one failure": replace(HTTP, last_failure=ago(hours=9), recent=one_failure),
+        "a later one": replace(HTTP, last_failure=ago(hours=2), recent=one_failure),
+        "down": replace(HTTP, last_failure=ago(minutes=4), recent="0" * 21),
+        "flapping": replace(HTTP, flapping=True, last_failure=ago(hours=2), recent="1" * 21),
+    }
+    assert logic.most_troubled(servers, NOW, 4) == ["flapping", "down", "a later one", "one failure"]
+    assert logic.most_troubled(servers, NOW, 1) == ["flapping"]
+
+
 @pytest.mark.parametrize(
     ("opened", "last_ok", "since"),
     [
@@ -202,3 +216,18 @@ def test_since_when_a_server_is_down(opened, last_ok, since):
 )
 def test_a_trend_in_words(first, last, said):
     assert logic.trend(first, last, timedelta(days=2)) == said
+
+
+@pytest.mark.parametrize(
+    ("standing", "late", "needs_one"),
+    [
+        ("active", False, False),
+        ("active", True, True),
+        ("paused", False, True),
+        ("broken", False, True),
+        ("held", False, False),
+        ("finished", False, False),
+    ],
+)
+def test_which_schedules_need_a_person(standing, late, needs_one):
+    assert logic.needs_a_person({"standing": standing, "late": late}) == needs_one

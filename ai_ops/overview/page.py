@@ -1,0 +1,238 @@
+"""What one request to the overview shows: each part read once, when a panel that the user may see asks for it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+from django.urls import reverse
+from nautobot.extras.models import ObjectChange
+
+from ai_ops.choices import MaintenanceKindChoices, MCPProtocolChoices, MCPServerStatus, MCPToolStateChoices
+from ai_ops.core.certificates import WARNING_DAYS, is_worth_a_warning
+from ai_ops.overview import logic, queries
+from ai_ops.runs.requests import may_run
+
+SERVERS = "ai_ops.view_mcpserver"
+HEALTH = "ai_ops.view_mcpserverhealth"
+CHECKS = "ai_ops.view_mcpservercheck"
+INCIDENTS = "ai_ops.view_mcpserverincident"
+TOOLS = "ai_ops.view_mcpservertool"
+RUNS = "ai_ops.view_maintenancerun"
+STORAGE = "ai_ops.view_checkpointstoragesnapshot"
+SCHEDULES = "extras.view_scheduledjob"
+CHANGES = "extras.view_objectchange"
+
+# A user with one of these sees something here. The change log alone is not this app's.
+PERMISSIONS = (SERVERS, CHECKS, INCIDENTS, TOOLS, RUNS, STORAGE, SCHEDULES)
+
+# More are a list, which is where the number leads.
+SHOWN_OUTAGES = 8
+SHOWN_UPTIMES = 8
+# Of as many servers the uptime is computed; where more failed in 24 h, of those that failed most lately.
+MEASURED_UPTIMES = 100
+
+
+class Line(NamedTuple):
+    """Something that may need the operator, with the list that has all of it."""
+
+    need: logic.Need
+    address: str
+
+
+class Overview:
+    """The parts of the page.
+
+    Args:
+        user: The user that it is for. What that user may not see is None, or left out.
+        now: The present, the same for all parts.
+    """
+
+    def __init__(self, user: Any, now: datetime) -> None:
+        self.user = user
+        self.now = now
+
+    def sees(self, *permissions: str) -> bool:
+        """Whether the user has all of these permissions."""
+        return bool(self.user.has_perms(permissions))
+
+    @cached_property
+    def servers(self) -> list[queries.Server]:
+        """All servers that the user may see."""
+        return queries.servers(self.user) if self.sees(SERVERS) else []
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Names of the servers that are down, by their ids as text."""
+        return {str(server.pk): server.name for server in self.down}
+
+    @cached_property
+    def states(self) -> dict[str, list[queries.Server]]:
+        """The servers by where they stand."""
+        found: dict[str, list[queries.Server]] = {}
+        for server in self.servers:
+            state = logic.server_state(server.facts, self.check_period, self.now)
+            found.setdefault(state, []).append(server)
+        return found
+
+    @cached_property
+    def down(self) -> list[queries.Server]:
+        """The servers that are down."""
+        return self.states.get(logic.DOWN, [])
+
+    @cached_property
+    def outages(self) -> list[logic.Outage]:
+        """Those outages that are shown."""
+        if not self.down:
+            return []
+        return logic.first_outages(queries.outages(self.user, self.down), SHOWN_OUTAGES)
+
+    @cached_property
+    def messages(self) -> dict[str, tuple[str, str]]:
+        """Reason and message of the servers in `outages`."""
+        ids = [outage.server for outage in self.outages]
+        return queries.messages(self.user, ids) if ids and self.sees(HEALTH) else {}
+
+    @cached_property
+    def all_statuses(self) -> list[dict[str, Any]]:
+        """How all schedules stand: they say when what the user does see is stale."""
+        return queries.schedules(self.now)
+
+    @cached_property
+    def statuses(self) -> list[dict[str, Any]]:
+        """How the schedules stand that the user may see."""
+        if not self.sees(SCHEDULES):
+            return []
+        visible = queries.visible_schedules(self.user)
+        return [status for status in self.all_statuses if status["id"] in visible]
+
+    @cached_property
+    def successes(self) -> tuple[dict[str, datetime], dict[str, datetime]]:
+        """The last success of each kind of maintenance: of all runs, and of those that the user may see."""
+        return queries.last_successes(self.user if self.sees(RUNS) else None)
+
+    @cached_property
+    def all_machines(self) -> dict[str, logic.Machine]:
+        """How each kind of maintenance runs, for the same reason."""
+        return {each.kind: each for each in queries.machines(self.all_statuses, self.successes[0])}
+
+    @cached_property
+    def machines(self) -> list[logic.Machine]:
+        """How each kind of maintenance runs, as far as the user may see."""
+        return queries.machines(self.statuses, self.successes[1])
+
+    @cached_property
+    def health(self) -> logic.Health | None:
+        """How old what is known of the servers is; None for a user who sees none."""
+        if not self.sees(SERVERS):
+            return None
+        machine = self.all_machines[MaintenanceKindChoices.HEALTH]
+        watched = (logic.UP, logic.DOWN, logic.STALE, logic.NOT_CHECKED)
+        wanted = any(self.states.get(state) for state in watched)
+        return logic.Health(wanted, machine.last_success, machine.every)
+
+    @property
+    def check_period(self) -> timedelta | None:
+        """How often the fleet is checked."""
+        return self.all_machines[MaintenanceKindChoices.HEALTH].every
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """What may need the operator, as far as the user may see, by the keys of `logic.NEEDS`."""
+        found: dict[str, int] = {}
+        if self.sees(SERVERS):
+            found["down"] = len(self.down)
+            ends = [server.certificate_ends for server in self.servers if server.certificate_ends]
+            found["certificates"] = sum(is_worth_a_warning(each, self.now) for each in ends)
+        if self.sees(INCIDENTS):
+            found["incidents"] = queries.unacknowledged_incidents(self.user)
+        if self.sees(RUNS):
+            found |= queries.waiting_runs(self.user, self.now)
+        if self.sees(TOOLS):
+            found["tools"] = queries.changed_tools(self.user)
+        if self.sees(SCHEDULES):
+            found["schedules"] = sum(logic.needs_a_person(status) for status in self.statuses)
+        return found
+
+    @cached_property
+    def needs(self) -> list[logic.Need]:
+        """The same in the order of the page, with how urgent it is."""
+        health = self.health
+        old = health is None or (health.wanted and logic.is_stale(health.ended, health.every, self.now))
+        return logic.needs(self.counts, stale=("down", "incidents") if old else ())
+
+    @property
+    def lines(self) -> list[Line]:
+        """The same with the addresses of the lists."""
+        return [Line(need, self._address(need.key)) for need in self.needs]
+
+    @property
+    def headline(self) -> logic.Headline:
+        """The first line."""
+        return logic.headline(self.needs, self.health, self.now, unchecked=len(self.states.get(logic.STALE, [])))
+
+    @cached_property
+    def hours(self) -> list[queries.Hour]:
+        """The checks of the fleet by hour."""
+        return queries.hours(self.user, self.now)
+
+    @cached_property
+    def worst(self) -> list[tuple[queries.Server, float | None]]:
+        """Servers that flap, and those that were not found well in all of their checks, the worst first."""
+        servers = {server.pk: server for server in self.servers}
+        facts = {pk: server.facts for pk, server in servers.items()}
+        troubled = logic.most_troubled(facts, self.now, MEASURED_UPTIMES)
+        uptimes = queries.uptimes(troubled) if troubled else {}
+        found = [(servers[pk], uptimes.get(pk)) for pk in troubled]
+        found.sort(key=lambda pair: (not pair[0].facts.flapping, 100.0 if pair[1] is None else pair[1], pair[0].name))
+        return found[:SHOWN_UPTIMES]
+
+    @cached_property
+    def runs_by_day(self) -> dict[Any, dict[str, int]]:
+        """The runs of the last two weeks by day and state."""
+        return queries.runs_by_day(self.user, self.now)
+
+    @cached_property
+    def samples(self) -> list[queries.Sample]:
+        """The samplings of the checkpoint Redis that are kept, the newest first."""
+        return queries.samples(self.user)
+
+    @cached_property
+    def storage_by_day(self) -> dict[Any, tuple[int | None, int | None]]:
+        """Checkpoint keys and bytes by day."""
+        return queries.storage_by_day(self.now)
+
+    @cached_property
+    def changes(self) -> list[ObjectChange]:
+        """The latest entries of the change log."""
+        return queries.latest_changes(self.user)
+
+    @cached_property
+    def may_clean_up(self) -> bool:
+        """Whether the user may run the cleanup."""
+        return may_run(MaintenanceKindChoices.CLEANUP, self.user)
+
+    def _address(self, key: str) -> str:
+        name, query = ADDRESSES[key]
+        values = query | ({"created__gte": (self.now - queries.DAY).isoformat()} if key == "failed_runs" else {})
+        return reverse(f"plugins:ai_ops:{name}") + (f"?{urlencode(values, doseq=True)}" if values else "")
+
+
+# The list of each of `logic.NEEDS`, filtered so that it has as many rows as the number says.
+ADDRESSES: dict[str, tuple[str, dict[str, Any]]] = {
+    "down": (
+        "mcpserver_list",
+        {"protocol": MCPProtocolChoices.HTTP, "status": MCPServerStatus.UNHEALTHY, "is_checked": "true"},
+    ),
+    "incidents": ("mcpserverincident_list", {"is_open": "true", "is_acknowledged": "false"}),
+    "dead_letters": ("deadletters", {}),
+    "failed_runs": ("maintenancerun_list", {"state": queries.FAILED_STATES}),
+    "tools": (
+        "mcpservertool_list",
+        {"state": [state for state in MCPToolStateChoices.values() if state != MCPToolStateChoices.APPROVED]},
+    ),
+    "schedules": ("schedules", {}),
+    "certificates": ("mcpserver_list", {"certificate_days": WARNING_DAYS}),
+}

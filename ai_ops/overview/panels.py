@@ -1,0 +1,498 @@
+"""The panels of the overview, in Nautobot's UI components; what each needs is read when it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from django.template import Context
+from django.template.defaultfilters import filesizeformat
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from nautobot.apps.ui import (
+    DataTablePanel,
+    EChartsBase,
+    EChartsPanel,
+    EChartsTypeChoices,
+    KeyValueTablePanel,
+    SectionChoices,
+)
+
+from ai_ops.charts import AMBER, BLUE, GREEN, GREY, READABLE_NAME, RED
+from ai_ops.choices import MaintenanceKindChoices, RunStateChoices
+from ai_ops.overview import logic
+from ai_ops.overview.page import CHANGES, CHECKS, RUNS, SCHEDULES, SERVERS, STORAGE, Overview
+from ai_ops.schedules import DEFAULT_SCHEDULES
+from ai_ops.tables import milliseconds, percent
+from ai_ops.times import ago
+
+# What Nautobot puts around a chart leaves a fifth of a panel empty.
+GRID = {"left": 60, "right": 20, "top": 30, "bottom": 30}
+LEGEND = {"top": 0, "right": 10}
+BADGE = '<span class="badge bg-{}">{}</span>'
+
+SERVER_COLORS = {logic.UP: GREEN, logic.DOWN: RED, logic.STALE: AMBER}
+OUTCOMES = (
+    (RunStateChoices.SUCCEEDED, GREEN),
+    (RunStateChoices.FAILED, RED),
+    (RunStateChoices.DEAD, "#7a1f1f"),
+    (RunStateChoices.LOST, AMBER),
+    (RunStateChoices.INTERRUPTED, BLUE),
+    (RunStateChoices.SKIPPED, GREY),
+)
+
+
+def overview_of(context: Context) -> Overview:
+    """Return what the view has put into the context."""
+    return context["overview"]
+
+
+class OverviewPanel:
+    """A panel of the overview: its body has an id that does not change, by which it is refreshed.
+
+    It is rendered without the request. With it each of the three templates of a panel would have Nautobot put its
+    menu together anew, which costs more than all that the panel shows.
+    """
+
+    def refreshed(self) -> Iterator[str]:
+        """Give the ids of what is replaced, with the way in which it is."""
+        yield f"#{self.body_id}:innerHTML"
+
+    def render(self, context: Context) -> str:
+        """Render the panel as Nautobot does."""
+        if not self.should_render(context):
+            return ""
+        with context.update(self.get_extra_context(context)):
+            parts = {
+                "component": self,
+                "label": self.render_label(context),
+                "css_class": self.css_class,
+                "header_extra_content": self.render_header_extra_content(context),
+                "body": self.render_body(context),
+                "footer_content": self.render_footer_content(context),
+                "body_id": self.body_id,
+                "collapsed": self.collapsed,
+            }
+        return render_to_string(self.template_path, parts)
+
+    def render_body(self, context: Context) -> str:
+        """Render the body as Nautobot does."""
+        content = self.render_body_content(context)
+        parts = {"body_id": self.body_id, "body_content": content, "collapsed": self.collapsed}
+        return render_to_string(self.body_wrapper_template_path, context.flatten() | parts)
+
+
+class RowsPanel(OverviewPanel, DataTablePanel):
+    """A table whose rows a function gives, with a sentence where it gives none.
+
+    Args:
+        rows: Returns the rows for an Overview.
+        nothing: What is said where there are none.
+        columns: Headers by the names of columns.
+        options: As of any panel.
+    """
+
+    def __init__(
+        self, rows: Callable[[Overview], list[dict[str, Any]]], nothing: str, columns: dict[str, str], **options: Any
+    ) -> None:
+        super().__init__(
+            context_data_key="rows", columns=list(columns), column_headers=list(columns.values()), **options
+        )
+        self._rows, self._nothing = rows, nothing
+
+    def get_extra_context(self, context: Context) -> dict[str, Any]:
+        """Add the rows."""
+        return {**super().get_extra_context(context), "data": self._rows(overview_of(context))}
+
+    def render_body_content(self, context: Context) -> str:
+        """Say in words that there is nothing."""
+        if context["data"]:
+            shown = {name: context[name] for name in ("data", "columns", "column_headers")}
+            return render_to_string(self.body_content_template_path, shown)
+        return format_html('<tbody><tr><td class="text-secondary">{}</td></tr></tbody>', self._nothing)
+
+
+class ChartPanel(OverviewPanel, EChartsPanel):
+    """A chart with a line of text below that says the same.
+
+    Args:
+        name: The id of the chart in the page.
+        summary: Returns that line for an Overview.
+        options: As of any panel.
+    """
+
+    def __init__(self, name: str, summary: Callable[[Overview], str], **options: Any) -> None:
+        super().__init__(chart_container_id=f"ai-ops-{name}", chart_height="12rem", **options)
+        self._summary = summary
+
+    def refreshed(self) -> Iterator[str]:
+        """Replace the data, which a script of the page hands to the chart, and the text."""
+        yield f"#echarts-config-{self.body_id}:innerHTML"
+        yield f"#{self.body_id}-summary:innerHTML"
+
+    def render_footer_content(self, context: Context) -> str:
+        """Say what the chart shows."""
+        return format_html('<small id="{}-summary">{}</small>', self.body_id, self._summary(overview_of(context)))
+
+
+# --------------------------------------------------------------------------------------------
+# What is down, and the machinery
+
+
+def outage_rows(overview: Overview) -> list[dict[str, Any]]:
+    """Return the servers that are down, those first that no user has acknowledged."""
+    rows = [_outage_row(overview, outage) for outage in overview.outages]
+    if (more := len(overview.down) - len(rows)) > 0:
+        address = next(line.address for line in overview.lines if line.need.key == "down")
+        rows.append({"server": format_html('<a href="{}">and {} more</a>', address, f"{more:,}")})
+    return rows
+
+
+def _outage_row(overview: Overview, outage: logic.Outage) -> dict[str, Any]:
+    _, message = overview.messages.get(outage.server, ("", ""))
+    address = reverse("plugins:ai_ops:mcpserver", kwargs={"pk": outage.server})
+    return {
+        "server": _link(address, overview.names[outage.server]),
+        "since": ago(outage.since, overview.now) or "never up",
+        "why": format_html('<span style="overflow-wrap: anywhere">{}</span>', message) if message else None,
+        "acknowledged": _acknowledged(outage),
+    }
+
+
+def _link(address: str, name: str) -> str:
+    # A name has up to 255 characters, and none of them need be a blank.
+    return format_html('<a href="{}" style="overflow-wrap: anywhere">{}</a>', address, name)
+
+
+def _acknowledged(outage: logic.Outage) -> Any:
+    if outage.incident is None:
+        return None
+    address = reverse("plugins:ai_ops:mcpserverincident", kwargs={"pk": outage.incident})
+    return format_html('<a href="{}">{}</a>', address, outage.acknowledged_by or "Not acknowledged")
+
+
+def machine_rows(overview: Overview) -> list[dict[str, Any]]:
+    """Return how each kind of maintenance runs."""
+    kinds = dict(MaintenanceKindChoices.CHOICES)
+    runs = reverse("plugins:ai_ops:maintenancerun_list")
+    rows = []
+    for machine in overview.machines:
+        level, word = logic.machine_state(machine, overview.now)
+        rows.append(
+            {
+                "kind": format_html('<a href="{}?kind={}">{}</a>', runs, machine.kind, kinds[machine.kind])
+                if overview.sees(RUNS)
+                else kinds[machine.kind],
+                "state": format_html(BADGE, level, word) if overview.sees(SCHEDULES) else None,
+                "last": ago(machine.last_success, overview.now),
+                "next": ago(machine.next_run, overview.now),
+                "note": logic.why_no_success(machine, overview.now) if overview.sees(SCHEDULES) else None,
+            }
+        )
+    return rows
+
+
+class MachineryPanel(RowsPanel):
+    """How each kind of maintenance runs, for users who may see runs or schedules."""
+
+    def should_render(self, context: Context) -> bool:
+        """Show it where there is a column to fill."""
+        overview = overview_of(context)
+        return overview.sees(RUNS) or overview.sees(SCHEDULES)
+
+
+# --------------------------------------------------------------------------------------------
+# Servers
+
+
+class ServersChart(EChartsBase):
+    """The servers by state, each in its colour."""
+
+    def get_config(self, context: Context | None = None) -> dict[str, Any]:
+        """Give each state its colour, whichever states there are."""
+        config = super().get_config(context)
+        states = _state_counts(overview_of(context))
+        config["color"] = [SERVER_COLORS.get(state, GREY) for state in states]
+        config["legend"] = {"orient": "vertical", "right": 10, "top": "center"}
+        return config
+
+
+def _state_counts(overview: Overview) -> dict[str, int]:
+    first = (logic.UP, logic.DOWN, logic.STALE, logic.NOT_CHECKED)
+    order = sorted(overview.states, key=lambda state: (first.index(state) if state in first else len(first), state))
+    return {state: len(overview.states[state]) for state in order}
+
+
+def _servers_data(context: Context) -> dict[str, Any]:
+    counts = _state_counts(overview_of(context))
+    ring = {"name": "Servers", "data": list(counts.values()), "radius": ["45%", "80%"], "center": ["30%", "50%"]}
+    return {"x": [f"{state}: {count:,}" for state, count in counts.items()], "series": [ring]}
+
+
+def _servers_summary(overview: Overview) -> str:
+    counts = _state_counts(overview)
+    return "; ".join(f"{state}: {count:,}" for state, count in counts.items()) or "No servers yet."
+
+
+def _checks_data(context: Context) -> dict[str, Any]:
+    hours = overview_of(context).hours
+    return {
+        "x": _hour_names(hours),
+        "series": [
+            {"name": "OK", "data": [hour.passed for hour in hours]},
+            {"name": "failed", "data": [hour.failed for hour in hours]},
+            {"name": "not checked", "data": [hour.unknown for hour in hours]},
+        ],
+    }
+
+
+def _latency_data(context: Context) -> dict[str, Any]:
+    hours = overview_of(context).hours
+    latencies = [None if hour.p50_ms is None else round(hour.p50_ms, 1) for hour in hours]
+    return {"x": _hour_names(hours), "series": [{"name": "median", "data": latencies}]}
+
+
+def _hour_names(hours: list[Any]) -> list[str]:
+    return [timezone.localtime(hour.start).strftime("%a %H:%M") for hour in hours]
+
+
+def _checks_summary(overview: Overview) -> str:
+    passed = sum(hour.passed for hour in overview.hours)
+    failed = sum(hour.failed for hour in overview.hours)
+    if not passed + failed:
+        return "No checks in 24 h."
+    return f"{passed + failed:,} checks in 24 h, {percent(100 * passed / (passed + failed))} OK."
+
+
+def _latency_summary(overview: Overview) -> str:
+    known = [hour.p50_ms for hour in overview.hours if hour.p50_ms is not None]
+    if not known:
+        return "No check in 24 h was OK."
+    return (
+        f"Median by hour: now {milliseconds(known[-1])}, between {milliseconds(min(known))} and "
+        f"{milliseconds(max(known))} in 24 h."
+    )
+
+
+def uptime_rows(overview: Overview) -> list[dict[str, Any]]:
+    """Return the servers with the lowest uptime, those that flap first."""
+    return [
+        {
+            "server": _link(reverse("plugins:ai_ops:mcpserver", kwargs={"pk": server.pk}), server.name),
+            "uptime": percent(uptime),
+            "flapping": format_html(BADGE, "warning", "flapping") if server.facts.flapping else "",
+        }
+        for server, uptime in overview.worst
+    ]
+
+
+# --------------------------------------------------------------------------------------------
+# Runs, checkpoints, changes
+
+
+def _runs_data(context: Context) -> dict[str, Any]:
+    days = overview_of(context).runs_by_day
+    names = dict(RunStateChoices.CHOICES)
+    return {
+        "x": [day.strftime("%d %b") for day in days],
+        "series": [
+            {"name": names[state], "data": [states[state] for states in days.values()]} for state, _ in OUTCOMES
+        ],
+    }
+
+
+def _runs_summary(overview: Overview) -> str:
+    names = dict(RunStateChoices.CHOICES)
+    totals = {
+        names[state].lower(): sum(states[state] for states in overview.runs_by_day.values()) for state, _ in OUTCOMES
+    }
+    said = ", ".join(f"{count:,} {name}" for name, count in totals.items() if count)
+    return f"In 14 days: {said}." if said else "No run ended in 14 days."
+
+
+class CheckpointsPanel(OverviewPanel, KeyValueTablePanel):
+    """What the last sampling found, how that has changed, and what to do about it."""
+
+    def get_data(self, context: Context) -> dict[str, Any]:
+        """Return what is known, by its names."""
+        return checkpoint_facts(overview_of(context))
+
+    def render_key(self, key: str, value: Any, context: Context) -> str:
+        """Leave capital letters where they are."""
+        return key
+
+    def render_header_extra_content(self, context: Context) -> str:
+        """Offer the cleanup, to users who may run it: each button opens its form."""
+        if not overview_of(context).may_clean_up:
+            return ""
+        path = DEFAULT_SCHEDULES["cleanup"].class_path
+        form = reverse("extras:job_run_by_class_path", kwargs={"class_path": path})
+        # Above the link that folds the panel and covers all of its header.
+        return format_html(
+            '<div class="d-flex gap-8 position-relative z-2 d-print-none">'
+            '<a class="btn btn-sm btn-primary" href="{0}?dryrun=True">Dry run</a>'
+            '<a class="btn btn-sm btn-secondary" href="{0}">Clean up</a></div>',
+            form,
+        )
+
+
+def checkpoint_facts(overview: Overview) -> dict[str, Any]:
+    """Return what the last sampling found, by name."""
+    good = next((sample for sample in overview.samples if not sample.error), None)
+    facts: dict[str, Any] = {"Sampled": _sampled(overview)}
+    if good is None:
+        return facts
+    facts["Keys"] = f"{good.keys or 0:,}"
+    if good.checkpoint_bytes is not None:
+        facts["Memory"] = f"about {filesizeformat(good.checkpoint_bytes)}"
+    facts["Trend"] = _trend(overview, good)
+    facts["The next cleanup would delete"] = (
+        f"{good.cleanup['deleted_count']:,} keys, {good.cleanup['threads_deleted']:,} whole threads"
+        if good.cleanup
+        else "Not known: not all keys were looked at."
+    )
+    return facts
+
+
+def _sampled(overview: Overview) -> Any:
+    page = reverse("plugins:ai_ops:checkpointstorage")
+    if not overview.samples:
+        return format_html('<a href="{}">Never</a>', page)
+    newest = overview.samples[0]
+    when = format_html('<a href="{}">{}</a>', page, ago(newest.taken, overview.now))
+    if newest.error:
+        return format_html("{} " + BADGE + " {}", when, "danger", "failed", newest.error)
+    period = overview.all_machines[MaintenanceKindChoices.STORAGE].every
+    if logic.is_stale(newest.taken, period, overview.now):
+        return format_html("{} " + BADGE, when, "secondary", "out of date")
+    return when
+
+
+def _trend(overview: Overview, good: Any) -> str:
+    days = list(overview.storage_by_day.items())
+    if not days:
+        return "Not known yet."
+    day, (keys, _) = days[0]
+    length = timezone.localtime(good.taken).date() - day
+    return logic.trend(keys, good.keys, length) or "Not known before tomorrow."
+
+
+def change_rows(overview: Overview) -> list[dict[str, Any]]:
+    """Return the latest entries of the change log."""
+    return [
+        {
+            "when": ago(change.time, overview.now),
+            "what": _link(change.get_absolute_url(), change.object_repr),
+            "action": change.get_action_display(),
+            "user": change.user_name,
+        }
+        for change in overview.changes
+    ]
+
+
+def _chart(kind: str, data: Callable[[Context], dict[str, Any]], unit: str, **config: Any) -> dict[str, Any]:
+    return {
+        "chart_type": kind,
+        "data": data,
+        "x_label": "",
+        "y_label": unit,
+        "show_toolbox": False,
+        "legend": LEGEND,
+        "additional_config": {"grid": GRID, "yAxis": READABLE_NAME, "tooltip": {"trigger": "axis"}, **config},
+    }
+
+
+def _stacked(*colors: str) -> list[dict[str, Any]]:
+    return [{"stack": "all", "itemStyle": {"color": color}} for color in colors]
+
+
+FIRST_PANELS = (
+    RowsPanel(
+        outage_rows,
+        "No server is down, as far as is known.",
+        {"server": "Server", "since": "Down since", "why": "Why, and what to do", "acknowledged": "Acknowledged by"},
+        weight=100,
+        label="Down now",
+        body_id="ai-ops-down-now",
+        required_permissions=[SERVERS],
+    ),
+    MachineryPanel(
+        machine_rows,
+        "There is no maintenance.",
+        {"kind": "Maintenance", "state": "State", "last": "Last success", "next": "Next run", "note": "Note"},
+        weight=200,
+        label="Machinery",
+        body_id="ai-ops-machinery",
+    ),
+)
+LEFT_PANELS = (
+    ChartPanel(
+        "servers",
+        _servers_summary,
+        weight=100,
+        section=SectionChoices.LEFT_HALF,
+        label="Servers by state",
+        chart_class=ServersChart,
+        chart_kwargs={"chart_type": EChartsTypeChoices.PIE, "data": _servers_data, "show_toolbox": False},
+        required_permissions=[SERVERS],
+    ),
+    ChartPanel(
+        "checks",
+        _checks_summary,
+        weight=200,
+        section=SectionChoices.LEFT_HALF,
+        label="Checks of the fleet, last 24 hours",
+        chart_kwargs=_chart(EChartsTypeChoices.BAR, _checks_data, "checks", series=_stacked(GREEN, RED, GREY)),
+        required_permissions=[CHECKS],
+    ),
+    ChartPanel(
+        "latency",
+        _latency_summary,
+        weight=300,
+        section=SectionChoices.LEFT_HALF,
+        label="Median latency, last 24 hours",
+        chart_kwargs=_chart(EChartsTypeChoices.LINE, _latency_data, "ms"),
+        required_permissions=[CHECKS],
+    ),
+    RowsPanel(
+        uptime_rows,
+        "Each server was up in all of its checks.",
+        {"server": "Server", "uptime": "Uptime 24 h", "flapping": ""},
+        weight=400,
+        section=SectionChoices.LEFT_HALF,
+        label="Lowest uptime",
+        body_id="ai-ops-uptime",
+        required_permissions=[SERVERS, CHECKS],
+    ),
+)
+RIGHT_PANELS = (
+    ChartPanel(
+        "runs",
+        _runs_summary,
+        weight=100,
+        section=SectionChoices.RIGHT_HALF,
+        label="Runs a day, last 14 days",
+        chart_kwargs=_chart(EChartsTypeChoices.BAR, _runs_data, "", series=_stacked(*(color for _, color in OUTCOMES))),
+        required_permissions=[RUNS],
+    ),
+    CheckpointsPanel(
+        weight=200,
+        section=SectionChoices.RIGHT_HALF,
+        label="Checkpoints",
+        body_id="ai-ops-checkpoints",
+        required_permissions=[STORAGE],
+    ),
+    RowsPanel(
+        change_rows,
+        "Nothing was changed, as far as the change log goes back.",
+        {"when": "When", "what": "What", "action": "Change", "user": "By"},
+        weight=300,
+        section=SectionChoices.RIGHT_HALF,
+        label="Latest changes",
+        body_id="ai-ops-changes",
+        required_permissions=[CHANGES],
+    ),
+)
+PANELS = (*FIRST_PANELS, *LEFT_PANELS, *RIGHT_PANELS)

@@ -1,0 +1,336 @@
+"""What the overview reads: Nautobot's database alone, a fixed number of queries, each restricted to its user.
+
+Each function is one query unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from django.contrib.contenttypes.models import ContentType
+from django.db import connections
+from django.db.models import Count, Max, Q, Value
+from django.db.models.functions import TruncDate
+from django.utils import timezone
+from nautobot.extras.models import ObjectChange
+
+from ai_ops.choices import (
+    MaintenanceKindChoices,
+    MCPIncidentKindChoices,
+    MCPProtocolChoices,
+    MCPToolStateChoices,
+    RunStateChoices,
+)
+from ai_ops.core.schedules import ACTIVE
+from ai_ops.exceptions import ConfigurationError
+from ai_ops.health_history import with_uptime
+from ai_ops.models import (
+    CheckpointStorageSnapshot,
+    MaintenanceRun,
+    MCPServer,
+    MCPServerCheck,
+    MCPServerHealth,
+    MCPServerIncident,
+    MCPServerTool,
+    PinnedThread,
+)
+from ai_ops.overview.logic import Machine, Outage, ServerFacts, down_since
+from ai_ops.runs.dead_letters import is_redriven
+from ai_ops.schedule_control import app_schedules
+from ai_ops.schedule_status import get_schedule_status
+from ai_ops.schedules import DEFAULT_SCHEDULES, shortest_gap
+
+DAY = timedelta(hours=24)
+RUN_DAYS = 14
+# Runs that ended without doing what they were for; dead ones are dead letters.
+FAILED_STATES = (RunStateChoices.FAILED, RunStateChoices.LOST)
+SHOWN_CHANGES = 8
+# Changes of a person, or of a Job, to what this app keeps.
+CHANGED_MODELS = (MCPServer, MCPServerIncident, PinnedThread)
+
+
+# An hour at a time by the index of times: to group all of them by their hour, PostgreSQL would sort 144,000 on disk.
+HOURS_SQL = """
+SELECT hour, counts.* FROM generate_series(%s::timestamptz, %s::timestamptz + interval '23 hours', '1 hour') AS hour,
+    LATERAL (
+        SELECT count(*) FILTER (WHERE ok), count(*) FILTER (WHERE NOT ok), count(*) FILTER (WHERE ok IS NULL),
+               percentile_cont(0.5) WITHIN GROUP (ORDER BY latency_ms) FILTER (WHERE ok)
+        FROM ({}) AS checks WHERE time >= hour AND time < hour + interval '1 hour'
+    ) AS counts
+ORDER BY hour
+"""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server as the overview counts and names it."""
+
+    pk: UUID
+    name: str
+    last_ok: datetime | None
+    certificate_ends: datetime | None
+    facts: ServerFacts
+
+
+@dataclass(frozen=True)
+class Hour:
+    """The checks of all servers in one hour."""
+
+    start: datetime
+    passed: int = 0
+    failed: int = 0
+    unknown: int = 0
+    p50_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one sampling of the checkpoint Redis says."""
+
+    taken: datetime
+    error: str | None
+    keys: int | None
+    checkpoint_bytes: int | None
+    memory_bytes: int | None
+    cleanup: Mapping[str, Any] | None
+
+
+def servers(user: Any) -> list[Server]:
+    """Return all servers that `user` may see."""
+    rows = (
+        MCPServer.objects.restrict(user, "view")
+        .order_by()
+        .values_list(
+            *(
+                "pk",
+                "name",
+                "health__last_ok",
+                "health__certificate_ends",
+                "protocol",
+                "status__name",
+                "health__checked",
+                "health__ok",
+            ),
+            *("check_interval", "created", "health__flapping", "health__recent", "health__last_failure"),
+        )
+    )
+    return [Server(*own, _facts(*rest)) for *own, rest in ((*row[:4], row[4:]) for row in rows.iterator())]
+
+
+def _facts(
+    protocol: str,
+    status: str,
+    checked: datetime | None,
+    ok: bool | None,
+    check_interval: int | None,
+    created: datetime | None,
+    flapping: bool | None,
+    recent: str | None,
+    last_failure: datetime | None,
+) -> ServerFacts:
+    is_http = protocol == MCPProtocolChoices.HTTP
+    return ServerFacts(
+        is_http,
+        status,
+        checked,
+        ok is not None,
+        check_interval,
+        created,
+        bool(flapping),
+        recent or "",
+        last_failure,
+    )
+
+
+def outages(user: Any, down: Collection[Server]) -> list[Outage]:
+    """Return the outage of each server in `down`, with its open incident where `user` may see that."""
+    visible = MCPServerIncident.objects.restrict(user, "view").filter(
+        closed__isnull=True, kind=MCPIncidentKindChoices.OUTAGE
+    )
+    rows = visible.order_by("opened").values_list(
+        "servers", "pk", "opened", "acknowledged", "acknowledged_by__username"
+    )
+    incidents = {server: rest for server, *rest in rows} if down else {}
+    found = []
+    for server in down:
+        pk, opened, acknowledged, name = incidents.get(server.pk, (None, None, None, None))
+        by = (name or "a user who was deleted") if acknowledged else None
+        found.append(Outage(str(server.pk), down_since(opened, server.last_ok), by, str(pk) if pk else None))
+    return found
+
+
+def messages(user: Any, ids: Collection[str]) -> dict[str, tuple[str, str]]:
+    """Return reason and message of the last check of those servers, by their ids."""
+    rows = MCPServerHealth.objects.restrict(user, "view").filter(server__in=ids)
+    return {str(server): (reason, said) for server, reason, said in rows.values_list("server", "reason", "message")}
+
+
+def unacknowledged_incidents(user: Any) -> int:
+    """Return the number of open incidents that no user has acknowledged."""
+    visible = MCPServerIncident.objects.restrict(user, "view")
+    return visible.filter(closed__isnull=True, acknowledged__isnull=True).count()
+
+
+def changed_tools(user: Any) -> int:
+    """Return the number of tools that differ from the approved ones."""
+    differ = [state for state in MCPToolStateChoices.values() if state != MCPToolStateChoices.APPROVED]
+    return MCPServerTool.objects.restrict(user, "view").filter(state__in=differ).count()
+
+
+def waiting_runs(user: Any, now: datetime) -> dict[str, int]:
+    """Return the numbers of dead letters and of runs that failed in the last 24 hours."""
+    dead = Q(state=RunStateChoices.DEAD, discarded__isnull=True) & ~is_redriven()
+    failed = Q(state__in=FAILED_STATES, created__gte=now - DAY)
+    # The index of dead runs and that of times have all of them; without this every run there is would be read.
+    rows = MaintenanceRun.objects.restrict(user, "view").filter(
+        Q(state=RunStateChoices.DEAD) | Q(created__gte=now - DAY)
+    )
+    return rows.order_by().aggregate(dead_letters=Count("pk", filter=dead), failed_runs=Count("pk", filter=failed))
+
+
+def schedules(now: datetime) -> list[dict[str, Any]]:
+    """Return how all of the app's schedules stand, without asking any worker; three queries."""
+    return get_schedule_status(now=now, ask_workers=False)
+
+
+def visible_schedules(user: Any) -> set[str]:
+    """Return the ids of the app's schedules that `user` may see."""
+    return {str(pk) for pk in app_schedules().restrict(user, "view").values_list("pk", flat=True)}
+
+
+def last_successes(user: Any | None) -> tuple[dict[str, datetime], dict[str, datetime]]:
+    """Return when the last run of each kind that succeeded ended; of runs of a whole, not of a part.
+
+    Args:
+        user: None for one who may see no run.
+
+    Returns:
+        Of all runs, by kind: what is stale must not look well to a user who may see no run. And of those that `user`
+        may see.
+    """
+    done = Q(state=RunStateChoices.SUCCEEDED, subject="", finished__isnull=False)
+    querysets = {False: MaintenanceRun.objects.all()}
+    if user is not None:
+        querysets[True] = MaintenanceRun.objects.restrict(user, "view")
+    # The newest of a kind is found by its index; grouping would read every row.
+    first, *others = (
+        runs.filter(done, kind=kind)
+        .order_by("-created")
+        .annotate(visible=Value(visible))
+        .values_list("visible", "kind", "finished")[:1]
+        for visible, runs in querysets.items()
+        for kind in DEFAULT_SCHEDULES
+    )
+    found: dict[bool, dict[str, datetime]] = {False: {}, True: {}}
+    for visible, kind, finished in first.union(*others, all=True):
+        found[visible][kind] = finished
+    return found[False], found[True]
+
+
+def hours(user: Any, now: datetime) -> list[Hour]:
+    """Return the checks of the fleet in each of the last 24 hours, the oldest first."""
+    first = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=23)
+    rows = MCPServerCheck.objects.restrict(user, "view").filter(time__gte=first).order_by()
+    inner, parameters = rows.values("time", "ok", "latency_ms").query.sql_with_params()
+    with connections[rows.db].cursor() as cursor:
+        cursor.execute(HOURS_SQL.format(inner), [first, first, *parameters])
+        return [Hour(*row) for row in cursor.fetchall()]
+
+
+def uptimes(ids: Collection[UUID]) -> dict[UUID, float]:
+    """Return the uptime of those servers in the last 24 hours, in percent, by id."""
+    found = with_uptime(MCPServer.objects.filter(pk__in=ids).order_by())
+    return {pk: uptime for pk, uptime in found.values_list("pk", "uptime_24h") if uptime is not None}
+
+
+def runs_by_day(user: Any, now: datetime) -> dict[date, dict[str, int]]:
+    """Return the numbers of runs by day, in the user's time, and by state."""
+    today = timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0)
+    rows = (
+        MaintenanceRun.objects.restrict(user, "view")
+        .filter(created__gte=today - timedelta(days=RUN_DAYS - 1))
+        .order_by()
+        .values(day=TruncDate("created"))
+        .values_list("day", "state")
+        .annotate(count=Count("pk"))
+    )
+    days: dict[date, dict[str, int]] = {
+        (today - timedelta(days=back)).date(): defaultdict(int) for back in reversed(range(RUN_DAYS))
+    }
+    for day, state, count in rows:
+        days.setdefault(day, defaultdict(int))[state] += count
+    return days
+
+
+def samples(user: Any) -> list[Sample]:
+    """Return what the samplings say that are kept, the newest first."""
+    names = ("error", "checkpoint_keys", "checkpoint_bytes", "memory_bytes", "cleanup")
+    rows = CheckpointStorageSnapshot.objects.restrict(user, "view").values_list(
+        "taken", *(f"data__{name}" for name in names)
+    )
+    return [Sample(*row) for row in rows]
+
+
+def storage_by_day(now: datetime) -> dict[date, tuple[int | None, int | None]]:
+    """Return the checkpoint keys and their bytes at the last sampling of each day that had one."""
+    runs = MaintenanceRun.objects.filter(
+        kind=MaintenanceKindChoices.STORAGE,
+        state=RunStateChoices.SUCCEEDED,
+        created__gte=now - timedelta(days=RUN_DAYS),
+    )
+    # Two steps, so that the counters are read of one run a day.
+    last = runs.order_by().values(day=TruncDate("created")).annotate(last=Max("created")).values("last")
+    rows = runs.filter(created__in=last).order_by("created")
+    values = rows.values_list("created", "counters__checkpoint_keys", "counters__checkpoint_bytes")
+    return {timezone.localtime(at).date(): (keys, size) for at, keys, size in values}
+
+
+def latest_changes(user: Any) -> list[ObjectChange]:
+    """Return the latest entries of the change log about servers, incidents and pins."""
+    types = [each.pk for each in ContentType.objects.get_for_models(*CHANGED_MODELS).values()]
+    visible = ObjectChange.objects.restrict(user, "view").filter(changed_object_type__in=types)
+    return list(visible.defer("object_data", "object_data_v2").order_by("-time")[:SHOWN_CHANGES])
+
+
+def machines(statuses: Collection[Mapping[str, Any]], successes: Mapping[str, datetime]) -> list[Machine]:
+    """Return how each kind of maintenance with a default schedule runs. No query."""
+    found = []
+    for kind in DEFAULT_SCHEDULES:
+        ours = [status for status in statuses if status["kind"] == kind]
+        # Of several schedules the one that is in trouble, or else the one that is next.
+        ours.sort(key=lambda status: (not status["late"], status["next_run"] is None, status["next_run"] or ""))
+        found.append(_machine(kind, ours, successes.get(kind)))
+    return found
+
+
+def _machine(kind: str, statuses: list[Mapping[str, Any]], last_success: datetime | None) -> Machine:
+    if not statuses:
+        return Machine(kind, last_success)
+    first = statuses[0]
+    periods = [period for status in statuses if (period := _period(status))]
+    return Machine(
+        kind,
+        last_success,
+        min(periods, default=None),
+        datetime.fromisoformat(first["next_run"]) if first["next_run"] else None,
+        first["standing"],
+        first["late"],
+        first["why"],
+    )
+
+
+def _period(status: Mapping[str, Any]) -> timedelta | None:
+    """Return how often a schedule starts something; None where it does not, or not by a crontab that can be read."""
+    if status["standing"] != ACTIVE or not status["crontab"]:
+        return None
+    try:
+        start = timezone.now().astimezone(ZoneInfo(status["time_zone"]))
+        return timedelta(seconds=shortest_gap(status["crontab"], start))
+    except ConfigurationError:
+        return None

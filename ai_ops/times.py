@@ -1,0 +1,80 @@
+"""Times and durations as every page shows them: an age, with the exact time in the user's zone on hover."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import django_tables2 as tables
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+from django.utils.html import format_html
+
+from ai_ops.core import times
+
+
+def exact(moment: datetime) -> str:
+    """Return `moment` to the second in the user's time zone, which it names."""
+    return timezone.localtime(moment).strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def ago(moment: datetime | str | None, now: datetime | None = None) -> str | None:
+    """Return how long ago `moment` was, as HTML with the exact time on hover; None for None.
+
+    Args:
+        moment: A time, or a text with one in ISO 8601, as JSON has it. What is none is shown as it is.
+        now: The present unless given.
+    """
+    then = _as_time(moment)
+    if then is None:
+        return None if moment is None else str(moment)
+    return format_html(
+        '<time class="text-nowrap" datetime="{}" title="{}">{}</time>',
+        then.isoformat(),
+        exact(then),
+        times.age(then, now or timezone.now()),
+    )
+
+
+def plain_ago(moment: datetime, now: datetime | None = None) -> str:
+    """Return the same without HTML, for a sentence."""
+    return times.age(moment, now or timezone.now())
+
+
+def duration(value: float | timedelta | None) -> str | None:
+    """Return a length of time in words; None for None.
+
+    Args:
+        value: A number is one of milliseconds, as runs and checks keep them.
+    """
+    if value is None:
+        return None
+    return times.duration(value.total_seconds() if isinstance(value, timedelta) else value / 1000)
+
+
+class AgeColumn(tables.Column):
+    """A time, shown as an age."""
+
+    def render(self, value: datetime) -> str | None:
+        """Show how long ago it was."""
+        return ago(value)
+
+    def value(self, value: datetime) -> str:
+        """Export the time itself."""
+        return value.isoformat(sep=" ")
+
+
+class DurationColumn(tables.Column):
+    """A length of time: a timedelta, or a number of milliseconds."""
+
+    def render(self, value: float | timedelta) -> str | None:
+        """Show it in words."""
+        return duration(value)
+
+
+def _as_time(moment: datetime | str | None) -> datetime | None:
+    if not isinstance(moment, str):
+        return moment
+    try:
+        return parse_datetime(moment)
+    except ValueError:
+        return None
