@@ -3,16 +3,58 @@
 from __future__ import annotations
 
 # One step of a SCAN, its keys joined: a client in Python takes a microsecond for each string of a reply, as long as
-# all else that is done with most keys. ARGV: the cursor; COUNT; how long the text may become, for a few huge keys
-# would be copied once more. Returns the cursor, and the number of keys and their text, or the keys.
+# all else that is done with most keys. ARGV: the cursor; COUNT; up to which length the text is joined, for a few long
+# keys would be copied once more; how long a key may be; how long all of them may be. Returns the cursor, and the
+# number of keys and their text, or the keys, or nothing more where they are too long: then a smaller COUNT is right.
+# A key that is too long itself comes as its beginning, a byte that no text has, and its digest.
 SCAN_JOINED = """
-local reply, size = redis.call('SCAN', ARGV[1], 'COUNT', ARGV[2]), 0
+local reply, size, cut = redis.call('SCAN', ARGV[1], 'COUNT', ARGV[2]), 0, tonumber(ARGV[4])
 local keys = reply[2]
-for index = 1, #keys do size = size + #keys[index] end
+for index = 1, #keys do
+  local key = keys[index]
+  if #key > cut then keys[index] = string.sub(key, 1, 256) .. string.char(255) .. redis.sha1hex(key) end
+  size = size + #keys[index]
+end
+if size > tonumber(ARGV[5]) then return {reply[1]} end
 if size > tonumber(ARGV[3]) then return {reply[1], keys} end
 return {reply[1], #keys, table.concat(keys, string.char(10))}
 """
 JOINED_BYTES = 1024 * 1024
+
+# What keys hold, of a bounded length, read by the command that is right for the type of each. KEYS: the keys. ARGV: how
+# many bytes one value may have; how many all may have together; the paths of interest in a JSON document.
+# Returns the type and the value of each, without the value where that is none of these types, too long, or not to be
+# read; of the first keys alone when all values are too long together.
+READ = """
+local limit, room, paths, replies = tonumber(ARGV[1]), tonumber(ARGV[2]), {}, {}
+for index = 3, #ARGV do paths[#paths + 1] = ARGV[index] end
+for index, key in ipairs(KEYS) do
+  local kind, value, size = redis.call('TYPE', key).ok, false, 0
+  if kind == 'ReJSON-RL' then value = #paths > 0 and redis.pcall('JSON.GET', key, unpack(paths))
+  elseif kind == 'string' then value = redis.pcall('GETRANGE', key, 0, limit)
+  elseif kind == 'list' then value = redis.pcall('LINDEX', key, 0)
+  elseif kind == 'zset' then value = redis.pcall('ZRANGE', key, 0, 100)
+  end
+  if type(value) == 'string' then size = #value
+  elseif type(value) == 'table' and value.err then
+    if not string.find(value.err, '[Pp]ath') then return redis.error_reply(value.err) end
+    value = false
+  elseif type(value) == 'table' then
+    for place = 1, #value do size = size + #value[place] end
+  end
+  if size > limit then value, size = false, 0 end
+  if index > 1 and size > room then break end
+  room = room - size
+  replies[index] = {kind, value}
+end
+return replies
+"""
+# The greatest value that is read: that of a long conversation in one string. What it may take in Python is several
+# times as much, so that all values on the way together may take no more.
+VALUE_BYTES = 8 * 1024 * 1024
+REPLY_BYTES = 8 * 1024 * 1024
+# Of names and ids alone, a thousand of which may be on the way together.
+NAME_BYTES = 64 * 1024
 
 # A pointer (or ValkeySaver's list, or a shallow saver's only document) is deleted only if it still says what it
 # said when the plan was made, and all pointers of a thread or none: a conversation that went on keeps everything.

@@ -8,17 +8,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import redis
 from redis.exceptions import NoPermissionError
 
+from ai_ops.adapters.checkpoint_scripts import VALUE_BYTES
 from ai_ops.adapters.checkpoint_values import (
-    MAX_VALUE_BYTES,
+    DETAILS,
+    LINEAGE,
     completed,
-    detail_command,
-    document_named,
-    first_found,
-    head_command,
+    head_named,
+    is_interrupt,
     is_vague,
-    is_valkey_write,
-    json_in,
     lineage_in,
+    names_another,
+    own_document,
+    versions_in,
 )
 from ai_ops.adapters.deleter import Deleter
 from ai_ops.adapters.fence import Fence
@@ -29,8 +30,6 @@ from ai_ops.core.deletion import Deletion, Outcome
 from ai_ops.core.facts import Lineage
 from ai_ops.core.threads import Document
 from ai_ops.exceptions import CheckpointStoreError
-
-INTERRUPT_CHANNEL = b'"__interrupt__"'
 
 
 class CheckpointStore:
@@ -100,84 +99,45 @@ class CheckpointStore:
             else:
                 yield key
         for batch in batches(vague, PIPELINE_COMMANDS):
-            replies = self._redis.ask([detail_command(key) for key in batch])
-            strings = [key for key, reply in zip(batch, replies, strict=True) if reply is None]
-            texts = self._redis.ask([("GETRANGE", key.key, 0, MAX_VALUE_BYTES) for key in strings])
-            text_of = dict(zip([key.key for key in strings], texts, strict=True))
-            for key, reply in zip(batch, replies, strict=True):
-                yield completed(key, reply if reply is not None else text_of.get(key.key), self._parser)
+            read = self._redis.read([key.key for key in batch], *DETAILS, limit=VALUE_BYTES)
+            for key, (_, reading) in zip(batch, read, strict=True):
+                yield completed(key, reading, self._parser)
 
     def stubs(self, documents: Sequence[Document]) -> frozenset[bytes]:
         """The keys among `documents` that hold a JSON document without a thread: no saver put it there."""
-        found: set[bytes] = set()
-        for batch in batches(documents, PIPELINE_COMMANDS):
-            values = self._redis.ask([("JSON.GET", document.key, "$.thread_id") for document in batch])
-            found |= {document.key for document, value in zip(batch, values, strict=True) if value == b"[]"}
-        return frozenset(found)
+        read = self._redis.read([document.key for document in documents], "$.thread_id")
+        return frozenset(key for key, reading in read if reading.is_document and reading.value == b"[]")
 
     def own_ids(self, documents: Sequence[bytes]) -> dict[bytes, Document]:
         """Those of the documents whose checkpoints have other ids than their keys, as they should be, by key."""
-        found: dict[bytes, Document] = {}
-        for batch in batches(documents, PIPELINE_COMMANDS):
-            for key, reply in zip(
-                batch, self._redis.ask([("JSON.GET", key, "$.checkpoint.id") for key in batch]), strict=True
-            ):
-                own = first_found(json_in(reply))
-                if isinstance(own, str) and not key.endswith(b":" + own.encode()):
-                    time_of_id = self._parser.time_of(own.encode())
-                    found[key] = Document(key, own.encode(), time_of_id, bears_parents_id=True)
-        return found
+        read = self._redis.read(documents, "$.checkpoint.id")
+        found = {key: own_document(key, reading, self._parser) for key, reading in read}
+        return {key: document for key, document in found.items() if document is not None}
 
     def heads(self, pointers: Sequence[bytes]) -> dict[bytes, Document]:
         """The documents that pointers and lists name as their namespace's newest, by the pointer's key."""
-        found: dict[bytes, Document] = {}
-        for batch in batches(pointers, PIPELINE_COMMANDS):
-            for pointer, value in zip(batch, self._redis.ask([head_command(each) for each in batch]), strict=True):
-                if isinstance(value, bytes):
-                    found[pointer] = document_named(pointer, value, self._parser)
-        return found
+        found = {key: head_named(key, reading, self._parser) for key, reading in self._redis.read(pointers)}
+        return {pointer: document for pointer, document in found.items() if document is not None}
 
     def lineage(self, documents: Iterable[bytes]) -> dict[bytes, Lineage]:
-        """What documents say of their ancestors, by key."""
-        found: dict[bytes, Lineage] = {}
-        for batch in batches(documents, PIPELINE_COMMANDS):
-            commands = [("JSON.GET", key, "$.parent_checkpoint_id", "$.metadata") for key in batch]
-            for key, reply in zip(batch, self._redis.ask_either(commands), strict=True):
-                if isinstance(reply, bytes):
-                    found[key] = lineage_in(reply)
-        return found
+        """What documents say of their ancestors, by key; nothing of those that are gone."""
+        read = self._redis.read(documents, *LINEAGE, limit=VALUE_BYTES)
+        return {key: lineage_in(reading) for key, reading in read if reading.kind != b"none"}
 
     def interrupts(self, writes: Sequence[bytes]) -> frozenset[bytes]:
         """The keys of the writes that are interrupts, or have one among them."""
-        found: set[bytes] = set()
-        for batch in batches(writes, PIPELINE_COMMANDS):
-            replies = self._redis.ask(
-                [("GET", key) if is_valkey_write(key) else ("JSON.GET", key, "$.channel") for key in batch]
-            )
-            found |= {key for key, reply in zip(batch, replies, strict=True) if reply and INTERRUPT_CHANNEL in reply}
-        return frozenset(found)
+        read = self._redis.read(writes, "$.channel", limit=VALUE_BYTES)
+        return frozenset(key for key, reading in read if is_interrupt(reading))
 
     def foreign(self, documents: Mapping[bytes, tuple[bytes, ...]]) -> frozenset[bytes]:
         """The keys among `documents` whose documents name none of the threads they are thought to be of."""
-        found: set[bytes] = set()
-        for batch in batches(documents, PIPELINE_COMMANDS):
-            replies = self._redis.ask([("JSON.GET", key, "$.thread_id") for key in batch])
-            for key, reply in zip(batch, replies, strict=True):
-                named = first_found(json_in(reply))
-                if isinstance(named, str) and named.encode() not in documents[key]:
-                    found.add(key)
-        return frozenset(found)
+        read = self._redis.read(documents, "$.thread_id")
+        return frozenset(key for key, reading in read if names_another(reading, documents[key]))
 
     def versions(self, documents: Iterable[bytes]) -> dict[bytes, dict[bytes, bytes]]:
         """The versions of their channels that documents name, by key."""
-        found: dict[bytes, dict[bytes, bytes]] = {}
-        for batch in batches(documents, PIPELINE_COMMANDS):
-            replies = self._redis.ask([("JSON.GET", key, "$.checkpoint.channel_versions") for key in batch])
-            for key, reply in zip(batch, replies, strict=True):
-                named = first_found(json_in(reply))
-                if isinstance(named, dict):
-                    found[key] = {channel.encode(): str(version).encode() for channel, version in named.items()}
-        return found
+        found = {key: versions_in(each) for key, each in self._redis.read(documents, "$.checkpoint.channel_versions")}
+        return {key: versions for key, versions in found.items() if versions is not None}
 
     def apply(self, deletions: Sequence[Deletion], *, dryrun: bool) -> Callable[[], list[Outcome]]:
         """Carry out deletions: of each thread pointers first, then documents, writes, registries and blobs.

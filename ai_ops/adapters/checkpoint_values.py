@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
+from ai_ops.adapters.retrying_redis import Reading
 from ai_ops.core.checkpoint_keys import (
+    MAX_KEY_BYTES,
     ROOT_NAMESPACE,
     SHALLOW_ID,
     VALKEY_LIST,
@@ -23,9 +25,14 @@ from ai_ops.core.deletion import Guard
 from ai_ops.core.facts import Lineage
 from ai_ops.core.threads import Document
 
-MAX_VALUE_BYTES = 16 * 1024 * 1024  # a longer value is not read for its time
-REGISTRY_MEMBERS = 100  # of a shallow saver's writes, so many are looked at for a time
+# A text of so many values takes some fifty megabytes when it is read; what has more is no checkpoint.
+MAX_VALUES = 250_000
+MAX_CHANNELS = 1_000
+# What is read of a document where its key does not tell.
+DETAILS = ("$.thread_id", "$.checkpoint_ns", "$.checkpoint_id", "$.checkpoint.ts", "$.ts")
+LINEAGE = ("$.parent_checkpoint_id", "$.metadata")
 
+INTERRUPT_CHANNEL = "__interrupt__"
 UNKNOWN_LINEAGE = Lineage(b"", frozenset(), is_known=False)
 
 
@@ -39,66 +46,79 @@ def is_vague(key: CheckpointKey) -> bool:
     return key.family == Family.REGISTRY and key.checkpoint_id == SHALLOW_ID
 
 
-def detail_command(key: CheckpointKey) -> tuple[Any, ...]:
-    """The command that reads what only the value of a key tells."""
-    if key.family == Family.REGISTRY:
-        return ("ZRANGE", key.key, 0, REGISTRY_MEMBERS)
-    return ("JSON.GET", key.key, "$.thread_id", "$.checkpoint_ns", "$.checkpoint_id", "$.checkpoint.ts", "$.ts")
+def completed(key: CheckpointKey, reading: Reading, parser: KeyParser) -> CheckpointKey:
+    """A key with what its value says: thread, namespace, id and time.
 
-
-def completed(key: CheckpointKey, reply: object, parser: KeyParser) -> CheckpointKey:
-    """A key with what its value says, which is the reply to `detail_command`: thread, namespace, id and time."""
+    A value of another shape than a saver gives it makes it one of unknown age.
+    """
     if key.family == Family.REGISTRY:
-        members = reply if isinstance(reply, list) else []
+        members = reading.value if isinstance(reading.value, list) else []
         times = [parsed.time for parsed in map(parser.parse, members) if parsed]
         return key._replace(time=max((time for time in times if time is not None), default=None))
-    details = _details_in(json_in(reply))
-    if isinstance(thread := details.get("thread_id"), str):
-        key = key._replace(thread=thread.encode(), namespace=_namespace_of(key, details), certain=True)
+    if reading.is_document:
+        return _as_documented(key, json_in(reading.value), parser)
     if key.family != Family.DOCUMENT:
         return key
-    named, said = details.get("checkpoint_id"), details.get("ts")
-    checkpoint_id = named.encode() if isinstance(named, str) else key.checkpoint_id
-    time_of_id = parser.time_of(checkpoint_id)
-    if time_of_id is None and isinstance(said, str):
-        time_of_id = parser.time_of_text(said)
-    return key._replace(checkpoint_id=checkpoint_id, time=time_of_id)
+    return key._replace(time=_time_of(key.checkpoint_id, _own_time(json_in(reading.text)), parser))
 
 
-def _details_in(value: object) -> dict[str, Any]:
-    """The fields of a document, whether RedisJSON gave them as paths or the value is the document itself."""
+def _as_documented(key: CheckpointKey, found: object, parser: KeyParser) -> CheckpointKey:
+    """A key with what RedisJSON found in its document, by path: a list of values for each of `DETAILS`."""
+    if not isinstance(found, dict):
+        return key._replace(time=None)
+    thread, namespace, checkpoint_id = (found.get(path) for path in DETAILS[:3])
+    if not all(map(_is_name_or_nothing, (thread, namespace, checkpoint_id))):
+        return key._replace(time=None)
+    if (name := encoded(first_found(thread))) is not None:
+        key = key._replace(thread=name, namespace=_namespace_of(key, encoded(first_found(namespace))), certain=True)
+    if key.family != Family.DOCUMENT:
+        return key
+    own_id = encoded(first_found(checkpoint_id))
+    said = first_found(found.get(DETAILS[3])) or first_found(found.get(DETAILS[4]))
+    own_id = key.checkpoint_id if own_id is None else own_id
+    return key._replace(checkpoint_id=own_id, time=_time_of(own_id, said, parser))
+
+
+def _is_name_or_nothing(found: object) -> bool:
+    """Whether RedisJSON found a text that can be a name, or nothing at all."""
+    return found == [] or encoded(first_found(found)) is not None
+
+
+def _own_time(value: object) -> object:
+    """What a document that is a plain string says of its time."""
     if not isinstance(value, dict):
-        return {}
-    if "$.thread_id" in value:
-        paths = {
-            path.removeprefix("$.").removeprefix("checkpoint."): first_found(found) for path, found in value.items()
-        }
-        return {**paths, "ts": first_found(value.get("$.checkpoint.ts")) or first_found(value.get("$.ts"))}
+        return None
     inner = value.get("checkpoint")
-    said = value.get("ts") or (inner.get("ts") if isinstance(inner, dict) else None)
-    return {"ts": said}
+    return value.get("ts") or (inner.get("ts") if isinstance(inner, dict) else None)
 
 
-def _namespace_of(key: CheckpointKey, details: Mapping[str, Any]) -> bytes:
+def _time_of(checkpoint_id: bytes, said: object, parser: KeyParser) -> float | None:
+    time_of_id = parser.time_of(checkpoint_id)
+    return parser.time_of_text(said) if time_of_id is None and isinstance(said, str) else time_of_id
+
+
+def _namespace_of(key: CheckpointKey, named: bytes | None) -> bytes:
     """The namespace in a document, for the root in the spelling of its satellites' keys.
 
     The JavaScript saver writes ``__empty__`` into documents and nothing into keys, Python's shallow saver
     the other way round for its documents, and ``__empty__`` for everything else.
     """
-    named = details.get("checkpoint_ns")
-    namespace = named.encode() if isinstance(named, str) else key.namespace
+    namespace = key.namespace if named is None else named
     if namespace in (b"", ROOT_NAMESPACE):
         return ROOT_NAMESPACE if key.key.endswith(b":") or ROOT_NAMESPACE in key.key else b""
     return namespace
 
 
-def head_command(pointer: bytes) -> tuple[Any, ...]:
-    """The command that reads which document a pointer or list names first."""
-    return ("LINDEX", pointer, 0) if is_valkey_list(pointer) else ("GET", pointer)
+def head_named(pointer: bytes, reading: Reading, parser: KeyParser) -> Document | None:
+    """The document that a pointer or list names first; None where it is neither."""
+    value, kind = reading.text, b"list" if is_valkey_list(pointer) else b"string"
+    if value is None or reading.kind != kind or len(value) > MAX_KEY_BYTES:
+        return None
+    return document_named(pointer, value, parser)
 
 
 def document_named(pointer: bytes, value: bytes, parser: KeyParser) -> Document:
-    """The document that a pointer or list names, by the value that `head_command` reads."""
+    """The document that a pointer or list names, by the pointer's value or the list's first item."""
     key = b"checkpoint" + pointer[len(VALKEY_LIST) - 1 :] + b":" + value if is_valkey_list(pointer) else value
     parsed = parser.parse(key)
     return Document(key, parsed.checkpoint_id, parsed.time) if parsed else Document(key, b"", None)
@@ -110,34 +130,76 @@ def pointer_value(guard: Guard) -> bytes:
         return b""
     document = guard.documents[0]
     if document.key == guard.key:
-        return json.dumps([document.checkpoint_id.decode()]).encode()
+        return json.dumps([document.checkpoint_id.decode()], ensure_ascii=False).encode()
     return document.checkpoint_id if is_valkey_list(guard.key) else document.key
 
 
-def lineage_in(value: bytes) -> Lineage:
+def lineage_in(reading: Reading) -> Lineage:
     """Read the parent, and the DeltaChannels whose values lie with ancestors.
 
     ``metadata.counters_since_delta_snapshot`` maps a channel to (updates, supersteps) since its last snapshot, and
     leaves out those whose snapshot is here (langgraph.checkpoint.base.CheckpointMetadata). RedisSaver keeps metadata as
     JSON in a string, ValkeySaver as JSON in base64.
     """
-    document = json_in(value)
+    document = json_in(reading.text)
     if not isinstance(document, dict):
         return UNKNOWN_LINEAGE
-    parent = document.get("parent_checkpoint_id") or first_found(document.get("$.parent_checkpoint_id"))
-    metadata = document.get("metadata") or first_found(document.get("$.metadata"))
+    if reading.is_document:
+        parent, metadata = (first_found(document.get(path)) for path in LINEAGE)
+    else:
+        parent, metadata = document.get("parent_checkpoint_id"), document.get("metadata")
     if isinstance(metadata, str):
-        metadata = json_in(metadata.encode()) or json_in(_unpacked(metadata))
-    counters = metadata.get("counters_since_delta_snapshot") if isinstance(metadata, dict) else None
-    channels = frozenset(counters) if isinstance(counters, dict) else frozenset()
-    return Lineage(parent.encode() if isinstance(parent, str) else b"", channels)
+        packed = metadata.encode(errors="replace")
+        metadata = json_in(packed) or json_in(_unpacked(packed))
+    counters = metadata.get("counters_since_delta_snapshot") if isinstance(metadata, dict) else {}
+    name = encoded(parent or "")
+    if name is None or not isinstance(counters or {}, dict) or len(counters or {}) > MAX_CHANNELS:
+        return UNKNOWN_LINEAGE
+    channels = frozenset(counters or {})
+    return Lineage(name, channels) if sum(map(len, channels)) <= MAX_KEY_BYTES else UNKNOWN_LINEAGE
 
 
-def _unpacked(text: str) -> bytes:
+def _unpacked(text: bytes) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except ValueError:
         return b""
+
+
+def versions_in(reading: Reading) -> dict[bytes, bytes] | None:
+    """The versions of its channels that a document names; None where it names them in no known way."""
+    named = first_found(json_in(reading.text)) if reading.is_document else None
+    if not isinstance(named, dict):
+        return None
+    found = {encoded(channel): encoded(str(version)) for channel, version in named.items()}
+    if None in found or None in found.values():
+        return None
+    return {channel: version for channel, version in found.items() if channel is not None and version is not None}
+
+
+def is_interrupt(reading: Reading) -> bool:
+    """Whether a write is an interrupt, or has one among it; one that can't be read may be."""
+    if reading.is_unread:
+        return True
+    if reading.is_document:
+        return bool(first_found(json_in(reading.text)) == INTERRUPT_CHANNEL)
+    return f'"{INTERRUPT_CHANNEL}"'.encode() in (reading.text or b"")
+
+
+def names_another(reading: Reading, names: Sequence[bytes]) -> bool:
+    """Whether a document says that it is of a thread with none of these names, or in no known way of which."""
+    if not reading.is_document:
+        return False
+    found = json_in(reading.text)
+    return found != [] and encoded(first_found(found)) not in names
+
+
+def own_document(key: bytes, reading: Reading, parser: KeyParser) -> Document | None:
+    """The document with the id in its value, where that is another than its key's."""
+    own = encoded(first_found(json_in(reading.text))) if reading.is_document else None
+    if own is None or key.endswith(b":" + own):
+        return None
+    return Document(key, own, parser.time_of(own), bears_parents_id=True)
 
 
 def is_valkey_write(write: bytes) -> bool:
@@ -151,10 +213,23 @@ def is_valkey_list(pointer: bytes) -> bool:
 
 
 def json_in(value: object) -> Any:
-    """A JSON value; None where it is none."""
+    """A JSON value; None where it is none, or one of more values than memory should be spent on."""
+    if not isinstance(value, bytes) or sum(map(value.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        return None
     try:
-        return json.loads(value) if isinstance(value, bytes) else None
+        return json.loads(value)
     except (ValueError, RecursionError):
+        return None
+
+
+def encoded(name: object) -> bytes | None:
+    """A name from a value as it would be in a key; None where it can't be in one."""
+    if not isinstance(name, str) or len(name) > MAX_KEY_BYTES:
+        return None
+    try:
+        return name.encode()
+    except UnicodeEncodeError:
+        # Half of a surrogate pair: JSON has it, text has not.
         return None
 
 

@@ -222,11 +222,11 @@ class Deleter:
             if deletion.owners
             for key in deletion.keys.get(Family.REGISTRY, ())
         ]
-        for batches_of in batches(registries, PIPELINE_COMMANDS):
-            replies = self._redis.ask([("ZRANGE", key, 0, 0) for _, key in batches_of])
-            for (number, _), members in zip(batches_of, replies, strict=True):
-                if members and b":" in members[0] and self._parser.parse(members[0]) is None:
-                    owned.add(number)
+        for (number, _), (_, reading) in zip(registries, self._redis.read([key for _, key in registries]), strict=True):
+            members = reading.value if isinstance(reading.value, list) else []
+            is_foreign = any(b":" in member and self._parser.parse(member) is None for member in members[:1])
+            if is_foreign or (reading.kind == b"zset" and reading.value is None):
+                owned.add(number)
         return set(range(len(deletions))) - owned
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import redis
 from redis.cluster import RedisCluster
@@ -11,13 +11,18 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from ai_ops.adapters.checkpoint_scripts import JOINED_BYTES, SCAN_JOINED
+from ai_ops.adapters.checkpoint_scripts import JOINED_BYTES, NAME_BYTES, READ, REPLY_BYTES, SCAN_JOINED
 from ai_ops.adapters.fence import CHECK, REFUSED, Fence
 from ai_ops.adapters.redis_calls import Answer, CallsAhead, packed
 from ai_ops.adapters.redis_failures import explain, is_about_the_value
+from ai_ops.core.batches import batches
+from ai_ops.core.checkpoint_keys import MAX_KEY_BYTES
 from ai_ops.exceptions import CheckpointStoreError, LeaseLostError
 
 SCAN_COUNT = 1000
+# The names of a step of the scan, which are copied a few times on their way.
+SCANNED_BYTES = 8 * 1024 * 1024
+READ_AT_ONCE = 100  # one command is one pause for every other client
 PIPELINE_COMMANDS = 500
 # Seconds in which Redis surely has nothing to do for the cleanup. Between batches it mostly waits for it anyway.
 BREATH = 0.0005
@@ -25,6 +30,38 @@ BREATH = 0.0005
 RETRY_DELAYS = (0.1, 0.3, 1.0, 3.0, 6.0)
 
 Result = TypeVar("Result")
+
+
+class Reading(NamedTuple):
+    """What a key holds.
+
+    Attributes:
+        kind: Its type as Redis calls it; ``b"none"`` where there is no such key.
+        value: A string's text, what was asked of a JSON document, a list's first item, a sorted set's first members.
+            None for other types, and for a value that is too long or can't be read.
+    """
+
+    kind: bytes
+    value: Any
+
+    @property
+    def text(self) -> bytes | None:
+        """The value of a string, a JSON document or a list."""
+        return self.value if isinstance(self.value, bytes) else None
+
+    @property
+    def is_document(self) -> bool:
+        """Whether it is a JSON document of RedisJSON, and not a string that looks like one."""
+        return self.kind == b"ReJSON-RL"
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether there is a value, of which nothing is known."""
+        return self.kind != b"none" and self.value is None
+
+
+def _scan_command(cursor: int, count: int, joined: int) -> bytes:
+    return packed(["EVAL", SCAN_JOINED, 0, cursor, count, joined, MAX_KEY_BYTES, SCANNED_BYTES])
 
 
 class RetryingRedis:
@@ -107,13 +144,20 @@ class RetryingRedis:
 
         return [None if isinstance(reply, RedisError) else reply for reply in self._retry(checked)]
 
-    def ask_either(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """Send JSON commands, and GET where the key turns out to be a string."""
-        replies = self.ask(commands)
-        strings = [number for number, reply in enumerate(replies) if reply is None]
-        for number, text in zip(strings, self.ask([("GET", commands[each][1]) for each in strings]), strict=True):
-            replies[number] = text
-        return replies
+    def read(self, keys: Iterable[bytes], *paths: str, limit: int = NAME_BYTES) -> Iterator[tuple[bytes, Reading]]:
+        """What keys hold, by the command that is right for each, a few megabytes at a time.
+
+        Args:
+            keys: The keys.
+            paths: What of a JSON document is of interest; without any, documents are not read.
+            limit: Bytes that the value of one key may have; of a longer one the type alone is told.
+        """
+        for batch in batches(keys, 1 if self.is_cluster else READ_AT_ONCE):
+            self.settle()
+            while batch:
+                replies = self._at_once(READ, batch, [limit, REPLY_BYTES, *paths])
+                for reply in replies:
+                    yield batch.pop(0), Reading(reply[0], reply[1] if len(reply) > 1 else None)
 
     def script(self, source: str, keys: Sequence[bytes], arguments: Sequence[Any]) -> Answer:
         """Have a script run; its answer is there after `settle`, and in a cluster at once."""
@@ -185,19 +229,25 @@ class RetryingRedis:
 
     def _scan_at(self, cursor: int, connection: Any) -> None:
         """Ask for the step of the scan that begins at `cursor`."""
-        connection.send_packed_command([packed(["EVAL", SCAN_JOINED, 0, cursor, SCAN_COUNT, JOINED_BYTES])])
+        connection.send_packed_command([_scan_command(cursor, SCAN_COUNT, JOINED_BYTES)])
 
     def _scanned(self, cursor: int, connection: Any) -> tuple[int, list[bytes]]:
         """The cursor and the keys with which the question at `cursor` is answered."""
         at, *found = connection.read_response()
-        if len(found) == 1:
-            return int(at), list(found[0])
-        keys = found[1].split(b"\n") if found[0] else []
-        if len(keys) != found[0]:
+        count = SCAN_COUNT
+        while not found and count > 1:
+            # Long names: fewer of them, from the same place.
+            count = max(1, count // 8)
+            connection.send_packed_command([_scan_command(cursor, count, JOINED_BYTES)])
+            at, *found = connection.read_response()
+        if len(found) == 2:
+            keys = found[1].split(b"\n") if found[0] else []
+            if len(keys) == found[0]:
+                return int(at), keys
             # A key has a line break in its name: the same step again, told apart by Redis.
-            connection.send_packed_command([packed(["SCAN", cursor, "COUNT", SCAN_COUNT])])
-            at, keys = connection.read_response()
-        return int(at), list(keys)
+            connection.send_packed_command([_scan_command(cursor, count, -1)])
+            at, *found = connection.read_response()
+        return int(at), list(found[0]) if found else []
 
     def _retry(self, action: Callable[[], Result]) -> Result:
         for delay in (*(() if self._is_hurried else RETRY_DELAYS), None):

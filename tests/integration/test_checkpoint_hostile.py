@@ -1,0 +1,267 @@
+"""Whatever lies in the checkpoint Redis: no run ends early, nothing foreign goes, and memory stays bounded."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from redis.exceptions import ResponseError
+
+from ai_ops.adapters.checkpoint_store import CheckpointStore
+from ai_ops.cleanup_run import CleanupRun, threads_of
+from ai_ops.core.checkpoint_keys import KeyParser
+from ai_ops.core.retention import DAY, RetentionPolicy
+from ai_ops.core.storage import StorageTally
+from tests.fakes.conversations import old_id
+
+MIB = 1024 * 1024
+OLD = old_id(60)
+WORDS = (
+    "",
+    "t",
+    "checkpoint",
+    "__empty__",
+    "{t}",
+    OLD,
+    old_id(1),
+    "0",
+    "-3",
+    "\ud800",
+    "é",
+    "\x00",
+    "\n",
+    "$.thread_id",
+)
+HEADS = ("checkpoint", "checkpoint_latest", "checkpoint_blob", "checkpoint_write", "write_keys_zset", "write_registry",
+         "writes", "thread", "somebody_else")  # fmt: skip
+names = st.lists(st.sampled_from(WORDS) | st.text(max_size=3), max_size=6)
+keys = st.builds(
+    lambda head, parts, raw: ":".join([head, *parts]).encode(errors="surrogatepass") + raw,
+    st.sampled_from(HEADS),
+    names,
+    st.just(b"") | st.binary(max_size=2),
+)
+leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | (
+    st.sampled_from((*WORDS, "2024-01-01T00:00:00+00:00", "not base64", "e30=", "2024-13-99T99:99:99"))
+)  # fmt: skip
+fields = st.sampled_from(
+    ("thread_id", "checkpoint_ns", "checkpoint_id", "parent_checkpoint_id", "checkpoint", "ts", "id", "metadata",
+     "channel", "channel_versions", "counters_since_delta_snapshot", "$.thread_id", "$.checkpoint_id", "\ud800")
+)  # fmt: skip
+trees = st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(fields, inner, max_size=3))
+documents = st.dictionaries(fields, trees, max_size=6)
+metadata = st.dictionaries(fields, trees, max_size=2)
+nested = st.builds(lambda some, inner: some | {"metadata": inner, "checkpoint": inner}, documents, metadata)
+texts = (documents | nested | trees).map(lambda each: json.dumps(each).encode())
+members = st.lists(keys | st.binary(min_size=1, max_size=9), min_size=1, max_size=3)
+values = (
+    st.tuples(st.just("string"), st.binary(max_size=40) | texts)
+    | st.tuples(st.just("json"), documents | nested | trees)
+    | st.tuples(st.sampled_from(("list", "set", "zset", "hash", "stream")), members)
+    | st.tuples(st.sampled_from(("hyperloglog", "bitmap")), st.integers(0, 99))
+)  # fmt: skip
+
+
+def write(client: Any, key: bytes, kind: str, value: Any) -> None:
+    client.unlink(key)
+    if kind == "string":
+        client.set(key, value)
+    elif kind == "json":
+        try:
+            client.execute_command("JSON.SET", key, "$", json.dumps(value))
+        except ResponseError:
+            # RedisJSON refuses half of a surrogate pair; a string takes it.
+            client.set(key, json.dumps(value))
+    elif kind == "list":
+        client.rpush(key, *value)
+    elif kind == "set":
+        client.sadd(key, *value)
+    elif kind == "zset":
+        client.zadd(key, dict.fromkeys(value, 0))
+    elif kind == "hash":
+        client.hset(key, mapping={each: each for each in value})
+    elif kind == "stream":
+        client.xadd(key, {each: each for each in value})
+    elif kind == "hyperloglog":
+        client.pfadd(key, value)
+    else:
+        client.setbit(key, value, 1)
+
+
+def cleaned(client: Any, *, retention: float = 30 * DAY, **options: Any) -> CleanupRun:
+    now = time.time()
+    parser = KeyParser(now)
+    store = CheckpointStore(client, parser)
+    policy = RetentionPolicy(retention, retention, pinned=frozenset({"pinned"}))
+    run = CleanupRun(store, parser, policy, now, dryrun=False, **options)
+    run.execute()
+    return run
+
+
+def sampled(client: Any) -> StorageTally:
+    """What the storage page's sampling does with the keys, which is a dry run that is watched."""
+    now = time.time()
+    parser = KeyParser(now)
+    store, tally = CheckpointStore(client, parser), StorageTally(now, frozenset({"pinned"}))
+    CleanupRun(
+        store, parser, RetentionPolicy(30 * DAY, 30 * DAY), now, dryrun=True,
+        on_keys=lambda keys: tally.add(threads_of(keys, store, now)),
+    ).execute()  # fmt: skip
+    store.sizes([*tally.sample(), *tally.candidates()])
+    json.dumps([tally.oldest(), tally.largest({}), tally.bars()]).encode()
+    return tally
+
+
+@pytest.fixture(scope="module")
+def client(checkpoint_server):
+    client = checkpoint_server.client(1)
+    yield client
+    client.unlink(*(client.keys() or ["none"]))
+
+
+EVIL = b"checkpoint:evil:x"
+
+
+@settings(max_examples=100, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(st.dictionaries(keys, values, min_size=1, max_size=8))
+@example({EVIL: ("string", b'{"$.thread_id":["\\ud800"]}')})
+@example({EVIL: ("json", {"thread_id": "\ud800"})})
+@example({EVIL: ("json", {"thread_id": "t", "checkpoint_id": "\ud800"})})
+@example({EVIL: ("json", {"thread_id": "t", "checkpoint_ns": "\ud800"})})
+@example({EVIL: ("json", {"thread_id": ["t"], "checkpoint_ns": 1, "checkpoint_id": {}})})
+def test_no_run_ends_early_and_what_is_somebody_elses_stays(client, world):
+    client.unlink(*(client.keys() or ["none"]))
+    for key, (kind, value) in world.items():
+        write(client, key, kind, value)
+    before = set(client.keys())
+    sampled(client)
+    assert set(client.keys()) == before
+    for retention in (30 * DAY, time.time()):
+        run = cleaned(client, retention=retention)
+        assert run.tally.processed >= len(before & set(client.keys()))
+    gone = before - set(client.keys())
+    assert not {key for key in gone if key.startswith(b"somebody_else")}
+    assert not {key for key in gone if client.exists(key)}
+    for key in gone:
+        kind = world[key][0]
+        assert kind in ("string", "json", "list", "set", "zset", "hyperloglog", "bitmap"), (key, world[key])
+
+
+@settings(max_examples=50, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(trees | metadata, st.sampled_from(("metadata", "parent_checkpoint_id", "checkpoint", "channel", "thread_id")))
+@example({"counters_since_delta_snapshot": {"a": 1}}, "metadata")
+@example({"counters_since_delta_snapshot": [1]}, "metadata")
+@example("\ud800", "metadata")
+def test_no_value_in_a_live_thread_ends_a_run_or_costs_its_head(client, value, field):
+    client.unlink(*(client.keys() or ["none"]))
+    ids = [old_id(days) for days in (60, 50, 40, 1)]
+    for number, each in enumerate(ids):
+        document = {"thread_id": "t", "checkpoint_ns": "__empty__", "checkpoint_id": each, "metadata": "{}",
+                    "checkpoint": {"id": each}, field: value}  # fmt: skip
+        write(client, f"checkpoint:t:__empty__:{each}".encode(), "json", document)
+        write(client, f"checkpoint:{{v}}::{each}".encode(), "string", json.dumps(document).encode())
+        client.rpush("thread:{v}:", ids[-1 - number])
+        write(client, f"writes:{{v}}::{each}".encode(), "string", json.dumps(value).encode())
+        write(client, f"checkpoint_write:t:__empty__:{each}:{old_id(0)}:0".encode(), "json", {field: value})
+    client.set("checkpoint_latest:t:__empty__", f"checkpoint:t:__empty__:{ids[-1]}")
+    sampled(client)
+    cleaned(client)
+    assert client.exists(f"checkpoint:t:__empty__:{ids[-1]}", f"checkpoint:{{v}}::{ids[-1]}") == 2
+
+
+def test_a_string_that_looks_like_a_reply_of_redisjson_speaks_for_no_other_thread(client):
+    client.unlink(*(client.keys() or ["none"]))
+    client.set(f"checkpoint:live:{old_id(1)}", "{}")
+    client.set(f"checkpoint:t:{old_id(60)}", "{}")
+    reply = {"$.thread_id": ["t"], "$.checkpoint_id": [old_id(0)], "$.checkpoint_ns": [""], "$.ts": []}
+    client.set("checkpoint:evil:x", json.dumps(reply))
+    run = cleaned(client)
+    assert (run.tally.threads_deleted, run.tally.unfixable) == (1, 1)
+
+
+def _memory_of(port: int, password: str, answers: Any) -> None:
+    import redis
+
+    def peak() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
+
+    with redis.Redis(port=port, password=password, db=1) as client:
+        cleaned(client)
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak until now
+        before = peak()
+        run = cleaned(client)
+        answers.put((peak() - before, run.tally.unfixable))
+
+
+def _fill_values(client: Any) -> None:
+    for number in range(24):
+        client.set(f"checkpoint:{number}:x", b"x" * (16 * MIB))
+
+
+def _fill_names(client: Any) -> None:
+    for number in range(120):
+        client.set(b"checkpoint:%d:" % number + b"n" * MIB, "x")
+
+
+def _fill_names_with_line_breaks(client: Any) -> None:
+    for number in range(120):
+        client.set(b"checkpoint:%d:\n" % number + b"n" * MIB, "x")
+
+
+def _fill_short_names(client: Any) -> None:
+    for number in range(3000):
+        client.set(b"checkpoint:%d:" % number + b"n" * 8000, "x")
+
+
+def _fill_documents(client: Any) -> None:
+    for number in range(24):
+        client.execute_command("JSON.SET", f"checkpoint:{number}:x", "$", json.dumps({"thread_id": "x" * (4 * MIB)}))
+
+
+def _fill_lineage(client: Any) -> None:
+    deep = json.dumps([[]] * 100_000)
+    for number in range(12):
+        for age in (60, 50, 1):
+            each = old_id(age)
+            value = json.dumps({"metadata": "x" * (6 * MIB), "a": 1}) if number % 2 else deep
+            client.set(f"checkpoint:{{{number}}}::{each}", value)
+            client.lpush(f"thread:{{{number}}}:", each)
+            client.set(f"writes:{{{number}}}::{each}", "x" * MIB)
+
+
+def _fill_sets(client: Any) -> None:
+    for number in range(20):
+        client.zadd(f"write_keys_zset:{number}:__empty__:shallow", {"x" * MIB + str(each): 0 for each in range(20)})
+
+
+def _fill_heads(client: Any) -> None:
+    for number in range(24):
+        client.set(f"checkpoint_latest:{number}:__empty__", "x" * (8 * MIB))
+        client.rpush(f"thread:{{{number}}}:", "x" * (4 * MIB))
+
+
+@pytest.mark.parametrize(
+    "fill",
+    [_fill_values, _fill_names, _fill_names_with_line_breaks, _fill_short_names, _fill_documents, _fill_lineage,
+     _fill_sets, _fill_heads],
+)  # fmt: skip
+def test_memory_does_not_follow_what_is_stored(client, checkpoint_server, fill):
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("Linux alone tells a process's peak memory")
+    client.unlink(*(client.keys() or ["none"]))
+    fill(client)
+    context = multiprocessing.get_context("spawn")
+    answers = context.Queue()
+    process = context.Process(target=_memory_of, args=(checkpoint_server.port, checkpoint_server.password, answers))
+    process.start()
+    grown, _ = answers.get(timeout=120)
+    process.join()
+    client.unlink(*(client.keys() or ["none"]))
+    assert grown < 64 * MIB, f"{grown / MIB:.0f} MiB"
