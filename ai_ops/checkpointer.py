@@ -18,29 +18,33 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import SplitResult, quote, unquote, urlsplit
+from typing import Any, TypeVar
+from urllib.parse import parse_qs, quote, unquote
 
 import redis
 from nautobot.core.settings_funcs import is_truthy
 from redis.backoff import NoBackoff
-from redis.cluster import RedisCluster
-from redis.exceptions import RedisError
+from redis.cluster import ClusterNode, RedisCluster
+from redis.connection import parse_url
+from redis.exceptions import RedisClusterException, RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from ai_ops.adapters.redis_failures import explain
 from ai_ops.config import AiOpsSettings
+from ai_ops.core.redis_addresses import EXAMPLE, RESERVED_OPTIONS, RedisAddress, is_host, read_address
 from ai_ops.exceptions import CheckpointStoreError, ConfigurationError
 
 DEFAULT_DATABASE = 2  # Nautobot's cache is in 0, Celery's queues are in 1
 CONNECT_TIMEOUT = 5.0  # seconds
 ANSWER_TIMEOUT = 15.0  # seconds; the longest single command takes milliseconds
+REDIS_PORT = 6379
 SENTINEL_PORT = 26379
-SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -71,11 +75,7 @@ def get_redis_url() -> str:
         ConfigurationError: A variable holds something that is no address.
     """
     url = os.environ.get("LANGGRAPH_REDIS_URL") or _url_of_nautobot()
-    if urlsplit(url).scheme not in SCHEMES:
-        raise ConfigurationError(
-            f"LANGGRAPH_REDIS_URL must begin with one of {', '.join(f'{each}://' for each in SCHEMES)}: "
-            "for example redis://:password@redis.example.com:6379/0."
-        )
+    read_address(url)
     return url
 
 
@@ -89,29 +89,19 @@ def get_redis_connection() -> Any:
         ConfigurationError: A variable holds something that is no address.
         CheckpointStoreError: The cluster could not be reached.
     """
-    url = get_redis_url()
+    address = read_address(get_redis_url())
     options: dict[str, Any] = {
-        "decode_responses": False,
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "socket_timeout": ANSWER_TIMEOUT,
+        **_options_of(address),
+        "decode_responses": False,
         # Who retries must know what was being done: a scan begins anew, a deletion may be repeated.
         "retry": Retry(NoBackoff(), 0),
     }
-    try:
-        if "+sentinel" in url:
-            return _primary_of_sentinel(urlsplit(url), options)
-        if "+cluster" in url:
-            # A cluster's client retries where the slots have moved, which is no failure: it keeps its own way.
-            del options["retry"]
-            return RedisCluster.from_url(url.replace("+cluster", "", 1), **options)
-        return redis.Redis.from_url(url, **options)
-    except ValueError as error:
-        raise ConfigurationError(
-            f"LANGGRAPH_REDIS_URL is no usable address ({error}): "
-            "write it like redis://:password@redis.example.com:6379/0."
-        ) from error
-    except RedisError as error:
-        raise CheckpointStoreError(explain(error)) from error
+    if address.login:
+        options |= {"username": address.username, "password": address.password}
+    client = _without_quoting(lambda: _client_of(address, options))
+    return _client_of_cluster(address, options) if address.kind == "cluster" else client
 
 
 def describe_checkpoint_redis() -> CheckpointRedis:
@@ -121,19 +111,18 @@ def describe_checkpoint_redis() -> CheckpointRedis:
         ConfigurationError: A variable holds something that is no address.
         CheckpointStoreError: It can't be reached, or its user may not call INFO.
     """
-    url = get_redis_url()
-    parts = urlsplit(url)
+    address = read_address(get_redis_url())
     try:
         with get_redis_connection() as client:
             is_cluster = isinstance(client, RedisCluster)
             target = {"target_nodes": client.get_default_node()} if is_cluster else {}
             server, loaded = client.info("server", **target), client.info("modules", **target)
             database = 0 if is_cluster else int(client.connection_pool.connection_kwargs.get("db") or 0)
-    except RedisError as error:
+    except (RedisError, RedisClusterException) as error:
         raise CheckpointStoreError(explain(error)) from error
     modules = tuple(sorted(str(module["name"]).lower() for module in loaded.get("modules", [])))
     return CheckpointRedis(
-        address=f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}",
+        address=address.shown,
         database=database,
         software=str(server.get("server_name", "redis")),
         version=str(server.get("valkey_version") or server.get("redis_version", "unknown")),
@@ -201,50 +190,97 @@ def _savers(modules: tuple[str, ...], database: int, is_cluster: bool) -> dict[s
     }
 
 
-def _primary_of_sentinel(parts: SplitResult, options: dict[str, Any]) -> redis.Redis:
+def _client_of(address: RedisAddress, options: dict[str, Any]) -> redis.Redis:
+    """A client that connects with its first command; of a cluster, one of its first node alone."""
+    options = {"db": address.database} | options
+    if address.kind == "sentinel":
+        client = _primary_of_sentinel(address, options)
+    elif address.scheme == "unix":
+        client = redis.Redis(unix_socket_path=unquote(address.path), **options)
+    else:
+        host, port = address.hosts[0]
+        client = redis.Redis(host=host.strip("[]"), port=port or REDIS_PORT, ssl=address.uses_tls, **options)
+    # Made as the first command would make it: what is wrong with an option shows here.
+    client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
+    return client
+
+
+def _primary_of_sentinel(address: RedisAddress, options: dict[str, Any]) -> redis.Redis:
     """A client that asks Sentinel for the primary whenever it connects."""
-    nodes, service, database = _sentinel_parts(parts)
-    if parts.scheme.startswith("rediss"):
+    nodes = [(host.strip("[]"), port or SENTINEL_PORT) for host, port in address.hosts]
+    if address.uses_tls:
         options["ssl"] = True
-    if ca_file := dict(pair.partition("=")[::2] for pair in parts.query.split("&")).get("ssl_ca_certs"):
-        options["ssl_ca_certs"] = unquote(ca_file)
-    credentials = {"username": _decoded(parts.username), "password": _decoded(parts.password)}
-    sentinel = Sentinel(nodes, sentinel_kwargs={**options, "password": credentials["password"]}, **options)
-    primary: redis.Redis = sentinel.master_for(service, db=database, **credentials)
+    asking = {name: value for name, value in options.items() if name not in ("db", "username")}
+    primary: redis.Redis = Sentinel(nodes, sentinel_kwargs=asking).master_for(address.service, **options)
     return primary
 
 
-def _sentinel_parts(parts: SplitResult) -> tuple[list[tuple[str, int]], str, int]:
-    service, _, database = parts.path.strip("/").partition("/")
-    hosts = parts.netloc.rpartition("@")[2].split(",")
-    if not service or not all(hosts):
-        raise ValueError("it must name hosts and a service: redis+sentinel://:password@host:26379,host:26379/service/0")
-    pairs = [host.partition(":") for host in hosts]
-    return [(name, int(port or SENTINEL_PORT)) for name, _, port in pairs], service, int(database or 0)
+def _client_of_cluster(address: RedisAddress, options: dict[str, Any]) -> RedisCluster:
+    # A cluster's client retries where the slots have moved, which is no failure: it keeps its own way.
+    options = {name: value for name, value in options.items() if name not in ("retry", "db")}
+    (host, port), *others = address.hosts
+    nodes = [ClusterNode(name.strip("[]"), number or REDIS_PORT) for name, number in others]
+    url = f"redis{'s' * address.uses_tls}://{host}:{port or REDIS_PORT}"
+    try:
+        return RedisCluster.from_url(url, startup_nodes=nodes, **options)
+    except (RedisError, RedisClusterException, OSError) as error:
+        raise CheckpointStoreError(explain(error)) from error
+
+
+def _options_of(address: RedisAddress) -> dict[str, Any]:
+    """The options in the address, as redis-py reads them."""
+    if reserved := RESERVED_OPTIONS & parse_qs(address.query, keep_blank_values=True).keys():
+        raise ConfigurationError(f"LANGGRAPH_REDIS_URL has the option {min(reserved)}, which is not for it: remove it.")
+    return _without_quoting(
+        lambda: {
+            name: value
+            for name, value in parse_url(f"redis://localhost?{address.query}").items()
+            if name not in ("host", "connection_class")
+        }
+    )
+
+
+def _without_quoting(made: Callable[[], Made]) -> Made:
+    """What `made` gives; an option that redis-py does not take is told without its own words, which quote it."""
+    try:
+        return made()
+    except (TypeError, ValueError, AttributeError, RedisError):
+        # Not as the cause of what follows either: a traceback in a log would have it.
+        pass
+    raise ConfigurationError(
+        "LANGGRAPH_REDIS_URL has an option after the question mark that redis-py does not know, or not with this "
+        f"value: write the address like {EXAMPLE}, options such as ?ssl_ca_certs=/path/to/ca.pem after it, and a "
+        "question mark in a user name or password as %3F."
+    )
 
 
 def _resolved(url: str) -> str:
     """An address that LangGraph's savers understand: what Sentinel names now in place of Sentinel."""
-    if "+sentinel" not in url:
+    address = read_address(url)
+    if address.kind != "sentinel":
         return url
-    parts = urlsplit(url)
-    _, _, database = _sentinel_parts(parts)
-    with get_redis_connection() as client:
-        host, port = client.connection_pool.get_master_address()
-    login = parts.netloc.rpartition("@")[0]
-    query = f"?{parts.query}" if parts.query else ""
-    return f"{parts.scheme.removesuffix('+sentinel')}://{login}{'@' * bool(login)}{host}:{port}/{database}{query}"
-
-
-def _decoded(text: str | None) -> str | None:
-    return unquote(text) if text else None
+    try:
+        with get_redis_connection() as client:
+            host, port = client.connection_pool.get_master_address()
+    except RedisError as error:
+        raise CheckpointStoreError(explain(error)) from error
+    login = f"{address.login}@" if address.login else ""
+    query = f"?{address.query}" if address.query else ""
+    return f"{address.scheme.removesuffix('+sentinel')}://{login}{host}:{port}/{address.database}{query}"
 
 
 def _url_of_nautobot() -> str:
     scheme = os.environ.get("NAUTOBOT_REDIS_SCHEME") or (
         "rediss" if is_truthy(os.environ.get("NAUTOBOT_REDIS_SSL", "false")) else "redis"
     )
+    if scheme not in ("redis", "rediss", "unix"):
+        raise ConfigurationError("NAUTOBOT_REDIS_SCHEME must be redis, rediss or unix: change it in the environment.")
     host = os.environ.get("NAUTOBOT_REDIS_HOST", "localhost")
+    if scheme != "unix" and not is_host(host):
+        raise ConfigurationError(
+            "NAUTOBOT_REDIS_HOST must be the name or the address of a host and nothing else: change it in the "
+            "environment, or set LANGGRAPH_REDIS_URL."
+        )
     port = _number("NAUTOBOT_REDIS_PORT", 6379)
     database = _number("LANGGRAPH_REDIS_DB", DEFAULT_DATABASE)
     user = quote(os.environ.get("NAUTOBOT_REDIS_USERNAME", ""), safe="")
@@ -258,5 +294,5 @@ def _url_of_nautobot() -> str:
 def _number(variable: str, default: int) -> int:
     text = os.environ.get(variable) or str(default)
     if not text.isdigit():
-        raise ConfigurationError(f"{variable} must be a whole number, not {text!r}: change it in the environment.")
+        raise ConfigurationError(f"{variable} must be a whole number: change it in the environment.")
     return int(text)
