@@ -153,10 +153,9 @@ class RetryingRedis:
             limit: Bytes that the value of one key may have; of a longer one the type alone is told.
         """
         for batch in batches(keys, 1 if self.is_cluster else READ_AT_ONCE):
-            self.settle()
             while batch:
-                replies = self._at_once(READ, batch, [limit, REPLY_BYTES, *paths])
-                for reply in replies:
+                (replies,) = self.ask([("EVAL", READ, len(batch), *batch, limit, REPLY_BYTES, *paths)])
+                for reply in replies or [[b"", None]]:
                     yield batch.pop(0), Reading(reply[0], reply[1] if len(reply) > 1 else None)
 
     def script(self, source: str, keys: Sequence[bytes], arguments: Sequence[Any]) -> Answer:
