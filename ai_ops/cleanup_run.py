@@ -254,13 +254,20 @@ class CleanupRun:
 
     def _delete(self, deletions: Sequence[Deletion]) -> None:
         self._count()
-        chosen = self._within_limit(self._still_unpinned(deletions))
-        self._confirm()
-        with whole():
-            self._under_way = (chosen, self._store.apply(chosen, dryrun=self._dryrun))
-        if self._max_deletions is not None:
-            # What room is left depends on it.
-            self._count()
+        left = self._still_unpinned(deletions)
+        while left:
+            chosen, left = self._within_limit(left)
+            if not chosen:
+                self.limit_reached = True
+                sizes = [deletion.size for deletion in left]
+                self._smallest_left = min([*sizes, self._smallest_left or sizes[0]])
+                return
+            self._confirm()
+            with whole():
+                self._under_way = (chosen, self._store.apply(chosen, dryrun=self._dryrun))
+            if self._max_deletions is not None:
+                # What was refused leaves its room to those that were passed over.
+                self._count()
 
     def _count(self) -> None:
         """Count what became of the batch that Redis may still be at work on."""
@@ -273,7 +280,7 @@ class CleanupRun:
             sizes = self._measured(chosen)
             for deletion, outcome in counted:
                 self.tally.add_outcome(deletion, outcome)
-                if deletion.reason is Reason.EXPIRED and not outcome.changed:
+                if deletion.reason is Reason.EXPIRED and outcome.deleted:
                     self._report_thread(deletion, outcome, sizes.get(deletion.thread))
 
     def _measured(self, deletions: Sequence[Deletion]) -> dict[bytes, int]:
@@ -318,25 +325,23 @@ class CleanupRun:
         """Whether nothing more fits; one key is the least there is."""
         return self.limit_reached and self._max_deletions is not None and self.tally.deleted >= self._max_deletions
 
-    def _within_limit(self, deletions: Sequence[Deletion]) -> Sequence[Deletion]:
-        """Those of the deletions that the limit has room for; whole ones, so that no thread is left in halves.
+    def _within_limit(self, deletions: Sequence[Deletion]) -> tuple[Sequence[Deletion], Sequence[Deletion]]:
+        """Those of the deletions that the limit has room for, whole ones so that no thread is left in halves; the rest.
 
         What does not fit is passed over for what comes later and does: else a thread larger than the limit would
         end every run where it began.
         """
         if self._max_deletions is None:
-            return deletions
+            return deletions, ()
         room = self._max_deletions - self.tally.deleted
-        chosen = []
+        chosen, left = [], []
         for deletion in deletions:
-            size = deletion.size
-            if size <= room:
+            if (size := deletion.size) <= room:
                 room -= size
                 chosen.append(deletion)
             else:
-                self.limit_reached = True
-                self._smallest_left = min(size, self._smallest_left or size)
-        return chosen
+                left.append(deletion)
+        return chosen, left
 
     @property
     def smallest_left(self) -> int | None:

@@ -13,6 +13,10 @@ class CheckpointStoreError(AiOpsError):
     """The checkpoint Redis could not be reached or refused a command."""
 
 
+class SpoolError(AiOpsError):
+    """The keys that were scanned could not be kept on the worker's disk."""
+
+
 class AgentCacheError(AiOpsError):
     """The shared cache that tells agents of changed MCP servers could not be reached."""
 

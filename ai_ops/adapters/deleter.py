@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ai_ops.adapters.checkpoint_scripts import DROP_KEYS, DROP_POINTERS, GONE, OF_ANOTHER_TYPE
-from ai_ops.adapters.checkpoint_values import is_valkey_write, pointer_value
+from ai_ops.adapters.checkpoint_values import is_valkey_list, is_valkey_write, pointer_value
 from ai_ops.adapters.redis_calls import Answer
 from ai_ops.adapters.retrying_redis import PIPELINE_COMMANDS, RetryingRedis
 from ai_ops.core.batches import batches
@@ -88,14 +88,15 @@ class Deleter:
         if not dryrun:
             self._redis.claim()
         self._breathe(len(deletions))
-        go = sorted(self._drop_pointers(deletions, dryrun, self._still_without_owner(deletions)))
+        blocked: dict[int, tuple[bytes, ...]] = {}
+        go = sorted(self._drop_pointers(deletions, dryrun, self._still_without_owner(deletions), blocked))
         entries = [entry for number in go for entry in deletions[number].list_entries]
         for some in batches(() if dryrun else entries, PIPELINE_COMMANDS):
             # From the end: the old ones are there.
             self._redis.ask([("LREM", key, -1, checkpoint_id) for key, checkpoint_id in some])
         dropped = [call for numbers in _shared_calls(deletions, go) for call in self._drop(deletions, numbers, dryrun)]
         self._redis.send()
-        return lambda: self._outcomes(deletions, go, dropped)
+        return lambda: self._outcomes(deletions, go, dropped, blocked)
 
     def _breathe(self, deletions: int) -> None:
         self._since_breath += deletions
@@ -104,8 +105,16 @@ class Deleter:
             self._redis.settle()
             self._redis.breathe()
 
-    def _outcomes(self, deletions: Sequence[Deletion], go: Sequence[int], dropped: Sequence[Dropped]) -> list[Outcome]:
+    def _outcomes(
+        self,
+        deletions: Sequence[Deletion],
+        go: Sequence[int],
+        dropped: Sequence[Dropped],
+        blocked: Mapping[int, tuple[bytes, ...]],
+    ) -> list[Outcome]:
         outcomes = [LEFT_ALONE] * len(deletions)
+        for number, keys in blocked.items():
+            outcomes[number] = Outcome(0, wrong_type=keys)
         for number in go:
             outcomes[number] = Outcome(deletions[number].size)
         if any(call.answer.value is None for call in dropped):
@@ -118,8 +127,13 @@ class Deleter:
                 outcomes[number] = so_far._replace(deleted=so_far.deleted - 1, wrong_type=wrong)
         return outcomes
 
-    def _drop_pointers(self, deletions: Sequence[Deletion], dryrun: bool, free: set[int]) -> set[int]:
-        """Delete the pointers that still say what they said; the numbers of those `free` that may go on."""
+    def _drop_pointers(
+        self, deletions: Sequence[Deletion], dryrun: bool, free: set[int], blocked: dict[int, tuple[bytes, ...]]
+    ) -> set[int]:
+        """Delete the pointers that still say what they said; the numbers of those `free` that may go on.
+
+        Into `blocked` go the others in whose way a key of another kind stands, with these keys.
+        """
         go = {number for number in free if not deletions[number].guards}
         guarded = sorted(free - go)
         compared = [
@@ -130,9 +144,17 @@ class Deleter:
         self._redis.settle()
         for batch, answer in compared:
             for number, same in zip(batch, answer.value, strict=True):
-                if same or self._drop_pointers_as_they_are(deletions[number].guards, dryrun):
+                guards = deletions[number].guards
+                if same or self._drop_pointers_as_they_are(guards, dryrun):
                     go.add(number)
+                elif strangers := self._of_another_kind(guards):
+                    blocked[number] = strangers
         return go
+
+    def _of_another_kind(self, guards: Sequence[Guard]) -> tuple[bytes, ...]:
+        """The keys among guards that hold what no saver writes there."""
+        kinds = self._redis.ask([("TYPE", guard.key) for guard in guards])
+        return tuple(guard.key for guard, kind in zip(guards, kinds, strict=True) if kind not in _kinds_of(guard))
 
     def _drop_pointers_as_they_are(self, guards: Sequence[Guard], dryrun: bool) -> bool:
         """Try again with what the pointers say now, if that is nothing a conversation could go on from."""
@@ -256,6 +278,14 @@ def _parts(deletions: Sequence[Deletion], numbers: Sequence[int]) -> list[tuple[
             keys = [key for key in keys if not is_valkey_write(key)]
         parts.append((types, keys))
     return [part for part in parts if part[1]]
+
+
+def _kinds_of(guard: Guard) -> tuple[bytes, ...]:
+    """The types that a guard's key may have."""
+    if is_valkey_list(guard.key):
+        return (b"list", b"none")
+    is_document = any(document.key == guard.key for document in guard.documents)
+    return (b"ReJSON-RL", b"string", b"none") if is_document else (b"string", b"none")
 
 
 def _flag(value: bool) -> bytes:

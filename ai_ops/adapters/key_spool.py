@@ -5,10 +5,12 @@ from __future__ import annotations
 import marshal
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
 
 from ai_ops.core.checkpoint_keys import CheckpointKey
+from ai_ops.exceptions import SpoolError
 
 # A partition is planned in memory, some 1,500 bytes a key all in all.
 KEYS_PER_PARTITION = 20_000
@@ -54,7 +56,9 @@ class KeySpool:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._file is not None:
-            self._file.close()
+            # What it still had to write is of no use any more.
+            with suppress(OSError):
+                self._file.close()
 
     def add_text(self, keys: Sequence[bytes], threads: Sequence[bytes]) -> None:
         """Remember keys as they are, each with its thread's id without braces; those without one are left out."""
@@ -92,8 +96,9 @@ class KeySpool:
             pile.places.clear()
         self._packed = 0
         if self._file is not None:
-            self._file.seek(0)
-            self._file.truncate()
+            with _told_in_a_sentence():
+                self._file.seek(0)
+                self._file.truncate()
 
     def __iter__(self) -> Iterator[Part]:
         """The keys, one partition at a time, each once: what was given is forgotten."""
@@ -113,18 +118,34 @@ class KeySpool:
         if self._packed <= MEMORY_BYTES:
             pile.packs.append(pack)
             return
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="ai-ops-keys-")  # noqa: SIM115
-        pile.places.append((self._file.tell(), len(pack)))
-        self._file.write(pack)
+        with _told_in_a_sentence():
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(prefix="ai-ops-keys-")  # noqa: SIM115
+            pile.places.append((self._file.tell(), len(pack)))
+            self._file.write(pack)
 
     def _taken(self, pile: _Pile) -> Iterator[bytes]:
         packs, pile.packs = pile.packs, []
         yield from packs
         for place, size in pile.places:
             assert self._file is not None  # noqa: S101
-            self._file.seek(place)
-            yield self._file.read(size)
+            with _told_in_a_sentence():
+                self._file.seek(place)
+                pack = self._file.read(size)
+            yield pack
+
+
+@contextmanager
+def _told_in_a_sentence() -> Iterator[None]:
+    """Raise SpoolError for what the disk refuses."""
+    try:
+        yield
+    except OSError as error:
+        raise SpoolError(
+            f"The keys of the checkpoint Redis could not be kept in the worker's folder for temporary files "
+            f"({error.strerror or 'it is not there'}): free some space there, or set TMPDIR to a folder with more. "
+            "About 100 bytes a key are enough. The next run begins anew."
+        ) from error
 
 
 class _Pile:

@@ -57,8 +57,10 @@ class Tally:
             self.changed += 1
             self.threads_kept += deletion.reason is Reason.EXPIRED
         elif deletion.reason is Reason.EXPIRED:
-            self.threads_deleted += 1
+            self.threads_deleted += outcome.deleted > 0
+            # Of a thread that another process has deleted meanwhile there is nothing to keep either.
+            self.threads_kept += outcome.deleted == 0 and bool(outcome.wrong_type)
         elif deletion.reason is Reason.TRIMMED:
-            self.trimmed += deletion.checkpoints
+            self.trimmed += min(deletion.checkpoints, outcome.deleted)
         else:
             self.orphans += outcome.deleted
