@@ -75,11 +75,12 @@ class ThreadReader:
             done, documents, records, logs, writes = answer
             # What is large comes by commands of its own, and may have been deleted meanwhile.
             if (yield from self._take_values(records)) and (yield from self._take_logs(logs)):
-                pending = {member: (main, own) for member, main, own in zip(*[iter(writes)] * 3, strict=True)}
-                return done, [
-                    self._tuple(member, document, *pending.get(member, (None, ())))
-                    for member, document in pairs(documents)
-                ]
+                pending = yield from self._take_writes(writes)
+                if pending is not None:
+                    return done, [
+                        self._tuple(member, document, *pending.get(member, (None, ())))
+                        for member, document in pairs(documents)
+                    ]
         raise ThreadBusyError(
             f"Reading {self.keys[0].decode()} was tried {ATTEMPTS} times, and each time checkpoints were deleted from "
             "it meanwhile. Try again when it is quieter."
@@ -96,6 +97,18 @@ class ThreadReader:
                 require_known_format(record, name.decode())
             self._values[name] = StoredValue.decode(record)
         return True
+
+    def _take_writes(self, writes: Sequence[Any]) -> Steps[dict[bytes, tuple[bytes, list[bytes]]] | None]:
+        """The writes that a script has found, by checkpoint; None where one of them is gone."""
+        pending = {}
+        for member, main, own in zip(*[iter(writes)] * 3, strict=True):
+            large = []
+            for name, data in pairs(own):
+                large.append(data or (yield Command(["HGET", self.keys[0], name])))
+            if None in large:
+                return None
+            pending[member] = main, large
+        return pending
 
     def _take_logs(self, logs: Iterable[Sequence[Any]]) -> Steps[bool]:
         """Keep the logs that a script has found, and read what they lack; say whether all was there."""

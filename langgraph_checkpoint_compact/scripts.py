@@ -125,7 +125,7 @@ end
 """
 
 
-# Takes no more than it may: of long logs it returns the beginning, and of a large value '' in place of its record. The
+# Takes no more than it may: of long logs it returns the beginning, and '' in place of large values and writes. The
 # client reads those by commands of their own, for which the server need not copy them into the script and out of it.
 READ = Script(
     _COMMON
@@ -183,7 +183,13 @@ for _, member in ipairs(wanted) do
     local field = known('w|' .. member, call('HGET', key, 'w|' .. member))
     if field then
       local own = {}
-      for i, name in ipairs(own_fields(member, field)) do own[i] = call('HGET', key, name) or '' end
+      for _, name in ipairs(own_fields(member, field)) do
+        local data = ''
+        if size < budget and call('HSTRLEN', key, name) < LARGE then data = call('HGET', key, name) or '' end
+        size = size + #data
+        own[#own + 1] = name
+        own[#own + 1] = data
+      end
       writes[#writes + 1] = member
       writes[#writes + 1] = field
       writes[#writes + 1] = own
@@ -254,13 +260,19 @@ return {heads, logs}
 )
 
 
-# Returns the numbers of the values whose predecessor is not what the client believes; then nothing was written.
+# Returns the numbers of the values whose predecessor is not what the client believes, and below zero those of the
+# carried ones, which an earlier checkpoint should have stored, that are not there; then nothing was written.
 PUT = Script(
     _COMMON
     + """
-local ttl, member, id, document, empty_count = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
-local position = 6 + empty_count
+local ttl, member, id, document = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local empty_count, carried_count = tonumber(ARGV[5]), tonumber(ARGV[6])
+local position = 7 + empty_count
 local values, stale = {}, {}
+for i = 1, carried_count do
+  if call('HEXISTS', key, ARGV[position]) == 0 then stale[#stale + 1] = -i end
+  position = position + 1
+end
 known('c|' .. member, call('HGET', key, 'c|' .. member))
 while ARGV[position] do
   local value = {name = ARGV[position], record = ARGV[position + 1], before = ARGV[position + 2],
@@ -329,7 +341,7 @@ local function append(value)
   return value.log
 end
 
-for i = 6, 5 + empty_count do call('HDEL', key, ARGV[i]) end
+for i = 7, 6 + empty_count do call('HDEL', key, ARGV[i]) end
 for _, value in ipairs(values) do
   if not value.done then
     local record = value.record

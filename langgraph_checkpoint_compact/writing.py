@@ -110,8 +110,18 @@ def put(
         session.serde.dumps_typed(get_checkpoint_metadata(config, metadata)),
     ).encode()
     head: list[Argument] = [session.ttl, member, checkpoint["id"].encode("utf-8", "surrogatepass"), document]
-    yield from _send(keys, [*head, len(empty), *empty], values)
-
+    # Values that are not new were stored with an earlier checkpoint, unless that was deleted meanwhile.
+    carried = {
+        names.value_field(namespace, names.value_name(channel, version)): channel
+        for channel, version in checkpoint["channel_versions"].items()
+        if parent_id and channel in given and channel not in new_versions
+    }
+    lost = yield from _send(keys, [*head, len(empty), len(carried), *empty], values, list(carried))
+    if lost:
+        for field in lost:
+            type_, data = session.serde.dumps_typed(given[carried[field]])
+            values.append(NewValue.of(field, type_, bytes(data), None))
+        yield from _send(keys, [*head, len(empty), 0, *empty], values, [])
     if remembered is not None:
         session.tails.remember((keys[0], member), _tails_after(known, new_versions, serialized, values))
     return config_of(thread_id, namespace, checkpoint["id"])
@@ -122,18 +132,26 @@ def _tails_after(
 ) -> Tails:
     """The tails of a new checkpoint: those of its parent, and of the values written with it."""
     tails = {channel: value for channel, value in known.items() if channel not in new_versions}
-    for channel, new in zip(written, values, strict=True):
+    for channel, new in zip(written, values, strict=False):
         if new.tail.length >= SHARED_BYTES:
             tails[channel] = KnownValue(new.field, new.tail)
     return tails
 
 
-def _send(keys: tuple[bytes, bytes], head: Sequence[Argument], values: Sequence[NewValue]) -> Steps[None]:
-    """Send the values; those whose predecessor was deleted or replaced meanwhile are sent again, whole."""
+def _send(
+    keys: tuple[bytes, bytes], head: Sequence[Argument], values: Sequence[NewValue], carried: Sequence[bytes]
+) -> Steps[list[bytes]]:
+    """Send the values; those whose predecessor was deleted or replaced meanwhile are sent again, whole.
+
+    Returns the fields of `carried` that are not there. Then nothing was stored.
+    """
     while True:
-        stale = yield Run(PUT, keys, [*head, *(part for value in values for part in value.arguments())])
+        arguments = [part for value in values for part in value.arguments()]
+        stale = yield Run(PUT, keys, [*head, *carried, *arguments])
+        if lost := [carried[-number - 1] for number in stale if number < 0]:
+            return lost
         if not stale:
-            return
+            return []
         for number in stale:
             values[number - 1].before = None
 

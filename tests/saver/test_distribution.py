@@ -92,20 +92,17 @@ def test_it_works_where_nothing_else_is_installed(tmp_path, url, client):
     if installed.returncode != 0:
         pytest.skip(f"uv could not install {wanted}, which needs its cache or the network: {installed.stderr[-300:]}")
     install = ["pip", "install", "--quiet", "--python", python]
-    for source, builds in ((DISTRIBUTION, ["--sdist", "--wheel"]), (PROJECT, ["--wheel"])):
-        for each in builds:
-            built = uv(
-                *("build", "--quiet", each, "--no-build-isolation", "--python", python),
-                *("--out-dir", tmp_path / source.name, source),
-            )
-            assert built.returncode == 0, built.stderr
-    (sdist,) = (tmp_path / DISTRIBUTION.name).glob("*.tar.gz")
-    (wheel,) = (tmp_path / DISTRIBUTION.name).glob("*.whl")
-    (app,) = (tmp_path / PROJECT.name).glob("*.whl")
+    for each in ("--sdist", "--wheel"):
+        built = uv(
+            *("build", "--quiet", each, "--no-build-isolation", "--python", python),
+            *("--out-dir", tmp_path / "built", DISTRIBUTION),
+        )
+        assert built.returncode == 0, built.stderr
+    (sdist,) = (tmp_path / "built").glob("*.tar.gz")
+    (wheel,) = (tmp_path / "built").glob("*.whl")
     files = {path.name for path in PACKAGE.iterdir() if path.is_file()}
-    for built in (wheel, app):
-        packed = {Path(name).name for name in zipfile.ZipFile(built).namelist() if name.startswith(PACKAGE.name + "/")}
-        assert packed == files
+    packed = {Path(name).name for name in zipfile.ZipFile(wheel).namelist() if name.startswith(PACKAGE.name + "/")}
+    assert packed == files
     # The sdist, which holds all that its wheel is made of.
     done = uv(*install, "--no-deps", "--no-build-isolation", sdist)
     assert done.returncode == 0, done.stderr
