@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import string
 from dataclasses import dataclass, field
+from functools import cached_property
+from html.entities import name2codepoint
 
 from ai_ops.exceptions import CredentialsError
 
@@ -15,8 +18,27 @@ _RESERVED = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "upgrade", "content-type", "accept"}
 )
 _RESERVED_PREFIX = "mcp-"
+_RESERVED_BY_MCP = frozenset({"mcp-session-id", "mcp-protocol-version", "mcp-method", "mcp-name"})
 
 HIDDEN = "(hidden)"
+
+# Names under which secrets are usually sent, and which are none. Any other name may be the secret itself: it is, where
+# name and value were swapped.
+_USUAL_NAMES = frozenset(
+    {
+        "api-key",
+        "authorization",
+        "cookie",
+        "private-token",
+        "proxy-authorization",
+        "token",
+        "x-access-token",
+        "x-api-key",
+        "x-api-token",
+        "x-auth-token",
+        "x-token",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +54,7 @@ class Credentials:
         CredentialsError: The header may not be sent; the message says why and holds nothing of the value.
     """
 
-    header: str
+    header: str = field(repr=False)
     value: str = field(repr=False)
     secret: str = field(repr=False)
 
@@ -40,7 +62,9 @@ class Credentials:
         if not _TOKEN.fullmatch(self.header):
             raise CredentialsError("the name of the header has characters that no header's name has")
         if self.header.lower() in _RESERVED or self.header.lower().startswith(_RESERVED_PREFIX):
-            raise CredentialsError(f"the header {self.header} is not for credentials")
+            # Named only if it can't be a secret in the wrong place.
+            known = self.header if self.header.lower() in _RESERVED | _RESERVED_BY_MCP else "that begins with Mcp-"
+            raise CredentialsError(f"the header {known} is not for credentials")
         if any(character in self.value for character in "\r\n\0"):
             raise CredentialsError("the value has a line break or a NUL in it, which would end the header")
         if not self.value.isascii() or not self.value.isprintable() or self.value != self.value.strip():
@@ -54,5 +78,71 @@ class Credentials:
         return cls("Authorization", f"Bearer {token}", token)
 
     def hide_in(self, text: str) -> str:
-        """Return `text` without the secret, for text that came from outside."""
-        return text.replace(self.value, HIDDEN).replace(self.secret, HIDDEN)
+        """Return `text`, which came from outside, without the secret, however it was written on its way back."""
+        for needle in self._needles:
+            text = _without(needle, text)
+        return text
+
+    @cached_property
+    def _needles(self) -> list[str]:
+        """What is looked for; the longest first, which may contain the others."""
+        secrets = {self.value, self.secret}
+        if self.header.lower() not in _USUAL_NAMES:
+            secrets.add(self.header)
+        return sorted({_plain(secret) for secret in secrets} - {""}, key=len, reverse=True)
+
+
+# How URLs, JSON, HTML and Python's repr() write a character; a percent sign that is written so again is another 25.
+_WRITTEN = re.compile(
+    r"%(?:25)*(?P<url>[0-9a-f]{2})|\\+(?:u00|x)(?P<code>[0-9a-f]{2})|&\#0*(?P<decimal>[0-9]{1,3});?"
+    r"|&\#x0*(?P<hex>[0-9a-f]{1,2});?|&(?P<name>[a-z]{2,8});|\\+|\+",
+    re.IGNORECASE,
+)
+_SMALL = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+# A plus may be a space, and backslashes come and go.
+_LOOSE = str.maketrans({"+": " ", "\\": ""})
+
+
+def _without(needle: str, text: str) -> str:
+    if needle not in _plain(text):
+        return text
+    plain, starts = _spread(text)
+    parts, begin = [], 0
+    place = plain.find(needle)
+    while place >= 0:
+        parts += [text[begin : starts[place]], HIDDEN]
+        begin = starts[place + len(needle)]
+        place = plain.find(needle, place + len(needle))
+    return "".join([*parts, text[begin:]])
+
+
+def _plain(text: str) -> str:
+    """The text with each character written as itself, in small letters, a plus as a space, and without backslashes."""
+    return _WRITTEN.sub(_meant, text).translate(_SMALL)
+
+
+def _meant(written: re.Match[str]) -> str:
+    """The character that was written; the text itself where that is none."""
+    found = written.groupdict()
+    if code := found["url"] or found["code"] or found["hex"]:
+        return chr(int(code, 16)).translate(_LOOSE)
+    if found["decimal"]:
+        return chr(int(found["decimal"])).translate(_LOOSE)
+    if found["name"]:
+        return chr(name2codepoint[found["name"]]) if found["name"] in name2codepoint else written[0]
+    return " " if written[0] == "+" else ""
+
+
+def _spread(text: str) -> tuple[str, list[int]]:
+    """The plain text, and for each of its characters, and its end, where that begins in `text`."""
+    parts: list[str] = []
+    starts: list[int] = []
+    begin = 0
+    for written in _WRITTEN.finditer(text):
+        meant = _meant(written)
+        parts += [text[begin : written.start()], meant]
+        starts += range(begin, written.start())
+        starts += [written.start()] * len(meant)
+        begin = written.end()
+    parts.append(text[begin:])
+    return "".join(parts).translate(_SMALL), [*starts, *range(begin, len(text) + 1)]

@@ -1,6 +1,13 @@
 """Which headers carry credentials, and that nothing shows them."""
 
+import html
+import json
+import time
+from urllib.parse import quote, quote_plus
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ai_ops.core.credentials import Credentials
 from ai_ops.exceptions import CredentialsError
@@ -14,7 +21,8 @@ def test_a_token_is_sent_as_a_bearer():
 def test_neither_repr_nor_str_show_the_secret():
     credentials = Credentials("X-Api-Key", "s3cret", "s3cret")
     assert "s3cret" not in f"{credentials} {credentials!r} {[credentials]}"
-    assert "X-Api-Key" in repr(credentials)
+    swapped = Credentials("s3cret", "X-Api-Key", "X-Api-Key")
+    assert "s3cret" not in f"{swapped} {swapped!r}"
 
 
 @pytest.mark.parametrize(
@@ -61,3 +69,52 @@ def test_an_empty_secret_is_refused():
 def test_what_a_server_sends_back_is_hidden():
     credentials = Credentials.bearer("s3cret")
     assert credentials.hide_in("you sent Bearer s3cret, s3cret!") == "you sent (hidden), (hidden)!"
+
+
+SECRET = "s3cret-T0ken/+=&<\" '\\~"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        str,
+        str.lower,
+        str.upper,
+        lambda text: quote(text, safe=""),
+        lambda text: quote(text).lower(),
+        quote_plus,
+        lambda text: quote(quote(text)),
+        lambda text: "".join(f"%{ord(each):02X}" for each in text),
+        lambda text: json.dumps(text)[1:-1],
+        lambda text: "".join(f"\\u{ord(each):04x}" for each in text),
+        lambda text: repr(text)[1:-1],
+        html.escape,
+        lambda text: "".join(f"&#{ord(each)};" for each in text),
+        lambda text: json.dumps(html.escape(quote(text)))[1:-1],
+    ],
+)
+def test_a_secret_that_comes_back_changed_is_hidden(written):
+    credentials = Credentials("X-Api-Key", SECRET, SECRET)
+    assert credentials.hide_in(f"a {written(SECRET)} b {written(SECRET)}!") == "a (hidden) b (hidden)!"
+
+
+@given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1), st.text(), st.data())
+def test_a_secret_of_which_any_characters_are_written_otherwise_is_hidden(secret, around, data):
+    forms = [str, lambda each: f"%{ord(each):02x}", lambda each: f"&#{ord(each)};", lambda each: f"\\u{ord(each):04x}"]
+    back = "".join(data.draw(st.sampled_from(forms))(each) for each in secret)
+    hidden = Credentials("X-Api-Key", secret, secret).hide_in(f" {back} ")
+    assert hidden == " (hidden) " or secret.strip("\\") == ""
+    # Whatever else there is, nothing raises.
+    Credentials("X-Api-Key", secret, secret).hide_in(around + back + around)
+
+
+def test_a_name_that_may_be_the_secret_is_hidden_and_a_usual_one_is_not():
+    assert Credentials("s3cret", "X-Api-Key", "X-Api-Key").hide_in("S3CRET: x") == "(hidden): x"
+    assert Credentials("X-Api-Key", "s3cret", "s3cret").hide_in("X-Api-Key: s3cret") == "X-Api-Key: (hidden)"
+
+
+def test_a_long_secret_and_a_long_text_take_no_time():
+    credentials = Credentials.bearer("a.b-" * 2000)
+    started = time.process_time()
+    credentials.hide_in("%41+" * 10_000)
+    assert time.process_time() - started < 1
