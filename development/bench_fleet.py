@@ -2,11 +2,13 @@
 
 ``python -m development.bench_health`` runs its cases, each in a process with a state folder of its own:
 
-- `flips`: 1,000 servers that are all down at once, on one worker. `wall_s` of the Job, `floor_s` (three rounds of
-  servers * delay / threads, and two pauses), `ratio`; and `waiting_in_threads_s`, the same arithmetic for a checker
-  whose threads wait out the pauses of each server by themselves.
-- `workers`: 10,000 servers that are well, on one worker and, divided in two, on two. `ratio` of the two times; each
-  server must have been asked once, and have one row in the history.
+- `outage_job`: 800 servers that are well and 200 that newly swallow packets, on one worker. `floor_s` (three times the
+  time of a probe, and two pauses) and `ratio`.
+- `flips`: 1,000 servers that are all down at once, on one worker. `wall_s` of the Job; and `waiting_in_threads_s`, the
+  arithmetic for a checker whose threads wait out the pauses of each server by themselves.
+- `fleet_job`: 10,000 servers that are well, on one worker. `wall_s`, and `memory_mib` by which the worker grew at most.
+- `workers`: the same on one worker and, divided in two, on two. `ratio` of the two times; each server must have been
+  asked once, and have one row in the history.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -25,7 +28,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ai_ops.core.health import CHECKS_TO_FLIP, MAX_WORKERS, PAUSE_SECONDS
+from ai_ops.core.health import CHECK_TIMEOUT_SECONDS, CHECKS_TO_FLIP, MAX_WORKERS, PAUSE_SECONDS
 
 SERVER_SECONDS = 0.05
 PROJECT = Path(__file__).resolve().parent.parent
@@ -49,7 +52,26 @@ def figures(case: str) -> dict[str, Any]:
 # One server that stands for all of them
 
 
-async def serve(port: int) -> None:
+def addresses(count: int, port: int) -> list[str]:
+    """So many addresses of this machine, as URLs: on Linux all of 127.0.0.0/8 are."""
+    return [f"http://127.{1 + n // 62_500}.{n // 250 % 250}.{1 + n % 250}:{port}" for n in range(count)]
+
+
+@contextlib.contextmanager
+def swallowing() -> Iterator[int]:
+    """A port of every address of this machine that answers no packet, as behind a firewall; gives the port."""
+    with contextlib.ExitStack() as opened:
+        full = opened.enter_context(socket.create_server(("0.0.0.0", 0), backlog=0))
+        port = full.getsockname()[1]
+        for _ in range(8):
+            filler = opened.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.1", port))
+        time.sleep(0.1)
+        yield port
+
+
+async def serve(port: int, seconds: float = SERVER_SECONDS) -> None:
     """Answer ``/up...`` with 200 and ``/down...`` with 500, late; ``/asked`` with how often each path was asked."""
     asked: Counter[str] = Counter()
 
@@ -61,13 +83,13 @@ async def serve(port: int) -> None:
             asked.clear()
         else:
             asked[path] += 1
-            await asyncio.sleep(SERVER_SECONDS)
+            await asyncio.sleep(seconds)
         head = f"HTTP/1.1 {status} -\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         writer.write(head.encode() + body)
         await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", port, backlog=512)
+    server = await asyncio.start_server(answer, "0.0.0.0", port, backlog=4096)
     await server.serve_forever()
 
 
@@ -90,7 +112,7 @@ class Stack:
 
         nautobot.setup()
         (port,) = services.free_ports(1)
-        self.url = f"http://127.0.0.1:{port}"
+        self.url, self._port = f"http://127.0.0.1:{port}", port
         command = [sys.executable, "-m", "development.bench_fleet", "serve", str(port)]
         supervisor.start(services.Service("fleet", command, ready=lambda: self.asked() is not None))
 
@@ -102,8 +124,8 @@ class Stack:
             return httpx.get(f"{self.url}/asked", timeout=30).json()
         return None
 
-    def add_servers(self, count: int, path: str) -> None:
-        """Make so many Healthy servers, each with an entry in the change log as if a person had made it."""
+    def add_servers(self, count: int, path: str, port: int | None = None) -> None:
+        """Make so many Healthy servers, each at an address of its own and with an entry in the change log."""
         from nautobot.extras.models import ObjectChange, Status
 
         from ai_ops.models import AgentGeneration, MCPServer
@@ -111,8 +133,8 @@ class Stack:
         healthy = Status.objects.get_for_model(MCPServer).get(name="Healthy")
         MCPServer.objects.bulk_create(
             [
-                MCPServer(name=f"fleet-{n:05}", url=self.url, health_check=f"{path}/{n}", probe="http", status=healthy)
-                for n in range(count)
+                MCPServer(name=f"{path[1:]}-{n:05}", url=url, health_check=f"{path}/{n}", probe="http", status=healthy)
+                for n, url in enumerate(addresses(count, port or self._port))
             ],
             batch_size=1_000,
         )
@@ -208,14 +230,9 @@ def flips(stack: Stack, servers: int = 1_000) -> dict[str, Any]:
         raise SystemExit(f"{run.result['changed_count']} of {servers} servers were flipped: nothing was measured.")
     _require_times(stack, servers, CHECKS_TO_FLIP)
     pauses = (CHECKS_TO_FLIP - 1) * PAUSE_SECONDS
-    floor_s = CHECKS_TO_FLIP * servers * SERVER_SECONDS / MAX_WORKERS + pauses
-    wall_s = (run.date_done - run.date_started).total_seconds()
     return {
         "servers": servers,
-        "wall_s": round(wall_s, 2),
-        "floor": f"{CHECKS_TO_FLIP} rounds * {servers} * {SERVER_SECONDS} s / {MAX_WORKERS} threads + {pauses:g} s",
-        "floor_s": floor_s,
-        "ratio": round(wall_s / floor_s, 3),
+        "wall_s": _seconds(run),
         "cpu_s": round(cpu, 2),
         "cpu_ms_per_flip": round(cpu / servers * 1000, 2),
         "waiting_in_threads": f"{servers} * ({CHECKS_TO_FLIP} * {SERVER_SECONDS} s + {pauses:g} s) / {MAX_WORKERS}",
@@ -223,12 +240,53 @@ def flips(stack: Stack, servers: int = 1_000) -> dict[str, Any]:
     }
 
 
+def outage_job(stack: Stack, servers: int = 1_000, ill: int = 200) -> dict[str, Any]:
+    """Some servers newly swallow packets."""
+    with swallowing() as dead, stack.workers(1, shard_size=0):
+        stack.add_servers(ill, "/swallowed", dead)
+        stack.add_servers(servers - ill, "/up")
+        (run,) = stack.run_job()
+    if run.result["changed_count"] != ill:
+        raise SystemExit(f"{run.result['changed_count']} of {ill} servers were flipped: nothing was measured.")
+    floor_s = CHECKS_TO_FLIP * CHECK_TIMEOUT_SECONDS + (CHECKS_TO_FLIP - 1) * PAUSE_SECONDS
+    wall_s = _seconds(run)
+    measured = {"servers": servers, "ill": ill, "wall_s": wall_s, "floor_s": floor_s}
+    return measured | {"ratio": round(wall_s / floor_s, 3)}
+
+
+def fleet_job(stack: Stack, servers: int = 10_000) -> dict[str, Any]:
+    """All servers are well, on one worker."""
+    stack.add_servers(servers, "/up")
+    with stack.workers(1, shard_size=0) as pids:
+        cpu, before = cpu_seconds(pids), resident_mib(pids)
+        (run,) = stack.run_job()
+        cpu, peak = cpu_seconds(pids) - cpu, resident_mib(pids, "VmHWM")
+    _require_times(stack, servers, 1)
+    measured = {"servers": servers, "wall_s": _seconds(run), "cpu_s": round(cpu, 2)}
+    return measured | {"memory_mib": round(peak - before, 1)}
+
+
+def _seconds(run: Any) -> float:
+    return round((run.date_done - run.date_started).total_seconds(), 2)
+
+
+def resident_mib(pids: list[int], line: str = "VmRSS") -> float:
+    """Memory of these processes and their children: what they have, or with VmHWM the most they had."""
+    kib = 0.0
+    for pid in pids:
+        status = Path(f"/proc/{pid}/status").read_text().splitlines()
+        kib += next(int(each.split()[1]) for each in status if each.startswith(line))
+        for task in Path(f"/proc/{pid}/task").glob("*/children"):
+            kib += 1024 * resident_mib([int(child) for child in task.read_text().split()], line)
+    return kib / 1024
+
+
 def workers(stack: Stack, servers: int = 10_000) -> dict[str, Any]:
     """All servers are well, on one worker and on two."""
     from ai_ops.models import MCPServerCheck
 
     stack.add_servers(servers, "/up")
-    measured: dict[str, Any] = {"servers": servers, "floor_s": servers * SERVER_SECONDS / MAX_WORKERS}
+    measured: dict[str, Any] = {"servers": servers}
     for count, name in ((1, "one_worker"), (2, "two_workers")):
         MCPServerCheck.objects.all().delete()
         with stack.workers(count, shard_size=0 if count == 1 else servers // count) as pids:
@@ -253,13 +311,18 @@ def _require_times(stack: Stack, servers: int, times: int) -> None:
         raise SystemExit(f"{len(asked)} servers were asked {sorted(set(asked.values()))} times, instead of {times}.")
 
 
-CASES: dict[str, Callable[..., dict[str, Any]]] = {"flips": flips, "workers": workers}
+CASES: dict[str, Callable[..., dict[str, Any]]] = {
+    "flips": flips,
+    "fleet_job": fleet_job,
+    "outage_job": outage_job,
+    "workers": workers,
+}
 
 
 def main() -> int:
     """Run a case, of so many servers if that is said, in this process with a state of its own; or the server."""
     if sys.argv[1] == "serve":
-        asyncio.run(serve(int(sys.argv[2])))
+        asyncio.run(serve(int(sys.argv[2]), *map(float, sys.argv[3:])))
         return 0
     from development.services import Supervisor, remove_state
 
