@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -10,11 +10,22 @@ from django.conf import settings
 
 from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.core.checkpoint_keys import KeyPrefixes
-from ai_ops.core.health import CHECK_TIMEOUT_SECONDS
+from ai_ops.core.health import CHECK_TIMEOUT_SECONDS, PROBE_CONCURRENCY
 from ai_ops.exceptions import ConfigurationError
 
-# A probe that may take longer holds one of four threads, and a run of two hundred dead servers never ends.
+# A run of a thousand dead servers takes fifteen times as long.
 MAX_CHECK_TIMEOUT = 60
+# Each takes a file descriptor, and systems give a process 1,024 of them unless told otherwise.
+MAX_PROBE_CONCURRENCY = 200
+# Where Linux distributions keep certificates, and where those of an installation's own are put.
+DEFAULT_CA_DIRECTORIES = (
+    "/etc/ssl",
+    "/etc/pki",
+    "/etc/ca-certificates",
+    "/usr/share/ca-certificates",
+    "/usr/local/share/ca-certificates",
+    "/opt/nautobot",
+)
 MAX_SHARD_SIZE = 1_000_000
 MAX_ESCALATION_HOURS = 8760  # a year
 MAX_TOOL_CHECK_INTERVAL = 10_080  # minutes: a week
@@ -80,9 +91,12 @@ class AiOpsSettings(CleanupOptions):
         checkpoint_prefix: What RedisSaver's keys begin with, its own ``checkpoint_prefix``.
         checkpoint_write_prefix: The same for writes.
         provision_schedules: Whether a new installation gets the default schedules.
-        check_timeout: Seconds for all of one probe of an MCP server, wall clock, 1 to 60.
+        check_timeout: Seconds for all of one probe of an MCP server, and for agents to load its tools, wall clock,
+            1 to 60.
         allow_loopback: Whether MCP servers on the machine of the worker, or of the agent, may be reached.
         ca_file: Path of a PEM file with the CAs to trust for MCP servers that name none; empty for the usual ones.
+        ca_directories: Folders in one of which the CA file of a server must be.
+        probe_concurrency: MCP servers that each of at most four threads asks at once, 1 to 200.
         health_check_shard_size: Most servers that one run of the health check Job checks; 0 for no limit.
         check_history_days: Days for which each health check is kept, 1 to 3650.
         flap_low_percent: Share of changes below which a server stops flapping, 0 to flap_high_percent.
@@ -106,6 +120,8 @@ class AiOpsSettings(CleanupOptions):
     check_timeout: float = CHECK_TIMEOUT_SECONDS
     allow_loopback: bool = False
     ca_file: str = ""
+    ca_directories: Sequence[str] = DEFAULT_CA_DIRECTORIES
+    probe_concurrency: int = PROBE_CONCURRENCY
     health_check_shard_size: int = 0
     check_history_days: int = 30
     tool_check_interval_minutes: int = 60
@@ -145,6 +161,13 @@ class AiOpsSettings(CleanupOptions):
             )
         if not isinstance(self.ca_file, str) or (self.ca_file and not self.ca_file.startswith("/")):
             raise ConfigurationError(f"ca_file must be the absolute path of a PEM file, not {self.ca_file!r}.")
+        if isinstance(self.ca_directories, str) or not all(
+            isinstance(each, str) and each.startswith("/") for each in self.ca_directories
+        ):
+            raise ConfigurationError(
+                f"ca_directories must be a list of absolute paths of folders, not {self.ca_directories!r}."
+            )
+        _validate_number("probe_concurrency", self.probe_concurrency, MAX_PROBE_CONCURRENCY)
         if self.health_check_shard_size != 0 or isinstance(self.health_check_shard_size, bool):
             _validate_number("health_check_shard_size", self.health_check_shard_size, MAX_SHARD_SIZE)
 
@@ -201,6 +224,11 @@ class AiOpsSettings(CleanupOptions):
             return cls(**given)
         except ConfigurationError as error:
             raise ConfigurationError(f'PLUGINS_CONFIG["ai_ops"] is not usable: {error}') from error
+
+    @property
+    def folders_of_ca_files(self) -> tuple[str, ...]:
+        """Where a CA file may be: in `ca_directories`, and what the setting `ca_file` names itself."""
+        return (*self.ca_directories, self.ca_file) if self.ca_file else tuple(self.ca_directories)
 
     @property
     def key_prefixes(self) -> KeyPrefixes:

@@ -5,6 +5,7 @@ Everything read here is bounded by a time window on an index, and computed in Po
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,7 @@ from django.utils import timezone
 from ai_ops.config import AiOpsSettings
 from ai_ops.core.certificates import days_left, is_news
 from ai_ops.core.flapping import ILL, WELL, change_percent, is_flapping, remembered
-from ai_ops.core.health import Probe, Reason, Verdict
+from ai_ops.core.health import CHECKS_TO_FLIP, Probe, Reason, Verdict
 from ai_ops.core.mcp_protocol import MAX_NAME_CHARACTERS
 from ai_ops.core.reports import ServerReport
 from ai_ops.health_models import MCPServerCheck, MCPServerHealth
@@ -149,10 +150,18 @@ def _warn_of_certificate(health: MCPServerHealth, before: MCPServerHealth | None
         )
 
 
-def recent_verdicts(server: MCPServer) -> list[Verdict]:
-    """Return what the probes of earlier runs said about `server`, oldest first; empty where there were none."""
-    recent = MCPServerHealth.objects.filter(server=server).values_list("recent", flat=True).first() or ""
-    return [Verdict.HEALTHY if check == WELL else Verdict.UNHEALTHY for check in recent]
+def unconfirmed_verdicts(servers: Collection[uuid.UUID]) -> dict[uuid.UUID, list[Verdict]]:
+    """What the last runs said about these servers since they were changed, and since a check flipped them.
+
+    At most as many as can stand in for checks that a run could not make, oldest first. A run that made all its checks
+    has either flipped a server or ended with a verdict that agrees with its status: neither counts against it.
+    """
+    checks = MCPServerCheck.objects.filter(
+        server=OuterRef("pk"), time__gt=OuterRef("last_updated"), ok__isnull=False, flipped=False
+    ).order_by("-time")
+    columns = {f"said_{age}": Subquery(checks.values("ok")[age : age + 1]) for age in range(CHECKS_TO_FLIP - 1)}
+    rows = MCPServer.objects.filter(pk__in=servers).annotate(**columns).values_list("pk", *reversed(columns))
+    return {pk: [Verdict.HEALTHY if ok else Verdict.UNHEALTHY for ok in said if ok is not None] for pk, *said in rows}
 
 
 def failed_before(servers: Collection[Any]) -> set[Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from datetime import datetime
 from functools import partial
 
@@ -25,6 +24,8 @@ from ai_ops.choices import MCPServerStatus
 from ai_ops.config import AiOpsSettings
 from ai_ops.core.health import (
     AS_BEFORE,
+    ASKED_TO_WAIT,
+    CHECKS_TO_FLIP,
     INCONCLUSIVE,
     MAX_WORKERS,
     NOT_CONFIRMED,
@@ -40,7 +41,7 @@ from ai_ops.core.runs import Hold
 from ai_ops.credentials import read_credentials
 from ai_ops.exceptions import AgentCacheError, CredentialsError, RunStoppedError
 from ai_ops.flips import FLIPS_AT_ONCE, flip
-from ai_ops.health_history import failed_before, record_checks
+from ai_ops.health_history import failed_before, record_checks, unconfirmed_verdicts
 from ai_ops.incidents import follow_run
 from ai_ops.infrastructure import BACKEND_ERRORS, backend_sentence
 from ai_ops.models import MCPServer
@@ -105,9 +106,11 @@ def _probe_in_rounds(checks: Sequence[ServerCheck], workers: int, hold: Hold) ->
     """Probe all, then those whose status differs, until each is decided; one pause serves all of them."""
     undecided = list(checks)
     settings = AiOpsSettings.load()
-    with Prober(settings.check_timeout, allow_loopback=settings.allow_loopback) as prober:
+    with prober_of(settings) as prober:
         while undecided:
             _probe_once(undecided, prober, workers, settings, hold)
+            if any(len(check.probes) == 1 for check in undecided):
+                _take_in_earlier_runs(undecided)
             undecided = [check for check in undecided if isinstance(check.step(), ProbeAgain)]
             if undecided:
                 log(
@@ -131,16 +134,33 @@ def _probe_once(
     asked = _targets(checks, settings)
     agreed: list[ServerCheck] = []
     saved = 0.0
-    with closing(prober.probe_all([target for _, target in asked], workers)) as probes:
-        for (check, _), probe in zip(asked, probes, strict=True):
-            check.add(probe)
-            hold.confirm()
-            if _is_beyond_doubt(check, settings):
-                agreed.append(check)
-            if agreed and (len(agreed) >= FLIPS_AT_ONCE or time.monotonic() - saved >= GATHER_SECONDS):
-                _settle(agreed, hold)
-                agreed, saved = [], time.monotonic()
+    with prober.probing([target for _, target in asked], workers) as probes:
+        try:
+            for number, probe in probes:
+                check, _ = asked[number]
+                check.add(probe)
+                hold.confirm()
+                if _is_beyond_doubt(check, settings):
+                    agreed.append(check)
+                if agreed and (len(agreed) >= FLIPS_AT_ONCE or time.monotonic() - saved >= GATHER_SECONDS):
+                    _settle(agreed, hold)
+                    agreed, saved = [], time.monotonic()
+        except (SoftTimeLimitExceeded, RunStoppedError):
+            # What is under way ends within the time of a probe, and its verdict is not lost: it counts in the next run.
+            for number, probe in probes.rest():
+                check, _ = asked[number]
+                check.add(probe)
+                check.waits = len(check.probes) >= CHECKS_TO_FLIP
+            raise
     _settle(agreed, hold)
+
+
+def _take_in_earlier_runs(checks: Sequence[ServerCheck]) -> None:
+    """Let what earlier runs said count where this run alone does not decide, or may not ask again."""
+    waiting = [check for check in checks if isinstance(check.step(), ProbeAgain) or check.step() is ASKED_TO_WAIT]
+    earlier = unconfirmed_verdicts([check.server.pk for check in waiting]) if waiting else {}
+    for check in waiting:
+        check.earlier = earlier.get(check.server.pk, ())
 
 
 def _is_beyond_doubt(check: ServerCheck, settings: AiOpsSettings) -> bool:
@@ -161,6 +181,16 @@ def _targets(checks: Sequence[ServerCheck], settings: AiOpsSettings) -> list[tup
     return asked
 
 
+def prober_of(settings: AiOpsSettings) -> Prober:
+    """What asks servers as the settings say."""
+    return Prober(
+        settings.check_timeout,
+        allow_loopback=settings.allow_loopback,
+        concurrency=settings.probe_concurrency,
+        ca_directories=settings.folders_of_ca_files,
+    )
+
+
 def target_of(server: MCPServer, ca_file: str) -> Target:
     """What to ask `server`, with the CA file for a server that has none of its own."""
     return Target(
@@ -176,6 +206,7 @@ def target_of(server: MCPServer, ca_file: str) -> Target:
 def _wind_up(checks: Sequence[ServerCheck], hold: Hold, stop: BaseException, run_began: datetime | None) -> None:
     """Keep what three checks agreed on before the time was up: the next run may run out of it again."""
     told = isinstance(stop, RunStoppedError)
+    _take_in_earlier_runs([check for check in checks if check.probes])
     _doubt(checks, may_ask=False)
     flips = [check for check in checks if check.flips_to]
     _settle([check for check in flips if not check.settled], hold)

@@ -51,7 +51,7 @@ def network_trouble(
             inconclusive=False,
         )
     with Prober(settings.check_timeout, allow_loopback=settings.allow_loopback) as prober:
-        (control,) = prober.probe_all([Target(settings.control_url, kind=ProbeKind.HTTP, ca_file=settings.ca_file)])
+        control = prober.probe(Target(settings.control_url, kind=ProbeKind.HTTP, ca_file=settings.ca_file))
     if control.reason not in NETWORK_REASONS:
         return None
     return Doubt(

@@ -22,7 +22,6 @@ from ai_ops.core.health import (
     next_step_unasked,
 )
 from ai_ops.core.reports import ServerReport
-from ai_ops.health_history import recent_verdicts
 from ai_ops.logs import get_logger
 from ai_ops.models import MCPServer
 
@@ -48,8 +47,8 @@ class ServerCheck:
     our_network: bool = False
     # Whether its flip waits for the next run to confirm it.
     waits: bool = False
-    # Verdicts of earlier runs, for a server that asked not to be probed again soon.
-    earlier: Sequence[Verdict] | None = None
+    # What earlier runs said that could not be confirmed in them, oldest first.
+    earlier: Sequence[Verdict] = ()
 
     def __post_init__(self) -> None:
         self.status_after = self.server.status.name
@@ -58,8 +57,6 @@ class ServerCheck:
         """Note what a probe said, and when."""
         self.probes.append(probe)
         self.checked_at = timezone.now().isoformat()
-        if (probe.retry_after or 0) > PAUSE_SECONDS:
-            self.earlier = recent_verdicts(self.server)
 
     def step(self) -> Step:
         """What follows from the probes so far."""
@@ -70,9 +67,11 @@ class ServerCheck:
         if self.waits:
             return NEXT_RUN
         step = next_step(history, current)
-        if isinstance(step, ProbeAgain) and self.earlier is not None:
-            return next_step_unasked(history, self.earlier, current)
-        return step
+        if not isinstance(step, ProbeAgain) or not history:
+            return step
+        unasked = next_step_unasked(history, self.earlier, current)
+        asked_to_wait = (self.probes[-1].retry_after or 0) > PAUSE_SECONDS
+        return unasked if asked_to_wait or isinstance(unasked, Flip) else step
 
     @property
     def flips_to(self) -> str | None:

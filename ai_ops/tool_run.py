@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Sequence
-from contextlib import closing
 from datetime import datetime
 
 from django.db import transaction
@@ -18,12 +17,11 @@ from django.utils import timezone
 from ai_ops.adapters.mcp_http import Listing, Prober, unasked
 from ai_ops.choices import MCPProtocolChoices, MCPServerStatus
 from ai_ops.config import AiOpsSettings
-from ai_ops.core.health import MAX_WORKERS
 from ai_ops.core.runs import Hold
 from ai_ops.core.tools import is_due
 from ai_ops.due import LONGEST_RETRY
 from ai_ops.exceptions import CredentialsError
-from ai_ops.health_run import target_of
+from ai_ops.health_run import prober_of, target_of
 from ai_ops.incidents import close_ended, open_drifts
 from ai_ops.infrastructure import BACKEND_ERRORS, backend_sentence
 from ai_ops.logs import get_logger
@@ -35,8 +33,8 @@ logger = get_logger(__name__)
 # Of a run's half hour. Servers that are slow to list must not keep it from checking; the rest is for the next run.
 LISTING_SECONDS = 300.0
 
-# Listed before anything is kept: of forty that take all of their time four threads are done in 100 s.
-CHUNK = 40
+# Listed before anything is kept: as many as are asked at once, so that all that take all of their time do it together.
+CHUNK = 200
 
 
 def list_tools(server_ids: Collection[str], hold: Hold, *, always: bool = False) -> str | None:
@@ -95,7 +93,7 @@ def _list_in_chunks(due: Sequence[MCPServer], settings: AiOpsSettings, hold: Hol
     """List and keep, some servers at a time, until all are done or the time is up."""
     ends = time.monotonic() + LISTING_SECONDS
     listed = failed = 0
-    with Prober(settings.check_timeout, allow_loopback=settings.allow_loopback) as prober:
+    with prober_of(settings) as prober:
         for first in range(0, len(due), CHUNK):
             if time.monotonic() > ends:
                 _log(logging.WARNING, "%s server(s) wait for the next run to list their tools", len(due) - first)
@@ -125,8 +123,8 @@ def _listings(servers: Sequence[MCPServer], prober: Prober, ca_file: str) -> lis
             asked.append(server)
         except CredentialsError as error:
             found.append((server, Listing(unasked(str(error), "correct the secrets group, or the secrets in it"))))
-    with closing(prober.list_all(targets, min(len(targets), MAX_WORKERS))) as listings:
-        found += zip(asked, listings, strict=True)
+    with prober.listing(targets) as listings:
+        found += ((asked[number], listing) for number, listing in listings)
     return found
 
 

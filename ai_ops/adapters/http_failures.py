@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
+import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import httpx
 
-from ai_ops.adapters.deadline_transport import AddressRefused, HandshakeTimeout, ResolveError, ResolveTimeout
+from ai_ops.adapters.guarded_transport import AddressRefused, HandshakeTimeout, ResolveError, ResolveTimeout
 from ai_ops.core.credentials import Credentials
 from ai_ops.core.health import Phase, Reason
 from ai_ops.core.mcp_protocol import ProtocolViolation
@@ -19,6 +22,18 @@ MAX_SHOWN_CHARACTERS = 200
 
 # This machine has run out of something: no word about the server that was to be asked.
 CHECKER_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+RUN_OUT = "this worker has run out of files, ports or memory, which says nothing about the server"
+
+
+# A check of the Host header answers with one of these, and the word in the body. 421 means nothing else.
+HOST_STATUSES = frozenset({400, 403, 421})
+_HOST_CHECK = re.compile(
+    rb"(?:invalid|unknown|disallowed|blocked|untrusted|bad|not\s+allowed)\s+host\b|\bhost\b[^.]{0,80}?\b(?:not\s+allowed|not\s"
+    rb"permitted|is\s+invalid|blocked|denied|forbidden|disallowed)|only\s+allowed\s+at\b|misdirected",
+    re.IGNORECASE,
+)
+# Of a body this much is looked at: such an answer is one line.
+_HOST_CHECK_BYTES = 4096
 
 
 class BodyError(Exception):
@@ -70,25 +85,34 @@ class Wording:
     def root(self, causes: list[BaseException]) -> str:
         """What the operating system said, or else the outermost error."""
         system = next((cause for cause in reversed(causes) if isinstance(cause, OSError) and cause.strerror), None)
+        if system is not None and system.errno and not isinstance(system, ssl.SSLError | socket.gaierror):
+            # asyncio has put the address in the place of the words.
+            return os.strerror(system.errno)
         return self.clean(str(system.strerror if system else causes[0]) or type(causes[0]).__name__)
 
 
-def judge(response: httpx.Response, wording: Wording, *, redirected: bool) -> Failure | None:
-    """What a status line says; None when it is a 2xx.
+def judge(response: httpx.Response, wording: Wording, body: bytes, *, redirected: bool) -> Failure:
+    """What a status line says that is not a 2xx.
 
     Args:
-        response: Its body need not have been read.
+        response: The answer.
         wording: How to put it.
+        body: The beginning of its body, as far as it was read; for statuses in HOST_STATUSES it should be.
         redirected: Whether the request came here over a redirect, and so without credentials.
     """
     status = response.status_code
-    if response.is_success:
-        return None
+    if status == 421 or (status in HOST_STATUSES and _HOST_CHECK.search(body[:_HOST_CHECK_BYTES])):
+        host = wording.clean(response.request.headers.get("host", ""))
+        return Failure(
+            Reason.HTTP,
+            f"was refused for its Host header, {host} ({status})",
+            f"have the server allow the host {host}, or enter a URL with a name that it allows",
+        )
     if response.next_request is not None:
         return Failure(
             Reason.HTTP,
             f"redirects to {wording.shown(str(response.next_request.url))} ({status})",
-            f"only two 307 or 308 on the same scheme, host and port are followed, so enter the address that answers "
+            f"only 307 or 308 on the same scheme, host and port are followed, so enter the address that answers "
             f"as URL and {wording.place}",
         )
     if status in (401, 403, 407):
@@ -109,7 +133,8 @@ def _judge_credentials(response: httpx.Response, wording: Wording, redirected: b
         return Failure(
             Reason.AUTH_REQUIRED,
             f"asks for credentials ({status})",
-            f"give the server a secrets group with them, or set a {wording.place} that answers without them",
+            f"give the server a secrets group with them, or set a {wording.place} that answers without them"
+            + ("; if it checks the Host header, have it allow this one" if status == 403 else ""),
         )
     if redirected:
         return Failure(
@@ -119,8 +144,8 @@ def _judge_credentials(response: httpx.Response, wording: Wording, redirected: b
         )
     return Failure(
         Reason.AUTH_REQUIRED,
-        f"refuses the credentials in {wording.credentials.header} ({status})",
-        "renew what the server's secrets group holds, and check what it is permitted to do",
+        f"refuses the credentials of the server's secrets group ({status})",
+        "renew what the secrets group holds, and check what it is permitted to do",
     )
 
 
@@ -149,7 +174,7 @@ def explain(error: Exception, status: int | None, wording: Wording) -> Failure:
         return Failure(
             Reason.CHECKER,
             f"could not be sent ({wording.root(causes)})",
-            "this worker has run out of files, ports or memory, which says nothing about the server",
+            RUN_OUT,
         )
     if unresolved := _cause(causes, ResolveError):
         return Failure(
@@ -217,6 +242,19 @@ def _explain_tls(causes: list[BaseException], wording: Wording) -> Failure:
             Reason.TLS,
             f"met a certificate that is not trusted ({wording.clean(verification.verify_message)})",
             "renew it, or set the CA file that its CA is in",
+        )
+    said = next((str(cause.reason) for cause in causes if isinstance(cause, ssl.SSLError) and cause.reason), "")
+    if "CERTIFICATE_REQUIRED" in said:
+        return Failure(
+            Reason.TLS,
+            "met a server that wants a client certificate, which neither probes nor agents have",
+            "have the server accept connections without one at this address, and a secrets group instead",
+        )
+    if "HANDSHAKE_FAILURE" in said or "BAD_CERTIFICATE" in said:
+        return Failure(
+            Reason.TLS,
+            f"was turned away in the TLS handshake ({wording.root(causes)})",
+            "check that the server speaks a current version of TLS, and that it wants no client certificate",
         )
     return Failure(
         Reason.TLS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from ai_ops.adapters.http_failures import Failure
 from ai_ops.core.health import Probe
@@ -21,6 +22,7 @@ class Outcome:
     status: int | None
     identity: Identity | None
     retry_after: float | None
+    certificate_ends: datetime | None = None
 
     def as_probe(self, latency_ms: float) -> Probe:
         """The same as what a run keeps of it."""
@@ -35,6 +37,7 @@ class Outcome:
             server_name=identity.name,
             server_version=identity.version,
             retry_after=self.retry_after,
+            certificate_ends=self.certificate_ends,
         )
         if self.failure is None:
             return probe

@@ -1,39 +1,94 @@
-"""The TLS contexts that connections share: making one costs some 30 ms of CPU, and a probe must not."""
+"""The TLS contexts that connections share, and the certificates that servers show."""
 
 from __future__ import annotations
 
 import os
+import re
 import ssl
+import stat
+from collections.abc import Sequence
+from datetime import datetime
 from functools import lru_cache
+from pathlib import Path
 
 import httpx
+from cryptography import x509
+
+# The usual CAs, all of them, are a quarter of this.
+MAX_CA_FILE_BYTES = 1024 * 1024
+
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
 
 
 class CAFileError(Exception):
-    """A CA file can't be used here; the message names it and says why."""
+    """A CA file can't be used here; the message names it, and does not say what is there instead."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"the CA file {path} can't be used (it must be a readable file of at most {MAX_CA_FILE_BYTES // 1024:,} "
+            "KiB, with certificates as PEM, in one of the folders of ca_directories)"
+        )
 
 
-def ssl_context(*, verify: bool = True, ca_file: str = "") -> ssl.SSLContext:
-    """Return the one context with these settings.
+def ssl_context(*, verify: bool = True, ca_file: str = "", directories: Sequence[str] | None = None) -> ssl.SSLContext:
+    """Return the one context with these settings. Making one costs some 30 ms of CPU, and a probe must not.
+
+    It reads a file: don't call it on an event loop.
 
     Args:
         verify: Whether certificates are verified.
         ca_file: Path of a PEM file with the CAs to trust instead of the usual ones, which are those of the
             agents' client too (SSL_CERT_FILE is honoured). A file that changes is read anew.
+        directories: Folders in one of which the file must be; None for anywhere.
 
     Raises:
-        CAFileError: The file can't be read or holds no certificate.
+        CAFileError: The file can't be used. There is one message for all reasons, so that a path that a user types in
+            does not tell what is on this machine.
     """
     if not verify or not ca_file:
-        return _context(verify, "", 0)
+        return _context(verify)
     try:
-        return _context(True, ca_file, os.stat(ca_file).st_mtime_ns)
-    except OSError as error:  # ssl.SSLError is one
-        raise CAFileError(f"the CA file {ca_file} can't be used ({error.strerror or error})") from error
+        path = _resolved(ca_file, directories)
+        return _context_trusting(path, os.stat(path).st_mtime_ns)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise CAFileError(ca_file) from error
+
+
+def _resolved(ca_file: str, directories: Sequence[str] | None) -> str:
+    """Where the path leads; a link to outside of the folders is outside."""
+    path = Path(ca_file).resolve(strict=True)
+    if directories is not None and not any(path.is_relative_to(Path(each).resolve()) for each in directories):
+        raise ValueError("outside of the folders")
+    return str(path)
+
+
+@lru_cache(maxsize=2)
+def _context(verify: bool) -> ssl.SSLContext:
+    return httpx.create_ssl_context(verify=verify)
 
 
 @lru_cache(maxsize=64)
-def _context(verify: bool, ca_file: str, modified_ns: int) -> ssl.SSLContext:
-    if ca_file:
-        return ssl.create_default_context(cafile=ca_file)
-    return httpx.create_ssl_context(verify=verify)
+def _context_trusting(path: str, modified_ns: int) -> ssl.SSLContext:
+    certificates = b"\n".join(_CERTIFICATE.findall(_content(path)))
+    if not certificates:
+        raise ValueError("no certificate")
+    return ssl.create_default_context(cadata=certificates.decode("ascii"))
+
+
+def _content(path: str) -> bytes:
+    """Read a regular file, and never wait: opening a FIFO, or a device, can take for ever."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY)
+    with open(handle, "rb") as file:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_CA_FILE_BYTES:
+            raise ValueError("no file, or too large a one")
+        return file.read(MAX_CA_FILE_BYTES)
+
+
+def certificate_end(connection: ssl.SSLObject) -> datetime | None:
+    """When the certificate that the other side showed expires; None if it can't be read."""
+    shown = connection.getpeercert(binary_form=True)
+    try:
+        return x509.load_der_x509_certificate(shown).not_valid_after_utc if shown else None
+    except ValueError:
+        return None

@@ -11,6 +11,8 @@ from langchain_mcp_adapters.client import MultiServerMCPClient
 from langchain_mcp_adapters.sessions import Connection, StreamableHttpConnection
 
 from ai_ops.adapters.guarded_transport import ClientFactory, HeaderAuth
+from ai_ops.adapters.probe_attempt import SHARE_FOR_LEAVING
+from ai_ops.adapters.tls import CAFileError, ssl_context
 from ai_ops.agents.generation import current_generation
 from ai_ops.choices import MCPProtocolChoices, MCPServerStatus
 from ai_ops.config import AiOpsSettings
@@ -28,14 +30,16 @@ class UsableServer:
         pk: Its primary key.
         name: Its name.
         changed: When its row was last changed.
+        seconds: Within so many its tools are loaded: as many as a probe has.
         connection: How to connect; None where `problem` says why that is not known.
-        problem: Why its credentials can't be used, without anything of them.
+        problem: Why its credentials, or its CA file, can't be used, without anything of them.
         credentials: What it is asked with.
     """
 
     pk: UUID
     name: str
     changed: datetime
+    seconds: float
     connection: Connection | None = None
     problem: str = ""
     credentials: Credentials | None = field(default=None, repr=False)
@@ -84,20 +88,24 @@ def usable_servers() -> list[UsableServer]:
 
 
 def _usable(server: MCPServer, settings: AiOpsSettings) -> UsableServer:
+    seconds = settings.check_timeout
     try:
         credentials = read_credentials(server)
-    except CredentialsError as error:
-        return UsableServer(server.pk, server.name, server.last_updated, problem=str(error))
+        context = ssl_context(
+            verify=server.verify_tls,
+            ca_file=server.ca_file or settings.ca_file,
+            directories=settings.folders_of_ca_files,
+        )
+    except (CredentialsError, CAFileError) as error:
+        return UsableServer(server.pk, server.name, server.last_updated, seconds, problem=str(error))
     connection = StreamableHttpConnection(
         transport="streamable_http",
         url=server.mcp_url,
         httpx_client_factory=ClientFactory(
-            verify=server.verify_tls,
-            ca_file=server.ca_file or settings.ca_file,
-            allow_loopback=settings.allow_loopback,
+            context, allow_loopback=settings.allow_loopback, leaving=settings.check_timeout * SHARE_FOR_LEAVING
         ),
     )
     if credentials is not None:
         # Not among the connection's headers, which its repr shows.
         connection["auth"] = HeaderAuth(server.mcp_url, credentials)
-    return UsableServer(server.pk, server.name, server.last_updated, connection, credentials=credentials)
+    return UsableServer(server.pk, server.name, server.last_updated, seconds, connection, credentials=credentials)

@@ -21,9 +21,6 @@ from ai_ops.exceptions import CredentialsError
 
 logger = logging.getLogger(__name__)
 
-# A request waits for the slowest of its servers, and the person who asked waits with it.
-LOAD_SECONDS = 5.0
-
 # A server that fails is asked again after a while, not by each request: each would wait for it.
 RETRY_SECONDS = 10.0
 
@@ -65,8 +62,9 @@ _built: _Built | None = None
 async def get_tools() -> list[BaseTool]:
     """Return the tools of the Healthy servers, as of now.
 
-    Ask at the start of each request and don't keep them longer. A server that does not answer within
-    LOAD_SECONDS is left out, or stands with the tools it had for up to GRACE_SECONDS; nothing of that raises.
+    Ask at the start of each request and don't keep them longer. A server that does not answer within the
+    setting `check_timeout` is left out, or stands with the tools it had for up to GRACE_SECONDS; nothing of
+    that raises.
     """
     global _built
     for _ in range(ATTEMPTS):
@@ -98,7 +96,7 @@ async def _load(server: UsableServer, before: _Loaded | None) -> _Loaded:
     elif before.ask_again_at > now:
         return before
     try:
-        async with asyncio.timeout(LOAD_SECONDS):
+        async with asyncio.timeout(server.seconds):
             tools = await _ask(server)
     except Exception as error:
         return _without_answer(server, before, now, error)

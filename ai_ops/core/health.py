@@ -20,6 +20,10 @@ CHECK_TIMEOUT_SECONDS = 10.0
 # Enough that a dead server does not hold up the others, few enough for a Celery worker that shares its cores.
 MAX_WORKERS = 4
 
+# Servers that each of those threads asks at once: what they wait for is the network, and two hundred dead ones take no
+# longer than one.
+PROBE_CONCURRENCY = 50
+
 # A server may ask to be left alone, and not for ever: after a day it is asked again.
 MAX_RETRY_AFTER_SECONDS = 86400.0
 

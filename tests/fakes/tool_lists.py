@@ -69,7 +69,7 @@ TOOL_LISTS: dict[str, Callable[[Result], Result]] = {
     "/mcp/tools-no-name": _list_of({"inputSchema": {}}),
     "/mcp/tools-nul-name": _list_of({"name": "a\0b", "inputSchema": {}}),
     "/mcp/tools-long-name": _list_of({"name": "a" * 256, "inputSchema": {}}),
-    "/mcp/tools-nul": _list_of({"name": "nul", "description": "a\0b\u202e\ud800", "inputSchema": {"title": "\0"}}),
+    "/mcp/tools-nul": _list_of({"name": "nul", "description": "a\0b\u202e", "inputSchema": {"title": "\0"}}),
     "/mcp/tools-no-schema": _list_of({"name": "bare"}),
     "/mcp/tools-number-description": _list_of({"name": "odd", "description": 7, "inputSchema": {}}),
     "/mcp/tools-no-tool": lambda request: {"tools": ["device_count"]},

@@ -219,13 +219,13 @@ def test_a_dead_server_takes_away_only_its_own_tools(fake, caplog):
 
 @committed
 @pytest.mark.parametrize("path", ["/mcp/silent", "/mcp/login", "/mcp/sse-endless", "/mcp/500"])
-def test_a_server_that_is_ill_costs_no_more_than_its_deadline(fake, monkeypatch, path):
-    monkeypatch.setattr(tools, "LOAD_SECONDS", 0.5)
+def test_a_server_that_is_ill_costs_no_more_than_the_time_of_a_probe(fake, settings, path):
+    settings.PLUGINS_CONFIG = {"ai_ops": {"allow_loopback": True, "check_timeout": 1}}
     add("well", "Healthy", url=fake.url)
     add("ill", "Healthy", url=fake.url, mcp_endpoint=path)
     started = time.monotonic()
     assert names() == ["lookup"]
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 2.5
 
 
 @committed
@@ -313,7 +313,8 @@ def test_agents_use_the_servers_credentials_and_send_none_over_a_redirect(monkey
 
 
 @committed
-def test_agents_use_the_servers_tls_settings(tmp_path):
+def test_agents_use_the_servers_tls_settings(tmp_path, settings):
+    settings.PLUGINS_CONFIG = {"ai_ops": {"allow_loopback": True, "ca_directories": [str(tmp_path)]}}
     authority = CertificateAuthority.make(tmp_path)
     with FakeMCPServer(tools=["lookup"], tls=authority.server_context()).running() as fake:
         server = add("secure", "Healthy", url=fake.url)

@@ -1,4 +1,4 @@
-"""MCP's messages read without a network: what counts as an answer, and how events are put together."""
+"""MCP's messages read without a network: what counts as an answer, and what is replied to a server."""
 
 import contextlib
 import json
@@ -7,18 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ai_ops.adapters.mcp_answers import answer_of, initialized_identity, message_in, next_cursor, refusal_in, reply_to
 from ai_ops.core.health import MAX_RETRY_AFTER_SECONDS, retry_after_seconds
 from ai_ops.core.mcp_protocol import (
     CLIENT_REVISIONS,
-    MAX_SSE_LINE_BYTES,
     ProtocolViolation,
     RpcError,
-    SSEDecoder,
-    answer_in,
     discover_request,
     discovered_identity,
     initialize_request,
-    initialized_identity,
 )
 
 WELL = {"protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": {"name": "fake", "version": "1"}}
@@ -44,22 +41,20 @@ def test_the_probe_asks_for_the_newest_revision_that_the_agents_client_speaks():
     ("message", "expected"),
     [
         (answer(result=WELL), WELL),
-        ([{"jsonrpc": "2.0", "method": "notifications/message"}, answer(result=WELL)], WELL),
         (answer(error={"code": -32603, "message": "no"}), RpcError(-32603, "no")),
-        (answer(None, error={"code": -32600, "message": "no"}), RpcError(-32600, "no")),
         # of others, or to others
         (answer(2, result=WELL), None),
-        (answer("1", result=WELL), None),
-        (answer(1.0, result=WELL), None),
-        (answer(True, result=WELL), None),
+        (answer("x", result=WELL), None),
         (answer(2, error={"code": -32603, "message": "no"}), None),
         (answer(1, method="ping"), None),
         ({"jsonrpc": "2.0", "method": "notifications/message"}, None),
-        ([], None),
+        # the same id to the agents' client
+        (answer("1", result=WELL), WELL),
+        (answer(" 1 ", result=WELL), WELL),
     ],
 )
 def test_only_the_answer_to_the_request_counts(message, expected):
-    assert answer_in(encoded(message), 1) == expected
+    assert answer_of(message_in(encoded(message)), 1) == expected
 
 
 @pytest.mark.parametrize(
@@ -71,13 +66,16 @@ def test_only_the_answer_to_the_request_counts(message, expected):
         b"3",
         b'"text"',
         b"[1]",
+        b"[]",
+        encoded([answer(result=WELL)]),
+        encoded(answer(1.0, result=WELL)),
+        encoded(answer(None, error={"code": -32600, "message": "no"})),
         b"{}",
         b'{"jsonrpc": "1.0", "id": 1, "result": {}}',
         b'{"jsonrpc": "2.0", "id": 1, "result": []}',
         b'{"jsonrpc": "2.0", "id": 1}',
         b'{"jsonrpc": "2.0", "id": 1, "error": "no"}',
         b'{"jsonrpc": "2.0", "id": 1, "error": {"code": "no"}}',
-        b'{"jsonrpc": "2.0", "id": 1, "error": {"code": true}}',
         '{"jsonrpc": "2.0"}'.encode("utf-16"),
         b"[" * 100_000,
         b"1" * 10_000,
@@ -85,19 +83,66 @@ def test_only_the_answer_to_the_request_counts(message, expected):
 )
 def test_what_is_no_json_rpc_is_told_apart_from_what_answers_another(body):
     with pytest.raises(ProtocolViolation):
-        answer_in(body, 1)
+        message_in(body)
 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_at_all_raise_anything_else(body):
     with contextlib.suppress(ProtocolViolation):
-        answer_in(body, 1)
+        answer_of(message_in(body), 1)
+    refusal_in(body)
 
 
 @pytest.mark.parametrize("missing", ["protocolVersion", "capabilities", "serverInfo"])
 def test_the_result_of_initialize_needs_what_the_agents_client_needs(missing):
     with pytest.raises(ProtocolViolation):
         initialized_identity({key: value for key, value in WELL.items() if key != missing})
+
+
+def test_a_page_of_tools_is_read_by_the_types_of_the_agents_client():
+    assert next_cursor({"tools": [], "nextCursor": "more"}) == "more"
+    assert next_cursor({"tools": [{"name": "a", "inputSchema": {}}], "nextCursor": ""}) is None
+    for tool in ({"name": "a"}, {"name": "a", "inputSchema": {}, "outputSchema": []}, "a"):
+        with pytest.raises(ProtocolViolation, match=r"tools\.0"):
+            next_cursor({"tools": [tool]})
+
+
+def test_what_is_wrong_is_named_without_what_is_there_instead():
+    with pytest.raises(ProtocolViolation) as violation:
+        initialized_identity({**WELL, "instructions": ["s3cret"], "capabilities": {"tools": "s3cret"}})
+    assert "answered initialize with a capabilities.tools that is not as MCP says" in str(violation.value)
+    assert "s3cret" not in str(violation.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (answer(None, error={"code": -32600, "message": "no"}), RpcError(-32600, "no")),
+        (answer(7, error={"code": -32600, "message": "no"}), RpcError(-32600, "no")),
+        (answer(result=WELL), None),
+        ({"error": "no"}, None),
+    ],
+)
+def test_a_refusal_is_heard_whatever_id_it_has(body, error):
+    assert refusal_in(encoded(body)) == error
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "expected"),
+    [
+        ("ping", None, {"result": {}}),
+        ("roots/list", None, {"error": {"code": -32600, "message": "List roots not supported"}}),
+        ("no/such", None, {"error": {"code": -32602, "message": "Invalid request parameters", "data": ""}}),
+        (
+            "sampling/createMessage",
+            {"bad": 1},
+            {"error": {"code": -32602, "message": "Invalid request parameters", "data": ""}},
+        ),
+    ],
+)
+def test_a_server_that_asks_gets_the_reply_that_the_agents_client_gives(method, params, expected):
+    request = {"jsonrpc": "2.0", "id": "s1", "method": method} | ({"params": params} if params else {})
+    assert reply_to(message_in(encoded(request))) == {"jsonrpc": "2.0", "id": "s1", **expected}
 
 
 def test_a_discovered_server_is_known_by_its_newest_revision():
@@ -108,37 +153,6 @@ def test_a_discovered_server_is_known_by_its_newest_revision():
         with pytest.raises(ProtocolViolation):
             discovered_identity(result)
     assert discover_request(2, "0")["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"] == "2026-07-28"
-
-
-STREAM = (
-    b"\xef\xbb\xbf: a comment\n\n"
-    b"event: ping\ndata: left out\n\n"
-    b"id: 7\nretry: 10\ndata:first\ndata: second\n\n"
-    b"data\n\n"
-    b"event: message\r\ndata: third\r\n\r\n"
-    b"data: fourth\r\r"
-    b"data: cut off"
-)
-
-
-@given(st.lists(st.integers(0, len(STREAM)), max_size=8))
-def test_events_are_the_same_however_the_stream_is_cut(cuts):
-    decoder, found = SSEDecoder(), []
-    for begin, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(STREAM)], strict=True):
-        found += decoder.feed(STREAM[begin:end])
-    assert found == [b"first\nsecond", b"third", b"fourth"]
-
-
-@pytest.mark.parametrize("chunk", [b"data: " + b"x" * MAX_SSE_LINE_BYTES, b"data: " + b"x" * 4096 + b"\n"])
-def test_neither_a_line_nor_an_event_grows_without_end(chunk):
-    decoder = SSEDecoder()
-    with pytest.raises(ProtocolViolation, match="longer than 64 KiB"):
-        _feed(decoder, chunk, times=20)
-
-
-def _feed(decoder, chunk, times):
-    for _ in range(times):
-        list(decoder.feed(chunk))
 
 
 NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT

@@ -1,0 +1,198 @@
+"""HTTP with one server within one deadline: redirects, cookies and credentials as the agents' client has them."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
+from typing import Any
+
+import httpx
+
+from ai_ops.adapters.tls import certificate_end
+from ai_ops.core.credentials import Credentials
+from ai_ops.core.health import retry_after_seconds
+from ai_ops.core.mcp_protocol import Message
+
+# As many as the agents' client follows.
+MAX_REDIRECTS = 20
+
+_Origin = tuple[str, str, int | None]
+
+
+class Exchange:
+    """The requests of one probe.
+
+    Attributes:
+        ends: The moment, on the monotonic clock, by which a request has to be done.
+        asked: What is being asked, for the sentence about it.
+        status: Status code of the answer to it; None until there is one.
+        redirected: Whether it was redirected, and so came without credentials.
+        retry_after: Seconds for which the server asked to be left alone.
+        certificate_ends: When the certificate that the server showed expires.
+    """
+
+    def __init__(self, client: httpx.AsyncClient, credentials: Credentials | None, ends: float) -> None:
+        self._client = client
+        self._credentials = credentials
+        self._jars: dict[_Origin, httpx.Cookies] = {}
+        self.ends = ends
+        self.asked = ""
+        self.status: int | None = None
+        self.redirected = False
+        self.retry_after: float | None = None
+        self.certificate_ends: datetime | None = None
+
+    @asynccontextmanager
+    async def answer_to(
+        self,
+        method: str,
+        url: str,
+        *,
+        message: Message | None = None,
+        headers: Mapping[str, str] | None = None,
+        aside: bool = False,
+    ) -> AsyncIterator[httpx.Response]:
+        """Send a request, and again where it is redirected on its origin; the body is the caller's to read.
+
+        Args:
+            method: Of HTTP.
+            url: Where to.
+            message: What to send as JSON.
+            headers: What to send beside what is always sent.
+            aside: Whether this is not what the probe is about, and its status says nothing.
+
+        Raises:
+            httpx.HTTPError: There is no answer.
+            httpx.InvalidURL: The URL is none that can be asked.
+        """
+        request = self._client.build_request(method, checked_url(url), json=message, headers=headers)
+        if not aside:
+            self.status, self.redirected = None, False
+        home = request.url
+        for more in range(MAX_REDIRECTS, -1, -1):
+            response = await self._sent(request, home, aside)
+            following = _next_on_origin(response) if more else None
+            if following is None:
+                break
+            await response.aclose()
+            request = following
+            self.redirected = self.redirected or not aside
+        try:
+            yield response
+        finally:
+            await response.aclose()
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Give what is asked in the block so many seconds at most, of what is left."""
+        ends = self.ends
+        self.ends = min(ends, time.monotonic() + seconds)
+        try:
+            yield
+        finally:
+            self.ends = ends
+
+    @contextmanager
+    def going_on(self) -> Iterator[None]:
+        """Let the block ask more; if all of that succeeds, the probe speaks of what was asked before it."""
+        seen = self.asked, self.status
+        yield
+        self.asked, self.status = seen
+
+    def require_in_time(self) -> None:
+        """Make sure that the last answer was there in time: an event loop that was held up notices late.
+
+        Raises:
+            httpx.ReadTimeout: It was not. Agents do not wait longer either.
+        """
+        if time.monotonic() > self.ends:
+            raise httpx.ReadTimeout("the deadline has passed")
+
+    def forget_cookies(self) -> None:
+        """Begin anew, as another client does."""
+        self._jars = {}
+
+    async def _sent(self, request: httpx.Request, home: httpx.URL, aside: bool) -> httpx.Response:
+        self._equip(request, home)
+        # A moment at least: the transport then says by itself what there was no time for.
+        left = max(self.ends - time.monotonic(), 0.001)
+        request.extensions = {
+            **request.extensions,
+            "timeout": dict.fromkeys(("connect", "read", "write", "pool"), left),
+        }
+        try:
+            response = await self._client.send(request, stream=True, auth=None)
+        except UnicodeError as error:
+            # A redirect to a host whose name can't be read: httpx raises what its parser does.
+            raise httpx.RemoteProtocolError("redirects to an address that is none", request=request) from error
+        self._note(request, response, aside)
+        return response
+
+    def _equip(self, request: httpx.Request, home: httpx.URL) -> None:
+        """Add cookies of this origin, and the credentials where the request goes where they belong."""
+        request.headers.pop("cookie", None)
+        if jar := self._jars.get(_origin(request.url)):
+            jar.set_cookie_header(request)
+        if self._credentials is None:
+            return
+        if request.url == home:
+            request.headers[self._credentials.header] = self._credentials.value
+        else:
+            request.headers.pop(self._credentials.header, None)
+
+    def _note(self, request: httpx.Request, response: httpx.Response, aside: bool) -> None:
+        if "set-cookie" in response.headers:
+            self._jars.setdefault(_origin(request.url), httpx.Cookies()).extract_cookies(response)
+        if self.certificate_ends is None and request.url.scheme == "https":
+            stream: Any = response.extensions.get("network_stream")
+            connection = stream and stream.get_extra_info("ssl_object")
+            if isinstance(connection, ssl.SSLObject):
+                self.certificate_ends = certificate_end(connection)
+        if aside:
+            return
+        self.status = response.status_code
+        if "retry-after" in response.headers and response.status_code in (429, 503):
+            self.retry_after = retry_after_seconds(response.headers["retry-after"], time.time())
+
+
+def checked_url(text: str) -> httpx.URL:
+    """Refuse what can't be asked; user name and password are taken out, they would be sent as credentials.
+
+    Raises:
+        httpx.InvalidURL: It can't.
+    """
+    try:
+        url = httpx.URL(text)
+        host = url.host
+    except UnicodeError as error:
+        raise httpx.InvalidURL("its host is no name that DNS can have") from error
+    if url.scheme not in ("http", "https") or not host:
+        raise httpx.InvalidURL("it needs http:// or https:// and a host")
+    if url.port is not None and not 0 < url.port < 65536:
+        raise httpx.InvalidURL(f"{url.port} is no port")
+    # A copy is parsed again, which costs as much as a tenth of the probe.
+    return url.copy_with(userinfo=b"") if url.userinfo else url
+
+
+def _origin(url: httpx.URL) -> _Origin:
+    return url.scheme, url.host, url.port
+
+
+def _next_on_origin(response: httpx.Response) -> httpx.Request | None:
+    """The request that a redirect asks for, where it stays what it is: method, body, scheme, host and port.
+
+    As the agents' client has it: from http to https on the default ports is the same place too.
+    """
+    following = response.next_request
+    if following is None or response.status_code not in (307, 308):
+        return None
+    here, there = response.request.url, following.url
+    upgraded = (here.scheme, here.port, there.scheme, there.port) == ("http", None, "https", None)
+    if _origin(here) != _origin(there) and not (upgraded and here.host == there.host):
+        return None
+    if there.userinfo:
+        return None
+    return following

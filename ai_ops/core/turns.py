@@ -1,0 +1,46 @@
+"""Whose turn it is: of many things at many places, so that no place has too many at once."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, defaultdict, deque
+from collections.abc import Hashable, Sequence
+
+
+class Turns:
+    """Hands out numbers, in order but for those whose place is full; for any number of threads.
+
+    A taker that gets None is done, though others still wait for a place that is full: each that is given back there
+    makes room for one of them, and is given back by a taker that goes on.
+
+    Args:
+        places: The place of each thing; things are numbered by it.
+        at_once: How many may be taken and not yet given back at one place.
+    """
+
+    def __init__(self, places: Sequence[Hashable], at_once: int) -> None:
+        self._places = places
+        self._lock = threading.Lock()
+        self._ready: deque[int] = deque()
+        self._waiting: dict[Hashable, deque[int]] = defaultdict(deque)
+        begun: Counter[Hashable] = Counter()
+        for number, place in enumerate(places):
+            begun[place] += 1
+            (self._ready if begun[place] <= at_once else self._waiting[place]).append(number)
+
+    def take(self) -> int | None:
+        """Give the next number, None if there is none now."""
+        with self._lock:
+            return self._ready.popleft() if self._ready else None
+
+    def give_back(self, number: int) -> None:
+        """Make room at the place of a number that was taken."""
+        with self._lock:
+            if waiting := self._waiting.get(self._places[number]):
+                self._ready.append(waiting.popleft())
+
+    def stop(self) -> None:
+        """Hand out nothing more."""
+        with self._lock:
+            self._ready.clear()
+            self._waiting.clear()

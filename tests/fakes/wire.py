@@ -1,0 +1,445 @@
+"""What MCP servers send, byte by byte: a row for each way of being well or ill, served at a path of its own.
+
+A row overrides what a well server answers to a method, of JSON-RPC or of HTTP. Asked at ``/{who}/{row}``, so that what
+a row remembers of one client does not reach the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import json
+import re
+import threading
+import zlib
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+Message = dict[str, Any]
+
+
+@dataclass
+class Call:
+    """One request, and what the row remembers of this client."""
+
+    path: str
+    verb: str
+    headers: dict[str, str]
+    message: Message | None
+    writer: asyncio.StreamWriter
+    memo: dict[str, Any] = field(repr=False)
+
+    @property
+    def request_id(self) -> Any:
+        return (self.message or {}).get("id")
+
+
+Reply = bytes | Callable[[Call], bytes | Awaitable[bytes]]
+WELL: Message = {
+    "protocolVersion": "2025-06-18",
+    "capabilities": {"tools": {}},
+    "serverInfo": {"name": "wire", "version": "1"},
+}
+TOOL: Message = {"name": "lookup", "description": "Look up.", "inputSchema": {"type": "object", "properties": {}}}
+
+
+def raw(status: int, body: bytes = b"", *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status} -", f"Content-Length: {len(body)}", "Connection: close", *headers]
+    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
+
+
+def text(content: bytes, *headers: str, kind: str = "application/json") -> bytes:
+    return raw(200, content, f"Content-Type: {kind}", *headers)
+
+
+def answer(result: Any, request_id: Any, **more: Any) -> Message:
+    return {"jsonrpc": "2.0", "id": request_id, "result": result, **more}
+
+
+def error(request_id: Any, code: int = -32603) -> Message:
+    return {"jsonrpc": "2.0", "id": request_id, "error": {"code": code, "message": "no"}}
+
+
+def event(message: Any, *lines: str, end: str = "\n") -> bytes:
+    data = message if isinstance(message, str) else json.dumps(message)
+    return (end.join([*lines, f"data: {data}"]) + end * 2).encode()
+
+
+def stream(*events: bytes, kind: str = "text/event-stream", headers: str = "") -> bytes:
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nConnection: close\r\n{headers}\r\n"
+    return head.encode() + b"".join(events)
+
+
+def result(content: Any, *headers: str, **more: Any) -> Reply:
+    """JSON with this result."""
+    return lambda call: text(json.dumps(answer(content, call.request_id, **more)).encode(), *headers)
+
+
+def body(make: Callable[[Any], Any], *headers: str, kind: str = "application/json") -> Reply:
+    """JSON made from the id of the request; bytes as they are."""
+
+    def reply(call: Call) -> bytes:
+        made = make(call.request_id)
+        return text(made if isinstance(made, bytes) else json.dumps(made).encode(), *headers, kind=kind)
+
+    return reply
+
+
+def streamed(make: Callable[[Any], list[bytes]], **options: Any) -> Reply:
+    """Events made from the id of the request."""
+    return lambda call: stream(*make(call.request_id), **options)
+
+
+def init(**changes: Any) -> Message:
+    """A well result of initialize with other values; without those that are None."""
+    return {key: value for key, value in {**WELL, **changes}.items() if value is not ...}
+
+
+def tools(*listed: Any, **more: Any) -> Reply:
+    return result({"tools": list(listed), **more})
+
+
+def redirect(*steps: str, status: int = 307) -> Reply:
+    """Through these queries of the same path, and to a well answer."""
+
+    def reply(call: Call) -> bytes:
+        step = int(call.headers.get("query", "") or 0)
+        if step < len(steps):
+            return raw(status, b"", f"Location: {steps[step].format(path=call.path, next=step + 1)}")
+        return _well(call)
+
+    return reply
+
+
+async def hangs(call: Call) -> bytes:
+    await asyncio.sleep(3600)
+    return b""
+
+
+async def asks_first(call: Call, method: str = "ping", check: str = "result") -> bytes:
+    """Answer initialize only when a request of the server's own was answered."""
+    answered = call.memo.setdefault("answered", asyncio.Event())
+    call.writer.write(stream(event({"jsonrpc": "2.0", "id": "from-server", "method": method})))
+    await call.writer.drain()
+    await answered.wait()
+    if check not in call.memo["reply"]:
+        return event(error(call.request_id))
+    return event(answer(WELL, call.request_id))
+
+
+async def takes_reply(call: Call) -> bytes:
+    call.memo["reply"] = call.message
+    call.memo["answered"].set()
+    return raw(202)
+
+
+def primed(retry: int | None = 10, resumes: bool = True) -> dict[str, Reply]:
+    """A stream that begins with an id, ends, and goes on at GET."""
+
+    def begin(call: Call) -> bytes:
+        call.memo["id"] = call.request_id
+        lines = [f"retry: {retry}"] if retry is not None else []
+        return stream(("\n".join([*lines, "id: e1", "data: "]) + "\n\n").encode())
+
+    def go_on(call: Call) -> bytes:
+        if not resumes or call.headers.get("last-event-id") != "e1":
+            return raw(405)
+        return stream(event(answer(WELL, call.memo["id"]), "id: e2"))
+
+    return {"initialize": begin, "GET": go_on}
+
+
+def sticky(call: Call) -> bytes:
+    """A load balancer whose other server knows nothing of the session."""
+    if call.message and call.message.get("method") == "initialize":
+        return text(
+            json.dumps(answer(WELL, call.request_id)).encode(), "Set-Cookie: lb=one; Path=/", "Mcp-Session-Id: s"
+        )
+    if "lb=one" not in call.headers.get("cookie", ""):
+        return raw(400)
+    return _well(call)
+
+
+def needs_session(call: Call) -> bytes:
+    """A session with an id of 1,500 characters, which later requests must have."""
+    if call.message and call.message.get("method") == "initialize":
+        return text(json.dumps(answer(WELL, call.request_id)).encode(), f"Mcp-Session-Id: {'s' * 1500}")
+    return _well(call) if call.headers.get("mcp-session-id") == "s" * 1500 else raw(400)
+
+
+def nested(levels: int) -> Message:
+    schema: Message = {"type": "object"}
+    for _ in range(levels):
+        schema = {"type": "object", "properties": {"a": schema}}
+    return {**TOOL, "inputSchema": schema}
+
+
+def pages(call: Call) -> bytes:
+    cursor = ((call.message or {}).get("params") or {}).get("cursor", "0")
+    number = int(cursor)
+    more = {"nextCursor": str(number + 1)} if number < 2 else {}
+    content = {"tools": [{**TOOL, "name": f"tool_{number}"}], **more}
+    return text(json.dumps(answer(content, call.request_id)).encode())
+
+
+NOTICE = {"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "hello"}}
+_ODD = {"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "no such level", "data": 1}}
+
+
+def packed(pack: Callable[[bytes], bytes], coding: str) -> Reply:
+    return lambda call: text(pack(json.dumps(answer(WELL, call.request_id)).encode()), f"Content-Encoding: {coding}")
+
+
+def _bare_deflate(content: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(content) + packer.flush()
+
+
+# By name: whether agents can use it, and what is other than at a well server.
+ROWS: dict[str, tuple[bool, dict[str, Reply]]] = {
+    # Answers to initialize that are well
+    "plain": (True, {}),
+    "events": (True, {"initialize": streamed(lambda n: [event(answer(WELL, n))])}),
+    "events-with-names": (True, {"initialize": streamed(lambda n: [event(answer(WELL, n), "event: message")])}),
+    "events-with-crlf": (
+        True,
+        {"initialize": streamed(lambda n: [b": hi\r\n\r\n", event(answer(WELL, n), end="\r\n")])},
+    ),
+    "events-with-cr": (True, {"initialize": streamed(lambda n: [event(answer(WELL, n), end="\r"), b": more\n\n"])}),
+    "notice-first": (True, {"initialize": streamed(lambda n: [event(NOTICE), event(answer(WELL, n))])}),
+    "odd-notice-first": (True, {"initialize": streamed(lambda n: [event(_ODD), event(answer(WELL, n))])}),
+    "junk-event-first": (True, {"initialize": streamed(lambda n: [event("{"), event(answer(WELL, n))])}),
+    "other-event-first": (
+        True,
+        {"initialize": streamed(lambda n: [event("x", "event: ping"), event(answer(WELL, n))])},
+    ),
+    "empty-event-first": (True, {"initialize": streamed(lambda n: [b"data:\n\n", event(answer(WELL, n))])}),
+    "batch-event-first": (True, {"initialize": streamed(lambda n: [event([NOTICE]), event(answer(WELL, n))])}),
+    "id-as-text": (True, {"initialize": lambda call: text(json.dumps(answer(WELL, str(call.request_id))).encode())}),
+    "id-as-text-in-event": (True, {"initialize": streamed(lambda n: [event(answer(WELL, f" {n} "))])}),
+    "long-event": (True, {"initialize": streamed(lambda n: [event(answer(init(instructions="x" * 70_000), n))])}),
+    "long-body": (True, {"initialize": result(init(instructions="x" * 200_000))}),
+    "long-session": (
+        True,
+        dict.fromkeys(("initialize", "notifications/initialized", "tools/list", "DELETE"), needs_session),
+    ),
+    "two-content-types": (True, {"initialize": result(WELL, "Content-Type: application/json")}),
+    "two-content-types-of-events": (
+        True,
+        {"initialize": streamed(lambda n: [event(answer(WELL, n))], headers="Content-Type: text/event-stream\r\n")},
+    ),
+    "content-type-in-capitals": (
+        True,
+        {"initialize": body(lambda n: answer(WELL, n), kind="Application/JSON; Charset=UTF-8")},
+    ),
+    "content-type-that-begins-so": (True, {"initialize": body(lambda n: answer(WELL, n), kind="application/json-rpc")}),
+    "one-redirect": (True, {"initialize": redirect("{path}?{next}")}),
+    "one-redirect-308": (True, {"initialize": redirect("{path}?{next}", status=308)}),
+    "three-redirects": (True, {"initialize": redirect(*["{path}?{next}"] * 3)}),
+    "six-redirects": (True, {"initialize": redirect(*["{path}?{next}"] * 6)}),
+    "list-redirected": (True, {"tools/list": redirect("{path}?{next}")}),
+    "ping-first": (True, {"initialize": asks_first, "reply": takes_reply}),
+    "roots-first": (True, {"initialize": lambda call: asks_first(call, "roots/list", "error"), "reply": takes_reply}),
+    "unknown-request-first": (
+        True,
+        {"initialize": lambda call: asks_first(call, "no/such", "error"), "reply": takes_reply},
+    ),
+    "resumed": (True, primed()),
+    "resumed-after-a-second": (True, primed(retry=None)),
+    "sticky-cookie": (True, dict.fromkeys(("initialize", "notifications/initialized", "tools/list", "DELETE"), sticky)),
+    "gzip": (True, {"initialize": packed(gzip.compress, "gzip")}),
+    "deflate": (True, {"initialize": packed(zlib.compress, "deflate")}),
+    "bare-deflate": (True, {"initialize": packed(_bare_deflate, "deflate")}),
+    "twice-packed": (True, {"initialize": packed(lambda data: gzip.compress(zlib.compress(data)), "deflate, gzip")}),
+    "gzip-and-more": (True, {"initialize": packed(lambda data: gzip.compress(data) + b"rest", "gzip")}),
+    "unknown-coding": (True, {"initialize": packed(lambda data: data, "no-such-coding")}),
+    "unknown-members": (True, {"initialize": result(init(more=[1]), "X-More: 1", extra=True)}),
+    "no-capabilities-named": (True, {"initialize": result(init(capabilities={}))}),
+    "oldest-revision": (True, {"initialize": result(init(protocolVersion="2024-11-05"))}),
+    "instructions-null": (True, {"initialize": result(init(instructions=None))}),
+    "space-around": (True, {"initialize": body(lambda n: b"\n " + json.dumps(answer(WELL, n)).encode() + b"\n")}),
+    "not-a-number": (True, {"initialize": body(lambda n: answer(init(_meta={"a": float("nan")}), n))}),
+    # Notifications and the end of a session
+    "notification-200": (True, {"notifications/initialized": raw(200, b"ok")}),
+    "notification-204": (True, {"notifications/initialized": raw(204)}),
+    "notification-404": (True, {"notifications/initialized": raw(404)}),
+    "notification-400": (False, {"notifications/initialized": raw(400)}),
+    "notification-500": (False, {"notifications/initialized": raw(500)}),
+    "notification-redirected-away": (
+        False,
+        {"notifications/initialized": raw(307, b"", "Location: http://127.0.0.1:1/")},
+    ),
+    "notification-cut": (False, {"notifications/initialized": b""}),
+    "delete-405": (True, {"DELETE": raw(405)}),
+    "delete-500": (True, {"DELETE": raw(500)}),
+    "delete-cut": (True, {"DELETE": b""}),
+    "delete-hangs": (True, {"DELETE": hangs}),
+    # Answers to initialize that no agent can use
+    "batch": (False, {"initialize": body(lambda n: [answer(WELL, n)])}),
+    "batch-event": (False, {"initialize": streamed(lambda n: [event([answer(WELL, n)])])}),
+    "capabilities-tools-a-list": (False, {"initialize": result(init(capabilities={"tools": []}))}),
+    "capabilities-a-list": (False, {"initialize": result(init(capabilities=[]))}),
+    "capabilities-missing": (False, {"initialize": result(init(capabilities=...))}),
+    "instructions-a-number": (False, {"initialize": result(init(instructions=7))}),
+    "instructions-a-list": (False, {"initialize": result(init(instructions=["a"]))}),
+    "revision-missing": (False, {"initialize": result(init(protocolVersion=...))}),
+    "revision-of-the-future": (False, {"initialize": result(init(protocolVersion="2031-01-01"))}),
+    "revision-too-old": (False, {"initialize": result(init(protocolVersion="2024-10-07"))}),
+    "revision-a-number": (False, {"initialize": result(init(protocolVersion=20250618))}),
+    "server-without-version": (False, {"initialize": result(init(serverInfo={"name": "x"}))}),
+    "server-a-text": (False, {"initialize": result(init(serverInfo="x"))}),
+    "result-a-list": (False, {"initialize": result([])}),
+    "result-missing": (False, {"initialize": body(lambda n: {"jsonrpc": "2.0", "id": n})}),
+    "wrong-id": (False, {"initialize": body(lambda n: answer(WELL, 77))}),
+    "wrong-id-in-event": (False, {"initialize": streamed(lambda n: [event(answer(WELL, 77)), event(answer(WELL, n))])}),
+    "id-a-fraction": (False, {"initialize": body(lambda n: answer(WELL, n + 0.5))}),
+    "id-null": (False, {"initialize": body(lambda n: answer(WELL, None))}),
+    "no-jsonrpc": (False, {"initialize": body(lambda n: {"id": n, "result": WELL})}),
+    "jsonrpc-1": (False, {"initialize": body(lambda n: {**answer(WELL, n), "jsonrpc": "1.0"})}),
+    "error": (False, {"initialize": body(error)}),
+    "error-without-id": (False, {"initialize": body(lambda n: error(None))}),
+    "error-in-event": (False, {"initialize": streamed(lambda n: [event(error(n))])}),
+    "a-request": (False, {"initialize": body(lambda n: {"jsonrpc": "2.0", "id": n, "method": "ping"})}),
+    "a-notice": (False, {"initialize": body(lambda n: NOTICE)}),
+    "not-json": (False, {"initialize": body(lambda n: b"{")}),
+    "empty": (False, {"initialize": body(lambda n: b"")}),
+    "not-utf-8": (
+        False,
+        {"initialize": body(lambda n: json.dumps(answer(WELL, n)).encode().replace(b"wire", b"w\xffre"))},
+    ),
+    "utf-16": (False, {"initialize": body(lambda n: json.dumps(answer(WELL, n)).encode("utf-16"))}),
+    "byte-order-mark": (False, {"initialize": body(lambda n: b"\xef\xbb\xbf" + json.dumps(answer(WELL, n)).encode())}),
+    "lone-surrogate": (
+        False,
+        {"initialize": body(lambda n: answer(init(serverInfo={"name": "\ud800", "version": "1"}), n))},
+    ),
+    "not-gzip": (False, {"initialize": packed(lambda data: data, "gzip")}),
+    "html": (False, {"initialize": body(lambda n: b"<form>", kind="text/html")}),
+    "no-content-type": (
+        False,
+        {"initialize": lambda call: raw(200, json.dumps(answer(WELL, call.request_id)).encode())},
+    ),
+    "202": (False, {"initialize": raw(202)}),
+    "204": (False, {"initialize": raw(204)}),
+    **{
+        str(status): (False, {"initialize": raw(status, b"no")})
+        for status in (400, 401, 403, 404, 406, 410, 429, 500, 503)
+    },
+    "304": (False, {"initialize": raw(304)}),
+    "302": (False, {"initialize": redirect("{path}?{next}", status=302)}),
+    "303": (False, {"initialize": redirect("{path}?{next}", status=303)}),
+    "redirected-to-another-port": (False, {"initialize": raw(307, b"", "Location: http://127.0.0.1:1/")}),
+    "redirected-to-no-name": (False, {"initialize": raw(307, b"", "Location: http://xn--/")}),
+    "redirected-with-a-password": (False, {"initialize": raw(307, b"", "Location: http://u:p@127.0.0.1/")}),
+    "redirected-for-ever": (False, {"initialize": redirect(*["{path}?{next}"] * 40)}),
+    "redirected-nowhere": (False, {"initialize": raw(307)}),
+    "session-not-ascii": (False, {"initialize": result(WELL, "Mcp-Session-Id: caf\xe9")}),
+    "events-end": (False, {"initialize": streamed(lambda n: [event(NOTICE)])}),
+    "events-end-and-are-not-resumed": (False, primed(resumes=False)),
+    "events-without-end": (False, {"initialize": hangs}),
+    "cut": (False, {"initialize": b""}),
+    "cut-in-the-body": (
+        False,
+        {"initialize": b"HTTP/1.1 200 -\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"},
+    ),
+    "ping-first-and-no-answer-taken": (False, {"initialize": asks_first, "reply": raw(500)}),
+    # Lists of tools
+    "no-tools": (True, {"tools/list": tools()}),
+    "three-pages": (True, {"tools/list": pages}),
+    "empty-cursor": (True, {"tools/list": tools(TOOL, nextCursor="")}),
+    "list-as-event": (True, {"tools/list": streamed(lambda n: [event(answer({"tools": [TOOL]}, n))])}),
+    "tool-without-description": (True, {"tools/list": tools({"name": "a", "inputSchema": {}})}),
+    "output-schema-null": (True, {"tools/list": tools({**TOOL, "outputSchema": None})}),
+    "output-schema-a-list": (False, {"tools/list": tools({**TOOL, "outputSchema": []})}),
+    "annotations-a-list": (False, {"tools/list": tools({**TOOL, "annotations": []})}),
+    "tool-without-schema": (False, {"tools/list": tools({"name": "a"})}),
+    "tool-name-a-number": (False, {"tools/list": tools({**TOOL, "name": 7})}),
+    "tool-description-a-number": (False, {"tools/list": tools({**TOOL, "description": 7})}),
+    "tool-a-text": (False, {"tools/list": tools("a")}),
+    "tools-an-object": (False, {"tools/list": result({"tools": {}})}),
+    "tools-missing": (False, {"tools/list": result({})}),
+    "cursor-a-number": (False, {"tools/list": tools(TOOL, nextCursor=7)}),
+    "same-cursor": (False, {"tools/list": tools(TOOL, nextCursor="again")}),
+    "tools-too-deep-to-read": (False, {"tools/list": tools(nested(400))}),
+    "list-refused": (False, {"tools/list": body(lambda n: error(n, -32601))}),
+    "list-500": (False, {"tools/list": raw(500)}),
+    "list-404": (False, {"tools/list": raw(404)}),
+    "list-html": (False, {"tools/list": body(lambda n: b"<form>", kind="text/html")}),
+    "list-batch": (False, {"tools/list": body(lambda n: [answer({"tools": []}, n)])}),
+    "list-wrong-id": (False, {"tools/list": body(lambda n: answer({"tools": []}, 78))}),
+}
+
+
+def _well(call: Call) -> bytes:
+    method = (call.message or {}).get("method")
+    if method == "initialize":
+        return text(json.dumps(answer(WELL, call.request_id)).encode(), "Mcp-Session-Id: s")
+    if method == "tools/list":
+        return text(json.dumps(answer({"tools": [TOOL]}, call.request_id)).encode())
+    if call.verb == "GET":
+        return raw(405)
+    return raw(200 if call.verb == "DELETE" else 202)
+
+
+class WireServer:
+    """Serves ROWS, and what a test adds to `rows`, at ``/{who}/{row}`` on a free port of 127.0.0.1."""
+
+    def __init__(self) -> None:
+        self.rows = dict(ROWS)
+        self.port = 0
+        self._memos: dict[str, dict[str, Any]] = defaultdict(dict)
+
+    def url(self, who: str, row: str) -> str:
+        return f"http://127.0.0.1:{self.port}/{who}/{row}"
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[WireServer]:
+        loop = asyncio.new_event_loop()
+        server = loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=512))
+        self.port = server.sockets[0].getsockname()[1]
+        thread = threading.Thread(target=loop.run_forever, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            asyncio.run_coroutine_threadsafe(_stop(server), loop).result(5)
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(5)
+            loop.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            verb, target, *_ = head.decode("latin-1").split(" ")
+            headers = {
+                name.lower(): value for name, value in re.findall(r"^([\w-]+): *(.*?)\r$", head.decode("latin-1"), re.M)
+            }
+            content = await reader.readexactly(int(headers.get("content-length", 0)))
+            path, _, headers["query"] = target.partition("?")
+            message = json.loads(content) if content else None
+            call = Call(path, verb, headers, message, writer, self._memos[path])
+            row = self.rows.get(path.rpartition("/")[2], (True, {}))[1]
+            reply = row.get(_named(verb, message), _well)
+            sent = reply if isinstance(reply, bytes) else reply(call)
+            writer.write(sent if isinstance(sent, bytes) else await sent)
+            await writer.drain()
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the other side hung up, or the test is over
+        finally:
+            writer.close()
+
+
+def _named(verb: str, message: Message | None) -> str:
+    """What a request is to a row: the method of JSON-RPC, "reply" for an answer, else the method of HTTP."""
+    return verb if message is None else message.get("method", "reply")
+
+
+async def _stop(server: asyncio.Server) -> None:
+    server.close()
+    tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

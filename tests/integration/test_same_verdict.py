@@ -1,0 +1,76 @@
+"""The probe, the listing of tools and the agents' own client agree on each server, whatever it sends."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from langchain_mcp_adapters.client import MultiServerMCPClient
+from langchain_mcp_adapters.sessions import StreamableHttpConnection
+
+from ai_ops.adapters.guarded_transport import ClientFactory
+from ai_ops.adapters.mcp_http import Prober, Target
+from ai_ops.adapters.tls import ssl_context
+from ai_ops.core.health import ProbeKind
+from tests.fakes.wire import ROWS, WireServer
+
+# What a server that never answers costs each of the three. It must not be too short for the others on a busy machine.
+SECONDS = 6.0
+
+# The client takes some 20 ms of CPU for a server: with more at once it would be late by itself.
+AT_ONCE = 24
+
+
+async def loads(url: str) -> bool:
+    """Whether agents get tools from there: langchain-mcp-adapters over the official SDK, as `ai_ops.agents` uses it."""
+    connection = StreamableHttpConnection(
+        transport="streamable_http",
+        url=url,
+        httpx_client_factory=ClientFactory(ssl_context(), allow_loopback=True, leaving=SECONDS / 10),
+    )
+    try:
+        async with asyncio.timeout(SECONDS):
+            await MultiServerMCPClient({"one": connection}).get_tools(server_name="one")
+    except Exception:
+        return False
+    return True
+
+
+async def _all_load(urls: list[str]) -> list[bool]:
+    some = asyncio.Semaphore(AT_ONCE)
+
+    async def one(url: str) -> bool:
+        async with some:
+            return await loads(url)
+
+    return await asyncio.gather(*map(one, urls))
+
+
+@pytest.fixture(scope="module")
+def verdicts():
+    """By row what the probe, the listing and the client say; all rows at once, since some take all of their time."""
+    with WireServer().running() as server, Prober(SECONDS, allow_loopback=True) as prober:
+
+        def targets(who):
+            return [Target("", server.url(who, row), ProbeKind.MCP) for row in ROWS]
+
+        probes = list(prober.probe_all(targets("probe")))
+        listings = list(prober.list_all(targets("listing")))
+        loaded = asyncio.run(_all_load([server.url("client", row) for row in ROWS]))
+    return {
+        row: (probe, listing.probe, client)
+        for row, probe, listing, client in zip(ROWS, probes, listings, loaded, strict=True)
+    }
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_probe_listing_and_client_agree(verdicts, row):
+    probe, listing, client = verdicts[row]
+    expected = ROWS[row][0]
+    assert (client, probe.ok, listing.ok) == (expected, expected, expected), (probe.message, listing.message)
+    assert probe.ok or probe.message.endswith(".")
+
+
+def test_the_table_is_not_made_of_one_kind():
+    assert len(ROWS) >= 60
+    assert 40 < sum(well for well, _ in ROWS.values()) < len(ROWS) - 40
