@@ -76,7 +76,7 @@ class Wording:
         """A URL for people: user name, password, query and fragment may hold secrets and are left out."""
         try:
             parsed = httpx.URL(url)
-        except httpx.InvalidURL:
+        except (httpx.InvalidURL, UnicodeError):
             return self.clean(url)
         if parsed.userinfo or parsed.query or parsed.fragment:
             parsed = parsed.copy_with(userinfo=b"", query=None, fragment=None)
