@@ -124,7 +124,7 @@ STATUSES = st.sampled_from([200, 202, 204, 301, 302, 303, 307, 308, 304, 400, 40
 BODIES = st.one_of(st.binary(max_size=80), st.just(b'{"jsonrpc":"2.0","id":1,"result":{}}'), st.just(b"data: {}\n\n"))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(status=STATUSES, headers=st.lists(st.tuples(HEADER_NAMES, HEADER_VALUES), max_size=4), body=BODIES)
 def test_no_headers_raise(wire, caplog, status, headers, body):
     reply = raw(status, body, *(f"{name}: {value}" for name, value in headers))
@@ -141,7 +141,7 @@ def test_no_headers_raise(wire, caplog, status, headers, body):
     assert "error of the program" not in caplog.text
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     url=st.one_of(
         st.text(max_size=40),
