@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist
 from nautobot.apps.jobs import Job
+from nautobot.extras.models import FileProxy, JobResult
 
 from ai_ops.logs import get_logger
 from ai_ops.runs import records
@@ -25,6 +27,16 @@ class MaintenanceJob(Job):
         """Have what the Job's own lines quote made harmless, as that of the tasks is."""
         super().__init__()
         get_logger(self.__module__)
+
+    @cached_property
+    def job_result(self) -> JobResult | None:
+        """The result of this Job; None where `run()` was called from a shell or a test."""
+        request = getattr(self, "request", None)
+        return super().job_result if request is not None and request.id else None
+
+    def create_file(self, filename: str, content: str | bytes) -> FileProxy | None:
+        """Attach a file to the result; there is none to attach it to in a shell."""
+        return super().create_file(filename, content) if self.job_result else None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run; what the tasks record in the meantime is of this JobResult."""

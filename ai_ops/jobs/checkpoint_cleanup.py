@@ -86,7 +86,7 @@ class CleanupCheckpointsJob(MaintenanceJob):
         """What Nautobot shows of the Job."""
 
         name = "Cleanup Old Checkpoints"
-        description = "Delete LangGraph checkpoints from Redis that are past the retention."
+        description = "Clean up old LangGraph conversation checkpoints from Redis based on retention policy"
         # Nothing secret is entered, and a Job with sensitive variables can't be scheduled.
         has_sensitive_variables = False
         # A million threads take minutes, on a slow Redis more than Nautobot's default of five. The batch under way

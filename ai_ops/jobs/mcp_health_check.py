@@ -44,7 +44,7 @@ class MCPServerHealthCheckJob(MaintenanceJob):
         """Job metadata."""
 
         name = "MCP Server Health Check"
-        description = "Probes every HTTP server that is not Vulnerable and flips statuses on which three checks agree."
+        description = "Perform automated health checks on HTTP MCP servers with retry logic and parallel execution"
         hidden = True
         has_sensitive_variables = False
         # Two hundred servers that swallow packets take three rounds of 10 s each, four at a time: past
@@ -55,7 +55,8 @@ class MCPServerHealthCheckJob(MaintenanceJob):
     def run(self, server: MCPServer | None = None, shard: str | None = None) -> dict[str, Any]:
         """Check `server`, or those of `shard`, or all servers where neither is given."""
         if server is None:
-            time.sleep(jitter_seconds(is_scheduled=self.job_result.scheduled_job is not None))
+            is_scheduled = self.job_result is not None and self.job_result.scheduled_job is not None
+            time.sleep(jitter_seconds(is_scheduled=is_scheduled))
             result = perform_mcp_health_checks(shard=shard or None)
             changed_count = result["changed_count"]
         else:
