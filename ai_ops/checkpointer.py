@@ -38,7 +38,7 @@ from ai_ops.config import AiOpsSettings
 from ai_ops.core.redis_addresses import EXAMPLE, RESERVED_OPTIONS, RedisAddress, is_host, read_address
 from ai_ops.exceptions import CheckpointStoreError, ConfigurationError
 
-DEFAULT_DATABASE = 2  # Nautobot's cache is in 0, Celery's queues are in 1
+DEFAULT_DATABASE = 2  # Nautobot's cache is in 1, Celery's queues are in 0
 CONNECT_TIMEOUT = 5.0  # seconds
 ANSWER_TIMEOUT = 15.0  # seconds; the longest single command takes milliseconds
 REDIS_PORT = 6379

@@ -14,7 +14,7 @@ from nautobot.extras.models import JobResult, ScheduledJob
 from nautobot.extras.utils import get_celery_queues
 from redis.exceptions import RedisError
 
-from ai_ops.core.schedules import ACTIVE, BROKEN, FINISHED, HELD, PAUSED, ScheduleFacts, lateness
+from ai_ops.core.schedules import ACTIVE, BROKEN, FINISHED, HELD, PAUSED, ScheduleFacts, lateness, scheduler_runs
 from ai_ops.logs import get_logger
 from ai_ops.run_models import MaintenanceRun
 from ai_ops.schedule_control import app_schedules
@@ -38,7 +38,8 @@ def get_schedule_status(
         `enabled`, `standing` ("active", "paused", "finished", "held", "broken"), `next_run` and `last_run` (ISO
         8601 in UTC, or None), `last_outcome` (state of the run, or status of its JobResult where it has none),
         `last_error` (None or a sentence), `last_run_id`, `last_job_result`, `late`, `why` (None or a sentence),
-        `queue`, `time_limit` (seconds, or None for Nautobot's own) and `owner`.
+        `queue`, `time_limit` (seconds, or None for Nautobot's own), `misfire_grace_time` (seconds after which a run
+        that no worker has begun is dropped, or None) and `owner`.
     """
     now = now or timezone.now()
     # A new query has a new moment: results of these schedules come and go.
@@ -51,6 +52,50 @@ def get_schedule_status(
     runs = {run.job_result_id: run for run in _runs_of(results)}
     queues = _listened_queues() if ask_workers else None
     return [_as_dict(row, results.get(row.newest), runs.get(row.newest), queues, now) for row in rows]
+
+
+def get_scheduler_status(now: datetime | None = None) -> dict[str, Any]:
+    """Tell whether Celery beat lives, from what it has started of the app's schedules.
+
+    Returns:
+        `running`, `last_start` (ISO 8601 in UTC, or None: when beat last started anything), `last_schedule` (its name,
+        or None), `next_due` (the first time at which beat is to start anything after its last starts, or None),
+        `active_count` (schedules that beat is to start) and `why` (None, or a sentence where it is not running).
+    """
+    now = now or timezone.now()
+    schedules = [each for each in app_schedules().select_related("user") if _standing(each) == ACTIVE]
+    # Nautobot forgets the last start of a schedule that is paused.
+    newest = app_schedules().exclude(last_run_at=None).order_by("-last_run_at").first()
+    last = newest and newest.last_run_at
+    due = min(filter(None, (next_start(each, _last_start(each)) for each in schedules)), default=None)
+    running = scheduler_runs(last, due, now)
+    return {
+        "running": running,
+        "last_start": _iso(last),
+        "last_schedule": newest and newest.name,
+        "next_due": _iso(due),
+        "active_count": len(schedules),
+        "why": None if running else _why_not_running(last, due),
+    }
+
+
+def is_scheduler_running() -> bool:
+    """Tell whether Celery beat lives; False also where it has had nothing to start."""
+    return get_scheduler_status()["running"]
+
+
+def _last_start(schedule: ScheduledJob) -> datetime | None:
+    """When beat last started it; what it did before the schedule was changed or resumed says nothing."""
+    last = schedule.last_run_at
+    return last if last and last >= schedule.start_time else None
+
+
+def _why_not_running(last: datetime | None, due: datetime | None) -> str:
+    if due is None:
+        return "No schedule of this app is active, so there is nothing that beat could have started."
+    if last is None:
+        return "Beat is not known to have started any active schedule: see whether `nautobot-server celery beat` runs."
+    return f"Beat was to start a schedule at {_iso(due)} and did not: see whether `nautobot-server celery beat` runs."
 
 
 def _runs_of(results: Mapping[Any, JobResult]) -> QuerySet:
@@ -112,6 +157,7 @@ def _as_dict(
         "why": why,
         "queue": queue.name if queue else None,
         "time_limit": schedule.celery_kwargs.get("soft_time_limit"),
+        "misfire_grace_time": schedule.celery_kwargs.get("expires"),
         "owner": schedule.user.username if schedule.user else None,
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -21,6 +21,7 @@ from nautobot.extras.models import Job, JobQueue, ScheduledJob
 
 from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.config import AiOpsSettings, hard_limit, validated_time_limit
+from ai_ops.core.intervals import crontab_of
 from ai_ops.exceptions import ConfigurationError
 from ai_ops.runs.request import LIMIT_PROPERTY
 
@@ -81,12 +82,14 @@ def ensure_schedule(
     *,
     name: str | None = None,
     crontab: str | None = None,
+    interval: int | None = None,
     time_zone: str | None = None,
     job_kwargs: Mapping[str, Any] | None = None,
     user=None,
     enabled: bool = True,
     queue: str | None = None,
     time_limit: int | None = None,
+    misfire_grace_time: int | None = None,
 ) -> ScheduledJob:
     """Make the schedule called `name`, or bring the one of that name to what is asked for.
 
@@ -99,6 +102,7 @@ def ensure_schedule(
         job: A name in DEFAULT_SCHEDULES, such as "cleanup", or the class path of a Job ("package.module.ClassName").
         name: Name of the schedule; those in DEFAULT_SCHEDULES have one of their own.
         crontab: Five fields, minute to day of week; those in DEFAULT_SCHEDULES have one of their own.
+        interval: Seconds between two runs, in place of a crontab; those that a crontab can say.
         time_zone: In which the crontab is meant, such as "Europe/Berlin"; Nautobot's TIME_ZONE unless given.
         job_kwargs: Variables of the Job by name; what is left out takes the Job's default at each run.
         user: Who the Job runs as; the app's inactive service user unless given. An existing schedule keeps
@@ -106,24 +110,26 @@ def ensure_schedule(
         enabled: Whether it runs. False stops a schedule without deleting it.
         queue: Name of the job queue; the Job's default queue unless given.
         time_limit: Seconds after which a run stops; what the settings or the Job say unless given.
+        misfire_grace_time: Seconds after which a run that no worker has begun is dropped; until the next is due
+            unless given.
 
     Returns:
         The ScheduledJob as it is in the database.
 
     Raises:
-        ConfigurationError: The Job is not installed, the name is another Job's, or the crontab, the time
+        ConfigurationError: The Job is not installed, the name is another Job's, or the crontab, the interval, the time
             zone, the queue, the time limit or a variable is not valid. Nothing was changed then.
     """
     defaults = DEFAULT_SCHEDULES.get(job)
     name = name or (defaults and defaults.name)
-    crontab = crontab or (defaults and defaults.crontab)
+    crontab = _crontab_of(crontab, interval) or (defaults and defaults.crontab)
     if not name or not crontab:
         raise ConfigurationError(f"A schedule of {job} needs a name and a crontab: give both.")
     zone = _time_zone(time_zone)
     crontab = " ".join(crontab.split())
     # Not the first match, as create_schedule has it: beat looks for a match after the start then, and skips one.
     start = timezone.now().astimezone(zone).replace(second=0, microsecond=0)
-    expires = shortest_gap(crontab, start)
+    expires = _checked_grace(misfire_grace_time, shortest_gap(crontab, start))
     job_model = installed_job(job)
     job_queue = queue_of(job_model, queue)
     with transaction.atomic():
@@ -214,6 +220,30 @@ def _time_zone(name: str | None):
         ) from error
 
 
+def _crontab_of(crontab: str | None, interval: int | None) -> str | None:
+    """The crontab that was given, in whichever way; None where none was."""
+    if interval is None:
+        return crontab
+    if crontab is not None:
+        raise ConfigurationError("Give a crontab or an interval in seconds, not both.")
+    try:
+        return crontab_of(interval)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+
+
+def _checked_grace(seconds: int | None, gap: int) -> int:
+    """For how many seconds a message waits for a worker: as given, or until the next is due."""
+    if seconds is None:
+        return gap
+    if isinstance(seconds, bool) or not isinstance(seconds, int) or not 0 < seconds <= gap:
+        raise ConfigurationError(
+            f"misfire_grace_time must be a whole number of seconds from 1 to {gap}, when the next run is due, "
+            f"not {seconds!r}."
+        )
+    return seconds
+
+
 def shortest_gap(crontab: str, start: datetime) -> int:
     """Return the shortest time between two of the next runs, in seconds; `crontab` is meant in start's zone."""
     try:
@@ -233,7 +263,8 @@ def _next_run(schedule: TzAwareCrontab, after: datetime) -> datetime:
     # Celery compares with the current time on the way, which is not ours to ask about when looking ahead.
     schedule.nowfun = lambda: after
     start, wait, _ = schedule.remaining_delta(after)
-    return start + wait
+    # A time in the hour that summer time skips is another one on the clock.
+    return (start + wait).astimezone(UTC).astimezone(start.tzinfo)
 
 
 def _create(job_model: Job, name: str, crontab: str, start: datetime, user) -> ScheduledJob:

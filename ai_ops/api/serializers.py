@@ -187,6 +187,7 @@ class ScheduleSerializer(serializers.Serializer):
     why = serializers.CharField(allow_null=True)
     queue = serializers.CharField(allow_null=True)
     time_limit = serializers.IntegerField(allow_null=True)
+    misfire_grace_time = serializers.IntegerField(allow_null=True)
     owner = serializers.CharField(allow_null=True)
 
     def get_url(self, row: Mapping[str, Any]) -> str:

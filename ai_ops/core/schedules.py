@@ -59,3 +59,18 @@ def _why_not(standing: str) -> str | None:
 
 def _minute(at: datetime | None) -> str:
     return f"{at:%Y-%m-%d %H:%M %Z}" if at else ""
+
+
+def scheduler_runs(last: datetime | None, earliest_due: datetime | None, now: datetime) -> bool:
+    """Tell whether beat lives, from what it did last.
+
+    Args:
+        last: When it last started anything; None for never.
+        earliest_due: Of all active schedules, the first time that is due after their last starts; None where there
+            is no active schedule, so that nothing tells.
+        now: The present.
+    """
+    if last is None or earliest_due is None:
+        return False
+    # One schedule can be late for a reason of its own: beat lives if it has started another since.
+    return now <= earliest_due + GRACE or last > earliest_due

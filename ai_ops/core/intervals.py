@@ -1,0 +1,45 @@
+"""Intervals in seconds as crontabs, which is what Nautobot's schedules have."""
+
+from __future__ import annotations
+
+MINUTE, HOUR, DAY, WEEK = 60, 3600, 86_400, 604_800
+
+
+def crontab_of(seconds: int) -> str:
+    """Return the crontab of runs that are `seconds` apart, always.
+
+    Args:
+        seconds: A minute, an hour, a day or a week, or a part of an hour or a day that fits into it without a rest.
+
+    Raises:
+        ValueError: No crontab says that; the message is a sentence that names what comes next to it.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, int):
+        raise ValueError(f"An interval must be a whole number of seconds, not {seconds!r}.")
+    crontab = _SAID.get(seconds)
+    if crontab is None:
+        shorter = max((each for each in _SAID if each < seconds), default=None)
+        longer = min((each for each in _SAID if each > seconds), default=None)
+        near = " or ".join(str(each) for each in (shorter, longer) if each is not None)
+        raise ValueError(
+            f"Runs that are {seconds} seconds apart can't be scheduled: Nautobot's schedules are crontabs, whose "
+            f"shortest step is a minute and whose steps begin anew each hour and each day. Give {near}, or a crontab."
+        )
+    return crontab
+
+
+def _crontabs() -> dict[int, str]:
+    """What crontabs can say, by its length in seconds."""
+    minutes = {step * MINUTE: f"*/{step} * * * *" for step in range(2, 60) if 60 % step == 0}
+    hours = {step * HOUR: f"0 */{step} * * *" for step in range(2, 24) if 24 % step == 0}
+    return {
+        MINUTE: "* * * * *",
+        **minutes,
+        HOUR: "0 * * * *",
+        **hours,
+        DAY: "0 0 * * *",
+        WEEK: "0 0 * * 0",
+    }
+
+
+_SAID = _crontabs()

@@ -1,0 +1,111 @@
+"""The page "Reference", made from the code: settings, options, schedules, reasons, permissions.
+
+``python -m development.reference`` writes it anew, and a test compares it with the code.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import MISSING, Field, fields
+from typing import Any
+
+from development.services import PROJECT
+
+PAGE = PROJECT / "docs" / "admin" / "reference.md"
+HEAD = """# Reference
+
+This page is made from the code by `python -m development.reference`: what the installed version knows, in full. The
+pages that it links to explain it.
+"""
+
+
+def page() -> str:
+    """Return the page as the code is now. Nautobot must be set up."""
+    return "\n".join([HEAD, *_settings(), *_options(), *_schedules(), *_reasons(), *_permissions()])
+
+
+def _table(*rows: Iterable[str]) -> Iterator[str]:
+    heading, *others = (list(row) for row in rows)
+    for row in (heading, ["---"] * len(heading), *others):
+        yield f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |"
+    yield ""
+
+
+def _attributes(cls: type) -> dict[str, str]:
+    """What the docstring of a dataclass says of each attribute, on one line."""
+    section = (inspect.getdoc(cls) or "").partition("Attributes:\n")[2].partition("\nRaises:")[0]
+    entries = re.split(r"^    (?=\w+:)", section, flags=re.MULTILINE)[1:]
+    pairs = (entry.split(":", 1) for entry in entries)
+    return {name: " ".join(text.split()).replace("``", "`") for name, text in pairs}
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default is not MISSING else field.default_factory()  # type: ignore[misc]
+
+
+def _settings() -> Iterator[str]:
+    from ai_ops.config import AiOpsSettings, CleanupOptions
+
+    meanings = _attributes(CleanupOptions) | _attributes(AiOpsSettings)
+    yield from ("## Settings", "", 'In `PLUGINS_CONFIG["ai_ops"]`; see [Settings](settings.md).', "")
+    rows = ((f"`{each.name}`", f"`{_default(each)!r}`", meanings[each.name]) for each in fields(AiOpsSettings))
+    yield from _table(("setting", "default", "meaning"), *rows)
+
+
+def _options() -> Iterator[str]:
+    from ai_ops.runs.kinds import KINDS, TIME_LIMIT
+
+    yield from ("## Kinds of runs and their options", "", "See [Runs](../user/runs.md).", "")
+    rows = (
+        (f"`{kind}`", ", ".join(f"`{option}`" for option in [*sorted(known.options), TIME_LIMIT]))
+        for kind, known in KINDS.items()
+    )
+    yield from _table(("kind", "options"), *rows)
+
+
+def _schedules() -> Iterator[str]:
+    from django.utils.module_loading import import_string
+
+    from ai_ops.schedules import DEFAULT_SCHEDULES
+
+    yield from ("## Default schedules", "", "See [Schedules](../user/schedules.md).", "")
+    rows = (
+        (f"`{kind}`", each.name, f"`{each.crontab}`", import_string(each.class_path).name, f"`{each.class_path}`")
+        for kind, each in DEFAULT_SCHEDULES.items()
+    )
+    yield from _table(("kind", "schedule", "crontab", "Job", "class"), *rows)
+
+
+def _reasons() -> Iterator[str]:
+    from ai_ops.core.health import Phase, Reason
+
+    yield from ("## Reasons of failed probes", "", "See [Reasons](../user/probing.md#reasons).", "")
+    yield from (", ".join(f"`{reason}`" for reason in Reason) + ".", "")
+    yield from ("Phases of a `TIMEOUT`: " + ", ".join(f"`{phase}`" for phase in Phase) + ".", "")
+
+
+def _permissions() -> Iterator[str]:
+    from ai_ops.navigation import menu_items
+
+    yield from ("## Entries of the menu and their permissions", "", "See [Permissions](permissions.md).", "")
+    rows = (
+        (f"{group.name} / {item.name}", ", ".join(f"`{permission}`" for permission in sorted(item.permissions)))
+        for tab in menu_items
+        for group in tab.groups
+        for item in group.items
+    )
+    yield from _table(("entry", "permission"), *rows)
+
+
+def main() -> None:
+    """Write the page."""
+    import nautobot
+
+    nautobot.setup(PROJECT / "development" / "nautobot_config.py")
+    PAGE.write_text(page())
+
+
+if __name__ == "__main__":
+    main()
