@@ -22,7 +22,6 @@ from ai_ops.core.facts import (
     touched,
     trimmable,
     unread_writes,
-    unsure_documents,
 )
 from ai_ops.core.plan import make_plan
 from ai_ops.core.quick_keys import QuickKeys
@@ -203,7 +202,7 @@ class CleanupRun:
         quick = self._quick.sieve(part.text, busy, self._policy, self._now)
         self.tally.threads_kept += quick.kept_threads
         yield from quick.deletions
-        sieved = sieve([*part.keys, *self._parsed(quick.rest)], self._policy, self._now)
+        sieved = sieve([*part.keys, *self._store.complete(self._parsed(quick.rest))], self._policy, self._now)
         self.tally.threads_kept += sieved.kept_threads
         yield from sieved.deletions
         threads = threads_of(sieved.keys, self._store, self._now)
@@ -231,7 +230,6 @@ class CleanupRun:
             heads=heads,
             lineage=lineage,
             interrupts=store.interrupts(unread_writes(affected, policy, now)),
-            foreign=store.foreign(unsure_documents(affected)),
             versions=store.versions(documents_with_blobs(spaces, policy, now)),
         )
 

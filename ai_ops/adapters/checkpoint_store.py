@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import redis
 from redis.exceptions import NoPermissionError
@@ -17,7 +17,6 @@ from ai_ops.adapters.checkpoint_values import (
     is_interrupt,
     is_vague,
     lineage_in,
-    names_another,
     own_document,
     versions_in,
 )
@@ -90,18 +89,19 @@ class CheckpointStore:
         return self._redis.scan(restarted)
 
     def complete(self, keys: Iterable[CheckpointKey]) -> Iterator[CheckpointKey]:
-        """The keys with what only their values say: thread, namespace and time of an undated document or blob."""
+        """The keys with what only their values say, such as thread and time; without those that are somebody else's."""
         vague: list[CheckpointKey] = []
         for key in keys:
-            # Most have a time, and need no question asked.
-            if (key[4] is None or not key[6]) and is_vague(key):
+            # Most have a time and a certain thread, and need no question asked.
+            if (key[4] is None or not key[6]) and is_vague(key, self._parser):
                 vague.append(key)
             else:
                 yield key
         for batch in batches(vague, PIPELINE_COMMANDS):
             read = self._redis.read([key.key for key in batch], *DETAILS, limit=VALUE_BYTES)
             for key, (_, reading) in zip(batch, read, strict=True):
-                yield completed(key, reading, self._parser)
+                if (found := completed(key, reading, self._parser)) is not None:
+                    yield found
 
     def stubs(self, documents: Sequence[Document]) -> frozenset[bytes]:
         """The keys among `documents` that hold a JSON document without a thread: no saver put it there."""
@@ -128,11 +128,6 @@ class CheckpointStore:
         """The keys of the writes that are interrupts, or have one among them."""
         read = self._redis.read(writes, "$.channel", limit=VALUE_BYTES)
         return frozenset(key for key, reading in read if is_interrupt(reading))
-
-    def foreign(self, documents: Mapping[bytes, tuple[bytes, ...]]) -> frozenset[bytes]:
-        """The keys among `documents` whose documents name none of the threads they are thought to be of."""
-        read = self._redis.read(documents, "$.thread_id")
-        return frozenset(key for key, reading in read if names_another(reading, documents[key]))
 
     def versions(self, documents: Iterable[bytes]) -> dict[bytes, dict[bytes, bytes]]:
         """The versions of their channels that documents name, by key."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ai_ops.adapters.retrying_redis import Reading
@@ -20,6 +20,8 @@ from ai_ops.core.checkpoint_keys import (
     CheckpointKey,
     Family,
     KeyParser,
+    is_langgraph_id,
+    stem_of,
 )
 from ai_ops.core.deletion import Guard
 from ai_ops.core.facts import Lineage
@@ -28,85 +30,131 @@ from ai_ops.core.threads import Document
 # A text of so many values takes some fifty megabytes when it is read; what has more is no checkpoint.
 MAX_VALUES = 250_000
 MAX_CHANNELS = 1_000
-# What is read of a document where its key does not tell.
-DETAILS = ("$.thread_id", "$.checkpoint_ns", "$.checkpoint_id", "$.checkpoint.ts", "$.ts")
+MAX_NUMBER = 10**18  # of a thread whose id is a number
+# What is read of a document where its key does not tell, and where people write times.
+NAMES = ("$.thread_id", "$.checkpoint_ns", "$.checkpoint_id")
+TIMES = ("$.checkpoint.ts", "$.ts", "$.timestamp", "$.created_at", "$.metadata.timestamp")
+DETAILS = (*NAMES, *TIMES)
 LINEAGE = ("$.parent_checkpoint_id", "$.metadata")
 
 INTERRUPT_CHANNEL = "__interrupt__"
 UNKNOWN_LINEAGE = Lineage(b"", frozenset(), is_known=False)
 
 
-def is_vague(key: CheckpointKey) -> bool:
-    """Whether only the value tells what is needed of a key."""
+def is_vague(key: CheckpointKey, parser: KeyParser) -> bool:
+    """Whether only the value tells what is needed of a key, or whether it is a checkpoint's at all."""
     if key.family == Family.DOCUMENT:
         # A key that nobody can have meant has all of itself for its id, and its value is not looked at.
-        return key.time is None and key.checkpoint_id != key.key
+        return (key.time is None or not key.certain) and key.checkpoint_id != key.key
     if key.family == Family.BLOB:
         return not key.certain
+    if key.family == Family.POINTER:
+        return is_valkey_list(key.key) or not _has_our_prefix(key, parser)
     return key.family == Family.REGISTRY and key.checkpoint_id == SHALLOW_ID
 
 
-def completed(key: CheckpointKey, reading: Reading, parser: KeyParser) -> CheckpointKey:
+def completed(key: CheckpointKey, reading: Reading, parser: KeyParser) -> CheckpointKey | None:
     """A key with what its value says: thread, namespace, id and time.
 
-    A value of another shape than a saver gives it makes it one of unknown age.
+    A value of another shape than a saver gives it makes it one of unknown age. None where the value is none of a
+    checkpoint of ours: other software has keys of such names too.
     """
     if key.family == Family.REGISTRY:
         members = reading.value if isinstance(reading.value, list) else []
         times = [parsed.time for parsed in map(parser.parse, members) if parsed]
         return key._replace(time=max((time for time in times if time is not None), default=None))
+    if key.family == Family.POINTER:
+        return key if _is_pointer(key, reading, parser) else None
+    found = json_in(reading.text)
     if reading.is_document:
-        return _as_documented(key, json_in(reading.value), parser)
-    if key.family != Family.DOCUMENT:
-        return key
-    return key._replace(time=_time_of(key.checkpoint_id, _own_time(json_in(reading.text)), parser))
-
-
-def _as_documented(key: CheckpointKey, found: object, parser: KeyParser) -> CheckpointKey:
-    """A key with what RedisJSON found in its document, by path: a list of values for each of `DETAILS`."""
-    if not isinstance(found, dict):
-        return key._replace(time=None)
-    thread, namespace, checkpoint_id = (found.get(path) for path in DETAILS[:3])
-    if not all(map(_is_name_or_nothing, (thread, namespace, checkpoint_id))):
-        return key._replace(time=None)
-    if (name := encoded(first_found(thread))) is not None:
-        key = key._replace(thread=name, namespace=_namespace_of(key, encoded(first_found(namespace))), certain=True)
-    if key.family != Family.DOCUMENT:
-        return key
-    own_id = encoded(first_found(checkpoint_id))
-    said = first_found(found.get(DETAILS[3])) or first_found(found.get(DETAILS[4]))
-    own_id = key.checkpoint_id if own_id is None else own_id
-    return key._replace(checkpoint_id=own_id, time=_time_of(own_id, said, parser))
-
-
-def _is_name_or_nothing(found: object) -> bool:
-    """Whether RedisJSON found a text that can be a name, or nothing at all."""
-    return found == [] or encoded(first_found(found)) is not None
-
-
-def _own_time(value: object) -> object:
-    """What a document that is a plain string says of its time."""
-    if not isinstance(value, dict):
+        details = {path: first_found(found.get(path)) for path in DETAILS} if isinstance(found, dict) else None
+    else:
+        details = {path: _at(found, path) for path in DETAILS} if isinstance(found, dict) else None
+    if not _has_our_prefix(key, parser) and not _is_valkeys(key, reading, details):
         return None
-    inner = value.get("checkpoint")
-    return value.get("ts") or (inner.get("ts") if isinstance(inner, dict) else None)
+    if details is None:
+        return key._replace(time=None) if reading.is_document else key
+    return _told(key, details, parser)
 
 
-def _time_of(checkpoint_id: bytes, said: object, parser: KeyParser) -> float | None:
-    time_of_id = parser.time_of(checkpoint_id)
-    return parser.time_of_text(said) if time_of_id is None and isinstance(said, str) else time_of_id
+def _has_our_prefix(key: CheckpointKey, parser: KeyParser) -> bool:
+    prefix = parser.prefixes.checkpoint.encode()
+    return key.key.startswith((prefix + b":", prefix + b"_"))
 
 
-def _namespace_of(key: CheckpointKey, named: bytes | None) -> bytes:
-    """The namespace in a document, for the root in the spelling of its satellites' keys.
+def _is_valkeys(key: CheckpointKey, reading: Reading, details: Mapping[str, Any] | None) -> bool:
+    """Whether a document without our prefix is ValkeySaver's, and not of a RedisSaver with another prefix."""
+    if reading.is_document:
+        return False
+    return stem_of(key).startswith(b"{") or _name(details, "$.thread_id") is not None
 
-    The JavaScript saver writes ``__empty__`` into documents and nothing into keys, Python's shallow saver
-    the other way round for its documents, and ``__empty__`` for everything else.
+
+def _is_pointer(key: CheckpointKey, reading: Reading, parser: KeyParser) -> bool:
+    text = reading.text or b""
+    if is_valkey_list(key.key):
+        return reading.kind == b"list" and is_langgraph_id(text)
+    return reading.kind == b"string" and text.startswith(parser.prefixes.checkpoint.encode() + b":")
+
+
+def _told(key: CheckpointKey, details: Mapping[str, Any], parser: KeyParser) -> CheckpointKey:
+    """A document or blob with what the JSON object in its value says."""
+    if any(details[path] is not None and _name(details, path) is None for path in NAMES):
+        return key._replace(time=None)
+    thread = _name(details, "$.thread_id")
+    named = None if thread is None else _named(key, thread, _name(details, "$.checkpoint_ns"))
+    if named is not None:
+        own_id = _name(details, "$.checkpoint_id")
+        if own_id is None and key.key.endswith(b":" + named[0]):
+            # One key a thread: what looks like an id is the end of the thread's.
+            key = key._replace(checkpoint_id=named[0], time=None)
+        elif own_id is not None and (key.time is None or key.key.endswith(b":" + named[1])):
+            key = key._replace(checkpoint_id=own_id, time=parser.time_of(own_id))
+        key = key._replace(thread=named[0], namespace=named[1], certain=True)
+    if key.family != Family.DOCUMENT or key.time is not None:
+        return key
+    times = [parser.time_of_value(details[path]) for path in TIMES]
+    if key.checkpoint_id.isdigit() and key.checkpoint_id != key.thread:
+        # Alone it may count anything; in a key of a JSON object it is what people sort by.
+        times.append(parser.time_of_value(key.checkpoint_id.decode()))
+    return key._replace(time=max((time for time in times if time is not None), default=None))
+
+
+def _named(key: CheckpointKey, thread: bytes, namespace: bytes | None) -> tuple[bytes, bytes] | None:
+    """The thread and namespace of a document that gives these names; None if its key can't be of that thread.
+
+    Of the root the namespace is in the spelling of its satellites' keys: the JavaScript saver writes ``__empty__``
+    into documents and nothing into keys, Python's shallow saver the other way round for its documents, and
+    ``__empty__`` for everything else.
     """
-    namespace = key.namespace if named is None else named
+    stem = stem_of(key)
+    if stem == thread or key.key.endswith(b":" + thread):
+        written = b""
+    elif stem.startswith((thread + b":", b"{" + thread + b"}:")):
+        written = stem[len(thread) + (3 if stem.startswith(b"{" + thread + b"}:") else 1) :]
+    elif b":" + thread + b":" in key.key:
+        # Something stands before the thread, such as a tenant: two of those must not become one.
+        return (thread, namespace) if key.family == Family.BLOB and namespace else (thread, stem)
+    else:
+        return None
+    namespace = written if namespace is None else namespace
     if namespace in (b"", ROOT_NAMESPACE):
-        return ROOT_NAMESPACE if key.key.endswith(b":") or ROOT_NAMESPACE in key.key else b""
-    return namespace
+        is_marked = key.key.endswith(b":") or written == ROOT_NAMESPACE or key.family == Family.BLOB
+        return thread, ROOT_NAMESPACE if is_marked and ROOT_NAMESPACE + b":" in key.key + b"__empty__:" else b""
+    return thread, namespace
+
+
+def _name(details: Mapping[str, Any] | None, path: str) -> bytes | None:
+    """A name in a value, as bytes; None where it is none that a key can have."""
+    value = details.get(path) if details else None
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < MAX_NUMBER:
+        value = str(value)
+    return encoded(value)
+
+
+def _at(value: object, path: str) -> Any:
+    for name in path.removeprefix("$.").split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
 
 
 def head_named(pointer: bytes, reading: Reading, parser: KeyParser) -> Document | None:
@@ -119,7 +167,7 @@ def head_named(pointer: bytes, reading: Reading, parser: KeyParser) -> Document 
 
 def document_named(pointer: bytes, value: bytes, parser: KeyParser) -> Document:
     """The document that a pointer or list names, by the pointer's value or the list's first item."""
-    key = b"checkpoint" + pointer[len(VALKEY_LIST) - 1 :] + b":" + value if is_valkey_list(pointer) else value
+    key = b"checkpoint:" + pointer[len(VALKEY_LIST) :] + b":" + value if is_valkey_list(pointer) else value
     parsed = parser.parse(key)
     return Document(key, parsed.checkpoint_id, parsed.time) if parsed else Document(key, b"", None)
 
@@ -184,14 +232,6 @@ def is_interrupt(reading: Reading) -> bool:
     if reading.is_document:
         return bool(first_found(json_in(reading.text)) == INTERRUPT_CHANNEL)
     return f'"{INTERRUPT_CHANNEL}"'.encode() in (reading.text or b"")
-
-
-def names_another(reading: Reading, names: Sequence[bytes]) -> bool:
-    """Whether a document says that it is of a thread with none of these names, or in no known way of which."""
-    if not reading.is_document:
-        return False
-    found = json_in(reading.text)
-    return found != [] and encoded(first_found(found)) not in names
 
 
 def own_document(key: bytes, reading: Reading, parser: KeyParser) -> Document | None:

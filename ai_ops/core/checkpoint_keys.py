@@ -2,9 +2,10 @@
 
 The layouts are those of langgraph-checkpoint-redis (RedisSaver, AsyncRedisSaver and the Shallow savers,
 ``langgraph/checkpoint/redis/base.py`` and ``key_registry.py``), of its 0.0.x releases and its JavaScript
-sister (blobs beside the document), of langgraph-checkpoint-aws (ValkeySaver), and plain string keys that
-end in an id. Nothing in a key is escaped, so it is read from its right end: the last segment is an id,
-what is left is the thread and the namespace.
+sister (blobs beside the document), of langgraph-checkpoint-aws (ValkeySaver; braces around the thread since 1.0.4),
+and plain string keys that end in an id. Nothing in a key is escaped, so it is read from its right end: the last
+segment is an id, what is left (the stem) is the thread and the namespace. Where a stem can be read in two ways, no
+way is certain: what the document says of itself decides, or a pointer or list of the saver (see `readings`).
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from ai_ops.core.checkpoint_times import UUID_EPOCH, as_number, id_time, number_time, value_time
+
 # LangGraph's first release with checkpoints is of 2024. An id that claims to be older, or of the future,
 # is a random number that looks like a time.
 EARLIEST = datetime(2020, 1, 1, tzinfo=UTC).timestamp()
 FUTURE_TOLERANCE = 86_400.0  # seconds a writer's clock may be ahead of ours
+# A number alone may be anything: only one of the last ten years is taken for a time.
+NUMBERS_REACH_BACK = 10 * 365.25 * 86_400
 
 # No saver's thread, namespace and ids come near; Redis itself allows 512 MB. A thousand keys are in memory several
 # times while they are scanned.
@@ -31,11 +36,10 @@ ORPHAN_GRACE = 3600.0
 INTERRUPT_INDEX = b"-3"  # langgraph.checkpoint.base.WRITES_IDX_MAP["__interrupt__"]
 
 VALKEY_DOCUMENT = b"checkpoint"  # ValkeySaver's prefix can't be changed
-VALKEY_WRITES = b"writes:{"
-VALKEY_LIST = b"thread:{"
-
-# 100 ns intervals between the UUID epoch, 1582-10-15, and the Unix epoch (RFC 9562, section 5.1).
-UUID_EPOCH = 0x01B21DD213814000
+VALKEY_WRITES = b"writes:"
+VALKEY_LIST = b"thread:"
+# Savers before 0.5 name their pointers so, whatever prefix they were given.
+FIXED_POINTER = b"checkpoint_latest"
 
 
 class Family:
@@ -58,7 +62,7 @@ class CheckpointKey(NamedTuple):
 
     Attributes:
         family: What it holds, one of `Family`.
-        thread: The thread's id; where `certain` is False, the most likely one.
+        thread: The thread's id; where `certain` is False, what `split_stem` makes of it.
         namespace: The namespace as written in the key: ``b"__empty__"`` or ``b""`` for the root.
         checkpoint_id: The id of the checkpoint that it is or belongs to; empty where the key has none.
         time: When that checkpoint was made, seconds since 1970; None where the key does not say.
@@ -86,19 +90,20 @@ class KeyPrefixes:
         """The keys of the documents, of which one may exist, that a write or a registry of writes belongs to.
 
         ``checkpoint_write:a:__empty__:<id>:<task>:0`` belongs to ``checkpoint:a:__empty__:<id>``, or to the
-        shallow ``checkpoint:a:``.
+        shallow ``checkpoint:a:``. RedisSaver before 0.1.3 leaves ``__empty__`` out of its registries.
         """
         heads = (self.write.encode(), b"write_keys_zset", b"write_registry", b"writes")
         head = next(head for head in heads if satellite.startswith(head + b":"))
         stem = satellite[len(head) :].rpartition(b":" + checkpoint_id)[0]
         document = VALKEY_DOCUMENT if head == b"writes" else self.checkpoint.encode()
-        shallow = stem.removesuffix(b":" + ROOT_NAMESPACE)
-        shallow += b":" if shallow != stem else b""
-        return {
-            document + stem + b":" + checkpoint_id,
-            document + shallow,
-            document + stem + b":" + SHALLOW_ID,
-        }
+        stems = {stem}
+        if stem.endswith(b":"):
+            stems.add(stem + ROOT_NAMESPACE)
+        elif stem.endswith(b":" + ROOT_NAMESPACE):
+            stems.add(stem.removesuffix(ROOT_NAMESPACE))
+        # A shallow saver's document has no id, or "shallow"; that of its root ends in a colon.
+        owners = {document + each + b":" + last for each in stems for last in (checkpoint_id, SHALLOW_ID)}
+        return owners | {document + each for each in stems if not each.endswith(ROOT_NAMESPACE)}
 
 
 _UUID = rb"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
@@ -107,9 +112,12 @@ _IS_UUID = re.compile(_UUID)
 _ENDS_IN_UUID6 = re.compile(
     rb":[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-6[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}", re.ASCII
 )
-_IS_ULID = re.compile(rb"[0-7][0-9A-HJKMNP-TV-Z]{25}")
+# JavaScript's LangGraph gives the step for a clock sequence, also the first one, -1, which is no variant at all.
+_IS_LANGGRAPH_ID = re.compile(
+    rb"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-6[0-9a-fA-F]{3}-(?:[89abAB][0-9a-fA-F]{3}|ffff)-[0-9a-fA-F]{12}"
+    rb"|00000000-0000-0000-0000-000000000000"
+)
 _ENDS_IN_ISO = re.compile(rb":(" + _ISO + rb")$")
-_CROCKFORD = {digit: value for value, digit in enumerate(b"0123456789ABCDEFGHJKMNPQRSTVWXYZ")}
 
 
 class KeyParser:
@@ -124,9 +132,11 @@ class KeyParser:
         self.prefixes = prefixes = prefixes or KeyPrefixes()
         self.latest = now + FUTURE_TOLERANCE
         self._grace_over = now - ORPHAN_GRACE
+        self._earliest_number = now - NUMBERS_REACH_BACK
         checkpoint, write = prefixes.checkpoint.encode(), prefixes.write.encode()
         self._parsers: dict[bytes, Callable[[bytes, bytes], CheckpointKey | None]] = {
             VALKEY_DOCUMENT: self._valkey_document,
+            FIXED_POINTER: self._fixed_pointer,
             checkpoint + b"_latest": self._pointer,
             checkpoint + b"_blob": self._blob,
             checkpoint: self._document,
@@ -155,14 +165,19 @@ class KeyParser:
 
     def time_of(self, checkpoint_id: bytes) -> float | None:
         """When the checkpoint with this id was made, seconds since 1970; None when the id does not say."""
-        time = _id_time(checkpoint_id)
-        return time if time is not None and EARLIEST <= time <= self.latest else None
+        return self._believed(id_time(checkpoint_id))
 
-    def time_of_text(self, text: str) -> float | None:
-        """The ISO time that a document carries, seconds since 1970; None when it is no usable time."""
-        if not text.isascii() or _ENDS_IN_ISO.match(b":" + text.encode()) is None:
-            return None
-        time = _iso_time(text.encode())
+    def time_of_value(self, value: object) -> float | None:
+        """The time that a field of a value is, seconds since 1970; None when it is no usable time."""
+        number = as_number(value)
+        return self._believed(value_time(value)) if number is None else self.time_of_number(number)
+
+    def time_of_number(self, number: float) -> float | None:
+        """The time that a number is, in seconds or milliseconds; None when it is none of the last ten years."""
+        time = self._believed(number_time(number))
+        return time if time is not None and time >= self._earliest_number else None
+
+    def _believed(self, time: float | None) -> float | None:
         return time if time is not None and EARLIEST <= time <= self.latest else None
 
     def is_past_grace(self, time: float | None) -> bool:
@@ -181,29 +196,40 @@ class KeyParser:
                 return CheckpointKey(Family.DOCUMENT, stem, b"", checkpoint_id, time, key, True)
         else:
             stem, checkpoint_id = _split_id(rest)
-            time = self.time_of(checkpoint_id)
+            # A key without a second part has its time in the value or nowhere, whatever its thread is called.
+            time = self.time_of(checkpoint_id) if checkpoint_id != rest else None
+        thread, namespace, certain = split_stem(stem)
         # Braces may be ValkeySaver's, or part of the thread's id.
-        thread, namespace, certain = split_braces(stem) or split_stem(stem)
+        certain = certain and not (stem.startswith(b"{") and stem.endswith(b"}:"))
         return CheckpointKey(Family.DOCUMENT, thread, namespace, checkpoint_id, time, key, certain)
 
     def _pointer(self, key: bytes, rest: bytes) -> CheckpointKey:
         thread, namespace, certain = split_stem(rest)
         return CheckpointKey(Family.POINTER, thread, namespace, b"", None, key, certain)
 
+    def _fixed_pointer(self, key: bytes, rest: bytes) -> CheckpointKey:
+        """Take a pointer apart that savers before 0.5 wrote whatever their prefix: the value tells whose it is."""
+        return self._pointer(key, rest)._replace(certain=False)
+
     def _write(self, key: bytes, rest: bytes) -> CheckpointKey:
         stem, checkpoint_id = rest, b""
         parts = rest.rsplit(b":", 3)
         if len(parts) == 4 and parts[3].lstrip(b"-").isdigit():
             stem, checkpoint_id = parts[0], parts[1]
-        thread, namespace, certain = split_stem(stem)
-        return CheckpointKey(Family.WRITE, thread, namespace, checkpoint_id, self.time_of(checkpoint_id), key, certain)
+        return self._satellite(Family.WRITE, key, stem, checkpoint_id)
 
-    def _registry(self, key: bytes, rest: bytes) -> CheckpointKey:
+    def _registry(self, key: bytes, rest: bytes) -> CheckpointKey | None:
         stem, _, checkpoint_id = rest.rpartition(b":")
+        if b":" not in stem or not (checkpoint_id == SHALLOW_ID or is_langgraph_id(checkpoint_id)):
+            # Other software has registries of writes too.
+            return None
+        return self._satellite(Family.REGISTRY, key, stem, checkpoint_id)
+
+    def _satellite(self, family: int, key: bytes, stem: bytes, checkpoint_id: bytes) -> CheckpointKey:
+        """What belongs to a checkpoint: only an id of the kind that LangGraph makes says when that was."""
         thread, namespace, certain = split_stem(stem)
-        return CheckpointKey(
-            Family.REGISTRY, thread, namespace, checkpoint_id, self.time_of(checkpoint_id), key, certain
-        )
+        time = self.time_of(checkpoint_id) if is_langgraph_id(checkpoint_id) else None
+        return CheckpointKey(family, thread, namespace, checkpoint_id, time, key, certain)
 
     def _blob(self, key: bytes, rest: bytes) -> CheckpointKey:
         # A channel's name may hold colons (branch:to:node), so the right end says nothing. The root
@@ -216,19 +242,22 @@ class KeyParser:
         return CheckpointKey(Family.BLOB, thread, namespace, b"", None, key, False)
 
     def _valkey_document(self, key: bytes, rest: bytes) -> CheckpointKey | None:
-        """Take ValkeySaver's document apart where RedisSaver has another prefix: no other key has this one."""
-        return self._document(key, rest) if split_braces(_split_id(rest)[0]) else None
+        """Take ValkeySaver's document apart where RedisSaver has another prefix: the value tells that it is one."""
+        document = self._document(key, rest)
+        return document._replace(certain=False) if _may_be_valkeys(stem_of(document)) else None
 
     def _valkey_writes(self, key: bytes, rest: bytes) -> CheckpointKey | None:
         stem, _, checkpoint_id = rest.rpartition(b":")
-        if (split := split_braces(stem)) is None:
+        if not is_langgraph_id(checkpoint_id) or not _may_be_valkeys(stem):
             return None
-        return CheckpointKey(Family.WRITE, *split[:2], checkpoint_id, self.time_of(checkpoint_id), key, True)
+        written = self._satellite(Family.WRITE, key, stem, checkpoint_id)
+        return written._replace(certain=written.certain and not stem.startswith(b"{"))
 
     def _valkey_list(self, key: bytes, rest: bytes) -> CheckpointKey | None:
-        if (split := split_braces(rest)) is None:
+        if not _may_be_valkeys(rest):
             return None
-        return CheckpointKey(Family.POINTER, *split[:2], b"", None, key, True)
+        pointer = self._pointer(key, rest)
+        return pointer._replace(certain=pointer.certain and not rest.startswith(b"{"))
 
 
 def split_stem(stem: bytes) -> tuple[bytes, bytes, bool]:
@@ -272,12 +301,46 @@ def _namespace_in(stem: bytes) -> int:
         end = begin - 1
 
 
-def split_braces(stem: bytes) -> tuple[bytes, bytes, bool] | None:
-    """Split ValkeySaver's ``{thread}:namespace``; None where there are no braces. Never certain."""
+def split_braces(stem: bytes) -> tuple[bytes, bytes] | None:
+    """Split ValkeySaver's ``{thread}:namespace``; None where it is no such thing. Never certain."""
     end = stem.rfind(b"}:")
-    if not stem.startswith(b"{") or end < 1 or stem.endswith(b":__empty__"):
+    if end < 1 or not stem.startswith(b"{"):
         return None
-    return stem[1:end], stem[end + 2 :], False
+    namespace = stem[end + 2 :]
+    if namespace == ROOT_NAMESPACE or (namespace and _namespace_in(b"x:" + namespace) != 2):
+        return None
+    return stem[1:end], namespace
+
+
+def readings(stem: bytes) -> list[tuple[bytes, bytes]]:
+    """Every (thread, namespace) that the stem of a document can mean, whichever saver wrote it; likeliest first.
+
+    ``{a}:b`` is a plain thread of that name, node b's namespace of thread ``{a}``, or ValkeySaver's of thread ``a``.
+    """
+    thread, namespace, certain = split_stem(stem)
+    found = [(thread, namespace)] if certain else [(stem, b""), (thread, namespace)]
+    if (split := split_braces(stem)) is not None:
+        # The root has no other saver's mark, and ValkeySaver is the one that puts braces around all of its threads.
+        found.insert(0 if not split[1] else len(found), split)
+    return found
+
+
+def stem_of(key: CheckpointKey) -> bytes:
+    """The stem that a key was taken apart from; of a blob the thread alone."""
+    stem = key.thread + b":" + key.namespace
+    if key.checkpoint_id:
+        return stem if stem + b":" + key.checkpoint_id in key.key else key.thread
+    return stem if key.key.endswith(b":" + stem) else key.thread
+
+
+def is_langgraph_id(checkpoint_id: bytes) -> bool:
+    """Whether LangGraph makes such ids: UUIDs of version 6, and the one of zeros that stands for none."""
+    return _IS_LANGGRAPH_ID.fullmatch(checkpoint_id) is not None
+
+
+def _may_be_valkeys(stem: bytes) -> bool:
+    """Whether ValkeySaver may have written this: a thread, a colon, and perhaps a namespace of LangGraph's form."""
+    return b":" in stem and not stem.endswith(b":" + ROOT_NAMESPACE)
 
 
 def _is_readable(key: bytes) -> bool:
@@ -302,42 +365,3 @@ def _split_id(rest: bytes) -> tuple[bytes, bytes]:
         return rest, b""
     # A plain key without an id has all there is for one.
     return (stem, last) if stem else (rest, rest)
-
-
-def _id_time(checkpoint_id: bytes) -> float | None:
-    """The time inside a UUID of version 1, 6 or 7 (RFC 9562), a ULID or an ISO time; None if there is none."""
-    if len(checkpoint_id) == 36:
-        return _uuid_time(checkpoint_id) if _IS_UUID.fullmatch(checkpoint_id) else _iso_time(checkpoint_id)
-    if len(checkpoint_id) == 26 and _IS_ULID.fullmatch(checkpoint_id):
-        milliseconds = 0
-        for digit in checkpoint_id[:10]:
-            milliseconds = milliseconds * 32 + _CROCKFORD[digit]
-        return milliseconds / 1e3
-    return _iso_time(checkpoint_id)
-
-
-def _uuid_time(text: bytes) -> float | None:
-    version = text[14:15]
-    # JavaScript's LangGraph gives the step for a clock sequence, also the first one, -1, which is no variant at all.
-    if text[19:20] not in b"89abAB" and (version, text[19:23]) != (b"6", b"ffff"):
-        return None
-    if version == b"6":
-        return (int(text[:8] + text[9:13] + text[15:18], 16) - UUID_EPOCH) / 1e7
-    if version == b"7":
-        return int(text[:8] + text[9:13], 16) / 1e3
-    if version == b"1":
-        return (int(text[15:18] + text[9:13] + text[:8], 16) - UUID_EPOCH) / 1e7
-    return None
-
-
-def _iso_time(text: bytes) -> float | None:
-    if not 16 <= len(text) <= 35 or text[4:5] != b"-":
-        return None
-    try:
-        time = datetime.fromisoformat(text.decode("ascii"))
-    except ValueError:
-        return None
-    if time.year < 2:
-        # With a zone it can lie before the first representable moment.
-        return None
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()

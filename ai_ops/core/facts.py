@@ -40,14 +40,12 @@ class Facts:
         heads: The document that a pointer or list names as its namespace's newest, by the pointer's key.
         lineage: What documents say of their ancestors, by key.
         interrupts: Keys of writes that are interrupts, where the key does not say so.
-        foreign: Keys of documents that name another thread than their keys seem to.
         versions: The versions of its channels that a document of the blob layout names, by its key.
     """
 
     heads: Mapping[bytes, Document] = field(default_factory=dict)
     lineage: Mapping[bytes, Lineage] = field(default_factory=dict)
     interrupts: frozenset[bytes] = frozenset()
-    foreign: frozenset[bytes] = frozenset()
     versions: Mapping[bytes, Mapping[bytes, bytes]] = field(default_factory=dict)
 
 
@@ -57,7 +55,7 @@ def touched(threads: Iterable[Thread], policy: RetentionPolicy, now: float) -> l
     found: list[Thread] = []
     for thread in threads:
         active = thread.last_activity()
-        if active is None or not policy.covers(thread.names) or policy.may_be_pinned(thread):
+        if active is None or not policy.covers(thread.names):
             continue
         if active < oldest or any(policy.may_trim(namespace, now) for namespace in thread.namespaces.values()):
             found.append(thread)
@@ -73,16 +71,6 @@ def trimmable(threads: Iterable[Thread], policy: RetentionPolicy, now: float) ->
         for namespace in thread.namespaces.values()
         if policy.may_trim(namespace, now)
     ]
-
-
-def unsure_documents(threads: Iterable[Thread]) -> dict[bytes, tuple[bytes, ...]]:
-    """One document of each namespace that may be another thread's: its key, and the names that are right."""
-    return {
-        namespace.newest_first()[0].key: thread.names
-        for thread in threads
-        for namespace in thread.namespaces.values()
-        if namespace.documents and not namespace.certain and (namespace.name or namespace.pointers)
-    }
 
 
 def unread_writes(threads: Iterable[Thread], policy: RetentionPolicy, now: float) -> list[bytes]:

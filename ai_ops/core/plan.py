@@ -43,9 +43,7 @@ def make_plan(threads: Iterable[Thread], facts: Facts, policy: RetentionPolicy, 
         unfixable += _unfixable(thread, facts)
         has_documents = any(thread.documents())
         active = thread.last_activity()
-        leave = not policy.covers(thread.names) or policy.may_be_pinned(thread)
-        leave = leave or any(each.key in facts.foreign for each in thread.documents())
-        if leave or (has_documents and active is None):
+        if not policy.covers(thread.names) or (has_documents and active is None):
             # One checkpoint of unknown age may be the newest: then nothing of the thread is known to be old.
             kept += has_documents
             continue
@@ -83,7 +81,8 @@ def _whole_thread(thread: Thread, active: float) -> Deletion:
     satellites: list[Satellite] = []
     for namespace in namespaces:
         ordered = namespace.newest_first()
-        guards += [Guard(pointer, tuple(ordered)) for pointer in sorted(set(namespace.pointers))]
+        # What points to none of these documents says nothing of this thread, whatever it is called.
+        guards += [Guard(pointer, tuple(ordered)) for pointer in sorted(set(namespace.pointers)) if ordered]
         overwritten = {each.key: each for each in ordered if each.is_shallow}
         overwritten |= {each.key: each for each in ordered[:1] if each.bears_parents_id}
         guards += [Guard(key, (document,)) for key, document in overwritten.items()]

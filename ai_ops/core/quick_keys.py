@@ -14,7 +14,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ai_ops.core.checkpoint_keys import UUID_EPOCH, VALKEY_DOCUMENT, Family, KeyParser
+from ai_ops.core.checkpoint_keys import VALKEY_DOCUMENT, Family, KeyParser
+from ai_ops.core.checkpoint_times import UUID_EPOCH
 from ai_ops.core.deletion import Deletion, Guard, Reason
 from ai_ops.core.retention import RetentionPolicy
 from ai_ops.core.threads import Document
@@ -125,7 +126,8 @@ class QuickKeys:
                 if self._is_whole(stem, heads, ids):
                     newest = max(ids)
                     if newest < old:
-                        if policy.covers((name,)):
+                        # ValkeySaver's braces may be part of the thread's id: before 1.0.4 it wrote none.
+                        if policy.covers((name, stem[:-1]) if stem.endswith(b"}:") else (name,)):
                             expired.append((name, rows, newest))
                             continue
                     # A pointer has no id.

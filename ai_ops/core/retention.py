@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from ai_ops.core.checkpoint_keys import KeyPrefixes
-from ai_ops.core.threads import Document, Namespace, Thread
+from ai_ops.core.threads import Document, Namespace
 
 DAY = 86_400.0
 
@@ -24,7 +24,7 @@ class RetentionPolicy:
         trim_live_threads: Whether old checkpoints of live threads go.
         keep_last: Checkpoints that each namespace of a live thread keeps, at least 1.
         thread_pattern: A glob over thread ids; other threads are left alone. None for all threads.
-        pinned: Thread ids that are left alone, as `may_be_pinned` has it.
+        pinned: Ids of threads that are left alone, and so is what may be theirs.
         prefixes: What RedisSaver's keys begin with.
         undated_blobs: Whether blobs of threads without a checkpoint may go. They carry no time.
     """
@@ -44,17 +44,13 @@ class RetentionPolicy:
         return min(self.retention, self.pending_retention)
 
     def covers(self, names: Iterable[bytes]) -> bool:
-        """Whether a thread that may have any of these names is subject to the policy at all."""
+        """Whether a thread that has one of these names is subject to the policy, whichever it is."""
         if self.thread_pattern is None and not self.pinned:
             return True
         texts = list(map(_text, names))
         if not self.pinned.isdisjoint(texts):
             return False
         return self.thread_pattern is None or all(_compiled(self.thread_pattern).match(text) for text in texts)
-
-    def may_be_pinned(self, thread: Thread) -> bool:
-        """Whether a thread is pinned, or has something that may be a pinned thread's."""
-        return bool(self.pinned) and not self.pinned.isdisjoint(map(_text, thread.possible_names()))
 
     def may_trim(self, namespace: Namespace, now: float) -> bool:
         """Whether a namespace of a live thread has checkpoints past the retention, and not just the last ones."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ai_ops.core.checkpoint_keys import CheckpointKey, Family
+from ai_ops.core.checkpoint_keys import CheckpointKey, Family, readings, stem_of
 from ai_ops.core.deletion import Deletion, Reason
 from ai_ops.core.retention import RetentionPolicy
 
@@ -37,13 +37,13 @@ def sieve(keys: Iterable[CheckpointKey], policy: RetentionPolicy, now: float) ->
         groups.setdefault(key[1], []).append(key)
         if not key[6]:
             # It may be of a thread whose other keys say so: a plain key of "a:b" looks like namespace b of "a".
-            unsure.add(key[1] + b":" + key[2])
+            unsure.update(name for name, _ in readings(stem_of(key)))
     oldest, longest = now - policy.shortest, now - max(policy.retention, policy.pending_retention)
     sieved = Sieved([], 0, [])
     kept = 0
     for name, group in groups.items():
         times = [key[4] for key in group if key[0] == Family.DOCUMENT]
-        if not times or None in times or name in unsure or name.startswith(b"{") or not all(key[6] for key in group):
+        if not times or None in times or name in unsure or not all(key[6] for key in group):
             sieved.keys.extend(group)
         elif len(times) == len(group) and max(times) < longest and _ends_in_ids(group) and policy.covers((name,)):  # type: ignore[type-var, operator]
             documents = tuple(dict.fromkeys(key[5] for key in group))

@@ -124,8 +124,8 @@ class StorageTally:
             active = thread.last_activity()
             if active is not None:
                 self._threads_by_day[self._day(active)] += 1
-            if self._pins.may_be_pinned(thread):
-                self.missing_pins -= {name.decode(errors="surrogateescape") for name in thread.possible_names()}
+            if not self._pins.covers(thread.names):
+                self.missing_pins -= {name.decode(errors="surrogateescape") for name in thread.names}
             self._add_to_lists(thread, active, self._add_keys(thread, active))
 
     def sample(self) -> list[bytes]:

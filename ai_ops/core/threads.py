@@ -9,7 +9,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ai_ops.core.checkpoint_keys import ORPHAN_GRACE, ROOT_NAMESPACE, VALKEY_LIST, CheckpointKey, Family
+from ai_ops.core.checkpoint_keys import (
+    ORPHAN_GRACE,
+    ROOT_NAMESPACE,
+    SHALLOW_ID,
+    VALKEY_LIST,
+    VALKEY_WRITES,
+    CheckpointKey,
+    Family,
+    readings,
+    split_braces,
+    stem_of,
+)
 
 
 class Document(NamedTuple):
@@ -47,17 +58,13 @@ class Satellite(NamedTuple):
 
 @dataclass(slots=True)
 class Namespace:
-    """All that one namespace of a thread has in Redis.
-
-    `certain` is False while only the shape of the keys says that it is one of its thread's.
-    """
+    """All that one namespace of a thread has in Redis."""
 
     name: bytes
     documents: dict[bytes, Document] = field(default_factory=dict)
     pointers: list[bytes] = field(default_factory=list)
     satellites: list[Satellite] = field(default_factory=list)
     blobs: list[bytes] = field(default_factory=list)
-    certain: bool = True
 
     @property
     def is_shallow(self) -> bool:
@@ -88,28 +95,25 @@ class Namespace:
 class Thread:
     """A conversation: its namespaces, and the names it may have.
 
-    A key does not always tell where the thread's id ends. `names` holds every possibility; the first is
-    the likeliest.
+    Attributes:
+        names: The thread's id; every possibility where nothing tells it, the likeliest first.
+        namespaces: By name.
+        kin: Threads that may be the same one as this, as nothing says where its documents belong.
     """
 
     names: tuple[bytes, ...]
     namespaces: dict[bytes, Namespace] = field(default_factory=dict)
+    kin: list[Thread] = field(default_factory=list)
 
     def documents(self) -> Iterator[Document]:
         """The checkpoints of all namespaces."""
         for namespace in self.namespaces.values():
             yield from namespace.documents.values()
 
-    def possible_names(self) -> Iterator[bytes]:
-        """Every thread id that one of its keys may be of: a plain key of ``a:b`` looks like namespace b of ``a``."""
-        yield from self.names
-        for namespace in self.namespaces.values():
-            if not namespace.certain:
-                yield self.names[0] + b":" + namespace.name
-
     def last_activity(self) -> float | None:
         """When its newest checkpoint was made; None without checkpoints, or when one of them is undated."""
         times = [document.time for document in self.documents()]
+        times += [document.time for other in self.kin if times for document in other.documents()]
         known = [time for time in times if time is not None]
         return max(known) if known and len(known) == len(times) else None
 
@@ -124,42 +128,133 @@ class Thread:
 
 
 def group_threads(keys: Iterable[CheckpointKey]) -> list[Thread]:
-    """Build threads from keys in any order, doubles allowed."""
-    uncertain: list[CheckpointKey] = []
-    threads: dict[bytes, Thread] = {}
+    """Build threads from keys in any order, doubles allowed.
+
+    Documents come first: most say which thread they are of, and what belongs to them follows them. A document that
+    says nothing follows a pointer or list, or a write of its own; without any it stays apart, under all names that
+    it may have.
+    """
+    grouping = _Grouping()
+    documents: list[CheckpointKey] = []
+    others: list[CheckpointKey] = []
     for key in keys:
+        (documents if key.family == Family.DOCUMENT else others).append(key)
+    for key in documents:
         if key.certain:
-            _file(threads, key, (key.thread,), key.namespace)
-        else:
-            uncertain.append(key)
-    lists = {
-        (name, space.name)
-        for name, thread in threads.items()
-        for space in thread.namespaces.values()
-        if any(pointer.startswith(VALKEY_LIST) for pointer in space.pointers)
-    }
-    known = frozenset(threads)
-    for key in uncertain:
-        braced = b"{" + key.thread + b"}"
-        if key.key.endswith(braced + b":" + key.namespace + b":" + key.checkpoint_id):
-            is_valkey = (key.thread, key.namespace) in lists or braced not in known
-            _file(threads, key, (key.thread if is_valkey else braced,), key.namespace)
-        elif key.thread in known:
-            _file(threads, key, (key.thread,), key.namespace, certain=False)
-        else:
-            _file(threads, key, (key.thread + b":" + key.namespace, key.thread), b"", certain=False)
-    return list(threads.values())
+            grouping.file(key, (key.thread,), key.namespace)
+    unsure = [key for key in documents if not key.certain]
+    if unsure:
+        grouping.file_unsure(unsure, others)
+    for key in others:
+        grouping.file_with_its_document(key)
+    return list(grouping.threads.values())
 
 
-def _file(
-    threads: dict[bytes, Thread], key: CheckpointKey, names: tuple[bytes, ...], space: bytes, *, certain: bool = True
-) -> None:
-    thread = threads.get(names[0])
-    if thread is None:
-        thread = threads[names[0]] = Thread(names)
-    namespace = thread.namespaces.get(space)
-    if namespace is None:
-        namespace = thread.namespaces[space] = Namespace(space, certain=certain)
+class _Grouping:
+    """Threads while they are built."""
+
+    def __init__(self) -> None:
+        self.threads: dict[bytes, Thread] = {}
+        # Where a document went whose key alone says nothing certain, by its stem and id.
+        self._places: dict[tuple[bytes, bytes], Namespace] = {}
+
+    def file(self, key: CheckpointKey, names: tuple[bytes, ...], space: bytes) -> Namespace:
+        """Put a key into a namespace of the thread that may have these names."""
+        thread = self.threads.get(names[0])
+        if thread is None:
+            thread = self.threads[names[0]] = Thread(names)
+        elif len(names) > 1:
+            thread.names = tuple(dict.fromkeys((*thread.names, *names)))
+        namespace = thread.namespaces.get(space)
+        if namespace is None:
+            namespace = thread.namespaces[space] = Namespace(space)
+        _put(namespace, key)
+        return namespace
+
+    def file_unsure(self, documents: list[CheckpointKey], others: list[CheckpointKey]) -> None:
+        """File documents that do not say which thread they are of."""
+        evidence = _Evidence(others)
+        known = dict(self.threads)
+        for key in documents:
+            stem = stem_of(key)
+            possible = evidence.readings_of(stem, key.checkpoint_id)
+            # A name that a thread has already is as likely as the first.
+            name, space = next((each for each in possible if each[1] == b"" and each[0] in known), possible[0])
+            names = tuple(dict.fromkeys((name, *(each for each, _ in possible))))
+            self._places[stem, key.checkpoint_id] = self.file(key, names, space)
+            thread = self.threads[name]
+            for other in (known[each] for each in names if each in known):
+                _make_kin(thread, other)
+
+    def file_with_its_document(self, key: CheckpointKey) -> None:
+        """File what belongs to a document, or points to some, with it; alone where there is none."""
+        spaces = self._possible_spaces(key)
+        for name, space in spaces:
+            namespace = self._namespace(name, space)
+            if namespace is not None and _is_owned_by(namespace, key):
+                _put(namespace, key)
+                return
+        place = self._places.get((stem_of(key), key.checkpoint_id))
+        if place is not None:
+            _put(place, key)
+        else:
+            self.file(key, (spaces[0][0],), spaces[0][1])
+
+    def _namespace(self, name: bytes, space: bytes) -> Namespace | None:
+        thread = self.threads.get(name)
+        return None if thread is None else thread.namespaces.get(space)
+
+    def _possible_spaces(self, key: CheckpointKey) -> list[tuple[bytes, bytes]]:
+        """Where the document may be; its saver's spelling first."""
+        spaces = [(key.thread, key.namespace)]
+        if not key.certain and key.key.startswith((VALKEY_LIST, VALKEY_WRITES)):
+            if (split := split_braces(stem_of(key))) is not None:
+                spaces.insert(0, split)
+        elif key.namespace == b"" and key.family != Family.POINTER:
+            # RedisSaver before 0.1.3 and Shallow savers before 0.4.1 leave the root's mark out of their registries.
+            spaces.append((key.thread, ROOT_NAMESPACE))
+        return spaces
+
+
+class _Evidence:
+    """What pointers, lists and writes of RedisSaver say of documents that say nothing themselves."""
+
+    def __init__(self, others: Iterable[CheckpointKey]) -> None:
+        self._lists: set[bytes] = set()
+        self._of_redis: set[tuple[bytes, bytes]] = set()
+        for key in others:
+            if not key.key.startswith((VALKEY_LIST, VALKEY_WRITES)):
+                self._of_redis.add((stem_of(key), key.checkpoint_id))
+            elif key.family == Family.POINTER:
+                self._lists.add(stem_of(key))
+
+    def readings_of(self, stem: bytes, checkpoint_id: bytes) -> list[tuple[bytes, bytes]]:
+        """The (thread, namespace) that a document may be of, likeliest first."""
+        possible = readings(stem)
+        split = split_braces(stem)
+        if stem in self._lists:
+            # ValkeySaver's: before 1.0.4 the braces are the thread's own, and there are none of the saver.
+            saved = [each for each in possible if each[0] != stem or stem.endswith(b":")]
+            return sorted(saved, key=lambda each: each != split)
+        if (stem, b"") in self._of_redis or (stem, checkpoint_id) in self._of_redis:
+            return [each for each in possible if each != split and each != (stem, b"")] or possible
+        return possible
+
+
+def _make_kin(one: Thread, other: Thread) -> None:
+    if other is not one and all(other is not each for each in one.kin):
+        one.kin.append(other)
+        other.kin.append(one)
+
+
+def _is_owned_by(namespace: Namespace, key: CheckpointKey) -> bool:
+    """Whether the document that a key belongs to, or one that it may point to, is in a namespace."""
+    if not namespace.documents:
+        return False
+    return not key.checkpoint_id or key.checkpoint_id in (SHALLOW_ID, *namespace.documents) or namespace.is_shallow
+
+
+def _put(namespace: Namespace, key: CheckpointKey) -> None:
     if key.family == Family.DOCUMENT:
         namespace.documents[key.checkpoint_id] = Document(key.key, key.checkpoint_id, key.time)
     elif key.family == Family.POINTER:

@@ -23,26 +23,30 @@ import redis
 
 from ai_ops.adapters.checkpoint_store import CheckpointStore
 from ai_ops.cleanup_run import CleanupRun
-from ai_ops.core.checkpoint_keys import KeyParser
+from ai_ops.core.checkpoint_keys import KeyParser, KeyPrefixes
 from ai_ops.core.retention import DAY, RetentionPolicy
 from development import services
 
 HERE = Path(__file__).parent
 FIXTURES = services.PROJECT / "tests" / "fixtures" / "layouts"
-SAVERS = ("RedisSaver", "ShallowRedisSaver")
+REDIS_SAVERS = ("RedisSaver", "ShallowRedisSaver")
+PREFIXED = "RedisSaver with prefixes"
+PREFIXES = KeyPrefixes("app:cp", "app:cp:w")  # as in talk.py
 
 
 @dataclass(frozen=True)
 class Library:
-    """A library to record: its packages, the first of which is the saver, and what installs and runs them."""
+    """A library to record: its packages, the first of which is the saver's, its savers, what installs and runs it."""
 
     language: str
     packages: tuple[str, ...]
+    savers: tuple[str, ...] = REDIS_SAVERS
 
     @property
     def name_and_version(self) -> list[str]:
         """Of the saver's package."""
-        return self.packages[0].replace("==", "@").rsplit("@", 1)
+        name, version = self.packages[0].replace("==", "@").rsplit("@", 1)
+        return [name.partition("[")[0], version]
 
     def install(self, folder: Path) -> None:
         """Install into `folder`, together with the script that talks."""
@@ -69,26 +73,41 @@ class Library:
         return json.loads(run.stdout.splitlines()[-1])
 
 
-LIBRARIES = {
-    # With a LangGraph that was current with it: later ones have dropped what it calls.
-    "python-0.0.8": Library(
-        "python",
-        ("langgraph-checkpoint-redis==0.0.8", "langgraph==0.5.4", "langgraph-checkpoint<3", "redis<7", "time-machine"),
-    ),
-    "javascript-1.0.11": Library(
+def _python(saver: str, langgraph: str, *others: str, savers: tuple[str, ...] = REDIS_SAVERS) -> Library:
+    """A Python library with a LangGraph that was current with it: later ones have dropped what it calls."""
+    return Library("python", (saver, f"langgraph{langgraph}", "time-machine", *others), savers)
+
+
+def _javascript(version: str, langgraph: str) -> Library:
+    saver = f"@langchain/langgraph-checkpoint-redis@{version}"
+    return Library(
         "javascript",
-        (
-            "@langchain/langgraph-checkpoint-redis@1.0.11",
-            "@langchain/langgraph@1.7.3",
-            "@langchain/langgraph-checkpoint",
-            "@langchain/core",
-        ),
-    ),
+        (saver, f"@langchain/langgraph@{langgraph}", "@langchain/langgraph-checkpoint", "@langchain/core"),
+    )
+
+
+_REDIS, _AWS = "langgraph-checkpoint-redis", "langgraph-checkpoint-aws[valkey]"
+_WITH_PREFIXES, _VALKEY = (*REDIS_SAVERS, PREFIXED), ("ValkeySaver",)
+LIBRARIES = {
+    "python-0.0.8": _python(f"{_REDIS}==0.0.8", "==0.5.4", "langgraph-checkpoint<3", "redis<7"),
+    "python-0.1.0": _python(f"{_REDIS}==0.1.0", "==0.6.5", "langgraph-checkpoint<3", "redis<7"),
+    "python-0.1.2": _python(f"{_REDIS}==0.1.2", "==0.6.5", "redis<7"),
+    "python-0.1.3": _python(f"{_REDIS}==0.1.3", "==0.6.5", "redis<7"),
+    "python-0.2.1": _python(f"{_REDIS}==0.2.1", "==1.0.4", "redis<7"),
+    "python-0.3.0": _python(f"{_REDIS}==0.3.0", "==1.0.4", savers=_WITH_PREFIXES),
+    "python-0.4.1": _python(f"{_REDIS}==0.4.1", "<1.2", savers=_WITH_PREFIXES),
+    "python-0.5.2": _python(f"{_REDIS}==0.5.2", "==1.2.22", savers=_WITH_PREFIXES),
+    "aws-1.0.2": _python(f"{_AWS}==1.0.2", "==1.0.4", savers=_VALKEY),
+    "aws-1.0.4": _python(f"{_AWS}==1.0.4", "==1.0.4", savers=_VALKEY),
+    "aws-1.1.0": _python(f"{_AWS}==1.1.0", "<1.2", savers=_VALKEY),
+    "aws-1.2.6": _python(f"{_AWS}==1.2.6", "==1.2.22", savers=_VALKEY),
+    "javascript-1.0.0": _javascript("1.0.0", "1.0.2"),
+    "javascript-1.0.11": _javascript("1.0.11", "1.7.3"),
 }
 
 
 def dumped(client: redis.Redis) -> dict[str, Any]:
-    """All keys of a database: JSON documents, strings, and members of sorted sets with their scores."""
+    """All keys of a database: JSON documents, strings, lists, and members of sorted sets with their scores."""
     found: dict[str, Any] = {}
     for key in sorted(client.scan_iter()):
         kind = client.type(key).decode()
@@ -98,6 +117,8 @@ def dumped(client: redis.Redis) -> dict[str, Any]:
             found[key.decode()] = {
                 "zset": [[each.decode(), score] for each, score in client.zrange(key, 0, -1, withscores=True)]
             }
+        elif kind == "list":
+            found[key.decode()] = {"list": [each.decode() for each in client.lrange(key, 0, -1)]}
         elif kind == "string":
             found[key.decode()] = {"string": client.get(key).decode()}
         else:
@@ -105,32 +126,32 @@ def dumped(client: redis.Redis) -> dict[str, Any]:
     return found
 
 
-def clean_up(client: redis.Redis) -> None:
+def clean_up(client: redis.Redis, prefixes: KeyPrefixes) -> None:
     """Run the cleanup as the app does tomorrow, when no orphan is too young to go."""
     now = time.time() + DAY
-    parser = KeyParser(now)
-    CleanupRun(
-        CheckpointStore(client, parser), parser, RetentionPolicy(30 * DAY, 30 * DAY), now, dryrun=False
-    ).execute()
+    parser, policy = KeyParser(now, prefixes), RetentionPolicy(30 * DAY, 30 * DAY, prefixes=prefixes)
+    CleanupRun(CheckpointStore(client, parser), parser, policy, now, dryrun=False).execute()
 
 
-def record(name: str, library: Library, url: str, client: redis.Redis) -> None:
-    """Record one library with each of its savers, and check that a cleanup leaves what it needs."""
-    saver_name, version = library.name_and_version
-    fixture = {"library": saver_name, "version": version, "recorded": int(time.time()), "savers": {}}
+def record(name: str, library: Library, url: str, client: redis.Redis) -> list[str]:
+    """Record one library with each of its savers; what a cleanup took from it that it needs."""
+    package, version = library.name_and_version
+    fixture = {"library": package, "version": version, "recorded": int(time.time()), "savers": {}}
+    missing = []
     with tempfile.TemporaryDirectory() as folder:
         library.install(Path(folder))
-        for saver in SAVERS:
+        for saver in library.savers:
             client.flushall()
             before = library.talk(Path(folder), url, saver)
             fixture["savers"][saver] = dumped(client)
-            clean_up(client)
+            clean_up(client, PREFIXES if saver == PREFIXED else KeyPrefixes())
             after = library.talk(Path(folder), url, saver, "remember")
             print(f"{name} {saver}: {len(fixture['savers'][saver])} keys, {client.dbsize()} left", flush=True)
             if after != before:
-                raise SystemExit(f"{name} {saver} remembered {before} and after the cleanup {after}.")
+                missing.append(f"{name} {saver} remembered {before} and after the cleanup {after}.")
     FIXTURES.mkdir(parents=True, exist_ok=True)
     (FIXTURES / f"{name}.json").write_text(_with_a_line_for_each_key(fixture))
+    return missing
 
 
 def _with_a_line_for_each_key(fixture: dict[str, Any]) -> str:
@@ -146,6 +167,7 @@ def _with_a_line_for_each_key(fixture: dict[str, Any]) -> str:
 
 def main(names: Sequence[str]) -> None:
     """Record the libraries of these names, or all."""
+    missing: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         (port,) = services.free_ports(1)
         server = services.redis_server("layouts", port, "", modules=True, folder=Path(folder))
@@ -154,9 +176,11 @@ def main(names: Sequence[str]) -> None:
             server.wait_ready(time.monotonic() + services.START_TIMEOUT)
             with redis.Redis(port=port) as client:
                 for name in names or LIBRARIES:
-                    record(name, LIBRARIES[name], f"redis://127.0.0.1:{port}/0", client)
+                    missing += record(name, LIBRARIES[name], f"redis://127.0.0.1:{port}/0", client)
         finally:
             server.stop()
+    if missing:
+        raise SystemExit("\n".join(missing))
 
 
 if __name__ == "__main__":

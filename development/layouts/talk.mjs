@@ -8,7 +8,7 @@ import { ShallowRedisSaver } from "@langchain/langgraph-checkpoint-redis/shallow
 
 const [url, kind, mode] = process.argv.slice(2);
 const OLD = 400 * 86_400_000; // milliseconds ago
-const LIVE = ["live", "live:1", "asked:live"];
+const LIVE = ["live", "live:1", "{live}:1", "asked:live"];
 
 let ago = 0;
 const RealDate = Date;
@@ -35,11 +35,11 @@ const on = (thread) => ({ configurable: { thread_id: thread } });
 // Old threads, live ones with an old beginning, and threads that wait for an answer.
 const talk = async (app) => {
   ago = OLD;
-  for (const thread of ["old", "old:1", "live:1"]) await app.invoke({ said: ["hello"] }, on(thread));
+  for (const thread of ["old", "old:1", "{old}:1", "live:1", "{live}:1"]) await app.invoke({ said: ["hello"] }, on(thread));
   for (const thread of ["asked:old", "asked:live"]) await app.invoke({ said: ["ask me"] }, on(thread));
   await app.invoke(new Command({ resume: "yes" }), on("asked:live"));
   ago = 0;
-  for (const thread of ["live", "live:1"]) await app.invoke({ said: ["again"] }, on(thread));
+  for (const thread of ["live", "live:1", "{live}:1"]) await app.invoke({ said: ["again"] }, on(thread));
   await app.invoke({ said: ["ask me"] }, on("asked:live"));
 };
 

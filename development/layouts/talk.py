@@ -3,6 +3,7 @@
 python talk.py URL SAVER [remember]: with the third word nothing is said.
 """
 
+import contextlib
 import json
 import operator
 import sys
@@ -10,13 +11,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, TypedDict
 
 import time_machine
-from langgraph.checkpoint.redis import RedisSaver
-from langgraph.checkpoint.redis.shallow import ShallowRedisSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
 
 OLD = timedelta(days=400)
-LIVE = ("live", "live:1", "asked:live")
+LIVE = ("live", "live:1", "{live}:1", "asked:live")
+PREFIXES = {"checkpoint_prefix": "app:cp", "checkpoint_write_prefix": "app:cp:w"}
 
 
 class Dialogue(TypedDict):
@@ -50,14 +50,19 @@ def on(thread):
 def talk(app):
     """Old threads, live ones with an old beginning, and threads that wait for an answer."""
     with time_machine.travel(datetime.now(UTC) - OLD):
-        for thread in ("old", "old:1", "live:1"):
+        for thread in ("old", "old:1", "{old}:1", "live:1", "{live}:1"):
             app.invoke({"said": ["hello"]}, on(thread))
         for thread in ("asked:old", "asked:live"):
             app.invoke({"said": ["ask me"]}, on(thread))
         app.invoke(Command(resume="yes"), on("asked:live"))
-    for thread in ("live", "live:1"):
+    for thread in ("live", "live:1", "{live}:1"):
         app.invoke({"said": ["again"]}, on(thread))
     app.invoke({"said": ["ask me"]}, on("asked:live"))
+
+
+def _asked(interrupted):
+    # Some versions of RedisSaver give back what they made of an interrupt for JSON.
+    return interrupted["value"] if isinstance(interrupted, dict) else interrupted.value
 
 
 def states(app):
@@ -67,16 +72,31 @@ def states(app):
         thread: {
             "values": state.values,
             "next": state.next,
-            "asks": [each.value for task in state.tasks for each in task.interrupts],
+            "asks": [_asked(each) for task in state.tasks for each in task.interrupts],
             "id": state.config["configurable"]["checkpoint_id"],
         }
         for thread, state in seen.items()
     }
 
 
+def opened(url, kind):
+    """The saver that a name in the recorder means."""
+    if kind == "ValkeySaver":
+        from langgraph_checkpoint_aws.checkpoint.valkey import ValkeySaver
+
+        return ValkeySaver.from_conn_string(url.replace("redis:", "valkey:"))
+    from langgraph.checkpoint.redis import RedisSaver
+    from langgraph.checkpoint.redis.shallow import ShallowRedisSaver
+
+    if kind == "RedisSaver with prefixes":
+        return contextlib.nullcontext(RedisSaver(redis_url=url, **PREFIXES))
+    return {"RedisSaver": RedisSaver, "ShallowRedisSaver": ShallowRedisSaver}[kind].from_conn_string(url)
+
+
 url, kind = sys.argv[1:3]
-with {"RedisSaver": RedisSaver, "ShallowRedisSaver": ShallowRedisSaver}[kind].from_conn_string(url) as saver:
-    saver.setup()
+with opened(url, kind) as saver:
+    if hasattr(saver, "setup"):
+        saver.setup()
     app = graph(saver)
     if "remember" not in sys.argv:
         talk(app)

@@ -63,8 +63,8 @@ def test_time_of_an_id(checkpoint_id: bytes, time: float | None) -> None:
             V6,
         ),
         (b"checkpoint:t::" + V6, Family.DOCUMENT, b"t", b"", V6),
-        (b"checkpoint:{a}:b}:ns:" + V6, Family.DOCUMENT, b"a}:b", b"ns", V6),
-        (b"checkpoint:{a:b}::" + V6, Family.DOCUMENT, b"a:b", b"", V6),
+        (b"checkpoint:{a}:b}:ns:" + V6, Family.DOCUMENT, b"{a}:b}", b"ns", V6),
+        (b"checkpoint:{a:b}::" + V6, Family.DOCUMENT, b"{a:b}", b"", V6),
         (b"checkpoint:t:" + V6, Family.DOCUMENT, b"t", b"", V6),
         (b"checkpoint:t:2024-01-02T03:04:05.678+00:00", Family.DOCUMENT, b"t", b"", b"2024-01-02T03:04:05.678+00:00"),
         (b"checkpoint:t:", Family.DOCUMENT, b"t", b"", b""),
@@ -73,8 +73,8 @@ def test_time_of_an_id(checkpoint_id: bytes, time: float | None) -> None:
         (b"write_keys_zset:a:b:__empty__:" + V6, Family.REGISTRY, b"a:b", b"__empty__", V6),
         (b"write_registry:a:__empty__:shallow", Family.REGISTRY, b"a", b"__empty__", b"shallow"),
         (b"checkpoint_blob:a:__empty__:branch:to:x:0001.5", Family.BLOB, b"a", b"__empty__", b""),
-        (b"writes:{a}:ns:" + V6, Family.WRITE, b"a", b"ns", V6),
-        (b"thread:{a}:", Family.POINTER, b"a", b"", b""),
+        (b"writes:{a}:ns:" + V6, Family.WRITE, b"{a}", b"ns", V6),
+        (b"thread:{a}:", Family.POINTER, b"{a}", b"", b""),
     ],
 )
 def test_layouts(key: bytes, family: int, thread: bytes, namespace: bytes, checkpoint_id: bytes) -> None:
