@@ -39,6 +39,8 @@ GRACE = 0.5
 @pytest.fixture(scope="module")
 def server():
     gzip_bomb()
+    # Made once a process, and no part of what a probe takes.
+    ssl_context()
     with FakeMCPServer().running() as running:
         yield running
 
