@@ -54,12 +54,14 @@ class MCPIncidentKindChoices(ChoiceSet):
     INCONCLUSIVE = "inconclusive"
     DRIFT = "drift"
     CERTIFICATE = "certificate"
+    LISTING = "listing"
 
     CHOICES = (
         (OUTAGE, "Outage"),
         (INCONCLUSIVE, "Inconclusive run"),
         (DRIFT, "Changed tools"),
         (CERTIFICATE, "Certificate ends"),
+        (LISTING, "Tools not listed"),
     )
 
 

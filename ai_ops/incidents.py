@@ -24,13 +24,15 @@ from nautobot.apps.events import publish_event
 from ai_ops import alerts
 from ai_ops.choices import MCPIncidentKindChoices, MCPProtocolChoices, MCPServerStatus, MCPToolStateChoices
 from ai_ops.core.certificates import DAY, INCIDENT_DAYS
+from ai_ops.core.health import Reason
 from ai_ops.core.reports import ServerReport
 from ai_ops.core.runs import Hold
+from ai_ops.core.tools import UNREADABLE
 from ai_ops.exceptions import IncidentError, LeaseLostError
 from ai_ops.health_models import MCPServerHealth, MCPServerIncident
 from ai_ops.logs import get_logger
 from ai_ops.models import AgentGeneration, MCPServer
-from ai_ops.tool_models import MCPServerTool
+from ai_ops.tool_models import MCPServerTool, MCPServerToolSet
 
 logger = get_logger(__name__)
 
@@ -48,6 +50,16 @@ MESSAGES_QUOTED = 10
 
 CERTIFICATE_REASON = "CERTIFICATE"
 CERTIFICATE_REMEDY = "Renew it, and have the server use the new one. The next check that sees it closes this incident."
+
+LISTING_REMEDY = (
+    "Its tools can't be compared with the approved ones, and agents may load them all the same. If that is not as it "
+    "should be, give the server the status Vulnerable. The next list that can be read closes this incident."
+)
+_DRIFTED = Q(state=MCPToolStateChoices.CHANGED) | Q(
+    state=MCPToolStateChoices.ADDED, name__startswith=UNREADABLE.strip()
+)
+# Gave a list once, and for reasons of its own none the last time.
+_UNLISTED = Q(listed__isnull=False) & ~Q(reason__in=("", Reason.CHECKER))
 
 DRIFT_REASON = "DRIFT"
 DRIFT_REMEDY = (
@@ -94,10 +106,11 @@ def close_ended(server_ids: Collection[Any], now: datetime) -> None:
 def open_drifts(now: datetime) -> None:
     """Open an incident for servers with changed tools that are in none yet; one for all where they are many.
 
-    Tools that were added or removed open none: an agent sees the one as new, and can't call the other.
+    Tools that were added or removed open none: an agent sees the one as new, and can't call the other. One that can't
+    be read may be an approved one that was changed.
     """
     known = MCPServerIncident.objects.filter(closed__isnull=True, kind=MCPIncidentKindChoices.DRIFT)
-    changed = MCPServerTool.objects.filter(state=MCPToolStateChoices.CHANGED)
+    changed = MCPServerTool.objects.filter(_DRIFTED)
     rows = changed.exclude(server__in=known.values("servers__pk")).values_list("server", "server__name", "name")
     tools: dict[tuple[Any, str], list[str]] = defaultdict(list)
     for pk, server, name in rows.order_by("server__name", "name"):
@@ -115,6 +128,31 @@ def open_drifts(now: datetime) -> None:
                 opened=now,
             ),
             [pk for (pk, _), _ in together],
+        )
+
+
+def open_unlisted(now: datetime) -> None:
+    """Open an incident for servers that gave a list of their tools before and no longer do; one where they are many.
+
+    Agents may load tools that can't be compared with the approved ones.
+    """
+    known = MCPServerIncident.objects.filter(closed__isnull=True, kind=MCPIncidentKindChoices.LISTING)
+    unlisted = MCPServerToolSet.objects.filter(_UNLISTED).exclude(server__in=known.values("servers__pk"))
+    # Those that are down have an incident for that.
+    sets = unlisted.filter(server__status__name=MCPServerStatus.HEALTHY).order_by("server__name")
+    new = list(sets.values_list("server", "server__name", "reason", "message"))
+    for together in [new] if len(new) >= MASS_OUTAGE_SERVERS else [[each] for each in new]:
+        who = together[0][1][:200] if len(together) == 1 else f"{len(together)} servers"
+        quoted = [f"{name}: {message}" for _, name, _, message in together[:MESSAGES_QUOTED]]
+        open_incident(
+            MCPServerIncident(
+                name=f"{who}: tools not listed",
+                kind=MCPIncidentKindChoices.LISTING,
+                reason=together[0][2],
+                message="\n".join([*quoted, LISTING_REMEDY]),
+                opened=now,
+            ),
+            [pk for pk, *_ in together],
         )
 
 
@@ -296,7 +334,8 @@ def _open_incidents() -> QuerySet[MCPServerIncident]:
     """Open incidents, oldest first, each with two things said of its servers.
 
     `lasting`: of an outage, whether one is Unhealthy or flaps; of an inconclusive run, whether none has had a
-    conclusive check since; of changed tools, whether some are not approved; of certificates, whether one still ends
+    conclusive check since; of changed tools, whether some are not approved; of tools that are not listed, whether one
+    server's still are not; of certificates, whether one still ends
     within days. `quiet`: of an outage, whether all
     that are Unhealthy flap, so that nobody is to be called.
     """
@@ -305,6 +344,10 @@ def _open_incidents() -> QuerySet[MCPServerIncident]:
     checked_since = servers.filter(health__ok__isnull=False, health__checked__gt=OuterRef("opened"))
     is_doubt = Q(kind=MCPIncidentKindChoices.INCONCLUSIVE)
     is_drift = Q(kind=MCPIncidentKindChoices.DRIFT)
+    is_listing = Q(kind=MCPIncidentKindChoices.LISTING)
+    unlisted = MCPServerToolSet.objects.filter(_UNLISTED, server__incidents=OuterRef("pk")).exclude(
+        server__status__name=MCPServerStatus.VULNERABLE
+    )
     is_certificate = Q(kind=MCPIncidentKindChoices.CERTIFICATE)
     ends_soon = servers.filter(health__certificate_ends__lt=timezone.now() + INCIDENT_DAYS * DAY)
     return (
@@ -312,12 +355,14 @@ def _open_incidents() -> QuerySet[MCPServerIncident]:
         .annotate(
             lasting=Case(
                 When(is_doubt, then=Exists(servers) & ~Exists(checked_since)),
-                When(is_drift, then=Exists(servers.filter(tools__state=MCPToolStateChoices.CHANGED))),
+                When(is_drift, then=Exists(MCPServerTool.objects.filter(_DRIFTED, server__incidents=OuterRef("pk")))),
+                When(is_listing, then=Exists(unlisted)),
                 When(is_certificate, then=Exists(ends_soon.exclude(status__name=MCPServerStatus.VULNERABLE))),
                 default=Exists(servers.filter(unhealthy | Q(health__flapping=True))),
             ),
             quiet=~is_drift
             & ~is_certificate
+            & ~is_listing
             & Exists(servers.filter(health__flapping=True))
             & ~Exists(servers.filter(unhealthy).exclude(health__flapping=True)),
         )

@@ -92,7 +92,7 @@ class MCPServerTool(BaseModel):
     description = models.CharField(
         max_length=CHARFIELD_MAX_LENGTH, blank=True, help_text="The beginning of its description."
     )
-    definition = models.TextField(blank=True, help_text="Description and input schema, as listed last.")
+    definition = models.TextField(blank=True, help_text="All that the server says of it, as listed last.")
     approved_definition = models.TextField(
         blank=True, help_text="The same as approved, where that differs from what is listed."
     )

@@ -22,7 +22,7 @@ from ai_ops.core.tools import is_due
 from ai_ops.due import LONGEST_RETRY
 from ai_ops.exceptions import CredentialsError
 from ai_ops.health_run import prober_of, target_of
-from ai_ops.incidents import close_ended, open_drifts
+from ai_ops.incidents import close_ended, open_drifts, open_unlisted
 from ai_ops.infrastructure import BACKEND_ERRORS, backend_sentence
 from ai_ops.logs import get_logger
 from ai_ops.models import AgentGeneration, MCPServer
@@ -110,6 +110,7 @@ def _list_in_chunks(due: Sequence[MCPServer], settings: AiOpsSettings, hold: Hol
                 hold.lock()
                 close_ended([server.pk for server in chunk], timezone.now())
                 open_drifts(timezone.now())
+                open_unlisted(timezone.now())
     _log(logging.INFO, "Tools listed: %s server(s), %s that gave no list", listed, failed)
 
 

@@ -1,7 +1,9 @@
 """A server's tools as it lists them, what identifies each, and how a new list differs from an approved one.
 
-What an agent's model reads of a tool is its name, its description and the schema of its input. A server that
-changes them under the same name changes what the agents do ("rug pull", "tool poisoning"): so each is hashed.
+An agent's model reads a tool's name, description and schemas, and its client what the annotations hint at, such as
+whether the tool destroys anything. A server that changes them under the same name changes what the agents do ("rug
+pull", "tool poisoning"): so all of a definition is hashed. What can't be read does not hide the rest: it is listed
+under a name of its own, and so is a change to be approved.
 Follows modelcontextprotocol.io/specification/2025-11-25/server/tools. No network, no database.
 """
 
@@ -29,6 +31,13 @@ MAX_TOOL_NAME_CHARACTERS = 255
 # A schema that a person wrote is ten levels deep at most; some parsers give up at a thousand.
 MAX_SCHEMA_DEPTH = 64
 
+# Begins the name under which something that can't be compared as a tool is kept.
+UNREADABLE = "(unreadable) "
+MAX_UNREADABLE_NAME = 200
+
+# These have a part of their own in what is shown of a definition.
+_SHOWN_APART = frozenset({"name", "description", "inputSchema"})
+
 # Of a definition this much is kept to be shown. The hash is of all of it.
 MAX_KEPT_CHARACTERS = 8 * 1024
 MAX_EXCERPT_CHARACTERS = 200
@@ -50,10 +59,10 @@ class Tool:
 
     Attributes:
         name: Its name, printable.
-        hash: SHA-256, in hexadecimal, of its name, description and input schema as canonical JSON: keys sorted,
-            no white space, ASCII.
-        definition: The same for people: description and schema, without characters that can't be seen, cut
-            off at MAX_KEPT_CHARACTERS.
+        hash: SHA-256, in hexadecimal, of all of its definition as canonical JSON: keys sorted, no white space, ASCII.
+            Optional parts that are null are left out; a missing description is an empty one.
+        definition: The same for people: description, schemas and all else, without characters that can't be seen,
+            cut off at MAX_KEPT_CHARACTERS.
         excerpt: The beginning of its description, in one line.
     """
 
@@ -105,8 +114,7 @@ class ToolReader:
         """Read a page; give the cursor of the next one, None where it was the last.
 
         Raises:
-            ProtocolViolation: It is not what MCP says, or more than is read. The agents' client refuses the
-                former too.
+            ProtocolViolation: It is no list, or more than is read.
         """
         tools = result.get("tools")
         if not isinstance(tools, list):
@@ -115,7 +123,7 @@ class ToolReader:
             raise ProtocolViolation(f"listed more than {MAX_TOOLS:,} tools")
         for raw in tools:
             self._count += 1
-            definition = _definition(raw, self._count, self._hide)
+            definition = _definition(raw, self._hide)
             self._listed[definition.name][definition.canonical_hash] = definition
         return self._next(result.get("nextCursor"))
 
@@ -170,26 +178,73 @@ class _Definition:
     excerpt: str
 
 
-def _definition(raw: Any, number: int, hide: Callable[[str], str]) -> _Definition:
+def _definition(raw: Any, hide: Callable[[str], str]) -> _Definition:
+    if flaw := _flaw(raw, hide):
+        return _unreadable(raw, flaw, hide)
+    # As the specification has it a missing description, or any optional part that is null, is the same as none.
+    told = {key: value for key, value in raw.items() if value is not None} | {
+        "description": raw.get("description") or ""
+    }
+    shown = {key if key in _SHOWN_APART else hide(key): _hidden(value, hide) for key, value in told.items()}
+    return _Definition(shown["name"], _sha256(_canonical(shown)), _readable(shown), _excerpt(shown["description"]))
+
+
+def _flaw(raw: Any, hide: Callable[[str], str]) -> str | None:
+    """Say why something that is listed can't be compared as a tool; None if it can."""
     if not isinstance(raw, Mapping):
-        raise ProtocolViolation(f"listed something that is no tool at place {number}")
-    name, description, schema = raw.get("name"), raw.get("description"), raw.get("inputSchema")
+        return "it is no tool"
+    name = raw.get("name")
     if not isinstance(name, str):
-        raise ProtocolViolation(f"listed a tool without a name at place {number}")
+        return "it has no name"
     name = hide(name)
     if not name.isprintable() or not 0 < len(name) <= MAX_TOOL_NAME_CHARACTERS or name != name.strip():
-        raise ProtocolViolation(
-            f"listed a tool at place {number} whose name is not 1 to {MAX_TOOL_NAME_CHARACTERS} printable characters"
-        )
-    if not isinstance(description, str | None):
-        raise ProtocolViolation(f"listed the tool {name} with a description that is no text")
-    if not isinstance(schema, Mapping):
-        raise ProtocolViolation(f"listed the tool {name} without an input schema")
-    if _is_deeper(schema, MAX_SCHEMA_DEPTH):
-        raise ProtocolViolation(f"listed the tool {name} with a schema more than {MAX_SCHEMA_DEPTH} levels deep")
-    description, schema = hide(description or ""), _hidden(schema, hide)
-    canonical = _canonical({"name": name, "description": description, "inputSchema": schema})
-    return _Definition(name, _sha256(canonical), _readable(description, schema), _excerpt(description))
+        return f"its name is not 1 to {MAX_TOOL_NAME_CHARACTERS} printable characters"
+    if name.startswith(UNREADABLE):
+        return f"its name begins with {UNREADABLE.strip()}, as those of tools that can't be read do here"
+    if not isinstance(raw.get("description"), str | None):
+        return "its description is no text"
+    if not isinstance(raw.get("inputSchema"), Mapping):
+        return "it has no input schema"
+    if _is_deeper(raw, MAX_SCHEMA_DEPTH + 1):
+        return f"a part of it is more than {MAX_SCHEMA_DEPTH} levels deep"
+    return None
+
+
+def _unreadable(raw: Any, flaw: str, hide: Callable[[str], str]) -> _Definition:
+    """Something that is listed, under a name that no readable tool has."""
+    # What is nested too deep for JSON's own recursion is shown by its beginning, and hashed whole.
+    written = _canonical(_hidden(_cut_at_depth(raw), hide))
+    name = raw.get("name") if isinstance(raw, Mapping) else None
+    called = visible(hide(name))[:MAX_UNREADABLE_NAME] if isinstance(name, str) else ""
+    digest = _sha256("".join(_canonical(hide(each)) for each in _flattened(raw)))
+    shown = f"Can't be read, since {flaw}. Agents may load it all the same. What is listed:\n  {visible(written)}"
+    label = f"{UNREADABLE}{called}".strip() + f" #{digest[:10]}" * (not called.strip())
+    return _Definition(label, digest, _kept(shown), _excerpt(f"Can't be read, since {flaw}."))
+
+
+def _flattened(value: Any) -> Iterator[str]:
+    """All parts of a value as texts in an order of their own, without recursion."""
+    stack = [value]
+    while stack:
+        each = stack.pop()
+        if isinstance(each, Mapping):
+            yield f"{{{len(each)}"
+            stack += [part for key in sorted(each, reverse=True) for part in (each[key], key)]
+        elif isinstance(each, list):
+            yield f"[{len(each)}"
+            stack += reversed(each)
+        else:
+            yield f"{type(each).__name__} {each}"
+
+
+def _cut_at_depth(value: Any, levels: int = MAX_SCHEMA_DEPTH) -> Any:
+    if not isinstance(value, Mapping | list):
+        return value
+    if not levels:
+        return "..."
+    if isinstance(value, Mapping):
+        return {key: _cut_at_depth(each, levels - 1) for key, each in sorted(value.items())}
+    return [_cut_at_depth(each, levels - 1) for each in value]
 
 
 def _tool(same: list[_Definition]) -> Tool:
@@ -212,9 +267,13 @@ def _excerpt(description: str) -> str:
     return text if len(text) <= MAX_EXCERPT_CHARACTERS else text[:MAX_EXCERPT_CHARACTERS] + "..."
 
 
-def _readable(description: str, schema: Mapping[str, Any]) -> str:
-    told = description[: MAX_KEPT_CHARACTERS + 1] or "(none)"
-    return _kept("\n".join(["Description:", *_indented(told), "Input schema:", *_indented(_laid_out(schema))]))
+def _readable(tool: Mapping[str, Any]) -> str:
+    told = tool["description"][: MAX_KEPT_CHARACTERS + 1] or "(none)"
+    lines = ["Description:", *_indented(told), "Input schema:", *_indented(_laid_out(tool["inputSchema"]))]
+    if rest := {key: value for key, value in tool.items() if key not in _SHOWN_APART}:
+        # Before the schemas: what hints at harm must not be what is cut off.
+        lines = ["Annotations and all else:", *_indented(_laid_out(rest)), *lines]
+    return _kept("\n".join(lines))
 
 
 def _indented(text: str) -> Iterator[str]:
@@ -222,7 +281,7 @@ def _indented(text: str) -> Iterator[str]:
 
 
 def _laid_out(schema: Mapping[str, Any]) -> str:
-    """The beginning of a schema, a line for each of its parts; no more is made than is kept."""
+    """Return the beginning of a schema, a line for each of its parts; no more is made than is kept."""
     parts: list[str] = []
     room = MAX_KEPT_CHARACTERS + 1
     for part in json.JSONEncoder(sort_keys=True, indent=2, ensure_ascii=False).iterencode(schema):

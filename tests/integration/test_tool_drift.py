@@ -231,6 +231,61 @@ def test_a_list_that_can_not_be_had_is_a_reason_and_never_no_tools(up, path, rea
     assert (check(server).reason, check(server).message) == ("", "")
 
 
+@pytest.mark.parametrize("name", ["zz ", "a\0b", 7])
+def test_a_junk_tool_does_not_hide_a_changed_one(up, name):
+    server = add("one", up.url)
+    check(server)
+    up.tools = [POISONED, LIST, {"name": name, "inputSchema": {}}]
+    assert check(server).drifted
+    found = states(server)
+    assert found.pop("device_count") == "changed"
+    assert found.pop("device_list") == "approved"
+    assert list(found.values()) == ["added"]
+    assert len(drifts()) == 1
+
+
+def test_an_approved_tool_that_is_changed_so_that_it_can_not_be_read_opens_an_incident(up, user):
+    server = add("one", up.url)
+    check(server)
+    up.tools = [COUNT | {"inputSchema": None}, LIST]
+    tool_set = check(server)
+    assert states(server) == {
+        "device_count": "removed",
+        "(unreadable) device_count": "added",
+        "device_list": "approved",
+    }
+    assert "(unreadable) device_count" in drifts()[0].message
+    approve(tool_set, user, tool_set.listed_hash)
+    assert not drifts()
+
+
+def test_changed_annotations_are_a_change(up):
+    server = add("one", up.url)
+    check(server)
+    up.tools = [COUNT | {"annotations": {"destructiveHint": True}}, LIST]
+    check(server)
+    assert states(server)["device_count"] == "changed"
+    assert len(drifts()) == 1
+
+
+def test_a_server_that_no_longer_lists_its_tools_is_an_incident_until_it_does(up):
+    server, never = add("one", up.url), add("never", up.url, mcp_endpoint="/mcp/tools-500")
+    check(server)
+    check(never)
+    assert not MCPServerIncident.objects.exists(), "one that never gave a list has nothing to hide"
+    MCPServer.objects.filter(pk=server.pk).update(mcp_endpoint="/mcp/tools-many")
+    for _ in range(2):
+        check(server)
+    incident = MCPServerIncident.objects.get()
+    assert (str(incident), incident.kind, incident.reason) == ("one: tools not listed", "listing", "PROTOCOL")
+    assert "listed more than 1,000 tools" in incident.message
+    assert close_resolved_incidents()["auto_closed"] == 0
+    MCPServer.objects.filter(pk=server.pk).update(mcp_endpoint="/mcp")
+    check(server)
+    incident.refresh_from_db()
+    assert incident.closed
+
+
 def test_nothing_is_approved_until_there_is_a_list(up):
     server = add("one", up.url, mcp_endpoint="/mcp/tools-500")
     tool_set = check(server)

@@ -43,15 +43,7 @@ FAULT_TABLE = [
     ("/mcp/tools-long-cursor", Reason.PROTOCOL, "a cursor that is no text of at most 4,096 characters"),
     ("/mcp/tools-fat-pages", Reason.PROTOCOL, "a list longer than 2,048 KiB"),
     ("/mcp/tools-too-huge", Reason.PROTOCOL, "more than 1024 KiB and was cut off"),
-    ("/mcp/tools-number-name", Reason.PROTOCOL, "a tool without a name at place 1"),
-    ("/mcp/tools-no-name", Reason.PROTOCOL, "a tool without a name at place 1"),
-    ("/mcp/tools-nul-name", Reason.PROTOCOL, "is not 1 to 255 printable characters"),
-    ("/mcp/tools-long-name", Reason.PROTOCOL, "is not 1 to 255 printable characters"),
-    ("/mcp/tools-no-schema", Reason.PROTOCOL, "listed the tool bare without an input schema"),
-    ("/mcp/tools-number-description", Reason.PROTOCOL, "the tool odd with a description that is no text"),
-    ("/mcp/tools-no-tool", Reason.PROTOCOL, "something that is no tool at place 1"),
     ("/mcp/tools-no-list", Reason.PROTOCOL, "answered tools/list without a list of tools"),
-    ("/mcp/tools-deep", Reason.PROTOCOL, "more than 64 levels deep"),
     # The handshake is that of a probe, with all of its faults; these stand for them.
     ("/mcp/404", Reason.HTTP, "POST initialize"),
     ("/mcp/future", Reason.INCOMPATIBLE, "which the agents' client does not"),
@@ -64,6 +56,17 @@ WELL = {
     "/mcp/tools-twice": ["pay"],
     "/mcp/tools-huge": ["huge"],
     "/mcp/tools-nul": ["nul"],
+}
+# What can't be read does not hide the rest of the list, and is a tool of its own.
+UNREADABLE = {
+    "/mcp/tools-number-name": ("(unreadable) #", "it has no name"),
+    "/mcp/tools-no-name": ("(unreadable) #", "it has no name"),
+    "/mcp/tools-nul-name": ("(unreadable) a\\u0000b", "its name is not 1 to 255 printable characters"),
+    "/mcp/tools-long-name": ("(unreadable) aaa", "its name is not 1 to 255 printable characters"),
+    "/mcp/tools-no-schema": ("(unreadable) bare", "it has no input schema"),
+    "/mcp/tools-number-description": ("(unreadable) odd", "its description is no text"),
+    "/mcp/tools-no-tool": ("(unreadable) #", "it is no tool"),
+    "/mcp/tools-deep": ("(unreadable) deep", "more than 64 levels deep"),
 }
 
 
@@ -85,7 +88,7 @@ def target_for(server, path, **options):
 
 
 def test_the_table_has_every_path():
-    named = {path for path, *_ in FAULT_TABLE} | set(WELL)
+    named = {path for path, *_ in FAULT_TABLE} | set(WELL) | set(UNREADABLE)
     assert named >= set(TOOL_LISTS) | {path for path in MCP_FAULTS if path.startswith("/mcp/tools")}
 
 
@@ -107,6 +110,15 @@ def test_well_servers_are_read_whole(server, prober, path):
     listing = prober.list_tools(target_for(server, path))
     assert listing.probe.ok, listing.probe.message
     assert [tool.name for tool in listing.tools] == WELL[path]
+
+
+@pytest.mark.parametrize("path", UNREADABLE)
+def test_what_can_not_be_read_is_listed_as_such(server, prober, path):
+    (tool,) = prober.list_tools(target_for(server, path)).tools
+    name, words = UNREADABLE[path]
+    assert tool.name.startswith(name)
+    assert words in tool.definition
+    assert words in tool.excerpt
 
 
 def test_the_order_of_a_list_is_nothing(server, prober):

@@ -20,6 +20,13 @@ TOOL = {
 }
 
 
+def nested(levels, end="end"):
+    value = {"end": end}
+    for _ in range(levels):
+        value = {"inner": value}
+    return value
+
+
 def read(*definitions, hide=str):
     reader = ToolReader(hide)
     assert reader.add({"tools": list(definitions)}) is None
@@ -31,9 +38,9 @@ def hash_of(definition):
     return tool.hash
 
 
-def test_the_hash_is_of_name_description_and_schema_as_canonical_json():
+def test_the_hash_is_of_the_definition_as_canonical_json():
     # printf '%s' '{"description":"D","inputSchema":{"a":1,"b":[]},"name":"n"}' | sha256sum
-    tool = {"name": "n", "inputSchema": {"b": [], "a": 1}, "description": "D", "title": "not part of it"}
+    tool = {"name": "n", "inputSchema": {"b": [], "a": 1}, "description": "D", "title": None}
     assert hash_of(tool) == "53422c37b7979877dfc36423cc62b2e5cb4c4458a87c333939b2c267a0a94baa"
 
 
@@ -45,9 +52,17 @@ def test_the_hash_is_of_name_description_and_schema_as_canonical_json():
         {"inputSchema": {"type": "object"}},
         {"inputSchema": TOOL["inputSchema"] | {"required": []}},
         {"name": "device_counts"},
+        {"title": "Count and delete"},
+        {"annotations": {"destructiveHint": True}},
+        {"annotations": {}},
+        {"outputSchema": {"type": "object"}},
+        {"icons": [{"src": "https://evil.example/x.png"}]},
+        {"execution": {"taskSupport": "required"}},
+        {"_meta": {"anthropic/alwaysLoad": True}},
+        {"anything": 0},
     ],
 )
-def test_whatever_a_model_reads_changes_the_hash(change):
+def test_whatever_a_list_can_hold_changes_the_hash(change):
     assert hash_of(TOOL | change) != hash_of(TOOL)
 
 
@@ -56,11 +71,11 @@ def test_whatever_a_model_reads_changes_the_hash(change):
     [
         (TOOL, dict(reversed(TOOL.items()))),
         (TOOL, TOOL | {"inputSchema": dict(reversed(TOOL["inputSchema"].items()))}),
-        (TOOL, TOOL | {"annotations": {"readOnlyHint": True}}),
+        (TOOL, TOOL | {"annotations": None, "outputSchema": None}),
         ({"name": "n", "inputSchema": {}}, {"name": "n", "inputSchema": {}, "description": None}),
     ],
 )
-def test_what_no_model_reads_does_not(one, other):
+def test_what_is_the_same_to_everything_that_reads_it_does_not(one, other):
     assert hash_of(one) == hash_of(other)
 
 
@@ -77,6 +92,61 @@ def test_a_name_listed_twice_is_one_tool_of_both_definitions_in_any_order():
     assert "Listed again under the same name:" in both.definition
     assert "and tell me" in both.definition
     assert read(TOOL, TOOL) == read(TOOL)
+
+
+JUNK = [
+    *("device_count", 7, None, True, [[1]], {}, float("nan")),
+    *(
+        {"name": name, "inputSchema": {}}
+        for name in ("", "zz ", " zz", "a\0b", "\ud800", "x" * 256, 7, "(unreadable) a")
+    ),
+    *(TOOL | change for change in ({"description": 7}, {"inputSchema": None}, {"inputSchema": []}, {"name": None})),
+    TOOL | {"annotations": nested(80)},
+    TOOL | {"inputSchema": nested(900)},
+]
+
+
+@pytest.mark.parametrize("junk", JUNK, ids=lambda junk: str(junk)[:30])
+def test_junk_in_a_list_hides_nothing_and_is_a_change_itself(junk):
+    tools = {tool.name: tool for tool in read(TOOL, junk)}
+    assert tools.pop("device_count").hash == hash_of(TOOL)
+    ((name, tool),) = tools.items()
+    assert name.startswith("(unreadable) ")
+    assert name.isprintable()
+    assert len(name) <= 255
+    assert "Can't be read, since" in tool.definition
+    assert set_hash({each.name: each.hash for each in read(TOOL, junk)}) != set_hash({TOOL["name"]: hash_of(TOOL)})
+
+
+def test_what_lies_too_deep_to_be_shown_is_hashed_all_the_same():
+    one, other = (TOOL | {"inputSchema": nested(500, end)} for end in ("a", "b"))
+    assert read(one)[0].hash != read(other)[0].hash
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: (
+            st.lists(inner, max_size=4) | st.dictionaries(st.text() | st.sampled_from(sorted(TOOL)), inner, max_size=5)
+        ),
+    )
+)
+def test_whatever_stands_in_a_list_the_approved_tool_beside_it_is_compared(junk):
+    names = {tool.name: tool.hash for tool in read(TOOL, junk)}
+    assert names["device_count"] == hash_of(TOOL) or (isinstance(junk, dict) and junk.get("name") == "device_count")
+
+
+def test_a_secret_that_is_called_as_a_part_of_a_definition_does_no_harm():
+    for secret in (*TOOL, "zz"):
+        (tool, *_) = read(TOOL | {"zz": 1}, hide=lambda text, secret=secret: text.replace(secret, "(hidden)"))
+        assert tool.name == "device_count"
+
+
+def test_annotations_can_be_read():
+    (tool,) = read(TOOL | {"annotations": {"destructiveHint": True}, "title": "Count\u202e"})
+    assert '"destructiveHint": true' in tool.definition
+    assert "Count\\u202e" in tool.definition
+    assert tool.definition.index("destructiveHint") < tool.definition.index("Description:")
 
 
 def test_the_definition_can_be_read():
