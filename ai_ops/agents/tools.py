@@ -17,6 +17,7 @@ from langchain_mcp_adapters.client import MultiServerMCPClient
 
 from ai_ops.agents.generation import current_generation
 from ai_ops.agents.mcp_client import UsableServer, usable_servers
+from ai_ops.core.tool_names import distinct_names
 from ai_ops.exceptions import CredentialsError
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ ATTEMPTS = 3
 class _Loaded:
     """The tools of one server as they were when it last answered, and when to ask it again (monotonic seconds)."""
 
+    name: str
     changed: datetime
     tools: tuple[BaseTool, ...] = ()
     answered_at: float = float("-inf")
@@ -49,8 +51,13 @@ class _Built:
     generation: int
     servers: Mapping[UUID, _Loaded] = field(default_factory=dict)
 
-    def tools(self) -> list[BaseTool]:
-        return [tool for server in self.servers.values() for tool in server.tools]
+    def tools(self, *, prefix_all: bool = False) -> list[BaseTool]:
+        found = [(pk, server.name, tool) for pk, server in self.servers.items() for tool in server.tools]
+        names = distinct_names([(pk, server, tool.name) for pk, server, tool in found], always=prefix_all)
+        return [
+            tool if tool.name == name else tool.model_copy(update={"name": name})
+            for (*_, tool), name in zip(found, names, strict=True)
+        ]
 
     def is_due(self, now: float) -> bool:
         return any(server.ask_again_at <= now for server in self.servers.values())
@@ -59,8 +66,11 @@ class _Built:
 _built: _Built | None = None
 
 
-async def get_tools() -> list[BaseTool]:
+async def get_tools(*, prefix_all: bool = False) -> list[BaseTool]:
     """Return the tools of the Healthy servers, as of now.
+
+    Tools of the same name on several servers get the name of their server in front, such as ``Billing_pay``: a list
+    with two of one name would leave the agent with the last. With `prefix_all` all tools do.
 
     Ask at the start of each request and don't keep them longer. A server that does not answer within the
     setting `check_timeout` is left out, or stands with the tools it had for up to GRACE_SECONDS; nothing of
@@ -71,13 +81,13 @@ async def get_tools() -> list[BaseTool]:
         generation = await sync_to_async(current_generation)()
         known = _built
         if known is not None and known.generation == generation and not known.is_due(time.monotonic()):
-            return known.tools()
+            return known.tools(prefix_all=prefix_all)
         built = await _build(generation, known)
         if await sync_to_async(current_generation)() == generation:
             _built = built
             break
     # Not kept when servers change faster than they can be asked, and still newer than what there was.
-    return built.tools()
+    return built.tools(prefix_all=prefix_all)
 
 
 async def _build(generation: int, known: _Built | None) -> _Built:
@@ -92,7 +102,7 @@ async def _load(server: UsableServer, before: _Loaded | None) -> _Loaded:
     """The server's tools. The one broad catch: whatever one server does to the client costs only its own."""
     now = time.monotonic()
     if before is None or before.changed != server.changed:
-        before = _Loaded(server.changed)
+        before = _Loaded(server.name, server.changed)
     elif before.ask_again_at > now:
         return before
     try:
@@ -100,7 +110,7 @@ async def _load(server: UsableServer, before: _Loaded | None) -> _Loaded:
             tools = await _ask(server)
     except Exception as error:
         return _without_answer(server, before, now, error)
-    return _Loaded(server.changed, tuple(tools), now, now + FRESH_SECONDS)
+    return _Loaded(server.name, server.changed, tuple(tools), now, now + FRESH_SECONDS)
 
 
 async def _ask(server: UsableServer) -> list[BaseTool]:

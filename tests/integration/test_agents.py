@@ -261,7 +261,7 @@ def test_a_failing_server_is_not_asked_again_by_each_request(fake):
 def test_a_change_to_one_server_leaves_the_others_unasked(fake):
     add("well", "Healthy", url=fake.url)
     other = add("other", "Healthy", url=fake.url)
-    assert names() == ["lookup", "lookup"]
+    assert names() == ["other_lookup", "well_lookup"], "two of one name would be one"
     other.delete()
     assert names() == ["lookup"]
     assert lists(fake) == 2

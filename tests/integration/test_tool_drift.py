@@ -231,7 +231,7 @@ def test_a_list_that_can_not_be_had_is_a_reason_and_never_no_tools(up, path, rea
     assert (check(server).reason, check(server).message) == ("", "")
 
 
-@pytest.mark.parametrize("name", ["zz ", "a\0b", 7])
+@pytest.mark.parametrize("name", ["zz ", "a\0b", "x" * 300])
 def test_a_junk_tool_does_not_hide_a_changed_one(up, name):
     server = add("one", up.url)
     check(server)
@@ -247,7 +247,10 @@ def test_a_junk_tool_does_not_hide_a_changed_one(up, name):
 def test_an_approved_tool_that_is_changed_so_that_it_can_not_be_read_opens_an_incident(up, user):
     server = add("one", up.url)
     check(server)
-    up.tools = [COUNT | {"inputSchema": None}, LIST]
+    deep: dict = {}
+    for _ in range(80):
+        deep = {"items": deep}
+    up.tools = [COUNT | {"inputSchema": deep}, LIST]
     tool_set = check(server)
     assert states(server) == {
         "device_count": "removed",
