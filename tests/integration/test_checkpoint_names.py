@@ -167,6 +167,11 @@ def stays(each: Written, spaces: dict[str, list[float]], layout: str) -> set[str
     }
 
 
+def may_be_part(other: Written, thread: str) -> bool:
+    """Whether documents that say nothing may be of a thread: in a namespace of it, or under the same name."""
+    return not other.tells and other.thread.lstrip("{").startswith((f"{thread}:", f"{thread}}}:", thread.lstrip("{")))
+
+
 @settings(
     max_examples=EXAMPLES,
     deadline=None,
@@ -200,11 +205,14 @@ def test_every_thread_fares_as_if_it_were_alone(checkpoint_redis, monkeypatch, p
             assert there >= stays(each, spaces, layout), f"{layout} {each.thread} is live"
             if each.tells:
                 assert there == stays(each, spaces, layout), f"{layout} {each.thread} is trimmed"
-        elif each.tells:
+        elif each.tells and not any(may_be_part(other, each.thread) for other, _, _ in written):
             assert not there, f"{layout} {each.thread} is old"
-    told = {each.thread for each, _, _ in written if each.tells}
-    silent = {each.thread for each, _, _ in written if not each.tells}
-    assert {each["thread"] for each in report["largest_threads"]} <= told | silent
+    # Of a thread in one namespace ValkeySaver's list is the evidence, and no document is read for the report: there a
+    # thread of before 1.0.4 that is called "{a}" looks like "a" of later.
+    named = {each.thread for each, _, _ in written} | {
+        each.thread[1:-1] for each, _, layout in written if layout == "ValkeySaver 1.0.2" and each.thread[:1] == "{"
+    }
+    assert {each["thread"] for each in report["largest_threads"]} <= named
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
