@@ -3,7 +3,7 @@
 from importlib import metadata
 
 from django.core.checks import register
-from django.db.models.signals import post_delete, post_save, pre_migrate
+from django.db.models.signals import post_delete, post_save, pre_migrate, pre_save
 from nautobot.apps import NautobotAppConfig, nautobot_database_ready
 
 __version__ = metadata.version("nautobot-app-ai-ops")
@@ -36,6 +36,7 @@ class AiOpsConfig(NautobotAppConfig):
         from ai_ops.checks import check_settings
         from ai_ops.provisioning import provision
         from ai_ops.runs.approvals import follow_decision, follow_deletion
+        from ai_ops.schedule_approval import follow_change, note_before
         from ai_ops.schedule_control import follow_job, follow_settings
 
         register(check_settings)
@@ -43,6 +44,8 @@ class AiOpsConfig(NautobotAppConfig):
         nautobot_database_ready.connect(provision, sender=self)
         post_save.connect(follow_decision, sender=ScheduledJob)
         post_delete.connect(follow_deletion, sender=ScheduledJob)
+        pre_save.connect(note_before, sender=ScheduledJob)
+        post_save.connect(follow_change, sender=ScheduledJob)
         post_save.connect(follow_job, sender=Job)
         beat_init.connect(follow_settings)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
@@ -14,10 +14,9 @@ from nautobot.extras.models import Job, ScheduledJob
 
 from ai_ops.exceptions import ConfigurationError, RunOptionsError, ScheduleNotFoundError
 from ai_ops.runs.kinds import KINDS, checked_options, job_variables
+from ai_ops.schedule_approval import APP_JOBS, HELD_BY_APPROVAL, being_made
 from ai_ops.schedules import (
-    APP_JOBS,
     DEFAULT_SCHEDULES,
-    HELD_BY_APPROVAL,
     checked_job_kwargs,
     ensure_schedule,
     installed_job,
@@ -31,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 # How long the message of a single run waits for a worker. It has no next run that would do the same.
 ONCE_EXPIRES_SECONDS = 86_400
+# After which hour, time of day and day of the week are the same again.
+WEEK = timedelta(days=7)
 
 
 def app_schedules() -> Any:
@@ -102,7 +103,8 @@ def schedule_once(
             job_kwargs=checked_job_kwargs(job, variables),
         )
         set_delivery(schedule, job_queue, ONCE_EXPIRES_SECONDS, time_limit or limit)
-        schedule.validated_save()
+        with being_made(schedule):
+            schedule.validated_save()
     return schedule
 
 
@@ -146,7 +148,7 @@ def resume_schedule(name: str) -> ScheduledJob:
         if not schedule.enabled:
             if not schedule.one_off:
                 # What is past by now is not late.
-                schedule.start_time = timezone.now().replace(second=0, microsecond=0)
+                schedule.start_time = _start_from_now(schedule)
             schedule.enabled, schedule.state = True, ScheduledJobStateChoices.ACTIVE
             schedule.validated_save()
     return schedule
@@ -203,6 +205,14 @@ def follow_settings(**_: Any) -> None:
 def _variables(kind: str, options: Mapping[str, Any] | None, user: Any) -> tuple[dict[str, Any], int | None]:
     stored = checked_options(kind, options, user)
     return job_variables(kind, stored), stored.get("time_limit")
+
+
+def _start_from_now(schedule: ScheduledJob) -> datetime:
+    """Return a start that leaves `schedule` its times: Nautobot's own intervals take them from it."""
+    now = timezone.now()
+    if schedule.interval == JobExecutionType.TYPE_CUSTOM:
+        return now.replace(second=0, microsecond=0)
+    return schedule.start_time.astimezone(schedule.time_zone) + (now - schedule.start_time) // WEEK * WEEK
 
 
 def _found(name: str) -> ScheduledJob:

@@ -17,8 +17,9 @@ from redis.exceptions import RedisError
 from ai_ops.core.schedules import ACTIVE, BROKEN, FINISHED, HELD, PAUSED, ScheduleFacts, lateness, scheduler_runs
 from ai_ops.logs import get_logger
 from ai_ops.run_models import MaintenanceRun
+from ai_ops.schedule_approval import HELD_BY_APPROVAL
 from ai_ops.schedule_control import app_schedules
-from ai_ops.schedules import HELD_BY_APPROVAL, kind_of, next_start
+from ai_ops.schedules import kind_of, next_start
 
 logger = get_logger(__name__)
 

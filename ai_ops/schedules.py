@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -24,22 +25,13 @@ from ai_ops.config import AiOpsSettings, hard_limit, validated_time_limit
 from ai_ops.core.intervals import crontab_of
 from ai_ops.exceptions import ConfigurationError
 from ai_ops.runs.request import LIMIT_PROPERTY
-
-# What the names of the modules with this app's Jobs begin with.
-APP_JOBS = "ai_ops.jobs."
+from ai_ops.schedule_approval import HELD_BY_APPROVAL, being_made
 
 # Owner of what the app schedules by itself. Inactive and without a password, so that nobody can log in as it.
 SERVICE_USER = "ai-ops-scheduler"
 
 # Runs looked at to find the shortest time between two: 8:00 and 9:00 daily are an hour apart, not 23.
 RUNS_LOOKED_AT = 6
-
-# States in which an approval workflow holds a schedule. Enabling one here would go around the approvers.
-HELD_BY_APPROVAL = (
-    ScheduledJobStateChoices.PENDING,
-    ScheduledJobStateChoices.DENIED,
-    ScheduledJobStateChoices.CANCELED,
-)
 
 
 @dataclass(frozen=True)
@@ -95,8 +87,8 @@ def ensure_schedule(
 
     The Job is enabled too, unless `enabled` is False: a schedule of a disabled Job only produces failures.
     A run that has not started by the time the next one is due is dropped, so that workers that were away
-    do not come back to a queue full of the same work. Where an approval workflow applies to new
-    schedules, the one returned is pending until somebody approves it.
+    do not come back to a queue full of the same work. Where an approval workflow applies to schedules,
+    a new one is pending until it is approved, and so is one whose variables, times, queue, owner or limits change.
 
     Args:
         job: A name in DEFAULT_SCHEDULES, such as "cleanup", or the class path of a Job ("package.module.ClassName").
@@ -134,13 +126,15 @@ def ensure_schedule(
     job_queue = queue_of(job_model, queue)
     with transaction.atomic():
         schedule = ScheduledJob.objects.select_for_update().filter(name=name).first()
+        created = schedule is None
         if schedule is None:
             schedule = _create(job_model, name, crontab, start, user or service_user())
         _bring_to(schedule, job_model, crontab, start)
         schedule.kwargs = checked_job_kwargs(job_model, job_kwargs or {})
         set_delivery(schedule, job_queue, expires, time_limit)
         schedule.user = user or schedule.user or service_user()
-        _save(schedule, enabled)
+        with being_made(schedule) if created else nullcontext():
+            _save(schedule, enabled)
         if enabled and not job_model.enabled:
             job_model.enabled = True
             job_model.validated_save()
@@ -323,11 +317,19 @@ def take_over_limits(schedule: ScheduledJob) -> None:
 
 
 def _save(schedule: ScheduledJob, enabled: bool) -> None:
+    _enable(schedule, enabled)
+    schedule.validated_save()
+    # A change may have let an approval workflow take hold of it, or go.
+    if schedule.state not in HELD_BY_APPROVAL and schedule.enabled is not enabled:
+        _enable(schedule, enabled)
+        schedule.save()
+
+
+def _enable(schedule: ScheduledJob, enabled: bool) -> None:
     if schedule.state not in HELD_BY_APPROVAL:
         schedule.enabled = enabled
         # Nautobot calls a schedule completed when it was disabled.
         schedule.state = ScheduledJobStateChoices.ACTIVE
-    schedule.validated_save()
 
 
 def checked_job_kwargs(job_model: Job, job_kwargs: Mapping[str, Any]) -> dict[str, Any]:

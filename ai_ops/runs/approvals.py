@@ -16,6 +16,7 @@ from ai_ops.core.runs import REDELIVERY_GRACE_SECONDS
 from ai_ops.run_models import MaintenanceRun
 from ai_ops.runs.clock import from_now
 from ai_ops.runs.request import RUN_PROPERTY
+from ai_ops.schedule_approval import being_made
 
 REFUSED = (ScheduledJobStateChoices.DENIED, ScheduledJobStateChoices.CANCELED)
 
@@ -39,7 +40,8 @@ def await_approval(
             schedule.delete()
             return None
         schedule.celery_kwargs |= celery_kwargs
-        schedule.save()
+        with being_made(schedule):
+            schedule.save()
     return schedule
 
 

@@ -29,7 +29,8 @@ from ai_ops.run_models import MaintenanceLease, MaintenanceRun
 from ai_ops.runs import records
 from ai_ops.runs.alone import alone
 from ai_ops.runs.workers import known_tasks
-from ai_ops.schedules import APP_JOBS, service_user
+from ai_ops.schedule_approval import APP_JOBS
+from ai_ops.schedules import service_user
 
 logger = get_logger(__name__)
 

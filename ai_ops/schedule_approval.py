@@ -1,0 +1,109 @@
+"""Approval of changed schedules: an approval is of what was looked at, so a change asks for it again.
+
+Nautobot asks once, when a schedule is made. Here every way in is covered alike, since each of them saves the schedule:
+this app's functions, pages and REST, Nautobot's own pages, other apps and shells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from celery.schedules import ParseException
+from celery.utils.log import get_task_logger
+from nautobot.extras.choices import ApprovalWorkflowStateChoices, JobExecutionType, ScheduledJobStateChoices
+from nautobot.extras.models import ApprovalWorkflowDefinition, ScheduledJob
+
+logger = get_task_logger(__name__)
+
+# What the names of the modules with this app's Jobs begin with.
+APP_JOBS = "ai_ops.jobs."
+
+# States in which an approval workflow holds a schedule. Enabling one here would go around the approvers.
+HELD_BY_APPROVAL = (
+    ScheduledJobStateChoices.PENDING,
+    ScheduledJobStateChoices.DENIED,
+    ScheduledJobStateChoices.CANCELED,
+)
+
+# Nautobot's limits in a message. They follow the Job and the settings by themselves; a limit that the schedule has of
+# its own is another entry.
+FOLLOWING_LIMITS = frozenset({"soft_time_limit", "time_limit"})
+
+# Attributes of a schedule that is being saved.
+_BEFORE, _BEING_MADE = "_ai_ops_before", "_ai_ops_being_made"
+
+
+@contextmanager
+def being_made(schedule: ScheduledJob) -> Iterator[None]:
+    """Complete a schedule that was just created: the workflow that began with it is of what it becomes."""
+    setattr(schedule, _BEING_MADE, True)
+    try:
+        yield
+    finally:
+        delattr(schedule, _BEING_MADE)
+
+
+def note_before(sender: Any, instance: ScheduledJob, raw: bool = False, **_: Any) -> None:
+    """Keep what a schedule of this app is before it is saved; receives `pre_save`."""
+    before = None if raw or not instance.present_in_database else ScheduledJob.objects.filter(pk=instance.pk).first()
+    if before is not None and (before.task.startswith(APP_JOBS) or instance.task.startswith(APP_JOBS)):
+        setattr(instance, _BEFORE, _approved_content(before))
+
+
+def follow_change(sender: Any, instance: ScheduledJob, update_fields: frozenset[str] | None = None, **_: Any) -> None:
+    """Ask for approval again where what was approved has changed; receives `post_save`."""
+    before = instance.__dict__.pop(_BEFORE, None)
+    if before is None:
+        return
+    # Of an instance that is saved in part, the rest may differ from the row.
+    after = ScheduledJob.objects.get(pk=instance.pk) if update_fields else instance
+    if _approved_content(after) != before:
+        _ask_again(instance)
+
+
+def _approved_content(schedule: ScheduledJob) -> dict[str, Any]:
+    """What a schedule does, when, as whom and within which limits; not whether it is enabled, nor what beat notes."""
+    recurrent = not schedule.one_off and schedule.interval != JobExecutionType.TYPE_FUTURE
+    messages = schedule.celery_kwargs if isinstance(schedule.celery_kwargs, dict) else {}
+    return {
+        "name": schedule.name,
+        "task": schedule.task,
+        "job": schedule.job_model_id,
+        "variables": (schedule.args, schedule.kwargs),
+        # Nautobot takes minute and hour of its own intervals from the start.
+        "times": _times(schedule) if recurrent else schedule.start_time,
+        "time zone": str(schedule.time_zone),
+        "queue": schedule.job_queue_id,
+        "owner": schedule.user_id,
+        "messages": {name: value for name, value in messages.items() if name not in FOLLOWING_LIMITS},
+    }
+
+
+def _times(schedule: ScheduledJob) -> Any:
+    try:
+        return repr(schedule.to_cron())
+    except (ParseException, ValueError):
+        # An interval or a crontab that beat skips.
+        return schedule.interval, schedule.crontab
+
+
+def _ask_again(schedule: ScheduledJob) -> None:
+    """Bring a changed schedule to where a new one like it would be."""
+    definition = ApprovalWorkflowDefinition.objects.find_for_model(schedule)
+    workflows = schedule.associated_approval_workflows.all()
+    begun = workflows.filter(
+        approval_workflow_definition=definition, current_state=ApprovalWorkflowStateChoices.PENDING
+    )
+    if definition and hasattr(schedule, _BEING_MADE) and begun.exists():
+        return
+    # Nautobot keeps one workflow for a schedule and a definition: a decided one would be in the way of a new one, and
+    # in one that has begun an approver may have agreed to what is not there any more.
+    workflows.delete()
+    if definition:
+        schedule.begin_approval_workflow()
+        logger.warning('The schedule "%s" was changed, and waits for approval', schedule.name)
+    elif schedule.state in HELD_BY_APPROVAL:
+        schedule.state, schedule.enabled = ScheduledJobStateChoices.ACTIVE, True
+        schedule.save()
