@@ -32,6 +32,7 @@ from ai_ops.core.runs import Hold
 from ai_ops.core.shards import Shard
 from ai_ops.core.storage import StorageReport
 from ai_ops.due import due_servers
+from ai_ops.events import TOPIC_CHECKED, publish
 from ai_ops.exceptions import AiOpsError, ConfigurationError, HealthCheckError, LeaseLostError, RunStoppedError
 from ai_ops.health_history import trim_checks
 from ai_ops.health_run import check_servers
@@ -342,10 +343,16 @@ def _checked_server(hold: Hold, server_id: uuid.UUID | str) -> dict[str, Any]:
 
 
 def _with_tools(report: HealthReport, hold: Hold, *, always: bool = False) -> HealthReport:
-    """List the tools of servers that passed; that changes nothing of what the checks found."""
+    """Tell observers, and list the tools of servers that passed; that changes nothing of what the checks found."""
+    publish(TOPIC_CHECKED, _checked_payload(report))
     passed = [server.server_id for server in report.servers if server.ok and server.server_id]
     error = list_tools(passed, hold, always=always)
-    return replace(report, error=report.error or error)
+    return replace(report, error=report.error or error, errors=(*report.errors, *([error] if error else [])))
+
+
+def _checked_payload(report: HealthReport) -> dict[str, Any]:
+    run = current_request().parent_id
+    return {**report.as_dict(), "run": str(run) if run else None}
 
 
 def close_resolved_incidents() -> dict[str, Any]:
@@ -357,7 +364,8 @@ def close_resolved_incidents() -> dict[str, Any]:
 
     Returns:
         Of open incidents `total_checked`, `auto_closed`, `escalated` and `errors`, those that could not be
-        dealt with and are in the log; `execution_time_ms`, a whole number.
+        dealt with and are in the log; `opened`, servers whose incidents a killed run had left to be opened;
+        `execution_time_ms`, a whole number.
 
     Raises:
         ConfigurationError: A setting is out of its range.
@@ -373,7 +381,7 @@ def _reviewed(hold: Hold) -> dict[str, Any]:
 
 
 def _no_review(error: str | None) -> dict[str, Any]:
-    counts = dict.fromkeys(("total_checked", "auto_closed", "escalated", "errors", "execution_time_ms"), 0)
+    counts = dict.fromkeys(("total_checked", "opened", "auto_closed", "escalated", "errors", "execution_time_ms"), 0)
     return counts | ({"error": error} if error else {})
 
 

@@ -57,6 +57,7 @@ class CleanupRun:
         enough: Told how many keys were scanned, says whether to stop there. Then nothing is decided: a thread may
             have a newer checkpoint among the keys that were not seen.
         confirm: Called between batches; raises if the run may not go on.
+        on_deletion: Told of each deletion, and what became of it.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class CleanupRun:
         on_keys: Callable[[list[CheckpointKey]], object] | None = None,
         enough: Callable[[int], bool] = lambda scanned: False,
         confirm: Callable[[], object] = lambda: None,
+        on_deletion: Callable[[Deletion, Outcome], object] | None = None,
     ) -> None:
         self.tally = Tally()
         self.limit_reached = False
@@ -92,6 +94,7 @@ class CleanupRun:
         self._on_keys = on_keys
         self._enough = enough
         self._confirm = confirm
+        self._on_deletion = on_deletion
         self._ownerless_blobs: dict[bytes, tuple[bytes, ...]] = {}
         self._under_way: tuple[Sequence[Deletion], Callable[[], list[Outcome]]] | None = None
         self._started = self._last_line = time.monotonic()
@@ -278,6 +281,8 @@ class CleanupRun:
             sizes = self._measured(chosen)
             for deletion, outcome in counted:
                 self.tally.add_outcome(deletion, outcome)
+                if self._on_deletion is not None:
+                    self._on_deletion(deletion, outcome)
                 if deletion.reason is Reason.EXPIRED and outcome.deleted:
                     self._report_thread(deletion, outcome, sizes.get(deletion.thread))
 

@@ -19,7 +19,6 @@ from celery.exceptions import SoftTimeLimitExceeded
 from django.db import transaction
 from django.db.models import Case, Count, Exists, OuterRef, Q, QuerySet, When
 from django.utils import timezone
-from nautobot.apps.events import publish_event
 
 from ai_ops import alerts
 from ai_ops.choices import MCPIncidentKindChoices, MCPProtocolChoices, MCPServerStatus, MCPToolStateChoices
@@ -28,6 +27,7 @@ from ai_ops.core.health import Reason
 from ai_ops.core.reports import ServerReport
 from ai_ops.core.runs import Hold
 from ai_ops.core.tools import UNREADABLE
+from ai_ops.events import publish
 from ai_ops.exceptions import IncidentError, LeaseLostError
 from ai_ops.health_models import MCPServerHealth, MCPServerIncident
 from ai_ops.logs import get_logger
@@ -82,7 +82,7 @@ def follow_run(reports: Sequence[ServerReport], doubt: str | None = None, run_be
     now = timezone.now()
     flipped = [report for report in reports if report.changed and report.server_id]
     for report in flipped:
-        _publish(TOPIC_FLIPPED, _flip_payload(report))
+        publish(TOPIC_FLIPPED, _flip_payload(report))
     with transaction.atomic():
         # Before any row, as whoever changes a server does. And of two shards the second sees what the first opened.
         AgentGeneration.lock()
@@ -189,11 +189,13 @@ def _certificate_sentence(server: str, ends: datetime, now: datetime) -> str:
     return f"The TLS certificate of {server} {verb} on {ends.astimezone(UTC):%Y-%m-%d %H:%M} UTC."
 
 
-def open_owed(now: datetime) -> None:
-    """Open incidents for servers whose run was killed after it had flipped them."""
+def open_owed(now: datetime) -> int:
+    """Open incidents for servers whose run was killed after it had flipped them; return how many those are."""
     with transaction.atomic():
         AgentGeneration.lock()
-        _open_outages(alerts.take_owed(now), now)
+        down = alerts.take_owed(now)
+        _open_outages(down, now)
+    return len(down)
 
 
 def _open_doubt(reports: Sequence[ServerReport], doubt: str, now: datetime) -> None:
@@ -221,10 +223,10 @@ def review_incidents(now: datetime, escalate_after: timedelta, hold: Hold) -> di
     Returns:
         The counts.
     """
-    counts = {"total_checked": 0, "auto_closed": 0, "escalated": 0, "errors": 0}
+    counts = {"total_checked": 0, "opened": 0, "auto_closed": 0, "escalated": 0, "errors": 0}
     with _one_failing(counts, "The incidents that killed runs owe could not be opened"), transaction.atomic():
         hold.lock()
-        open_owed(now)
+        counts["opened"] = open_owed(now)
     incidents = list(_open_incidents())
     counts["total_checked"] = len(incidents)
     for incident in incidents:
@@ -264,7 +266,7 @@ def acknowledge(incident: MCPServerIncident, user: Any) -> None:
         if not row.acknowledged:
             row.acknowledged, row.acknowledged_by = timezone.now(), user
             row.validated_save()
-            _publish(TOPIC_ACKNOWLEDGED, _payload(row))
+            publish(TOPIC_ACKNOWLEDGED, _payload(row))
     incident.refresh_from_db()
 
 
@@ -326,7 +328,7 @@ def open_incident(incident: MCPServerIncident, server_ids: Collection[Any]) -> N
     with transaction.atomic():
         incident.validated_save()
         incident.servers.set(MCPServer.objects.filter(pk__in=server_ids))
-        _publish(TOPIC_OPENED, _payload(incident))
+        publish(TOPIC_OPENED, _payload(incident))
     logger.warning("Incident opened: %s", incident, extra=_about(incident))
 
 
@@ -378,7 +380,7 @@ def _close(pk: Any, now: datetime) -> bool:
             return False
         row.closed = now
         row.validated_save()
-        _publish(TOPIC_CLOSED, _payload(row))
+        publish(TOPIC_CLOSED, _payload(row))
     logger.info("Incident closed after %s: %s", row.duration, row, extra=_about(row))
     return True
 
@@ -391,15 +393,9 @@ def _escalate(pk: Any, now: datetime) -> bool:
             return False
         row.escalated = now
         row.validated_save()
-        _publish(TOPIC_ESCALATED, _payload(row))
+        publish(TOPIC_ESCALATED, _payload(row))
     logger.warning("Incident open for %s, escalated: %s", row.duration, row, extra=_about(row))
     return True
-
-
-def _publish(topic: str, payload: dict[str, Any]) -> None:
-    """Publish after the commit; a broker that fails is logged with its traceback and holds up nothing."""
-    # Not a partial: Django logs a failure under the function's name, which a partial has not.
-    transaction.on_commit(lambda: publish_event(topic=topic, payload=payload), robust=True)
 
 
 def _flip_payload(report: ServerReport) -> dict[str, Any]:

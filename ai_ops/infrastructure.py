@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from itertools import chain, repeat
 from typing import TypeVar
 
 from django.db import InterfaceError, OperationalError, connection
@@ -14,6 +16,10 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from ai_ops.exceptions import AiOpsError, LeaseLostError
 
 Result = TypeVar("Result")
+
+# A PostgreSQL that is upgraded or fails over is away for a minute.
+PATIENCE_SECONDS = 90.0
+PATIENCE_WAITS = (0.5, 1.0, 2.0, 4.0)
 
 # The database or the cache, which Nautobot needs for every save, went away or gave up on a lock. Other
 # errors of theirs are faults of this program and are not caught.
@@ -46,6 +52,27 @@ def is_passing(error: BaseException) -> bool:
     # A script passes on what Redis said as an error of its own.
     passed_on = isinstance(error, ResponseError) and any(word in str(error) for word in ("READONLY", "OOM command"))
     return passed_on or (isinstance(error, _PASSING) and not isinstance(error, AuthenticationError))
+
+
+def with_patience(write: Callable[[], Result], is_hurried: Callable[[], bool] = lambda: False) -> Result:
+    """Call `write` until the database takes it, for as long as a restart of PostgreSQL takes.
+
+    Args:
+        write: What is done at the end of a run, which can't be left to another.
+        is_hurried: Whether this process is to end, and waits no longer.
+
+    Raises:
+        OperationalError: The database was away for longer, or refused it.
+    """
+    ends = time.monotonic() + PATIENCE_SECONDS
+    for wait in chain(PATIENCE_WAITS, repeat(PATIENCE_WAITS[-1])):
+        try:
+            return on_a_sound_connection(write)
+        except (OperationalError, InterfaceError):
+            if connection.in_atomic_block or is_hurried() or time.monotonic() + wait > ends:
+                raise
+            time.sleep(wait)
+    raise AssertionError("The waits have no end.")
 
 
 def on_a_sound_connection(write: Callable[[], Result]) -> Result:

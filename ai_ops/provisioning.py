@@ -11,6 +11,7 @@ import logging
 from django.contrib.contenttypes.models import ContentType
 from django.db import DEFAULT_DB_ALIAS, transaction
 from nautobot.apps.choices import ColorChoices
+from nautobot.extras.choices import JobResultStatusChoices
 from nautobot.extras.models import Job, JobResult, ObjectChange, ScheduledJob, Status
 
 from ai_ops.choices import MCPServerStatus
@@ -69,7 +70,9 @@ def provision_schedules() -> None:
         try:
             with transaction.atomic():
                 ProvisioningRecord.objects.create(key=key)
-                if not _is_in_use(job):
+                if reason := _why_in_use(job):
+                    _tell_left_out(kind, job, reason)
+                else:
                     ensure_schedule(kind)
         except ConfigurationError as error:
             # A migrate must not fail for a schedule's sake.
@@ -85,12 +88,25 @@ def _has_tables(apps) -> bool:
     return True
 
 
-def _is_in_use(job: Job) -> bool:
-    """Tell whether somebody has scheduled, run or edited `job`: this is no new installation then."""
-    return (
-        ScheduledJob.objects.filter(job_model=job).exists()
-        or JobResult.objects.filter(job_model=job).exists()
-        or ObjectChange.objects.filter(
-            changed_object_type=ContentType.objects.get_for_model(Job), changed_object_id=job.pk
-        ).exists()
+def _why_in_use(job: Job) -> str | None:
+    """Say, as a clause, what shows that `job` was used before, so that this is no new installation; None if nothing."""
+    if schedule := ScheduledJob.objects.filter(job_model=job).first():
+        return f'it has the schedule "{schedule.name}"'
+    # A message that no worker has taken shows that it was asked for, not that it ran: an earlier installation of this
+    # app may have left it.
+    if JobResult.objects.filter(job_model=job).exclude(status=JobResultStatusChoices.STATUS_PENDING).exists():
+        return "it has run before"
+    changes = ObjectChange.objects.filter(
+        changed_object_type=ContentType.objects.get_for_model(Job), changed_object_id=job.pk
+    )
+    return "it was edited on its page" if changes.exists() else None
+
+
+def _tell_left_out(kind: str, job: Job, reason: str) -> None:
+    logger.warning(
+        '"%s" got no schedule, since %s. To get the default one, run in nautobot-server nbshell: '
+        'from ai_ops.schedules import ensure_schedule; ensure_schedule("%s")',
+        job,
+        reason,
+        kind,
     )

@@ -71,6 +71,9 @@ class MaintenanceRun(BaseModel):
     execution_time_ms = models.PositiveIntegerField(null=True, blank=True)
     counters = models.JSONField(default=dict, blank=True, encoder=DjangoJSONEncoder)
     error = models.TextField(blank=True)
+    errors = models.JSONField(
+        default=list, blank=True, encoder=DjangoJSONEncoder, help_text="All errors as a list; error has the first."
+    )
 
     is_metadata_associable_model = False
     is_data_compliance_model = False

@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from celery.schedules import ParseException
-from celery.utils.log import get_task_logger
 from nautobot.extras.choices import ApprovalWorkflowStateChoices, JobExecutionType, ScheduledJobStateChoices
 from nautobot.extras.models import ApprovalWorkflowDefinition, ScheduledJob
 
-logger = get_task_logger(__name__)
+from ai_ops.logs import get_logger
+
+logger = get_logger(__name__)
 
 # What the names of the modules with this app's Jobs begin with.
 APP_JOBS = "ai_ops.jobs."

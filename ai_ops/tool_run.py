@@ -101,7 +101,9 @@ def _list_in_chunks(due: Sequence[MCPServer], settings: AiOpsSettings, hold: Hol
             chunk = due[first : first + CHUNK]
             hold.confirm()
             hold.progress(f"Tools of {first} of {len(due)} server(s) listed")
-            kept = [_keep(*each, hold) for each in _listings(chunk, prober, settings.ca_file)]
+            listings = _listings(chunk, prober, settings.ca_file)
+            hold.reconnect()
+            kept = [_keep(*each, hold) for each in listings]
             listed += sum(each is not None and each.tools is not None for each in kept)
             failed += sum(each is not None and each.tools is None for each in kept)
             with transaction.atomic():

@@ -173,6 +173,8 @@ class Service:
     cwd: str | Path = PROJECT
     popen: dict[str, object] = dataclasses.field(default_factory=dict)
     stop_signal: signal.Signals = signal.SIGTERM
+    # Whether it is started again when it ends by itself. Celery's beat ends with a database that is away.
+    restarts: bool = False
     log: Path = Path()
     process: subprocess.Popen[bytes] | None = None
 
@@ -205,9 +207,13 @@ class Service:
                 raise ServiceError(f"{self.name} did not become ready in {START_TIMEOUT} s.\n{self.tail()}")
             time.sleep(0.05)
 
+    def has_ended(self) -> bool:
+        """Tell whether the process was started and has ended."""
+        return self.process is not None and self.process.poll() is not None
+
     def check(self) -> None:
         """Raise ServiceError when the process has ended."""
-        if self.process is not None and self.process.poll() is not None:
+        if self.process is not None and self.has_ended():
             raise ServiceError(f"{self.name} ended with exit code {self.process.returncode}.\n{self.tail()}")
 
     def tail(self, lines: int = 15) -> str:
@@ -444,12 +450,27 @@ class Supervisor:
         for service in services:
             service.wait_ready(deadline)
 
-    def watch(self) -> None:
-        """Return never; raise ServiceError when one of the processes has ended."""
+    def watch(self, pause: float = 0.5, restart_after: float = 5.0) -> None:
+        """Return never; raise ServiceError when one of the processes has ended that is not to be started again.
+
+        Args:
+            pause: Seconds between two looks.
+            restart_after: Seconds before a process that has ended is started again.
+        """
+        ended: dict[str, float] = {}
         while True:
+            now = time.monotonic()
             for service in self.services:
-                service.check()
-            time.sleep(0.5)
+                if not service.restarts or not service.has_ended():
+                    service.check()
+                elif service.name not in ended:
+                    ended[service.name] = now
+                    print(f"{service.name} has ended, and is started again in {restart_after:g} s", flush=True)
+                elif now - ended[service.name] >= restart_after:
+                    del ended[service.name]
+                    service.stop()
+                    service.start()
+            time.sleep(pause)
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def web(settings: Settings, env: dict[str, str]) -> Service:
     """Nautobot's pages and REST API."""
     # --insecure: serve the static files too, which otherwise needs DEBUG or a web server in front.
     command = [NAUTOBOT_SERVER, "runserver", "--noreload", "--insecure", f"127.0.0.1:{settings.web_port}"]
-    return Service("web", command, ready=lambda: _answers(web_url(settings) + "/robots.txt"), env=env)
+    return Service("web", command, ready=lambda: _answers(web_url(settings) + "/robots.txt"), env=env, restarts=True)
 
 
 def worker(env: dict[str, str]) -> Service:
@@ -64,7 +64,7 @@ def worker(env: dict[str, str]) -> Service:
     ready_file = Path(env["NAUTOBOT_CELERY_WORKER_READINESS_FILE"])
     ready_file.unlink(missing_ok=True)
     command = [NAUTOBOT_SERVER, "celery", "worker", "--concurrency", "2", "--loglevel", "INFO"]
-    return Service("worker", command, ready=ready_file.exists, env=env)
+    return Service("worker", command, ready=ready_file.exists, env=env, restarts=True)
 
 
 def beat(env: dict[str, str]) -> Service:
@@ -74,7 +74,7 @@ def beat(env: dict[str, str]) -> Service:
     pid_file = STATE / "run" / "beat.pid"
     pid_file.unlink(missing_ok=True)
     command = [NAUTOBOT_SERVER, "celery", "beat", "--loglevel", "INFO", "--pidfile", str(pid_file)]
-    return Service("beat", command, ready=heartbeat.exists, env=env)
+    return Service("beat", command, ready=heartbeat.exists, env=env, restarts=True)
 
 
 def mcp_servers(settings: Settings, env: dict[str, str]) -> Service:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+# A fleet may have thousands; all are in the log.
+MAX_ERRORS = 20
+
 
 @dataclass(frozen=True)
 class ServerReport:
@@ -75,12 +78,14 @@ class HealthReport:
         worker_count: Threads that probed at the same time.
         cache_cleared: Whether agents were told to drop their MCP clients.
         error: Why the run, or a part of it, came to nothing, in a sentence.
+        errors: All of them.
     """
 
     servers: tuple[ServerReport, ...] = ()
     worker_count: int = 0
     cache_cleared: bool = False
     error: str | None = None
+    errors: tuple[str, ...] = ()
 
     @property
     def changed_count(self) -> int:
@@ -102,6 +107,7 @@ class HealthReport:
             "worker_count": self.worker_count,
             "cache_cleared": self.cache_cleared,
             "error": self.error,
+            "errors": list(self.errors[:MAX_ERRORS] or [self.error] if self.error else []),
         }
 
 

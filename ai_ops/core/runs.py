@@ -44,6 +44,9 @@ class Hold(Protocol):
             RunStoppedError: It was told to stop.
         """
 
+    def reconnect(self) -> None:
+        """Replace connections to the database that were lost during a wait which did not end with `confirm`."""
+
     def lock(self) -> None:
         """Make sure, inside a transaction, that no other run takes over before it is committed.
 

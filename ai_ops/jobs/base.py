@@ -9,6 +9,7 @@ from django.core.exceptions import ObjectDoesNotExist
 from nautobot.apps.jobs import Job
 from nautobot.extras.models import FileProxy, JobResult
 
+from ai_ops.connections import guarded_job_log
 from ai_ops.logs import get_logger
 from ai_ops.runs import records
 from ai_ops.runs.records import failing_with_its_job
@@ -45,7 +46,7 @@ class MaintenanceJob(Job):
             self.deserialize_data(kwargs)
         except ObjectDoesNotExist as error:
             return self._without_subject(request, error)
-        with requested_by(request), failing_with_its_job(request):
+        with guarded_job_log(), requested_by(request), failing_with_its_job(request):
             return super().__call__(*args, **kwargs)
 
     def _without_subject(self, request: RunRequest, error: ObjectDoesNotExist) -> dict[str, Any]:

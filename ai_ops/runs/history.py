@@ -1,54 +1,94 @@
-"""How long the records of runs are kept.
+"""How long the records of runs are kept, and the results of the Jobs that did them.
 
-Finished runs go after `run_history_days`. A dead letter waits for a person: it stays three times as long, unless it was
-discarded or redriven. It goes before its redrive then, without which it would be a dead letter again. A pass of the
-supervisor that had nothing to do goes after ten minutes, together with its JobResult: there is one each minute, and the
-others are looked for among them.
+Finished runs go after `run_history_days`, with the results of all their attempts. A dead letter waits for a person: it
+stays three times as long, unless it was discarded or redriven. It goes before its redrive then, without which it would
+be a dead letter again. Results of this app's Jobs that no run is of, such as those of messages that expired before a
+worker took them, go after the same days.
+
+A pass of the supervisor or of the incident review that had nothing to do goes after ten minutes: there are hundreds a
+day, and the others are looked for among them. So do results of their messages that expired.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection
-from datetime import timedelta
+from collections.abc import Collection, Iterable
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import DurationField, Exists, ExpressionWrapper, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 from nautobot.extras.choices import JobResultStatusChoices
-from nautobot.extras.models import JobResult
+from nautobot.extras.models import JobLogEntry, JobResult
 
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices
 from ai_ops.config import AiOpsSettings
 from ai_ops.core.runs import Hold
 from ai_ops.core.supervision import Findings
+from ai_ops.logs import get_logger
 from ai_ops.run_models import MaintenanceRun
 from ai_ops.runs.dead_letters import is_redriven
+from ai_ops.runs.drained import log_drained, log_first
+from ai_ops.schedule_approval import APP_JOBS
+from ai_ops.schedules import find_job
+
+logger = get_logger(__name__)
 
 # In one pass, so that it stays short. That is 700,000 records a day, and twenty times the passes there are.
 MAX_RECORDS = 500
 MAX_QUIET_PASSES = 20
+# Dead runs whose earlier attempts are looked at before results that no run is of are deleted.
+MAX_KEPT = 5000
 
 DEAD_LETTER_FACTOR = 3
-QUIET_PASS_AGE = timedelta(minutes=10)
+QUIET_AGE = timedelta(minutes=10)
+
+# Kinds whose passes are so many that only those that did something are kept.
+PASSES = (MaintenanceKindChoices.SUPERVISOR, MaintenanceKindChoices.INCIDENTS)
+
+
+class Row(NamedTuple):
+    """What must be known of a run that is deleted."""
+
+    pk: uuid.UUID
+    name: str
+    state: str
+    age: timedelta
+    job_result: uuid.UUID | None
+    attempts: list[dict[str, Any]]
 
 
 def trim(hold: Hold) -> Findings:
     """Delete what is older than it is kept, the oldest first, up to a limit; a fixed number of queries.
 
     Returns:
-        Records that were due, and those deleted; as many as one pass may.
+        Records and results without one that were due, and those deleted; as many as one pass may.
     """
-    old = list(_expired().order_by("created").values_list("pk", flat=True)[:MAX_RECORDS])
-    deleted = _delete_records(hold, old)
-    quiet = list(_quiet_passes().order_by("created").values_list("pk", "job_result")[:MAX_QUIET_PASSES])
-    deleted += _delete_records(hold, [run for run, _ in quiet])
-    _delete_job_results(hold, [job_result for _, job_result in quiet if job_result])
-    return Findings(len(old) + len(quiet), deleted)
+    old = _rows(_expired(), MAX_RECORDS)
+    quiet = _rows(_quiet_passes(), MAX_QUIET_PASSES)
+    deleted = _delete_records(hold, old, JobResultStatusChoices.READY_STATES)
+    if old:
+        log_first(old, _log_trimmed, "And %d more old run(s) deleted with their results", grouping="history")
+    deleted += _delete_records(hold, quiet, [JobResultStatusChoices.STATUS_SUCCESS])
+    alone = [*_results_without_run(), *_expired_messages()]
+    results = _delete_job_results(hold, alone)
+    if results:
+        logger.info("%d result(s) of messages that no run is of deleted", results, extra={"grouping": "history"})
+    return Findings(len(old) + len(quiet) + len(alone), deleted + results)
 
 
-def _expired():
-    days = timedelta(days=AiOpsSettings.load().run_history_days)
+def _rows(runs: QuerySet[MaintenanceRun], limit: int) -> list[Row]:
+    aged = runs.annotate(age=ExpressionWrapper(Now() - F("created"), output_field=DurationField()))
+    return [Row(*values) for values in aged.order_by("created").values_list(*Row._fields)[:limit]]
+
+
+def _log_trimmed(row: Row) -> None:
+    log_drained(row.name, row.state, row.age, "deleted with the results of its attempts", grouping="history")
+
+
+def _expired() -> QuerySet[MaintenanceRun]:
+    days = _days()
     finished = Q(state__in=[state for state in RunStateChoices.FINAL if state != RunStateChoices.DEAD])
     dead = Q(state=RunStateChoices.DEAD)
     dealt_with = Q(discarded__isnull=False) | Q(is_redriven())
@@ -56,26 +96,93 @@ def _expired():
     return MaintenanceRun.objects.filter(may_go, created__lt=Now() - days)
 
 
-def _quiet_passes():
-    nothing_done = Q(state=RunStateChoices.SUCCEEDED, counters__fixed=0) | Q(state=RunStateChoices.SKIPPED)
-    return MaintenanceRun.objects.filter(
-        nothing_done, kind=MaintenanceKindChoices.SUPERVISOR, created__lt=Now() - QUIET_PASS_AGE
+def _quiet_passes() -> QuerySet[MaintenanceRun]:
+    supervisor = Q(kind=MaintenanceKindChoices.SUPERVISOR) & (Q(counters__quiet=True) | Q(counters__fixed=0))
+    counts = dict.fromkeys(("opened", "auto_closed", "escalated", "errors"), 0)
+    review = Q(kind=MaintenanceKindChoices.INCIDENTS, **{f"counters__{name}": 0 for name in counts})
+    nothing_done = Q(supervisor | review, state=RunStateChoices.SUCCEEDED) | Q(state=RunStateChoices.SKIPPED)
+    return MaintenanceRun.objects.filter(nothing_done, kind__in=PASSES, created__lt=Now() - QUIET_AGE)
+
+
+def _results_without_run() -> list[uuid.UUID]:
+    """Results of this app's Jobs that are older than a run is kept, and that no run is of."""
+    kept = MaintenanceRun.objects.filter(attempt__gt=1, created__lt=Now() - _days()).order_by("-created")
+    attempts = kept.values_list("attempts", flat=True)[:MAX_KEPT]
+    named = {each["job_result"] for each_run in attempts for each in each_run if each.get("job_result")}
+    old = _own_results().filter(date_created__lt=Now() - _days())
+    rows = old.order_by("date_created").values_list("pk", flat=True)[:MAX_RECORDS]
+    return [pk for pk in rows if str(pk) not in named]
+
+
+def _expired_messages() -> list[uuid.UUID]:
+    """Results of passes that no worker began before their message expired."""
+    jobs = [job for job in map(find_job, PASSES) if job]
+    unbegun = [JobResultStatusChoices.STATUS_PENDING, JobResultStatusChoices.STATUS_REVOKED]
+    rows = (
+        _own_results()
+        .filter(job_model__in=jobs, status__in=unbegun, scheduled_job__isnull=False, date_created__lt=Now() - QUIET_AGE)
+        .annotate(clock=Now())
+        .order_by("date_created")
+        .values_list("pk", "status", "date_created", "celery_kwargs", "clock")[: MAX_QUIET_PASSES * len(PASSES)]
     )
+    return [pk for pk, status, sent, options, clock in rows if _is_expired(status, sent, options, clock)]
 
 
-def _delete_records(hold: Hold, ids: Collection[uuid.UUID]) -> int:
+def _is_expired(status: str, sent: datetime, options: Any, now: datetime) -> bool:
+    """Whether no worker will begin it any more."""
+    expires = (options or {}).get("expires")
+    if status == JobResultStatusChoices.STATUS_REVOKED:
+        return True
+    return isinstance(expires, int | float) and sent + timedelta(seconds=expires) + QUIET_AGE < now
+
+
+def _own_results() -> QuerySet[JobResult]:
+    """Results of this app's Jobs that no run is of."""
+    of_a_run = MaintenanceRun.objects.filter(job_result=OuterRef("pk"))
+    # A Job that is gone leaves its path alone; what a worker notes of a message that expired is Nautobot's own task.
+    own = Q(job_model__module_name__startswith=APP_JOBS) | Q(job_model=None, task_name__startswith=APP_JOBS)
+    return JobResult.objects.filter(~Exists(of_a_run), own)
+
+
+def _days() -> timedelta:
+    return timedelta(days=AiOpsSettings.load().run_history_days)
+
+
+def _delete_records(hold: Hold, rows: list[Row], statuses: Iterable[str]) -> int:
+    """Delete these records, and the results of their attempts that are in one of these statuses."""
+    hold.confirm()
+    if not rows:
+        return 0
+    ids = [row.pk for row in rows]
+    with transaction.atomic():
+        hold.lock()
+        MaintenanceRun.objects.filter(parent__in=ids).update(parent=None)
+        # Not delete(), which would load the rows: nobody listens for them, and their children are seen to.
+        runs = MaintenanceRun.objects.filter(pk__in=ids).order_by()
+        deleted = runs._raw_delete(runs.db)
+        # A result may be of another run too, which stays.
+        done = _own_results().filter(pk__in=_results_of(rows), status__in=statuses)
+        _delete_results(list(done.values_list("pk", flat=True)))
+    return deleted
+
+
+def _results_of(rows: list[Row]) -> set[str]:
+    latest = {str(row.job_result) for row in rows if row.job_result}
+    return latest | {each["job_result"] for row in rows for each in row.attempts if each.get("job_result")}
+
+
+def _delete_job_results(hold: Hold, ids: Collection[uuid.UUID]) -> int:
     hold.confirm()
     if not ids:
         return 0
     with transaction.atomic():
         hold.lock()
-        MaintenanceRun.objects.filter(parent__in=ids).update(parent=None)
-        # Not delete(), which would load the rows: nobody listens for them, and their children are seen to.
-        rows = MaintenanceRun.objects.filter(pk__in=ids).order_by()
-        return rows._raw_delete(rows.db)
+        _delete_results(ids)
+    return len(ids)
 
 
-def _delete_job_results(hold: Hold, ids: Collection[uuid.UUID]) -> None:
-    hold.confirm()
-    if ids:
-        JobResult.objects.filter(pk__in=ids, status=JobResultStatusChoices.STATUS_SUCCESS).delete()
+def _delete_results(ids: Collection[uuid.UUID]) -> None:
+    # There may be thousands of lines, which nothing refers to: delete() would load each.
+    lines = JobLogEntry.objects.filter(job_result__in=ids).order_by()
+    lines._raw_delete(JobResult.objects.db)
+    JobResult.objects.filter(pk__in=ids).delete()

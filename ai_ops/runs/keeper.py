@@ -11,6 +11,7 @@ from types import TracebackType
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.models.functions import Now
 
+from ai_ops.connections import LOOK_SECONDS, replace_lost_connections
 from ai_ops.core.runs import RENEWALS_PER_LEASE
 from ai_ops.exceptions import LeaseLostError, RunStoppedError
 from ai_ops.logs import get_logger
@@ -54,6 +55,7 @@ class Keeper:
         self._lost: str | None = None
         self._cancelled = False
         self._done = threading.Event()
+        self._next_look = time.monotonic() + LOOK_SECONDS
         # A daemon, so that a process that ends in the middle of a run does not wait for it.
         self._thread = threading.Thread(target=self._renew, name=f"lease {lease.name}", daemon=True)
 
@@ -68,12 +70,13 @@ class Keeper:
         self._thread.join(self.lease.seconds)
 
     def confirm(self) -> None:
-        """Return if the run may go on; asks no database.
+        """Return if the run may go on; asks no database, but replaces a connection that was lost since it was called.
 
         Raises:
             LeaseLostError: The lease could not be renewed in time, or is another run's.
             RunStoppedError: The run was told to stop.
         """
+        self.reconnect()
         self._confirm_lease()
         if self._cancelled:
             raise RunStoppedError("The run was cancelled; what it did until then stays, and the next run goes on.")
@@ -107,6 +110,12 @@ class Keeper:
         """Note what kept the run from its work."""
         self.troubles.append(error)
 
+    def reconnect(self) -> None:
+        """Replace connections to the database that were lost; looked at once in a moment."""
+        if time.monotonic() >= self._next_look:
+            replace_lost_connections()
+            self._next_look = time.monotonic() + LOOK_SECONDS
+
     def _confirm_lease(self) -> None:
         if self._lost is None and self.lease.is_stale():
             self._lost = f'The lease "{self.lease.name}" was not renewed for {self.lease.seconds:g} s'
@@ -118,6 +127,7 @@ class Keeper:
         try:
             while not self._done.wait(self.lease.seconds / RENEWALS_PER_LEASE):
                 try:
+                    replace_lost_connections()
                     self._renew_once()
                 except (DatabaseError, InterfaceError) as error:
                     self._lost = f'The lease "{self.lease.name}" could not be renewed ({str(error).strip()})'

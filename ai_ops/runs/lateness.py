@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from django.core.cache import cache
 from django.db.models.functions import Now
+from django_redis.exceptions import ConnectionInterrupted
+from redis.exceptions import RedisError
 
 from ai_ops.core.runs import Hold
 from ai_ops.core.supervision import Findings
+from ai_ops.events import TOPIC_SCHEDULE_LATE, publish
 from ai_ops.logs import get_logger
 from ai_ops.schedule_control import app_schedules
 from ai_ops.schedule_status import get_schedule_status
 
 logger = get_logger(__name__)
+
+# A schedule that stays late is an event again after a day.
+TOLD_SECONDS = 86_400
 
 
 def warn_of_late(_hold: Hold) -> Findings:
@@ -31,4 +40,19 @@ def warn_of_late(_hold: Hold) -> Findings:
             " ".join(f'"{status["name"]}": {status["why"]}' for status in late),
             extra={"grouping": "schedules"},
         )
+        _tell_observers(late)
     return Findings(len(found), 0, len(late))
+
+
+def _tell_observers(late: list[dict[str, Any]]) -> None:
+    """Publish each start that is late, once a day; where the cache is away, none."""
+    for status in late:
+        key = f"ai_ops.schedule_late.{status['id']}.{status['next_run']}"
+        try:
+            is_new = cache.add(key, True, TOLD_SECONDS)
+        except (RedisError, ConnectionInterrupted) as error:
+            logger.warning("Observers were not told of late schedules: the cache is away (%s)", error)
+            return
+        if is_new:
+            names = ("id", "name", "kind", "next_run", "last_run", "last_outcome", "why", "queue", "owner")
+            publish(TOPIC_SCHEDULE_LATE, {"schedule": {name: status[name] for name in names}})

@@ -19,6 +19,8 @@ from ai_ops.choices import MaintenanceKindChoices, RunStateChoices
 from ai_ops.cleanup_run import CleanupRun
 from ai_ops.config import AiOpsSettings
 from ai_ops.core.checkpoint_keys import KeyParser
+from ai_ops.core.deletion import Deletion, Outcome
+from ai_ops.core.reports import text_of
 from ai_ops.core.retention import RetentionPolicy
 from ai_ops.core.runs import Hold
 from ai_ops.core.supervision import Findings
@@ -26,6 +28,7 @@ from ai_ops.exceptions import AiOpsError, LeaseLostError, RunStoppedError
 from ai_ops.logs import get_logger
 from ai_ops.pins import CurrentPins
 from ai_ops.run_models import MaintenanceRun
+from ai_ops.runs.drained import NAMED
 from ai_ops.runs.fencing import fence_of
 from ai_ops.runs.running import run_as
 
@@ -37,6 +40,8 @@ INTERVAL = timedelta(hours=1)
 # decides nothing: the rest may hold the checkpoint that is missed. There the cleanup collects orphans, once a day.
 MAX_KEYS = 1_000_000
 MAX_DELETIONS = 10_000
+# Of a key or a thread's id in the log.
+SHOWN_BYTES = 120
 
 
 def collect(hold: Hold) -> Findings:
@@ -89,8 +94,12 @@ def _collected(own: Hold, confirm: Callable[[], object]) -> dict[str, Any]:
             if (size := store.size()) > MAX_KEYS:
                 logger.info("Redis has %d keys: orphans are left to the cleanup", size, extra={"grouping": "orphans"})
                 return _nothing(None)
-            run = _orphan_run(store, parser, confirm, own)
-            run.execute()
+            told = _Told()
+            run = _orphan_run(store, parser, confirm, own, told)
+            try:
+                run.execute()
+            finally:
+                told.end()
             return _nothing(None, run)
     except (LeaseLostError, RunStoppedError):
         raise
@@ -99,7 +108,35 @@ def _collected(own: Hold, confirm: Callable[[], object]) -> dict[str, Any]:
         return _nothing(str(error), run)
 
 
-def _orphan_run(store: CheckpointStore, parser: KeyParser, confirm: Callable[[], object], own: Hold) -> CleanupRun:
+class _Told:
+    """A line of the log for each of the first orphans, then a count."""
+
+    def __init__(self) -> None:
+        self._orphans = 0
+
+    def __call__(self, deletion: Deletion, outcome: Outcome) -> None:
+        self._orphans += 1
+        if self._orphans > NAMED:
+            return
+        (key,) = deletion.some_keys(1) or [b""]
+        done = "its thread went on, so it stays" if outcome.changed else f"{outcome.deleted:,} key(s) deleted"
+        logger.info(
+            "Orphan %s of the thread %s, without its checkpoint, older than an hour: %s",
+            text_of(key[:SHOWN_BYTES]),
+            text_of(deletion.thread[:SHOWN_BYTES]),
+            done,
+            extra={"grouping": "orphans"},
+        )
+
+    def end(self) -> None:
+        """Say how many had no line."""
+        if self._orphans > NAMED:
+            logger.info("And %d more orphans", self._orphans - NAMED, extra={"grouping": "orphans"})
+
+
+def _orphan_run(
+    store: CheckpointStore, parser: KeyParser, confirm: Callable[[], object], own: Hold, told: _Told
+) -> CleanupRun:
     now, pins = time.time(), CurrentPins(frozenset())
     # A retention that reaches back to 1970: no checkpoint is older.
     policy = RetentionPolicy(
@@ -121,4 +158,5 @@ def _orphan_run(store: CheckpointStore, parser: KeyParser, confirm: Callable[[],
         pinned=pins,
         enough=lambda scanned: scanned > 2 * MAX_KEYS,
         confirm=confirm,
+        on_deletion=told,
     )

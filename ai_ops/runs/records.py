@@ -21,11 +21,16 @@ from ai_ops.logs import get_logger
 from ai_ops.run_models import MaintenanceRun
 from ai_ops.runs.clock import database_time
 from ai_ops.runs.request import RunRequest
+from ai_ops.runs.run_events import tell_of_end, tell_of_rescue
 
 logger = get_logger(__name__)
 
 # A report may name ten thousand threads; a record is a small row.
 MAX_COUNTERS = 40
+# Each is a sentence; a fleet may have thousands, which are in the log.
+MAX_ERRORS, MAX_ERROR_LENGTH = 20, 1000
+# States that observers are told of.
+ENDS_BADLY = (RunStateChoices.FAILED, RunStateChoices.DEAD)
 
 
 def this_process() -> str:
@@ -92,8 +97,11 @@ def begin(record: MaintenanceRun, fence: int, request: RunRequest) -> bool:
         holder=this_process(),
         job_result=request.job_result or record.job_result,
         error="",
+        errors=[],
     )
     if begun:
+        if record.state == RunStateChoices.RUNNING:
+            tell_of_rescue(record.pk, "Another process took its work over.")
         record.refresh_from_db()
     return bool(begun)
 
@@ -115,9 +123,12 @@ def attempt_of(record: MaintenanceRun, state: str, error: str, ended: datetime) 
 def end(record: MaintenanceRun, state: str, *, error: str = "", **fields: Any) -> bool:
     """Note the final state of the attempt; False, and nothing is noted, if the record is no longer of this attempt."""
     mine = MaintenanceRun.objects.filter(pk=record.pk, state=record.state, fence=record.fence)
+    fields = {"errors": [_text(error)] if error else []} | fields
     ended = mine.update(state=state, finished=Now(), heartbeat=Now(), error=_text(error), **fields)
     if ended:
         record.state = state
+        if state in ENDS_BADLY:
+            tell_of_end(record.pk)
     return bool(ended)
 
 
@@ -152,13 +163,16 @@ def end_failed_attempt(record: MaintenanceRun, state: str, error: str, **fields:
 def end_without_work(request: RunRequest, error: str) -> None:
     """Note that the run that was asked for failed before its work began; where none was asked for, nothing."""
     waiting = MaintenanceRun.objects.filter(pk=request.run_id, state=RunStateChoices.PENDING)
-    waiting.update(
+    ended = waiting.update(
         state=RunStateChoices.FAILED,
         error=_text(error),
+        errors=[_text(error)],
         finished=Now(),
         next_attempt=None,
         job_result=request.job_result,
     )
+    if ended:
+        tell_of_end(request.run_id)
 
 
 @contextmanager
@@ -196,6 +210,14 @@ def counters_of(report: Mapping[str, Any]) -> dict[str, Any]:
         if name not in ("error", "run") and isinstance(value, bool | int | float | str) and len(str(value)) <= 200
     }
     return dict(list(plain.items())[:MAX_COUNTERS])
+
+
+def errors_of(report: Mapping[str, Any]) -> list[str]:
+    """The errors of a task's report as a record keeps them: those that it lists, or its one error."""
+    listed = report.get("errors")
+    # The review of incidents has a number under this name.
+    errors = listed if isinstance(listed, list | tuple) else [report["error"]] if report.get("error") else []
+    return [_text(str(error))[:MAX_ERROR_LENGTH] for error in errors[:MAX_ERRORS]]
 
 
 def saved(record: MaintenanceRun) -> str | None:

@@ -19,7 +19,7 @@ from nautobot.extras.choices import JobQueueTypeChoices, JobResultStatusChoices
 from nautobot.extras.jobs_cancel import CancelFactory, JobAlreadyTerminal, JobLiveness
 from nautobot.extras.models import JobResult
 
-from ai_ops.choices import RunStateChoices
+from ai_ops.choices import RunStateChoices, RunTriggerChoices
 from ai_ops.config import AiOpsSettings
 from ai_ops.core.runs import MINIMUM_RESCUE_AGE_SECONDS, Hold, is_lost
 from ai_ops.core.supervision import Findings
@@ -28,6 +28,8 @@ from ai_ops.logs import get_logger
 from ai_ops.run_models import MaintenanceLease, MaintenanceRun
 from ai_ops.runs import records
 from ai_ops.runs.alone import alone
+from ai_ops.runs.drained import log_drained
+from ai_ops.runs.run_events import tell_of_rescue
 from ai_ops.runs.workers import known_tasks
 from ai_ops.schedule_approval import APP_JOBS
 from ai_ops.schedules import service_user
@@ -145,7 +147,10 @@ def _is_lost(run: Any, *, known_alive: bool) -> bool:
 
 def _rescue_one(hold: Hold, run: Any) -> bool:
     """End the attempt, unless the run ended, began again or was heard of since it was looked at."""
-    why = f"Nothing was heard of it for {run.silent.total_seconds():.0f} s: its process ({run.holder}) is gone."
+    why = (
+        f"Nothing was heard of it for {run.silent.total_seconds():.0f} s, and no worker has it: its process "
+        f"({run.holder}) is gone, or could not write its end."
+    )
     with transaction.atomic():
         hold.lock()
         seen = MaintenanceRun.objects.filter(
@@ -154,12 +159,33 @@ def _rescue_one(hold: Hold, run: Any) -> bool:
         locked = seen.select_related("job_result").select_for_update(of=("self",)).first()
         if locked is None:
             return False
-        logger.warning("%s was lost. %s", locked, why, extra={"grouping": "rescue"})
-        if locked.cancel_requested or _was_revoked(locked):
+        if _has_reported_success(locked):
+            why = "Its work was done, as its Job's result says, and its process could not write its end."
+            counters = records.counters_of(locked.job_result.result)
+            records.end(locked, RunStateChoices.SUCCEEDED, progress="", counters=counters)
+        elif locked.cancel_requested or _was_revoked(locked):
+            logger.warning("%s was lost. %s", locked, why, extra={"grouping": "rescue"})
             records.end(locked, RunStateChoices.INTERRUPTED, error=f"The run was cancelled. {why}", progress="")
         else:
+            logger.warning("%s was lost. %s", locked, why, extra={"grouping": "rescue"})
             records.end_failed_attempt(locked, RunStateChoices.LOST, why, progress="")
+        tell_of_rescue(locked.pk, why)
+        log_drained(run, "running", run.silent, f"it is {locked.state} now", grouping="rescue")
     return True
+
+
+def _has_reported_success(run: MaintenanceRun) -> bool:
+    """Whether the Job that did `run` ended well: then its process lived until after the work.
+
+    The result of a part's Job is that of the whole.
+    """
+    result = run.job_result if run.trigger != RunTriggerChoices.PART else None
+    return (
+        result is not None
+        and result.status == JobResultStatusChoices.STATUS_SUCCESS
+        and isinstance(result.result, dict)
+        and result.result.get("success") is not False
+    )
 
 
 def _was_revoked(run: MaintenanceRun) -> bool:
@@ -238,4 +264,12 @@ def _reap(result: Any) -> str:
     except JobAlreadyTerminal:
         return ENDED
     logger.warning("%s had been left %s by a worker that died", result.name, result.status, extra={"object": result})
+    log_drained(
+        f"The result {result.pk} of {result.name}",
+        result.status,
+        result.waiting,
+        "ended as Nautobot's button Cancel does",
+        grouping="repair",
+        about=result,
+    )
     return REAPED

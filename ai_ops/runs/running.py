@@ -15,14 +15,20 @@ from ai_ops.choices import RunStateChoices, RunTriggerChoices
 from ai_ops.config import AiOpsSettings
 from ai_ops.core.runs import Hold
 from ai_ops.exceptions import ConfigurationError, LeaseLostError, LeaseTakenError, RunStoppedError
-from ai_ops.infrastructure import BACKEND_ERRORS, backend_sentence, is_passing, on_a_sound_connection
+from ai_ops.infrastructure import (
+    BACKEND_ERRORS,
+    backend_sentence,
+    is_passing,
+    on_a_sound_connection,
+    with_patience,
+)
 from ai_ops.logs import get_logger
 from ai_ops.run_models import MaintenanceRun
 from ai_ops.runs import lease as leases
 from ai_ops.runs import records
 from ai_ops.runs.keeper import Keeper
 from ai_ops.runs.request import RunRequest, current_request, requested_by
-from ai_ops.runs.stopping import sigterm_held_back
+from ai_ops.runs.stopping import is_worker_stopping, sigterm_held_back
 from ai_ops.time_limit import StoppedByTimeLimitError
 
 logger = get_logger(__name__)
@@ -53,8 +59,9 @@ def run_as(
         lease_name: What is held, unless it is the kind and the subject.
 
     Returns:
-        The report of `work` or of `nothing`, with `run`: `id`, `name`, `state` and `attempt` of the record, and
-        `note`, why it was skipped, is tried again or could not be recorded; None where there is nothing to say.
+        The report of `work` or of `nothing`, with `errors`, a list of sentences, and `run`: `id`, `name`, `state` and
+        `attempt` of the record, and `note`, why it was skipped, is tried again or could not be recorded; None where
+        there is nothing to say.
 
     Raises:
         SoftTimeLimitExceeded: The Job's time is up; the run is interrupted.
@@ -70,8 +77,13 @@ def run_as(
     try:
         refusal = run.prepare()
     except BACKEND_ERRORS as error:
-        return nothing(backend_sentence(error)) | {"run": None}
-    return refusal if refusal is not None else run.carry_out(work)
+        return with_errors(nothing(backend_sentence(error))) | {"run": None}
+    return with_errors(refusal if refusal is not None else run.carry_out(work))
+
+
+def with_errors(report: Report) -> Report:
+    """Return `report` with `errors`, a list: those that it names itself, or its one error."""
+    return report if "errors" in report else report | {"errors": records.errors_of(report)}
 
 
 def _lease_name(kind: str, subject: str) -> str:
@@ -152,7 +164,7 @@ class _Run:
             RunTriggerChoices.PART, self._request.owner, self._request.job_result, parent_id=self._record_id
         )
         with ExitStack() as stack:
-            told = stack.enter_context(sigterm_held_back())
+            self._told = told = stack.enter_context(sigterm_held_back())
             stack.enter_context(self._released())
             keeper = stack.enter_context(Keeper(self._lease, self._record_id, told.is_set, self._time_limit))
             stack.enter_context(requested_by(part))
@@ -186,13 +198,18 @@ class _Run:
         fields = {
             "execution_time_ms": round((time.monotonic() - started) * 1000),
             "counters": records.counters_of(report),
+            "errors": records.errors_of(report),
             "progress": "",
         }
         error = str(report.get("error") or "")
         failed = state == RunStateChoices.FAILED and any(map(is_passing, keeper.troubles))
         record_end = records.end_failed_attempt if failed else records.end_attempt
         try:
-            self._note = on_a_sound_connection(lambda: record_end(self._record, state, error, **fields)) or self._note
+            note = with_patience(
+                lambda: record_end(self._record, state, error, **fields),
+                lambda: is_worker_stopping() or self._told.is_set(),
+            )
+            self._note = note or self._note
         except (DatabaseError, InterfaceError) as failure:
             self._note = f"The end of this run could not be recorded ({str(failure).strip()})."
             logger.error("%s", self._note, extra={"grouping": "run"})

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from django.db.models import DurationField, ExpressionWrapper, F
 from django.db.models.functions import Now
 
 from ai_ops.choices import RunStateChoices
@@ -16,6 +17,7 @@ from ai_ops.logs import get_logger
 from ai_ops.run_models import MaintenanceRun
 from ai_ops.runs import history, lateness, orphans
 from ai_ops.runs.alone import STOPPING, alone
+from ai_ops.runs.drained import log_drained
 from ai_ops.runs.request import current_request
 from ai_ops.runs.requests import enqueue
 from ai_ops.runs.rescue import repair, rescue
@@ -35,15 +37,29 @@ def start_due(hold: Hold) -> Findings:
         Runs that are due, those for which a message was sent, and those that nobody can start: they are dead, or an
         error of the program is in the log.
     """
-    due = MaintenanceRun.objects.filter(state=RunStateChoices.PENDING, next_attempt__lte=Now())
+    due = MaintenanceRun.objects.filter(state=RunStateChoices.PENDING, next_attempt__lte=Now()).annotate(
+        age=ExpressionWrapper(Now() - F("created"), output_field=DurationField())
+    )
     runs = list(due.select_related("owner", "job_result").order_by("next_attempt")[:MAX_RETRIES])
     fixed = unfixable = 0
     for run in runs:
         hold.confirm()
         sent = alone(f"starting {run}", lambda run=run: enqueue(run) is not None)
+        log_drained(run, "pending", run.age, _outcome(run, sent), grouping="retries")
         fixed += sent is True
         unfixable += sent is None or run.state == RunStateChoices.DEAD
     return Findings(len(runs), fixed, unfixable)
+
+
+def _outcome(run: MaintenanceRun, sent: bool | None) -> str:
+    """Say what became of a run that was due, as a clause."""
+    if sent:
+        return "its message was sent"
+    if run.state == RunStateChoices.DEAD:
+        return "it can't be started, and is dead"
+    if run.state == RunStateChoices.INTERRUPTED:
+        return "it was cancelled"
+    return "its message could not be sent; it is due again" if sent is False else "it failed, see the log"
 
 
 # In this order: what a rescue leaves is repaired before its next attempt is made, and what takes longest comes last.
@@ -65,7 +81,8 @@ def supervise_once(hold: Hold, sub_checks: Mapping[str, SubCheck] = SUB_CHECKS) 
         sub_checks: What to do, by name.
 
     Returns:
-        `checked`, `fixed` and `unfixable` of each sub-check by its name, and of all; `summary`, a line; `success`;
+        `checked`, `fixed` and `unfixable` of each sub-check by its name, and of all; `quiet`, whether nothing but
+        history was dealt with; `summary`, a line; `success`;
         `error`, None or which sub-checks ended with an error of the program; `execution_time_ms`.
 
     Raises:
@@ -100,12 +117,16 @@ def no_supervision(error: str | None) -> dict[str, Any]:
 
 def _report(findings: Mapping[str, Findings], broken: list[str]) -> dict[str, Any]:
     total = sum(findings.values(), Findings())
+    # What a pass deletes is the trace of passes before it: counted as work, it would keep every second pass.
+    fixed = sum(found.fixed for name, found in findings.items() if name != "history")
     return {
         "success": not broken,
+        "quiet": not broken and not fixed,
         **{name: found.as_dict() for name, found in findings.items()},
         **total.as_dict(),
         "summary": summary(findings),
         "error": f"Failed: {', '.join(broken)}; the log has why." if broken else None,
+        "errors": [f"The sub-check {name} failed; the log has why." for name in broken],
     }
 
 

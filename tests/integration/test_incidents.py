@@ -254,7 +254,7 @@ def test_incidents_are_in_the_change_log(up):
 def test_the_review_has_these_keys_and_nothing_to_do_without_incidents():
     result = close_resolved_incidents()
     assert result.pop("run")["state"] == "succeeded"
-    assert list(result) == ["total_checked", "auto_closed", "escalated", "errors", "execution_time_ms"]
+    assert list(result) == ["total_checked", "opened", "auto_closed", "escalated", "errors", "execution_time_ms"]
     assert [type(value) for value in result.values()] == [int] * 5
     assert sum(list(result.values())[:4]) == 0
 
@@ -263,10 +263,10 @@ def test_the_review_has_these_keys_and_nothing_to_do_without_incidents():
 def test_the_review_closes_what_recovered_elsewhere(elsewhere):
     server = add("one", status_name="Unhealthy")
     incident_of(server)
-    assert review() == {"total_checked": 1, "auto_closed": 0, "escalated": 0, "errors": 0}
+    assert review() == {"total_checked": 1, "opened": 0, "auto_closed": 0, "escalated": 0, "errors": 0}
     give(server, elsewhere)
-    assert review() == {"total_checked": 1, "auto_closed": 1, "escalated": 0, "errors": 0}
-    assert review() == {"total_checked": 0, "auto_closed": 0, "escalated": 0, "errors": 0}
+    assert review() == {"total_checked": 1, "opened": 0, "auto_closed": 1, "escalated": 0, "errors": 0}
+    assert review() == {"total_checked": 0, "opened": 0, "auto_closed": 0, "escalated": 0, "errors": 0}
 
 
 def test_the_review_closes_an_incident_whose_servers_were_deleted():
@@ -280,7 +280,7 @@ def test_what_is_open_for_too_long_is_escalated_once(settings):
     settings.PLUGINS_CONFIG = {"ai_ops": {"incident_escalation_hours": 2}}
     server = add("one", status_name="Unhealthy")
     old, new = incident_of(server, hours_ago=2.1), incident_of(server, hours_ago=1.9)
-    assert review() == {"total_checked": 2, "auto_closed": 0, "escalated": 1, "errors": 0}
+    assert review() == {"total_checked": 2, "opened": 0, "auto_closed": 0, "escalated": 1, "errors": 0}
     old.refresh_from_db()
     new.refresh_from_db()
     assert old.escalated
@@ -298,13 +298,13 @@ def test_one_incident_that_can_not_be_saved_does_not_stop_the_rest(caplog):
 
     pre_save.connect(refuse, sender=MCPServerIncident)
     try:
-        assert review() == {"total_checked": 2, "auto_closed": 1, "escalated": 0, "errors": 1}
+        assert review() == {"total_checked": 2, "opened": 0, "auto_closed": 1, "escalated": 0, "errors": 1}
     finally:
         pre_save.disconnect(refuse, sender=MCPServerIncident)
     good.refresh_from_db()
     assert good.closed
     assert "this one stays open" in caplog.text, "the traceback is in the log"
-    assert review() == {"total_checked": 1, "auto_closed": 1, "escalated": 0, "errors": 0}
+    assert review() == {"total_checked": 1, "opened": 0, "auto_closed": 1, "escalated": 0, "errors": 0}
 
 
 @committed

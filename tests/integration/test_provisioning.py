@@ -167,10 +167,22 @@ class SchedulesTest(NewInstallation):
         assert schedule_of("health").user is None
 
     def test_an_installation_that_has_run_the_job_before_gets_no_schedule_of_it(self):
-        JobResult.objects.create(name="a run", job_model=find_job("health"))
-        database_ready()
+        JobResult.objects.create(name="a run", job_model=find_job("health"), status="SUCCESS")
+        with self.assertLogs("ai_ops.provisioning", "WARNING") as told:
+            database_ready()
         assert schedule_of("health") is None
         assert not find_job("health").enabled
+        # The log says why, and how to get it all the same.
+        (line,) = told.output
+        assert '"MCP Server Health Check" got no schedule, since it has run before' in line
+        namespace = {}
+        exec(line.partition("nbshell: ")[2], namespace)
+        assert schedule_of("health").enabled
+
+    def test_messages_that_no_worker_took_are_no_use_of_a_job(self):
+        JobResult.objects.create(name="left by an earlier installation", job_model=find_job("health"))
+        database_ready()
+        assert schedule_of("health").enabled
 
     def test_an_installation_with_a_schedule_of_its_own_gets_no_other(self):
         job = find_job("health")

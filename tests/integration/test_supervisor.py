@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from nautobot.apps.utils import construct_cache_key
 from nautobot.extras.choices import JobResultStatusChoices
-from nautobot.extras.models import Job, JobResult, ScheduledJob
+from nautobot.extras.models import Job, JobLogEntry, JobResult, ScheduledJob
 from nautobot.extras.utils import get_celery_queues
 
 from ai_ops.celery_tasks import supervise
@@ -71,7 +71,7 @@ class TestPass:
         assert report["success"] is True
         assert report["error"] is None
         assert report["rescue"] == {"checked": 1, "fixed": 1, "unfixable": 0}
-        assert list(report)[1:7] == ["rescue", "repair", "retries", "schedules", "history", "orphans"]
+        assert list(report)[2:8] == ["rescue", "repair", "retries", "schedules", "history", "orphans"]
         assert report["summary"] == "rescue: 1 fixed"
         record = MaintenanceRun.objects.get(kind=MaintenanceKindChoices.SUPERVISOR)
         assert record.state == RunStateChoices.SUCCEEDED
@@ -274,7 +274,8 @@ class TestHistory:
 
     def test_passes_of_the_supervisor_with_nothing_to_do_go_after_ten_minutes_with_their_job_results(self):
         def passed(ago, state=RunStateChoices.SUCCEEDED, status=JobResultStatusChoices.STATUS_SUCCESS, fixed=0):
-            result = JobResult.objects.create(name="supervisor", job_model=find_job("supervisor"), status=status)
+            job = find_job("supervisor")
+            result = JobResult.objects.create(name="supervisor", job_model=job, task_name=job.class_path, status=status)
             return recorded(
                 MaintenanceKindChoices.SUPERVISOR, ago=ago, state=state, counters={"fixed": fixed}, job_result=result
             )
@@ -287,6 +288,83 @@ class TestHistory:
         assert set(JobResult.objects.values_list("pk", flat=True)) == {
             run.job_result_id for run in (recent, busy, failed)
         }
+
+    def result(self, kind, ago, status=JobResultStatusChoices.STATUS_SUCCESS, **fields):
+        job = find_job(kind)
+        result = JobResult.objects.create(
+            name=job.name, job_model=job, task_name=job.class_path, status=status, **fields
+        )
+        result.job_log_entries.create(message="a line")
+        JobResult.objects.filter(pk=result.pk).update(date_created=Now() - ago)
+        return result
+
+    def left(self, *results):
+        trim(FreeHold())
+        return [JobResult.objects.filter(pk=result.pk).exists() for result in results]
+
+    def test_a_pass_that_only_trims_is_quiet(self, orphans_were_collected):
+        recorded("health", ago=40 * DAY)
+        report = supervise()
+        assert (report["history"]["fixed"], report["quiet"]) == (1, True)
+        MaintenanceRun.objects.filter(kind="supervisor").update(created=Now() - HOUR)
+        recorded(trigger=RunTriggerChoices.SHELL, state=RunStateChoices.RUNNING, ago=HOUR)
+        assert supervise()["quiet"] is False
+        (left,) = MaintenanceRun.objects.filter(kind="supervisor")
+        assert left.counters["quiet"] is False
+
+    def test_the_results_of_all_attempts_go_with_their_run_and_with_their_log(self):
+        first, second, other = (self.result("cleanup", 40 * DAY) for _ in range(3))
+        attempts = [{"attempt": 1, "state": "failed", "job_result": str(first.pk)}]
+        recorded(ago=40 * DAY, job_result=second, attempts=attempts, attempt=2)
+        dead = [{"attempt": 1, "state": "failed", "job_result": str(other.pk)}]
+        recorded(ago=40 * DAY, state=RunStateChoices.DEAD, attempts=dead, attempt=2)
+        young = self.result("cleanup", DAY)
+        recorded(ago=DAY, job_result=young)
+        assert self.left(first, second, other, young) == [False, False, True, True]
+        assert set(JobLogEntry.objects.values_list("job_result", flat=True)) == {other.pk, young.pk}
+
+    def test_a_result_stays_with_a_run_that_stays(self):
+        shared = self.result("health", 40 * DAY)
+        recorded("health", ago=40 * DAY, job_result=shared)
+        stays = recorded("health", ago=40 * DAY, job_result=shared, state=RunStateChoices.RUNNING)
+        assert self.left(shared) == [True]
+        stays.refresh_from_db()
+        assert stays.job_result == shared
+
+    def test_results_that_no_run_is_of_go_after_the_same_days_and_those_of_other_jobs_stay(self):
+        states = (JobResultStatusChoices.STATUS_REVOKED, JobResultStatusChoices.STATUS_PENDING)
+        old = [self.result("cleanup", 40 * DAY, state) for state in states]
+        young = [self.result("cleanup", DAY, state) for state in states]
+        others = JobResult.objects.create(name="other", task_name="other.jobs.Job")
+        JobResult.objects.filter(pk=others.pk).update(date_created=Now() - 400 * DAY)
+        assert self.left(*old, *young, others) == [False, False, True, True, True]
+
+    def test_messages_of_passes_that_expired_leave_nothing(self):
+        schedule = ensure_schedule("supervisor")
+        pending = JobResultStatusChoices.STATUS_PENDING
+        expired = {"scheduled_job": schedule, "celery_kwargs": {"expires": 60}}
+        waits = {"scheduled_job": schedule, "celery_kwargs": {"expires": 86_400}}
+        gone = [
+            self.result("supervisor", HOUR, JobResultStatusChoices.STATUS_REVOKED, **expired),
+            self.result("supervisor", HOUR, pending, **expired),
+            self.result("incidents", HOUR, pending, **expired),
+        ]
+        stay = [
+            self.result("supervisor", MINUTE, pending, **expired),
+            self.result("supervisor", HOUR, pending, **waits),
+            self.result("supervisor", HOUR, pending),
+            self.result("cleanup", HOUR, pending, **expired),
+        ]
+        assert self.left(*gone, *stay) == [False] * 3 + [True] * 4
+
+    def test_a_review_that_did_something_stays(self):
+        nothing = dict.fromkeys(("total_checked", "opened", "auto_closed", "escalated", "errors"), 0)
+        quiet = recorded("incidents", ago=HOUR, counters=nothing | {"total_checked": 3})
+        busy = [
+            recorded("incidents", ago=HOUR, counters=nothing | {name: 1})
+            for name in ("opened", "auto_closed", "escalated", "errors")
+        ]
+        assert self.kept(quiet, *busy) == [False, True, True, True, True]
 
     def test_a_lease_that_is_lost_keeps_everything(self):
         class Gone(FreeHold):

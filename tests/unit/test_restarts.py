@@ -1,0 +1,51 @@
+"""The local stack's supervisor starts what has ended again, where that is said of it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from development.services import Service, ServiceError, Supervisor
+
+
+def service(tmp_path: Path, name: str, code: str, **options: bool) -> Service:
+    return Service(
+        name, [sys.executable, "-c", code], ready=lambda: True, cwd=tmp_path, log=tmp_path / f"{name}.log", **options
+    )
+
+
+@pytest.fixture
+def supervisor():
+    started = Supervisor()
+    yield started
+    for each in started.services:
+        each.stop()
+
+
+def test_a_service_that_ends_is_started_again_and_the_others_go_on(tmp_path, supervisor, capsys):
+    counted = "open('starts', 'a').write('x'); import time; time.sleep(0.05)"
+    beat, database = (
+        service(tmp_path, "beat", counted, restarts=True),
+        service(tmp_path, "db", "import time; time.sleep(60)"),
+    )
+    supervisor.start(beat, database)
+    # Not a Supervisor in a with block, which only the main thread may be.
+    threading.Thread(target=supervisor.watch, args=(0.01, 0.01), daemon=True).start()
+    starts, until = tmp_path / "starts", time.monotonic() + 20
+    while time.monotonic() < until and (not starts.exists() or len(starts.read_text()) < 3):
+        time.sleep(0.02)
+    assert len(starts.read_text()) >= 3
+    assert database.process is not None
+    assert database.process.poll() is None
+    assert "beat has ended, and is started again in 0.01 s" in capsys.readouterr().out
+    beat.restarts = False
+
+
+def test_what_must_not_end_ends_all(tmp_path, supervisor):
+    supervisor.start(service(tmp_path, "db", "raise SystemExit(3)"))
+    with pytest.raises(ServiceError, match="db ended with exit code 3"):
+        supervisor.watch(0.01)
