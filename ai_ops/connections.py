@@ -19,8 +19,6 @@ from ai_ops.logs import get_logger
 
 logger = get_logger(__name__)
 
-# Nautobot writes Job logs through an alias of its own, so that a transaction that is rolled back takes no line along.
-LOG_ALIAS = "job_logs"
 # The loggers whose lines go to the Job's log: the second is what is printed, such as the traceback of a line that
 # could not be written, which then can't be written either.
 DATABASE_LOGGERS = ("celery.task", "celery.redirected")
@@ -69,8 +67,8 @@ class LogGuard(logging.Filter):
         was_away = self._away
         try:
             replace_lost_connections()
-            for alias in ("default", LOG_ALIAS):
-                connections[alias].ensure_connection()
+            # The alias through which Nautobot writes Job logs is another connection to the same database.
+            connection.ensure_connection()
             self._away = False
         except (DatabaseError, InterfaceError) as error:
             self._away = True

@@ -74,6 +74,7 @@ def test_the_job_checks_all_servers_and_logs_what_it_did(job, user, up):
         "worker_count": 2,
         "cache_cleared": True,
         "error": None,
+        "errors": [],
     }
     assert lines(result) >= {
         ("info", "Starting MCP server health checks..."),

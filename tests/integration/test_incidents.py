@@ -202,12 +202,14 @@ def test_each_transition_is_published_once_it_is_committed(up, listener):
     assert listener.topics() == [
         "ai_ops.mcp.flipped",
         "ai_ops.mcp.incident.opened",
+        "ai_ops.mcp.checked",
         "ai_ops.mcp.incident.acknowledged",
         "ai_ops.mcp.incident.escalated",
         "ai_ops.mcp.flipped",
         "ai_ops.mcp.incident.closed",
+        "ai_ops.mcp.checked",
     ]
-    flipped, opened, closed = (listener.heard[number][1] for number in (0, 1, 5))
+    flipped, opened, closed = (listener.heard[number][1] for number in (0, 1, 6))
     assert (flipped["server"]["name"], flipped["status_before"], flipped["status_after"]) == (
         "one",
         "Healthy",
@@ -255,8 +257,8 @@ def test_the_review_has_these_keys_and_nothing_to_do_without_incidents():
     result = close_resolved_incidents()
     assert result.pop("run")["state"] == "succeeded"
     assert list(result) == ["total_checked", "opened", "auto_closed", "escalated", "errors", "execution_time_ms"]
-    assert [type(value) for value in result.values()] == [int] * 5
-    assert sum(list(result.values())[:4]) == 0
+    assert [type(value) for value in result.values()] == [int] * 6
+    assert sum(list(result.values())[:5]) == 0
 
 
 @pytest.mark.parametrize("elsewhere", ["Healthy", "Maintenance", "Vulnerable"])

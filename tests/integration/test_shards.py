@@ -123,6 +123,7 @@ def test_the_job_divides_a_large_fleet_and_each_server_is_checked_once(job, user
         "worker_count": 0,
         "cache_cleared": False,
         "error": None,
+        "errors": [],
         "shards": None,
         "run": None,
     }
