@@ -119,6 +119,7 @@ def test_servers_become_what_three_checks_agree_on(up, caplog):
         "worker_count": 4,
         "cache_cleared": True,
         "error": None,
+        "errors": [],
     }
     assert [status_of(server) for server in (down, back, well, dead)] == [
         "Unhealthy",
@@ -436,6 +437,7 @@ def test_one_server_is_checked_by_the_same_rules(up):
         "retry_after": None,
         "certificate_ends": None,
         "error": None,
+        "errors": [],
         "inconclusive": False,
         "verdicts": "111",
     }

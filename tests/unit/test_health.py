@@ -83,5 +83,7 @@ def test_the_result_of_a_run_has_the_keys_that_users_rely_on():
         "worker_count": 4,
         "cache_cleared": True,
         "error": None,
+        "errors": [],
     }
-    assert HealthReport(error="The database failed.").as_dict()["success"] is False
+    failed = HealthReport(error="The database failed.").as_dict()
+    assert (failed["success"], failed["errors"]) == (False, ["The database failed."])
