@@ -99,6 +99,8 @@ _WRITTEN = re.compile(
     re.IGNORECASE,
 )
 _SMALL = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+# A secret may hold what looks like a written character, which then is written itself: "%00" as "&#37;00".
+_PASSES = 8
 # A plus may be a space, and backslashes come and go.
 _LOOSE = str.maketrans({"+": " ", "\\": ""})
 
@@ -118,7 +120,12 @@ def _without(needle: str, text: str) -> str:
 
 def _plain(text: str) -> str:
     """The text with each character written as itself, in small letters, a plus as a space, and without backslashes."""
-    return _WRITTEN.sub(_meant, text).translate(_SMALL)
+    for _ in range(_PASSES):
+        plain = _WRITTEN.sub(_meant, text).translate(_SMALL)
+        if plain == text:
+            break
+        text = plain
+    return text
 
 
 def _meant(written: re.Match[str]) -> str:
@@ -135,6 +142,16 @@ def _meant(written: re.Match[str]) -> str:
 
 def _spread(text: str) -> tuple[str, list[int]]:
     """The plain text, and for each of its characters, and its end, where that begins in `text`."""
+    plain, starts = text, list(range(len(text) + 1))
+    for _ in range(_PASSES):
+        following, places = _spread_once(plain)
+        if following == plain:
+            break
+        plain, starts = following, [starts[place] for place in places]
+    return plain, starts
+
+
+def _spread_once(text: str) -> tuple[str, list[int]]:
     parts: list[str] = []
     starts: list[int] = []
     begin = 0

@@ -98,6 +98,13 @@ def test_a_secret_that_comes_back_changed_is_hidden(written):
     assert credentials.hide_in(f"a {written(SECRET)} b {written(SECRET)}!") == "a (hidden) b (hidden)!"
 
 
+@pytest.mark.parametrize(
+    ("secret", "back"), [("%00", "&#37;00"), ("%41%42", "&#37;41%42"), ("&#65;", "%26#65;"), ("\\u0041", "%5Cu0041")]
+)
+def test_a_secret_that_looks_like_a_written_character_is_hidden(secret, back):
+    assert Credentials("X-Api-Key", secret, secret).hide_in(f"- {back} -") == "- (hidden) -"
+
+
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1), st.text(), st.data())
 def test_a_secret_of_which_any_characters_are_written_otherwise_is_hidden(secret, around, data):
     forms = [str, lambda each: f"%{ord(each):02x}", lambda each: f"&#{ord(each)};", lambda each: f"\\u{ord(each):04x}"]
