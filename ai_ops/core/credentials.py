@@ -89,7 +89,8 @@ class Credentials:
         secrets = {self.value, self.secret}
         if self.header.lower() not in _USUAL_NAMES:
             secrets.add(self.header)
-        return sorted({_plain(secret) for secret in secrets} - {""}, key=len, reverse=True)
+        plain = {form for secret in secrets for form in (_plain(secret), secret.translate(_SMALL).translate(_LOOSE))}
+        return sorted(plain - {""}, key=len, reverse=True)
 
 
 # How URLs, JSON, HTML and Python's repr() write a character; a percent sign that is written so again is another 25.
@@ -108,13 +109,15 @@ _LOOSE = str.maketrans({"+": " ", "\\": ""})
 def _without(needle: str, text: str) -> str:
     if needle not in _plain(text):
         return text
-    plain, starts = _spread(text)
+    plain, spans = _spread(text)
     parts, begin = [], 0
     place = plain.find(needle)
     while place >= 0:
-        parts += [text[begin : starts[place]], HIDDEN]
-        begin = starts[place + len(needle)]
-        place = plain.find(needle, place + len(needle))
+        after = place + len(needle)
+        # With the backslashes on both sides, which the plain text leaves out: they may be the secret's.
+        parts += [text[begin : spans[place - 1][1] if place else 0], HIDDEN]
+        begin = spans[after][0] if after < len(spans) else len(text)
+        place = plain.find(needle, after)
     return "".join([*parts, text[begin:]])
 
 
@@ -140,26 +143,27 @@ def _meant(written: re.Match[str]) -> str:
     return " " if written[0] == "+" else ""
 
 
-def _spread(text: str) -> tuple[str, list[int]]:
-    """The plain text, and for each of its characters, and its end, where that begins in `text`."""
-    plain, starts = text, list(range(len(text) + 1))
+def _spread(text: str) -> tuple[str, list[tuple[int, int]]]:
+    """The plain text, and for each of its characters where in `text` it begins and ends."""
+    plain, spans = text, [(at, at + 1) for at in range(len(text))]
     for _ in range(_PASSES):
         following, places = _spread_once(plain)
         if following == plain:
             break
-        plain, starts = following, [starts[place] for place in places]
-    return plain, starts
+        plain, spans = following, [(spans[first][0], spans[last - 1][1]) for first, last in places]
+    return plain, spans
 
 
-def _spread_once(text: str) -> tuple[str, list[int]]:
+def _spread_once(text: str) -> tuple[str, list[tuple[int, int]]]:
     parts: list[str] = []
-    starts: list[int] = []
+    spans: list[tuple[int, int]] = []
     begin = 0
     for written in _WRITTEN.finditer(text):
         meant = _meant(written)
         parts += [text[begin : written.start()], meant]
-        starts += range(begin, written.start())
-        starts += [written.start()] * len(meant)
+        spans += ((at, at + 1) for at in range(begin, written.start()))
+        spans += [written.span()] * len(meant)
         begin = written.end()
     parts.append(text[begin:])
-    return "".join(parts).translate(_SMALL), [*starts, *range(begin, len(text) + 1)]
+    spans += ((at, at + 1) for at in range(begin, len(text)))
+    return "".join(parts).translate(_SMALL), spans
