@@ -110,7 +110,7 @@ def test_a_secret_of_which_any_characters_are_written_otherwise_is_hidden(secret
     forms = [str, lambda each: f"%{ord(each):02x}", lambda each: f"&#{ord(each)};", lambda each: f"\\u{ord(each):04x}"]
     back = "".join(data.draw(st.sampled_from(forms))(each) for each in secret)
     hidden = Credentials("X-Api-Key", secret, secret).hide_in(f" {back} ")
-    assert hidden == " (hidden) " or secret.strip("\\") == ""
+    assert hidden == " (hidden) " or secret.strip("\\+") == ""
     # Whatever else there is, nothing raises.
     Credentials("X-Api-Key", secret, secret).hide_in(around + back + around)
 
