@@ -20,6 +20,7 @@ TIMEOUT = 1.0
 GRACE = 0.5
 
 # path, reason, words that the sentence must have
+REFUSED_WHOLE = ("number-name", "no-name", "no-schema", "number-description", "no-tool", "deep")
 FAULT_TABLE = [
     ("/mcp/tools-refused", Reason.PROTOCOL, "JSON-RPC error -32601 (Method not found): agents can't list its tools"),
     ("/mcp/tools-silent", Reason.TIMEOUT, "POST tools/list to http://127.0.0.1"),
@@ -39,11 +40,13 @@ FAULT_TABLE = [
     ("/mcp/tools-many", Reason.PROTOCOL, "listed more than 1,000 tools"),
     ("/mcp/tools-endless", Reason.PROTOCOL, "went on after 100 pages"),
     ("/mcp/tools-same-cursor", Reason.PROTOCOL, "the same cursor again"),
-    ("/mcp/tools-number-cursor", Reason.PROTOCOL, "a cursor that is no text"),
+    ("/mcp/tools-number-cursor", Reason.PROTOCOL, "a nextCursor that is not as MCP says"),
     ("/mcp/tools-long-cursor", Reason.PROTOCOL, "a cursor that is no text of at most 4,096 characters"),
     ("/mcp/tools-fat-pages", Reason.PROTOCOL, "a list longer than 2,048 KiB"),
     ("/mcp/tools-too-huge", Reason.PROTOCOL, "more than 1024 KiB and was cut off"),
-    ("/mcp/tools-no-list", Reason.PROTOCOL, "answered tools/list without a list of tools"),
+    ("/mcp/tools-no-list", Reason.PROTOCOL, "a tools that is not as MCP says"),
+    # The agents' client refuses the whole list for one such tool.
+    *((f"/mcp/tools-{fault}", Reason.PROTOCOL, "tools/list") for fault in REFUSED_WHOLE),
     # The handshake is that of a probe, with all of its faults; these stand for them.
     ("/mcp/404", Reason.HTTP, "POST initialize"),
     ("/mcp/future", Reason.INCOMPATIBLE, "which the agents' client does not"),
@@ -59,14 +62,8 @@ WELL = {
 }
 # What can't be read does not hide the rest of the list, and is a tool of its own.
 UNREADABLE = {
-    "/mcp/tools-number-name": ("(unreadable) #", "it has no name"),
-    "/mcp/tools-no-name": ("(unreadable) #", "it has no name"),
     "/mcp/tools-nul-name": ("(unreadable) a\\u0000b", "its name is not 1 to 255 printable characters"),
     "/mcp/tools-long-name": ("(unreadable) aaa", "its name is not 1 to 255 printable characters"),
-    "/mcp/tools-no-schema": ("(unreadable) bare", "it has no input schema"),
-    "/mcp/tools-number-description": ("(unreadable) odd", "its description is no text"),
-    "/mcp/tools-no-tool": ("(unreadable) #", "it is no tool"),
-    "/mcp/tools-deep": ("(unreadable) deep", "more than 64 levels deep"),
 }
 
 
