@@ -241,7 +241,7 @@ def _options_of(address: RedisAddress) -> dict[str, Any]:
 
 
 def _without_quoting(made: Callable[[], Made]) -> Made:
-    """What `made` gives; an option that redis-py does not take is told without its own words, which quote it."""
+    """Return what `made` gives; report an option that redis-py refuses without its message, which quotes the option."""
     try:
         return made()
     except (TypeError, ValueError, AttributeError, RedisError):

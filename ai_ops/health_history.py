@@ -151,7 +151,7 @@ def _warn_of_certificate(health: MCPServerHealth, before: MCPServerHealth | None
 
 
 def unconfirmed_verdicts(servers: Collection[uuid.UUID]) -> dict[uuid.UUID, list[Verdict]]:
-    """What the last runs said about these servers since they were changed, and since a check flipped them.
+    """Return the verdicts of the last runs on these servers since their last change or flip.
 
     At most as many as can stand in for checks that a run could not make, oldest first. A run that made all its checks
     has either flipped a server or ended with a verdict that agrees with its status: neither counts against it.
@@ -165,7 +165,7 @@ def unconfirmed_verdicts(servers: Collection[uuid.UUID]) -> dict[uuid.UUID, list
 
 
 def failed_before(servers: Collection[Any]) -> set[Any]:
-    """Return those of these servers whose latest check failed without flipping them, and that nobody changed since."""
+    """Return the servers whose latest check failed without flipping them, and that no user changed since."""
     latest = MCPServerCheck.objects.filter(server=OuterRef("pk"), time__gt=OuterRef("last_updated")).order_by("-time")
     rows = MCPServer.objects.filter(pk__in=servers).annotate(
         ok=Subquery(latest.values("ok")[:1]), flipped=Subquery(latest.values("flipped")[:1])
@@ -310,7 +310,7 @@ def identify(health: MCPServerHealth, told: Probe | ServerReport) -> None:
 
 
 def _verdicts(report: ServerReport) -> str:
-    """What the probes say about the server; nothing where the network is to blame for them."""
+    """Return the verdicts of the probes; empty where the network is to blame for them."""
     if report.inconclusive and not report.ok:
         return ""
     ok = _said(report)

@@ -184,7 +184,7 @@ def _targets(checks: Sequence[ServerCheck], settings: AiOpsSettings) -> list[tup
 
 
 def prober_of(settings: AiOpsSettings) -> Prober:
-    """What asks servers as the settings say."""
+    """Make the prober that the settings describe."""
     return Prober(
         settings.check_timeout,
         allow_loopback=settings.allow_loopback,

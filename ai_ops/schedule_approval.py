@@ -65,7 +65,7 @@ def follow_change(sender: Any, instance: ScheduledJob, update_fields: frozenset[
 
 
 def _approved_content(schedule: ScheduledJob) -> dict[str, Any]:
-    """What a schedule does, when, as whom and within which limits; not whether it is enabled, nor what beat notes."""
+    """Return the parts of a schedule that an approval covers: task, times, user, limits; not beat's notes or state."""
     recurrent = not schedule.one_off and schedule.interval != JobExecutionType.TYPE_FUTURE
     messages = schedule.celery_kwargs if isinstance(schedule.celery_kwargs, dict) else {}
     return {

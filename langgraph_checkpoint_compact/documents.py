@@ -151,7 +151,7 @@ class StoredWrite:
 
 
 def encode_write(path: str, channel: str, type_: str) -> bytes:
-    """What stands between a write's task and its data."""
+    """Encode the fields that stand between a write's task and its data."""
     parts = (path.encode("utf-8", "surrogatepass"), channel.encode("utf-8", "surrogatepass"), type_.encode())
     return b"".join((_WRITE_REST.pack(*map(len, parts)), *parts))
 

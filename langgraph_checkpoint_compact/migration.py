@@ -25,7 +25,7 @@ class MigrationError(CompactSaverError):
 
 @dataclass(slots=True)
 class MigratedThread:
-    """What happened to one thread. `error` is a sentence where it could not be moved."""
+    """The result for one thread. `error` is a sentence where the thread could not be moved."""
 
     thread_id: str
     checkpoints: int = 0
@@ -37,7 +37,7 @@ class MigratedThread:
 
 @dataclass(slots=True)
 class Migration:
-    """What a call of `migrate_threads` has done, or with `dry_run` would do."""
+    """The result of a call of `migrate_threads`; with `dry_run`, of the call it stands for."""
 
     dry_run: bool
     threads: list[MigratedThread] = field(default_factory=list)

@@ -217,7 +217,7 @@ def get_tuple(session: Session, config: RunnableConfig) -> Steps[CheckpointTuple
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is asked for: None for any. `filter` compares keys of the metadata."""
+    """The conditions of a listing: None for any. `filter` compares keys of the metadata."""
 
     namespace: str | None = None
     checkpoint_id: str | None = None

@@ -182,7 +182,7 @@ def _delete(thread: Thread, choose: Choice) -> Steps[None]:
 
 @dataclass(slots=True)
 class References:
-    """How often each value, and each log, is needed; a log by values and by the logs that branch off it."""
+    """The number of users of each value and each log; a log is used by values and by the logs that branch off it."""
 
     thread: Thread
     _values: Counter[bytes] = field(default_factory=Counter)

@@ -31,7 +31,7 @@ _END = object()
 
 
 class _CompactSaver(BaseCheckpointSaver[str]):
-    """What both savers have."""
+    """The common part of both savers."""
 
     def __init__(self, prefix: str, ttl: float | None, refresh_on_read: bool, serde: SerializerProtocol | None) -> None:
         super().__init__(serde=serde)

@@ -1,4 +1,4 @@
-"""What the logic needs to know of the saver that it works for."""
+"""The settings and caches of a saver that the logic works with."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class CheckpointStore:
         return self._redis.scan(restarted)
 
     def complete(self, keys: Iterable[CheckpointKey]) -> Iterator[CheckpointKey]:
-        """The keys with what only their values say, such as thread and time; without those that are somebody else's."""
+        """Complete keys from their values, with thread and time for example; leave out the keys of other programs."""
         vague: list[CheckpointKey] = []
         for key in keys:
             # Most have a time and a certain thread, and need no question asked.
@@ -120,7 +120,7 @@ class CheckpointStore:
         return {pointer: document for pointer, document in found.items() if document is not None}
 
     def lineage(self, documents: Iterable[bytes]) -> dict[bytes, Lineage]:
-        """What documents say of their ancestors, by key; nothing of those that are gone."""
+        """Read the ancestry that documents state, by key; deleted documents are left out."""
         read = self._redis.read(documents, *LINEAGE, limit=VALUE_BYTES)
         return {key: lineage_in(reading) for key, reading in read if reading.kind != b"none"}
 

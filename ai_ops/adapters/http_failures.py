@@ -92,7 +92,7 @@ class Wording:
 
 
 def judge(response: httpx.Response, wording: Wording, body: bytes, *, redirected: bool) -> Failure:
-    """What a status line says that is not a 2xx.
+    """Explain an answer whose status is not 2xx.
 
     Args:
         response: The answer.

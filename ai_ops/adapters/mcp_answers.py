@@ -91,7 +91,7 @@ def _error_without_id(body: bytes) -> RpcError | None:
 
 
 def reply_to(request: JSONRPCRequest) -> Message:
-    """What the agents' client answers to a request of the server's: to a ping that it is there, and no to the rest."""
+    """Answer a request of the server as the agents' client does: a ping with a result, the rest with an error."""
     known = {"jsonrpc": "2.0", "id": request.id}
     try:
         ServerRequest.model_validate(request.model_dump(by_alias=True, mode="json", exclude_none=True))

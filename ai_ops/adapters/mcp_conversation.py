@@ -217,7 +217,7 @@ class Conversation:
     def _answer_in_event(
         self, event: ServerSentEvent, request_id: int, replies: list[asyncio.Task[None]], *, resumed: bool
     ) -> Message | RpcError | None:
-        """What an event answers. One that can't be read is left out, and so is one that tells something else."""
+        """Return the answer in an event; None for an event that can't be read or that answers no request of ours."""
         if event.event != "message" or not event.data:
             return None
         try:

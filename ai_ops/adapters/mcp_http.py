@@ -45,7 +45,7 @@ _Ask = Callable[[httpx.AsyncClient, Target], Awaitable[Answer]]
 
 
 class Prober:
-    """What all probes of a run share. Use it in a ``with``.
+    """The settings and TLS contexts that all probes of a run share. Use it in a ``with``.
 
     Args:
         timeout: Seconds for all of one probe, wall clock, its requests together.
@@ -134,7 +134,7 @@ class Prober:
         return _client_over(context, self._allow_loopback, self._resolve)
 
     def _without_answer(self, target: Target, error: Exception) -> Probe:
-        """What stands for a probe that ended with an exception; the log has its traceback, once for each kind."""
+        """Return the result of a probe that raised; the log has the traceback, once for each kind."""
         if isinstance(error, CAFileError):
             return unasked(str(error), "correct the server, the file, or the setting")
         if isinstance(error, OSError) and error.errno in CHECKER_ERRNOS:

@@ -26,7 +26,7 @@ from ai_ops.core.mcp_protocol import MAX_NAME_CHARACTERS, SSE_TYPE, Identity, Me
 # keep it for ever.
 SHARE_FOR_LEAVING = 0.1
 
-# Where nothing came back there is nobody to ask over MCP either, or no time left for it.
+# Where nothing came back no server can be asked over MCP either, or no time is left for it.
 UNREACHED = frozenset({Reason.DNS, Reason.CONNECT, Reason.TLS, Reason.TIMEOUT, Reason.POLICY, Reason.CHECKER})
 
 VERSION = metadata.version("nautobot-app-ai-ops")
@@ -140,7 +140,7 @@ class Attempt:
             self._keep(page)
 
     def _keep(self, page: Message) -> None:
-        """What is to be kept of a page of tools. A probe has seen enough."""
+        """Keep nothing of a page of tools: a probe only needs to see that it can be read."""
 
     def _shown_identity(self, identity: Identity) -> Identity:
         """A server's own words, fit for a table."""

@@ -28,7 +28,7 @@ COMMANDS = (
 
 
 def explain(error: Exception) -> str:
-    """What to do about an error of Redis, of its client or of the network, in a sentence."""
+    """Explain an error of Redis, its client or the network, with the action to take, in a sentence."""
     said = printable(str(error).rstrip("."), SAID_CHARACTERS)
     for applies, sentence in _SENTENCES:
         if applies(error, said):

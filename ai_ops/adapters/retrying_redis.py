@@ -33,7 +33,7 @@ Result = TypeVar("Result")
 
 
 class Reading(NamedTuple):
-    """What a key holds.
+    """The value of a key, as far as it was read.
 
     Attributes:
         kind: Its type as Redis calls it; ``b"none"`` where there is no such key.
@@ -145,7 +145,7 @@ class RetryingRedis:
         return [None if isinstance(reply, RedisError) else reply for reply in self._retry(checked)]
 
     def read(self, keys: Iterable[bytes], *paths: str, limit: int = NAME_BYTES) -> Iterator[tuple[bytes, Reading]]:
-        """What keys hold, by the command that is right for each, a few megabytes at a time.
+        """Read the values of keys by the command that fits each type, a few megabytes at a time.
 
         Args:
             keys: The keys.

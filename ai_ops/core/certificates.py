@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 # weeks left was not.
 WARNING_DAYS = 21
 
-# A weekend. After that nobody has time left to renew it by hand.
+# A weekend. After that no time is left to renew it by hand.
 INCIDENT_DAYS = 3
 
 DAY = timedelta(days=1)

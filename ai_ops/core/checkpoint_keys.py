@@ -226,7 +226,7 @@ class KeyParser:
         return self._satellite(Family.REGISTRY, key, stem, checkpoint_id)
 
     def _satellite(self, family: int, key: bytes, stem: bytes, checkpoint_id: bytes) -> CheckpointKey:
-        """What belongs to a checkpoint: only an id of the kind that LangGraph makes says when that was."""
+        """Take apart a key that belongs to a checkpoint; only ids of LangGraph's kind give it a time."""
         thread, namespace, certain = split_stem(stem)
         time = self.time_of(checkpoint_id) if is_langgraph_id(checkpoint_id) else None
         return CheckpointKey(family, thread, namespace, checkpoint_id, time, key, certain)

@@ -85,7 +85,7 @@ class Credentials:
 
     @cached_property
     def _needles(self) -> list[str]:
-        """What is looked for; the longest first, which may contain the others."""
+        """The forms of the secret to look for; the longest first, since it may contain the others."""
         secrets = {self.value, self.secret}
         if self.header.lower() not in _USUAL_NAMES:
             secrets.add(self.header)

@@ -29,7 +29,7 @@ def crontab_of(seconds: int) -> str:
 
 
 def _crontabs() -> dict[int, str]:
-    """What crontabs can say, by its length in seconds."""
+    """Return a crontab for each interval that crontabs can express, by its length in seconds."""
     minutes = {step * MINUTE: f"*/{step} * * * *" for step in range(2, 60) if 60 % step == 0}
     hours = {step * HOUR: f"0 */{step} * * *" for step in range(2, 24) if 24 % step == 0}
     return {

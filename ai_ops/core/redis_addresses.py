@@ -47,7 +47,7 @@ class RedisAddress:
 
     @property
     def kind(self) -> str:
-        """How the server is found: "sentinel", "cluster", or directly, which is ""."""
+        """The way to find the server: "sentinel", "cluster", or "" for a direct connection."""
         return self.scheme.partition("+")[2]
 
     @property

@@ -217,7 +217,7 @@ class _Grouping:
 
 
 class _Evidence:
-    """What pointers, lists and writes of RedisSaver say of documents that say nothing themselves."""
+    """Statements of pointers, lists and writes about documents that say nothing themselves."""
 
     def __init__(self, others: Iterable[CheckpointKey]) -> None:
         self._lists: set[bytes] = set()

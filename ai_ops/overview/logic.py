@@ -1,4 +1,4 @@
-"""What is decided on the overview: what needs the operator, what is stale, and which sentence stands first.
+"""Decisions of the overview: needs of the operator, staleness, and the first sentence.
 
 Nothing here asks a database. A count of None is one that the user may not see.
 """
@@ -23,7 +23,7 @@ UNSCHEDULED = timedelta(hours=1)
 
 
 class Level(StrEnum):
-    """How urgent something is, as Bootstrap calls it."""
+    """The urgency of an item, in Bootstrap's names."""
 
     DANGER = "danger"
     WARNING = "warning"
@@ -62,7 +62,7 @@ class Need:
 
     @property
     def name(self) -> str:
-        """What they are, in the number that `count` asks for."""
+        """The noun, singular or plural by `count`."""
         singular, plural = NEEDS[self.key]
         return singular if self.count == 1 else plural
 
@@ -77,7 +77,7 @@ class Headline:
 
 @dataclass(frozen=True)
 class Health:
-    """What is known of the last health check of the fleet.
+    """Facts about the last health check of the fleet.
 
     Attributes:
         wanted: Whether there is a server that health checks are for.
@@ -92,7 +92,7 @@ class Health:
 
 @dataclass(frozen=True)
 class Machine:
-    """How one kind of maintenance runs.
+    """The state of one kind of maintenance.
 
     Attributes:
         kind: One of `ai_ops.choices.MaintenanceKindChoices`.
@@ -217,7 +217,7 @@ UP, DOWN, STALE, NOT_CHECKED, NEVER_CHECKED = "Up", "Down", "Not checked in time
 
 @dataclass(frozen=True)
 class ServerFacts:
-    """What a server's state is decided by.
+    """The facts that decide a server's state.
 
     Attributes:
         is_http: Whether health checks can ask it at all.

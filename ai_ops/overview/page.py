@@ -1,4 +1,4 @@
-"""What one request to the overview shows: each part read once, when a panel that the user may see asks for it."""
+"""The data of one request to the overview: each part is read once, when a panel that the user may see needs it."""
 
 from __future__ import annotations
 
@@ -97,12 +97,12 @@ class Overview:
 
     @cached_property
     def all_statuses(self) -> list[dict[str, Any]]:
-        """How all schedules stand: they say when what the user does see is stale."""
+        """The state of all schedules: they tell when the data that the user sees is stale."""
         return queries.schedules(self.now)
 
     @cached_property
     def statuses(self) -> list[dict[str, Any]]:
-        """How the schedules stand that the user may see."""
+        """The state of the schedules that the user may see."""
         if not self.sees(SCHEDULES):
             return []
         visible = queries.visible_schedules(self.user)
@@ -115,17 +115,17 @@ class Overview:
 
     @cached_property
     def all_machines(self) -> dict[str, logic.Machine]:
-        """How each kind of maintenance runs, for the same reason."""
+        """The state of each kind of maintenance, for the same reason."""
         return {each.kind: each for each in queries.machines(self.all_statuses, self.successes[0])}
 
     @cached_property
     def machines(self) -> list[logic.Machine]:
-        """How each kind of maintenance runs, as far as the user may see."""
+        """The state of each kind of maintenance, as far as the user may see it."""
         return queries.machines(self.statuses, self.successes[1])
 
     @cached_property
     def health(self) -> logic.Health | None:
-        """How old what is known of the servers is; None for a user who sees none."""
+        """The age of the data on servers; None for a user without permission to view servers."""
         if not self.sees(SERVERS):
             return None
         machine = self.all_machines[MaintenanceKindChoices.HEALTH]
@@ -135,12 +135,12 @@ class Overview:
 
     @property
     def check_period(self) -> timedelta | None:
-        """How often the fleet is checked."""
+        """The interval between two checks of the fleet."""
         return self.all_machines[MaintenanceKindChoices.HEALTH].every
 
     @cached_property
     def counts(self) -> dict[str, int]:
-        """What may need the operator, as far as the user may see, by the keys of `logic.NEEDS`."""
+        """The number of items that may need the operator and that the user may see, by the keys of `logic.NEEDS`."""
         found: dict[str, int] = {}
         if self.sees(SERVERS):
             found["down"] = len(self.down)

@@ -195,7 +195,7 @@ def machine_rows(overview: Overview) -> list[dict[str, Any]]:
 
 
 class MachineryPanel(RowsPanel):
-    """How each kind of maintenance runs, for users who may see runs or schedules."""
+    """The state of each kind of maintenance, for users with permission to view runs or schedules."""
 
     def should_render(self, context: Context) -> bool:
         """Show it where there is a column to fill."""
@@ -313,7 +313,7 @@ def _runs_summary(overview: Overview) -> str:
 
 
 class CheckpointsPanel(OverviewPanel, KeyValueTablePanel):
-    """What the last sampling found, how that has changed, and what to do about it."""
+    """The result of the last sampling, its trend, and the actions to take."""
 
     def get_data(self, context: Context) -> dict[str, Any]:
         """Return what is known, by its names."""

@@ -1,4 +1,4 @@
-"""What the overview reads: Nautobot's database alone, a fixed number of queries, each restricted to its user.
+"""Queries of the overview: on Nautobot's database alone, a fixed number, each restricted to its user.
 
 Each function is one query unless it says otherwise.
 """
@@ -91,7 +91,7 @@ class Hour:
 
 @dataclass(frozen=True)
 class Sample:
-    """What one sampling of the checkpoint Redis says."""
+    """The figures of one sampling of the checkpoint Redis."""
 
     taken: datetime
     error: str | None

@@ -1,4 +1,4 @@
-"""How long the records of runs are kept, and the results of the Jobs that did them.
+"""Retention of the records of runs, and of the results of the Jobs that did them.
 
 Finished runs go after `run_history_days`, with the results of all their attempts. A dead letter waits for a person: it
 stays three times as long, unless it was discarded or redriven. It goes before its redrive then, without which it would
@@ -49,7 +49,7 @@ PASSES = (MaintenanceKindChoices.SUPERVISOR, MaintenanceKindChoices.INCIDENTS)
 
 
 class Row(NamedTuple):
-    """What must be known of a run that is deleted."""
+    """The fields of a run that its deletion needs."""
 
     pk: uuid.UUID
     name: str
