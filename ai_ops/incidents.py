@@ -10,7 +10,7 @@ Job hooks.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -115,20 +115,8 @@ def open_drifts(now: datetime) -> None:
     tools: dict[tuple[Any, str], list[str]] = defaultdict(list)
     for pk, server, name in rows.order_by("server__name", "name"):
         tools[pk, server].append(name)
-    new = list(tools.items())
-    for together in [new] if len(new) >= MASS_OUTAGE_SERVERS else [[each] for each in new]:
-        who = together[0][0][1] if len(together) == 1 else f"{len(together)} servers"
-        quoted = [_drift_sentence(server, names) for (_, server), names in together[:MESSAGES_QUOTED]]
-        open_incident(
-            MCPServerIncident(
-                name=f"{who[:200]}: changed tools",
-                kind=MCPIncidentKindChoices.DRIFT,
-                reason=DRIFT_REASON,
-                message="\n".join([*quoted, DRIFT_REMEDY]),
-                opened=now,
-            ),
-            [pk for (pk, _), _ in together],
-        )
+    sentences = [(pk, server, _drift_sentence(server, names)) for (pk, server), names in tools.items()]
+    _open_for(MCPIncidentKindChoices.DRIFT, "changed tools", DRIFT_REMEDY, now, sentences, lambda _: DRIFT_REASON)
 
 
 def open_unlisted(now: datetime) -> None:
@@ -140,20 +128,10 @@ def open_unlisted(now: datetime) -> None:
     unlisted = MCPServerToolSet.objects.filter(_UNLISTED).exclude(server__in=known.values("servers__pk"))
     # Those that are down have an incident for that.
     sets = unlisted.filter(server__status__name=MCPServerStatus.HEALTHY).order_by("server__name")
-    new = list(sets.values_list("server", "server__name", "reason", "message"))
-    for together in [new] if len(new) >= MASS_OUTAGE_SERVERS else [[each] for each in new]:
-        who = together[0][1][:200] if len(together) == 1 else f"{len(together)} servers"
-        quoted = [f"{name}: {message}" for _, name, _, message in together[:MESSAGES_QUOTED]]
-        open_incident(
-            MCPServerIncident(
-                name=f"{who}: tools not listed",
-                kind=MCPIncidentKindChoices.LISTING,
-                reason=together[0][2],
-                message="\n".join([*quoted, LISTING_REMEDY]),
-                opened=now,
-            ),
-            [pk for pk, *_ in together],
-        )
+    rows = list(sets.values_list("server", "server__name", "reason", "message"))
+    reasons = {pk: reason for pk, _, reason, _ in rows}
+    sentences = [(pk, name, f"{name}: {message}") for pk, name, _, message in rows]
+    _open_for(MCPIncidentKindChoices.LISTING, "tools not listed", LISTING_REMEDY, now, sentences, reasons.__getitem__)
 
 
 def _drift_sentence(server: str, names: Sequence[str]) -> str:
@@ -168,16 +146,41 @@ def open_certificates(now: datetime) -> None:
         certificate_ends__lt=now + INCIDENT_DAYS * DAY, server__protocol=MCPProtocolChoices.HTTP
     ).exclude(server__status__name=MCPServerStatus.VULNERABLE)
     rows = ending.exclude(server__in=known.values("servers__pk")).order_by("certificate_ends", "server__name")
-    new = list(rows.values_list("server", "server__name", "certificate_ends"))
-    for together in [new] if len(new) >= MASS_OUTAGE_SERVERS else [[each] for each in new]:
+    sentences = [
+        (pk, name, _certificate_sentence(name, ends, now))
+        for pk, name, ends in rows.values_list("server", "server__name", "certificate_ends")
+    ]
+    _open_for(
+        MCPIncidentKindChoices.CERTIFICATE,
+        "TLS certificate ends",
+        CERTIFICATE_REMEDY,
+        now,
+        sentences,
+        lambda _: CERTIFICATE_REASON,
+    )
+
+
+def _open_for(
+    kind: str,
+    title: str,
+    remedy: str,
+    now: datetime,
+    servers: Sequence[tuple[Any, str, str]],
+    reason_of: Callable[[Any], str],
+) -> None:
+    """Open an incident for each server, given as id, name and sentence; one for all where they are many.
+
+    `reason_of` gives the reason of the server with an id; of several servers that of the first holds.
+    """
+    for together in [servers] if len(servers) >= MASS_OUTAGE_SERVERS else [[each] for each in servers]:
         who = together[0][1][:200] if len(together) == 1 else f"{len(together)} servers"
-        quoted = [_certificate_sentence(name, ends, now) for _, name, ends in together[:MESSAGES_QUOTED]]
+        quoted = [sentence for _, _, sentence in together[:MESSAGES_QUOTED]]
         open_incident(
             MCPServerIncident(
-                name=f"{who}: TLS certificate ends",
-                kind=MCPIncidentKindChoices.CERTIFICATE,
-                reason=CERTIFICATE_REASON,
-                message="\n".join([*quoted, CERTIFICATE_REMEDY]),
+                name=f"{who}: {title}",
+                kind=kind,
+                reason=reason_of(together[0][0]),
+                message="\n".join([*quoted, remedy]),
                 opened=now,
             ),
             [pk for pk, _, _ in together],
