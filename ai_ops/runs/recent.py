@@ -39,8 +39,8 @@ def visible_to(user: Any, runs: QuerySet | None = None) -> QuerySet:
     return runs.filter(Q(pk__in=viewed.values("pk")) | Q(owner=user))
 
 
-def _as_dict(run: MaintenanceRun) -> dict[str, Any]:
-    times = {name: getattr(run, name) for name in ("created", "started", "finished", "next_attempt")}
+def summary(run: MaintenanceRun) -> dict[str, Any]:
+    """The fields of a run that shells and events show alike; its `owner` must be loaded."""
     return {
         "id": str(run.pk),
         "name": run.name,
@@ -51,9 +51,15 @@ def _as_dict(run: MaintenanceRun) -> dict[str, Any]:
         "owner": run.owner.username if run.owner else None,
         "attempt": run.attempt,
         "max_attempts": run.max_attempts,
+        "error": run.error or None,
+        "job_result": str(run.job_result_id) if run.job_result_id else None,
+    }
+
+
+def _as_dict(run: MaintenanceRun) -> dict[str, Any]:
+    times = {name: getattr(run, name) for name in ("created", "started", "finished", "next_attempt")}
+    return summary(run) | {
         **{name: at.isoformat() if at else None for name, at in times.items()},
         "execution_time_ms": run.execution_time_ms,
         "counters": run.counters,
-        "error": run.error or None,
-        "job_result": str(run.job_result_id) if run.job_result_id else None,
     }

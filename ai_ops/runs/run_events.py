@@ -7,6 +7,7 @@ from typing import Any
 from ai_ops.choices import RunStateChoices
 from ai_ops.events import TOPIC_RUN_DEAD, TOPIC_RUN_FAILED, TOPIC_RUN_RESCUED, publish
 from ai_ops.run_models import MaintenanceRun
+from ai_ops.runs.recent import summary
 
 _TOPIC_OF_STATE = {RunStateChoices.FAILED: TOPIC_RUN_FAILED, RunStateChoices.DEAD: TOPIC_RUN_DEAD}
 
@@ -29,22 +30,5 @@ def _row(run_id: Any) -> MaintenanceRun | None:
 
 
 def _payload(run: MaintenanceRun) -> dict[str, Any]:
-    return {
-        "run": {
-            "id": str(run.pk),
-            "name": run.name,
-            "kind": run.kind,
-            "subject": run.subject,
-            "trigger": run.trigger,
-            "state": run.state,
-            "owner": run.owner.username if run.owner else None,
-            "attempt": run.attempt,
-            "max_attempts": run.max_attempts,
-            "next_attempt": run.next_attempt,
-            "started": run.started,
-            "finished": run.finished,
-            "error": run.error or None,
-            "errors": run.errors,
-            "job_result": str(run.job_result_id) if run.job_result_id else None,
-        }
-    }
+    times = {name: getattr(run, name) for name in ("next_attempt", "started", "finished")}
+    return {"run": summary(run) | times | {"errors": run.errors}}
