@@ -168,7 +168,7 @@ CASES = {
     "flips": Case(lambda: bench_fleet.figures("flips"), {"wall_s": 30.0}),
     "fleet_job": Case(lambda: bench_fleet.figures("fleet_job"), {"wall_s": 45.0, "memory_mib": 150.0}),
     # Half, and for what dividing costs, and what both wait for: the database.
-    "workers": Case(lambda: bench_fleet.figures("workers"), {"ratio": 0.75}),
+    "workers": Case(lambda: bench_fleet.figures("workers"), {"ratio": 0.55}),
 }
 
 
