@@ -13,14 +13,12 @@ A new case is a function that returns its figures, and an entry in CASES.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import sys
 import time
 from typing import Any
 
-from development.bench_runs import Case, nautobot
+from development.bench_runs import Case, chosen_cases, nautobot, run_cases
 
 SERVERS = 1_000
 CHECKS = 1_000_000
@@ -218,19 +216,10 @@ CASES = {
 
 def main() -> int:
     """Run the cases that are asked for; give the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--case", action="append", choices=CASES, help="again for each; all of them unless given")
-    chosen = parser.parse_args().case or CASES
-    failed = False
+    chosen = chosen_cases(CASES, __doc__.splitlines()[0])
     with nautobot(with_worker=False):
         install()
-        for name in chosen:
-            case = CASES[name]
-            figures = case.run()
-            ok = all(figures[figure] <= limit for figure, limit in case.limits.items())
-            failed = failed or not ok
-            print(json.dumps({"case": name, **figures, "limit": case.limits, "ok": ok}), flush=True)
-    return 1 if failed else 0
+        return run_cases(CASES, chosen)
 
 
 if __name__ == "__main__":

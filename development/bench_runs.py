@@ -275,20 +275,30 @@ CASES = {
 }
 
 
+def chosen_cases(cases: dict[str, Case], description: str) -> list[str]:
+    """The names of the cases that the command line asks for."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--case", action="append", choices=cases, help="again for each; all of them unless given")
+    return parser.parse_args().case or list(cases)
+
+
+def run_cases(cases: dict[str, Case], chosen: list[str]) -> int:
+    """Print the figures of each case; give the exit code, which is 1 where a limit is exceeded."""
+    failed = False
+    for name in chosen:
+        case = cases[name]
+        figures = case.run()
+        ok = all(figures[figure] <= limit for figure, limit in case.limits.items())
+        failed = failed or not ok
+        print(json.dumps({"case": name, **figures, "limit": case.limits, "ok": ok}), flush=True)
+    return 1 if failed else 0
+
+
 def main() -> int:
     """Run the cases that are asked for; give the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--case", action="append", choices=CASES, help="again for each; all of them unless given")
-    chosen = parser.parse_args().case or CASES
-    failed = False
+    chosen = chosen_cases(CASES, __doc__.splitlines()[0])
     with nautobot(with_worker="enqueue" in chosen):
-        for name in chosen:
-            case = CASES[name]
-            figures = case.run()
-            ok = all(figures[figure] <= limit for figure, limit in case.limits.items())
-            failed = failed or not ok
-            print(json.dumps({"case": name, **figures, "limit": case.limits, "ok": ok}), flush=True)
-    return 1 if failed else 0
+        return run_cases(CASES, chosen)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,13 @@ import contextlib
 import json
 import re
 import ssl
-import threading
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
+from tests.fakes.threaded import listening
 from tests.fakes.tool_lists import TOOL_LISTS, as_tool
 
 Fault = Callable[[asyncio.StreamWriter], Awaitable[None]]
@@ -66,20 +66,8 @@ class FakeMCPServer:
     @contextlib.contextmanager
     def running(self) -> Iterator[FakeMCPServer]:
         """Serve in a thread with a loop of its own until the block ends; then the port refuses."""
-        loop = asyncio.new_event_loop()
-        server = loop.run_until_complete(
-            asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self.tls, backlog=512)
-        )
-        self.port = server.sockets[0].getsockname()[1]
-        thread = threading.Thread(target=loop.run_forever, daemon=True)
-        thread.start()
-        try:
+        with listening(self._serve, self.port, self.tls) as self.port:
             yield self
-        finally:
-            asyncio.run_coroutine_threadsafe(_stop(server), loop).result(5)
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join(5)
-            loop.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.open_now += 1
@@ -177,14 +165,6 @@ DISCOVERED = result(
 def events(*messages: object) -> bytes:
     """Messages as Server-Sent Events."""
     return b"".join(b"event: message\r\ndata: " + json.dumps(message).encode() + b"\r\n\r\n" for message in messages)
-
-
-async def _stop(server: asyncio.Server) -> None:
-    server.close()
-    tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _fixed(raw: bytes) -> Fault:

@@ -11,12 +11,13 @@ import contextlib
 import gzip
 import json
 import re
-import threading
 import zlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+
+from tests.fakes.threaded import listening
 
 Message = dict[str, Any]
 
@@ -397,18 +398,8 @@ class WireServer:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[WireServer]:
-        loop = asyncio.new_event_loop()
-        server = loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=512))
-        self.port = server.sockets[0].getsockname()[1]
-        thread = threading.Thread(target=loop.run_forever, daemon=True)
-        thread.start()
-        try:
+        with listening(self._serve) as self.port:
             yield self
-        finally:
-            asyncio.run_coroutine_threadsafe(_stop(server), loop).result(5)
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join(5)
-            loop.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -435,11 +426,3 @@ class WireServer:
 def _named(verb: str, message: Message | None) -> str:
     """What a request is to a row: the method of JSON-RPC, "reply" for an answer, else the method of HTTP."""
     return verb if message is None else message.get("method", "reply")
-
-
-async def _stop(server: asyncio.Server) -> None:
-    server.close()
-    tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 import redis
 from cryptography.hazmat.primitives.serialization import Encoding
-from redis.cluster import ClusterNode, RedisCluster
 
 from ai_ops.celery_tasks import cleanup_old_checkpoints, sample_checkpoint_storage
 from ai_ops.checkpointer import describe_checkpoint_redis, get_checkpointer, get_redis_url
@@ -22,6 +21,7 @@ from ai_ops.exceptions import ConfigurationError
 from development import services
 from tests.fakes.certificates import CertificateAuthority
 from tests.fakes.conversations import graph, old_id, on
+from tests.fakes.redis_servers import cluster_client, cluster_of_three
 
 # The cleanup reads its pins from the database.
 pytestmark = pytest.mark.django_db
@@ -57,28 +57,10 @@ def assert_cleaned(client, threads=20):
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    """A client of three primaries that share the slots, made without any tool but the server itself."""
-    with ExitStack() as stack:
-        # The cluster's bus listens 10,000 above the port.
-        ports = [port for port in services.free_ports(30) if port < 55_000][:3]
-        assert len(ports) == 3
-        for number, port in enumerate(ports):
-            folder = tmp_path_factory.mktemp("cluster")
-            stack.enter_context(server(f"cluster-{number}", folder, "--cluster-enabled", "yes", password="", port=port))
-        clients = [redis.Redis(port=port) for port in ports]
-        step = 16384 // 3 + 1
-        for number, client in enumerate(clients):
-            client.execute_command("CLUSTER", "ADDSLOTSRANGE", number * step, min((number + 1) * step, 16384) - 1)
-            client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-        for port in ports[1:]:
-            clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", port)
-        deadline = time.monotonic() + 20
-        while not all(each.cluster("info")["cluster_state"] == "ok" for each in clients):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        with RedisCluster(startup_nodes=[ClusterNode("127.0.0.1", ports[0])]) as client:
-            yield client, ports[0]
+def cluster():
+    """A client of three primaries that share the slots, and the port of one of them."""
+    with cluster_of_three() as port, cluster_client(port) as client:
+        yield client, port
 
 
 def test_cluster(cluster, monkeypatch):
