@@ -18,14 +18,18 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, quote, unquote
 
 import redis
+import redis.asyncio
 from nautobot.core.settings_funcs import is_truthy
+from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.connection import parse_url
@@ -33,9 +37,12 @@ from redis.exceptions import RedisClusterException, RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
+from ai_ops.adapters import saver_evidence
 from ai_ops.adapters.redis_failures import explain
 from ai_ops.config import AiOpsSettings
+from ai_ops.core.checkpoint_keys import KeyParser
 from ai_ops.core.redis_addresses import EXAMPLE, RESERVED_OPTIONS, RedisAddress, is_host, read_address
+from ai_ops.core.savers import AUTO, CLASSES, COMPACT, REDIS, VALKEY, Evidence, SaverChoice, choose_saver
 from ai_ops.exceptions import CheckpointStoreError, ConfigurationError
 
 DEFAULT_DATABASE = 2  # Nautobot's cache is in 1, Celery's queues are in 0
@@ -58,6 +65,8 @@ class CheckpointRedis:
         version: The server's version.
         modules: Names of the loaded modules, in small letters.
         savers: LangGraph's savers by name; None where one can work, else why not.
+        saver: The one that `get_checkpointer` gives, by the name of its synchronous class; None where it gives none.
+        reason: Why that one, or why none.
     """
 
     address: str
@@ -66,6 +75,8 @@ class CheckpointRedis:
     version: str
     modules: tuple[str, ...]
     savers: dict[str, str | None]
+    saver: str | None = None
+    reason: str = ""
 
 
 def get_redis_url() -> str:
@@ -90,80 +101,174 @@ def get_redis_connection() -> Any:
         CheckpointStoreError: The cluster could not be reached.
     """
     address = read_address(get_redis_url())
+    # Who retries must know what was being done: a scan begins anew, a deletion may be repeated.
+    return _client(address, _options_of_calls(address) | {"retry": Retry(NoBackoff(), 0)})
+
+
+def _options_of_calls(address: RedisAddress) -> dict[str, Any]:
+    """The options of a client with a timeout on every call, without the database."""
     options: dict[str, Any] = {
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "socket_timeout": ANSWER_TIMEOUT,
         **_options_of(address),
         "decode_responses": False,
-        # Who retries must know what was being done: a scan begins anew, a deletion may be repeated.
-        "retry": Retry(NoBackoff(), 0),
     }
     if address.login:
         options |= {"username": address.username, "password": address.password}
+    return options
+
+
+def _client(address: RedisAddress, options: dict[str, Any]) -> Any:
     client = _without_quoting(lambda: _client_of(address, options))
     return _client_of_cluster(address, options) if address.kind == "cluster" else client
 
 
 def describe_checkpoint_redis() -> CheckpointRedis:
-    """Ask the checkpoint Redis what it is.
+    """Ask the checkpoint Redis what it is, and which saver its conversations are of.
 
     Raises:
-        ConfigurationError: A variable holds something that is no address.
+        ConfigurationError: A variable or a setting is not usable.
         CheckpointStoreError: It can't be reached, or its user may not call INFO.
     """
-    address = read_address(get_redis_url())
+    described, choice, _ = _described()
+    saver = CLASSES[choice.saver][1] if choice.saver else None
+    return replace(described, saver=saver, reason=f"{choice.reason}.")
+
+
+def _described() -> tuple[CheckpointRedis, SaverChoice, Evidence]:
+    address, configured = read_address(get_redis_url()), AiOpsSettings.load()
     try:
         with get_redis_connection() as client:
             is_cluster = isinstance(client, RedisCluster)
             target = {"target_nodes": client.get_default_node()} if is_cluster else {}
             server, loaded = client.info("server", **target), client.info("modules", **target)
             database = 0 if is_cluster else int(client.connection_pool.connection_kwargs.get("db") or 0)
+            found = _evidence(client, configured)
     except (RedisError, RedisClusterException) as error:
         raise CheckpointStoreError(explain(error)) from error
     modules = tuple(sorted(str(module["name"]).lower() for module in loaded.get("modules", [])))
-    return CheckpointRedis(
+    savers = _savers(modules, database, is_cluster)
+    choice = choose_saver(
+        configured.checkpoint_saver, {saver: savers[name] for saver, (_, name) in CLASSES.items()}, found
+    )
+    described = CheckpointRedis(
         address=address.shown,
         database=database,
         software=str(server.get("server_name", "redis")),
         version=str(server.get("valkey_version") or server.get("redis_version", "unknown")),
         modules=modules,
-        savers=_savers(modules, database, is_cluster),
+        savers=savers,
     )
+    return described, choice, found
+
+
+def _evidence(client: Any, configured: AiOpsSettings) -> Evidence:
+    """What the database says of its savers; nothing where the setting decides."""
+    if configured.checkpoint_saver != AUTO:
+        return Evidence()
+    return saver_evidence.look(client, KeyParser(time.time(), configured.key_prefixes), configured.compact_keys)
+
+
+class Checkpointer(AbstractContextManager[Any], AbstractAsyncContextManager[Any]):
+    """The agents' saver while a block runs: the asynchronous class for ``async with``, the other one for ``with``."""
+
+    def __enter__(self) -> Any:
+        self._saver: AbstractContextManager[Any] = _saver(_chosen())
+        return self._saver.__enter__()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> Any:
+        return self._saver.__exit__(kind, error, at)
+
+    async def __aenter__(self) -> Any:
+        self._async_saver: AbstractAsyncContextManager[Any] = _async_saver(await asyncio.to_thread(_chosen))
+        return await self._async_saver.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> Any:
+        return await self._async_saver.__aexit__(kind, error, at)
+
+
+def get_checkpointer() -> Checkpointer:
+    """Give agents their saver, set up: for ``async with``, or for ``with`` where the graph is synchronous.
+
+    It is that of the setting `checkpoint_saver`. Where that is ``auto``, it is the one that has conversations in the
+    database: RedisSaver, ValkeySaver, or CompactRedisSaver where neither has. See `describe_checkpoint_redis`.
+
+    Raises:
+        ConfigurationError: From the block: that saver can't work there; the message says why.
+        CheckpointStoreError: From the block: Redis can't be reached.
+    """
+    return Checkpointer()
+
+
+def _chosen() -> str:
+    """The saver for this database, one of `ai_ops.core.savers`; that it was chosen is noted there."""
+    if AiOpsSettings.load().checkpoint_saver == COMPACT:
+        # It needs nothing that would have to be asked for.
+        return COMPACT
+    described, choice, found = _described()
+    if choice.saver is None:
+        raise ConfigurationError(
+            f"Agents have no saver for {described.address}: {choice.reason}. Name another one in the setting "
+            f"checkpoint_saver ({', '.join(CLASSES)}); the conversations that are there stay, and start empty with it."
+        )
+    if choice.saver == COMPACT and not found.was_chosen and found.complete:
+        with get_redis_connection() as client:
+            saver_evidence.note_choice(client)
+    return choice.saver
+
+
+@contextmanager
+def _saver(chosen: str) -> Iterator[Any]:
+    """The synchronous class of a saver, set up."""
+    url, configured = get_redis_url(), AiOpsSettings.load()
+    if chosen == REDIS:
+        from langgraph.checkpoint.redis import RedisSaver
+
+        with RedisSaver.from_conn_string(_resolved(url), **_prefixes(configured)) as saver:
+            saver.setup()
+            yield saver
+    elif chosen == VALKEY:
+        from langgraph_checkpoint_aws import ValkeySaver
+
+        with ValkeySaver.from_conn_string(_resolved(url)) as saver:
+            yield saver
+    else:
+        from langgraph_checkpoint_compact import CompactRedisSaver
+
+        address = read_address(url)
+        with _client(address, _options_of_calls(address)) as client:
+            yield CompactRedisSaver(client, prefix=configured.compact_prefix)
 
 
 @asynccontextmanager
-async def get_checkpointer() -> AsyncIterator[Any]:
-    """Give agents the saver that can work on this Redis, set up; for ``async with``.
-
-    AsyncRedisSaver where it can work, else AsyncValkeySaver if langgraph-checkpoint-aws is installed.
-
-    Raises:
-        ConfigurationError: Neither can work; the message says why and what the choices are.
-        CheckpointStoreError: Redis can't be reached.
-    """
-    described = await asyncio.to_thread(describe_checkpoint_redis)
+async def _async_saver(chosen: str) -> AsyncIterator[Any]:
+    """The asynchronous class of a saver, set up."""
     url, configured = get_redis_url(), AiOpsSettings.load()
-    if described.savers["AsyncRedisSaver"] is None:
+    if chosen == REDIS:
         from langgraph.checkpoint.redis.aio import AsyncRedisSaver
 
-        async with AsyncRedisSaver.from_conn_string(
-            await asyncio.to_thread(_resolved, url),
-            checkpoint_prefix=configured.checkpoint_prefix,
-            checkpoint_write_prefix=configured.checkpoint_write_prefix,
-        ) as saver:
+        resolved = await asyncio.to_thread(_resolved, url)
+        async with AsyncRedisSaver.from_conn_string(resolved, **_prefixes(configured)) as saver:
             yield saver
-    elif described.savers["AsyncValkeySaver"] is None:
+    elif chosen == VALKEY:
         from langgraph_checkpoint_aws import AsyncValkeySaver
 
         async with AsyncValkeySaver.from_conn_string(await asyncio.to_thread(_resolved, url)) as saver:
             yield saver
     else:
-        raise ConfigurationError(
-            f"No LangGraph saver can work on {described.address}. AsyncRedisSaver: "
-            f"{described.savers['AsyncRedisSaver']}. AsyncValkeySaver: {described.savers['AsyncValkeySaver']}. "
-            "Choices: a server with RedisJSON and RediSearch (any Redis 8) and its database 0 in "
-            "LANGGRAPH_REDIS_URL, or the extra nautobot-app-ai-ops[valkey]."
-        )
+        from langgraph_checkpoint_compact import AsyncCompactRedisSaver
+
+        async with _async_client(read_address(url)) as client:
+            yield AsyncCompactRedisSaver(client, prefix=configured.compact_prefix)
+
+
+def _prefixes(configured: AiOpsSettings) -> dict[str, Any]:
+    return {
+        "checkpoint_prefix": configured.checkpoint_prefix,
+        "checkpoint_write_prefix": configured.checkpoint_write_prefix,
+    }
 
 
 def _savers(modules: tuple[str, ...], database: int, is_cluster: bool) -> dict[str, str | None]:
@@ -181,6 +286,8 @@ def _savers(modules: tuple[str, ...], database: int, is_cluster: bool) -> dict[s
     elif is_cluster:
         valkey = "its client knows no cluster"
     return {
+        "AsyncCompactRedisSaver": None,
+        "CompactRedisSaver": None,
         "AsyncRedisSaver": full,
         "RedisSaver": full,
         "AsyncShallowRedisSaver": full,
@@ -205,14 +312,13 @@ def _client_of(address: RedisAddress, options: dict[str, Any]) -> redis.Redis:
     return client
 
 
-def _primary_of_sentinel(address: RedisAddress, options: dict[str, Any]) -> redis.Redis:
+def _primary_of_sentinel(address: RedisAddress, options: dict[str, Any], kind: type[Any] = Sentinel) -> Any:
     """A client that asks Sentinel for the primary whenever it connects."""
     nodes = [(host.strip("[]"), port or SENTINEL_PORT) for host, port in address.hosts]
     if address.uses_tls:
         options["ssl"] = True
     asking = {name: value for name, value in options.items() if name not in ("db", "username")}
-    primary: redis.Redis = Sentinel(nodes, sentinel_kwargs=asking).master_for(address.service, **options)
-    return primary
+    return kind(nodes, sentinel_kwargs=asking).master_for(address.service, **options)
 
 
 def _client_of_cluster(address: RedisAddress, options: dict[str, Any]) -> RedisCluster:
@@ -225,6 +331,26 @@ def _client_of_cluster(address: RedisAddress, options: dict[str, Any]) -> RedisC
         return RedisCluster.from_url(url, startup_nodes=nodes, **options)
     except (RedisError, RedisClusterException, OSError) as error:
         raise CheckpointStoreError(explain(error)) from error
+
+
+def _async_client(address: RedisAddress) -> Any:
+    """An asynchronous client, as `_client` makes the others; it connects with its first command."""
+    options = _options_of_calls(address)
+    # Made as a synchronous one first: what is wrong with an option shows there.
+    _without_quoting(lambda: _client_of(address, dict(options)))
+    if address.kind == "cluster":
+        from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
+
+        nodes = [AsyncClusterNode(host.strip("[]"), port or REDIS_PORT) for host, port in address.hosts]
+        of_cluster = {name: value for name, value in options.items() if name != "db"}
+        return redis.asyncio.RedisCluster(startup_nodes=nodes, ssl=address.uses_tls, **of_cluster)
+    options = {"db": address.database} | options
+    if address.kind == "sentinel":
+        return _primary_of_sentinel(address, options, AsyncSentinel)
+    if address.scheme == "unix":
+        return redis.asyncio.Redis(unix_socket_path=unquote(address.path), **options)
+    host, port = address.hosts[0]
+    return redis.asyncio.Redis(host=host.strip("[]"), port=port or REDIS_PORT, ssl=address.uses_tls, **options)
 
 
 def _options_of(address: RedisAddress) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from django.conf import settings
 
 from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.core.checkpoint_keys import KeyPrefixes
+from ai_ops.core.compact_keys import DEFAULT_PREFIX, CompactKeys, is_prefix
 from ai_ops.core.health import CHECK_TIMEOUT_SECONDS, PROBE_CONCURRENCY
+from ai_ops.core.savers import AUTO, CLASSES
 from ai_ops.exceptions import ConfigurationError
 
 # A run of a thousand dead servers takes fifteen times as long.
@@ -90,6 +92,9 @@ class AiOpsSettings(CleanupOptions):
     Attributes:
         checkpoint_prefix: What RedisSaver's keys begin with, its own ``checkpoint_prefix``.
         checkpoint_write_prefix: The same for writes.
+        compact_prefix: What CompactRedisSaver's keys begin with, its own ``prefix``.
+        checkpoint_saver: The saver that agents get: ``compact``, ``redis`` or ``valkey``; with ``auto`` the one that
+            has conversations in the database, ``compact`` where none has.
         provision_schedules: Whether a new installation gets the default schedules.
         check_timeout: Seconds for all of one probe of an MCP server, and for agents to load its tools, wall clock,
             1 to 60.
@@ -116,6 +121,8 @@ class AiOpsSettings(CleanupOptions):
 
     checkpoint_prefix: str = "checkpoint"
     checkpoint_write_prefix: str = "checkpoint_write"
+    compact_prefix: str = DEFAULT_PREFIX
+    checkpoint_saver: str = AUTO
     provision_schedules: bool = True
     check_timeout: float = CHECK_TIMEOUT_SECONDS
     allow_loopback: bool = False
@@ -146,12 +153,25 @@ class AiOpsSettings(CleanupOptions):
         self._validate_probing()
         self._validate_watching()
         self._validate_runs()
-        for name in ("checkpoint_prefix", "checkpoint_write_prefix"):
-            if not isinstance(getattr(self, name), str) or not getattr(self, name):
-                raise ConfigurationError(f'{name} must be a text such as "checkpoint", not {getattr(self, name)!r}.')
+        self._validate_savers()
         for name in ("provision_schedules", "allow_loopback"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigurationError(f"{name} must be True or False, not {getattr(self, name)!r}.")
+
+    def _validate_savers(self) -> None:
+        for name in ("checkpoint_prefix", "checkpoint_write_prefix"):
+            if not isinstance(getattr(self, name), str) or not getattr(self, name):
+                raise ConfigurationError(f'{name} must be a text such as "checkpoint", not {getattr(self, name)!r}.')
+        prefix = self.compact_prefix
+        if not is_prefix(prefix) or prefix in (self.checkpoint_prefix, self.checkpoint_write_prefix):
+            raise ConfigurationError(
+                f'compact_prefix must be a text such as "{DEFAULT_PREFIX}" of letters, digits and any of '
+                f"_ . - ~ : / @ , + =, and none with which the keys of other savers begin, not {prefix!r}."
+            )
+        if self.checkpoint_saver not in (AUTO, *CLASSES):
+            raise ConfigurationError(
+                f"checkpoint_saver must be one of {', '.join((AUTO, *CLASSES))}, not {self.checkpoint_saver!r}."
+            )
 
     def _validate_probing(self) -> None:
         seconds = self.check_timeout
@@ -234,6 +254,11 @@ class AiOpsSettings(CleanupOptions):
     def key_prefixes(self) -> KeyPrefixes:
         """The prefixes that RedisSaver was given."""
         return KeyPrefixes(self.checkpoint_prefix, self.checkpoint_write_prefix)
+
+    @property
+    def compact_keys(self) -> CompactKeys:
+        """The names of the keys of CompactRedisSaver."""
+        return CompactKeys(self.compact_prefix)
 
     def cleanup_options(self, **given: Any) -> CleanupOptions:
         """The configured options, with those in `given` that are not None in their place.

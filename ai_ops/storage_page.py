@@ -193,6 +193,9 @@ def redis_facts(data: Mapping[str, Any]) -> dict[str, Any]:
             "Server": f"{server['software']} {server['version']}, database {server['database']} of {server['address']}",
             "Modules": ", ".join(server["modules"]) or "none",
         }
+    # A sample of before there was a choice has no saver.
+    if server and "saver" in server:
+        facts["Saver of agents"] = f"{server['saver'] or 'None'}: {server['reason']}"
     memory, estimated = data["memory_bytes"], data["checkpoint_bytes"]
     facts["Memory used by the server"] = filesizeformat(memory) if memory is not None else "Not known: grant +info."
     if data["checkpoint_keys"]:

@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from ai_ops.celery_tasks import cleanup_old_checkpoints, sample_checkpoint_storage
 from ai_ops.checkpointer import describe_checkpoint_redis, get_checkpointer, get_redis_url
-from ai_ops.exceptions import ConfigurationError
 from development import services
 from tests.fakes.certificates import CertificateAuthority
 from tests.fakes.conversations import graph, old_id, on
@@ -56,6 +55,20 @@ def assert_cleaned(client, threads=20):
     assert all(b":new-" in key for key in client.scan_iter())
 
 
+def assert_agents_talk():
+    """Have an asynchronous and a synchronous agent talk on one thread, with the saver of this app's choice."""
+
+    async def talk():
+        async with get_checkpointer() as saver:
+            assert type(saver).__name__ == "AsyncCompactRedisSaver"
+            await graph(saver).ainvoke({"said": ["hello"]}, on("talk"))
+
+    asyncio.run(talk())
+    with get_checkpointer() as saver:
+        assert type(saver).__name__ == "CompactRedisSaver"
+        assert graph(saver).invoke({"said": ["more"]}, on("talk"))["said"][0] == "hello"
+
+
 @pytest.fixture(scope="module")
 def cluster():
     """A client of three primaries that share the slots, and the port of one of them."""
@@ -75,6 +88,7 @@ def test_cluster(cluster, monkeypatch):
     assert_cleaned(client)
     if find_spec("langgraph_checkpoint_aws"):
         assert "cluster" in describe_checkpoint_redis().savers["AsyncValkeySaver"]
+    assert_agents_talk()
 
 
 def test_sentinel(tmp_path, monkeypatch):
@@ -99,6 +113,7 @@ def test_sentinel(tmp_path, monkeypatch):
                 fill(client)
                 assert_cleaned(client)
             assert describe_checkpoint_redis().database == 2
+            assert_agents_talk()
         finally:
             sentinel.stop()
 
@@ -171,6 +186,7 @@ def test_a_server_that_speaks_tls_itself(tmp_path, monkeypatch):
         with redis.Redis(port=plain, password="secret", db=1) as client:
             fill(client)
             assert_cleaned(client)
+            assert_agents_talk()
     finally:
         server.stop()
 
@@ -218,31 +234,3 @@ def test_what_can_work_on_this_database(checkpoint_server, checkpoint_redis, mon
     assert {"rejson", "search"} <= set(described.modules)
     monkeypatch.setenv("LANGGRAPH_REDIS_URL", checkpoint_server.url(2))
     assert "database 0 only" in describe_checkpoint_redis().savers["AsyncRedisSaver"]
-
-
-@pytest.mark.parametrize(("database", "saver"), [(0, "AsyncRedisSaver"), (2, "AsyncValkeySaver")])
-def test_the_checkpointer_for_this_database(checkpoint_server, checkpoint_redis, monkeypatch, database, saver):
-    pytest.importorskip("langgraph_checkpoint_aws")
-    monkeypatch.setenv("LANGGRAPH_REDIS_URL", checkpoint_server.url(database))
-
-    async def talk():
-        async with get_checkpointer() as chosen:
-            assert type(chosen).__name__ == saver
-            app = graph(chosen)
-            await app.ainvoke({"said": ["hello"]}, on("t"))
-            return (await app.aget_state(on("t"))).values["said"][0]
-
-    assert asyncio.run(talk()) == "hello"
-
-
-def test_no_checkpointer__an_error_that_names_the_choices(tmp_path, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-
-    async def ask():
-        async with get_checkpointer():
-            raise AssertionError("nothing can work here")
-
-    with server("bare", tmp_path) as port:
-        monkeypatch.setenv("LANGGRAPH_REDIS_URL", f"redis://:secret@127.0.0.1:{port}/0")
-        with pytest.raises(ConfigurationError, match=r"RedisJSON and RediSearch.*\[valkey\]"):
-            asyncio.run(ask())

@@ -1,0 +1,101 @@
+"""The names that the saver of `langgraph_checkpoint_compact` gives its keys, taken apart.
+
+A thread has two, ``<prefix>:{<thread>}`` and the same with ``:ids`` at its end, and its id is percent-escaped in them.
+The package says the same in its own `names`. It is not imported for that: LangGraph comes with it, which a cleanup that
+finds none of these keys has no need of. A test compares the two.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from urllib.parse import quote, unquote
+
+DEFAULT_PREFIX = "lgc"
+IDS = b":ids"
+_PREFIX = re.compile(r"[A-Za-z0-9_.\-~:/@,+=]+")
+_SAFE = ":/@,+=~"
+_EMPTY = "%"  # the thread whose id is the empty text
+# No saver's keys are longer: see MAX_KEY_BYTES of the other layouts.
+_MAX_NAME = 8_192
+# What the keys of other savers begin with; the package refuses these too.
+_OTHERS = ("checkpoint", "writes", "write_keys", "write_registry", "thread")
+
+
+def is_prefix(text: object) -> bool:
+    """Whether the saver takes `text` as its prefix."""
+    return isinstance(text, str) and bool(_PREFIX.fullmatch(text)) and not text.startswith(_OTHERS)
+
+
+@dataclass(frozen=True)
+class CompactKeys:
+    """Takes keys apart.
+
+    Args:
+        prefix: What all of them begin with.
+    """
+
+    prefix: str = DEFAULT_PREFIX
+
+    @property
+    def start(self) -> bytes:
+        """What every key begins with."""
+        return f"{self.prefix}:{{".encode()
+
+    def is_hash(self, key: bytes) -> bool:
+        """Whether `key` has the name of a thread's first key."""
+        return key.startswith(self.start) and key.endswith(b"}") and self.thread_of(key) is not None
+
+    def thread_of(self, key: bytes) -> bytes | None:
+        """The id of the thread whose first key has this name, in UTF-8; None where no thread's has."""
+        if len(key) > _MAX_NAME or not key.isascii():
+            return None
+        escaped = key[len(self.start) : -1].decode()
+        thread = "" if escaped == _EMPTY else unquote(escaped, errors="surrogatepass")
+        # Written in any other way it is no name that the saver would find again.
+        if (quote(thread, safe=_SAFE, errors="surrogatepass") or _EMPTY) != escaped:
+            return None
+        return thread.encode("utf-8", "surrogatepass")
+
+    def threads_in(self, keys: Iterable[bytes]) -> Iterator[Thread]:
+        """The threads that keys are of; names that are no thread's are left out."""
+        found: defaultdict[bytes, set[bool]] = defaultdict(set)
+        for key in keys:
+            is_ids = key.endswith(IDS)
+            found[key.removesuffix(IDS)].add(is_ids)
+        for key, kinds in found.items():
+            if (name := self.thread_of(key)) is not None:
+                yield Thread(name, key, False in kinds, True in kinds)
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """A thread, by its keys that were seen.
+
+    Attributes:
+        name: Its id, in UTF-8.
+        key: The hash; its sorted set has the same name and `IDS`.
+        has_hash: Whether the hash was among them.
+        has_ids: Whether the sorted set was.
+    """
+
+    name: bytes
+    key: bytes
+    has_hash: bool
+    has_ids: bool
+
+    @property
+    def keys(self) -> tuple[bytes, bytes]:
+        """Both keys."""
+        return self.key, self.key + IDS
+
+
+def sort_out(keys: Iterable[bytes], compact: CompactKeys) -> Mapping[bool, list[bytes]]:
+    """Keys that look like those of a compact saver by True, the others by False."""
+    start = compact.start
+    sorted_out: dict[bool, list[bytes]] = {True: [], False: []}
+    for key in keys:
+        sorted_out[key.startswith(start) and key.endswith((b"}", b"}:ids")) and b"\n" not in key].append(key)
+    return sorted_out

@@ -1,0 +1,95 @@
+"""The choice of the saver that agents get: by the setting, by the conversations that are there, by what can work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+# What the setting `checkpoint_saver` takes, and the classes of each: the asynchronous and the synchronous one.
+AUTO, COMPACT, REDIS, VALKEY = "auto", "compact", "redis", "valkey"
+CLASSES = {
+    COMPACT: ("AsyncCompactRedisSaver", "CompactRedisSaver"),
+    REDIS: ("AsyncRedisSaver", "RedisSaver"),
+    VALKEY: ("AsyncValkeySaver", "ValkeySaver"),
+}
+# Those that agents got before there was a choice, in the order in which they were tried.
+OLDER = (REDIS, VALKEY)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The result of a look at the database.
+
+    Attributes:
+        savers: The savers that have conversations there, each with the name of a key that shows it.
+        was_chosen: Whether this app has noted there that it chose COMPACT.
+        keys: How many keys were looked at.
+        complete: Whether those were all, or as many as it takes.
+        trouble: Why the look came to nothing, in a sentence; empty where it did not.
+    """
+
+    savers: Mapping[str, str] = field(default_factory=dict)
+    was_chosen: bool = False
+    keys: int = 0
+    complete: bool = True
+    trouble: str = ""
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether more keys would change nothing."""
+        return COMPACT in self.savers if self.was_chosen else any(saver in self.savers for saver in OLDER)
+
+
+@dataclass(frozen=True)
+class SaverChoice:
+    """The saver for a database.
+
+    Attributes:
+        saver: COMPACT, REDIS or VALKEY; None where the right one can't work there.
+        reason: Why this one, or why none, in a sentence without its end.
+    """
+
+    saver: str | None
+    reason: str
+
+
+def choose_saver(configured: str, able: Mapping[str, str | None], found: Evidence) -> SaverChoice:
+    """Choose the saver for a database.
+
+    A conversation must go on with the saver that has it. So whatever was not seen may be a reason to stay with the
+    saver that agents had before there was a choice.
+
+    Args:
+        configured: The setting `checkpoint_saver`.
+        able: For each saver None where it can work there, else why not.
+        found: What is in the database; not looked at where the setting names a saver.
+    """
+    if configured != AUTO:
+        return _named(configured, f'the setting checkpoint_saver is "{configured}"', able)
+    if found.was_chosen and (COMPACT in found.savers or not any(saver in found.savers for saver in OLDER)):
+        return _named(COMPACT, "this app has chosen it for this database before", able)
+    if older := [saver for saver in OLDER if saver in found.savers]:
+        return _of_those(older, found.savers, able)
+    if found.trouble:
+        return _first_able(f"the database could not be looked at ({found.trouble})", able)
+    if not found.complete:
+        return _first_able(f"the first {found.keys:,} keys are of no older saver, and no more were looked at", able)
+    return _named(COMPACT, "no older saver has conversations there", able)
+
+
+def _named(saver: str, why: str, able: Mapping[str, str | None]) -> SaverChoice:
+    if (reason := able[saver]) is None:
+        return SaverChoice(saver, why)
+    return SaverChoice(None, f"{why}, but {CLASSES[saver][1]} can't work there: {reason}")
+
+
+def _of_those(older: list[str], keys: Mapping[str, str], able: Mapping[str, str | None]) -> SaverChoice:
+    """The saver of the conversations that are there."""
+    saver = next((each for each in older if able[each] is None), older[0])
+    why = " and ".join(f"{CLASSES[each][1]} has conversations there, such as {keys[each]}" for each in older)
+    return _named(saver, why, able)
+
+
+def _first_able(why: str, able: Mapping[str, str | None]) -> SaverChoice:
+    saver = next(each for each in (*OLDER, COMPACT) if able[each] is None)
+    return SaverChoice(saver, f"{why}, so that it is the first of those that can work there")
