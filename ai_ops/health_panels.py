@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.template import Context
@@ -36,6 +36,7 @@ from ai_ops.tables import (
     milliseconds,
     percent,
 )
+from ai_ops.times import ago
 
 VIEW_HEALTH = ("ai_ops.view_mcpserverhealth",)
 VIEW_CHECKS = ("ai_ops.view_mcpservercheck",)
@@ -88,18 +89,18 @@ class HealthPanel(CheckedServerPanelMixin, KeyValueTablePanel):
         """Return what is known, by its names."""
         health = _health(context)
         return {
-            "Last check": health.checked,
+            "Last check": ago(health.checked),
             "Result": {True: "OK", False: health.reason, None: f"Not checked ({health.reason})"}[health.ok],
             "What came back": health.message,
             "Latency": milliseconds(health.latency_ms),
-            "Last OK": health.last_ok,
-            "Last failure": health.last_failure,
+            "Last OK": ago(health.last_ok),
+            "Last failure": ago(health.last_failure),
             "Reason of the last failure": health.last_failure_reason,
             "Changes": f"{health.change_percent:.0f} % of the last probes{', flapping' if health.flapping else ''}",
             "Server": " ".join(filter(None, (health.server_name, health.server_version))) or None,
             "MCP": health.protocol_version or None,
             "TLS certificate ends": _certificate(health),
-            "Not to be asked before": health.retry_at if health.retry_at and health.retry_at > timezone.now() else None,
+            "Not to be asked before": ago(_still_to_come(health.retry_at)),
         }
 
 
@@ -197,6 +198,10 @@ class CheckChartPanel(CheckedServerPanelMixin, EChartsPanel):
         )
         # Above the link that folds the panel and covers all of its header.
         return format_html('<div class="btn-group position-relative z-2 d-print-none">{}</div>', links)
+
+
+def _still_to_come(moment: datetime | None) -> datetime | None:
+    return moment if moment and moment > timezone.now() else None
 
 
 def _health(context: Context) -> MCPServerHealth | None:

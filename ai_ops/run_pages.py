@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.template import Context
-from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html
 from nautobot.apps.templatetags import hyperlinked_object
@@ -27,7 +26,8 @@ from ai_ops.choices import MaintenanceKindChoices, RunStateChoices
 from ai_ops.config import AiOpsSettings
 from ai_ops.core.runs import MISSED_HEARTBEATS, RENEWALS_PER_LEASE
 from ai_ops.models import MaintenanceRun, MCPServer
-from ai_ops.tables import MaintenanceRunTable, duration, state_badge
+from ai_ops.tables import MaintenanceRunTable, state_badge
+from ai_ops.times import ago, duration, exact
 
 MEANINGS = {
     RunStateChoices.PENDING: "It waits for a worker. If its message is lost, another is sent when it is due.",
@@ -108,8 +108,8 @@ def _attempt_row(entry: Mapping[str, Any], log: str | None) -> dict[str, Any]:
     return {
         "attempt": entry.get("attempt"),
         "state": state_badge(entry["state"]),
-        "started": _when(entry.get("started")),
-        "ended": _when(entry.get("ended")),
+        "started": ago(entry.get("started")),
+        "ended": ago(entry.get("ended")),
         "holder": entry.get("holder"),
         "fence": entry.get("fence"),
         "error": entry.get("error"),
@@ -120,7 +120,7 @@ def _attempt_row(entry: Mapping[str, Any], log: str | None) -> dict[str, Any]:
 def _when(moment: Any) -> str | None:
     # Of attempts that are over the record keeps text.
     moment = parse_datetime(moment) if isinstance(moment, str) else moment
-    return timezone.localtime(moment).strftime("%Y-%m-%d %H:%M:%S %Z") if moment else None
+    return exact(moment) if moment else None
 
 
 def _is_silent(run: MaintenanceRun) -> bool:
@@ -172,11 +172,11 @@ class TimesPanel(KeyValueTablePanel):
         running = run.state == RunStateChoices.RUNNING
         now = run.database_now
         return {
-            "Asked for": _when(run.created),
-            "Due": _when(run.next_attempt),
+            "Asked for": ago(run.created, now),
+            "Due": ago(run.next_attempt, now),
             "Attempt": f"{run.attempt} of {run.max_attempts}",
-            "Started": _when(run.started),
-            "Finished": _when(run.finished),
+            "Started": ago(run.started, now),
+            "Finished": ago(run.finished, now),
             "Duration": duration(_ms(run.started, now) if running else run.execution_time_ms),
             "Last heartbeat": f"{duration(_ms(run.heartbeat, now))} ago" if running and run.heartbeat else None,
             "Holder": run.holder,

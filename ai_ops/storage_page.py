@@ -10,7 +10,6 @@ from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
-from django.utils.timesince import timesince
 from nautobot.apps.ui import (
     Button,
     ButtonColorChoices,
@@ -30,6 +29,7 @@ from ai_ops.models import CheckpointStorageSnapshot, PinnedThread
 from ai_ops.runs.requests import may_run
 from ai_ops.schedules import DEFAULT_SCHEDULES, find_job
 from ai_ops.snapshots import in_redis, latest_snapshots
+from ai_ops.times import ago, plain_ago
 
 SHOWN_PINS = 10
 # The schedule is hourly; one run may be late or lost.
@@ -227,8 +227,8 @@ def cleanup_facts(cleanup: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _state(good: CheckpointStorageSnapshot | None, failed: CheckpointStorageSnapshot | None) -> Iterator[Notice]:
     if failed:
-        rest = f" What follows was sampled {timesince(good.taken)} ago." if good else ""
-        yield Notice("danger", f"Sampling failed {timesince(failed.taken)} ago. {failed.data['error']}{rest}")
+        rest = f" What follows was sampled {plain_ago(good.taken)}." if good else ""
+        yield Notice("danger", f"Sampling failed {plain_ago(failed.taken)}. {failed.data['error']}{rest}")
     elif not good:
         yield Notice("info", "Nothing has been sampled yet: press Refresh, or wait for the hourly schedule.")
     if good:
@@ -271,7 +271,7 @@ def _run_notices(good: CheckpointStorageSnapshot | None, now: datetime) -> Itera
     elif good and now - good.taken > STALE:
         yield Notice(
             "warning",
-            f"This is {timesince(good.taken)} old. Press Refresh; and look under Jobs, Scheduled Jobs whether "
+            f"This was sampled {plain_ago(good.taken)}. Press Refresh; and look under Jobs, Scheduled Jobs whether "
             f'"{DEFAULT_SCHEDULES["storage"].name}" is enabled and whether Celery beat and a worker are running.',
         )
 
@@ -317,8 +317,7 @@ def _ago(iso: str | None, now: datetime) -> str | None:
     if iso is None:
         return None
     then = datetime.fromisoformat(iso)
-    days = (now - then).days
-    return f"{days} days ago" if days > 1 else f"{timesince(then, now, depth=1)} ago"
+    return ago(then, now)
 
 
 def _counted(parts: Mapping[str, int], total: int) -> str:

@@ -21,6 +21,7 @@ from ai_ops.models import (
     PinnedThread,
 )
 from ai_ops.snapshots import in_redis, latest_snapshots
+from ai_ops.times import AgeColumn, DurationColumn
 
 
 def milliseconds(value: float | None) -> str | None:
@@ -31,18 +32,6 @@ def milliseconds(value: float | None) -> str | None:
 def percent(value: float | None) -> str | None:
     """An uptime for people; None where there is none. Rounded down: 99.996 percent is not all of the time."""
     return None if value is None else f"{math.floor(value * 100) / 100:g} %"
-
-
-def duration(value: float | None) -> str | None:
-    """So many milliseconds as people say it: 412 ms, 3.2 s, 4 min 12 s, 2 h 5 min; None where there is none."""
-    if value is None or value < 1000:
-        return milliseconds(value)
-    if value < 60_000:
-        return f"{value / 1000:.1f} s"
-    seconds = round(value / 1000)
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
 
 
 STATE_COLORS = {
@@ -88,7 +77,7 @@ class MCPServerTable(StatusTableMixin, BaseTable):
     secrets_group = tables.Column(linkify=True)
     reason = tables.Column(accessor="health__reason")
     latency = tables.Column(accessor="health__latency_ms", attrs=ONE_LINE, verbose_name="Latency")
-    checked = tables.DateTimeColumn(accessor="health__checked", short=True, attrs=ONE_LINE, verbose_name="Last Check")
+    checked = AgeColumn(accessor="health__checked", attrs=ONE_LINE, verbose_name="Last Check")
     # Ordered by it, the list would have to compute it for every server there is.
     uptime_24h = tables.Column(verbose_name="Uptime 24 h", orderable=False)
     flapping = tables.Column(accessor="health__flapping", empty_values=(None, False))
@@ -176,7 +165,7 @@ class MCPServerCheckTable(BaseTable):
     """The history of checks."""
 
     server = tables.Column(linkify=True)
-    time = tables.DateTimeColumn(short=True)
+    time = AgeColumn()
     ok = BooleanColumn()
     latency_ms = tables.Column(verbose_name="Latency")
     flipped = tables.Column(verbose_name="Status", empty_values=(None, False))
@@ -228,11 +217,11 @@ class MCPServerIncidentTable(BaseTable):
 
     pk = ToggleColumn()
     name = tables.Column(linkify=True)
-    opened = tables.DateTimeColumn(short=True)
-    closed = tables.DateTimeColumn(short=True)
-    duration = tables.Column(orderable=False)
+    opened = AgeColumn()
+    closed = AgeColumn()
+    duration = DurationColumn(orderable=False, attrs=ONE_LINE)
     acknowledged_by = tables.Column(verbose_name="Acknowledged by")
-    escalated = tables.DateTimeColumn(short=True)
+    escalated = AgeColumn()
     actions = ButtonsColumn(MCPServerIncident, buttons=("changelog", "delete"))
 
     class Meta(BaseTable.Meta):
@@ -264,8 +253,8 @@ class MCPServerToolTable(BaseTable):
 
     name = tables.Column(linkify=True)
     server = tables.Column(linkify=True)
-    since = tables.DateTimeColumn(short=True, attrs=ONE_LINE)
-    first_seen = tables.DateTimeColumn(short=True)
+    since = AgeColumn(attrs=ONE_LINE)
+    first_seen = AgeColumn()
     short_hash = tables.Column(verbose_name="Hash", order_by="hash")
 
     class Meta(BaseTable.Meta):
@@ -294,11 +283,11 @@ class MaintenanceRunTable(BaseTable):
 
     name = tables.Column(linkify=True, attrs=ONE_LINE)
     attempt = tables.Column(empty_values=(None, 0))
-    created = tables.DateTimeColumn(short=True)
-    started = tables.DateTimeColumn(short=True, attrs=ONE_LINE)
-    finished = tables.DateTimeColumn(short=True, attrs=ONE_LINE)
-    next_attempt = tables.DateTimeColumn(short=True, attrs=ONE_LINE, verbose_name="Due")
-    execution_time_ms = tables.Column(attrs=ONE_LINE, verbose_name="Duration")
+    created = AgeColumn()
+    started = AgeColumn(attrs=ONE_LINE)
+    finished = AgeColumn(attrs=ONE_LINE)
+    next_attempt = AgeColumn(attrs=ONE_LINE, verbose_name="Due")
+    execution_time_ms = DurationColumn(attrs=ONE_LINE, verbose_name="Duration")
     # One column, since a run that works has no error yet, and one that has ended no progress.
     note = tables.Column(empty_values=(), orderable=False, attrs=BROKEN_ANYWHERE, verbose_name="Progress or error")
 
@@ -356,10 +345,6 @@ class MaintenanceRunTable(BaseTable):
         """Say of how many."""
         return f"{record.attempt} of {record.max_attempts}"
 
-    def render_execution_time_ms(self, value):
-        """Show what people say."""
-        return duration(value)
-
     def render_note(self, record):
         """Show the beginning of what there is to say."""
         return truncatechars(record.progress or record.error, SHORT_ERROR) or self.default
@@ -370,7 +355,7 @@ class DeadLetterTable(MaintenanceRunTable):
 
     pk = ToggleColumn()
     note = tables.Column(accessor="error", orderable=False, attrs=BROKEN_ANYWHERE, verbose_name="Error")
-    finished = tables.DateTimeColumn(short=True, attrs=ONE_LINE, verbose_name="Dead since")
+    finished = AgeColumn(attrs=ONE_LINE, verbose_name="Dead since")
     actions = tables.TemplateColumn(
         template_name="ai_ops/inc/dead_letter_buttons.html", orderable=False, verbose_name=""
     )

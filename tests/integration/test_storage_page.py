@@ -168,7 +168,7 @@ def test_an_old_snapshot_says_where_to_look(operator, checkpoint_redis):
     sample_checkpoint_storage()
     CheckpointStorageSnapshot.objects.update(taken=timezone.now() - timedelta(hours=5))
     page = page_of(operator)
-    assert "This is 5 hours old" in page
+    assert "This was sampled 5 h ago" in page
     assert "AI Ops: sample the checkpoint storage" in page
 
 
