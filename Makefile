@@ -2,6 +2,8 @@
 PYTHON ?= python3
 UV := $(or $(shell command -v uv),.tools/bin/uv)
 export UV_PYTHON_DOWNLOADS := never
+# Half of what Nautobot takes to start is the compilation of its modules; each process would do it again.
+unexport PYTHONDONTWRITEBYTECODE
 READY := .venv/.ready
 
 .PHONY: demo test start lint docs bench-cleanup bench-health bench-runs bench-saver bench-pages soak clean distclean
