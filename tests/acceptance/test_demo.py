@@ -156,7 +156,7 @@ def test_a_server_is_added_found_healthy_lost_and_becomes_an_incident(stack, mcp
     check_now(page, server_page)
     expect(page.get_by_role("main")).to_contain_text("Healthy")
     expect(page.get_by_role("main")).not_to_contain_text("Unhealthy")
-    expect(page.get_by_role("main")).to_contain_text("100 % of 1 checks")
+    expect(page.get_by_role("main")).to_contain_text("100 % of 3 probes")
     stop_it()
     check_now(page, server_page)
     expect(page.get_by_role("main")).to_contain_text("Unhealthy")
