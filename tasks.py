@@ -46,7 +46,7 @@ def test(context, paths="tests"):
     # Nautobot serves the built pages, and one of its own tests looks for them.
     _run(context, "mkdocs build --strict --quiet")
     # In the order of the names: the slow files, those of tests/acceptance, have few tests and would come last.
-    _become(str(BIN / "pytest"), *"--numprocesses 2 --dist loadfile --no-loadscope-reorder".split(), *paths.split())
+    _become(str(BIN / "pytest"), "-n2", "--dist=loadfile", "--no-loadscope-reorder", *paths.split())
 
 
 @task
