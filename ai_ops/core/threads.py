@@ -229,15 +229,16 @@ class _Evidence:
                 self._lists.add(stem_of(key))
 
     def readings_of(self, stem: bytes, checkpoint_id: bytes) -> list[tuple[bytes, bytes]]:
-        """The (thread, namespace) that a document may be of, likeliest first."""
-        possible = readings(stem)
-        split = split_braces(stem)
+        """The (thread, namespace) that a document may be of, likeliest first.
+
+        All of them, since a thread beside may have the same names in its own: a pin protects whichever it means.
+        """
+        possible, split = readings(stem), split_braces(stem)
         if stem in self._lists:
             # ValkeySaver's: before 1.0.4 the braces are the thread's own, and there are none of the saver.
-            saved = [each for each in possible if each[0] != stem or stem.endswith(b":")]
-            return sorted(saved, key=lambda each: each != split)
+            return sorted(possible, key=lambda each: (each[0] == stem, each != split))
         if (stem, b"") in self._of_redis or (stem, checkpoint_id) in self._of_redis:
-            return [each for each in possible if each != split and each != (stem, b"")] or possible
+            return sorted(possible, key=lambda each: each in (split, (stem, b"")))
         return possible
 
 
@@ -249,6 +250,13 @@ def _make_kin(one: Thread, other: Thread) -> None:
 
 def _is_owned_by(namespace: Namespace, key: CheckpointKey) -> bool:
     """Whether the document that a key belongs to, or one that it may point to, is in a namespace."""
+    if key.key.startswith((VALKEY_LIST, VALKEY_WRITES)):
+        # ValkeySaver's own document has the same stem, whatever else is in the namespace.
+        document = namespace.documents.get(key.checkpoint_id)
+        own = b"checkpoint:" + stem_of(key) + b":"
+        if key.checkpoint_id:
+            return document is not None and document.key == own + key.checkpoint_id
+        return any(document.key.startswith(own) for document in namespace.documents.values())
     if not namespace.documents:
         return False
     return not key.checkpoint_id or key.checkpoint_id in (SHALLOW_ID, *namespace.documents) or namespace.is_shallow
