@@ -8,7 +8,7 @@ READY := .venv/.ready
 
 .PHONY: demo test start lint docs bench-cleanup bench-health bench-runs bench-saver bench-pages soak clean distclean
 demo test start lint docs bench-cleanup bench-health bench-runs bench-saver bench-pages soak: $(READY)
-	@exec .venv/bin/invoke $@
+	@exec .venv/bin/invoke $@ $(ARGS)
 
 $(READY): requirements.txt pyproject.toml | $(UV)
 	$(UV) venv --quiet --clear --python $(PYTHON) .venv

@@ -73,9 +73,12 @@ def docs(context):
 
 
 @task
-def bench_cleanup(_):
+def bench_cleanup(_, million=False, layouts="", threads=""):
     """Measure the checkpoint cleanup against Redis itself, against a loop and against the library."""
-    _become(sys.executable, "-m", "development.bench_cleanup")
+    chosen = ["--million"] if million else []
+    for option, values in (("--layouts", layouts), ("--threads", threads)):
+        chosen += [option, *values.split()] if values else []
+    _become(sys.executable, "-m", "development.bench_cleanup", *chosen)
 
 
 @task(iterable=["case"])

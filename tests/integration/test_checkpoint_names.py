@@ -7,7 +7,6 @@ populations fit into the time of a few conversations.
 from __future__ import annotations
 
 import json
-import os
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -16,15 +15,15 @@ from typing import Any
 
 import pytest
 import redis
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ai_ops.celery_tasks import cleanup_old_checkpoints
+from tests.fakes.cleanups import cleaned, emptied, examples
 from tests.fakes.conversations import old_id
 
 pytestmark = pytest.mark.django_db
 
-EXAMPLES = int(os.environ.get("AI_OPS_EXAMPLES", "300"))
 RETENTION = 30
 OLD_V7 = "018c0000-0000-7000-8000-000000000000"
 OLD_V6 = "1eda0000-0000-6000-8000-000000000000"
@@ -172,12 +171,15 @@ def may_be_part(other: Written, thread: str) -> bool:
     return not other.tells and other.thread.lstrip("{").startswith((f"{thread}:", f"{thread}}}:", thread.lstrip("{")))
 
 
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@pytest.fixture(scope="module")
+def client(checkpoint_server):
+    """A database without an index, which each of its keys would have to be put into."""
+    with checkpoint_server.client(1) as client:
+        yield client
+        emptied(client)
+
+
+@examples(300)
 @given(
     population=populations,
     pinned=st.frozensets(st.sampled_from(NAMES), max_size=1),
@@ -201,16 +203,15 @@ def may_be_part(other: Written, thread: str) -> bool:
     frozenset(),
     5,
 )
-def test_every_thread_fares_as_if_it_were_alone(checkpoint_redis, monkeypatch, population, pinned, keys_per_partition):
-    checkpoint_redis.flushdb()
+def test_every_thread_fares_as_if_it_were_alone(client, monkeypatch, population, pinned, keys_per_partition):
+    emptied(client)
     monkeypatch.setattr("ai_ops.adapters.key_spool.KEYS_PER_PARTITION", keys_per_partition)
-    written = write(checkpoint_redis, population)
+    written = write(client, population)
 
-    report = cleanup_old_checkpoints(RETENTION, pinned_threads=sorted(pinned))
+    report = cleaned(client, pinned=pinned).report(RETENTION, "")
 
-    left = {key.decode() for key in checkpoint_redis.scan_iter(count=1000)}
-    assert report["error"] is None
-    assert report["unfixable_count"] == 0
+    left = {key.decode() for key in client.scan_iter(count=1000)}
+    assert report.unfixable_count == 0
     for each, spaces, layout in written:
         there = each.keys.keys() & left
         if each.thread in pinned:
@@ -226,7 +227,7 @@ def test_every_thread_fares_as_if_it_were_alone(checkpoint_redis, monkeypatch, p
     named = {each.thread for each, _, _ in written} | {
         each.thread[1:-1] for each, _, layout in written if layout == "ValkeySaver 1.0.2" and each.thread[:1] == "{"
     }
-    assert {each["thread"] for each in report["largest_threads"]} <= named
+    assert {each["thread"] for each in report.largest_threads} <= named
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

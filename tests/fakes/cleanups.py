@@ -1,0 +1,63 @@
+"""The cleanup on a Redis alone, and how often properties try it: no settings, no database, no record of a run."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import redis
+from hypothesis import HealthCheck, settings
+
+from ai_ops.adapters.checkpoint_store import CheckpointStore
+from ai_ops.cleanup_run import CleanupRun
+from ai_ops.core.checkpoint_keys import KeyParser
+from ai_ops.core.retention import DAY, RetentionPolicy
+
+
+def examples(usual: int) -> settings:
+    """How a property is tried: on `usual` examples, or on as many as AI_OPS_EXAMPLES says."""
+    return settings(
+        max_examples=int(os.environ.get("AI_OPS_EXAMPLES", usual)),
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+def cleaned(
+    client: Any,
+    *,
+    retention: float = 30 * DAY,
+    keep_last: int = 1,
+    pinned: frozenset[str] = frozenset(),
+    **options: Any,
+) -> CleanupRun:
+    """Clean up; the run, with its tally. The retention is in seconds."""
+    now = time.time()
+    parser = KeyParser(now)
+    policy = RetentionPolicy(retention, retention, keep_last=keep_last, pinned=pinned)
+    run = CleanupRun(CheckpointStore(client, parser), parser, policy, now, dryrun=False, **options)
+    run.execute()
+    return run
+
+
+def emptied(client: Any) -> Any:
+    """The client, its database without a key. FLUSHDB would take the indexes of all databases of the server away."""
+    client.unlink(*(client.keys() or ["none"]))
+    return client
+
+
+def tell_growth(port: int, password: str, answers: Any) -> None:
+    """Clean up in this process, which is to have done nothing else, and tell how many bytes of memory that took."""
+    with redis.Redis(port=port, password=password, db=1) as client:
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak until now
+        before = _peak_memory()
+        cleaned(client)
+        answers.put(_peak_memory() - before)
+
+
+def _peak_memory() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
