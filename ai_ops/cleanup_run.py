@@ -127,7 +127,7 @@ class CleanupRun:
     def _execute(self) -> None:
         self._memory.append(self._store.memory())
         expected = self._store.size()
-        with KeySpool(expected) as spool:
+        with KeySpool(expected, self._quick.threads_of) as spool:
             self._scan(spool, expected)
             gc.collect(1)
             for number, part in enumerate(spool, 1):

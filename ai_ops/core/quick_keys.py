@@ -29,7 +29,7 @@ _NAME = rb"[ -9;-z|~]{1,500}"
 # Ids that begin with less are of before September 2020, near where times end to be believed (EARLIEST).
 _LATE_ENOUGH = rb"(?!0|1[0-9a-d]|1e[0-9a])"
 _REST_OF_ID = rb"[0-9a-f]{8}-[0-9a-f]{4}-6[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
-_TASK = rb":[ -9;-z|~]+:-?[0-9]+"
+_TASK = rb":[ -9;-z|~]{1,500}:-?[0-9]{1,18}"
 _MARK = b":__empty__"
 
 
