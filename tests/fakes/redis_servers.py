@@ -45,7 +45,7 @@ def debian_redis() -> Path | None:
 
 
 @contextmanager
-def debian_server() -> Iterator[int]:
+def debian_server(*options: str, password: str = "") -> Iterator[int]:
     """The system's own redis-server on loopback; gives its port."""
     binary = debian_redis()
     if binary is None:
@@ -53,10 +53,11 @@ def debian_server() -> Iterator[int]:
     (port,) = services.free_ports(1)
     with tempfile.TemporaryDirectory(prefix="ai-ops-debian-redis-") as folder:
         command: Sequence[str] = [str(binary), "--bind", "127.0.0.1", "--port", str(port), "--dir", folder]
+        command = [*command, "--save", "", *(["--requirepass", password] if password else []), *options]
         service = services.Service(
             "debian-redis",
-            [*command, "--save", ""],
-            ready=lambda: services.redis_answers(port, ""),
+            command,
+            ready=lambda: services.redis_answers(port, password),
             cwd="/",
             log=Path(folder) / "server.log",
         )
