@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from redis.exceptions import ResponseError
 
-from ai_ops.adapters.checkpoint_store import CheckpointStore
-from ai_ops.cleanup_run import CleanupRun, threads_of
-from ai_ops.core.checkpoint_keys import KeyParser
-from ai_ops.core.retention import DAY, RetentionPolicy
-from ai_ops.core.storage import StorageTally
+from ai_ops.celery_tasks import sample_checkpoint_storage
+from ai_ops.choices import RunStateChoices
+from ai_ops.core.batches import batches
+from ai_ops.core.retention import DAY
+from ai_ops.models import MaintenanceRun
+from ai_ops.runs import orphans
+from tests.fakes.cleanups import cleaned, emptied, examples, tell_growth
 from tests.fakes.conversations import old_id
+from tests.fakes.runs import FreeHold
 
 MIB = 1024 * 1024
 OLD = old_id(60)
@@ -41,12 +44,20 @@ WORDS = (
 HEADS = ("checkpoint", "checkpoint_latest", "checkpoint_blob", "checkpoint_write", "write_keys_zset", "write_registry",
          "writes", "thread", "somebody_else")  # fmt: skip
 names = st.lists(st.sampled_from(WORDS) | st.text(max_size=3), max_size=6)
-keys = st.builds(
+any_keys = st.builds(
     lambda head, parts, raw: ":".join([head, *parts]).encode(errors="surrogatepass") + raw,
     st.sampled_from(HEADS),
     names,
     st.just(b"") | st.binary(max_size=2),
 )
+# Those of a few checkpoints, so that what belongs together meets.
+proper_keys = st.builds(
+    lambda head, stem, made: f"{head}:{stem}:{made}{':task:0' if head == 'checkpoint_write' else ''}".encode(),
+    st.sampled_from(HEADS[:-1]),
+    st.sampled_from(("t:__empty__", "t:", "{t}:", "t:child")),
+    st.sampled_from((OLD, old_id(1), old_id(0), "shallow")),
+)
+keys = any_keys | proper_keys
 leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | (
     st.sampled_from((*WORDS, "2024-01-01T00:00:00+00:00", "not base64", "e30=", "2024-13-99T99:99:99"))
 )  # fmt: skip
@@ -94,56 +105,36 @@ def write(client: Any, key: bytes, kind: str, value: Any) -> None:
         client.setbit(key, value, 1)
 
 
-def cleaned(client: Any, *, retention: float = 30 * DAY, **options: Any) -> CleanupRun:
-    now = time.time()
-    parser = KeyParser(now)
-    store = CheckpointStore(client, parser)
-    policy = RetentionPolicy(retention, retention, pinned=frozenset({"pinned"}))
-    run = CleanupRun(store, parser, policy, now, dryrun=False, **options)
-    run.execute()
-    return run
-
-
-def sampled(client: Any) -> StorageTally:
-    """What the storage page's sampling does with the keys, which is a dry run that is watched."""
-    now = time.time()
-    parser = KeyParser(now)
-    store, tally = CheckpointStore(client, parser), StorageTally(now, frozenset({"pinned"}))
-    CleanupRun(
-        store, parser, RetentionPolicy(30 * DAY, 30 * DAY), now, dryrun=True,
-        on_keys=lambda keys: tally.add(threads_of(keys, store, now)),
-    ).execute()  # fmt: skip
-    store.sizes([*tally.sample(), *tally.candidates()])
-    json.dumps([tally.oldest(), tally.largest({}), tally.bars()]).encode()
-    return tally
-
-
 @pytest.fixture(scope="module")
 def client(checkpoint_server):
     client = checkpoint_server.client(1)
     yield client
-    client.unlink(*(client.keys() or ["none"]))
+    emptied(client)
 
 
 EVIL = b"checkpoint:evil:x"
+worlds = st.dictionaries(keys, values, min_size=1, max_size=8)
 
 
-@settings(max_examples=100, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-@given(st.dictionaries(keys, values, min_size=1, max_size=8))
+def fill(client: Any, world: dict[bytes, tuple[str, Any]]) -> set[bytes]:
+    """Write this world and nothing else; its keys."""
+    emptied(client)
+    for key, (kind, value) in world.items():
+        write(client, key, kind, value)
+    return set(client.keys())
+
+
+@examples(100)
+@given(worlds)
 @example({EVIL: ("string", b'{"$.thread_id":["\\ud800"]}')})
 @example({EVIL: ("json", {"thread_id": "\ud800"})})
 @example({EVIL: ("json", {"thread_id": "t", "checkpoint_id": "\ud800"})})
 @example({EVIL: ("json", {"thread_id": "t", "checkpoint_ns": "\ud800"})})
 @example({EVIL: ("json", {"thread_id": ["t"], "checkpoint_ns": 1, "checkpoint_id": {}})})
 def test_no_run_ends_early_and_what_is_somebody_elses_stays(client, world):
-    client.unlink(*(client.keys() or ["none"]))
-    for key, (kind, value) in world.items():
-        write(client, key, kind, value)
-    before = set(client.keys())
-    sampled(client)
-    assert set(client.keys()) == before
+    before = fill(client, world)
     for retention in (30 * DAY, time.time()):
-        run = cleaned(client, retention=retention)
+        run = cleaned(client, retention=retention, pinned=frozenset({"pinned"}))
         assert run.tally.processed >= len(before & set(client.keys()))
     gone = before - set(client.keys())
     assert not {key for key in gone if key.startswith(b"somebody_else")}
@@ -153,13 +144,13 @@ def test_no_run_ends_early_and_what_is_somebody_elses_stays(client, world):
         assert kind in ("string", "json", "list", "set", "zset", "hyperloglog", "bitmap"), (key, world[key])
 
 
-@settings(max_examples=50, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@examples(50)
 @given(trees | metadata, st.sampled_from(("metadata", "parent_checkpoint_id", "checkpoint", "channel", "thread_id")))
 @example({"counters_since_delta_snapshot": {"a": 1}}, "metadata")
 @example({"counters_since_delta_snapshot": [1]}, "metadata")
 @example("\ud800", "metadata")
 def test_no_value_in_a_live_thread_ends_a_run_or_costs_its_head(client, value, field):
-    client.unlink(*(client.keys() or ["none"]))
+    emptied(client)
     ids = [old_id(days) for days in (60, 50, 40, 1)]
     for number, each in enumerate(ids):
         document = {"thread_id": "t", "checkpoint_ns": "__empty__", "checkpoint_id": each, "metadata": "{}",
@@ -170,13 +161,57 @@ def test_no_value_in_a_live_thread_ends_a_run_or_costs_its_head(client, value, f
         write(client, f"writes:{{v}}::{each}".encode(), "string", json.dumps(value).encode())
         write(client, f"checkpoint_write:t:__empty__:{each}:{old_id(0)}:0".encode(), "json", {field: value})
     client.set("checkpoint_latest:t:__empty__", f"checkpoint:t:__empty__:{ids[-1]}")
-    sampled(client)
     cleaned(client)
     assert client.exists(f"checkpoint:t:__empty__:{ids[-1]}", f"checkpoint:{{v}}::{ids[-1]}") == 2
 
 
+@pytest.fixture
+def pointed(client, checkpoint_server, monkeypatch, db):
+    """That client's database is the one the app is told to use."""
+    monkeypatch.setenv("LANGGRAPH_REDIS_URL", checkpoint_server.url(1))
+    return client
+
+
+@examples(40)
+@given(worlds)
+@example({EVIL: ("string", b'{"$.thread_id":["\\ud800"]}')})
+@example({EVIL: ("json", {"thread_id": "t", "checkpoint_id": "\ud800", "metadata": "\ud800"})})
+@example({b"checkpoint_latest:evil\xff:x": ("string", b"checkpoint:evil\xff:x:" + OLD.encode())})
+@example({b"thread:{evil}:": ("list", [OLD.encode()]), f"writes:{{evil}}::{OLD}".encode(): ("string", b"\xff")})
+def test_sampling_ends_well_and_changes_nothing(pointed, world):
+    before = {key: pointed.dump(key) for key in fill(pointed, world)}
+    report = sample_checkpoint_storage()
+    assert (report["success"], report["error"]) == (True, None)
+    assert report["scanned_keys"] >= len(before)
+    assert {key: pointed.dump(key) for key in pointed.scan_iter(count=1000)} == before
+
+
+@examples(40)
+@given(worlds)
+@example({EVIL: ("string", b'{"$.thread_id":["\\ud800"]}')})
+@example({f"checkpoint_write:t:__empty__:{OLD}:task:0".encode(): ("json", {"thread_id": "\ud800"})})
+@example({f"checkpoint:{{t}}::{OLD}".encode(): ("json", {}), f"writes:{{t}}::{OLD}".encode(): ("string", b"[]")})
+def test_the_collection_of_orphans_ends_well_and_takes_nothing_that_has_an_owner(pointed, world):
+    before = fill(pointed, world)
+    MaintenanceRun.objects.all().delete()
+    found = orphans.collect(FreeHold())
+    gone = before - set(pointed.keys())
+    assert MaintenanceRun.objects.get().state == RunStateChoices.SUCCEEDED
+    assert (found.checked, found.fixed) == (len(before), len(gone))
+    for key in gone:
+        head, _, rest = key.partition(b":")
+        if head == b"checkpoint":
+            # What a late write leaves where its document was: nothing of a checkpoint.
+            assert world[key][0] == "json", key
+            assert "thread_id" not in world[key][1], key
+            continue
+        assert head in {each.encode() for each in HEADS[1:-1]}, key
+        owner = b"checkpoint:" + (rest.rsplit(b":", 2)[0] if head == b"checkpoint_write" else rest)
+        assert owner not in before or owner in gone, key
+
+
 def test_a_string_that_looks_like_a_reply_of_redisjson_speaks_for_no_other_thread(client):
-    client.unlink(*(client.keys() or ["none"]))
+    emptied(client)
     client.set(f"checkpoint:live:{old_id(1)}", "{}")
     client.set(f"checkpoint:t:{old_id(60)}", "{}")
     reply = {"$.thread_id": ["t"], "$.checkpoint_id": [old_id(0)], "$.checkpoint_ns": [""], "$.ts": []}
@@ -185,23 +220,8 @@ def test_a_string_that_looks_like_a_reply_of_redisjson_speaks_for_no_other_threa
     assert (run.tally.threads_deleted, run.tally.unfixable) == (1, 1)
 
 
-def _memory_of(port: int, password: str, answers: Any) -> None:
-    import redis
-
-    def peak() -> int:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
-
-    with redis.Redis(port=port, password=password, db=1) as client:
-        cleaned(client)
-        Path("/proc/self/clear_refs").write_text("5")  # forget the peak until now
-        before = peak()
-        run = cleaned(client)
-        answers.put((peak() - before, run.tally.unfixable))
-
-
 def _fill_values(client: Any) -> None:
-    for number in range(24):
+    for number in range(10):
         client.set(f"checkpoint:{number}:x", b"x" * (16 * MIB))
 
 
@@ -216,8 +236,18 @@ def _fill_names_with_line_breaks(client: Any) -> None:
 
 
 def _fill_short_names(client: Any) -> None:
-    for number in range(3000):
-        client.set(b"checkpoint:%d:" % number + b"n" * 8000, "x")
+    for numbers in batches(range(15_000), 500):
+        client.mset({b"checkpoint:%d:" % number + b"n" * 8000: "{}" for number in numbers})
+
+
+def _fill_usual_names(client: Any) -> None:
+    for numbers in batches(range(40_000), 500):
+        client.mset({b"checkpoint:%d:%s" % (number, OLD.encode()): "{}" for number in numbers})
+
+
+def _fill_long_threads(client: Any) -> None:
+    for numbers in batches(range(60_000), 500):
+        client.mset({b"checkpoint:%d%s:%s" % (number, b"n" * 480, OLD.encode()): "{}" for number in numbers})
 
 
 def _fill_documents(client: Any) -> None:
@@ -237,31 +267,37 @@ def _fill_lineage(client: Any) -> None:
 
 
 def _fill_sets(client: Any) -> None:
-    for number in range(20):
+    for number in range(8):
         client.zadd(f"write_keys_zset:{number}:__empty__:shallow", {"x" * MIB + str(each): 0 for each in range(20)})
 
 
 def _fill_heads(client: Any) -> None:
-    for number in range(24):
+    for number in range(12):
         client.set(f"checkpoint_latest:{number}:__empty__", "x" * (8 * MIB))
         client.rpush(f"thread:{{{number}}}:", "x" * (4 * MIB))
 
 
-@pytest.mark.parametrize(
-    "fill",
-    [_fill_values, _fill_names, _fill_names_with_line_breaks, _fill_short_names, _fill_documents, _fill_lineage,
-     _fill_sets, _fill_heads],
-)  # fmt: skip
-def test_memory_does_not_follow_what_is_stored(client, checkpoint_server, fill):
+@pytest.fixture(scope="module")
+def forking():
+    """Starts processes that have the cleanup in memory and have done nothing with it."""
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("Linux alone tells a process's peak memory")
-    client.unlink(*(client.keys() or ["none"]))
-    fill(client)
-    context = multiprocessing.get_context("spawn")
-    answers = context.Queue()
-    process = context.Process(target=_memory_of, args=(checkpoint_server.port, checkpoint_server.password, answers))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([tell_growth.__module__])
+    return context
+
+
+@pytest.mark.parametrize(
+    "fill",
+    [_fill_values, _fill_names, _fill_names_with_line_breaks, _fill_short_names, _fill_usual_names,
+     _fill_long_threads, _fill_documents, _fill_lineage, _fill_sets, _fill_heads],
+)  # fmt: skip
+def test_memory_does_not_follow_what_is_stored(client, checkpoint_server, forking, fill):
+    fill(emptied(client))
+    answers = forking.Queue()
+    process = forking.Process(target=tell_growth, args=(checkpoint_server.port, checkpoint_server.password, answers))
     process.start()
-    grown, _ = answers.get(timeout=120)
+    grown = answers.get(timeout=120)
     process.join()
-    client.unlink(*(client.keys() or ["none"]))
+    emptied(client)
     assert grown < 64 * MIB, f"{grown / MIB:.0f} MiB"
