@@ -87,10 +87,10 @@ WITH made AS (
 )
 INSERT INTO ai_ops_maintenancerun (id, name, kind, subject, trigger, state, job_result_id, options, attempt,
                                    max_attempts, attempts, holder, progress, cancel_requested, created, started,
-                                   finished, execution_time_ms, counters, error)
+                                   finished, execution_time_ms, counters, error, errors)
 SELECT id, 'run ' || number, kind, '', 'schedule', CASE WHEN failed THEN 'failed' ELSE usual END, result, '{{}}', 1, 5,
        '[]', '', '', false, at, at, at, 900, '{{"checked_count": 1000, "changed_count": 0, "failed_count": 3}}',
-       CASE WHEN failed THEN 'The Redis of checkpoints did not answer.' ELSE '' END
+       CASE WHEN failed THEN 'The Redis of checkpoints did not answer.' ELSE '' END, '[]'
 FROM made
 """
 INCIDENTS_SQL = """

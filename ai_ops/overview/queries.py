@@ -258,7 +258,8 @@ def runs_by_day(user: Any, now: datetime) -> dict[date, dict[str, int]]:
         .order_by()
         .values(day=TruncDate("created"))
         .values_list("day", "state")
-        .annotate(count=Count("pk"))
+        # Of the rows, not of their keys, so that the index has all that is asked for.
+        .annotate(count=Count("*"))
     )
     days: dict[date, dict[str, int]] = {
         (today - timedelta(days=back)).date(): defaultdict(int) for back in reversed(range(RUN_DAYS))
