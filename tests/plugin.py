@@ -30,10 +30,13 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
         return
     paths = [Path(each.split("::")[0]).resolve() for each in early_config.known_args_namespace.file_or_dir]
     if not paths or not all(any(map(path.is_relative_to, WITHOUT_NAUTOBOT)) for path in paths):
-        _set_up()
+        _prepare()
+        if not early_config.known_args_namespace.numprocesses:
+            _set_up_nautobot()
 
 
-def _set_up() -> None:
+def _prepare() -> None:
+    """Start the servers, and set the environment in which Nautobot finds them."""
     cache = _stack.enter_context(running_redis("cache"))
     env = services.environment(services.Settings.load()) | {
         "NAUTOBOT_CONFIG": str(Path(__file__).with_name("nautobot_config.py")),
@@ -52,6 +55,10 @@ def _set_up() -> None:
         database.prepare_template(env)
     os.environ |= {key: value for key, value in env.items() if key.startswith(("NAUTOBOT_", "AI_OPS_"))}
     os.environ.pop("LANGGRAPH_REDIS_URL", None)
+
+
+def _set_up_nautobot() -> None:
+    """Set up Nautobot in a process that runs tests; one that only hands them to others saves the time."""
     import nautobot
 
     nautobot.setup()
@@ -166,5 +173,6 @@ def checkpoint_redis(
 
 
 if "PYTEST_XDIST_WORKER" in os.environ and "AI_OPS_TEST_TEMPLATE" in os.environ:
-    # A worker inherits the name of the settings module, which pytest-django looks for before any hook of ours.
-    _set_up()
+    # pytest-django looks for the settings before any hook of ours.
+    _prepare()
+    _set_up_nautobot()
