@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import select
 import socket
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Self
@@ -22,6 +23,7 @@ from typing import Any, Self
 import httpcore
 import httpx
 
+from ai_ops.adapters.lines import LineTransport
 from ai_ops.adapters.quiet_logs import unlogged
 from ai_ops.core.addresses import refusal
 from ai_ops.core.credentials import Credentials
@@ -76,14 +78,12 @@ class Deadline:
 
 
 class GuardedTransport(httpx.AsyncHTTPTransport):
-    """HTTP/1.1 without proxies, to addresses that were checked.
+    """HTTP/1.1 without proxies, to addresses that were checked, for agents: each operation has the timeout it asks for.
 
     Args:
         context: Shared by all connections; making one costs some 30 ms of CPU.
         allow_loopback: Whether connections to this machine itself are allowed.
         resolve: The name lookup; in tests one that is slow or answers what a test needs.
-        one_deadline: Whether a connection serves one request, whose connect timeout is the deadline for all of it. If
-            not, connections are kept, and after they are open each operation has the timeout it asks for.
     """
 
     def __init__(
@@ -92,64 +92,21 @@ class GuardedTransport(httpx.AsyncHTTPTransport):
         *,
         allow_loopback: bool = False,
         resolve: Resolver | None = None,
-        one_deadline: bool = False,
     ) -> None:
         super().__init__(verify=context, trust_env=False)
-        backend = _GuardedBackend(resolve or resolve_name, allow_loopback, one_deadline)
         # The one place where httpx takes no network backend from outside.
-        self._pool = (
-            _NoPool(context, backend)  # type: ignore[assignment]
-            if one_deadline
-            else httpcore.AsyncConnectionPool(
-                ssl_context=context, keepalive_expiry=KEEPALIVE_SECONDS, network_backend=backend
-            )
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=context,
+            keepalive_expiry=KEEPALIVE_SECONDS,
+            network_backend=_GuardedBackend(resolve or resolve_name, allow_loopback, one_deadline=False),
         )
 
 
-class _NoPool:
-    """A connection for each request: what a pool costs grows with the square of what it holds."""
-
-    def __init__(self, context: ssl.SSLContext, backend: httpcore.AsyncNetworkBackend) -> None:
-        self._context = context
-        self._backend = backend
-
-    async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
-        connection = httpcore.AsyncHTTPConnection(
-            request.url.origin, ssl_context=self._context, network_backend=self._backend
-        )
-        try:
-            response = await connection.handle_async_request(request)
-        except BaseException:
-            await connection.aclose()
-            raise
-        stream = _LastStream(response.stream, connection)
-        return httpcore.Response(
-            response.status, headers=response.headers, content=stream, extensions=response.extensions
-        )
-
-    async def __aenter__(self) -> _NoPool:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        return None
-
-    async def aclose(self) -> None:
-        """Nothing is kept."""
-
-
-class _LastStream:
-    """The body of the one answer of a connection, which is closed with it."""
-
-    def __init__(self, stream: Any, connection: httpcore.AsyncHTTPConnection) -> None:
-        self._stream = stream
-        self._connection = connection
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._stream.__aiter__()  # type: ignore[no-any-return]
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-        await self._connection.aclose()
+def probe_transport(
+    context: ssl.SSLContext, *, allow_loopback: bool = False, resolve: Resolver | None = None
+) -> LineTransport:
+    """Make the same for probes: the connect timeout of a request is the deadline for all of it."""
+    return LineTransport(context, _GuardedBackend(resolve or resolve_name, allow_loopback, one_deadline=True))
 
 
 def resolve_name(host: str, port: int) -> list[str]:
@@ -297,9 +254,14 @@ class _GuardedStream(httpcore.AsyncNetworkStream):
         self._late = False
         self._alarm: asyncio.TimerHandle | None = None
         if whole:
-            # One alarm for all of it, which costs less than one for each operation.
-            loop = asyncio.get_running_loop()
-            self._alarm = loop.call_later(max(deadline.at - time.monotonic(), 0), self._end)
+            self.end_at(deadline.at)
+
+    def end_at(self, moment: float) -> None:
+        """End everything on this connection then (monotonic seconds): one alarm costs less than one an operation."""
+        if self._alarm:
+            self._alarm.cancel()
+        loop = asyncio.get_running_loop()
+        self._alarm = loop.call_later(max(moment - time.monotonic(), 0), self._end)
 
     def _end(self) -> None:
         self._late = True
@@ -326,9 +288,12 @@ class _GuardedStream(httpcore.AsyncNetworkStream):
                     await self._writer.drain()
 
     async def aclose(self) -> None:
+        self.abort()
+
+    def abort(self) -> None:
+        """Hang up at once: inside TLS close() waits half a minute for the other side to say goodbye."""
         if self._alarm:
             self._alarm.cancel()
-        # Not close(), which inside TLS waits half a minute for the other side to say goodbye.
         self._writer.transport.abort()
 
     async def start_tls(
@@ -346,7 +311,9 @@ class _GuardedStream(httpcore.AsyncNetworkStream):
 
     def get_extra_info(self, info: str) -> Any:
         if info == "is_readable":
-            return self._reader.at_eof()
+            return (
+                self._reader.at_eof() or self._writer.is_closing() or _has_come(self._writer.get_extra_info("socket"))
+            )
         return self._writer.get_extra_info(_EXTRA.get(info, info))
 
     @contextmanager
@@ -358,6 +325,13 @@ class _GuardedStream(httpcore.AsyncNetworkStream):
             if self._late or (isinstance(error, TimeoutError) and error.errno is None):
                 raise late("the deadline has passed") from None
             raise kind(str(error)) from error
+
+
+def _has_come(connection: socket.socket) -> bool:
+    """Tell whether the system has something for this socket that the event loop has not read yet."""
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 # As httpcore calls them, and as asyncio does.

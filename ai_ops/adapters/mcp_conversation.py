@@ -17,7 +17,7 @@ from httpx_sse import EventSource, ServerSentEvent, SSEError
 from mcp.types import JSONRPCError, JSONRPCRequest, JSONRPCResponse
 
 from ai_ops.adapters.http_body import CURIOUS_SECONDS, beginning_of, readable, whole_body_of
-from ai_ops.adapters.http_exchange import Exchange
+from ai_ops.adapters.http_exchange import LAST_REQUEST, Exchange
 from ai_ops.adapters.http_failures import BodyError, Failure, Wording, judge
 from ai_ops.adapters.mcp_answers import answer_of, initialized_identity, message_in, next_cursor, refusal_in, reply_to
 from ai_ops.core.health import Reason
@@ -87,6 +87,7 @@ class Conversation:
         self._http = http
         self._url = url
         self._wording = wording
+        self._shown_url = wording.shown(url) or "(no address)"
         self._client_version = client_version
         self._headers: dict[str, str] = {}
         self._received = 0
@@ -133,15 +134,16 @@ class Conversation:
         """End the session. A server may refuse that (405), or be gone: neither says anything about its health."""
         if SESSION_HEADER not in self._headers:
             return
+        headers = self._headers | LAST_REQUEST
         with suppress(httpx.HTTPError, httpx.InvalidURL):
-            async with self._http.answer_to("DELETE", self._url, headers=self._headers, aside=True):
+            async with self._http.answer_to("DELETE", self._url, headers=headers, aside=True):
                 pass
 
     # ----------------------------------------------------------------------------------------
     # Requests
 
     def _ask(self, message: Message) -> None:
-        self._http.asked = f"POST {message['method']} to {self._wording.shown(self._url) or '(no address)'}"
+        self._http.asked = f"POST {message['method']} to {self._shown_url}"
 
     async def _answer_to(self, request: Message, *, opens_session: bool = False) -> Message | RpcError:
         """Send a request and read until its answer is there, and no further."""
@@ -200,6 +202,7 @@ class Conversation:
                     answer = self._answer_in_event(event, request_id, replies, resumed=resumed)
                     if answer is not None:
                         await asyncio.gather(*replies)
+                        await self._http.finish(events)
                         return answer
             await asyncio.gather(*replies)
         except (httpx.NetworkError, httpx.RemoteProtocolError):

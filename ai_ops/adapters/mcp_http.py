@@ -5,23 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import ssl
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Generic, TypeVar
 
 import httpx
 
-from ai_ops.adapters.guarded_transport import GuardedTransport, Resolver
+from ai_ops.adapters.guarded_transport import Resolver, probe_transport
 from ai_ops.adapters.http_exchange import checked_url
 from ai_ops.adapters.http_failures import CHECKER_ERRNOS, RUN_OUT
-from ai_ops.adapters.probe_attempt import VERSION, Attempt, Target
+from ai_ops.adapters.probe_attempt import Attempt, Target
 from ai_ops.adapters.probe_outcome import as_sentence
 from ai_ops.adapters.quiet_logs import unlogged
 from ai_ops.adapters.tls import CAFileError, ssl_context
@@ -41,7 +39,7 @@ MAX_AT_ONE_PORT = 8
 Answer = TypeVar("Answer")
 
 _Settings = tuple[bool, str]
-_Ask = Callable[[httpx.AsyncClient, Target], Awaitable[Answer]]
+_Ask = Callable[[httpx.AsyncBaseTransport, Target], Awaitable[Answer]]
 
 
 class Prober:
@@ -79,7 +77,7 @@ class Prober:
 
     def probing(self, targets: Sequence[Target], workers: int = MAX_WORKERS) -> Round[Probe]:
         """Probe every target once in at most `workers` threads, which do HTTP and nothing else."""
-        return Round(targets, self._probe, self._without_answer, self._client, workers, self._concurrency)
+        return Round(targets, self._probe, self._without_answer, self._transport, workers, self._concurrency)
 
     def listing(self, targets: Sequence[Target], workers: int = MAX_WORKERS) -> Round[Listing]:
         """List the tools of every target in the same way."""
@@ -87,7 +85,7 @@ class Prober:
             targets,
             self._list,
             lambda target, error: Listing(self._without_answer(target, error)),
-            self._client,
+            self._transport,
             workers,
             self._concurrency,
         )
@@ -116,22 +114,22 @@ class Prober:
         (listing,) = self.list_all([target])
         return listing
 
-    async def _probe(self, client: httpx.AsyncClient, target: Target) -> Probe:
+    async def _probe(self, transport: httpx.AsyncBaseTransport, target: Target) -> Probe:
         started = time.monotonic()
-        outcome = await Attempt(client, target, started, self._timeout).made()
+        outcome = await Attempt(transport, target, started, self._timeout).made()
         return outcome.as_probe(round((time.monotonic() - started) * 1000, 1))
 
-    async def _list(self, client: httpx.AsyncClient, target: Target) -> Listing:
-        return await ToolListing(client, target, time.monotonic(), self._timeout).listed()
+    async def _list(self, transport: httpx.AsyncBaseTransport, target: Target) -> Listing:
+        return await ToolListing(transport, target, time.monotonic(), self._timeout).listed()
 
-    def _client(self, target: Target) -> httpx.AsyncClient:
+    def _transport(self, target: Target) -> httpx.AsyncBaseTransport:
         """Make what asks servers with the TLS settings of `target`.
 
         Raises:
             CAFileError: The CA file can't be used.
         """
         context = ssl_context(verify=target.verify_tls, ca_file=target.ca_file, directories=self._ca_directories)
-        return _client_over(context, self._allow_loopback, self._resolve)
+        return probe_transport(context, allow_loopback=self._allow_loopback, resolve=self._resolve)
 
     def _without_answer(self, target: Target, error: Exception) -> Probe:
         """Return the result of a probe that raised; the log has the traceback, once for each kind."""
@@ -163,14 +161,14 @@ class Round(Generic[Answer]):
         targets: Sequence[Target],
         ask: _Ask[Answer],
         without_answer: Callable[[Target, Exception], Answer],
-        client: Callable[[Target], httpx.AsyncClient],
+        transport: Callable[[Target], httpx.AsyncBaseTransport],
         workers: int,
         concurrency: int,
     ) -> None:
         self._targets = targets
         self._ask = ask
         self._without_answer = without_answer
-        self._client = client
+        self._transport = transport
         self._concurrency = concurrency
         self._turns = Turns([_port(target.url or target.mcp_url) for target in targets], MAX_AT_ONE_PORT)
         # None: a thread has ended.
@@ -221,38 +219,40 @@ class Round(Generic[Answer]):
             self._turns.give_back(number)
 
     async def _ask_some(self) -> None:
-        clients: dict[_Settings, httpx.AsyncClient | Exception] = {}
+        transports: dict[_Settings, httpx.AsyncBaseTransport | Exception] = {}
         async with AsyncExitStack() as stack:
             lanes = min(self._concurrency, len(self._targets))
-            await asyncio.gather(*(self._lane(clients, stack) for _ in range(lanes)))
+            await asyncio.gather(*(self._lane(transports, stack) for _ in range(lanes)))
 
-    async def _lane(self, clients: dict[_Settings, httpx.AsyncClient | Exception], stack: AsyncExitStack) -> None:
+    async def _lane(
+        self, transports: dict[_Settings, httpx.AsyncBaseTransport | Exception], stack: AsyncExitStack
+    ) -> None:
         """Ask one after the other. The one broad catch: whatever a server does to a library costs only its own."""
         while (number := self._turns.take()) is not None:
             target = self._targets[number]
             try:
-                answer = await self._ask(await self._shared(clients, stack, target), target)
+                answer = await self._ask(await self._shared(transports, stack, target), target)
             except Exception as error:
                 answer = self._without_answer(target, error)
             self._answers.put((number, answer))
             self._turns.give_back(number)
 
     async def _shared(
-        self, clients: dict[_Settings, httpx.AsyncClient | Exception], stack: AsyncExitStack, target: Target
-    ) -> httpx.AsyncClient:
-        """The client of this loop for the settings of the target, which are those of most others."""
+        self, transports: dict[_Settings, httpx.AsyncBaseTransport | Exception], stack: AsyncExitStack, target: Target
+    ) -> httpx.AsyncBaseTransport:
+        """The transport of this loop for the settings of the target, which are those of most others."""
         settings = target.verify_tls, target.ca_file
-        if settings not in clients:
+        if settings not in transports:
             try:
                 # Not on the loop: the CA file is read.
-                client = await asyncio.to_thread(self._client, target)
+                transport = await asyncio.to_thread(self._transport, target)
             except CAFileError as error:
-                clients.setdefault(settings, error)
+                transports.setdefault(settings, error)
             else:
                 # Another lane may have been quicker.
-                if clients.setdefault(settings, client) is client:
-                    await stack.enter_async_context(client)
-        known = clients[settings]
+                if transports.setdefault(settings, transport) is transport:
+                    await stack.enter_async_context(transport)
+        known = transports[settings]
         if isinstance(known, Exception):
             raise known
         return known
@@ -290,21 +290,4 @@ def unasked(happened: str, remedy: str) -> Probe:
     """A probe that could not be made, for a reason that lies with us; both arguments are clauses."""
     return Probe(
         False, Reason.CHECKER, f"The server was not asked, since {happened}: {remedy}.", 0.0, remedy=as_sentence(remedy)
-    )
-
-
-def _client_over(context: ssl.SSLContext, allow_loopback: bool, resolve: Resolver | None) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        transport=GuardedTransport(context, allow_loopback=allow_loopback, resolve=resolve, one_deadline=True),
-        follow_redirects=False,
-        # No proxy, no .netrc: the probe goes to the server itself and carries nobody's password.
-        trust_env=False,
-        # Shared by many servers, so it keeps no cookies: each probe has its own.
-        cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
-        headers={
-            "User-Agent": f"nautobot-app-ai-ops/{VERSION} health check",
-            "Accept": "*/*",
-            "Accept-Encoding": "identity",
-            "Connection": "close",
-        },
     )

@@ -9,12 +9,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from importlib import metadata
 
 import httpx
 
 from ai_ops.adapters.http_body import beginning_of, body_of
-from ai_ops.adapters.http_exchange import Exchange
+from ai_ops.adapters.http_exchange import LAST_REQUEST, VERSION, Exchange
 from ai_ops.adapters.http_failures import HOST_STATUSES, BodyError, Failure, Wording, explain, judge
 from ai_ops.adapters.mcp_conversation import Conversation, Refused
 from ai_ops.adapters.probe_outcome import Outcome
@@ -28,8 +27,6 @@ SHARE_FOR_LEAVING = 0.1
 
 # Where nothing came back no server can be asked over MCP either, or no time is left for it.
 UNREACHED = frozenset({Reason.DNS, Reason.CONNECT, Reason.TLS, Reason.TIMEOUT, Reason.POLICY, Reason.CHECKER})
-
-VERSION = metadata.version("nautobot-app-ai-ops")
 
 
 @dataclass(frozen=True)
@@ -56,10 +53,10 @@ class Target:
 class Attempt:
     """One probe on its way: what it has seen so far, and the time by which it has to be done."""
 
-    def __init__(self, client: httpx.AsyncClient, target: Target, started: float, timeout: float) -> None:
+    def __init__(self, transport: httpx.AsyncBaseTransport, target: Target, started: float, timeout: float) -> None:
         self._target = target
         self._for_leaving = timeout * SHARE_FOR_LEAVING
-        self._http = Exchange(client, target.credentials, started + timeout)
+        self._http = Exchange(transport, target.credentials, started + timeout)
         self._wording = Wording("health check path", "answers a GET with a 2xx status", target.credentials)
         self._identity: Identity | None = None
 
@@ -79,7 +76,7 @@ class Attempt:
     async def _over_mcp(self, before: str = "") -> Outcome:
         self._wording = Wording("MCP endpoint", "answers as MCP says and within the limits", self._target.credentials)
         self._http.retry_after = None
-        self._http.forget_cookies()
+        self._http.begin_anew()
         return await self._outcome(self._converse, before)
 
     async def _outcome(self, ask: Callable[[], Awaitable[str]], before: str = "") -> Outcome:
@@ -92,6 +89,8 @@ class Attempt:
             failure = refusal.failure
         except (httpx.HTTPError, httpx.InvalidURL, BodyError, ProtocolViolation) as error:
             failure = explain(error, http.status, self._wording)
+        finally:
+            http.hang_up()
         return Outcome(
             before + http.asked, answered, failure, http.status, self._identity, http.retry_after, http.certificate_ends
         )
@@ -103,7 +102,7 @@ class Attempt:
         """A 2xx status with a body that ends is healthy."""
         http, target = self._http, self._target
         http.asked = f"GET {self._wording.shown(target.url) or '(no address)'}"
-        async with http.answer_to("GET", target.url) as response:
+        async with http.answer_to("GET", target.url, headers=LAST_REQUEST) as response:
             if not response.is_success:
                 body = await beginning_of(response) if response.status_code in HOST_STATUSES else b""
                 raise Refused(judge(response, self._wording, body, redirected=http.redirected))

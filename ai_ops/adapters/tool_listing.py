@@ -30,8 +30,8 @@ class Listing:
 class ToolListing(Attempt):
     """One listing on its way; the time by which it has to be done is that of the whole of it."""
 
-    def __init__(self, client: httpx.AsyncClient, target: Target, started: float, timeout: float) -> None:
-        super().__init__(client, target, started, timeout)
+    def __init__(self, transport: httpx.AsyncBaseTransport, target: Target, started: float, timeout: float) -> None:
+        super().__init__(transport, target, started, timeout)
         self._started = started
         self._wording = Wording("MCP endpoint", "lists its tools as MCP says and within the limits", target.credentials)
         credentials = target.credentials

@@ -44,7 +44,7 @@ from nautobot.extras.models import (
 )
 from nautobot.extras.utils import get_celery_queues
 
-from ai_ops import celery_tasks, cleanup_run, health_run
+from ai_ops import celery_tasks, cleanup_run, health_run, infrastructure
 from ai_ops.adapters import deleter
 from ai_ops.agents import current_generation
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
@@ -84,6 +84,7 @@ class Tuning:
         database_port: Where PostgreSQL is asked; None for its own port.
         lease: Seconds of a lease; None for three.
         clock: Seconds by which the clock of the process is wrong.
+        patience: Seconds for which the end of a run waits for a database that is away; None for the usual ones.
     """
 
     pause: float = 0.05
@@ -91,6 +92,7 @@ class Tuning:
     database_port: int | None = None
     lease: int | None = None
     clock: float = 0.0
+    patience: float | None = None
 
 
 def main(
@@ -119,6 +121,8 @@ def _apply(tuning: Tuning) -> None:
             connections[alias].settings_dict["PORT"] = str(tuning.database_port)
     if tuning.lease:
         settings.PLUGINS_CONFIG["ai_ops"]["lease_seconds"] = tuning.lease
+    if tuning.patience is not None:
+        infrastructure.PATIENCE_SECONDS = tuning.patience
     if tuning.clock:
         _set_clock(tuning.clock)
 

@@ -303,7 +303,8 @@ def test_a_database_that_is_gone_during_a_renewal_stops_the_run_before_it_writes
 
 
 def test_a_database_that_stays_away_leaves_the_run_to_the_supervisor(world, recovered):
-    child = world.start(processes.scheduled, HEALTH, pause=LONG, database_port=world.proxy.port)
+    # A minute and a half of patience is for a restart of PostgreSQL; this one stays away for longer than any.
+    child = world.start(processes.scheduled, HEALTH, pause=LONG, patience=2.0, database_port=world.proxy.port)
     until(lambda: recovered.requests and not recovered.open_now, "an answer")
     world.proxy.cut()
     report = child.result()

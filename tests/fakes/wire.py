@@ -12,7 +12,7 @@ import gzip
 import json
 import re
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,6 +54,39 @@ def raw(status: int, body: bytes = b"", *headers: str) -> bytes:
 
 def text(content: bytes, *headers: str, kind: str = "application/json") -> bytes:
     return raw(200, content, f"Content-Type: {kind}", *headers)
+
+
+KEPT = b"Connection: keep-alive"
+# White space is no part of JSON, so that it can be a sign to the server.
+HUNG_UP = b"\n\n\n"
+
+
+def kept(call: Call, end: bytes = b"", more: bytes = b"") -> bytes:
+    """What a well server answers, on a connection that can be used again."""
+    head, _, content = _well(call).partition(b"\r\n\r\n")
+    length = f"Content-Length: {len(content + end)}".encode()
+    head = re.sub(rb"Content-Length: \d+", length, head.replace(b"Connection: close", KEPT))
+    return head + b"\r\n\r\n" + content + end + more
+
+
+async def kept_events(call: Call, ends: bool = True) -> bytes:
+    """The same as events in chunks, after which the stream ends or stays open."""
+    if call.message is None or "id" not in call.message:
+        return kept(call)
+    message = json.loads(_well(call).partition(b"\r\n\r\n")[2])
+    chunk = event(message)
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n" + KEPT
+    sent = head + f"\r\n\r\n{len(chunk):x}\r\n".encode() + chunk + b"\r\n"
+    if ends:
+        return sent + b"0\r\n\r\n"
+    call.writer.write(sent)
+    await call.writer.drain()
+    return await hangs(call)
+
+
+def all_of(reply: Reply) -> dict[str, Reply]:
+    """This for whatever is asked."""
+    return dict.fromkeys(("initialize", "notifications/initialized", "tools/list", "DELETE"), reply)
 
 
 def answer(result: Any, request_id: Any, **more: Any) -> Message:
@@ -225,7 +258,7 @@ ROWS: dict[str, tuple[bool, dict[str, Reply]]] = {
     "long-body": (True, {"initialize": result(init(instructions="x" * 200_000))}),
     "long-session": (
         True,
-        dict.fromkeys(("initialize", "notifications/initialized", "tools/list", "DELETE"), needs_session),
+        all_of(needs_session),
     ),
     "two-content-types": (True, {"initialize": result(WELL, "Content-Type: application/json")}),
     "two-content-types-of-events": (
@@ -250,7 +283,7 @@ ROWS: dict[str, tuple[bool, dict[str, Reply]]] = {
     ),
     "resumed": (True, primed()),
     "resumed-after-a-second": (True, primed(retry=None)),
-    "sticky-cookie": (True, dict.fromkeys(("initialize", "notifications/initialized", "tools/list", "DELETE"), sticky)),
+    "sticky-cookie": (True, all_of(sticky)),
     "gzip": (True, {"initialize": packed(gzip.compress, "gzip")}),
     "deflate": (True, {"initialize": packed(zlib.compress, "deflate")}),
     "bare-deflate": (True, {"initialize": packed(_bare_deflate, "deflate")}),
@@ -263,6 +296,12 @@ ROWS: dict[str, tuple[bool, dict[str, Reply]]] = {
     "instructions-null": (True, {"initialize": result(init(instructions=None))}),
     "space-around": (True, {"initialize": body(lambda n: b"\n " + json.dumps(answer(WELL, n)).encode() + b"\n")}),
     "not-a-number": (True, {"initialize": body(lambda n: answer(init(_meta={"a": float("nan")}), n))}),
+    # Connections that are kept
+    "kept": (True, all_of(kept)),
+    "kept-in-words-only": (True, all_of(lambda call: kept(call, HUNG_UP))),
+    "kept-events": (True, all_of(kept_events)),
+    "kept-events-that-stay-open": (True, all_of(lambda call: kept_events(call, ends=False))),
+    "kept-and-more-sent": (False, all_of(lambda call: kept(call, more=b"more"))),
     # Notifications and the end of a session
     "notification-200": (True, {"notifications/initialized": raw(200, b"ok")}),
     "notification-204": (True, {"notifications/initialized": raw(204)}),
@@ -391,6 +430,7 @@ class WireServer:
     def __init__(self) -> None:
         self.rows = dict(ROWS)
         self.port = 0
+        self.connections: Counter[str] = Counter()
         self._memos: dict[str, dict[str, Any]] = defaultdict(dict)
 
     def url(self, who: str, row: str) -> str:
@@ -402,25 +442,36 @@ class WireServer:
             yield self
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        counted: set[str] = set()
         try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            verb, target, *_ = head.decode("latin-1").split(" ")
-            headers = {
-                name.lower(): value for name, value in re.findall(r"^([\w-]+): *(.*?)\r$", head.decode("latin-1"), re.M)
-            }
-            content = await reader.readexactly(int(headers.get("content-length", 0)))
-            path, _, headers["query"] = target.partition("?")
-            message = json.loads(content) if content else None
-            call = Call(path, verb, headers, message, writer, self._memos[path])
-            row = self.rows.get(path.rpartition("/")[2], (True, {}))[1]
-            reply = row.get(_named(verb, message), _well)
-            sent = reply if isinstance(reply, bytes) else reply(call)
-            writer.write(sent if isinstance(sent, bytes) else await sent)
-            await writer.drain()
+            while await self._answer(reader, writer, counted):
+                pass
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # the other side hung up, or the test is over
         finally:
             writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, counted: set[str]) -> bool:
+        """Answer one request; say whether the connection is kept for another."""
+        head = await reader.readuntil(b"\r\n\r\n")
+        verb, target, *_ = head.decode("latin-1").split(" ")
+        headers = {
+            name.lower(): value for name, value in re.findall(r"^([\w-]+): *(.*?)\r$", head.decode("latin-1"), re.M)
+        }
+        content = await reader.readexactly(int(headers.get("content-length", 0)))
+        path, _, headers["query"] = target.partition("?")
+        if path not in counted:
+            counted.add(path)
+            self.connections[path] += 1
+        message = json.loads(content) if content else None
+        call = Call(path, verb, headers, message, writer, self._memos[path])
+        row = self.rows.get(path.rpartition("/")[2], (True, {}))[1]
+        reply = row.get(_named(verb, message), _well)
+        sent = reply if isinstance(reply, bytes) else reply(call)
+        sent = sent if isinstance(sent, bytes) else await sent
+        writer.write(sent)
+        await writer.drain()
+        return KEPT in sent and not sent.endswith(HUNG_UP)
 
 
 def _named(verb: str, message: Message | None) -> str:

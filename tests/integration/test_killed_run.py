@@ -1,4 +1,4 @@
-"""A worker that is killed between a flip and its incident."""
+"""A worker that is killed between flips and their incidents."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ from ai_ops.run_models import MaintenanceLease
 
 NOBODY_LISTENS = "http://127.0.0.1:1"
 
-# Checks all servers and is killed as soon as the first flip is committed.
+# Checks all servers and is killed as soon as the first flips are committed, as many at once as its argument says.
 KILLED = """
-import os, signal
+import os, signal, sys
 import nautobot
 nautobot.setup()
 from django.db import transaction
 from django.db.models.signals import post_save
-from ai_ops import health_run
+from ai_ops import flips, health_run
 from ai_ops.celery_tasks import perform_mcp_health_checks
 from ai_ops.models import MCPServer
 def kill(**_):
     transaction.on_commit(lambda: os.kill(os.getpid(), signal.SIGKILL))
 post_save.connect(kill, sender=MCPServer)
+flips.FLIPS_AT_ONCE = int(sys.argv[1])
 health_run.PAUSE_SECONDS = 0.02
 perform_mcp_health_checks()
 """
@@ -54,20 +55,20 @@ def opened() -> list[str]:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_next_run_opens_the_incident_of_a_flip_whose_worker_was_killed(monkeypatch):
-    add("a-flipped")
-    add("b-left")
+@pytest.mark.parametrize(("at_once", "flipped"), [(1, 1), (25, 2)])
+def test_the_next_run_opens_the_incidents_of_all_flips_that_a_killed_worker_committed(monkeypatch, at_once, flipped):
+    add("a")
+    add("b")
     monkeypatch.setenv("NAUTOBOT_DB_NAME", connection.settings_dict["NAME"])
-    killed = subprocess.run([sys.executable, "-c", KILLED], check=False)
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(at_once)], check=False)
     assert killed.returncode == -signal.SIGKILL
-    assert list(MCPServer.objects.values_list("name", "status__name")) == [
-        ("a-flipped", "Unhealthy"),
-        ("b-left", "Healthy"),
-    ]
+    # Flips are committed some at a time: all of a transaction or none of it.
+    statuses = list(MCPServer.objects.order_by("name").values_list("status__name", flat=True))
+    assert statuses == ["Unhealthy"] * flipped + ["Healthy"] * (2 - flipped)
     assert opened() == []
     MaintenanceLease.objects.update(expires=timezone.now())  # half a minute later
-    assert perform_mcp_health_checks()["changed_count"] == 1
-    assert opened() == ["a-flipped: CONNECT", "b-left: CONNECT"]
+    assert perform_mcp_health_checks()["changed_count"] == 2 - flipped
+    assert opened() == ["a: CONNECT", "b: CONNECT"]
     perform_mcp_health_checks()
     assert len(opened()) == 2
 

@@ -74,3 +74,13 @@ def test_probe_listing_and_client_agree(verdicts, row):
 def test_the_table_is_not_made_of_one_kind():
     assert len(ROWS) >= 60
     assert 40 < sum(well for well, _ in ROWS.values()) < len(ROWS) - 40
+
+
+@pytest.mark.parametrize(("row", "connections"), [("kept", 1), ("kept-events", 1), ("plain", 4)])
+def test_a_probe_and_a_listing_use_a_connection_again_that_the_server_keeps(row, connections):
+    with WireServer().running() as server, Prober(SECONDS, allow_loopback=True) as prober:
+        target = Target("", server.url("one", row), ProbeKind.MCP)
+        assert prober.probe(target).ok
+        assert server.connections.total() == connections
+        assert prober.list_tools(target).probe.ok
+        assert server.connections.total() == 2 * connections
