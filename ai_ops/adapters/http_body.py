@@ -9,12 +9,10 @@ from collections.abc import AsyncIterator
 import httpx
 
 from ai_ops.adapters.http_failures import BodyError
+from ai_ops.adapters.lines import CURIOUS_SECONDS
 
 # What a server says about its health fits many times; more is not a health page.
 MAX_BODY_BYTES = 1024 * 1024
-
-# For what a probe would like to know beside its verdict.
-CURIOUS_SECONDS = 1.0
 
 _PACKED = frozenset({"gzip", "x-gzip", "deflate"})
 

@@ -20,6 +20,9 @@ import httpx
 MAX_HEAD_BYTES = 100 * 1024
 READ_BYTES = 64 * 1024
 
+# For what a probe would like to know beside its verdict.
+CURIOUS_SECONDS = 1.0
+
 _USUAL_PORTS = {"http": 80, "https": 443}
 
 _Place = tuple[str, str, int]
@@ -80,7 +83,25 @@ class LineTransport(httpx.AsyncBaseTransport):
                     if connection.has_said_something:
                         raise
             connection = _Connection(place, await self._opened(place, seconds))
-            return await connection.answer_to(request, line)
+            try:
+                return await connection.answer_to(request, line)
+            except httpcore.ReadError:
+                if place[0] == "https" and not connection.has_said_something:
+                    await self._listen_for_alert(place)
+                raise
+
+    async def _listen_for_alert(self, place: _Place) -> None:
+        """Connect once more, and ask nothing: a request that comes too early wipes out why TLS was refused.
+
+        Raises:
+            httpcore.ReadError: From the alert.
+        """
+        with suppress(TimeoutError, httpcore.TimeoutException, httpcore.ConnectError):
+            stream = await self._opened(place, CURIOUS_SECONDS)
+            try:
+                await stream.read(READ_BYTES)
+            finally:
+                stream.abort()
 
     async def _opened(self, place: _Place, seconds: float) -> Any:
         scheme, host, port = place

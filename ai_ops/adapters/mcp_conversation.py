@@ -16,9 +16,10 @@ import httpx
 from httpx_sse import EventSource, ServerSentEvent, SSEError
 from mcp.types import JSONRPCError, JSONRPCRequest, JSONRPCResponse
 
-from ai_ops.adapters.http_body import CURIOUS_SECONDS, beginning_of, readable, whole_body_of
+from ai_ops.adapters.http_body import beginning_of, readable, whole_body_of
 from ai_ops.adapters.http_exchange import LAST_REQUEST, Exchange
 from ai_ops.adapters.http_failures import BodyError, Failure, Wording, judge
+from ai_ops.adapters.lines import CURIOUS_SECONDS
 from ai_ops.adapters.mcp_answers import answer_of, initialized_identity, message_in, next_cursor, refusal_in, reply_to
 from ai_ops.core.health import Reason
 from ai_ops.core.mcp_protocol import (

@@ -329,10 +329,12 @@ def test_a_server_that_wants_a_client_certificate_is_told_as_one(authority, prob
     context.load_verify_locations(authority.ca_file)
 
     def serve(listener):
-        connection, _ = listener.accept()
         # Not asyncio's, which hangs up without an alert.
-        with contextlib.suppress(OSError), connection:
-            context.wrap_socket(connection, server_side=True)
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with contextlib.suppress(ssl.SSLError), connection:
+                    context.wrap_socket(connection, server_side=True)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=serve, args=(listener,), daemon=True).start()
