@@ -1,0 +1,332 @@
+"""The wheel in a plain Nautobot: installed, used, uninstalled and installed again, by the words of the documentation.
+
+Each process that imports Nautobot costs ten seconds of a processor. So an operator's commands run in one shell for as
+long as PLUGINS stays the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import sysconfig
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from ai_ops.schedules import DEFAULT_SCHEDULES
+from development import database, services
+from tests.acceptance import local_processes
+from tests.acceptance.fault_world import until
+from tests.plugin import running_redis
+
+UNINSTALL = services.PROJECT / "docs" / "admin" / "uninstall.md"
+TOKEN = "0123456789" * 4
+# Of a process that imports Nautobot on a busy machine, and of its answers.
+TIMEOUT_SECONDS = 90
+
+CONFIG = """
+from nautobot.core.settings import *
+
+SECRET_KEY = "of this test alone, and as long as Nautobot wants it to be"
+ALLOWED_HOSTS = ["*"]
+INSTALLATION_METRICS_ENABLED = False
+RELEASE_CHECK_URL = None
+"""
+WITH_THE_APP = (
+    CONFIG
+    + """
+PLUGINS = ["ai_ops"]
+PLUGINS_CONFIG = {"ai_ops": {"retention_days": 30}}
+"""
+)
+
+# Reads a program from each line, runs it, and says that it has.
+SHELL = """
+import json, sys, traceback
+import nautobot
+nautobot.setup()
+from django.core.management import call_command
+from nautobot.extras.models import Job, JobResult, ScheduledJob
+for line in sys.stdin:
+    try:
+        exec(json.loads(line))
+    except BaseException:
+        traceback.print_exc(file=sys.stdout)
+        print("\\nFAILED", flush=True)
+    print("\\nDONE", flush=True)
+"""
+# The static files are those of the first time.
+KNOWN_FILES = " --no-collectstatic --no-trace-paths"
+BEAT = "__import__('ai_ops.schedule_status').schedule_status.get_scheduler_status()"
+NEW_OPERATOR = f"""
+from django.contrib.auth import get_user_model
+from nautobot.users.models import Token
+operator = get_user_model().objects.create_superuser("operator", password="secret")
+Token.objects.create(user=operator, key="{TOKEN}")
+"""
+
+
+@dataclass
+class Place:
+    """A virtual environment with Nautobot, its servers and its configuration."""
+
+    folder: Path
+    env: dict[str, str]
+
+    @property
+    def python(self) -> str:
+        return str(self.folder / "environment" / "bin" / "python")
+
+    def configure(self, text: str) -> None:
+        Path(self.env["NAUTOBOT_CONFIG"]).write_text(text)
+
+    def pip(self, *arguments: str) -> None:
+        command = [uv(), "pip", *arguments, "--quiet", "--python", self.python]
+        subprocess.run(command, check=True, capture_output=True, timeout=TIMEOUT_SECONDS)
+
+    def service(self, name: str, *command: str, ready) -> services.Service:
+        start = "import sys; from nautobot.core.cli import main; sys.argv[0] = 'nautobot-server'; main()"
+        return services.Service(
+            name, [self.python, "-c", start, *command], ready, self.env, self.folder, log=self.folder / f"{name}.log"
+        )
+
+    @contextlib.contextmanager
+    def shell(self) -> Iterator[Shell]:
+        """An operator's shell, which has set Nautobot up."""
+        process = subprocess.Popen(
+            [self.python, "-c", SHELL],
+            cwd=self.folder,
+            env=self.env,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            yield Shell(process)
+        finally:
+            process.kill()
+            process.communicate()
+
+
+class Shell:
+    """Runs commands one by one."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def does(self, program: str) -> str:
+        """Run a Python program; what it printed."""
+        self._process.stdin.write(json.dumps(program) + "\n")
+        self._process.stdin.flush()
+        said = []
+        for line in self._process.stdout:
+            if line == "DONE\n":
+                break
+            said.append(line)
+        text = "".join(said)
+        assert "\nFAILED\n" not in text, text
+        return text
+
+    def runs(self, command: str) -> str:
+        """Run a `nautobot-server` command."""
+        program, *arguments = shlex.split(command)
+        assert program == "nautobot-server"
+        return self.does(f"call_command(*{arguments!r})")
+
+    def tells(self, expression: str):
+        """The value of an expression."""
+        return json.loads(self.does(f"print(json.dumps({expression}))").strip().splitlines()[-1])
+
+
+def uv() -> str:
+    return str(Path(sys.executable).with_name("uv"))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The examples of a page, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """The app's wheel, with its help pages."""
+    if not (services.PROJECT / "ai_ops" / "docs" / "index.html").exists():
+        subprocess.run([Path(sys.executable).with_name("mkdocs"), "build", "--quiet"], cwd=services.PROJECT, check=True)
+    folder = tmp_path_factory.mktemp("wheel")
+    built = subprocess.run(
+        [uv(), "build", "--quiet", "--wheel", "--out-dir", str(folder), str(services.PROJECT)],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+    )
+    if "hatchling" in built.stderr and built.returncode:
+        pytest.skip(f"uv could not fetch hatchling, which needs its cache or the network: {built.stderr[-300:]}")
+    assert built.returncode == 0, built.stderr
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Iterator[Place]:
+    """Nautobot alone: its schema, its packages, and no app."""
+    folder = tmp_path_factory.mktemp("installation")
+    name = f"installation_{os.getpid()}_{uuid.uuid4().hex[:6]}"
+    with contextlib.ExitStack() as stack:
+        cache = stack.enter_context(running_redis("installation-cache"))
+        checkpoints = stack.enter_context(running_redis("installation-checkpoints", modules=True))
+        of_postgres = {key: value for key, value in os.environ.items() if key.startswith("NAUTOBOT_DB_")}
+        env = (
+            local_processes.outside_environment(folder)
+            | of_postgres
+            | {
+                "NAUTOBOT_DB_NAME": name,
+                "NAUTOBOT_REDIS_HOST": "127.0.0.1",
+                "NAUTOBOT_REDIS_PORT": str(cache.port),
+                "NAUTOBOT_REDIS_PASSWORD": cache.password,
+                "LANGGRAPH_REDIS_URL": checkpoints.url(0),
+                "NAUTOBOT_CONFIG": str(folder / "nautobot_config.py"),
+                "NAUTOBOT_ROOT": str(folder),
+                "NAUTOBOT_CELERY_HEALTH_PROBES_AS_FILES": "true",
+                **{
+                    f"NAUTOBOT_CELERY_{each.upper()}_FILE": str(folder / each)
+                    for each in ("worker_readiness", "worker_heartbeat", "beat_heartbeat")
+                },
+                "PYTHONUNBUFFERED": "1",
+                "PYTHONWARNINGS": "ignore",
+            }
+        )
+        env.pop("PYTHONPATH", None)
+        snapshot = database.snapshot_path(database.nautobot_version())
+        if not snapshot.exists():
+            pytest.skip("without a snapshot of Nautobot's schema its migrations take minutes")
+        database.execute(env, "CREATE DATABASE {} TEMPLATE template0", name)
+        stack.callback(database.execute, env, "DROP DATABASE {} WITH (FORCE)", name)
+        database.restore(env, snapshot, name)
+        subprocess.run([uv(), "venv", "--quiet", "--python", sys.executable, folder / "environment"], check=True)
+        # The packages that are installed here, but for this app: an editable one is in no folder.
+        own = next((folder / "environment").glob("lib/python*/site-packages"))
+        (own / "shared.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        yield Place(folder, env)
+
+
+def test_it_is_installed_used_uninstalled_and_installed_again(place, wheel):
+    place.configure(WITH_THE_APP)
+    place.pip("install", "--no-deps", str(wheel))
+    with place.shell() as shell:
+        shell.runs("nautobot-server post_upgrade")
+        assert "site-packages" in shell.does("import ai_ops; print(ai_ops.__file__)")
+        assert shell.tells("ScheduledJob.objects.filter(enabled=True).count()") == len(DEFAULT_SCHEDULES)
+        assert shell.tells('Job.objects.filter(module_name__startswith="ai_ops.", enabled=True).count()') == 5
+        shell.does(NEW_OPERATOR)
+        use(place, shell)
+        uninstall(place, shell)
+    install_again(place, wheel)
+
+
+def use(place: Place, shell: Shell) -> None:
+    """Run web, worker and beat, and each Job once by REST; beat starts a run too."""
+    (port,) = services.free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    web = place.service("web", "runserver", "--noreload", "--insecure", f"127.0.0.1:{port}", ready=lambda: answers(url))
+    worker = place.service(
+        *("worker", "celery", "worker", "--concurrency", "1"), ready=(place.folder / "worker_readiness").exists
+    )
+    beat = place.service("beat", "celery", "beat", ready=(place.folder / "beat_heartbeat").exists)
+    with (
+        services.Supervisor() as supervisor,
+        httpx.Client(base_url=url, headers={"Authorization": f"Token {TOKEN}"}, timeout=60) as rest,
+    ):
+        supervisor.start(web, worker, beat)
+        at = (datetime.now(UTC) + timedelta(seconds=3)).isoformat()
+        once = rest.post("/api/plugins/ai-ops/schedules/", json={"kind": "incidents", "at": at, "name": "once"})
+        assert once.status_code == 201, once.text
+        jobs = rest.get("/api/extras/jobs/", params={"module_name__isw": "ai_ops.", "limit": 0}).json()["results"]
+        assert len(jobs) == len(DEFAULT_SCHEDULES)
+        asked = {job["name"]: rest.post(f"/api/extras/jobs/{job['id']}/run/", json={"data": {}}) for job in jobs}
+        for name, answer in asked.items():
+            assert answer.status_code == 201, (name, answer.text)
+            result = answer.json()["job_result"]["url"]
+            ended = until(lambda result=result: has_ended(rest, result), f"the end of {name}", TIMEOUT_SECONDS)
+            assert ended["status"]["value"] == "SUCCESS", (name, ended)
+        shown = rest.get(f"/api/plugins/ai-ops/schedules/{once.json()['id']}/")
+        until(
+            lambda: rest.get(str(shown.url)).json()["last_outcome"] == "succeeded", "the run of beat", TIMEOUT_SECONDS
+        )
+        assert rest.get("/api/plugins/ai-ops/runs/", params={"state": "succeeded"}).json()["count"] > len(jobs)
+        look_at_help(url)
+        until(lambda: shell.tells(BEAT)["last_sign"], "beat's sign of life", TIMEOUT_SECONDS)
+        shell.does("ScheduledJob.objects.update(enabled=False, last_run_at=None)")
+        assert shell.tells(BEAT)["running"] is True, "whatever was paused"
+
+
+def answers(url: str) -> bool:
+    with contextlib.suppress(httpx.TransportError):
+        return httpx.get(f"{url}/robots.txt", timeout=5).is_success
+    return False
+
+
+def has_ended(rest: httpx.Client, result: str):
+    answer = rest.get(result).json()
+    return answer if answer["status"]["value"] in ("SUCCESS", "FAILURE", "REVOKED") else None
+
+
+def look_at_help(url: str) -> None:
+    """Open the help pages, which the wheel brings, as a user who has logged in."""
+    with httpx.Client(base_url=url, follow_redirects=True, timeout=60, headers={"Referer": url}) as browser:
+        browser.get("/login/")
+        form = {"username": "operator", "password": "secret", "csrfmiddlewaretoken": browser.cookies["csrftoken"]}
+        assert browser.post("/login/", data=form).is_success
+        for page in ("/plugins/ai-ops/docs/", "/docs/ai-ops/models/mcpserver.html", "/plugins/ai-ops/"):
+            answer = browser.get(page)
+            assert answer.status_code == 200, page
+            assert "AI Ops" in answer.text
+
+
+def uninstall(place: Place, shell: Shell) -> None:
+    """Do what the documentation says, in its words and its order."""
+    (delete_schedules,) = blocks(UNINSTALL, "python")
+    drop_tables, let_nautobot_notice, stale = (
+        next(line for line in block.splitlines() if line.startswith("nautobot-server"))
+        for block in [
+            *blocks(UNINSTALL, "shell"),
+            *re.findall(r"`(nautobot-server remove_stale[^`]*)`", UNINSTALL.read_text()),
+        ]
+    )
+    shell.does(delete_schedules)
+    shell.runs(drop_tables)
+    place.configure(CONFIG)
+    with place.shell() as without:
+        without.runs(let_nautobot_notice + KNOWN_FILES)
+        place.pip("uninstall", "nautobot-app-ai-ops")
+        assert without.tells('Job.objects.filter(module_name__startswith="ai_ops.", installed=True).count()') == 0
+        assert without.tells('ScheduledJob.objects.filter(task__startswith="ai_ops.").count()') == 0
+        without.runs(f"{stale} --no-input")
+        tables = "[each for each in __import__('django').db.connection.introspection.table_names() if 'ai_ops' in each]"
+        assert without.tells(tables) == []
+        assert without.tells("'ai_ops' in __import__('sys').modules") is False
+
+
+def install_again(place: Place, wheel: Path) -> None:
+    """Install over what is left, results of Jobs that ran: each schedule left out is named, and how to get it."""
+    place.pip("install", "--no-deps", str(wheel))
+    place.configure(WITH_THE_APP)
+    with place.shell() as shell:
+        said = shell.runs("nautobot-server post_upgrade" + KNOWN_FILES)
+        for kind in DEFAULT_SCHEDULES:
+            assert f'ensure_schedule("{kind}")' in said, said
+        made = "from ai_ops.schedules import ensure_schedule\n" + "".join(
+            f"ensure_schedule({kind!r})\n" for kind in DEFAULT_SCHEDULES
+        )
+        shell.does(made)
+        assert shell.tells("ScheduledJob.objects.filter(enabled=True).count()") == len(DEFAULT_SCHEDULES)
