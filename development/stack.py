@@ -106,6 +106,16 @@ def start_servers(supervisor: Supervisor, settings: Settings) -> dict[str, str]:
     return env
 
 
+def build_help_pages() -> subprocess.Popen[bytes] | None:
+    """Begin to build the pages that Nautobot serves as help, unless they are newer than what they are built from."""
+    sources = [PROJECT / "mkdocs.yml", *(PROJECT / "docs").rglob("*")]
+    built = PROJECT / "ai_ops" / "docs" / "index.html"
+    if built.exists() and built.stat().st_mtime > max(path.stat().st_mtime for path in sources):
+        return None
+    command = [Path(sys.executable).with_name("mkdocs"), "build", "--quiet"]
+    return subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.DEVNULL)
+
+
 def main() -> int:
     """Start everything, print where it is, and stay until Ctrl-C."""
     started = time.monotonic()
@@ -117,9 +127,12 @@ def main() -> int:
         try:
             with Supervisor() as supervisor:
                 print("Starting PostgreSQL and Redis ...", flush=True)
+                help_pages = build_help_pages()
                 env = start_servers(supervisor, settings)
                 print("Starting Nautobot, its Celery worker and beat, and MCP servers ...", flush=True)
                 supervisor.start(web(settings, env), worker(env), beat(env), mcp_servers(settings, env))
+                if help_pages and help_pages.wait():
+                    print("The help pages could not be built: see `make docs`.", flush=True)
                 print(
                     f"\nNautobot is ready after {time.monotonic() - started:.0f} s: {web_url(settings)}\n"
                     f"Login {USER}, password {PASSWORD}. Logs are in {STATE / 'logs'}. Ctrl-C stops all of it.",

@@ -166,6 +166,15 @@ def test_a_server_is_added_found_healthy_lost_and_becomes_an_incident(stack, mcp
     expect(page.get_by_role("main")).to_contain_text(USER)
 
 
+def test_start_brings_the_help_pages(stack):
+    with httpx.Client(base_url=stack.url, headers={"Referer": stack.url}, timeout=60, follow_redirects=True) as browser:
+        browser.get("/login/")
+        token = browser.cookies["csrftoken"]
+        browser.post("/login/", data={"username": USER, "password": PASSWORD, "csrfmiddlewaretoken": token})
+        for page in ("/plugins/ai-ops/docs/", "/docs/ai-ops/models/mcpserver.html"):
+            assert browser.get(page).status_code == 200, page
+
+
 def test_start_serves_and_a_killed_supervisor_leaves_no_process_behind(stack, state):
     """The last test: the kernel ends the rest when the process that started it all is killed."""
     assert "AI Ops" in _plugin_names(stack.url, state)
