@@ -2,6 +2,7 @@
 
 from importlib import metadata
 
+from django.conf import settings
 from django.core.checks import register
 from django.db.models.signals import post_delete, post_save, pre_migrate, pre_save
 from nautobot.apps import NautobotAppConfig, nautobot_database_ready
@@ -33,13 +34,18 @@ class AiOpsConfig(NautobotAppConfig):
         from celery.signals import beat_init
         from nautobot.extras.models import Job, ScheduledJob
 
+        from ai_ops.api.choice_names import name_choices
+        from ai_ops.beat_heartbeat import follow_beat
         from ai_ops.checks import check_settings
+        from ai_ops.models import MCPServer
         from ai_ops.provisioning import provision
         from ai_ops.runs.approvals import follow_decision, follow_deletion
         from ai_ops.schedule_approval import follow_change, note_before
         from ai_ops.schedule_control import follow_job, follow_settings
+        from ai_ops.schedule_ends import follow_server
 
         register(check_settings)
+        name_choices(settings)
         pre_migrate.connect(refuse_its_database, sender=self)
         nautobot_database_ready.connect(provision, sender=self)
         post_save.connect(follow_decision, sender=ScheduledJob)
@@ -47,7 +53,9 @@ class AiOpsConfig(NautobotAppConfig):
         pre_save.connect(note_before, sender=ScheduledJob)
         post_save.connect(follow_change, sender=ScheduledJob)
         post_save.connect(follow_job, sender=Job)
+        post_delete.connect(follow_server, sender=MCPServer)
         beat_init.connect(follow_settings)
+        beat_init.connect(follow_beat)
 
 
 config = AiOpsConfig  # pylint: disable=invalid-name

@@ -27,6 +27,7 @@ from ai_ops.cleanup_policy import cleanup_policy
 from ai_ops.cleanup_run import CleanupRun
 from ai_ops.config import AiOpsSettings
 from ai_ops.core.checkpoint_keys import KeyParser
+from ai_ops.core.foreign_text import shown
 from ai_ops.core.reports import CleanupReport, HealthReport, ServerReport, ThreadReport
 from ai_ops.core.runs import Hold
 from ai_ops.core.shards import Shard
@@ -403,7 +404,7 @@ def _existing_server(server_id: uuid.UUID | str) -> MCPServer:
     try:
         key = uuid.UUID(str(server_id))
     except ValueError:
-        raise HealthCheckError(f"{str(server_id)!r} is not the id of an MCP server: give its UUID.") from None
+        raise HealthCheckError(f"{shown(str(server_id))} is not the id of an MCP server: give its UUID.") from None
     server = MCPServer.objects.select_related("status", "secrets_group").filter(pk=key).first()
     if server is None:
         raise HealthCheckError(f"There is no MCP server with the id {key}: it may have been deleted.")

@@ -11,6 +11,7 @@ from django.conf import settings
 from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.core.checkpoint_keys import KeyPrefixes
 from ai_ops.core.compact_keys import DEFAULT_PREFIX, CompactKeys, is_prefix
+from ai_ops.core.foreign_text import shown
 from ai_ops.core.health import CHECK_TIMEOUT_SECONDS, PROBE_CONCURRENCY
 from ai_ops.core.savers import AUTO, CLASSES
 from ai_ops.exceptions import ConfigurationError
@@ -75,10 +76,10 @@ class CleanupOptions:
             if getattr(self, name) is not None:
                 _validate_number(name, getattr(self, name), 10**12)
         if not isinstance(self.trim_live_threads, bool):
-            raise ConfigurationError(f"trim_live_threads must be True or False, not {self.trim_live_threads!r}.")
+            raise ConfigurationError(f"trim_live_threads must be true or false, not {shown(self.trim_live_threads)}.")
         if not isinstance(self.thread_pattern, str | None) or self.thread_pattern == "":
             raise ConfigurationError(
-                f"thread_pattern must be a glob such as user-42-*, not {self.thread_pattern!r}: "
+                f"thread_pattern must be a glob such as user-42-*, not {shown(self.thread_pattern)}: "
                 "leave it out to clean up all threads."
             )
         if (self.memory_limit_mb is None) != (self.memory_retention_days is None):
@@ -156,36 +157,38 @@ class AiOpsSettings(CleanupOptions):
         self._validate_savers()
         for name in ("provision_schedules", "allow_loopback"):
             if not isinstance(getattr(self, name), bool):
-                raise ConfigurationError(f"{name} must be True or False, not {getattr(self, name)!r}.")
+                raise ConfigurationError(f"{name} must be True or False, not {shown(getattr(self, name))}.")
 
     def _validate_savers(self) -> None:
         for name in ("checkpoint_prefix", "checkpoint_write_prefix"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
-                raise ConfigurationError(f'{name} must be a text such as "checkpoint", not {getattr(self, name)!r}.')
+                raise ConfigurationError(
+                    f'{name} must be a text such as "checkpoint", not {shown(getattr(self, name))}.'
+                )
         prefix = self.compact_prefix
         if not is_prefix(prefix) or prefix in (self.checkpoint_prefix, self.checkpoint_write_prefix):
             raise ConfigurationError(
                 f'compact_prefix must be a text such as "{DEFAULT_PREFIX}" of letters, digits and any of '
-                f"_ . - ~ : / @ , + =, and none with which the keys of other savers begin, not {prefix!r}."
+                f"_ . - ~ : / @ , + =, and none with which the keys of other savers begin, not {shown(prefix)}."
             )
         if self.checkpoint_saver not in (AUTO, *CLASSES):
             raise ConfigurationError(
-                f"checkpoint_saver must be one of {', '.join((AUTO, *CLASSES))}, not {self.checkpoint_saver!r}."
+                f"checkpoint_saver must be one of {', '.join((AUTO, *CLASSES))}, not {shown(self.checkpoint_saver)}."
             )
 
     def _validate_probing(self) -> None:
         seconds = self.check_timeout
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 1 <= seconds <= MAX_CHECK_TIMEOUT:
             raise ConfigurationError(
-                f"check_timeout must be a number of seconds from 1 to {MAX_CHECK_TIMEOUT}, not {seconds!r}."
+                f"check_timeout must be a number of seconds from 1 to {MAX_CHECK_TIMEOUT}, not {shown(seconds)}."
             )
         if not isinstance(self.ca_file, str) or (self.ca_file and not self.ca_file.startswith("/")):
-            raise ConfigurationError(f"ca_file must be the absolute path of a PEM file, not {self.ca_file!r}.")
+            raise ConfigurationError(f"ca_file must be the absolute path of a PEM file, not {shown(self.ca_file)}.")
         if isinstance(self.ca_directories, str) or not all(
             isinstance(each, str) and each.startswith("/") for each in self.ca_directories
         ):
             raise ConfigurationError(
-                f"ca_directories must be a list of absolute paths of folders, not {self.ca_directories!r}."
+                f"ca_directories must be a list of absolute paths of folders, not {shown(self.ca_directories)}."
             )
         _validate_number("probe_concurrency", self.probe_concurrency, MAX_PROBE_CONCURRENCY)
         if self.health_check_shard_size != 0 or isinstance(self.health_check_shard_size, bool):
@@ -205,7 +208,7 @@ class AiOpsSettings(CleanupOptions):
         if not isinstance(self.time_limits, Mapping) or set(self.time_limits) - set(MaintenanceKindChoices.values()):
             raise ConfigurationError(
                 f"time_limits must give seconds for kinds of runs ({', '.join(MaintenanceKindChoices.values())}), "
-                f"not {self.time_limits!r}."
+                f"not {shown(self.time_limits)}."
             )
         for kind, seconds in self.time_limits.items():
             validated_time_limit(seconds, f"The time limit of {kind}")
@@ -217,14 +220,16 @@ class AiOpsSettings(CleanupOptions):
         ):
             raise ConfigurationError(
                 "flap_low_percent and flap_high_percent must be numbers, above 0, up to 100 and in this order, "
-                f"not {self.flap_low_percent!r} and {self.flap_high_percent!r}."
+                f"not {shown(self.flap_low_percent)} and {shown(self.flap_high_percent)}."
             )
         if self.mass_failure_percent != 0 or isinstance(self.mass_failure_percent, bool):
             _validate_number("mass_failure_percent", self.mass_failure_percent, 100)
         if not isinstance(self.control_url, str) or (
             self.control_url and not self.control_url.startswith(("http://", "https://"))
         ):
-            raise ConfigurationError(f"control_url must begin with http:// or https://, not be {self.control_url!r}.")
+            raise ConfigurationError(
+                f"control_url must begin with http:// or https://, not be {shown(self.control_url)}."
+            )
         if self.mass_failure_percent and not self.control_url:
             raise ConfigurationError(
                 "mass_failure_percent needs a control_url, which tells an outage of servers from one of this network."
@@ -273,7 +278,7 @@ class AiOpsSettings(CleanupOptions):
 
 def _validate_number(name: str, value: object, highest: int, lowest: int = 1) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-        raise ConfigurationError(f"{name} must be a whole number from {lowest} to {highest}, not {value!r}.")
+        raise ConfigurationError(f"{name} must be a whole number from {lowest} to {highest}, not {shown(value)}.")
 
 
 def validated_retention_days(value: object, name: str = "retention_days") -> int:
@@ -284,7 +289,7 @@ def validated_retention_days(value: object, name: str = "retention_days") -> int
     """
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_RETENTION_DAYS:
         raise ConfigurationError(
-            f"{name} must be a whole number of days from 1 to {MAX_RETENTION_DAYS}, not {value!r}."
+            f"{name} must be a whole number of days from 1 to {MAX_RETENTION_DAYS}, not {shown(value)}."
         )
     return value
 
@@ -297,7 +302,7 @@ def validated_time_limit(value: object, name: str = "time_limit") -> int:
     """
     if isinstance(value, bool) or not isinstance(value, int) or not MIN_TIME_LIMIT <= value <= MAX_TIME_LIMIT:
         raise ConfigurationError(
-            f"{name} must be a whole number of seconds from {MIN_TIME_LIMIT} to {MAX_TIME_LIMIT}, not {value!r}."
+            f"{name} must be a whole number of seconds from {MIN_TIME_LIMIT} to {MAX_TIME_LIMIT}, not {shown(value)}."
         )
     return value
 

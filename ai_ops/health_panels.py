@@ -28,6 +28,7 @@ from nautobot.apps.views import get_obj_from_context
 from ai_ops.charts import GREEN, GREY, READABLE_NAME, RED
 from ai_ops.health_history import WINDOWS, Bucket, Statistics, buckets, statistics
 from ai_ops.health_models import MCPServerHealth
+from ai_ops.rights import may
 from ai_ops.tables import (
     MCPServerCheckTable,
     MCPServerIncidentTable,
@@ -311,7 +312,8 @@ class AcknowledgeButton(PostButton):
     def should_render(self, context: Context) -> bool:
         """Show it while there is something to acknowledge."""
         incident = get_obj_from_context(context)
-        return super().should_render(context) and not incident.closed and not incident.acknowledged
+        wanted = super().should_render(context) and not incident.closed and not incident.acknowledged
+        return wanted and may(context["request"].user, "acknowledge", incident)
 
 
 class IncidentFieldsPanel(ObjectFieldsPanel):
@@ -360,7 +362,6 @@ INCIDENT_DETAIL = ObjectDetailContent(
             icon="mdi-hand-back-right",
             color=ButtonColorChoices.BLUE,
             link_name="plugins:ai_ops:mcpserverincident_acknowledge",
-            required_permissions=("ai_ops.acknowledge_mcpserverincident",),
         ),
     ),
 )

@@ -7,6 +7,7 @@ import time
 from django.core.exceptions import ValidationError
 from django.db import Error as DatabaseError
 
+from ai_ops.core.foreign_text import shown
 from ai_ops.exceptions import AiOpsError, ConfigurationError
 from ai_ops.models import PinnedThread
 
@@ -42,7 +43,7 @@ def pin_thread(thread_id: str, note: str = "") -> PinnedThread:
         raise ConfigurationError(f"The thread can't be pinned: {' '.join(error.messages)}") from error
     except ValueError as error:
         # The database's driver refuses text that is no text, such as half of a surrogate pair.
-        raise ConfigurationError(f"No thread can be called {str(thread_id)!r}: {error}") from error
+        raise ConfigurationError(f"No thread can be called {shown(str(thread_id))}: {error}") from error
     except DatabaseError as error:
         raise _pins_error(error) from error
     return pin

@@ -26,6 +26,7 @@ from ai_ops.choices import MaintenanceKindChoices, RunStateChoices
 from ai_ops.config import AiOpsSettings
 from ai_ops.core.runs import MISSED_HEARTBEATS, RENEWALS_PER_LEASE
 from ai_ops.models import MaintenanceRun, MCPServer
+from ai_ops.rights import may_decide
 from ai_ops.tables import MaintenanceRunTable, state_badge
 from ai_ops.times import ago, duration, exact
 
@@ -228,21 +229,29 @@ class ChildrenPanel(ObjectsTablePanel):
         return super().should_render(context) and get_obj_from_context(context).children.exists()
 
 
-class CancelButton(PostButton):
+class RunButton(PostButton):
+    """Does something with a run, for users with the permission to do that with this run."""
+
+    action = ""
+
+    def should_render(self, context: Context) -> bool:
+        """Show it where the action would be done."""
+        run = get_obj_from_context(context)
+        return (
+            super().should_render(context) and self.fits(run) and may_decide(context["request"].user, self.action, run)
+        )
+
+    def fits(self, run: MaintenanceRun) -> bool:
+        """Tell whether the run is in a state for it: a dead letter, which waits for a decision."""
+        return _is_dead_letter(run)
+
+
+class CancelButton(RunButton):
     """Stop a run between two batches, or keep it from being started."""
 
-    def should_render(self, context: Context) -> bool:
-        """Show it while there is something to stop."""
-        run = get_obj_from_context(context)
-        return super().should_render(context) and not run.is_final and not run.cancel_requested
-
-
-class DeadLetterButton(PostButton):
-    """Decide about a dead run."""
-
-    def should_render(self, context: Context) -> bool:
-        """Show it while nobody has."""
-        return super().should_render(context) and _is_dead_letter(get_obj_from_context(context))
+    def fits(self, run: MaintenanceRun) -> bool:
+        """Tell whether there is something to stop."""
+        return not run.is_final and not run.cancel_requested
 
 
 RUN_DETAIL = ObjectDetailContent(
@@ -289,23 +298,23 @@ RUN_DETAIL = ObjectDetailContent(
             icon="mdi-stop-circle-outline",
             color=ButtonColorChoices.YELLOW,
             link_name="plugins:ai_ops:maintenancerun_cancel",
-            required_permissions=("ai_ops.cancel_maintenancerun",),
+            action="cancel",
         ),
-        DeadLetterButton(
+        RunButton(
             weight=200,
             label="Redrive",
             icon="mdi-restart",
             color=ButtonColorChoices.BLUE,
             link_name="plugins:ai_ops:maintenancerun_redrive",
-            required_permissions=("ai_ops.redrive_maintenancerun",),
+            action="redrive",
         ),
-        DeadLetterButton(
+        RunButton(
             weight=300,
             label="Discard",
             icon="mdi-trash-can-outline",
             color=ButtonColorChoices.DEFAULT,
             link_name="plugins:ai_ops:maintenancerun_discard",
-            required_permissions=("ai_ops.discard_maintenancerun",),
+            action="discard",
         ),
     ),
 )

@@ -9,7 +9,7 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.db.models.functions import Now
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.utils.html import format_html
 from django_tables2 import RequestConfig
 from nautobot.apps.ui import Titles
@@ -26,8 +26,9 @@ from rest_framework.decorators import action
 
 from ai_ops import filters, forms, tables
 from ai_ops.api import serializers
-from ai_ops.exceptions import RunRefusedError
+from ai_ops.exceptions import RunNotPermittedError, RunRefusedError
 from ai_ops.models import MaintenanceRun
+from ai_ops.rights import confirm_may, permitted_runs, with_rights
 from ai_ops.run_pages import RUN_DETAIL
 from ai_ops.runs.dead_letters import dead_letters, is_redriven
 from ai_ops.runs.requests import cancel_run, discard_run, redrive_run
@@ -57,6 +58,8 @@ def act(request: Any, run: MaintenanceRun, done: Callable[[MaintenanceRun, Any],
     """Do that to `run`, and tell the user what became of it."""
     try:
         messages.success(request, done(run, request.user))
+    except RunNotPermittedError as refusal:
+        raise PermissionDenied(str(refusal)) from refusal
     except RunRefusedError as refusal:
         messages.warning(request, str(refusal))
 
@@ -118,7 +121,8 @@ class MaintenanceRunUIViewSet(ObjectDetailViewMixin, ObjectListViewMixin):
         return self._act("discard", discarded)
 
     def _act(self, name: str, done: Callable[[MaintenanceRun, Any], str]):
-        run = get_object_or_404(MaintenanceRun.objects.restrict(self.request.user, name), pk=self.kwargs["pk"])
+        run = self.get_object()
+        confirm_may(self.request.user, name, run)
         if self.request.method == "POST":
             act(self.request, run, done)
         return redirect(self.get_return_url(self.request, run))
@@ -137,21 +141,31 @@ class DeadLettersView(ObjectPermissionRequiredMixin, GenericView):
 
     def get(self, request):
         """Show the page."""
-        table = tables.DeadLetterTable(self.queryset, user=request.user)
+        runs = with_rights(self.queryset, request.user, *self.actions)
+        table = tables.DeadLetterTable(runs, user=request.user)
         paginate = {"paginator_class": EnhancedPaginator, "per_page": get_paginate_count(request)}
         RequestConfig(request, paginate).configure(table)
-        context = {"view_titles": self.get_view_titles(), "table": table}
+        permitted = [name for name in self.actions if table.has_row_for(name)]
+        context = {"view_titles": self.get_view_titles(), "table": table, "permitted": permitted}
         return render(request, "ai_ops/dead_letters.html", context)
 
     def post(self, request):
         """Redrive or discard what was ticked."""
         name = request.POST.get("action")
-        if name not in self.actions or not request.user.has_perm(f"ai_ops.{name}_maintenancerun"):
+        if name not in self.actions:
             raise PermissionDenied
-        ticked = [pk for pk in request.POST.getlist("pk") if is_uuid(pk)]
-        runs = list(self.queryset.restrict(request.user, name).filter(pk__in=ticked))
+        ids = [pk for pk in request.POST.getlist("pk") if is_uuid(pk)]
+        ticked = self.queryset.filter(pk__in=ids)
+        runs = list(ticked.filter(pk__in=permitted_runs(request.user, name).values("pk")))
+        if not runs and (ticked.exists() or not self._may_tick(ids, name)):
+            raise PermissionDenied
         if not runs:
             messages.warning(request, "Tick the runs that you mean: none that is still a dead letter was ticked.")
         for run in runs:
             act(request, run, self.actions[name])
         return redirect(DEAD_LETTERS)
+
+    def _may_tick(self, ids: list[str], name: str) -> bool:
+        """Tell whether the user may do that with runs, and sees those that were ticked, whatever became of them."""
+        seen = MaintenanceRun.objects.restrict(self.request.user, "view").filter(pk__in=ids)
+        return self.request.user.has_perm(f"ai_ops.{name}_maintenancerun") and (not ids or seen.exists())

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
 from django.utils import timezone
+from nautobot.apps.utils import is_uuid
 from nautobot.extras.choices import JobExecutionType, ScheduledJobStateChoices
 from nautobot.extras.models import Job, ScheduledJob
 
+from ai_ops.core.foreign_text import shown
 from ai_ops.exceptions import ConfigurationError, RunOptionsError, ScheduleNotFoundError
+from ai_ops.models import MCPServer
 from ai_ops.runs.kinds import KINDS, checked_options, job_variables
 from ai_ops.schedule_approval import APP_JOBS, HELD_BY_APPROVAL, being_made
 from ai_ops.schedules import (
     DEFAULT_SCHEDULES,
+    checked_grace,
     checked_job_kwargs,
     ensure_schedule,
     installed_job,
@@ -39,6 +44,18 @@ def app_schedules() -> Any:
     return ScheduledJob.objects.filter(job_model__module_name__startswith=APP_JOBS)
 
 
+def servers_that_are_gone(schedules: Iterable[ScheduledJob]) -> dict[Any, str]:
+    """Return the ids of the deleted MCP servers that `schedules` are to check, by the id of the schedule."""
+    asked = {schedule.pk: str(schedule.kwargs["server"]) for schedule in schedules if schedule.kwargs.get("server")}
+    # What is written by hand may have no hyphens, or be no id at all.
+    wanted = {pk: str(UUID(server)) if is_uuid(server) else server for pk, server in asked.items()}
+    if not wanted:
+        return {}
+    ids = {server for server in wanted.values() if is_uuid(server)}
+    known = {str(pk) for pk in MCPServer.objects.filter(pk__in=ids).values_list("pk", flat=True)}
+    return {pk: server for pk, server in wanted.items() if server not in known}
+
+
 def schedule_runs(kind: str, options: Mapping[str, Any] | None = None, *, user: Any = None, **when: Any) -> Any:
     """Make a schedule for runs of that kind with these options, or bring the one of that name to what is asked for.
 
@@ -46,7 +63,8 @@ def schedule_runs(kind: str, options: Mapping[str, Any] | None = None, *, user: 
         kind: One of `ai_ops.runs.kinds.KINDS`.
         options: By name, as `request_run` takes them.
         user: Who asks; None for the app's service user.
-        when: `name`, `crontab`, `time_zone`, `queue` and `time_limit`, as `ensure_schedule` takes them.
+        when: `name`, `crontab`, `interval`, `time_zone`, `queue`, `time_limit` and `misfire_grace_time`, as
+            `ensure_schedule` takes them.
 
     Raises:
         RunOptionsError: There is no such kind or option, or a value is not valid.
@@ -68,6 +86,7 @@ def schedule_once(
     user: Any = None,
     queue: str | None = None,
     time_limit: int | None = None,
+    misfire_grace_time: int | None = None,
 ) -> ScheduledJob:
     """Make a schedule for one run. If beat is away at the time, it is started when beat is back, once.
 
@@ -79,17 +98,21 @@ def schedule_once(
         user: Who the run is done as; the app's service user unless given.
         queue: Name of the job queue; the Job's default queue unless given.
         time_limit: Seconds after which the run stops; what the settings or the Job say unless given.
+        misfire_grace_time: Seconds after which the run is dropped if no worker has begun it; a day, and at most that,
+            unless given.
 
     Raises:
         RunOptionsError: There is no such kind or option, or a value is not valid.
-        ConfigurationError: The time is past or has no time zone, the name is taken, or there is no such queue.
+        ConfigurationError: The time is past or has no time zone, the name is taken, there is no such queue, or the
+            grace is not valid.
     """
     variables, limit = _variables(kind, options, user)
     if not isinstance(at, datetime) or timezone.is_naive(at) or at <= timezone.now():
-        raise ConfigurationError(f"The time of a single run must be to come, and have a time zone, not {at!r}.")
+        raise ConfigurationError(f"The time of a single run must be to come, and have a time zone, not {shown(at)}.")
     name = name or f"AI Ops: {kind} once at {at:%Y-%m-%d %H:%M:%S %Z}"
     if ScheduledJob.objects.filter(name=name).exists():
         raise ConfigurationError(f'There is a schedule "{name}" already: give another name, or remove it.')
+    expires = checked_grace(misfire_grace_time, ONCE_EXPIRES_SECONDS)
     job = installed_job(KINDS[kind].job)
     job_queue = queue_of(job, queue)
     with transaction.atomic():
@@ -102,7 +125,7 @@ def schedule_once(
             interval=JobExecutionType.TYPE_FUTURE,
             job_kwargs=checked_job_kwargs(job, variables),
         )
-        set_delivery(schedule, job_queue, ONCE_EXPIRES_SECONDS, time_limit or limit)
+        set_delivery(schedule, job_queue, expires, time_limit or limit)
         with being_made(schedule):
             schedule.validated_save()
     return schedule
@@ -134,7 +157,8 @@ def resume_schedule(name: str) -> ScheduledJob:
 
     Raises:
         ScheduleNotFoundError: There is none.
-        ConfigurationError: It waits for approval, its single run is past, or its owner or Job is gone.
+        ConfigurationError: It waits for approval, its single run is past, or its owner, its Job or its MCP server is
+            gone.
     """
     with transaction.atomic():
         schedule = _found(name)
@@ -143,6 +167,8 @@ def resume_schedule(name: str) -> ScheduledJob:
             raise ConfigurationError(f'The Job of "{schedule.name}" is gone or disabled: enable it under Jobs first.')
         if schedule.user is None:
             raise ConfigurationError(f'The owner of "{schedule.name}" is gone: assume its ownership on its page first.')
+        if servers_that_are_gone([schedule]):
+            raise ConfigurationError(f'The MCP server that "{schedule.name}" checks was deleted: remove the schedule.')
         if schedule.one_off and schedule.start_time <= timezone.now():
             raise ConfigurationError(f'The time of "{schedule.name}" is past: schedule another run.')
         if not schedule.enabled:

@@ -14,11 +14,12 @@ from nautobot.extras.models import JobResult, ScheduledJob
 from nautobot.extras.utils import get_celery_queues
 from redis.exceptions import RedisError
 
+from ai_ops.beat_heartbeat import Sign, last_sign
 from ai_ops.core.schedules import ACTIVE, BROKEN, FINISHED, HELD, PAUSED, ScheduleFacts, lateness, scheduler_runs
 from ai_ops.logs import get_logger
 from ai_ops.run_models import MaintenanceRun
 from ai_ops.schedule_approval import HELD_BY_APPROVAL
-from ai_ops.schedule_control import app_schedules
+from ai_ops.schedule_control import app_schedules, servers_that_are_gone
 from ai_ops.schedules import kind_of, next_start
 
 logger = get_logger(__name__)
@@ -52,16 +53,18 @@ def get_schedule_status(
     results = JobResult.objects.in_bulk([row.newest for row in rows if row.newest])
     runs = {run.job_result_id: run for run in _runs_of(results)}
     queues = _listened_queues() if ask_workers else None
-    return [_as_dict(row, results.get(row.newest), runs.get(row.newest), queues, now) for row in rows]
+    gone = servers_that_are_gone(rows)
+    return [_as_dict(row, results.get(row.newest), runs.get(row.newest), queues, now, row.pk in gone) for row in rows]
 
 
 def get_scheduler_status(now: datetime | None = None) -> dict[str, Any]:
-    """Tell whether Celery beat lives, from what it has started of the app's schedules.
+    """Tell whether Celery beat lives: by its sign of life, or, without one, by what it has started of the schedules.
 
     Returns:
-        `running`, `last_start` (ISO 8601 in UTC, or None: when beat last started anything), `last_schedule` (its name,
-        or None), `next_due` (the first time at which beat is to start anything after its last starts, or None),
-        `active_count` (schedules that beat is to start) and `why` (None, or a sentence where it is not running).
+        `running`, `last_sign` (ISO 8601 in UTC, or None: when beat last showed in the cache that it lives),
+        `last_start` (likewise: when it last started anything), `last_schedule` (what that was, or None), `next_due`
+        (the first time at which beat is to start anything after its last starts, or None), `active_count` (schedules
+        that beat is to start) and `why` (None, or a sentence where it is not running).
     """
     now = now or timezone.now()
     schedules = [each for each in app_schedules().select_related("user") if _standing(each) == ACTIVE]
@@ -69,19 +72,22 @@ def get_scheduler_status(now: datetime | None = None) -> dict[str, Any]:
     newest = app_schedules().exclude(last_run_at=None).order_by("-last_run_at").first()
     last = newest and newest.last_run_at
     due = min(filter(None, (next_start(each, _last_start(each)) for each in schedules)), default=None)
-    running = scheduler_runs(last, due, now)
+    sign = last_sign()
+    # What was started tells less: Nautobot erases it when a schedule is paused.
+    running = sign.fresh if sign else scheduler_runs(last, due, now)
     return {
         "running": running,
+        "last_sign": _iso(sign and sign.given),
         "last_start": _iso(last),
         "last_schedule": newest and newest.name,
         "next_due": _iso(due),
         "active_count": len(schedules),
-        "why": None if running else _why_not_running(last, due),
+        "why": None if running else _why_not_running(sign, last, due),
     }
 
 
 def is_scheduler_running() -> bool:
-    """Tell whether Celery beat lives; False also where it has had nothing to start."""
+    """Tell whether Celery beat lives; False also where it gave no sign of life and has had nothing to start."""
     return get_scheduler_status()["running"]
 
 
@@ -91,7 +97,9 @@ def _last_start(schedule: ScheduledJob) -> datetime | None:
     return last if last and last >= schedule.start_time else None
 
 
-def _why_not_running(last: datetime | None, due: datetime | None) -> str:
+def _why_not_running(sign: Sign | None, last: datetime | None, due: datetime | None) -> str:
+    if sign is not None:
+        return f"Beat gave its last sign of life at {_iso(sign.given)}: see whether `nautobot-server celery beat` runs."
     if due is None:
         return "No schedule of this app is active, so there is nothing that beat could have started."
     if last is None:
@@ -119,8 +127,9 @@ def _as_dict(
     run: MaintenanceRun | None,
     queues: Mapping[str, int] | None,
     now: datetime,
+    server_is_gone: bool,
 ) -> dict[str, Any]:
-    standing = _standing(schedule)
+    standing = _standing(schedule, server_is_gone)
     started = [at for at in (schedule.last_run_at, result and result.date_created) if at]
     last = max(started) if started else None
     # The last run of an earlier time says nothing of one that was paused since.
@@ -136,6 +145,7 @@ def _as_dict(
             schedule.job_model.enabled,
             queue.name if queue else "",
             bool(queues.get(queue.name)) if is_celery and queues is not None else None,
+            server_is_gone,
         ),
         now,
     )
@@ -163,14 +173,15 @@ def _as_dict(
     }
 
 
-def _standing(schedule: ScheduledJob) -> str:
+def _standing(schedule: ScheduledJob, server_is_gone: bool = False) -> str:
     if schedule.state in HELD_BY_APPROVAL:
         return HELD
     if schedule.state == ScheduledJobStateChoices.ERRORED or schedule.user_id is None:
         return BROKEN
     if schedule.enabled:
         return ACTIVE
-    return FINISHED if schedule.one_off and schedule.start_time <= timezone.now() else PAUSED
+    is_past = schedule.one_off and schedule.start_time <= timezone.now()
+    return FINISHED if is_past or server_is_gone else PAUSED
 
 
 def _iso(at: datetime | None) -> str | None:

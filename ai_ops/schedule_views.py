@@ -17,21 +17,22 @@ from nautobot.extras.models import ScheduledJob
 
 from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.core.schedules import ACTIVE, BROKEN, PAUSED
-from ai_ops.exceptions import AiOpsError
-from ai_ops.runs.requests import runnable_job
+from ai_ops.exceptions import AiOpsError, RunNotPermittedError
+from ai_ops.rights import confirm_may
+from ai_ops.runs.kinds import KINDS
+from ai_ops.runs.requests import may_run, runnable_job
 from ai_ops.schedule_control import app_schedules, pause_schedule, resume_schedule
 from ai_ops.schedule_status import get_schedule_status
 from ai_ops.schedules import kind_of
 from ai_ops.tables import state_badge
 
-CHANGE = "extras.change_scheduledjob"
 SCHEDULES = "plugins:ai_ops:schedules"
 
 
 def paused(schedule: ScheduledJob, user: Any) -> str:
     """Pause `schedule`; what to tell the user."""
     pause_schedule(schedule.name)
-    return f'"{schedule.name}" is paused: nothing is started before somebody resumes it.'
+    return f'"{schedule.name}" is paused: it starts nothing until it is resumed.'
 
 
 def resumed(schedule: ScheduledJob, user: Any) -> str:
@@ -41,14 +42,12 @@ def resumed(schedule: ScheduledJob, user: Any) -> str:
     return f'"{schedule.name}" goes on at its next time.'
 
 
-ACTIONS = {"pause": paused, "resume": resumed}
-
-
 class SchedulesView(ObjectPermissionRequiredMixin, GenericView):
     """The schedules of this app's Jobs, which Nautobot keeps among its own."""
 
     queryset = app_schedules()
     view_titles = Titles(titles={"*": "Schedules"})
+    actions = {"pause": paused, "resume": resumed}
 
     def get_required_permission(self) -> str:
         """Ask for the permission to view Nautobot's scheduled Jobs."""
@@ -56,26 +55,33 @@ class SchedulesView(ObjectPermissionRequiredMixin, GenericView):
 
     def get(self, request):
         """Show the page."""
-        rows = [_row(status) for status in get_schedule_status(self.queryset)]
-        context = {"view_titles": self.get_view_titles(), "rows": rows, "may_change": request.user.has_perm(CHANGE)}
+        changeable = set(map(str, self.queryset.restrict(request.user, "change").values_list("pk", flat=True)))
+        runnable = {kind for kind in KINDS if may_run(kind, request.user)}
+        rows = [
+            _row(status, status["id"] in changeable, status["kind"] in runnable)
+            for status in get_schedule_status(self.queryset)
+        ]
+        context = {"view_titles": self.get_view_titles(), "rows": rows}
         return render(request, "ai_ops/schedules.html", context)
 
     def post(self, request):
         """Pause a schedule, or resume it."""
-        done = ACTIONS.get(request.POST.get("action"))
-        if done is None or not request.user.has_perm(CHANGE):
+        done = self.actions.get(request.POST.get("action"))
+        if done is None:
             raise PermissionDenied
-        name = request.POST.get("name", "")
-        schedule = get_object_or_404(self.queryset.restrict(request.user, "change"), name=name)
+        schedule = get_object_or_404(self.queryset, name=request.POST.get("name", ""))
+        confirm_may(request.user, "change", schedule)
         try:
             messages.success(request, done(schedule, request.user))
+        except RunNotPermittedError as refusal:
+            raise PermissionDenied(str(refusal)) from refusal
         except AiOpsError as refusal:
             messages.warning(request, str(refusal))
         return redirect(SCHEDULES)
 
 
-def _row(status: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows of a schedule."""
+def _row(status: Mapping[str, Any], may_change: bool, may_run_job: bool) -> dict[str, Any]:
+    """Return what the page shows of a schedule, to a user who may change it, or run its Job."""
     return {
         "name": status["name"],
         "address": reverse("extras:scheduledjob", kwargs={"pk": status["id"]}),
@@ -90,8 +96,8 @@ def _row(status: Mapping[str, Any]) -> dict[str, Any]:
         "standing": status["standing"],
         "late": status["late"],
         "why": status["why"],
-        "may_pause": status["standing"] == ACTIVE,
-        "may_resume": status["standing"] in (PAUSED, BROKEN),
+        "may_pause": may_change and status["standing"] == ACTIVE,
+        "may_resume": may_change and may_run_job and status["standing"] in (PAUSED, BROKEN),
     }
 
 

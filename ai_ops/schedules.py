@@ -22,6 +22,7 @@ from nautobot.extras.models import Job, JobQueue, ScheduledJob
 
 from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.config import AiOpsSettings, hard_limit, validated_time_limit
+from ai_ops.core.foreign_text import printable, shown
 from ai_ops.core.intervals import crontab_of
 from ai_ops.exceptions import ConfigurationError
 from ai_ops.runs.request import LIMIT_PROPERTY
@@ -121,7 +122,7 @@ def ensure_schedule(
     crontab = " ".join(crontab.split())
     # Not the first match, as create_schedule has it: beat looks for a match after the start then, and skips one.
     start = timezone.now().astimezone(zone).replace(second=0, microsecond=0)
-    expires = _checked_grace(misfire_grace_time, shortest_gap(crontab, start))
+    expires = checked_grace(misfire_grace_time, shortest_gap(crontab, start))
     job_model = installed_job(job)
     job_queue = queue_of(job_model, queue)
     with transaction.atomic():
@@ -174,7 +175,7 @@ def queue_of(job_model: Job, name: str | None) -> JobQueue:
     allowed = {queue.name: queue for queue in (job_model.default_job_queue, *job_model.job_queues.all())}
     if name not in allowed:
         raise ConfigurationError(
-            f'"{job_model}" may not use a job queue {name!r}, but {", ".join(sorted(allowed))}: '
+            f'"{job_model}" may not use a job queue {shown(name)}, but {", ".join(sorted(allowed))}: '
             "add it under Job Queues on the Job's page."
         )
     return allowed[name]
@@ -208,9 +209,10 @@ def installed_job(job: str) -> Job:
 def _time_zone(name: str | None):
     try:
         return ZoneInfo(name) if name else timezone.get_default_timezone()
-    except (ZoneInfoNotFoundError, ValueError) as error:
+    # A name is looked for as a file: one that is too long, or is a folder's, is an error of the system.
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ConfigurationError(
-            f'There is no time zone {name!r}: give one such as "Europe/Berlin" or "UTC".'
+            f'There is no time zone {shown(name)}: give one such as "Europe/Berlin" or "UTC".'
         ) from error
 
 
@@ -226,14 +228,18 @@ def _crontab_of(crontab: str | None, interval: int | None) -> str | None:
         raise ConfigurationError(str(error)) from error
 
 
-def _checked_grace(seconds: int | None, gap: int) -> int:
-    """For how many seconds a message waits for a worker: as given, or until the next is due."""
+def checked_grace(seconds: int | None, longest: int) -> int:
+    """Return for how many seconds a message waits for a worker: as given, or `longest`, until the next is due.
+
+    Raises:
+        ConfigurationError: It is no number of seconds, or is longer.
+    """
     if seconds is None:
-        return gap
-    if isinstance(seconds, bool) or not isinstance(seconds, int) or not 0 < seconds <= gap:
+        return longest
+    if isinstance(seconds, bool) or not isinstance(seconds, int) or not 0 < seconds <= longest:
         raise ConfigurationError(
-            f"misfire_grace_time must be a whole number of seconds from 1 to {gap}, when the next run is due, "
-            f"not {seconds!r}."
+            f"misfire_grace_time must be a whole number of seconds from 1 to {longest}, not {shown(seconds)}: no run "
+            "waits for longer."
         )
     return seconds
 
@@ -246,9 +252,10 @@ def shortest_gap(crontab: str, start: datetime) -> int:
         for _ in range(RUNS_LOOKED_AT - 1):
             runs.append(_next_run(schedule, runs[-1]))
     except (ParseException, ValueError, RuntimeError) as error:
+        reason = printable(str(error)).replace("'", '"')
         raise ConfigurationError(
-            f"{crontab!r} is no crontab that Nautobot can run: give five fields, minute hour day-of-month month "
-            f'day-of-week, such as "*/10 * * * *". ({error})'
+            f"{shown(crontab)} is no crontab that Nautobot can run: give five fields, minute hour day-of-month month "
+            f'day-of-week, such as "*/10 * * * *". ({reason})'
         ) from error
     return int(min(later.timestamp() - earlier.timestamp() for earlier, later in pairwise(runs)))
 

@@ -373,7 +373,11 @@ class DeadLetterTable(MaintenanceRunTable):
         """Show more than a list of all runs has room for."""
         return truncatechars(record.error, LONG_ERROR)
 
+    def has_row_for(self, action):
+        """Tell whether the user may do that with any of the runs on this page."""
+        return any(getattr(row.record, f"may_{action}") for row in self.page.object_list)
+
     def before_render(self, request):
-        """Let those tick runs who may do something with them; Nautobot shows the boxes to who may edit or delete."""
-        if any(request.user.has_perm(f"ai_ops.{name}_maintenancerun") for name in ("redrive", "discard")):
+        """Show the boxes where there is something to tick them for; Nautobot shows them for edits and deletions."""
+        if self.has_row_for("redrive") or self.has_row_for("discard"):
             self.columns.show("pk")

@@ -20,6 +20,7 @@ from nautobot.apps.ui import (
 from nautobot.apps.views import get_obj_from_context
 
 from ai_ops.choices import MCPToolStateChoices
+from ai_ops.rights import may
 from ai_ops.tables import MCPServerToolTable, tool_badge
 from ai_ops.tool_models import MCPServerTool, MCPServerToolSet
 
@@ -77,13 +78,12 @@ class ToolDriftPanel(Panel):
         found = _tool_set(context)
         differing = MCPServerTool.objects.filter(server=found.server).exclude(state=MCPToolStateChoices.APPROVED)
         tools = list(differing.order_by("name")[: MAX_DIFFERENCES + 1])
-        may = MCPServerToolSet.objects.restrict(context["request"].user, "approve").filter(pk=found.pk).exists()
         return {
             **super().get_extra_context(context),
             "tool_set": found,
             "differences": [(tool, tool_badge(tool), difference(tool)) for tool in tools[:MAX_DIFFERENCES]],
             "there_are_more": len(tools) > MAX_DIFFERENCES,
-            "may_approve": may,
+            "may_approve": may(context["request"].user, "approve", found),
         }
 
 

@@ -1,6 +1,7 @@
 """Pages of AI Ops."""
 
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.html import format_html
 from nautobot.apps.ui import Titles
@@ -24,7 +25,7 @@ from ai_ops.api import serializers
 from ai_ops.check_now import request_check
 from ai_ops.choices import MaintenanceKindChoices, RunTriggerChoices
 from ai_ops.details import MCP_SERVER_DETAIL, PINNED_THREAD_DETAIL
-from ai_ops.exceptions import IncidentError, RunRefusedError, ToolApprovalError
+from ai_ops.exceptions import IncidentError, RunNotPermittedError, RunRefusedError, ToolApprovalError
 from ai_ops.health_history import with_uptime
 from ai_ops.health_panels import INCIDENT_DETAIL
 from ai_ops.incidents import acknowledge
@@ -37,6 +38,7 @@ from ai_ops.models import (
     MCPServerToolSet,
     PinnedThread,
 )
+from ai_ops.rights import confirm_may
 from ai_ops.run_views import ID_PATTERN
 
 # Nautobot looks for the view of a model in this module.
@@ -80,6 +82,8 @@ class MCPServerUIViewSet(NautobotUIViewSet):
             return redirect(server)
         try:
             run = request_check(server, request.user)
+        except RunNotPermittedError as refusal:
+            raise PermissionDenied(str(refusal)) from refusal
         except RunRefusedError as refusal:
             messages.warning(request, str(refusal))
             return redirect(server)
@@ -102,14 +106,15 @@ class MCPServerUIViewSet(NautobotUIViewSet):
         url_path="approve-tools",
         url_name="approve_tools",
         custom_view_base_action="view",
-        custom_view_additional_permissions=["ai_ops.approve_mcpservertoolset"],
+        custom_view_additional_permissions=["ai_ops.view_mcpservertoolset", "ai_ops.approve_mcpservertoolset"],
     )
     def approve_tools(self, request, *args, **kwargs):
         """Make the tools that this user has looked at the approved ones."""
         server = self.get_object()
+        tool_set = get_object_or_404(MCPServerToolSet.objects.restrict(request.user, "view"), server=server)
+        confirm_may(request.user, "approve", tool_set)
         if request.method != "POST":
             return redirect(server)
-        tool_set = get_object_or_404(MCPServerToolSet.objects.restrict(request.user, "approve"), server=server)
         try:
             changes = approve(tool_set, request.user, request.POST.get("listed_hash", ""))
             messages.success(request, f"The tools of {server} have been approved. {changes}")
@@ -166,6 +171,8 @@ class CheckpointStorageSampleView(CheckpointStorageView):
         """Enqueue the Job."""
         try:
             run = request_run(MaintenanceKindChoices.STORAGE, user=request.user, trigger=RunTriggerChoices.JOB)
+        except RunNotPermittedError as refusal:
+            raise PermissionDenied(str(refusal)) from refusal
         except RunRefusedError as refusal:
             messages.warning(request, str(refusal))
             return redirect("plugins:ai_ops:checkpointstorage")
@@ -215,7 +222,8 @@ class MCPServerIncidentUIViewSet(
     )
     def acknowledge(self, request, *args, **kwargs):
         """Note that this user is on it."""
-        incident = get_object_or_404(self.get_queryset().restrict(request.user, "acknowledge"), pk=kwargs["pk"])
+        incident = self.get_object()
+        confirm_may(request.user, "acknowledge", incident)
         if request.method == "POST":
             try:
                 acknowledge(incident, request.user)

@@ -24,6 +24,7 @@ from development.services import (
 )
 
 USER = PASSWORD = "admin"
+HELP_LOG = STATE / "logs" / "help.log"
 NAUTOBOT_SERVER = str(Path(sys.executable).with_name("nautobot-server"))
 
 
@@ -113,7 +114,9 @@ def build_help_pages() -> subprocess.Popen[bytes] | None:
     if built.exists() and built.stat().st_mtime > max(path.stat().st_mtime for path in sources):
         return None
     command = [Path(sys.executable).with_name("mkdocs"), "build", "--quiet"]
-    return subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.DEVNULL)
+    HELP_LOG.parent.mkdir(parents=True, exist_ok=True)
+    with HELP_LOG.open("wb") as log:
+        return subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
 
 
 def main() -> int:
@@ -132,7 +135,7 @@ def main() -> int:
                 print("Starting Nautobot, its Celery worker and beat, and MCP servers ...", flush=True)
                 supervisor.start(web(settings, env), worker(env), beat(env), mcp_servers(settings, env))
                 if help_pages and help_pages.wait():
-                    print("The help pages could not be built: see `make docs`.", flush=True)
+                    print(f"The help pages could not be built: see {HELP_LOG}.", flush=True)
                 print(
                     f"\nNautobot is ready after {time.monotonic() - started:.0f} s: {web_url(settings)}\n"
                     f"Login {USER}, password {PASSWORD}. Logs are in {STATE / 'logs'}. Ctrl-C stops all of it.",

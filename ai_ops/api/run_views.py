@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from django.db.models import QuerySet
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from nautobot.apps.api import ReadOnlyModelViewSet
 from nautobot.core.api.authentication import TokenPermissions
 from rest_framework import status
 from rest_framework.decorators import action
-from rest_framework.exceptions import ParseError, PermissionDenied
+from rest_framework.exceptions import ParseError
 from rest_framework.response import Response
 
 from ai_ops.api.refusals import as_answers
 from ai_ops.api.serializers import MaintenanceRunSerializer, RunRequestSerializer
 from ai_ops.filters import MaintenanceRunFilterSet
 from ai_ops.models import MaintenanceRun
+from ai_ops.rights import confirm_may
 from ai_ops.runs.recent import visible_to
 from ai_ops.runs.requests import cancel_run, discard_run, redrive_run, request_run
 
@@ -73,7 +73,7 @@ class MaintenanceRunViewSet(ReadOnlyModelViewSet):
         """End a run that is pending, or let one that is running stop. Owners may."""
         run = self.get_object()
         if run.owner != request.user:
-            self._confirm_permitted(run)
+            confirm_may(request.user, "cancel", run)
         with as_answers():
             return self._accepted(cancel_run(run, request.user))
 
@@ -82,7 +82,7 @@ class MaintenanceRunViewSet(ReadOnlyModelViewSet):
     def redrive(self, request, *args, **kwargs):
         """Ask for what a dead run did not do; answers with the new run."""
         run = self.get_object()
-        self._confirm_permitted(run)
+        confirm_may(request.user, "redrive", run)
         with as_answers():
             return self._accepted(redrive_run(run, request.user))
 
@@ -91,17 +91,9 @@ class MaintenanceRunViewSet(ReadOnlyModelViewSet):
     def discard(self, request, *args, **kwargs):
         """Leave a dead run as it is; it is no dead letter any more."""
         run = self.get_object()
-        self._confirm_permitted(run)
+        confirm_may(request.user, "discard", run)
         with as_answers():
             return Response(self.get_serializer(discard_run(run, request.user)).data)
-
-    def _confirm_permitted(self, run: MaintenanceRun) -> None:
-        permitted: QuerySet = MaintenanceRun.objects.restrict(self.request.user, self.action)
-        if not permitted.filter(pk=run.pk).exists():
-            raise PermissionDenied(
-                f"You may not {self.action} {run}: ask for the permission on maintenance runs "
-                f"with the additional action {self.action}."
-            )
 
     def _accepted(self, run: MaintenanceRun) -> Response:
         data = self.get_serializer(run).data

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from django.db import transaction
 from django.utils.dateparse import parse_datetime
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
@@ -20,9 +21,11 @@ from rest_framework.response import Response
 from ai_ops.api.refusals import as_answers
 from ai_ops.api.run_views import RunPermissions
 from ai_ops.api.serializers import ScheduleRequestSerializer, ScheduleSerializer
+from ai_ops.core.foreign_text import shown
 from ai_ops.exceptions import RunOptionsError, RunRefusedError
 from ai_ops.filters import ScheduleFilterSet
-from ai_ops.runs.kinds import KINDS, checked_options
+from ai_ops.rights import confirm_may
+from ai_ops.runs.kinds import KINDS, checked_options, checked_text
 from ai_ops.runs.requests import runnable_job
 from ai_ops.schedule_control import (
     app_schedules,
@@ -72,17 +75,19 @@ class ScheduleViewSet(viewsets.ViewSet):
     def create(self, request):
         """Make a schedule, or bring the one of that name to what is asked for."""
         asked = _asked_for(request.data)
-        with as_answers():
+        with as_answers(), transaction.atomic():
             kind = asked.pop("kind")
             checked_options(kind, asked.get("options"), request.user)
             runnable_job(kind, request.user)
             known = _known(kind, asked.get("name"))
-            _confirm_permitted(request.user, "change" if known else "add", known)
+            _confirm_may_make(request.user, known)
             if "at" in asked:
                 schedule = schedule_once(kind, asked.pop("at"), user=request.user, **asked)
             else:
                 # A schedule that there is keeps its owner: to change it is not to take it over.
                 schedule = schedule_runs(kind, user=None if known else request.user, **asked)
+            # The permission may be for some schedules alone, and this is one only now.
+            confirm_may(request.user, "change" if known else "add", schedule)
         code = status.HTTP_200_OK if known else status.HTTP_201_CREATED
         return Response(self._status_of(schedule), status=code)
 
@@ -90,7 +95,7 @@ class ScheduleViewSet(viewsets.ViewSet):
     def destroy(self, request, pk=None):
         """Remove a schedule."""
         schedule = self._visible(request, pk)
-        _confirm_permitted(request.user, "delete", schedule)
+        confirm_may(request.user, "delete", schedule)
         with as_answers():
             remove_schedule(schedule.name)
         return Response(status=status.HTTP_204_NO_CONTENT)
@@ -100,7 +105,7 @@ class ScheduleViewSet(viewsets.ViewSet):
     def pause(self, request, pk=None):
         """Stop a schedule without removing it."""
         schedule = self._visible(request, pk)
-        _confirm_permitted(request.user, "change", schedule)
+        confirm_may(request.user, "change", schedule)
         with as_answers():
             return Response(self._status_of(pause_schedule(schedule.name)))
 
@@ -109,7 +114,7 @@ class ScheduleViewSet(viewsets.ViewSet):
     def resume(self, request, pk=None):
         """Let a paused schedule start runs again, at its next time."""
         schedule = self._visible(request, pk)
-        _confirm_permitted(request.user, "change", schedule)
+        confirm_may(request.user, "change", schedule)
         with as_answers():
             runnable_job(kind_of(schedule), request.user)
             return Response(self._status_of(resume_schedule(schedule.name)))
@@ -137,14 +142,13 @@ def _known(kind: str, name: Any) -> ScheduledJob | None:
     return known
 
 
-def _confirm_permitted(user: Any, action_name: str, schedule: ScheduledJob | None) -> None:
-    """Confirm the permission on that schedule, or on schedules where there is none yet."""
-    if schedule is None:
-        permitted = user.has_perm(f"extras.{action_name}_scheduledjob")
-    else:
-        permitted = ScheduledJob.objects.restrict(user, action_name).filter(pk=schedule.pk).exists()
-    if not permitted:
-        raise PermissionDenied(f"You may not {action_name} this schedule: ask for the permission on scheduled jobs.")
+def _confirm_may_make(user: Any, known: ScheduledJob | None) -> None:
+    """Confirm the permission to view and to change the schedule of that name, or to add one."""
+    if known is not None:
+        confirm_may(user, "view", known)
+        confirm_may(user, "change", known)
+    elif not user.has_perm("extras.add_scheduledjob"):
+        raise PermissionDenied("You may not add schedules: ask for the permission to add scheduled jobs.")
 
 
 def _asked_for(data: Any) -> dict[str, Any]:
@@ -153,12 +157,17 @@ def _asked_for(data: Any) -> dict[str, Any]:
         if not isinstance(data, Mapping) or set(data) - FIELDS or not data.get("kind"):
             raise RunOptionsError(f"Send an object with kind, and, where wanted, of {', '.join(sorted(FIELDS))}.")
         asked = {name: value for name, value in data.items() if value is not None}
-        for name in FIELDS - {"options", "kind"}:
+        # What the others may be is said where they are checked.
+        for name in FIELDS - {"options", "kind", "interval", "misfire_grace_time"}:
             if not isinstance(asked.get(name, ""), str):
-                raise RunOptionsError(f"{name} must be a text, not {asked[name]!r}.")
+                raise RunOptionsError(f"{name} must be a text, not {shown(asked[name])}.")
+            if name in asked:
+                checked_text(name, asked[name])
         if "at" in asked:
-            if {"crontab", "time_zone"} & set(asked):
-                raise RunOptionsError("Give at for a single run, or a crontab and its time_zone for many: not both.")
+            if {"crontab", "interval", "time_zone"} & set(asked):
+                raise RunOptionsError(
+                    "Give at for a single run, or a crontab or an interval, and its time_zone, for many: not both."
+                )
             asked["at"] = _time(asked["at"])
     return asked
 
@@ -169,5 +178,5 @@ def _time(text: str) -> datetime:
     except ValueError:
         at = None
     if at is None:
-        raise ParseError(f'at must be a time such as "2030-01-31T03:00:00Z", not {text!r}.')
+        raise ParseError(f'at must be a time such as "2030-01-31T03:00:00Z", not {shown(text)}.')
     return at

@@ -8,6 +8,7 @@ from nautobot.apps.api import BaseModelSerializer, NautobotModelSerializer, Tagg
 from rest_framework import serializers
 from rest_framework.reverse import reverse
 
+from ai_ops.api.fields import SentencesMixin
 from ai_ops.change_log import fields_of_the_first
 from ai_ops.core.schedules import STANDINGS
 from ai_ops.models import (
@@ -23,7 +24,7 @@ from ai_ops.models import (
 from ai_ops.runs.kinds import KINDS
 
 
-class MCPServerSerializer(TaggedModelSerializerMixin, NautobotModelSerializer):
+class MCPServerSerializer(SentencesMixin, TaggedModelSerializerMixin, NautobotModelSerializer):
     """An MCP server: `url` is the address of its record in this API, `server_url` the server's own."""
 
     # Without this the model's field of that name would take the place that all clients expect the record's address in.
@@ -64,7 +65,7 @@ class MCPServerSerializer(TaggedModelSerializerMixin, NautobotModelSerializer):
             raise DjangoValidationError(errors) from refusal
 
 
-class PinnedThreadSerializer(NautobotModelSerializer):
+class PinnedThreadSerializer(SentencesMixin, NautobotModelSerializer):
     """A pinned thread; who pinned it is who made the request."""
 
     class Meta:
@@ -154,14 +155,20 @@ class RunRequestSerializer(serializers.Serializer):
 
 
 class ScheduleRequestSerializer(serializers.Serializer):
-    """What is asked for with a POST: a crontab for a recurrent schedule, or a time for a single run."""
+    """What is asked for with a POST: a crontab or an interval for a recurrent schedule, or a time for a single run."""
 
     kind = serializers.ChoiceField(choices=list(KINDS), help_text="What is to be done.")
     options = serializers.DictField(required=False, help_text="As those of a run.")
     name = serializers.CharField(required=False, help_text="Of the schedule; each kind but server has one of its own.")
     crontab = serializers.CharField(required=False, help_text="Five fields, minute to day of week.")
+    interval = serializers.IntegerField(
+        required=False, help_text="Seconds between two runs, in place of a crontab; those that a crontab can say."
+    )
     time_zone = serializers.CharField(required=False, help_text='Of the crontab, such as "Europe/Berlin".')
     at = serializers.DateTimeField(required=False, help_text="Of a single run, instead of a crontab.")
+    misfire_grace_time = serializers.IntegerField(
+        required=False, help_text="Seconds after which a run that no worker has begun is dropped."
+    )
     queue = serializers.CharField(required=False, help_text="Name of the job queue.")
 
 

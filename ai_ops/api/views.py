@@ -2,7 +2,6 @@
 
 from drf_spectacular.utils import extend_schema
 from nautobot.apps.api import NautobotModelViewSet, NotesViewSetMixin, ReadOnlyModelViewSet
-from nautobot.core.api.authentication import TokenPermissions
 from nautobot.core.api.filter_backends import NautobotFilterBackend, NautobotOrderingFilter
 from nautobot.extras.api.serializers import JobResultSerializer, JobRunResponseSerializer, ScheduledJobSerializer
 from rest_framework import status
@@ -10,6 +9,7 @@ from rest_framework.decorators import action
 from rest_framework.exceptions import APIException
 from rest_framework.response import Response
 
+from ai_ops.api.actions import ActionPermissions, ActionsViewSetMixin
 from ai_ops.api.refusals import as_answers
 from ai_ops.api.serializers import (
     MCPServerCheckSerializer,
@@ -42,14 +42,9 @@ from ai_ops.models import (
     MCPServerToolSet,
     PinnedThread,
 )
+from ai_ops.rights import confirm_may
 from ai_ops.runs.approvals import schedule_of
 from ai_ops.tool_sets import approve
-
-
-class CheckPermissions(TokenPermissions):
-    """The check changes nothing by itself: who sees the server and may run the Job may ask for it."""
-
-    perms_map = {"POST": ["%(app_label)s.view_%(model_name)s"]}
 
 
 class ServerOrdering(NautobotOrderingFilter):
@@ -61,7 +56,7 @@ class ServerOrdering(NautobotOrderingFilter):
         return super().remove_invalid_fields(queryset, terms, view, request)
 
 
-class MCPServerViewSet(NautobotModelViewSet):
+class MCPServerViewSet(ActionsViewSetMixin, NautobotModelViewSet):
     """MCP servers."""
 
     queryset = MCPServer.objects.all()
@@ -69,15 +64,8 @@ class MCPServerViewSet(NautobotModelViewSet):
     filterset_class = MCPServerFilterSet
     filter_backends = [NautobotFilterBackend, ServerOrdering]
 
-    def restrict_queryset(self, request, *args, **kwargs):
-        """Let `check` find what the user may view; a POST is taken for adding otherwise."""
-        if self.action == "check" and request.user.is_authenticated:
-            self.queryset = self.queryset.restrict(request.user, "view")
-        else:
-            super().restrict_queryset(request, *args, **kwargs)
-
     @extend_schema(request=None, responses={202: JobRunResponseSerializer})
-    @action(detail=True, methods=["post"], permission_classes=[CheckPermissions], filterset_class=None)
+    @action(detail=True, methods=["post"], permission_classes=[ActionPermissions], filterset_class=None)
     def check(self, request, *args, **kwargs):
         """Check this one server now; answers with the JobResult to watch."""
         server = self.get_object()
@@ -117,31 +105,19 @@ class IncidentRefused(APIException):
     default_code = "incident_refused"
 
 
-class AcknowledgePermissions(TokenPermissions):
-    """To acknowledge is a permission of its own."""
-
-    perms_map = {"POST": ["%(app_label)s.acknowledge_%(model_name)s"]}
-
-
-class MCPServerIncidentViewSet(NotesViewSetMixin, ReadOnlyModelViewSet):
+class MCPServerIncidentViewSet(ActionsViewSetMixin, NotesViewSetMixin, ReadOnlyModelViewSet):
     """Incidents, newest first; health checks open and close them."""
 
     queryset = MCPServerIncident.objects.select_related("acknowledged_by").prefetch_related("servers")
     serializer_class = MCPServerIncidentSerializer
     filterset_class = MCPServerIncidentFilterSet
 
-    def restrict_queryset(self, request, *args, **kwargs):
-        """Let `acknowledge` find what the user may acknowledge; a POST is taken for adding otherwise."""
-        if self.action == "acknowledge" and request.user.is_authenticated:
-            self.queryset = self.queryset.restrict(request.user, "acknowledge")
-        else:
-            super().restrict_queryset(request, *args, **kwargs)
-
     @extend_schema(request=None, responses={200: MCPServerIncidentSerializer})
-    @action(detail=True, methods=["post"], permission_classes=[AcknowledgePermissions], filterset_class=None)
+    @action(detail=True, methods=["post"], permission_classes=[ActionPermissions], filterset_class=None)
     def acknowledge(self, request, *args, **kwargs):
         """Note that this user is on it; who was first stays."""
         incident = self.get_object()
+        confirm_may(request.user, "acknowledge", incident)
         try:
             acknowledge(incident, request.user)
         except IncidentError as refusal:
@@ -164,31 +140,19 @@ class ApprovalRefused(APIException):
     default_code = "approval_refused"
 
 
-class ApprovePermissions(TokenPermissions):
-    """To approve is a permission of its own."""
-
-    perms_map = {"POST": ["%(app_label)s.approve_%(model_name)s"]}
-
-
-class MCPServerToolSetViewSet(ReadOnlyModelViewSet):
+class MCPServerToolSetViewSet(ActionsViewSetMixin, ReadOnlyModelViewSet):
     """The tools of each MCP server as a whole: when they were listed, and what was approved by whom."""
 
     queryset = MCPServerToolSet.objects.select_related("server", "approved_by")
     serializer_class = MCPServerToolSetSerializer
     filterset_class = MCPServerToolSetFilterSet
 
-    def restrict_queryset(self, request, *args, **kwargs):
-        """Let `approve` find what the user may approve; a POST is taken for adding otherwise."""
-        if self.action == "approve" and request.user.is_authenticated:
-            self.queryset = self.queryset.restrict(request.user, "approve")
-        else:
-            super().restrict_queryset(request, *args, **kwargs)
-
     @extend_schema(request=ToolApprovalSerializer, responses={200: MCPServerToolSetSerializer})
-    @action(detail=True, methods=["post"], permission_classes=[ApprovePermissions], filterset_class=None)
+    @action(detail=True, methods=["post"], permission_classes=[ActionPermissions], filterset_class=None)
     def approve(self, request, *args, **kwargs):
         """Make the tools as listed last the approved ones; `listed_hash` says which you have looked at."""
         tool_set = self.get_object()
+        confirm_may(request.user, "approve", tool_set)
         approval = ToolApprovalSerializer(data=request.data)
         approval.is_valid(raise_exception=True)
         try:

@@ -11,10 +11,14 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 # A sentence of ours that quotes an address and a few names is shorter. What is longer is no name.
 SHOWN_CHARACTERS = 2000
+# A value that is refused is quoted to be recognised, not to be read.
+QUOTED_CHARACTERS, QUOTED_NUMBER = 200, 10**18
 FORMULA_SIGNS = "=+-@\t\r＝＋－＠"  # spreadsheets take the full-width signs for the others
 
 # What Python-Markdown, which renders for Nautobot, takes for more than the character itself. A character reference
@@ -50,6 +54,23 @@ def printable(text: str | bytes, limit: int = SHOWN_CHARACTERS) -> str:
     if len(text) > limit:
         text = text[: limit - 1] + "…"
     return text if text.isprintable() else "".join(map(_visible, text))
+
+
+def shown(value: object) -> str:
+    """Return a value that a user gave as a sentence quotes it: bounded, and in the notation of no language."""
+    if isinstance(value, str | bytes):
+        return f'"{printable(value, QUOTED_CHARACTERS)}"'
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, float) or (isinstance(value, int) and abs(value) < QUOTED_NUMBER):
+        return str(value)
+    if isinstance(value, int):
+        return "a number of that size"
+    return "an object" if isinstance(value, Mapping) else "a list" if isinstance(value, Iterable) else "what was given"
 
 
 def for_markdown(text: str | bytes, limit: int = SHOWN_CHARACTERS, *, begins_line: bool = True) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ai_ops.core.foreign_text import shown
+
 MINUTE, HOUR, DAY, WEEK = 60, 3600, 86_400, 604_800
 
 
@@ -15,7 +17,7 @@ def crontab_of(seconds: int) -> str:
         ValueError: No crontab says that; the message is a sentence that names what comes next to it.
     """
     if isinstance(seconds, bool) or not isinstance(seconds, int):
-        raise ValueError(f"An interval must be a whole number of seconds, not {seconds!r}.")
+        raise ValueError(f"An interval must be a whole number of seconds, not {shown(seconds)}.")
     crontab = _SAID.get(seconds)
     if crontab is None:
         shorter = max((each for each in _SAID if each < seconds), default=None)

@@ -16,13 +16,14 @@ class ScheduleFacts:
     """What is known of a schedule.
 
     Attributes:
-        standing: "active", "paused", "finished" (its single run is past), "held" (by an approval workflow) or
-            "broken" (Nautobot stopped it, since its owner or its Job is gone).
+        standing: "active", "paused", "finished" (its single run is past, or its server was deleted), "held" (by an
+            approval workflow) or "broken" (Nautobot stopped it, since its owner or its Job is gone).
         due: When it should have started something, or will; None for never again.
         waiting_since: When the last message was sent that no worker has taken yet; None where there is none.
         job_enabled: Whether its Job may run.
         queue: Name of its job queue.
         has_worker: Whether a worker listens to that; None where that is not known.
+        server_is_gone: Whether the only MCP server that it is to check was deleted.
     """
 
     standing: str
@@ -31,10 +32,13 @@ class ScheduleFacts:
     job_enabled: bool = True
     queue: str = ""
     has_worker: bool | None = None
+    server_is_gone: bool = False
 
 
 def lateness(facts: ScheduleFacts, now: datetime) -> tuple[bool, str | None]:
     """Whether a schedule is late, and why it does not run, or will not, in a sentence; None where all is well."""
+    if facts.server_is_gone:
+        return False, "The MCP server that it checks was deleted: remove it."
     if facts.standing != ACTIVE:
         return False, _why_not(facts.standing)
     if not facts.job_enabled:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from ai_ops.core.foreign_text import shown
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -40,9 +42,9 @@ class Shard:
             first, last, moment = text.split("/")
             shard = cls(UUID(first), UUID(last), datetime.fromisoformat(moment))
         except ValueError:
-            raise ValueError(f"{text!r} is not a shard") from None
+            raise ValueError(f"{shown(text)} is not a shard") from None
         if shard.first > shard.last or shard.as_of.tzinfo is None:
-            raise ValueError(f"{text!r} is not a shard: its range is empty, or its time has no zone")
+            raise ValueError(f"{shown(text)} is not a shard: its range is empty, or its time has no zone")
         return shard
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.config import AiOpsSettings, CleanupOptions, validated_time_limit
+from ai_ops.core.foreign_text import shown
 from ai_ops.core.shards import Shard
 from ai_ops.exceptions import ConfigurationError, RunOptionsError
 from ai_ops.models import MCPServer
@@ -51,7 +52,8 @@ def checked_options(kind: str, options: Mapping[str, Any] | None, user: Any) -> 
     """
     known = KINDS.get(kind) if isinstance(kind, str) else None
     if known is None:
-        raise RunOptionsError(f"There is no kind of run {kind!r}: give one of {', '.join(KINDS)}.")
+        what = shown(kind) if isinstance(kind, str) else f"that is {shown(kind)}"
+        raise RunOptionsError(f"There is no kind of run {what}: give one of {', '.join(KINDS)}.")
     if not isinstance(options or {}, Mapping):
         raise RunOptionsError("The options must be an object with a name and a value for each.")
     given = {name: value for name, value in (options or {}).items() if value is not None}
@@ -61,8 +63,8 @@ def checked_options(kind: str, options: Mapping[str, Any] | None, user: Any) -> 
             f"A run of kind {kind} has no option {', '.join(unknown)}: it has {', '.join(sorted(allowed))}."
         )
     for name, value in given.items():
-        if isinstance(value, str) and (len(value) > MAX_TEXT or "\0" in value):
-            raise RunOptionsError(f"{name} must be a text of at most {MAX_TEXT} characters, none of them NUL.")
+        if isinstance(value, str):
+            checked_text(name, value)
     try:
         if TIME_LIMIT in given:
             validated_time_limit(given[TIME_LIMIT])
@@ -72,6 +74,13 @@ def checked_options(kind: str, options: Mapping[str, Any] | None, user: Any) -> 
     return own | {name: value for name, value in given.items() if name == TIME_LIMIT}
 
 
+def checked_text(name: str, text: str) -> str:
+    """Return `text` if the database can keep it; raise RunOptionsError where it is too long, or has a NUL."""
+    if len(text) > MAX_TEXT or "\0" in text:
+        raise RunOptionsError(f"{name} must be a text of at most {MAX_TEXT} characters, none of them NUL.")
+    return text
+
+
 def job_variables(kind: str, options: Mapping[str, Any]) -> Options:
     """The variables with which the Job of that kind does a run with these stored options."""
     return KINDS[kind].variables({name: value for name, value in options.items() if name != TIME_LIMIT})
@@ -79,7 +88,7 @@ def job_variables(kind: str, options: Mapping[str, Any]) -> Options:
 
 def _checked_cleanup(options: Options, _user: Any) -> Options:
     if not isinstance(options.get("dryrun", False), bool):
-        raise RunOptionsError(f"dryrun must be true or false, not {options['dryrun']!r}.")
+        raise RunOptionsError(f"dryrun must be true or false, not {shown(options['dryrun'])}.")
     AiOpsSettings.load().cleanup_options(**{name: value for name, value in options.items() if name != "dryrun"})
     return options
 
@@ -93,9 +102,12 @@ def _cleanup_variables(options: Options) -> Options:
 
 
 def _checked_health(options: Options, _user: Any) -> Options:
+    shard = options.get("shard")
+    if not isinstance(shard, str | None):
+        raise RunOptionsError(f"shard must be a text, not {shown(shard)}: leave it out; a run makes shards by itself.")
     try:
-        if "shard" in options:
-            Shard.parse(str(options["shard"]))
+        if shard is not None:
+            Shard.parse(shard)
     except ValueError as error:
         raise RunOptionsError(f"{error}: leave it out; a run makes shards by itself.") from None
     return options

@@ -18,7 +18,7 @@ from ai_ops.checkpointer import get_redis_connection
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices
 from ai_ops.cleanup_run import CleanupRun
 from ai_ops.config import AiOpsSettings
-from ai_ops.core.checkpoint_keys import KeyParser
+from ai_ops.core.checkpoint_keys import ORPHAN_GRACE, KeyParser
 from ai_ops.core.deletion import Deletion, Outcome
 from ai_ops.core.reports import text_of
 from ai_ops.core.retention import RetentionPolicy
@@ -28,7 +28,7 @@ from ai_ops.exceptions import AiOpsError, LeaseLostError, RunStoppedError
 from ai_ops.logs import get_logger
 from ai_ops.pins import CurrentPins
 from ai_ops.run_models import MaintenanceRun
-from ai_ops.runs.drained import NAMED
+from ai_ops.runs.drained import NAMED, log_drained
 from ai_ops.runs.fencing import fence_of
 from ai_ops.runs.running import run_as
 
@@ -94,7 +94,7 @@ def _collected(own: Hold, confirm: Callable[[], object]) -> dict[str, Any]:
             if (size := store.size()) > MAX_KEYS:
                 logger.info("Redis has %d keys: orphans are left to the cleanup", size, extra={"grouping": "orphans"})
                 return _nothing(None)
-            told = _Told()
+            told = _Told(parser)
             run = _orphan_run(store, parser, confirm, own, told)
             try:
                 run.execute()
@@ -111,22 +111,29 @@ def _collected(own: Hold, confirm: Callable[[], object]) -> dict[str, Any]:
 class _Told:
     """A line of the log for each of the first orphans, then a count."""
 
-    def __init__(self) -> None:
+    def __init__(self, parser: KeyParser) -> None:
+        self._parser = parser
         self._orphans = 0
 
     def __call__(self, deletion: Deletion, outcome: Outcome) -> None:
         self._orphans += 1
         if self._orphans > NAMED:
             return
-        (key,) = deletion.some_keys(1) or [b""]
+        key, *_ = deletion.some_keys(1) or [b""]
         done = "its thread went on, so it stays" if outcome.changed else f"{outcome.deleted:,} key(s) deleted"
-        logger.info(
-            "Orphan %s of the thread %s, without its checkpoint, older than an hour: %s",
-            text_of(key[:SHOWN_BYTES]),
-            text_of(deletion.thread[:SHOWN_BYTES]),
+        log_drained(
+            f"Orphan {text_of(key[:SHOWN_BYTES])} of the thread {text_of(deletion.thread[:SHOWN_BYTES])}",
+            "without its checkpoint",
+            self._age(key),
             done,
-            extra={"grouping": "orphans"},
+            grouping="orphans",
         )
+
+    def _age(self, key: bytes) -> timedelta:
+        """Return the age that the key carries; what carries none itself is at least past the grace."""
+        parsed = self._parser.parse(key)
+        made = parsed.time if parsed else None
+        return timedelta(seconds=time.time() - made if made else ORPHAN_GRACE)
 
     def end(self) -> None:
         """Say how many had no line."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db.models import Q, QuerySet
 
+from ai_ops.core.foreign_text import shown
 from ai_ops.run_models import MaintenanceRun
 
 MAX_LIMIT = 1000
@@ -26,7 +27,7 @@ def get_recent_runs(limit: int = 10) -> list[dict[str, Any]]:
         ValueError: The limit is out of its range.
     """
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
-        raise ValueError(f"limit must be a whole number from 1 to {MAX_LIMIT}, not {limit!r}.")
+        raise ValueError(f"limit must be a whole number from 1 to {MAX_LIMIT}, not {shown(limit)}.")
     return [_as_dict(run) for run in MaintenanceRun.objects.select_related("owner")[:limit]]
 
 

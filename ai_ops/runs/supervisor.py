@@ -21,6 +21,7 @@ from ai_ops.runs.drained import log_drained
 from ai_ops.runs.request import current_request
 from ai_ops.runs.requests import enqueue
 from ai_ops.runs.rescue import repair, rescue
+from ai_ops.schedule_ends import end_without_server
 
 logger = get_logger(__name__)
 
@@ -67,7 +68,7 @@ SUB_CHECKS: Mapping[str, SubCheck] = {
     "rescue": lambda hold: rescue(hold, current_request().parent_id),
     "repair": lambda hold: repair(hold, current_request().job_result),
     "retries": start_due,
-    "schedules": lateness.warn_of_late,
+    "schedules": lambda hold: end_without_server(hold) + lateness.warn_of_late(hold),
     "history": history.trim,
     "orphans": orphans.collect,
 }

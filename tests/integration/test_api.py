@@ -90,7 +90,7 @@ class CreateTest(APITestCase):
             ("health_check", "/he alth", "Remove the spaces"),
             ("health_check", "x" * 255, "Ensure this value has at most 255 characters"),
             ("mcp_endpoint", "http://one.example.com/mcp", "Enter the path alone"),
-            ("protocol", "carrier pigeon", '"carrier pigeon" is not a valid choice.'),
+            ("protocol", "carrier pigeon", '"carrier pigeon" is not a valid choice: give one of "http", "stdio".'),
             ("status", "Nonsense", "Related object not found"),
         ):
             with self.subTest(field=field, value=value):

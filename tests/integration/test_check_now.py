@@ -113,7 +113,8 @@ class CheckButtonTest(CheckTestCase, TestCase):
         self.add_permissions("ai_ops.view_mcpserver")
         self.permit_another_job_only()
         assert "Check now" not in self.page()
-        self.assert_told("You may not run the Job")
+        self.assertHttpStatus(self.post(), 403)
+        self.assert_no_run()
 
     def test_a_server_that_the_user_may_not_view_is_not_found(self):
         self.add_permissions("extras.run_job")

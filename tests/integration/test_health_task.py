@@ -459,8 +459,8 @@ def test_what_can_not_be_checked_is_refused_in_a_sentence(up):
     unknown = uuid.uuid4()
     for asked, named, sentence in [
         (unknown, (str(unknown), None), f"There is no MCP server with the id {unknown}: it may have been deleted."),
-        ("alpha", ("alpha", None), "'alpha' is not the id of an MCP server: give its UUID."),
-        (None, ("None", None), "'None' is not the id of an MCP server: give its UUID."),
+        ("alpha", ("alpha", None), '"alpha" is not the id of an MCP server: give its UUID.'),
+        (None, ("None", None), '"None" is not the id of an MCP server: give its UUID.'),
         (
             local.pk,
             ("local", str(local.pk)),
@@ -532,11 +532,11 @@ def test_the_time_for_a_probe_is_a_setting(settings):
     [
         ("check_timeout", 0, "check_timeout must be a number of seconds from 1 to 60, not 0."),
         ("check_timeout", 61, "check_timeout must be a number of seconds from 1 to 60, not 61."),
-        ("check_timeout", "10", "check_timeout must be a number of seconds from 1 to 60, not '10'."),
-        ("check_timeout", True, "check_timeout must be a number of seconds from 1 to 60, not True."),
+        ("check_timeout", "10", 'check_timeout must be a number of seconds from 1 to 60, not "10".'),
+        ("check_timeout", True, "check_timeout must be a number of seconds from 1 to 60, not true."),
         ("check_timeout", float("nan"), "check_timeout must be a number of seconds from 1 to 60, not nan."),
-        ("allow_loopback", "yes", "allow_loopback must be True or False, not 'yes'."),
-        ("ca_file", "ca.pem", "ca_file must be the absolute path of a PEM file, not 'ca.pem'."),
+        ("allow_loopback", "yes", 'allow_loopback must be True or False, not "yes".'),
+        ("ca_file", "ca.pem", 'ca_file must be the absolute path of a PEM file, not "ca.pem".'),
     ],
 )
 def test_a_setting_that_no_probe_could_use_fails_the_run_in_a_sentence(up, settings, name, value, words):

@@ -422,7 +422,7 @@ class IncidentAPITest(
         assert incident.acknowledged_by == self.user
 
     def test_a_closed_incident_answers_409(self):
-        self.add_permissions("ai_ops.acknowledge_mcpserverincident")
+        self.add_permissions("ai_ops.view_mcpserverincident", "ai_ops.acknowledge_mcpserverincident")
         MCPServerIncident.objects.update(closed=timezone.now())
         response = self.acknowledge(MCPServerIncident.objects.first())
         self.assertHttpStatus(response, 409)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -17,7 +18,7 @@ from nautobot.apps.testing import run_job_for_testing
 from nautobot.core.graphql import execute_query
 from nautobot.core.jobs.cleanup import CleanupTypes
 from nautobot.extras.choices import JobResultStatusChoices
-from nautobot.extras.models import Job, JobLogEntry, JobResult, ObjectChange
+from nautobot.extras.models import Job, JobLogEntry, JobResult, ObjectChange, ScheduledJob
 from nautobot.users.models import Token
 
 from ai_ops.celery_tasks import get_recent_runs
@@ -29,10 +30,12 @@ from ai_ops.runs.requests import enqueue
 from ai_ops.runs.rescue import repair, rescue
 from ai_ops.schedule_status import get_schedule_status
 from ai_ops.schedules import find_job, service_user
+from development.services import PROJECT
 from tests.fakes.runs import FreeHold, recorded
 
 pytestmark = pytest.mark.django_db
 
+EXTENDING = PROJECT / "docs" / "dev" / "extending.md"
 OLD = timedelta(days=5)
 OTHERS = "somebody else's Job"
 
@@ -91,6 +94,19 @@ def test_logs_cleanup_succeeds_and_takes_old_results_with_their_logs(after_clean
     assert not JobResult.objects.filter(name=OTHERS).exists()
     assert not JobLogEntry.objects.filter(message__endswith="was here").exists()
     assert MaintenanceRun.objects.count() == len(RunStateChoices.values())
+
+
+def test_the_example_of_the_documentation_makes_a_schedule_whose_runs_succeed(admin):
+    old_result(OTHERS, admin)
+    long_ago = Now() - timedelta(days=91)
+    JobResult.objects.update(date_created=long_ago, date_done=long_ago)
+    (example,) = re.findall(r"^```python\n(.*?)^```", EXTENDING.read_text(), re.DOTALL | re.MULTILINE)
+    exec(example, {})
+    schedule = ScheduledJob.objects.get(name="Clean up logs")
+    assert (schedule.enabled, schedule.job_model.enabled) == (True, True)
+    result = run_job_for_testing(schedule.job_model, username=schedule.user.username, **schedule.kwargs)
+    assert result.status == JobResultStatusChoices.STATUS_SUCCESS, result.traceback
+    assert not JobResult.objects.filter(name=OTHERS).exists()
 
 
 def deleted_raw(model, found):

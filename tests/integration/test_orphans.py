@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from datetime import timedelta
 
 import pytest
@@ -107,3 +109,24 @@ def test_a_database_too_large_for_a_pass_is_left_to_the_cleanup(app, checkpoint_
     assert orphans.collect(FreeHold()) == Findings()
     assert checkpoint_redis.exists(write)
     assert "orphans are left to the cleanup" in caplog.text
+
+
+def test_each_orphan_has_its_line_the_first_twenty_and_then_a_count(app, checkpoint_redis, caplog):
+    caplog.set_level("INFO")
+    made = old_id(3)
+    for number in range(23):
+        checkpoint_redis.json().set(f"checkpoint_write:gone-{number:02}:__empty__:{made}:task:0", "$", {})
+    assert orphans.collect(FreeHold()).fixed == 23
+    # What others wrote is written so that Nautobot's Markdown shows it as it is.
+    lines = [html.unescape(line) for line in caplog.messages if line.startswith("Orphan ")]
+    assert len(lines) == len(set(lines)) == 20
+    shape = re.compile(
+        rf"Orphan checkpoint_write:(gone-\d\d):__empty__:{made}:task:0 of the thread \1, "
+        r"without its checkpoint, 3 d old: 1 key\(s\) deleted"
+    )
+    assert [line for line in lines if not shape.fullmatch(line)] == []
+    assert "And 3 more orphans" in caplog.messages
+    assert "Orphaned keys: 23 scanned, 23 deleted, 0 without a readable age kept" in caplog.messages
+    for record in caplog.records:
+        if record.message.startswith(("Orphan", "And ")):
+            assert record.grouping == "orphans"

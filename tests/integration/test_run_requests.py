@@ -105,15 +105,15 @@ def test_options_become_the_variables_of_the_job():
 @pytest.mark.parametrize(
     ("kind", "options", "sentence"),
     [
-        ("laundry", {}, "There is no kind of run 'laundry': give one of cleanup, storage,"),
+        ("laundry", {}, 'There is no kind of run "laundry": give one of cleanup, storage,'),
         ("orphans", {}, "There is no kind of run"),
         ("cleanup", {"password": "x"}, "A run of kind cleanup has no option password: it has dryrun, keep_last,"),
         ("cleanup", ["retention_days"], "The options must be an object"),
-        ("cleanup", {"retention_days": "7"}, "retention_days must be a whole number of days from 1 to 3650, not '7'."),
+        ("cleanup", {"retention_days": "7"}, 'retention_days must be a whole number of days from 1 to 3650, not "7".'),
         ("cleanup", {"dryrun": "yes"}, "dryrun must be true or false"),
         ("cleanup", {"thread_pattern": {"a": 1}}, "thread_pattern must be a glob"),
         ("cleanup", {"memory_limit_mb": 5}, "set both or neither"),
-        ("health", {"shard": "a"}, "'a' is not a shard: leave it out"),
+        ("health", {"shard": "a"}, '"a" is not a shard: leave it out'),
         ("health", {"time_limit": 1}, "time_limit must be a whole number of seconds from 10 to 86400, not 1."),
         ("server", {}, "give the id of an MCP server"),
         ("server", {"server": str(uuid.UUID(int=1))}, "There is no MCP server with the id"),

@@ -85,14 +85,17 @@ class ScheduleAPITest(APITestCase):
 
     def test_a_schedule_is_made_as_the_user_and_changed(self):
         self.permit("run", Job)
-        self.assert_refused(self.ask(kind="cleanup"), 403, "You may not add this schedule")
+        self.permit("view")
+        self.assert_refused(self.ask(kind="cleanup"), 403, "You may not add schedules")
         self.permit("add")
         response = self.ask(kind="cleanup", crontab="0 5 * * *", options={"retention_days": 7, "time_limit": 600})
         self.assertHttpStatus(response, 201)
         assert (response.data["options"], response.data["time_limit"], response.data["owner"]) == (
             {"retention_days": 7}, 600, self.user.username,
         )  # fmt: skip
-        self.assert_refused(self.ask(kind="cleanup", crontab="0 6 * * *"), 403, "You may not change this schedule")
+        self.assert_refused(
+            self.ask(kind="cleanup", crontab="0 6 * * *"), 403, "ask for the permission to change scheduled jobs"
+        )
         self.permit("change")
         response = self.ask(kind="cleanup", crontab="0 6 * * *", time_zone="Europe/Berlin")
         self.assertHttpStatus(response, 200)
@@ -100,8 +103,17 @@ class ScheduleAPITest(APITestCase):
 
     def test_a_changed_schedule_keeps_its_owner(self):
         ensure_schedule("health")
-        self.permit("run", Job), self.permit("change")
+        self.permit("run", Job), self.permit("view"), self.permit("change")
         assert self.ask(kind="health", crontab="0 * * * *").data["owner"] == SERVICE_USER
+
+    def test_an_interval_and_how_long_a_run_waits_for_a_worker(self):
+        self.permit("run", Job), self.permit("add"), self.permit("view"), self.permit("change")
+        response = self.ask(kind="health", interval=300, misfire_grace_time=60)
+        self.assertHttpStatus(response, 201)
+        assert (response.data["crontab"], response.data["misfire_grace_time"]) == ("*/5 * * * *", 60)
+        at = (timezone.now() + timedelta(hours=1)).isoformat()
+        response = self.ask(kind="storage", at=at, misfire_grace_time=600, name="once")
+        assert (response.data["crontab"], response.data["misfire_grace_time"]) == (None, 600)
 
     def test_a_single_run_and_one_of_a_server(self):
         server = MCPServer.objects.create(name="one", url="http://one.example.com")
@@ -122,7 +134,16 @@ class ScheduleAPITest(APITestCase):
             ({"kind": "storage", "crontab": "soon"}, "is no crontab that Nautobot can run"),
             ({"kind": "storage", "crontab": 5}, "crontab must be a text"),
             ({"kind": "storage", "time_zone": "Mars/Base"}, "There is no time zone"),
-            ({"kind": "storage", "queue": "none"}, "may not use a job queue 'none'"),
+            ({"kind": "storage", "time_zone": "Europe"}, "There is no time zone"),
+            ({"kind": "storage", "time_zone": "ü" * 200}, "There is no time zone"),
+            ({"kind": "storage", "queue": "none"}, 'may not use a job queue "none"'),
+            ({"kind": "health", "interval": 90}, "Runs that are 90 seconds apart can't be scheduled"),
+            ({"kind": "health", "interval": "300"}, 'a whole number of seconds, not "300"'),
+            ({"kind": "health", "interval": 300, "crontab": "* * * * *"}, "not both"),
+            ({"kind": "health", "interval": 300, "at": "2030-01-01T00:00:00Z"}, "not both"),
+            ({"kind": "health", "interval": 300, "misfire_grace_time": 301}, "from 1 to 300, not 301"),
+            ({"kind": "health", "misfire_grace_time": []}, "from 1 to 600, not a list"),
+            ({"kind": "storage", "at": "2030-01-01T00:00:00Z", "misfire_grace_time": 0}, "from 1 to 86400, not 0"),
             ({"kind": "storage", "at": "tomorrow"}, "at must be a time such as"),
             ({"kind": "storage", "at": "2020-01-01T00:00:00Z"}, "must be to come"),
             ({"kind": "storage", "at": "2030-01-01T00:00:00Z", "crontab": "* * * * *"}, "not both"),
@@ -139,13 +160,15 @@ class ScheduleAPITest(APITestCase):
         schedule = ensure_schedule("health")
         self.permit("view")
         for action in ("pause", "resume"):
-            self.assert_refused(self.do(schedule, action), 403, "You may not change this schedule")
+            self.assert_refused(
+                self.do(schedule, action), 403, f"You may not change {schedule}: ask for the permission"
+            )
         self.permit("change")
         assert self.do(schedule, "pause").data["standing"] == "paused"
         self.assert_refused(self.do(schedule, "resume"), 403, "You may not run the Job")
         self.permit("run", Job)
         assert self.do(schedule, "resume").data["standing"] == "active"
-        self.assert_refused(self.do(schedule, "detail", "delete"), 403, "You may not delete this schedule")
+        self.assert_refused(self.do(schedule, "detail", "delete"), 403, f"You may not delete {schedule}")
         self.permit("delete")
         self.assertHttpStatus(self.do(schedule, "detail", "delete"), 204)
         assert not ScheduledJob.objects.exists()

@@ -92,8 +92,14 @@ class MCPServerToolSetAPITest(APIViewTestCases.GetObjectViewTestCase, APIViewTes
         )
         permission.users.add(self.user)
         permission.object_types.add(ContentType.objects.get_for_model(MCPServerToolSet))
+        self.add_permissions("ai_ops.view_mcpservertoolset")
         tool_set = MCPServerToolSet.objects.get(server__name="server 1")
-        self.assertHttpStatus(self.approve(tool_set, listed_hash=tool_set.listed_hash), 404)
+        response = self.approve(tool_set, listed_hash=tool_set.listed_hash)
+        self.assertHttpStatus(response, 403)
+        assert response.data["detail"] == (
+            "You may not approve Tools of server 1: ask for the permission on MCP server tool sets with the additional "
+            "action approve."
+        )
 
     def test_tool_sets_are_not_written_by_rest(self):
         self.add_permissions("ai_ops.add_mcpservertoolset")

@@ -1,0 +1,85 @@
+"""A sign of life of Celery beat, in the cache that all of Nautobot's processes share.
+
+Beat asks the database at each of its rounds, at most five seconds apart, whether a schedule has changed. In beat's own
+process this app notes that a query came back, by the means that Django has for it. What a schedule did last tells less:
+it may be paused, which erases it, or due once a day.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from django.core.cache import cache
+from django.db import connection
+from django_redis.exceptions import ConnectionInterrupted
+from redis.exceptions import RedisError
+
+logger = logging.getLogger(__name__)
+
+ALIVE_KEY, SEEN_KEY = "ai_ops.beat.alive", "ai_ops.beat.seen"
+# Between two signs; beat's rounds are shorter.
+EVERY_SECONDS = 10.0
+# For which a sign is believed: beat may wait for a slow database, or be started again. The key's own end is the clock,
+# so that those of two hosts need not agree.
+ALIVE_SECONDS = 60
+SEEN_SECONDS = 7 * 86_400
+
+
+class Heartbeat:
+    """Wraps each query of the thread in which beat makes its rounds."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+        self._away = False
+
+    def __call__(self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
+        """Run the query; that it came back is a sign of life."""
+        result = execute(sql, params, many, context)
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + EVERY_SECONDS
+            self._give()
+        return result
+
+    def _give(self) -> None:
+        try:
+            cache.set(ALIVE_KEY, True, ALIVE_SECONDS)
+            cache.set(SEEN_KEY, time.time(), SEEN_SECONDS)
+            self._away = False
+        except (RedisError, ConnectionInterrupted, OSError) as error:
+            if not self._away:
+                logger.warning("Beat could not give a sign of life: the cache is away (%s)", error)
+            self._away = True
+
+
+def follow_beat(**_: Any) -> None:
+    """Give signs of life from now on; receives Celery's `beat_init`, in beat's main thread."""
+    if not any(isinstance(each, Heartbeat) for each in connection.execute_wrappers):
+        connection.execute_wrappers.append(Heartbeat())
+
+
+@dataclass(frozen=True)
+class Sign:
+    """The last sign of life.
+
+    Attributes:
+        fresh: Whether it was given within a minute.
+        given: When, by the clock of beat's host.
+    """
+
+    fresh: bool
+    given: datetime
+
+
+def last_sign() -> Sign | None:
+    """Return beat's last sign of life; None where it never gave one, or the cache lost it or can't be asked."""
+    try:
+        found = cache.get_many([ALIVE_KEY, SEEN_KEY])
+    except (RedisError, ConnectionInterrupted, OSError) as error:
+        logger.warning("The cache could not be asked for beat's sign of life: %s", error)
+        return None
+    return Sign(ALIVE_KEY in found, datetime.fromtimestamp(found[SEEN_KEY], UTC)) if SEEN_KEY in found else None

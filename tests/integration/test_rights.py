@@ -1,0 +1,314 @@
+"""Every action of our pages and of REST: it takes the permission to view, then its own, and its button follows.
+
+The actions are found from the addresses, so that a new one is tested by itself. It needs an entry here only where its
+model has none, or where what is sent to it is its own.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.contrib.auth import get_user_model
+from django.contrib.contenttypes.models import ContentType
+from django.core.cache import cache
+from django.db.models import Model
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+from nautobot.apps.testing import extract_page_body
+from nautobot.apps.utils import construct_cache_key
+from nautobot.extras.models import Job, JobResult, ScheduledJob, Status
+from nautobot.extras.utils import get_celery_queues
+from nautobot.users.models import ObjectPermission, Token
+
+from ai_ops import urls
+from ai_ops.api import urls as api_urls
+from ai_ops.choices import RunStateChoices
+from ai_ops.models import (
+    CheckpointStorageSnapshot,
+    MaintenanceRun,
+    MCPServer,
+    MCPServerIncident,
+    MCPServerToolSet,
+)
+from ai_ops.schedule_control import pause_schedule
+from ai_ops.schedules import ensure_schedule
+from tests.fakes.runs import recorded
+
+pytestmark = pytest.mark.django_db
+
+PAGES, API = "plugins:ai_ops:", "plugins-api:ai_ops-api:"
+OURS = "ai_ops."
+MODELS = [*apps.get_app_config("ai_ops").get_models(), Job, ScheduledJob, JobResult]
+# What a viewset has from Nautobot, and overrides, is an action of ours too.
+OVERRIDDEN = {"create": ("post", "list"), "update": ("put", "detail"), "destroy": ("delete", "detail")}
+
+
+@dataclass(frozen=True)
+class Action:
+    """What a user can have done by one request.
+
+    Attributes:
+        name: Of the address.
+        method: In lower case.
+        model: Of the object that it acts on, or of which it makes one.
+        right: What the action is called, and so the permission that is its own.
+        on_object: Whether the address has an object's id.
+        choice: Which button of the page, where one address has several actions.
+    """
+
+    name: str
+    method: str
+    model: type[Model]
+    right: str
+    on_object: bool
+    choice: str | None = None
+
+    @property
+    def makes_one(self) -> bool:
+        """Whether there is nothing yet that could be viewed."""
+        return self.right == "create"
+
+    @property
+    def is_page(self) -> bool:
+        return self.name.startswith(PAGES)
+
+    def address(self, target: Model) -> str:
+        return reverse(self.name, kwargs={"pk": target.pk} if self.on_object else None)
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.method.upper(), self.name.rpartition(":")[2], self.choice)))
+
+
+def ours(function: Any) -> bool:
+    return getattr(function, "__module__", "").startswith(OURS)
+
+
+def extra_actions(router, space):
+    """The actions that viewsets have beside those of Nautobot."""
+    for _, viewset, basename in router.registry:
+        for extra in filter(ours, viewset.get_extra_actions()):
+            for method, name in extra.mapping.items():
+                if method != "get":
+                    model = viewset.queryset.model
+                    yield Action(f"{space}{basename}_{extra.url_name}", method, model, name, extra.detail)
+
+
+def api_actions():
+    for action in extra_actions(api_urls.router, API):
+        basename, _, name = action.name.rpartition("_")
+        yield Action(f"{basename}-{name}", action.method, action.model, action.right, action.on_object)
+    for _, viewset, basename in api_urls.router.registry:
+        for name, (method, route) in OVERRIDDEN.items():
+            if ours(getattr(viewset, name, None)):
+                model = viewset.queryset.model
+                yield Action(f"{API}{basename}-{route}", method, model, name, route == "detail")
+
+
+def page_actions():
+    yield from extra_actions(urls.router, PAGES)
+    for pattern in urls.urlpatterns:
+        view = getattr(pattern.callback, "view_class", None)
+        if view is None or not ours(getattr(view, "post", None)):
+            continue
+        for choice in getattr(view, "actions", [None]):
+            yield Action(PAGES + pattern.name, "post", view.queryset.model, choice or pattern.name, False, choice)
+
+
+ACTIONS = [*page_actions(), *api_actions()]
+
+
+def make_server(_):
+    server = MCPServer.objects.create(
+        name="Tickets", url="http://mcp.example.com", status=Status.objects.get_for_model(MCPServer).get(name="Healthy")
+    )
+    make_tool_set(server=server)
+    return server
+
+
+def make_tool_set(_=None, server=None):
+    server = server or MCPServer.objects.create(name="Tickets", url="http://mcp.example.com")
+    now = timezone.now()
+    return MCPServerToolSet.objects.create(server=server, asked=now, listed=now, listed_hash="b", approved_hash="a")
+
+
+def make_incident(_):
+    return MCPServerIncident.objects.create(name="Tickets: DOWN", reason="DOWN", opened=timezone.now())
+
+
+def make_run(action):
+    state = RunStateChoices.RUNNING if action.right == "cancel" else RunStateChoices.DEAD
+    return recorded("storage", state=state, owner=None)
+
+
+def make_schedule(action):
+    schedule = ensure_schedule("health")
+    return pause_schedule("health") if action.right == "resume" else schedule
+
+
+def make_snapshot(_):
+    return CheckpointStorageSnapshot.objects.create(data={"success": False, "error": "Redis is away."})
+
+
+TARGETS = {
+    MCPServer: make_server,
+    MCPServerToolSet: make_tool_set,
+    MCPServerIncident: make_incident,
+    MaintenanceRun: make_run,
+    ScheduledJob: make_schedule,
+    CheckpointStorageSnapshot: make_snapshot,
+}
+# What a request brings that has no object in its address.
+BODIES = {
+    f"{API}maintenancerun-list": {"kind": "storage"},
+    f"{API}schedule-list": {"kind": "storage"},
+}
+
+
+@pytest.fixture(autouse=True)
+def jobs(db):
+    """Jobs that may run, no schedules but those of a test, and a worker."""
+    Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=True)
+    ScheduledJob.objects.all().delete()
+    cache.set(construct_cache_key(get_celery_queues, branch_aware=False), {"default": 1}, timeout=60)
+
+
+class Visitor:
+    """A user whose permissions change, by page and by REST."""
+
+    # A new action's own right is among them.
+    RIGHTS = sorted({"add", "change", "delete", "run", *(action.right for action in ACTIONS), "approve"})
+    ELSEWHERE = {"pk": str(uuid.UUID(int=7))}
+
+    def __init__(self):
+        self.user = get_user_model().objects.create(username="visitor")
+        self.token = Token.objects.create(user=self.user).key
+        self.browser = Client()
+
+    def has(self, *grants):
+        """Give the user these permissions alone, each of models, actions and, where there are any, constraints."""
+        ObjectPermission.objects.filter(users=self.user).delete()
+        for number, (models, actions, *constraints) in enumerate(grants):
+            permission = ObjectPermission.objects.create(
+                name=f"grant {number}", actions=list(actions), constraints=constraints[0] if constraints else None
+            )
+            permission.object_types.set(ContentType.objects.get_for_models(*models).values())
+            permission.users.add(self.user)
+        self.browser.force_login(self.user)
+
+    def asks_for(self, action, target):
+        """Send the request; the status of the answer."""
+        address = action.address(target)
+        hashed = {"listed_hash": getattr(target, "listed_hash", None) or "b"}
+        if action.is_page:
+            data = {"action": action.choice or "", "pk": str(target.pk), "name": getattr(target, "name", ""), **hashed}
+            return self.browser.post(address, data).status_code
+        headers = {"Authorization": f"Token {self.token}"}
+        data = BODIES.get(action.name, hashed) if not action.on_object or action.right == "approve" else {}
+        answer = getattr(Client(), action.method)(address, data, content_type="application/json", headers=headers)
+        return answer.status_code
+
+    def sees_button(self, action, page):
+        """Whether the page has the button of that action; its address, or its name where several share one."""
+        address, where = page
+        answer = self.browser.get(where)
+        body = extract_page_body(answer.content.decode()) if answer.status_code == 200 else ""
+        return (f'value="{action.choice}"' if action.choice else f'action="{address}"') in body
+
+
+def rows():
+    """Everything that an action could change."""
+    return {model: list(model.objects.order_by("pk").values()) for model in MODELS if model is not Job}
+
+
+def page_of(action, target):
+    """The address of the action, and of the page on which its button is."""
+    address = action.address(target)
+    if not action.is_page or not action.on_object:
+        return address, reverse(f"{PAGES}checkpointstorage") if address.endswith("/sample/") else address
+    return address, target.get_absolute_url()
+
+
+@pytest.mark.parametrize("action", ACTIONS, ids=str)
+def test_an_action_takes_the_right_to_view_and_then_its_own(action):
+    target = TARGETS[action.model](action)
+    if action.makes_one:
+        ScheduledJob.objects.all().delete()
+    visitor, rights, page = Visitor(), Visitor.RIGHTS, page_of(action, target)
+    others = [model for model in MODELS if model is not action.model]
+    before = rows()
+
+    def refused(*statuses):
+        assert visitor.asks_for(action, target) in statuses
+        assert rows() == before, "a refused action changed something"
+
+    visitor.has()
+    refused(403, 404)
+    if not action.makes_one:
+        visitor.has((others, ["view", *rights]), ([action.model], rights))
+        refused(403, 404)
+    if action.on_object or action.choice:
+        visitor.has(
+            (others, ["view", *rights]), ([action.model], rights), ([action.model], ["view"], visitor.ELSEWHERE)
+        )
+        refused(403, 404)
+    for grants in ([(MODELS, ["view"])], [(MODELS, ["view"]), (MODELS, rights, visitor.ELSEWHERE)]):
+        visitor.has(*grants)
+        refused(403)
+    assert not visitor.sees_button(action, page)
+
+    if action.is_page:
+        may_not_run = [model for model in MODELS if model is not Job]
+        visitor.has((MODELS, ["view"]), (may_not_run, rights))
+        shown = visitor.sees_button(action, page)
+        status = visitor.asks_for(action, target)
+        assert shown is (status != 403), "a button for what is refused, or none for what is done"
+        if rows() != before:
+            return
+    visitor.has((MODELS, ["view", *rights]))
+    assert visitor.sees_button(action, page) is action.is_page
+    if action.is_page and not action.choice:
+        # A user who had to log in first comes back with a GET.
+        assert visitor.browser.get(action.address(target)).status_code == 302
+        assert rows() == before
+    assert visitor.asks_for(action, target) < 400
+    assert rows() != before
+
+
+def test_the_actions_are_found():
+    found = set(map(str, ACTIONS))
+    assert found >= {
+        *(
+            "POST maintenancerun_discard",
+            "POST mcpserver_check",
+            "POST mcpserver_approve_tools",
+            "POST schedules pause",
+        ),
+        *("POST deadletters redrive", "POST checkpointstorage_sample", "POST maintenancerun-list"),
+        *("POST mcpservertoolset-approve", "POST schedule-resume", "DELETE schedule-detail", "POST schedule-list"),
+    }
+
+
+def test_a_schedule_that_the_user_may_not_view_is_not_changed_by_its_name():
+    ensure_schedule("storage")
+    visitor, before = Visitor(), rows()
+    (make,) = (action for action in ACTIONS if str(action) == "POST schedule-list")
+    visitor.has(([Job], ["run"]), ([ScheduledJob], ["add", "change"]))
+    assert visitor.asks_for(make, None) == 403
+    assert rows() == before
+
+
+def test_a_schedule_is_made_only_where_the_permission_to_add_covers_it():
+    visitor = Visitor()
+    (make,) = (action for action in ACTIONS if str(action) == "POST schedule-list")
+    visitor.has(
+        ([Job], ["run"]), ([ScheduledJob], ["view", "add"], {"job_model__job_class_name": "CleanupCheckpointsJob"})
+    )
+    assert visitor.asks_for(make, None) == 403
+    assert not ScheduledJob.objects.exists()
+    visitor.has(([Job], ["run"]), ([ScheduledJob], ["view", "add"], {"job_model__module_name__startswith": OURS}))
+    assert visitor.asks_for(make, None) == 201
