@@ -295,7 +295,7 @@ def look_at_help(url: str) -> None:
 
 def uninstall(place: Place, shell: Shell) -> None:
     """Do what the documentation says, in its words and its order."""
-    (delete_schedules,) = blocks(UNINSTALL, "python")
+    delete_schedules, _ = blocks(UNINSTALL, "python")
     drop_tables, let_nautobot_notice, stale = (
         next(line for line in block.splitlines() if line.startswith("nautobot-server"))
         for block in [
@@ -325,8 +325,7 @@ def install_again(place: Place, wheel: Path) -> None:
         said = shell.runs("nautobot-server post_upgrade" + KNOWN_FILES)
         for kind in DEFAULT_SCHEDULES:
             assert f'ensure_schedule("{kind}")' in said, said
-        made = "from ai_ops.schedules import ensure_schedule\n" + "".join(
-            f"ensure_schedule({kind!r})\n" for kind in DEFAULT_SCHEDULES
-        )
-        shell.does(made)
+        _, example = blocks(UNINSTALL, "python")
+        for kind in DEFAULT_SCHEDULES:
+            shell.does(example.replace("health", kind))
         assert shell.tells("ScheduledJob.objects.filter(enabled=True).count()") == len(DEFAULT_SCHEDULES)

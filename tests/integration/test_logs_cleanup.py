@@ -10,7 +10,7 @@ from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.db import connection, models
 from django.db.models.functions import Now
-from django.test import Client
+from django.test import TestCase
 from django.urls import reverse
 from django.utils import timezone
 from nautobot.apps.change_logging import web_request_context
@@ -66,34 +66,83 @@ def clean_up(user):
     return result.result
 
 
-@pytest.fixture
-def after_cleanup(admin):
+class AfterCleanupTest(TestCase):
     """Runs in each state whose results Nautobot has deleted, and another Job's result that it has deleted too."""
-    old_result(OTHERS, admin)
-    runs = {}
-    for state in RunStateChoices.values():
-        result = old_result(f"of {state}", admin, find_job("cleanup"))
+
+    @classmethod
+    def setUpTestData(cls):
+        cls.admin = get_user_model().objects.create_superuser("admin", password="secret")
+        old_result(OTHERS, cls.admin)
+        cls.runs = {state: cls.make_run(state) for state in RunStateChoices.values()}
+        with web_request_context(cls.admin):
+            PinnedThread.objects.create(thread_id="user-1-a")
+        ObjectChange.objects.update(time=timezone.now() - OLD)
+        cls.summary = clean_up(cls.admin)
+        for run in cls.runs.values():
+            run.refresh_from_db()
+
+    @classmethod
+    def make_run(cls, state):
+        result = old_result(f"of {state}", cls.admin, find_job("cleanup"))
         attempts = [{"attempt": 1, "state": "failed", "error": "", "job_result": str(result.pk)}]
-        fields = {"job_result": result, "owner": admin, "attempts": attempts, "attempt": 2}
+        fields = {"job_result": result, "owner": cls.admin, "attempts": attempts, "attempt": 2}
         due = {"next_attempt": Now() - timedelta(minutes=1)} if state == RunStateChoices.PENDING else {}
-        runs[state] = recorded(state=state, ago=OLD, **fields, **due)
-    with web_request_context(admin):
-        PinnedThread.objects.create(thread_id="user-1-a")
-    ObjectChange.objects.update(time=timezone.now() - OLD)
-    summary = clean_up(admin)
-    assert summary["extras.JobResult"] == 1 + len(runs)
-    assert summary["extras.ObjectChange"] >= 1
-    connection.check_constraints()
-    for run in runs.values():
-        run.refresh_from_db()
-    return runs
+        return recorded(state=state, ago=OLD, **fields, **due)
 
+    def test_logs_cleanup_succeeds_and_takes_old_results_with_their_logs(self):
+        assert self.summary["extras.JobResult"] == 1 + len(self.runs)
+        assert self.summary["extras.ObjectChange"] >= 1
+        connection.check_constraints()
+        assert not JobResult.objects.filter(name__startswith="of ").exists()
+        assert not JobResult.objects.filter(name=OTHERS).exists()
+        assert not JobLogEntry.objects.filter(message__endswith="was here").exists()
+        assert MaintenanceRun.objects.count() == len(RunStateChoices.values())
 
-def test_logs_cleanup_succeeds_and_takes_old_results_with_their_logs(after_cleanup):
-    assert not JobResult.objects.filter(name__startswith="of ").exists()
-    assert not JobResult.objects.filter(name=OTHERS).exists()
-    assert not JobLogEntry.objects.filter(message__endswith="was here").exists()
-    assert MaintenanceRun.objects.count() == len(RunStateChoices.values())
+    def test_what_reads_a_run_finds_no_result(self):
+        for run in MaintenanceRun.objects.all():
+            assert run.job_result is None
+        for run in MaintenanceRun.objects.select_related("job_result"):
+            assert run.job_result is None
+        for run in MaintenanceRun.objects.prefetch_related("job_result"):
+            assert run.job_result is None
+            run.validated_save()
+            assert schedule_of(run) is None
+        assert len(get_recent_runs(100)) == len(self.runs)
+        get_schedule_status()
+
+    def test_pages_show_a_run_whose_result_is_gone(self):
+        self.client.force_login(self.admin)
+        for page in [
+            reverse("plugins:ai_ops:maintenancerun_list"),
+            reverse("plugins:ai_ops:deadletters"),
+            reverse("plugins:ai_ops:schedules"),
+            *(run.get_absolute_url() for run in self.runs.values()),
+        ]:
+            assert self.client.get(page).status_code == 200, page
+
+    def test_apis_show_a_run_whose_result_is_gone(self):
+        api = {"HTTP_AUTHORIZATION": f"Token {Token.objects.create(user=self.admin).key}"}
+        address = reverse("plugins-api:ai_ops-api:maintenancerun-list")
+        assert self.client.get(f"{address}?format=csv", **api).status_code == 200
+        for depth in (0, 1, 2):
+            listed = self.client.get(f"{address}?depth={depth}", **api).json()
+            assert [run["job_result"] for run in listed["results"]] == [None] * len(self.runs)
+            one = self.client.get(f"{address}{listed['results'][0]['id']}/?depth={depth}", **api)
+            assert (one.status_code, one.json()["job_result"]) == (200, None)
+        found = execute_query("query { maintenance_runs { name job_result { id } } }", user=self.admin)
+        assert found.errors is None
+        assert {run["job_result"] for run in found.data["maintenance_runs"]} == {None}
+
+    def test_the_supervisor_deals_with_runs_whose_result_is_gone(self):
+        nobody = lambda ids: frozenset()  # noqa: E731
+        pending = self.runs["pending"].pk
+        with self.assertLogs() as logs:
+            assert rescue(FreeHold(), None, ask=nobody).fixed == 1
+            repair(FreeHold(), ask=nobody)
+            trim(FreeHold())
+            MaintenanceRun.objects.filter(pk=pending).update(owner=service_user())
+            enqueue(MaintenanceRun.objects.get(pk=pending))
+        assert "Traceback" not in "\n".join(logs.output)
 
 
 def test_the_example_of_the_documentation_makes_a_schedule_whose_runs_succeed(admin):
@@ -132,55 +181,6 @@ def test_no_table_of_this_app_has_a_constraint_to_one_that_is_deleted_raw():
             for name, constraint in connection.introspection.get_constraints(cursor, table).items():
                 target = constraint["foreign_key"]
                 assert not target or target[0] not in raw, f"{name} of {table}"
-
-
-def test_what_reads_a_run_finds_no_result(after_cleanup):
-    for run in MaintenanceRun.objects.all():
-        assert run.job_result is None
-    for run in MaintenanceRun.objects.select_related("job_result"):
-        assert run.job_result is None
-    for run in MaintenanceRun.objects.prefetch_related("job_result"):
-        assert run.job_result is None
-        run.validated_save()
-        assert schedule_of(run) is None
-    assert len(get_recent_runs(100)) == len(after_cleanup)
-    get_schedule_status()
-
-
-def test_pages_and_apis_show_a_run_whose_result_is_gone(after_cleanup, admin):
-    browser = Client()
-    browser.force_login(admin)
-    token = Token.objects.create(user=admin)
-    api = {"HTTP_AUTHORIZATION": f"Token {token.key}"}
-    lists = [reverse("plugins:ai_ops:maintenancerun_list"), reverse("plugins:ai_ops:deadletters")]
-    for page in [
-        *lists,
-        reverse("plugins:ai_ops:schedules"),
-        *(run.get_absolute_url() for run in after_cleanup.values()),
-    ]:
-        assert browser.get(page).status_code == 200, page
-    export = browser.get(reverse("plugins-api:ai_ops-api:maintenancerun-list") + "?format=csv", **api)
-    assert export.status_code == 200
-    listed = browser.get(reverse("plugins-api:ai_ops-api:maintenancerun-list"), **api).json()
-    assert [run["job_result"] for run in listed["results"]] == [None] * len(after_cleanup)
-    for depth in (0, 1, 2):
-        for run in after_cleanup.values():
-            address = reverse("plugins-api:ai_ops-api:maintenancerun-detail", kwargs={"pk": run.pk})
-            answer = browser.get(f"{address}?depth={depth}", **api)
-            assert (answer.status_code, answer.json()["job_result"]) == (200, None)
-    found = execute_query("query { maintenance_runs { name job_result { id } } }", user=admin)
-    assert found.errors is None
-    assert {run["job_result"] for run in found.data["maintenance_runs"]} == {None}
-
-
-def test_the_supervisor_deals_with_runs_whose_result_is_gone(after_cleanup, admin, caplog):
-    nobody = lambda ids: frozenset()  # noqa: E731
-    assert rescue(FreeHold(), None, ask=nobody).fixed == 1
-    repair(FreeHold(), ask=nobody)
-    trim(FreeHold())
-    MaintenanceRun.objects.filter(pk=after_cleanup["pending"].pk).update(owner=service_user())
-    enqueue(MaintenanceRun.objects.get(pk=after_cleanup["pending"].pk))
-    assert "Traceback" not in caplog.text
 
 
 def test_deleting_a_result_the_ordinary_way_empties_the_reference(admin):
