@@ -4,6 +4,7 @@ from django.utils.html import format_html
 from nautobot.apps.ui import (
     ButtonColorChoices,
     KeyValueTablePanel,
+    LayoutChoices,
     ObjectDetailContent,
     ObjectFieldsPanel,
     PostButton,
@@ -13,6 +14,7 @@ from nautobot.apps.views import get_obj_from_context
 
 from ai_ops.check_now import may_run_check
 from ai_ops.health_panels import HEALTH_PANELS
+from ai_ops.server_banner import ServerBannerPanel
 from ai_ops.snapshots import in_redis, latest_snapshots
 from ai_ops.tool_panels import TOOL_PANELS
 
@@ -50,16 +52,19 @@ class CheckNowButton(PostButton):
         return extra
 
 
+# From what an operator asks first to what is set once: the answer, charts, history, tools, and the settings last.
 MCP_SERVER_DETAIL = ObjectDetailContent(
+    layout=LayoutChoices.ONE_OVER_TWO,
     panels=(
+        ServerBannerPanel(weight=10, section=SectionChoices.FULL_WIDTH),
         ObjectFieldsPanel(
-            weight=100,
+            weight=900,
             section=SectionChoices.LEFT_HALF,
             fields=("name", "status", "protocol", "url", "mcp_endpoint", "health_check", "mcp_type", "description"),
         ),
-        AddressesPanel(weight=100, section=SectionChoices.RIGHT_HALF, label="Addresses"),
+        AddressesPanel(weight=900, section=SectionChoices.RIGHT_HALF, label="Addresses"),
         ObjectFieldsPanel(
-            weight=200,
+            weight=910,
             section=SectionChoices.RIGHT_HALF,
             label="Probing",
             fields=("probe", "check_interval", "verify_tls", "ca_file", "secrets_group"),

@@ -12,10 +12,24 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Aggregate, Count, F, FloatField, OuterRef, Q, QuerySet, Subquery, Sum, Value
+from django.db.models import (
+    Aggregate,
+    Case,
+    Count,
+    F,
+    FloatField,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    Sum,
+    Value,
+    When,
+)
 from django.db.models.functions import Cast, Extract, Floor, Now
 from django.utils import timezone
 
+from ai_ops.choices import MCPProtocolChoices, MCPServerStatus
 from ai_ops.config import AiOpsSettings
 from ai_ops.core.certificates import days_left, is_news
 from ai_ops.core.flapping import ILL, WELL, change_percent, is_flapping, remembered
@@ -239,6 +253,18 @@ def with_uptime(servers: QuerySet[MCPServer]) -> QuerySet[MCPServer]:
     share = Value(100.0) * Sum(F("probes") - F("failures")) / Sum("probes")
     uptime = checks.order_by().values("server").annotate(share=share).values("share")
     return servers.annotate(uptime_24h=Subquery(uptime, output_field=FloatField()))
+
+
+def problems_first(servers: QuerySet[MCPServer]) -> QuerySet[MCPServer]:
+    """Sort `servers` by urgency, then by name, and give each the time `since` when it has been as it is.
+
+    First those that are down, then those that flap. A server that no check has asked is neither.
+    """
+    asked = Q(protocol=MCPProtocolChoices.HTTP, health__isnull=False)
+    is_down = asked & Q(status__name=MCPServerStatus.UNHEALTHY)
+    return servers.annotate(
+        since=Case(When(is_down, then=F("health__last_ok")), When(asked, then=F("health__last_failure")))
+    ).order_by(Case(When(is_down, then=0), When(health__flapping=True, then=1), default=2), "name")
 
 
 def _checks_since(server: MCPServer, since: datetime) -> QuerySet[MCPServerCheck]:

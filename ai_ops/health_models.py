@@ -161,7 +161,8 @@ class MCPServerIncident(OrganizationalModel):
     class Meta:
         """Model options."""
 
-        ordering = ["-opened"]
+        # The open ones first, since they wait for a user.
+        ordering = [models.F("closed").desc(nulls_first=True), "-opened"]
         verbose_name = "MCP server incident"
         indexes = [models.Index(fields=["closed", "-opened"], name="ai_ops_incident_closed_opened")]
 

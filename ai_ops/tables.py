@@ -10,7 +10,13 @@ from nautobot.apps.tables import BaseTable, BooleanColumn, ButtonsColumn, Status
 from nautobot.apps.templatetags import hyperlinked_object
 from nautobot.apps.utils import is_uuid
 
-from ai_ops.choices import MaintenanceKindChoices, MCPToolStateChoices, RunStateChoices
+from ai_ops.choices import (
+    MaintenanceKindChoices,
+    MCPProtocolChoices,
+    MCPServerStatus,
+    MCPToolStateChoices,
+    RunStateChoices,
+)
 from ai_ops.core.certificates import INCIDENT_DAYS, WARNING_DAYS
 from ai_ops.models import (
     MaintenanceRun,
@@ -20,6 +26,7 @@ from ai_ops.models import (
     MCPServerTool,
     PinnedThread,
 )
+from ai_ops.probes_bar import probes_bar
 from ai_ops.snapshots import in_redis, latest_snapshots
 from ai_ops.times import AgeColumn, DurationColumn
 
@@ -58,6 +65,15 @@ ONE_LINE = {"td": {"class": "text-nowrap"}}
 BROKEN_ANYWHERE = {"th": {"class": "text-wrap"}, "td": {"style": "overflow-wrap: anywhere"}}
 
 
+# What a cell of a list can show of an error; the whole is on the page of the run or server.
+SHORT_ERROR = 120
+LONG_ERROR = 400
+
+
+# The statuses that health checks give; a server may have others, which say nothing about checks.
+FLIPPED_STATUSES = (MCPServerStatus.HEALTHY, MCPServerStatus.UNHEALTHY)
+
+
 def certificate_badge(days: int | None) -> str | None:
     """The days that a TLS certificate has left, in the colour of how urgent that is; None without one."""
     if days is None:
@@ -72,7 +88,12 @@ class MCPServerTable(StatusTableMixin, BaseTable):
     """The list of MCP servers."""
 
     pk = ToggleColumn()
-    name = tables.Column(linkify=True)
+    # A long name is broken into few lines, and a long address anywhere.
+    name = tables.Column(linkify=True, attrs={"td": {"style": "min-width: 14rem; overflow-wrap: anywhere"}})
+    url = tables.Column(attrs=BROKEN_ANYWHERE)
+    since = AgeColumn(attrs=ONE_LINE, orderable=False)
+    message = tables.Column(accessor="health__message", orderable=False, verbose_name="Reason in Words")
+    recent = tables.Column(accessor="health__recent", orderable=False, verbose_name="Last Probes")
     verify_tls = BooleanColumn()
     secrets_group = tables.Column(linkify=True)
     reason = tables.Column(accessor="health__reason")
@@ -101,7 +122,10 @@ class MCPServerTable(StatusTableMixin, BaseTable):
             "pk",
             "name",
             "status",
+            "since",
             "reason",
+            "message",
+            "recent",
             "latency",
             "checked",
             "uptime_24h",
@@ -129,7 +153,9 @@ class MCPServerTable(StatusTableMixin, BaseTable):
             "pk",
             "name",
             "status",
+            "since",
             "reason",
+            "recent",
             "latency",
             "checked",
             "uptime_24h",
@@ -139,6 +165,22 @@ class MCPServerTable(StatusTableMixin, BaseTable):
             "tags",
             "actions",
         )
+
+    def render_status(self, record, value, column, bound_column, bound_row):
+        """Show the status; a server that no check has asked is neither up nor down."""
+        if record.protocol != MCPProtocolChoices.HTTP:
+            return format_html('<span class="badge bg-secondary">{}</span>', "Never checked (STDIO)")
+        if record.status.name in FLIPPED_STATUSES and getattr(record, "health", None) is None:
+            return format_html('<span class="badge bg-secondary">{}</span>', "Not checked yet")
+        return column.render(record, self, value, bound_column, bound_row=bound_row)
+
+    def render_message(self, record, value):
+        """Show what came back from a server that is not well; the rest is on its page."""
+        return truncatechars(value, SHORT_ERROR) if record.health.reason else self.default
+
+    def render_recent(self, value):
+        """Show a bar."""
+        return probes_bar(value)
 
     def render_latency(self, value):
         """Show milliseconds."""
@@ -216,7 +258,8 @@ class MCPServerIncidentTable(BaseTable):
     """The list of incidents."""
 
     pk = ToggleColumn()
-    name = tables.Column(linkify=True)
+    name = tables.Column(linkify=True, attrs={"td": {"style": "min-width: 14rem; overflow-wrap: anywhere"}})
+    state = tables.Column(empty_values=(), order_by="closed")
     opened = AgeColumn()
     closed = AgeColumn()
     duration = DurationColumn(orderable=False, attrs=ONE_LINE)
@@ -231,6 +274,8 @@ class MCPServerIncidentTable(BaseTable):
         fields = (
             "pk",
             "name",
+            "state",
+            "kind",
             "reason",
             "opened",
             "closed",
@@ -240,6 +285,34 @@ class MCPServerIncidentTable(BaseTable):
             "actions",
         )
         default_columns = fields
+
+    def render_state(self, record):
+        """Show whether it is open."""
+        return incident_badge(record)
+
+    def render_kind(self, record):
+        """Show the kind in words."""
+        return format_html('<span class="badge bg-secondary">{}</span>', record.get_kind_display())
+
+    def value_state(self, record):
+        """Export the word."""
+        return "Closed" if record.closed else "Open"
+
+    def before_render(self, request):
+        """Let users tick incidents who may acknowledge them; Nautobot shows the boxes to users who may delete."""
+        if request.user.has_perm("ai_ops.acknowledge_mcpserverincident"):
+            self.columns.show("pk")
+
+
+def incident_badge(incident: MCPServerIncident) -> str:
+    """Whether an incident is open, acknowledged or closed, in the colour of how urgent that is."""
+    if incident.closed:
+        color, word = "success", "Closed"
+    elif incident.acknowledged:
+        color, word = "warning", "Acknowledged"
+    else:
+        color, word = "danger", "Open"
+    return format_html('<span class="badge bg-{}">{}</span>', color, word)
 
 
 def tool_badge(tool: MCPServerTool) -> str:
@@ -271,11 +344,6 @@ class MCPServerToolTable(BaseTable):
     def render_short_hash(self, value):
         """Show it as what it is."""
         return format_html("<code>{}</code>", value)
-
-
-# What a cell of a list can show of an error; the whole is on the run's page.
-SHORT_ERROR = 120
-LONG_ERROR = 400
 
 
 class MaintenanceRunTable(BaseTable):

@@ -5,6 +5,7 @@ from django.core.exceptions import PermissionDenied
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.html import format_html
 from nautobot.apps.ui import Titles
+from nautobot.apps.utils import is_uuid
 from nautobot.apps.views import (
     GenericView,
     NautobotUIViewSet,
@@ -26,7 +27,7 @@ from ai_ops.check_now import request_check
 from ai_ops.choices import MaintenanceKindChoices, RunTriggerChoices
 from ai_ops.details import MCP_SERVER_DETAIL, PINNED_THREAD_DETAIL
 from ai_ops.exceptions import IncidentError, RunNotPermittedError, RunRefusedError, ToolApprovalError
-from ai_ops.health_history import with_uptime
+from ai_ops.health_history import problems_first, with_uptime
 from ai_ops.health_panels import INCIDENT_DETAIL
 from ai_ops.incidents import acknowledge
 from ai_ops.models import (
@@ -64,9 +65,9 @@ class MCPServerUIViewSet(NautobotUIViewSet):
     object_detail_content = MCP_SERVER_DETAIL
 
     def get_queryset(self):
-        """Give the list its uptimes; nothing else needs them."""
+        """Give lists uptimes and problems first; nothing else needs them."""
         queryset = super().get_queryset()
-        return with_uptime(queryset) if self.action == "list" else queryset
+        return problems_first(with_uptime(queryset)) if self.action in ("list", "bulk_update") else queryset
 
     @action(
         detail=True,
@@ -204,7 +205,7 @@ class MCPServerIncidentUIViewSet(
 ):
     """List, detail and deletion of incidents, and their acknowledgement. Health checks open and close them."""
 
-    queryset = MCPServerIncident.objects.all()
+    queryset = MCPServerIncident.objects.select_related("acknowledged_by")
     serializer_class = serializers.MCPServerIncidentSerializer
     filterset_class = filters.MCPServerIncidentFilterSet
     filterset_form_class = forms.MCPServerIncidentFilterForm
@@ -221,16 +222,40 @@ class MCPServerIncidentUIViewSet(
         custom_view_additional_permissions=["ai_ops.acknowledge_mcpserverincident"],
     )
     def acknowledge(self, request, *args, **kwargs):
-        """Note that this user is on it."""
+        """Note that this user takes care of it."""
         incident = self.get_object()
         confirm_may(request.user, "acknowledge", incident)
         if request.method == "POST":
-            try:
-                acknowledge(incident, request.user)
-                messages.success(request, f"{incident} has been acknowledged.")
-            except IncidentError as refusal:
-                messages.warning(request, str(refusal))
-        return redirect(incident)
+            _acknowledge(request, incident)
+        return redirect(self.get_return_url(request, incident))
+
+    @action(
+        detail=False,
+        methods=["get", "post"],
+        url_path="acknowledge",
+        url_name="bulk_acknowledge",
+        custom_view_base_action="view",
+        custom_view_additional_permissions=["ai_ops.acknowledge_mcpserverincident"],
+    )
+    def bulk_acknowledge(self, request, *args, **kwargs):
+        """Note for each ticked incident that this user takes care of it."""
+        if request.method == "POST":
+            ticked = [each for each in request.POST.getlist("pk") if is_uuid(each)]
+            visible = MCPServerIncident.objects.restrict(request.user, "view")
+            incidents = visible.restrict(request.user, "acknowledge").filter(pk__in=ticked)
+            if not incidents:
+                messages.warning(request, "Nothing was acknowledged: tick the incidents first.")
+            for incident in incidents:
+                _acknowledge(request, incident)
+        return redirect("plugins:ai_ops:mcpserverincident_list")
+
+
+def _acknowledge(request, incident):
+    try:
+        acknowledge(incident, request.user)
+        messages.success(request, f"{incident} has been acknowledged.")
+    except IncidentError as refusal:
+        messages.warning(request, str(refusal))
 
 
 class MCPServerToolUIViewSet(ObjectDetailViewMixin, ObjectListViewMixin):

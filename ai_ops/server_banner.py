@@ -1,0 +1,124 @@
+"""The banner that a server's page begins with: up or down, since when, why, what to do, and the open incident."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.template import Context
+from django.template.loader import render_to_string
+from django.utils import timezone
+from nautobot.apps.ui import Panel
+from nautobot.apps.views import get_obj_from_context
+
+from ai_ops.choices import MaintenanceKindChoices, MCPIncidentKindChoices, MCPProtocolChoices
+from ai_ops.models import MCPServer, MCPServerHealth, MCPServerIncident
+from ai_ops.overview import queries
+from ai_ops.overview.logic import DOWN, NOT_CHECKED, STALE, UP, Level, ServerFacts, down_since, server_state
+from ai_ops.probes_bar import probes_bar
+from ai_ops.rights import may
+from ai_ops.times import ago
+
+LEVELS = {UP: Level.SUCCESS, DOWN: Level.DANGER, STALE: Level.WARNING, NOT_CHECKED: Level.UNKNOWN}
+
+
+@dataclass(frozen=True)
+class Banner:
+    """The answer to the first question about a server.
+
+    Attributes:
+        level: The urgency.
+        state: One of the states of `ai_ops.overview.logic.server_state`.
+        since: Since when it is up or down, as HTML; None where that is not known.
+        why: What came back and what to do, or why there is no answer.
+        flapping: Whether it changes too often.
+        incident: Its open outage, if the user may see it.
+        may_acknowledge: Whether the user may acknowledge that incident, and no user has.
+    """
+
+    level: Level
+    state: str
+    since: str | None = None
+    why: str | None = None
+    flapping: bool = False
+    incident: MCPServerIncident | None = None
+    may_acknowledge: bool = False
+
+
+def banner_of(server: MCPServer, user: Any, now: datetime) -> Banner:
+    """Return the banner of `server` for `user`, who may view it; five queries."""
+    health = getattr(server, "health", None)
+    state = _state(server, health, now)
+    why = server.why_not_checked()
+    if state == NOT_CHECKED:
+        why = "The next health check asks it."
+    if why or health is None:
+        return Banner(LEVELS.get(state, Level.UNKNOWN), state, why=why or _why_stale(None))
+    incident = _open_outage(server, user)
+    sees = user.has_perm("ai_ops.view_mcpserverhealth")
+    return Banner(
+        LEVELS.get(state, Level.UNKNOWN),
+        state,
+        ago(_since(state, health, incident), now),
+        _why(state, health) if sees or state == STALE else None,
+        health.flapping,
+        incident,
+        incident is not None and not incident.acknowledged and may(user, "acknowledge", incident),
+    )
+
+
+def _state(server: MCPServer, health: MCPServerHealth | None, now: datetime) -> str:
+    machines = {machine.kind: machine for machine in queries.machines(queries.schedules(now), {})}
+    facts = ServerFacts(
+        is_http=server.protocol == MCPProtocolChoices.HTTP,
+        status=server.status.name,
+        checked=health.checked if health else None,
+        known=health is None or health.ok is not None,
+        check_interval=server.check_interval,
+        created=server.created,
+    )
+    return server_state(facts, machines[MaintenanceKindChoices.HEALTH].every, now)
+
+
+def _since(state: str, health: MCPServerHealth, incident: MCPServerIncident | None) -> datetime | None:
+    if state == DOWN:
+        return down_since(incident.opened if incident else None, health.last_ok)
+    return health.last_failure if state == UP else health.checked
+
+
+def _why(state: str, health: MCPServerHealth) -> str:
+    return _why_stale(health) if state == STALE else "" if state == UP else health.message
+
+
+def _why_stale(health: MCPServerHealth | None) -> str:
+    if health is not None and health.ok is None:
+        return f"The last check could not be made. {health.message}"
+    return "No check has ended in time: see under Schedules whether health checks run."
+
+
+def _open_outage(server: MCPServer, user: Any) -> MCPServerIncident | None:
+    incidents = MCPServerIncident.objects.restrict(user, "view").select_related("acknowledged_by")
+    return incidents.filter(servers=server, closed__isnull=True, kind=MCPIncidentKindChoices.OUTAGE).first()
+
+
+class ServerBannerPanel(Panel):
+    """The banner; it has no header, as its first words say what it is."""
+
+    def get_extra_context(self, context: Context) -> Mapping[str, Any]:
+        """Add the banner."""
+        server = get_obj_from_context(context)
+        return {"banner": banner_of(server, context["request"].user, timezone.now()), "bar": bar_of(server)}
+
+    def render(self, context: Context) -> str:
+        """Render the banner without the frame of a panel."""
+        if not self.should_render(context):
+            return ""
+        with context.update(self.get_extra_context(context)):
+            return render_to_string("ai_ops/inc/server_banner.html", context.flatten(), request=context["request"])
+
+
+def bar_of(server: MCPServer) -> str | None:
+    """Return the server's last probes as a bar, the newest at its right end; None without probes."""
+    return probes_bar(getattr(getattr(server, "health", None), "recent", None))
