@@ -256,7 +256,7 @@ HEALTH_PANELS = (
         hide_if_unset=("Server", "MCP", "TLS certificate ends", "Not to be asked before"),
     ),
     StatisticsPanel(
-        weight=120, section=SectionChoices.LEFT_HALF, label="Uptime and latency", required_permissions=VIEW_CHECKS
+        weight=100, section=SectionChoices.FULL_WIDTH, label="Uptime and latency", required_permissions=VIEW_CHECKS
     ),
     CheckChartPanel(
         "Latency",

@@ -61,6 +61,8 @@ def state_badge(state: str) -> str:
 
 # A name, a time or a duration broken into lines makes a list three times as long.
 ONE_LINE = {"td": {"class": "text-nowrap"}}
+# A long name or address is broken into few lines.
+WITH_ROOM = {"td": {"style": "min-width: 14rem; overflow-wrap: anywhere"}}
 # An error has addresses in it, which are not broken into lines and push what follows out of sight.
 BROKEN_ANYWHERE = {"th": {"class": "text-wrap"}, "td": {"style": "overflow-wrap: anywhere"}}
 
@@ -88,9 +90,8 @@ class MCPServerTable(StatusTableMixin, BaseTable):
     """The list of MCP servers."""
 
     pk = ToggleColumn()
-    # A long name is broken into few lines, and a long address anywhere.
-    name = tables.Column(linkify=True, attrs={"td": {"style": "min-width: 14rem; overflow-wrap: anywhere"}})
-    url = tables.Column(attrs=BROKEN_ANYWHERE)
+    name = tables.Column(linkify=True, attrs=WITH_ROOM)
+    url = tables.Column(attrs=WITH_ROOM)
     since = AgeColumn(attrs=ONE_LINE, orderable=False)
     message = tables.Column(accessor="health__message", orderable=False, verbose_name="Reason in Words")
     recent = tables.Column(accessor="health__recent", orderable=False, verbose_name="Last Probes")
@@ -258,7 +259,7 @@ class MCPServerIncidentTable(BaseTable):
     """The list of incidents."""
 
     pk = ToggleColumn()
-    name = tables.Column(linkify=True, attrs={"td": {"style": "min-width: 14rem; overflow-wrap: anywhere"}})
+    name = tables.Column(linkify=True, attrs=WITH_ROOM)
     state = tables.Column(empty_values=(), order_by="closed")
     opened = AgeColumn()
     closed = AgeColumn()
