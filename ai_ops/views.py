@@ -214,6 +214,13 @@ class MCPServerIncidentUIViewSet(
     object_detail_content = INCIDENT_DETAIL
     lookup_value_regex = ID_PATTERN
 
+    def get_extra_context(self, request, instance=None):
+        """Tell the list whether there is an incident that the user may acknowledge."""
+        extra = super().get_extra_context(request, instance)
+        if self.action == "list":
+            extra["may_acknowledge"] = _acknowledgeable(request.user).exists()
+        return extra
+
     @action(
         detail=True,
         # Who had to log in first comes back with a GET, which acknowledges nothing.
@@ -241,13 +248,18 @@ class MCPServerIncidentUIViewSet(
         """Note for each ticked incident that this user takes care of it."""
         if request.method == "POST":
             ticked = [each for each in request.POST.getlist("pk") if is_uuid(each)]
-            visible = MCPServerIncident.objects.restrict(request.user, "view")
-            incidents = visible.restrict(request.user, "acknowledge").filter(pk__in=ticked)
+            incidents = _acknowledgeable(request.user).filter(pk__in=ticked)
+            if ticked and not incidents:
+                raise PermissionDenied("You may not acknowledge these incidents, or they are gone.")
             if not incidents:
                 messages.warning(request, "Nothing was acknowledged: tick the incidents first.")
             for incident in incidents:
                 _acknowledge(request, incident)
         return redirect("plugins:ai_ops:mcpserverincident_list")
+
+
+def _acknowledgeable(user):
+    return MCPServerIncident.objects.restrict(user, "view").restrict(user, "acknowledge")
 
 
 def _acknowledge(request, incident):

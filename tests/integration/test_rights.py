@@ -95,7 +95,9 @@ def extra_actions(router, space):
             for method, name in extra.mapping.items():
                 if method != "get":
                     model = viewset.queryset.model
-                    yield Action(f"{space}{basename}_{extra.url_name}", method, model, name, extra.detail)
+                    # Done to many objects, it takes the same right as done to one.
+                    right = name.removeprefix("bulk_")
+                    yield Action(f"{space}{basename}_{extra.url_name}", method, model, right, extra.detail)
 
 
 def api_actions():
@@ -228,6 +230,8 @@ def rows():
 def page_of(action, target):
     """The address of the action, and of the page on which its button is."""
     address = action.address(target)
+    if "_bulk_" in action.name:
+        return address, reverse(action.name.partition("_bulk_")[0] + "_list")
     if not action.is_page or not action.on_object:
         return address, reverse(f"{PAGES}checkpointstorage") if address.endswith("/sample/") else address
     return address, target.get_absolute_url()
