@@ -300,3 +300,12 @@ class MCPServerToolFilterForm(BootstrapMixin, forms.Form):
     )
     state = forms.MultipleChoiceField(choices=MCPToolStateChoices, required=False, widget=StaticSelect2Multiple)
     name = forms.CharField(required=False, label="Name")
+
+
+class ScheduleTimesForm(forms.Form):
+    """Other times of a schedule; what is left empty stays, but for the grace, which follows the times."""
+
+    crontab = forms.CharField(required=False, max_length=255)
+    interval = forms.IntegerField(required=False)
+    time_zone = forms.CharField(required=False, max_length=255)
+    misfire_grace_time = forms.IntegerField(required=False)

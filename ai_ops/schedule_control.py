@@ -18,6 +18,7 @@ from ai_ops.core.foreign_text import shown
 from ai_ops.exceptions import ConfigurationError, RunOptionsError, ScheduleNotFoundError
 from ai_ops.models import MCPServer
 from ai_ops.runs.kinds import KINDS, checked_options, job_variables
+from ai_ops.runs.request import LIMIT_PROPERTY
 from ai_ops.schedule_approval import APP_JOBS, HELD_BY_APPROVAL, being_made
 from ai_ops.schedules import (
     DEFAULT_SCHEDULES,
@@ -178,6 +179,36 @@ def resume_schedule(name: str) -> ScheduledJob:
             schedule.enabled, schedule.state = True, ScheduledJobStateChoices.ACTIVE
             schedule.validated_save()
     return schedule
+
+
+def retime_schedule(name: str, **times: Any) -> ScheduledJob:
+    """Give a recurrent schedule other times; its variables, owner, queue and limits stay, and whether it is paused.
+
+    Args:
+        name: Of the schedule, or a kind for its default schedule.
+        times: Of `crontab`, `interval`, `time_zone` and `misfire_grace_time`, as `ensure_schedule` takes them, those
+            that change. A grace that is left out is the time until the next run.
+
+    Raises:
+        ScheduleNotFoundError: There is none.
+        ConfigurationError: It is a single run, or as `ensure_schedule` raises it.
+    """
+    with transaction.atomic():
+        schedule = _found(name)
+        if schedule.one_off or schedule.interval != JobExecutionType.TYPE_CUSTOM:
+            raise ConfigurationError(f'"{schedule.name}" has no crontab: remove it, and make another.')
+        if "interval" not in times:
+            times.setdefault("crontab", schedule.crontab)
+        times.setdefault("time_zone", str(schedule.time_zone))
+        return ensure_schedule(
+            schedule.task,
+            name=schedule.name,
+            job_kwargs=schedule.kwargs,
+            enabled=schedule.enabled,
+            queue=schedule.job_queue.name if schedule.job_queue else None,
+            time_limit=schedule.celery_kwargs.get(LIMIT_PROPERTY),
+            **times,
+        )
 
 
 def remove_schedule(name: str) -> None:

@@ -17,11 +17,12 @@ from nautobot.extras.models import ScheduledJob
 
 from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.core.schedules import ACTIVE, BROKEN, PAUSED
-from ai_ops.exceptions import AiOpsError, RunNotPermittedError
+from ai_ops.exceptions import AiOpsError, ConfigurationError, RunNotPermittedError
+from ai_ops.forms import ScheduleTimesForm
 from ai_ops.rights import confirm_may
 from ai_ops.runs.kinds import KINDS
 from ai_ops.runs.requests import may_run, runnable_job
-from ai_ops.schedule_control import app_schedules, pause_schedule, resume_schedule
+from ai_ops.schedule_control import app_schedules, pause_schedule, resume_schedule, retime_schedule
 from ai_ops.schedule_status import get_schedule_status
 from ai_ops.schedules import kind_of
 from ai_ops.tables import state_badge
@@ -29,17 +30,28 @@ from ai_ops.tables import state_badge
 SCHEDULES = "plugins:ai_ops:schedules"
 
 
-def paused(schedule: ScheduledJob, user: Any) -> str:
+def paused(schedule: ScheduledJob, _request: Any) -> str:
     """Pause `schedule`; what to tell the user."""
     pause_schedule(schedule.name)
     return f'"{schedule.name}" is paused: it starts nothing until it is resumed.'
 
 
-def resumed(schedule: ScheduledJob, user: Any) -> str:
+def resumed(schedule: ScheduledJob, request: Any) -> str:
     """Resume `schedule`, which has its Job run again, and so is for those who may run it; what to tell the user."""
-    runnable_job(kind_of(schedule), user)
+    runnable_job(kind_of(schedule), request.user)
     resume_schedule(schedule.name)
     return f'"{schedule.name}" goes on at its next time.'
+
+
+def retimed(schedule: ScheduledJob, request: Any) -> str:
+    """Give `schedule` the times of the form, for a user who may run its Job; return the message for that user."""
+    runnable_job(kind_of(schedule), request.user)
+    form = ScheduleTimesForm(request.POST)
+    if not form.is_valid():
+        raise ConfigurationError(" ".join(text for texts in form.errors.values() for text in texts))
+    given = {name: value for name, value in form.cleaned_data.items() if value not in (None, "")}
+    changed = retime_schedule(schedule.name, **given)
+    return f'"{schedule.name}" has the crontab {changed.crontab} now.'
 
 
 class SchedulesView(ObjectPermissionRequiredMixin, GenericView):
@@ -47,7 +59,7 @@ class SchedulesView(ObjectPermissionRequiredMixin, GenericView):
 
     queryset = app_schedules()
     view_titles = Titles(titles={"*": "Schedules"})
-    actions = {"pause": paused, "resume": resumed}
+    actions = {"pause": paused, "resume": resumed, "retime": retimed}
 
     def get_required_permission(self) -> str:
         """Ask for the permission to view Nautobot's scheduled Jobs."""
@@ -65,14 +77,14 @@ class SchedulesView(ObjectPermissionRequiredMixin, GenericView):
         return render(request, "ai_ops/schedules.html", context)
 
     def post(self, request):
-        """Pause a schedule, or resume it."""
+        """Pause a schedule, resume it, or give it other times."""
         done = self.actions.get(request.POST.get("action"))
         if done is None:
             raise PermissionDenied
         schedule = get_object_or_404(self.queryset, name=request.POST.get("name", ""))
         confirm_may(request.user, "change", schedule)
         try:
-            messages.success(request, done(schedule, request.user))
+            messages.success(request, done(schedule, request))
         except RunNotPermittedError as refusal:
             raise PermissionDenied(str(refusal)) from refusal
         except AiOpsError as refusal:
@@ -98,6 +110,8 @@ def _row(status: Mapping[str, Any], may_change: bool, may_run_job: bool) -> dict
         "why": status["why"],
         "may_pause": may_change and status["standing"] == ACTIVE,
         "may_resume": may_change and may_run_job and status["standing"] in (PAUSED, BROKEN),
+        "may_retime": may_change and may_run_job and status["crontab"] is not None,
+        "misfire_grace_time": status["misfire_grace_time"],
     }
 
 

@@ -208,6 +208,7 @@ class Visitor:
         hashed = {"listed_hash": getattr(target, "listed_hash", None) or "b"}
         if action.is_page:
             data = {"action": action.choice or "", "pk": str(target.pk), "name": getattr(target, "name", ""), **hashed}
+            data["interval"] = "900"
             return self.browser.post(address, data).status_code
         headers = {"Authorization": f"Token {self.token}"}
         data = BODIES.get(action.name, hashed) if not action.on_object or action.right == "approve" else {}

@@ -11,6 +11,7 @@ from nautobot.extras.models import JobResult, ScheduledJob
 
 from ai_ops.choices import RunStateChoices, RunTriggerChoices
 from ai_ops.models import MaintenanceRun
+from ai_ops.schedule_control import pause_schedule
 from ai_ops.schedules import DEFAULT_SCHEDULES, ensure_schedule
 
 NAME = DEFAULT_SCHEDULES["cleanup"].name
@@ -81,6 +82,30 @@ class SchedulesTest(TestCase):
         assert 'value="resume"' not in self.page()
         self.assertHttpStatus(self.client.post(self.url, {"action": "resume", "name": NAME}), 403)
         assert not ScheduledJob.objects.get(name=NAME).enabled
+
+    def test_the_form_gives_a_schedule_other_times_and_leaves_the_rest(self):
+        ensure_schedule("cleanup", job_kwargs={"retention_days": 7}, time_limit=600, time_zone="Europe/Berlin")
+        pause_schedule("cleanup")
+        form = {"action": "retime", "name": NAME, "crontab": "", "interval": "7200", "misfire_grace_time": "60"}
+        self.assertHttpStatus(self.client.post(self.url, form), 302)
+        schedule = ScheduledJob.objects.get(name=NAME)
+        assert (schedule.crontab, str(schedule.time_zone), schedule.enabled) == ("0 */2 * * *", "Europe/Berlin", False)
+        assert (schedule.kwargs, schedule.celery_kwargs["expires"]) == ({"retention_days": 7}, 60)
+        assert schedule.celery_kwargs["soft_time_limit"] == 600
+        assert schedule.user.username == "ai-ops-scheduler"
+
+    def test_times_that_can_not_be_are_refused_in_a_sentence(self):
+        for times, sentence in (
+            ({"interval": "90"}, "90 seconds apart can&#x27;t be scheduled"),
+            ({"interval": "soon"}, "Enter a whole number."),
+            ({"interval": "300", "crontab": "* * * * *"}, "not both"),
+            ({"crontab": "soon"}, "is no crontab that Nautobot can run"),
+            ({"time_zone": "Mars/Base"}, "There is no time zone"),
+            ({"misfire_grace_time": "1000000"}, "a whole number of seconds from 1 to 86400"),
+        ):
+            with self.subTest(times):
+                response = self.client.post(self.url, {"action": "retime", "name": NAME, **times}, follow=True)
+                self.assertContains(response, sentence)
 
     def test_who_may_only_view_sees_no_buttons_and_can_change_nothing(self):
         self.allow("extras.view_scheduledjob")
