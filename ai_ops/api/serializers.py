@@ -10,6 +10,7 @@ from rest_framework.reverse import reverse
 
 from ai_ops.api.fields import SentencesMixin
 from ai_ops.change_log import fields_of_the_first
+from ai_ops.core.foreign_text import for_csv
 from ai_ops.core.schedules import STANDINGS
 from ai_ops.models import (
     MaintenanceRun,
@@ -77,7 +78,24 @@ class PinnedThreadSerializer(SentencesMixin, NautobotModelSerializer):
         extra_kwargs = {"thread_id": {"trim_whitespace": False}}
 
 
-class MCPServerHealthSerializer(BaseModelSerializer):
+class HarmlessInCSVMixin:
+    """Keeps what servers and conversations say from being formulas in a spreadsheet.
+
+    For what is only ever exported: a cell of what can be imported again must come back as it went.
+    """
+
+    def to_representation(self, instance):
+        """Show text as a cell that no spreadsheet takes for a formula, where CSV is asked for."""
+        shown = super().to_representation(instance)
+        return {name: _cell(value) for name, value in shown.items()} if self._is_csv_request() else shown
+
+
+def _cell(value: Any) -> Any:
+    # Nautobot joins the texts of a list.
+    return [for_csv(each) for each in value] if isinstance(value, list) else for_csv(value)
+
+
+class MCPServerHealthSerializer(HarmlessInCSVMixin, BaseModelSerializer):
     """Where an MCP server stands."""
 
     class Meta:
@@ -87,7 +105,7 @@ class MCPServerHealthSerializer(BaseModelSerializer):
         fields = "__all__"
 
 
-class MCPServerCheckSerializer(BaseModelSerializer):
+class MCPServerCheckSerializer(HarmlessInCSVMixin, BaseModelSerializer):
     """One check of an MCP server."""
 
     class Meta:
@@ -107,7 +125,7 @@ class ServerOfIncidentSerializer(serializers.ModelSerializer):
         fields = ("id", "name")
 
 
-class MCPServerIncidentSerializer(NautobotModelSerializer):
+class MCPServerIncidentSerializer(HarmlessInCSVMixin, NautobotModelSerializer):
     """An outage of one or many MCP servers."""
 
     class Meta:
@@ -126,7 +144,7 @@ class MCPServerIncidentSerializer(NautobotModelSerializer):
         return super().build_nested_field(field_name, relation_info, nested_depth)
 
 
-class MaintenanceRunSerializer(BaseModelSerializer):
+class MaintenanceRunSerializer(HarmlessInCSVMixin, BaseModelSerializer):
     """A run: its `url` is where to look how it is getting on."""
 
     class Meta:
@@ -204,7 +222,7 @@ class ScheduleSerializer(serializers.Serializer):
         )
 
 
-class MCPServerToolSerializer(BaseModelSerializer):
+class MCPServerToolSerializer(HarmlessInCSVMixin, BaseModelSerializer):
     """A tool of an MCP server."""
 
     class Meta:
@@ -214,7 +232,7 @@ class MCPServerToolSerializer(BaseModelSerializer):
         fields = "__all__"
 
 
-class MCPServerToolSetSerializer(BaseModelSerializer):
+class MCPServerToolSetSerializer(HarmlessInCSVMixin, BaseModelSerializer):
     """The tools of an MCP server as a whole."""
 
     drifted = serializers.BooleanField(read_only=True, help_text="Whether they differ from what is approved.")
