@@ -35,7 +35,8 @@ COMMANDS = (
 
 def explain(error: Exception) -> str:
     """Explain an error of Redis, its client or the network, with the action to take, in a sentence."""
-    said = printable(str(error).rstrip("."), SAID_CHARACTERS)
+    # Of a command that it does not know Redis repeats the arguments: of AUTH these are the password.
+    said = printable(str(error).partition(", with args beginning with")[0].rstrip("."), SAID_CHARACTERS)
     for applies, sentence in SENTENCES:
         if applies(error, said):
             return sentence.format(said=said)

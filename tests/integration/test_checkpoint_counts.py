@@ -9,8 +9,8 @@ import pytest
 
 from ai_ops.adapters.deleter import Deleter
 from ai_ops.celery_tasks import cleanup_old_checkpoints, sample_checkpoint_storage
+from tests.fakes.cleanups import cleaned
 from tests.fakes.conversations import old_id
-from tests.integration.test_checkpoint_hostile import cleaned
 
 
 @pytest.fixture

@@ -225,10 +225,12 @@ def listens(port: int) -> bool:
         return attempt.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_a_command_that_was_renamed_is_named(monkeypatch):
-    with plain_server("renamed", "--rename-command", "EVAL", "") as port:
-        error = error_of(monkeypatch, f"redis://127.0.0.1:{port}/0")
-    assert re.search("does not know a command.*EVAL.*rename-command", error)
+@pytest.mark.parametrize(("command", "login"), [("EVAL", ""), ("AUTH", f":{PASSWORD}@"), ("AUTH", f"me:{PASSWORD}@")])
+def test_a_command_that_was_renamed_is_named(monkeypatch, command, login):
+    with plain_server("renamed", "--rename-command", command, "") as port:
+        error = error_of(monkeypatch, f"redis://{login}127.0.0.1:{port}/0")
+    assert re.search(f"does not know a command.*{command}.*rename-command", error)
+    assert "args" not in error
 
 
 @pytest.mark.parametrize("slots", ["none", "other"])
