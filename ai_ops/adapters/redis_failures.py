@@ -58,6 +58,11 @@ def _is(
 # The first that applies is told. Tests ask real servers for each of them.
 SENTENCES: tuple[tuple[Callable[[Exception, str], bool], str], ...] = (
     (
+        _is(words=("unknown command", "Unknown Redis command")),
+        "The checkpoint Redis does not know a command ({said}): look for rename-command in its configuration; the "
+        f"cleanup needs {', '.join(COMMANDS[:-1])} and {COMMANDS[-1]}.",
+    ),
+    (
         _is(AuthenticationError, words=("WRONGPASS", "NOAUTH")),
         "The checkpoint Redis refused the user name or password ({said}): "
         "check LANGGRAPH_REDIS_URL, or NAUTOBOT_REDIS_USERNAME and NAUTOBOT_REDIS_PASSWORD.",
@@ -67,11 +72,6 @@ SENTENCES: tuple[tuple[Callable[[Exception, str], bool], str], ...] = (
         _is(NoPermissionError, words=("ACL failure", "can't run this command", "can't access at least one")),
         "The checkpoint Redis user lacks a permission ({said}): grant it with ACL SETUSER; the cleanup needs "
         f"{', '.join(COMMANDS[:-1])} and {COMMANDS[-1]}, and INFO for memory_limit_mb.",
-    ),
-    (
-        _is(words=("unknown command", "Unknown Redis command")),
-        "The checkpoint Redis does not know a command ({said}): look for rename-command in its configuration; the "
-        f"cleanup needs {', '.join(COMMANDS[:-1])} and {COMMANDS[-1]}.",
     ),
     (
         _is(words=("DB index is out of range", "Invalid Database", "invalid DB index")),

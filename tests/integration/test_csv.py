@@ -9,9 +9,9 @@ import pytest
 from django.contrib.contenttypes.models import ContentType
 from django.urls import reverse
 from django.utils import timezone
+from nautobot.apps.testing import TestCase, create_job_result_and_run_job
 from nautobot.core.api.exceptions import SerializerNotFound
 from nautobot.core.api.utils import get_serializer_for_model
-from nautobot.core.testing import TransactionTestCase, create_job_result_and_run_job
 from nautobot.extras.models import FileProxy
 
 from ai_ops import models
@@ -39,12 +39,11 @@ def _has_serializer(model):
         return False
 
 
-class CSVTest(TransactionTestCase):
+class CSVTest(TestCase):
     def setUp(self):
         super().setUp()
         self.user.is_superuser = True
         self.user.save()
-        self.client.force_login(self.user)
 
     def exported(self, model):
         """The rows of both ways to a CSV file: REST, and Export on the list's page."""
