@@ -65,13 +65,18 @@ def debian_server(*options: str, password: str = "") -> Iterator[int]:
             yield port
 
 
+def cluster_ports(count: int) -> list[int]:
+    """Free ports for nodes of a cluster, whose bus listens 10,000 above each."""
+    ports = [port for port in services.free_ports(40) if port < 55_000][:count]
+    if len(ports) < count:
+        raise services.ServiceError(f"A cluster needs {count} free ports below 55000.")
+    return ports
+
+
 @contextmanager
 def cluster_of_three() -> Iterator[int]:
     """Three primaries that share the slots, made without any tool but the server itself; gives a port."""
-    # The cluster's bus listens 10,000 above the port.
-    ports = [port for port in services.free_ports(30) if port < 55_000][:3]
-    if len(ports) < 3:
-        raise services.ServiceError("A cluster needs three free ports below 55000.")
+    ports = cluster_ports(3)
     with ExitStack() as stack:
         for number, port in enumerate(ports):
             stack.enter_context(plain_server(f"cluster-{number}", "--cluster-enabled", "yes", port=port))
