@@ -20,16 +20,19 @@ from django.utils import timezone
 from nautobot.extras.models import JobQueue, JobResult
 
 from ai_ops.adapters.checkpoint_store import CheckpointStore
-from ai_ops.checkpointer import get_redis_connection
+from ai_ops.checkpointer import describe_checkpoint_redis, get_redis_connection
 from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.cleanup_log import log_cleanup
 from ai_ops.cleanup_policy import cleanup_policy
 from ai_ops.cleanup_run import CleanupRun
 from ai_ops.config import AiOpsSettings
+from ai_ops.conversation_moves import Move, log_move, source_of
 from ai_ops.core.checkpoint_keys import KeyParser
 from ai_ops.core.foreign_text import shown
+from ai_ops.core.moves import MoveReport
 from ai_ops.core.reports import CleanupReport, HealthReport, ServerReport, ThreadReport
 from ai_ops.core.runs import Hold
+from ai_ops.core.savers import AUTO, COMPACT
 from ai_ops.core.shards import Shard
 from ai_ops.core.storage import StorageReport
 from ai_ops.due import due_servers
@@ -58,6 +61,7 @@ __all__ = (
     "cleanup_old_checkpoints",
     "cleanup_user_checkpoints",
     "get_recent_runs",
+    "move_conversations",
     "perform_mcp_health_checks",
     "pin_thread",
     "sample_checkpoint_storage",
@@ -137,6 +141,7 @@ def _cleaned_up(
                 on_thread=on_thread,
                 pinned=pins,
                 confirm=hold.confirm,
+                compact=configured.compact_keys,
             )
             run.execute()
     except AiOpsError as error:
@@ -168,6 +173,52 @@ def cleanup_user_checkpoints(
     """
     pattern = f"user-{glob.escape(str(user_id))}-*"
     return cleanup_old_checkpoints(retention_days, dryrun, thread_pattern=pattern, **options)
+
+
+def move_conversations(source: str = AUTO, pattern: str = "*", dryrun: bool = False) -> dict[str, Any]:
+    """Copy conversations from RedisSaver or ValkeySaver to CompactRedisSaver, within the checkpoint Redis.
+
+    Each checkpoint is read back and compared. Nothing is deleted. A run that was cut short goes on where it ended.
+
+    Args:
+        source: The saver that has them, ``redis`` or ``valkey``; ``auto`` for the one that has conversations there.
+        pattern: A glob over thread ids.
+        dryrun: Write nothing, and count what would be moved.
+
+    Returns:
+        `success`, `error` (None or a sentence), and the rest of `ai_ops.core.moves.MoveReport`.
+
+    Raises:
+        StoppedByTimeLimitError: The Job's time is up (a SoftTimeLimitExceeded). What was moved until then stays.
+    """
+    return run_as(
+        MaintenanceKindChoices.MOVES,
+        {"source": source, "pattern": pattern, "dryrun": dryrun},
+        lambda hold: _moved(hold, source, pattern, dryrun),
+        lambda error: MoveReport(source, COMPACT, dryrun, error=error).as_dict(),
+    )
+
+
+def _moved(hold: Hold, source: str, pattern: str, dryrun: bool) -> dict[str, Any]:
+    logger.info("Moving conversations to CompactRedisSaver...")
+    report = MoveReport(source, COMPACT, dryrun)
+    try:
+        described = describe_checkpoint_redis()
+        if (saver := source_of(source, described)) is None:
+            logger.info("There is nothing to move: agents have %s, as %s", described.saver, described.reason)
+            return report.as_dict()
+        move = Move(saver, dryrun=dryrun, confirm=hold.confirm, progress=_telling(hold))
+        report = move.report
+        move.execute(pattern)
+    except AiOpsError as error:
+        hold.trouble(error)
+        report.error = str(error)
+    except SoftTimeLimitExceeded as limit:
+        report.error = "The Job's time limit was reached: what was moved stays, and the next run goes on."
+        log_move(logger, report)
+        raise StoppedByTimeLimitError(report.as_dict()) from limit
+    log_move(logger, report)
+    return report.as_dict()
 
 
 def sample_checkpoint_storage() -> dict[str, Any]:
@@ -218,7 +269,7 @@ def _looked_at_storage(hold: Hold) -> StorageReport:
     with get_redis_connection() as client:
         store = CheckpointStore(client, parser)
         policy, sentence = cleanup_policy(store, parser.prefixes, options, pinned_threads())
-        return StorageRun(store, parser, policy, _telling(hold)).execute(sentence)
+        return StorageRun(store, parser, policy, _telling(hold), options).execute(sentence)
 
 
 def _telling(hold: Hold) -> Callable[[str], None]:

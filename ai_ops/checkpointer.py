@@ -123,20 +123,23 @@ def _client(address: RedisAddress, options: dict[str, Any]) -> Any:
     return _client_of_cluster(address, options) if address.kind == "cluster" else client
 
 
-def describe_checkpoint_redis() -> CheckpointRedis:
+def describe_checkpoint_redis(configured: AiOpsSettings | None = None) -> CheckpointRedis:
     """Ask the checkpoint Redis what it is, and which saver its conversations are of.
+
+    Args:
+        configured: The settings, where they have been read already.
 
     Raises:
         ConfigurationError: A variable or a setting is not usable.
         CheckpointStoreError: It can't be reached, or its user may not call INFO.
     """
-    described, choice, _ = _described()
+    described, choice, _ = _described(configured or AiOpsSettings.load())
     saver = CLASSES[choice.saver][1] if choice.saver else None
     return replace(described, saver=saver, reason=f"{choice.reason}.")
 
 
-def _described() -> tuple[CheckpointRedis, SaverChoice, Evidence]:
-    address, configured = read_address(get_redis_url()), AiOpsSettings.load()
+def _described(configured: AiOpsSettings) -> tuple[CheckpointRedis, SaverChoice, Evidence]:
+    address = read_address(get_redis_url())
     try:
         with get_redis_connection() as client:
             is_cluster = isinstance(client, RedisCluster)
@@ -180,7 +183,7 @@ class Checkpointer(AbstractContextManager[Any], AbstractAsyncContextManager[Any]
         return self._saver.__exit__(kind, error, at)
 
     async def __aenter__(self) -> Any:
-        self._async_saver: AbstractAsyncContextManager[Any] = _async_saver(await asyncio.to_thread(_chosen))
+        self._async_saver: AbstractAsyncContextManager[Any] = open_saver(await asyncio.to_thread(_chosen))
         return await self._async_saver.__aenter__()
 
     async def __aexit__(
@@ -204,10 +207,11 @@ def get_checkpointer() -> Checkpointer:
 
 def _chosen() -> str:
     """The saver for this database, one of `ai_ops.core.savers`; that it was chosen is noted there."""
-    if AiOpsSettings.load().checkpoint_saver == COMPACT:
+    configured = AiOpsSettings.load()
+    if configured.checkpoint_saver == COMPACT:
         # It needs nothing that would have to be asked for.
         return COMPACT
-    described, choice, found = _described()
+    described, choice, found = _described(configured)
     if choice.saver is None:
         raise ConfigurationError(
             f"Agents have no saver for {described.address}: {choice.reason}. Name another one in the setting "
@@ -243,8 +247,8 @@ def _saver(chosen: str) -> Iterator[Any]:
 
 
 @asynccontextmanager
-async def _async_saver(chosen: str) -> AsyncIterator[Any]:
-    """The asynchronous class of a saver, set up."""
+async def open_saver(chosen: str) -> AsyncIterator[Any]:
+    """Give the asynchronous class of a saver, one of `ai_ops.core.savers`, set up; for ``async with``."""
     url, configured = get_redis_url(), AiOpsSettings.load()
     if chosen == REDIS:
         from langgraph.checkpoint.redis.aio import AsyncRedisSaver

@@ -87,6 +87,7 @@ class MaintenanceKindChoices(ChoiceSet):
     SERVER = "server"
     INCIDENTS = "incidents"
     ORPHANS = "orphans"
+    MOVES = "moves"
     SUPERVISOR = "supervisor"
 
     CHOICES = (
@@ -96,6 +97,7 @@ class MaintenanceKindChoices(ChoiceSet):
         (SERVER, "Check of one MCP server"),
         (INCIDENTS, "Incident review"),
         (ORPHANS, "Orphan collection"),
+        (MOVES, "Move of conversations"),
         (SUPERVISOR, "Supervision"),
     )
 

@@ -36,8 +36,8 @@ def log_cleanup(
         logger.info("Would delete thread %s: %d keys, last active %s", *_shown(thread))
     if report.unfixable_count:
         logger.warning(
-            "Kept %d keys that carry no readable time or are no checkpoints, such as %s: look at them, and delete "
-            "by hand what nobody needs.",
+            "Kept %d keys that carry no readable time, are no checkpoints or are of a newer version, such as %s: look "
+            "at them, and delete by hand what is not needed.",
             report.unfixable_count,
             ", ".join(unfixable),
         )

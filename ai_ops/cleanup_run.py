@@ -10,9 +10,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from ai_ops.adapters.checkpoint_store import CheckpointStore
+from ai_ops.adapters.compact_store import CompactStore
 from ai_ops.adapters.key_spool import KeySpool, Part
+from ai_ops.compact_run import CompactRun, threads_of_keys
 from ai_ops.core.batches import batches
 from ai_ops.core.checkpoint_keys import CheckpointKey, Family, KeyParser
+from ai_ops.core.compact_keys import CompactKeys
+from ai_ops.core.compact_plan import CompactDeletion, Look
 from ai_ops.core.deletion import Deletion, Outcome, Reason, blob_deletion
 from ai_ops.core.facts import (
     Facts,
@@ -37,6 +41,8 @@ DELETIONS_PER_BATCH = 250  # while Redis carries them out, the next are decided 
 # A dry run measures so many threads, by so many keys of each: twenty thousand questions are a third of a second.
 MEASURED_THREADS = 1000
 MEASURED_KEYS = 20
+AnyDeletion = Deletion | CompactDeletion
+
 PROGRESS_SECONDS = 1.0  # between two lines, so that a large database does not flood the Job's log
 
 
@@ -58,6 +64,8 @@ class CleanupRun:
             have a newer checkpoint among the keys that were not seen.
         confirm: Called between batches; raises if the run may not go on.
         on_deletion: Told of each deletion, and what became of it.
+        compact: The names of the keys of CompactRedisSaver.
+        on_compact: Given what is known of that saver's threads, some at a time, before anything is decided on them.
     """
 
     def __init__(
@@ -75,7 +83,9 @@ class CleanupRun:
         on_keys: Callable[[list[CheckpointKey]], object] | None = None,
         enough: Callable[[int], bool] = lambda scanned: False,
         confirm: Callable[[], object] = lambda: None,
-        on_deletion: Callable[[Deletion, Outcome], object] | None = None,
+        on_deletion: Callable[[AnyDeletion, Outcome], object] | None = None,
+        compact: CompactKeys | None = None,
+        on_compact: Callable[[Sequence[Look]], object] | None = None,
     ) -> None:
         self.tally = Tally()
         self.limit_reached = False
@@ -95,8 +105,12 @@ class CleanupRun:
         self._enough = enough
         self._confirm = confirm
         self._on_deletion = on_deletion
+        compact = compact or CompactKeys()
+        self._compact = CompactRun(
+            CompactStore(store.redis, compact, parser), compact, parser, now, self.tally, on_compact
+        )
         self._ownerless_blobs: dict[bytes, tuple[bytes, ...]] = {}
-        self._under_way: tuple[Sequence[Deletion], Callable[[], list[Outcome]]] | None = None
+        self._under_way: tuple[Sequence[AnyDeletion], Callable[[], list[Outcome]]] | None = None
         self._started = self._last_line = time.monotonic()
         self._memory: list[int | None] = []
 
@@ -127,7 +141,8 @@ class CleanupRun:
     def _execute(self) -> None:
         self._memory.append(self._store.memory())
         expected = self._store.size()
-        with KeySpool(expected, self._quick.threads_of) as spool:
+        with KeySpool(expected, self._quick.threads_of) as spool, KeySpool(expected, threads_of_keys) as compact_spool:
+            self._compact.begin(compact_spool)
             self._scan(spool, expected)
             gc.collect(1)
             for number, part in enumerate(spool, 1):
@@ -140,9 +155,22 @@ class CleanupRun:
                 del part
                 # The client leaves cycles behind with each command; the rest of the process is not looked through.
                 gc.collect(1)
+            self._clean_compact_threads()
         self._count()
         self._delete_ownerless_blobs()
         self._memory.append(self._store.memory())
+
+    def _clean_compact_threads(self) -> None:
+        for deletions in self._compact.deletions(self._policy_of_now, decide=self.complete):
+            self._delete(deletions, self._compact.store.apply)
+            self._say("Deleting: compact threads, %s keys so far", self.tally.deleted)
+            if self._is_limit_used_up():
+                return
+
+    def _policy_of_now(self) -> RetentionPolicy:
+        """The policy, with what is pinned now."""
+        self._policy = replace(self._policy, pinned=self._pinned())
+        return self._policy
 
     def report(self, retention_days: object, policy: str, error: str | None = None) -> CleanupReport:
         """What was done until now, under a policy that the sentence `policy` describes."""
@@ -164,6 +192,7 @@ class CleanupRun:
             policy=policy,
             memory_before_bytes=self._memory[0] if self._memory else None,
             memory_after_bytes=self._memory[-1] if len(self._memory) > 1 else None,
+            layouts=tally.layouts(),
             largest_threads=tuple(thread.as_dict() for _, _, thread in sorted(tally.largest, reverse=True)),
             seconds=round(time.monotonic() - self._started, 3),
         )
@@ -180,6 +209,7 @@ class CleanupRun:
 
         def restarted() -> None:
             spool.clear()
+            self._compact.clear()
             self.tally.processed = 0
 
         for keys in self._store.scan(restarted):
@@ -188,7 +218,7 @@ class CleanupRun:
             threads = self._quick.threads_of(keys)
             spool.add_text(keys, threads)
             if not all(threads):
-                others = [key for key, thread in zip(keys, threads, strict=True) if not thread]
+                others = self._compact.take([key for key, thread in zip(keys, threads, strict=True) if not thread])
                 spool.add(self._store.complete(filter(None, map(parse, others))))
             self._say("Scanning: %s of about %s keys", self.tally.processed, expected)
             if self._enough(self.tally.processed):
@@ -200,7 +230,7 @@ class CleanupRun:
             self._on_keys([*part.keys, *self._parsed(part.text.split(b"\n"))])
         if not self.complete:
             return
-        self._policy = replace(self._policy, pinned=self._pinned())
+        self._policy_of_now()
         busy = {key.thread.strip(b"{}") for key in part.keys}
         quick = self._quick.sieve(part.text, busy, self._policy, self._now)
         self.tally.threads_kept += quick.kept_threads
@@ -253,7 +283,9 @@ class CleanupRun:
             self._delete([blob_deletion(thread, keys) for thread, keys in batch])
         self._count()
 
-    def _delete(self, deletions: Sequence[Deletion]) -> None:
+    def _delete(
+        self, deletions: Sequence[AnyDeletion], apply: Callable[..., Callable[[], list[Outcome]]] | None = None
+    ) -> None:
         self._count()
         left = self._still_unpinned(deletions)
         while left:
@@ -265,7 +297,7 @@ class CleanupRun:
                 return
             self._confirm()
             with whole():
-                self._under_way = (chosen, self._store.apply(chosen, dryrun=self._dryrun))
+                self._under_way = (chosen, (apply or self._store.apply)(chosen, dryrun=self._dryrun))
             if self._max_deletions is not None:
                 # What was refused leaves its room to those that were passed over.
                 self._count()
@@ -286,7 +318,7 @@ class CleanupRun:
                 if deletion.reason is Reason.EXPIRED and outcome.deleted:
                     self._report_thread(deletion, outcome, sizes.get(deletion.thread))
 
-    def _measured(self, deletions: Sequence[Deletion]) -> dict[bytes, int]:
+    def _measured(self, deletions: Sequence[AnyDeletion]) -> dict[bytes, int]:
         """What the keys of threads take, in bytes by thread, estimated from some keys of each.
 
         Only for the first threads of a dry run that somebody lists: a question for each key would make a run that
@@ -304,7 +336,7 @@ class CleanupRun:
                 found[each.thread] = round(sum(known) / len(known) * each.size)
         return found
 
-    def _report_thread(self, deletion: Deletion, outcome: Outcome, size: int | None) -> None:
+    def _report_thread(self, deletion: AnyDeletion, outcome: Outcome, size: int | None) -> None:
         is_large = self.tally.is_large(outcome.deleted)
         if not is_large and self._on_thread is None:
             return
@@ -314,7 +346,7 @@ class CleanupRun:
         if self._on_thread is not None:
             self._on_thread(thread)
 
-    def _still_unpinned(self, deletions: Sequence[Deletion]) -> Sequence[Deletion]:
+    def _still_unpinned(self, deletions: Sequence[AnyDeletion]) -> Sequence[AnyDeletion]:
         """The deletions without those of threads that were pinned since they were decided on."""
         late = [pin.encode(errors="surrogateescape") for pin in self._pinned() - self._policy.pinned]
         if not late:
@@ -326,9 +358,9 @@ class CleanupRun:
 
     def _is_limit_used_up(self) -> bool:
         """Whether nothing more fits; one key is the least there is."""
-        return self.limit_reached and self._max_deletions is not None and self.tally.deleted >= self._max_deletions
+        return self.limit_reached and self._max_deletions is not None and self.tally.spent >= self._max_deletions
 
-    def _within_limit(self, deletions: Sequence[Deletion]) -> tuple[Sequence[Deletion], Sequence[Deletion]]:
+    def _within_limit(self, deletions: Sequence[AnyDeletion]) -> tuple[Sequence[AnyDeletion], Sequence[AnyDeletion]]:
         """Those of the deletions that the limit has room for, whole ones so that no thread is left in halves; the rest.
 
         What does not fit is passed over for what comes later and does: else a thread larger than the limit would
@@ -336,7 +368,7 @@ class CleanupRun:
         """
         if self._max_deletions is None:
             return deletions, ()
-        room = self._max_deletions - self.tally.deleted
+        room = self._max_deletions - self.tally.spent
         chosen, left = [], []
         for deletion in deletions:
             if (size := deletion.size) <= room:
@@ -360,11 +392,11 @@ def threads_of(keys: list[CheckpointKey], store: CheckpointStore, now: float) ->
     return threads
 
 
-def _thread_report(deletion: Deletion, outcome: Outcome, size: int | None) -> ThreadReport:
+def _thread_report(deletion: AnyDeletion, outcome: Outcome, size: int | None) -> ThreadReport:
     when = datetime.fromtimestamp(deletion.last_activity or 0.0, tz=UTC)
     return ThreadReport(
         thread=text_of(deletion.thread),
-        namespaces=deletion.namespaces,
+        namespaces=outcome.namespaces or deletion.namespaces,
         keys=outcome.deleted,
         bytes=size,
         last_activity=when.isoformat(timespec="seconds"),

@@ -12,6 +12,7 @@ from redis.exceptions import NoPermissionError
 from ai_ops.adapters.checkpoint_store import CheckpointStore
 from ai_ops.checkpointer import describe_checkpoint_redis
 from ai_ops.cleanup_run import CleanupRun, threads_of
+from ai_ops.config import AiOpsSettings
 from ai_ops.core.checkpoint_keys import CheckpointKey, KeyParser
 from ai_ops.core.reports import CleanupReport
 from ai_ops.core.retention import RetentionPolicy
@@ -44,12 +45,19 @@ class StorageRun:
         parser: Takes keys apart.
         policy: What a cleanup may delete, with the pins of now.
         progress: Told what the run is at, at most once a second.
+        configured: The settings.
     """
 
     def __init__(
-        self, store: CheckpointStore, parser: KeyParser, policy: RetentionPolicy, progress: Callable[[str], object]
+        self,
+        store: CheckpointStore,
+        parser: KeyParser,
+        policy: RetentionPolicy,
+        progress: Callable[[str], object],
+        configured: AiOpsSettings,
     ) -> None:
         self._store = store
+        self._configured = configured
         self._now = time.time()
         self._started = time.monotonic()
         self._policy = policy
@@ -63,6 +71,8 @@ class StorageRun:
             progress=progress,
             on_keys=self._count,
             enough=self._has_enough,
+            compact=configured.compact_keys,
+            on_compact=lambda looks: self._tally.add_compact(looks, parser),
         )
 
     def execute(self, policy_sentence: str) -> StorageReport:
@@ -71,7 +81,7 @@ class StorageRun:
         Raises:
             CheckpointStoreError: Redis failed for longer than it was waited for.
         """
-        server, size = _server(), self._store.size()
+        server, size = _server(self._configured), self._store.size()
         self._cleanup.execute()
         report = self._cleanup.report(None, policy_sentence)
         tally, complete = self._tally, self._cleanup.complete
@@ -125,10 +135,10 @@ def _as_planned(report: CleanupReport) -> dict[str, Any]:
     return {name: getattr(report, name) for name in CLEANUP_KEYS}
 
 
-def _server() -> dict[str, Any] | None:
+def _server(configured: AiOpsSettings) -> dict[str, Any] | None:
     """Which Redis it is; None where its user may not ask."""
     try:
-        return asdict(describe_checkpoint_redis())
+        return asdict(describe_checkpoint_redis(configured))
     except CheckpointStoreError as error:
         if isinstance(error.__cause__, NoPermissionError):
             return None

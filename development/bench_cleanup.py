@@ -38,12 +38,15 @@ from ai_ops.core.batches import batches
 from ai_ops.core.checkpoint_keys import UUID_EPOCH, KeyParser
 from ai_ops.core.retention import DAY, RetentionPolicy
 from development import services
+from langgraph_checkpoint_compact import CompactRedisSaver
+from langgraph_checkpoint_compact.documents import StoredCheckpoint
 
 FLOOR_KEYS = 100  # in one UNLINK, as the cleanup has them
 RUNS = 3  # of floor and cleanup in turns, of which the medians are compared; one for a million threads
 SAMPLE = 2_000  # threads on which the slow ways are measured when there are more
 SLOW_SECONDS = 10.0  # after which the library has deleted enough
 OLD_DAYS, NEW_DAYS = 60, 1
+COMPACT_DOCUMENT = StoredCheckpoint([], "", ("msgpack", b"x" * 800), ("msgpack", b"\x80")).encode()
 VALUE = json.dumps({"v": 1, "channel_values": {"said": ["hello " * 20]}})
 
 
@@ -83,10 +86,20 @@ def redis_saver_thread(number: int, days: float) -> Iterator[tuple[Any, ...]]:
         yield ("SET", f"checkpoint_latest:{stem}", f"checkpoint:{stem}:{made}")
 
 
+def compact_thread(number: int, days: float) -> Iterator[tuple[Any, ...]]:
+    """Fifteen checkpoints of a kilobyte in the two keys of CompactRedisSaver."""
+    key = f"lgc:{{user-{number}}}"
+    made = [checkpoint_id(days + each / 1000, number) for each in range(15, 0, -1)]
+    fields = [word for each in made for word in (f"c||{each}", COMPACT_DOCUMENT, f"v||said|s{each}", VALUE)]
+    yield ("HSET", key, "n", made[-1], "p", 15, *fields)
+    yield ("ZADD", f"{key}:ids", *(word for each in made for word in (0, f"|{each}")))
+
+
 LAYOUTS: dict[str, Callable[[int, float], Iterator[tuple[Any, ...]]]] = {
     "plain": plain_thread,
     "ValkeySaver": valkey_thread,
     "RedisSaver": redis_saver_thread,
+    "CompactRedisSaver": compact_thread,
 }
 
 
@@ -155,10 +168,17 @@ def scan(client: redis.Redis) -> Iterator[list[bytes]]:
 
 
 def floor(client: redis.Redis, old: list[bytes], keys_per_command: int) -> float:
-    """Seconds that looking at everything and deleting take, with nothing decided."""
+    """Seconds that looking at everything and deleting take, with nothing decided.
+
+    The ids of CompactRedisSaver are not in its keys: looking at them is one HGET a thread.
+    """
     started = time.perf_counter()
-    for _ in scan(client):
-        pass
+    for keys in scan(client):
+        with client.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                if key.startswith(b"lgc:") and key.endswith(b"}"):
+                    pipeline.hget(key, "n")
+            pipeline.execute()
     for batch in batches(batches(old, keys_per_command), 500 if keys_per_command == 1 else 5):
         with client.pipeline(transaction=False) as pipeline:
             for keys in batch:
@@ -180,6 +200,9 @@ def naive(client: redis.Redis, limit: int) -> tuple[float, int]:
             client.json().get(key)
         elif kind == b"string":
             client.get(key)
+        elif kind == b"hash":
+            made = parser.time_of(client.hget(key, "n") or b"")
+            client.delete(key, key + b":ids") if (made or time.time()) < time.time() - 30 * DAY else None
         parsed = parser.parse(key)
         if parsed and (parsed.time or time.time()) < time.time() - 30 * DAY:
             client.delete(key)
@@ -193,6 +216,8 @@ def library(client: redis.Redis, layout: str, threads: int, limit: int) -> float
     if layout == "RedisSaver":
         saver = library_saver(client)
         saver.setup()
+    elif layout == "CompactRedisSaver":
+        saver = CompactRedisSaver(client)
     else:
         import valkey
         from langgraph_checkpoint_aws.checkpoint.valkey import ValkeySaver

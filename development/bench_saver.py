@@ -9,6 +9,7 @@ A turn is a question and an answer, 2.3 KB together, and three checkpoints, as a
   turns. RedisSaver is measured as far as 200, ValkeySaver as far as 100: at 1,000 they would need gigabytes.
 - `threads`: puts and gets a second, by 1 and by 16 threads.
 - `list` and `delete`: 150 checkpoints.
+- `long thread`: what the server's scripts take at most, by what was asked for, on a thread of 3,000 checkpoints.
 - `raw`: serializing the checkpoint and one SET; one GET and making the checkpoint of it.
 
 `cpu_ms` is the client's and the server's time together. A new case is a function that returns its figures.
@@ -36,7 +37,7 @@ from langgraph.checkpoint.base.id import uuid6
 from langgraph.checkpoint.redis import RedisSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from langgraph_checkpoint_compact import CompactRedisSaver
+from langgraph_checkpoint_compact import CompactRedisSaver, migrate_threads
 from tests.fakes.redis_servers import plain_server
 
 QUESTION, ANSWER = 300, 2000
@@ -52,6 +53,11 @@ LIMITS = {
     "memory at 1000 against 100": 12.0,
     "server ms of a get at 1000": 5.0,
     "longest script in ms": 5.0,
+    "longest script of a list in ms": 5.0,
+    "longest script of a copy in ms": 5.0,
+    "longest script of a move in ms": 5.0,
+    "longest script of delete_for_runs in ms": 5.0,
+    "longest script of a prune in ms": 5.0,
     "keys": 2.0,
 }
 
@@ -294,6 +300,28 @@ def list_and_delete(meter: Meter, name: str, saver: Any, figures: dict[str, Any]
         print(json.dumps({"case": f"list and delete: {name}", **case}), flush=True)
 
 
+def long_thread(meter: Meter, saver: CompactRedisSaver) -> dict[str, float]:
+    """The script that takes longest, for each operation on a thread of 3,000 checkpoints and 1,000 turns."""
+    thread_id = grown(meter, saver, 1000)[0].thread_id
+    config = {"configurable": {"thread_id": thread_id}}
+    other = CompactRedisSaver(saver.client, prefix="moved")
+    operations: dict[str, Callable[[], Any]] = {
+        "list": lambda: sum(1 for _ in saver.list(config)),
+        "copy": lambda: saver.copy_thread(thread_id, "copy"),
+        # Reading, as each checkpoint is read three times, and writing.
+        "move": lambda: migrate_threads(saver, other, [thread_id], dry_run=True),
+        "delete_for_runs": lambda: saver.delete_for_runs(["no run"]),
+        "prune": lambda: saver.prune([thread_id]),
+    }
+    figures = {}
+    for name, operation in operations.items():
+        meter.client.slowlog_reset()
+        operation()
+        figures[name] = longest_script(meter)
+    print(json.dumps({"case": "long thread", **figures}), flush=True)
+    return figures
+
+
 def keys(saver: CompactRedisSaver) -> int:
     """Keys of one thread."""
     conversation = Conversation(saver)
@@ -301,7 +329,10 @@ def keys(saver: CompactRedisSaver) -> int:
     return len(list(saver.client.scan_iter(f"*{conversation.thread_id}*")))
 
 
-def ratios(figures: dict[str, Any], keys_of_a_thread: int) -> dict[str, float]:
+_PHRASES = {each: f"a {each}" for each in ("list", "copy", "move", "prune")} | {"delete_for_runs": "delete_for_runs"}
+
+
+def ratios(figures: dict[str, Any]) -> dict[str, float]:
     """The figures that have limits."""
 
     def cpu(name: str, what: str) -> float:
@@ -319,7 +350,8 @@ def ratios(figures: dict[str, Any], keys_of_a_thread: int) -> dict[str, float]:
         "memory at 1000 against 100": memory("compact 1000") / memory("compact 100"),
         "server ms of a get at 1000": figures["compact 1000"]["get"]["server_ms"],
         "longest script in ms": figures["compact 1000"]["longest_script_ms"],
-        "keys": keys_of_a_thread,
+        **{f"longest script of {_PHRASES[name]} in ms": each for name, each in figures["long thread"].items()},
+        "keys": figures["keys"],
     }
 
 
@@ -334,7 +366,8 @@ def main() -> int:
                 measure(meter, name, saver, figures)
             if name == "compact":
                 figures["keys"] = keys(saver)
-    result = ratios(figures, figures["keys"])
+                figures["long thread"] = long_thread(meter, saver)
+    result = ratios(figures)
     over = [name for name, limit in LIMITS.items() if result[name] > limit]
     print(json.dumps({"case": "ratios", **{name: round(value, 3) for name, value in result.items()}}))
     for name in over:

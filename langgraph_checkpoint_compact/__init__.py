@@ -1,6 +1,11 @@
 """A checkpoint saver for LangGraph, for any Redis or Valkey on any database, linear in the turns of a conversation."""
 
-from langgraph_checkpoint_compact.errors import CompactSaverError, ThreadBusyError, UnsupportedFormatError
+from langgraph_checkpoint_compact.errors import (
+    CompactSaverError,
+    DamagedThreadError,
+    ThreadBusyError,
+    UnsupportedFormatError,
+)
 from langgraph_checkpoint_compact.migration import Migration, MigrationError, amigrate_threads, migrate_threads
 from langgraph_checkpoint_compact.saver import AsyncCompactRedisSaver, CompactRedisSaver
 
@@ -8,6 +13,7 @@ __all__ = [
     "AsyncCompactRedisSaver",
     "CompactRedisSaver",
     "CompactSaverError",
+    "DamagedThreadError",
     "Migration",
     "MigrationError",
     "ThreadBusyError",

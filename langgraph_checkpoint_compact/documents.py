@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Protocol
 
-from langgraph_checkpoint_compact.errors import UnsupportedFormatError
+from langgraph_checkpoint_compact.errors import DamagedThreadError, UnsupportedFormatError
 from langgraph_checkpoint_compact.scripts import FORMAT
 
 DIGEST_BYTES = 16
@@ -41,8 +42,27 @@ class Digest(Protocol):
 
 def require_known_format(document: bytes, name: str) -> None:
     """Raise UnsupportedFormatError when `document` is of a newer format than this package knows."""
+    if not document:
+        raise damaged(name)
     if document[0] > FORMAT:
         raise newer_format(document[0], name)
+
+
+def damaged(name: str) -> DamagedThreadError:
+    """The error that says that the field `name` holds what this package has not written."""
+    return DamagedThreadError(
+        f"{name} holds what langgraph-checkpoint-compact has not written there: something else has changed it. Delete "
+        "the thread, or restore it from a backup."
+    )
+
+
+@contextmanager
+def _read_from(name: str) -> Iterator[None]:
+    """Raise DamagedThreadError where what is read is shorter or other than it says of itself."""
+    try:
+        yield
+    except (struct.error, IndexError, ValueError) as error:
+        raise damaged(name) from error
 
 
 def newer_format(version: int, name: str) -> UnsupportedFormatError:
@@ -79,21 +99,24 @@ class StoredCheckpoint:
     def decode(cls, document: bytes, name: str) -> StoredCheckpoint:
         """Read what `encode` made; `name` is for the error."""
         require_known_format(document, name)
-        _, listed = _DOCUMENT.unpack_from(document)
-        start = _DOCUMENT.size + listed
-        names = document[_DOCUMENT.size : start].decode()
-        parts = []
-        position = start + _PARTS.size
-        for length in _PARTS.unpack_from(document, start):
-            parts.append(document[position : position + length])
-            position += length
-        parent_id, checkpoint_type, checkpoint, metadata_type, metadata = parts
-        return cls(
-            names.split("\n") if names else [],
-            parent_id.decode("utf-8", "surrogatepass"),
-            (checkpoint_type.decode(), checkpoint),
-            (metadata_type.decode(), metadata),
-        )
+        with _read_from(name):
+            _, listed = _DOCUMENT.unpack_from(document)
+            start = _DOCUMENT.size + listed
+            names = document[_DOCUMENT.size : start].decode()
+            parts = []
+            position = start + _PARTS.size
+            for length in _PARTS.unpack_from(document, start):
+                parts.append(document[position : position + length])
+                position += length
+            parent_id, checkpoint_type, checkpoint, metadata_type, metadata = parts
+            if not checkpoint_type or not metadata_type:
+                raise ValueError("no type")
+            return cls(
+                names.split("\n") if names else [],
+                parent_id.decode("utf-8", "surrogatepass"),
+                (checkpoint_type.decode(), checkpoint),
+                (metadata_type.decode(), metadata),
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,16 +150,17 @@ class StoredValue:
     @classmethod
     def decode(cls, record: bytes) -> StoredValue:
         """Read what `encode` made, or its beginning; the scripts have looked at the format."""
-        _, kind, length, digest, type_length, header_length = _VALUE.unpack_from(record)
-        header = _VALUE.size + type_length
-        body = header + header_length
-        return cls(
-            kind == b"l",
-            Tail(length, digest),
-            record[_VALUE.size : header].decode(),
-            record[header:body],
-            record[body:],
-        )
+        with _read_from("A value"):
+            _, kind, length, digest, type_length, header_length = _VALUE.unpack_from(record)
+            header = _VALUE.size + type_length
+            body = header + header_length
+            return cls(
+                kind == b"l",
+                Tail(length, digest),
+                record[_VALUE.size : header].decode(),
+                record[header:body],
+                record[body:],
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,17 +185,28 @@ def decode_writes(field: bytes, own: Iterable[bytes]) -> Iterator[StoredWrite]:
     large = iter(own)
     position = 1
     while position < len(field):
-        size, index, task_length = _WRITE.unpack_from(field, position)
-        start = position + _WRITE.size
+        with _read_from("A list of writes"):
+            size, write, is_own = _decode_write(field, position)
         position += size
-        texts = []
-        lengths = (task_length, *_WRITE_REST.unpack_from(field, start + task_length))
-        for number, length in enumerate(lengths):
-            texts.append(field[start : start + length].decode("utf-8", "surrogatepass"))
-            start += length + (_WRITE_REST.size if number == 0 else 0)
-        task_id, path, channel, type_ = texts
-        data = field[start : position - 1] if field[position - 1 : position] == b"d" else next(large)
-        yield StoredWrite(task_id, index, path, channel, (type_, data))
+        if is_own:
+            write = replace(write, value=(write.value[0], next(large, b"")))
+        yield write
+
+
+def _decode_write(field: bytes, position: int) -> tuple[int, StoredWrite, bool]:
+    """One write, its length, and whether its data has a field of its own."""
+    size, index, task_length = _WRITE.unpack_from(field, position)
+    start, end = position + _WRITE.size, position + size
+    texts = []
+    lengths = (task_length, *_WRITE_REST.unpack_from(field, start + task_length))
+    for number, length in enumerate(lengths):
+        texts.append(field[start : start + length].decode("utf-8", "surrogatepass"))
+        start += length + (_WRITE_REST.size if number == 0 else 0)
+    task_id, path, channel, type_ = texts
+    if not start < end <= len(field) or not type_:
+        raise ValueError("lengths that do not fit, or no type")
+    is_own = field[end - 1 : end] == b"o"
+    return size, StoredWrite(task_id, index, path, channel, (type_, field[start : end - 1])), is_own
 
 
 def header_length(type_: str, data: bytes) -> int:

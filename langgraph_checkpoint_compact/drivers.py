@@ -11,9 +11,10 @@ import redis.asyncio
 from redis.client import NEVER_DECODE
 from redis.exceptions import NoScriptError, ResponseError
 
-from langgraph_checkpoint_compact.documents import newer_format
+from langgraph_checkpoint_compact.documents import damaged, newer_format
+from langgraph_checkpoint_compact.errors import CompactSaverError
 from langgraph_checkpoint_compact.requests import Command, Found, Request, Run, ScanPage, ScanPosition
-from langgraph_checkpoint_compact.scripts import NEWER_FORMAT
+from langgraph_checkpoint_compact.scripts import DAMAGED, NEWER_FORMAT
 
 SyncClient = redis.Redis | redis.RedisCluster
 AsyncClient = redis.asyncio.Redis | redis.asyncio.RedisCluster
@@ -28,15 +29,23 @@ Answer = Callable[[], Any]
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Raise the error of a script that met a newer format as UnsupportedFormatError."""
+    """Raise the error of a script that met what it does not know as one of this package."""
     try:
         yield
     except ResponseError as error:
-        kind, _, rest = str(error).partition(" ")
-        if kind != NEWER_FORMAT:
+        if (known := explained(error)) is None:
             raise
+        raise known from error
+
+
+def explained(error: ResponseError) -> CompactSaverError | None:
+    """The error of this package that a script's error stands for."""
+    text = str(error)
+    kind, _, rest = text.partition(" ")
+    if kind == NEWER_FORMAT:
         version, _, name = rest.partition(" ")
-        raise newer_format(int(version), name) from error
+        return newer_format(int(version), name)
+    return damaged("A list of writes") if DAMAGED in text else None
 
 
 def _script_arguments(request: Run, command: str, script: str) -> tuple[Any, ...]:

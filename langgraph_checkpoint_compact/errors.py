@@ -11,5 +11,9 @@ class UnsupportedFormatError(CompactSaverError):
     """A newer version of this package wrote the thread."""
 
 
+class DamagedThreadError(CompactSaverError):
+    """A thread holds what no version of this package has written there."""
+
+
 class ThreadBusyError(CompactSaverError):
     """A thread was written to again and again while checkpoints were to be deleted from it."""

@@ -86,7 +86,7 @@ async def amigrate_threads(source: Any, target: Any, pattern: Threads = "*", *, 
     AsyncRedisSaver reads them always.
     """
     done = Migration(dry_run)
-    for thread_id, namespaces in (await _threads(source, pattern)).items():
+    for thread_id, namespaces in (await threads_to_move(source, pattern)).items():
         thread = MigratedThread(thread_id)
         done.threads.append(thread)
         try:
@@ -142,8 +142,8 @@ def _drive(coroutine: Coroutine[Any, Any, Migration]) -> Migration:
     raise RuntimeError("A synchronous saver has waited for something.")
 
 
-async def _threads(source: Any, pattern: Threads) -> dict[str, Collection[str] | None]:
-    """The ids of the threads, each with its namespaces where they were given."""
+async def threads_to_move(source: Any, pattern: Threads) -> dict[str, Collection[str] | None]:
+    """The ids of the threads that match, each with its namespaces where they were given."""
     if isinstance(pattern, Mapping):
         return dict(pattern)
     if not isinstance(pattern, str):

@@ -83,8 +83,8 @@ class Thread:
             portion = fields[start : start + PORTION_NAMES // 4]
             heads, logs = yield Run(HEADS, self.keys, [b"", *portion])
             for name, record in pairs(heads):
-                value = StoredValue.decode(record)
-                self.logs_of_values[name] = value.rest.decode() if value.in_log else ""
+                value = StoredValue.decode(record) if record else None
+                self.logs_of_values[name] = value.rest.decode() if value and value.in_log else ""
             for log, base, base_length, length in logs:
                 self.logs[log.decode()] = LogHead(base.decode(), base_length, length)
 
@@ -129,7 +129,7 @@ def prune(session: Session, threads: Sequence[Any], strategy: str) -> Steps[None
         if strategy == "delete":
             yield from delete_thread(session, thread_id)
         else:
-            yield from _delete(Thread(session, names.thread_keys(session.prefix, thread_id)), _not_needed)
+            yield from _delete(Thread(session, names.thread_keys(session.prefix, thread_id)), not_needed)
 
 
 def delete_for_runs(session: Session, run_ids: Collection[str]) -> Steps[None]:
@@ -172,7 +172,7 @@ def _delete(thread: Thread, choose: Choice) -> Steps[None]:
         if not doomed:
             return
         yield from thread.look_at_values()
-        if (yield from _remove(thread, doomed)):
+        if (yield from remove(thread, doomed)):
             return
     raise ThreadBusyError(
         f"Deleting checkpoints of {thread.keys[0].decode()} was tried {ATTEMPTS} times, and each time the thread was "
@@ -205,15 +205,18 @@ class References:
     def _drop_log(self, name: str) -> Iterator[bytes]:
         while name:
             self._logs[name] -= 1
-            if self._logs[name]:
+            head = self.thread.logs.get(name)
+            if self._logs[name] or head is None:
                 return
-            head = self.thread.logs[name]
             yield from head.fields(name)
             name = head.base
 
 
-def _remove(thread: Thread, doomed: Collection[bytes]) -> Steps[bool]:
-    """Delete in portions, each of which leaves a whole thread; say whether nothing was written meanwhile."""
+def remove(thread: Thread, doomed: Collection[bytes]) -> Steps[bool]:
+    """Delete checkpoints of a thread whose values were looked at; say whether nothing was written meanwhile.
+
+    They go in portions, the oldest first, each of which leaves a whole thread.
+    """
     references = References(thread)
     oldest_first = iter(sorted(doomed, key=lambda member: names.split_member(member)[1]))
     while portion := list(islice(oldest_first, PORTION_REMOVED)):
@@ -233,19 +236,34 @@ def _remove(thread: Thread, doomed: Collection[bytes]) -> Steps[bool]:
 # What the newest checkpoints need
 
 
-def _not_needed(thread: Thread) -> Generator[Request, Any, Collection[bytes]]:
+def not_needed(thread: Thread) -> Generator[Request, Any, Collection[bytes]]:
+    """All checkpoints but the newest of each namespace and what those need; none where the thread waits."""
+    return (yield from beside(thread, lambda newest: newest.values()))
+
+
+def beside(
+    thread: Thread, keep: Callable[[Mapping[str, bytes]], Iterable[bytes]]
+) -> Generator[Request, Any, Collection[bytes]]:
+    """All checkpoints but some and what those need: the ancestors that their DeltaChannels are made from.
+
+    None where the thread waits for an answer to an interrupt. The thread's values have been looked at where the result
+    is not empty.
+
+    Args:
+        thread: Looked at already.
+        keep: Names those that stay anyway; it is given the newest checkpoint of each namespace.
+    """
     newest = thread.newest()
-    if len(newest) == len(thread.documents) or (yield from _waits(thread, newest)):
+    kept = set(keep(newest))
+    if len(kept) >= len(thread.documents) or (yield from waits(thread, newest)):
         return []
     yield from thread.look_at_values()
-    kept: set[bytes] = set()
-    for member in newest.values():
-        kept.add(member)
+    for member in list(kept):
         kept.update(_delta_ancestors(thread, member))
     return [member for member in thread.documents if member not in kept]
 
 
-def _waits(thread: Thread, newest: Mapping[str, bytes]) -> Steps[bool]:
+def waits(thread: Thread, newest: Mapping[str, bytes]) -> Steps[bool]:
     """Tell whether a thread waits for an answer to an interrupt; what it needs may lie in older checkpoints.
 
     An interrupt of a subgraph is also one of the graph that called it.

@@ -28,7 +28,11 @@ LOG_DEPTH_LIMIT = 16
 # A script does not read values from this size on.
 LARGE_VALUE_BYTES = 256 * 1024
 
+# What points to a log is shorter: 24 bytes, a type and a header of at most 255 each, and the log's name.
+POINTER_BYTES = 1024
+
 NEWER_FORMAT = "LGCNEWER"
+DAMAGED = "LGCDAMAGED"
 
 
 @dataclass(frozen=True)
@@ -45,13 +49,14 @@ class Script:
 _COMMON = f"""
 local FORMAT, CHUNK = {FORMAT}, {CHUNK_BYTES}
 local INLINE_WRITE, WRITES_FIELD, DEPTH = {INLINE_WRITE_BYTES}, {WRITES_FIELD_BYTES}, {LOG_DEPTH_LIMIT}
-local LARGE = {LARGE_VALUE_BYTES}
+local LARGE, POINTER = {LARGE_VALUE_BYTES}, {POINTER_BYTES}
 local key, ids = KEYS[1], KEYS[2]
 local call, byte, sub, floor = redis.call, string.byte, string.sub, math.floor
 local unpack_number = struct.unpack
 
 local refused = nil
 local function known(name, document)
+  if document == '' then error('{DAMAGED}') end
   if document and byte(document, 1) > FORMAT then
     refused = refused or redis.error_reply('{NEWER_FORMAT} ' .. byte(document, 1) .. ' ' .. name)
     return false
@@ -80,7 +85,10 @@ local function is_after(one, other)
 end
 
 -- format, kind, length and digest, then the lengths of type and header, both, and the body or the log's name
-local function prefix_length(record) return 24 + byte(record, 23) + byte(record, 24) end
+local function prefix_length(record)
+  if #record < 24 then error('{DAMAGED}') end
+  return 24 + byte(record, 23) + byte(record, 24)
+end
 local function is_log(record) return byte(record, 2) == 108 end
 local function tail(record) return sub(record, 3, 22) end
 local function body_length(record) return unpack_number('>I4', record, 3) end
@@ -89,6 +97,7 @@ local function body_length(record) return unpack_number('>I4', record, 3) end
 local function log_head(name)
   local head = known('l|' .. name, call('HGET', key, 'l|' .. name))
   if not head then return nil end
+  if #head < 10 then error('{DAMAGED}') end
   return {{depth = byte(head, 2), base_length = unpack_number('>I4', head, 3), length = unpack_number('>I4', head, 7),
           base = sub(head, 11)}}
 end
@@ -105,7 +114,9 @@ end
 local function each_write(field, visit)
   local position, last = 2, #field
   while position <= last do
-    local size = unpack_number('>I4', field, position)
+    local size = last - position >= 11 and unpack_number('>I4', field, position) or 0
+    -- Something else has written this: it would be looked at for ever.
+    if size < 13 or position + size - 1 > last then error('{DAMAGED}') end
     local index = unpack_number('>i4', field, position + 4)
     local task_size = unpack_number('>I4', field, position + 8)
     local task = sub(field, position + 12, position + 11 + task_size)
@@ -218,7 +229,8 @@ return {done, documents, records, logs, writes}
 )
 
 
-# What is known of the values of a checkpoint, or of those named, without their bodies; and of the logs they lie in.
+# What is known of the values of a checkpoint, or of those named, without their bodies; and of the logs they lie in. Of
+# those named, what is too long to point to a log comes as ''.
 HEADS = Script(
     _COMMON
     + """
@@ -236,10 +248,13 @@ else
 end
 local heads, logs, seen = {}, {}, {}
 for _, name in ipairs(names) do
-  local record = known(name, call('HGET', key, name))
+  local is_long = member == '' and call('HSTRLEN', key, name) > POINTER
+  local record = is_long and '' or known(name, call('HGET', key, name))
   if record then
     heads[#heads + 1] = name
-    if is_log(record) then
+    if is_long then
+      heads[#heads + 1] = ''
+    elseif is_log(record) then
       heads[#heads + 1] = record
       local log = sub(record, prefix_length(record) + 1)
       while log ~= '' and not seen[log] do
@@ -417,9 +432,11 @@ if (call('HGET', key, 'p') or '') ~= seen then return '' end
 local fields = {}
 for i = 4, 3 + count do fields[i] = known('w|' .. ARGV[i], call('HGET', key, 'w|' .. ARGV[i])) end
 if refused then return refused end
+local own = {}
+for i = 4, 3 + count do own[i] = own_fields(ARGV[i], fields[i]) end
 for i = 4, 3 + count do
   local member = ARGV[i]
-  for _, name in ipairs(own_fields(member, fields[i])) do call('HDEL', key, name) end
+  for _, name in ipairs(own[i]) do call('HDEL', key, name) end
   call('HDEL', key, 'c|' .. member, 'w|' .. member)
   call('ZREM', ids, member)
 end

@@ -59,6 +59,11 @@ class CheckpointStore:
         self._parser = parser
         self._deleter = Deleter(self._redis, parser, self.heads)
 
+    @property
+    def redis(self) -> RetryingRedis:
+        """Where the checkpoints are, for what knows another layout."""
+        return self._redis
+
     def size(self) -> int:
         """How many keys the database has, on all primaries together."""
         return self._redis.size()

@@ -30,7 +30,13 @@ SAID_CHARACTERS = 300  # of a server's or a client's own words
 COMMANDS = (
     "SCAN", "DBSIZE", "TYPE", "GET", "GETRANGE", "LINDEX", "LREM", "EXISTS", "ZRANGE", "JSON.GET", "EVAL", "SET",
     "UNLINK", "SELECT",
+    # For the threads of CompactRedisSaver.
+    "HGET", "HMGET", "HSTRLEN", "HLEN", "HKEYS", "HSET", "HDEL", "HINCRBY", "ZCARD", "ZREM", "ZRANGEBYLEX", "PTTL",
 )  # fmt: skip
+
+
+# How the scripts of CompactRedisSaver begin what they say of a thread that is damaged, or of a newer version's.
+OF_COMPACT_SAVER = ("LGCDAMAGED", "LGCNEWER")
 
 
 def explain(error: Exception) -> str:
@@ -184,5 +190,7 @@ def is_about_the_value(error: RedisError) -> bool:
     text = str(error)
     if "unknown command 'JSON." in text:
         # Without RedisJSON there are no JSON documents: whatever the key holds, it is none.
+        return True
+    if any(sign in text for sign in OF_COMPACT_SAVER):
         return True
     return "WRONGTYPE" in text or "wrong kind of value" in text or "wrong Redis type" in text or "Path" in text

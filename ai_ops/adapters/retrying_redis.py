@@ -162,9 +162,13 @@ class RetryingRedis:
         """Have a script run; its answer is there after `settle`, and in a cluster at once."""
         if self._calls is None:
             return Answer(b"", self._at_once(source, keys, arguments))
+        return self._calls.add(packed(self.fenced(source, keys, arguments)))
+
+    def fenced(self, source: str, keys: Sequence[bytes], arguments: Sequence[Any]) -> list[Any]:
+        """The command that runs a script under the fence, for `ask`."""
         if self._fence and self._fence.is_claimed:
             source, keys, arguments = CHECK + source, [*keys, self._fence.key], [*arguments, self._fence.number]
-        return self._calls.add(packed(["EVAL", source, len(keys), *keys, *arguments]))
+        return ["EVAL", source, len(keys), *keys, *arguments]
 
     def send(self) -> None:
         """Have the scripts that were added carried out, without waiting for it."""

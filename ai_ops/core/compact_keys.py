@@ -17,6 +17,8 @@ DEFAULT_PREFIX = "lgc"
 IDS = b":ids"
 _PREFIX = re.compile(r"[A-Za-z0-9_.\-~:/@,+=]+")
 _SAFE = ":/@,+=~"
+# What is not escaped: most ids, and quoting them would take as long as all else that is done with a key.
+_PLAIN = re.compile(r"[A-Za-z0-9_.\-~:/@,+=]+").fullmatch
 _EMPTY = "%"  # the thread whose id is the empty text
 # No saver's keys are longer: see MAX_KEY_BYTES of the other layouts.
 _MAX_NAME = 8_192
@@ -53,6 +55,8 @@ class CompactKeys:
         if len(key) > _MAX_NAME or not key.isascii():
             return None
         escaped = key[len(self.start) : -1].decode()
+        if _PLAIN(escaped):
+            return key[len(self.start) : -1]
         thread = "" if escaped == _EMPTY else unquote(escaped, errors="surrogatepass")
         # Written in any other way it is no name that the saver would find again.
         if (quote(thread, safe=_SAFE, errors="surrogatepass") or _EMPTY) != escaped:

@@ -76,11 +76,15 @@ class Outcome(NamedTuple):
         deleted: Keys deleted, or that would be in a dry run.
         changed: Whether the thread went on meanwhile and was left alone.
         wrong_type: Keys that hold something no saver writes there, and stay.
+        trimmed: Checkpoints deleted from a key that stays.
+        namespaces: How many namespaces they were from, where the deletion did not know.
     """
 
     deleted: int
     changed: bool = False
     wrong_type: tuple[bytes, ...] = ()
+    trimmed: int = 0
+    namespaces: int = 0
 
 
 def blob_deletion(thread: bytes, blobs: tuple[bytes, ...]) -> Deletion:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 # A fleet may have thousands; all are in the log.
@@ -132,6 +132,7 @@ class CleanupReport:
         policy: Which retention was applied and why, and what else limited the run, in a sentence.
         memory_before_bytes: Memory of the Redis before; None if its user may not ask.
         memory_after_bytes: The same afterwards. Redis frees memory in the background, some of it later.
+        layouts: The counts of CompactRedisSaver's threads (`compact`) and of all others (`others`).
         largest_threads: The ten conversations of most keys among those that went whole, as `ThreadReport` has them.
         seconds: How long it took.
     """
@@ -152,6 +153,7 @@ class CleanupReport:
     policy: str = ""
     memory_before_bytes: int | None = None
     memory_after_bytes: int | None = None
+    layouts: dict[str, dict[str, int]] = field(default_factory=dict)
     largest_threads: tuple[dict[str, Any], ...] = ()
     seconds: float = 0.0
 

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from ai_ops.core.checkpoint_keys import VALKEY_LIST
+from ai_ops.core.checkpoint_keys import VALKEY_LIST, KeyParser
+from ai_ops.core.compact_plan import Look, State, time_of_id
 from ai_ops.core.reports import text_of
 from ai_ops.core.retention import DAY, RetentionPolicy
 from ai_ops.core.threads import Thread
@@ -124,9 +125,25 @@ class StorageTally:
             active = thread.last_activity()
             if active is not None:
                 self._threads_by_day[self._day(active)] += 1
-            if not self._pins.covers(thread.names):
-                self.missing_pins -= {name.decode(errors="surrogateescape") for name in thread.names}
-            self._add_to_lists(thread, active, self._add_keys(thread, active))
+            self._add_pins(thread.names)
+            keys = self._add_keys(_keys_of(thread), active)
+            self._add_to_lists(thread.names[0], active, keys, len(keys))
+
+    def add_compact(self, looks: Iterable[Look], parser: KeyParser) -> None:
+        """Count threads of CompactRedisSaver, by what is known of each."""
+        for look in looks:
+            if look.state == State.GONE:
+                continue
+            self.thread_count += 1
+            self.savers["CompactRedisSaver"] += 1
+            active = time_of_id(look.newest, parser)
+            if active is not None:
+                self._threads_by_day[self._day(active)] += 1
+            self._add_pins((look.thread.name,))
+            there = zip(look.thread.keys, (look.thread.has_hash, look.thread.has_ids), strict=True)
+            keys = self._add_keys((("compact threads", key, active) for key, has in there if has), active)
+            # Its keys are always two: how large it may be its checkpoints say.
+            self._add_to_lists(look.thread.name, active, keys, max(len(keys), look.checkpoints))
 
     def sample(self) -> list[bytes]:
         """Keys chosen by their checksums, which is as good as by chance: a thousand, or all if there are fewer."""
@@ -149,9 +166,13 @@ class StorageTally:
         """The unit of the chart, and its bars."""
         return age_bars(self._keys_by_day, self._threads_by_day)
 
-    def _add_keys(self, thread: Thread, active: float | None) -> list[bytes]:
+    def _add_pins(self, names: tuple[bytes, ...]) -> None:
+        if not self._pins.covers(names):
+            self.missing_pins -= {name.decode(errors="surrogateescape") for name in names}
+
+    def _add_keys(self, of_thread: Iterable[tuple[str, bytes, float | None]], active: float | None) -> list[bytes]:
         keys: list[bytes] = []
-        for family, key, time in _keys_of(thread):
+        for family, key, time in of_thread:
             keys.append(key)
             self.families[family] += 1
             # Pointers and blobs carry no time: they are as old as their thread.
@@ -167,12 +188,12 @@ class StorageTally:
         self.checkpoint_keys += len(keys)
         return keys
 
-    def _add_to_lists(self, thread: Thread, active: float | None, keys: Sequence[bytes]) -> None:
-        row = {"thread": shown_id(thread.names[0]), "keys": len(keys), "last_activity": _iso(active)}
+    def _add_to_lists(self, name: bytes, active: float | None, keys: Sequence[bytes], rank: int) -> None:
+        row = {"thread": shown_id(name), "keys": len(keys), "last_activity": _iso(active)}
         if active is not None:
             _keep_highest(self._oldest, _Entry(-active, self.thread_count, row), SHOWN_THREADS)
         step = -(-len(keys) // SIZED_KEYS_PER_THREAD)
-        _keep_highest(self._most_keys, _Entry(len(keys), self.thread_count, row, keys[::step]), SIZED_THREADS)
+        _keep_highest(self._most_keys, _Entry(rank, self.thread_count, row, keys[::step]), SIZED_THREADS)
 
     def _day(self, time: float) -> int:
         return max(0, int((self._now - time) // DAY))

@@ -4,6 +4,7 @@ from nautobot.apps.jobs import register_jobs
 
 from ai_ops.jobs.checkpoint_cleanup import CleanupCheckpointsJob
 from ai_ops.jobs.checkpoint_storage import SampleCheckpointStorageJob
+from ai_ops.jobs.conversation_moves import MoveConversationsJob
 from ai_ops.jobs.mcp_health_check import MCPServerHealthCheckJob
 from ai_ops.jobs.mcp_incidents import CloseResolvedIncidentsJob
 from ai_ops.jobs.supervisor import SuperviseRunsJob
@@ -11,6 +12,7 @@ from ai_ops.jobs.supervisor import SuperviseRunsJob
 jobs = [
     CleanupCheckpointsJob,
     SampleCheckpointStorageJob,
+    MoveConversationsJob,
     MCPServerHealthCheckJob,
     CloseResolvedIncidentsJob,
     SuperviseRunsJob,

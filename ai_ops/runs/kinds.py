@@ -10,6 +10,7 @@ from typing import Any
 from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.config import AiOpsSettings, CleanupOptions, validated_time_limit
 from ai_ops.core.foreign_text import shown
+from ai_ops.core.savers import AUTO, OLDER
 from ai_ops.core.shards import Shard
 from ai_ops.exceptions import ConfigurationError, RunOptionsError
 from ai_ops.models import MCPServer
@@ -101,6 +102,16 @@ def _cleanup_variables(options: Options) -> Options:
     return variables
 
 
+def _checked_move(options: Options, _user: Any) -> Options:
+    if options.get("source", AUTO) not in (AUTO, *OLDER):
+        raise RunOptionsError(f"source must be one of {', '.join((AUTO, *OLDER))}, not {shown(options['source'])}.")
+    if not isinstance(options.get("pattern", "*"), str) or options.get("pattern") == "":
+        raise RunOptionsError(f"pattern must be a glob such as user-42-*, not {shown(options['pattern'])}.")
+    if not isinstance(options.get("dryrun", False), bool):
+        raise RunOptionsError(f"dryrun must be true or false, not {shown(options['dryrun'])}.")
+    return options
+
+
 def _checked_health(options: Options, _user: Any) -> Options:
     shard = options.get("shard")
     if not isinstance(shard, str | None):
@@ -132,6 +143,10 @@ KINDS = {
         _cleanup_variables,
     ),
     MaintenanceKindChoices.STORAGE: RunKind("storage"),
+    # It has no schedule of its own: one that is wanted is given a name.
+    MaintenanceKindChoices.MOVES: RunKind(
+        "ai_ops.jobs.conversation_moves.MoveConversationsJob", frozenset({"source", "pattern", "dryrun"}), _checked_move
+    ),
     # The runs of a fleet that was divided have a shard each, with which they are redriven.
     MaintenanceKindChoices.HEALTH: RunKind("health", frozenset({"shard"}), _checked_health),
     MaintenanceKindChoices.SERVER: RunKind("health", frozenset({"server"}), _checked_server),

@@ -251,7 +251,9 @@ def use(place: Place, shell: Shell) -> None:
         at = (datetime.now(UTC) + timedelta(seconds=3)).isoformat()
         once = rest.post("/api/plugins/ai-ops/schedules/", json={"kind": "incidents", "at": at, "name": "once"})
         assert once.status_code == 201, once.text
-        jobs = rest.get("/api/extras/jobs/", params={"module_name__isw": "ai_ops.", "limit": 0}).json()["results"]
+        # That which moves conversations is enabled by an operator who wants it.
+        ours = {"module_name__isw": "ai_ops.", "enabled": True, "limit": 0}
+        jobs = rest.get("/api/extras/jobs/", params=ours).json()["results"]
         assert len(jobs) == len(DEFAULT_SCHEDULES)
         asked = {job["name"]: rest.post(f"/api/extras/jobs/{job['id']}/run/", json={"data": {}}) for job in jobs}
         for name, answer in asked.items():

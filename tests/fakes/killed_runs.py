@@ -15,13 +15,16 @@ import time
 import redis
 from redis.connection import AbstractConnection
 
-from ai_ops import cleanup_run
+from ai_ops import cleanup_run, compact_run
 from ai_ops.adapters import deleter
 from ai_ops.adapters.checkpoint_store import CheckpointStore
 from ai_ops.core.checkpoint_keys import KeyParser
 from ai_ops.core.retention import DAY, RetentionPolicy
+from langgraph_checkpoint_compact import removal
 
 # Many small batches, so that there is much between them.
+removal.PORTION_REMOVED = 3
+compact_run.DELETIONS_AT_ONCE = compact_run.TRIMMED_AT_ONCE = 2
 deleter.KEYS_PER_COMMAND = 5
 cleanup_run.DELETIONS_PER_BATCH = 3
 
@@ -74,6 +77,17 @@ def put_back(client: redis.Redis, population: dict[bytes, bytes]) -> None:
         pipeline.execute()
 
 
+def parts(client: redis.Redis, keys: set[bytes], state: dict[bytes, bytes]) -> dict[bytes, set[bytes]]:
+    """The fields or members of those of the keys that are a thread's of CompactRedisSaver, as they were in a state."""
+    found = {}
+    for key in keys & state.keys():
+        if key.startswith(b"lgc:"):
+            client.restore("then", 0, state[key], replace=True)
+            found[key] = set(client.zrange("then", 0, -1) if key.endswith(b":ids") else client.hkeys("then"))
+            client.unlink("then")
+    return found
+
+
 def main(url: str, days: float) -> None:
     """Kill at every point and look."""
     with redis.Redis.from_url(url) as client:
@@ -86,8 +100,11 @@ def main(url: str, days: float) -> None:
             if not killed_before(killed, url, days):
                 break
             left = everything(client)
-            # ValkeySaver's lists are shortened on the way.
+            # ValkeySaver's lists are shortened on the way, and so are threads of CompactRedisSaver.
             changed = {key for key, value in left.items() if population.get(key) != value and end.get(key) != value}
+            before, at_end = parts(client, changed, population), parts(client, changed, end)
+            now = parts(client, changed, left)
+            changed -= {key for key, there in now.items() if at_end.get(key, set()) <= there <= before[key]}
             lost = end.keys() - left.keys()
             clean_up(url, days)
             if lost or changed or everything(client) != end:

@@ -10,10 +10,12 @@ import pytest
 import redis
 from langgraph.checkpoint.redis import RedisSaver
 from langgraph.checkpoint.redis.shallow import ShallowRedisSaver
+from langgraph.types import Command
 
 from ai_ops.adapters.redis_failures import COMMANDS
 from ai_ops.celery_tasks import cleanup_old_checkpoints
 from development.services import PROJECT
+from langgraph_checkpoint_compact import CompactRedisSaver
 from tests.fakes.conversations import days_ago, graph, old_id, on, undated_id
 from tests.integration.test_checkpoint_recorded import restore
 
@@ -52,6 +54,23 @@ def orphans(client: redis.Redis) -> None:
     client.json().set("checkpoint_blob:alone:__empty__:said:1", "$", {"thread_id": "alone"})
 
 
+def compact_threads(client: redis.Redis) -> None:
+    saver = CompactRedisSaver(client)
+    app = graph(saver, subgraph=True, asks=True)
+    for number in range(3):
+        with days_ago(40):
+            app.invoke({"said": ["hello"]}, on(f"compact-old-{number}"))
+            for _ in range(2):
+                app.invoke({"said": ["hello"]}, on(f"compact-live-{number}"))
+                app.invoke(Command(resume="yes"), on(f"compact-live-{number}"))
+        app.invoke({"said": ["again"]}, on(f"compact-live-{number}"))
+        app.invoke(Command(resume="yes"), on(f"compact-live-{number}"))
+    with days_ago(40):
+        graph(saver).invoke({"said": ["hello"]}, on("compact-half"))
+        graph(saver).invoke({"said": ["hello"]}, on("compact-other-half"))
+    client.delete("lgc:{compact-half}", "lgc:{compact-other-half}:ids")
+
+
 def recorded(name: str, saver: str):
     return lambda client: restore(client, name, saver)
 
@@ -60,6 +79,7 @@ LAYOUTS = {
     "current": real_savers,
     "valkey and plain": valkey_and_plain_keys,
     "orphans": orphans,
+    "compact": compact_threads,
     "0.0.8": recorded("python-0.0.8", "RedisSaver"),
     "JavaScript": recorded("javascript-1.0.11", "RedisSaver"),
     "JavaScript shallow": recorded("javascript-1.0.11", "ShallowRedisSaver"),
@@ -110,7 +130,7 @@ def test_a_user_with_the_documented_permissions_cleans_up_like_the_owner(
 def test_a_missing_permission_is_named(checkpoint_server, checkpoint_redis, monkeypatch, command):
     db = 2 if command == "SELECT" else 0
     with checkpoint_server.client(db) as client:
-        for fill in (valkey_and_plain_keys, orphans):
+        for fill in (valkey_and_plain_keys, orphans, compact_threads):
             fill(client)
         if not db:
             restore(client, "javascript-1.0.11", "RedisSaver")

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from ai_ops.celery_tasks import cleanup_old_checkpoints, sample_checkpoint_storage
 from ai_ops.checkpointer import describe_checkpoint_redis, get_checkpointer, get_redis_url
 from development import services
+from langgraph_checkpoint_compact import CompactRedisSaver
 from tests.fakes.certificates import CertificateAuthority
 from tests.fakes.conversations import graph, old_id, on
 from tests.fakes.redis_servers import cluster_client, cluster_of_three
@@ -187,6 +188,9 @@ def test_a_server_that_speaks_tls_itself(tmp_path, monkeypatch):
             fill(client)
             assert_cleaned(client)
             assert_agents_talk()
+        url = f"rediss://:secret@127.0.0.1:{secure}/1?ssl_ca_certs={authority.ca_file}"
+        with CompactRedisSaver.from_url(url) as saver:
+            assert graph(saver).get_state(on("talk")).values["said"][0] == "hello"
     finally:
         server.stop()
 

@@ -10,6 +10,7 @@ import pytest
 from langgraph.checkpoint.redis import RedisSaver
 
 from development.services import PROJECT
+from langgraph_checkpoint_compact import CompactRedisSaver
 from tests.fakes.conversations import days_ago, graph, on
 from tests.integration.test_checkpoint_acl import LAYOUTS
 
@@ -31,9 +32,13 @@ def test_killed_between_any_two_batches_the_next_run_converges(checkpoint_server
     assert result["killed"] >= 15
 
 
-def test_after_all_those_kills_the_live_threads_are_what_they_were(checkpoint_server, checkpoint_redis):
-    saver = RedisSaver(redis_client=checkpoint_redis)
-    saver.setup()
+@pytest.mark.parametrize("kind", [RedisSaver, CompactRedisSaver])
+def test_after_all_those_kills_the_live_threads_are_what_they_were(checkpoint_server, checkpoint_redis, kind):
+    if kind is RedisSaver:
+        saver = RedisSaver(redis_client=checkpoint_redis)
+        saver.setup()
+    else:
+        saver = CompactRedisSaver(checkpoint_redis)
     app = graph(saver, subgraph=True)
     for number in range(3):
         with days_ago(40):
@@ -44,4 +49,4 @@ def test_after_all_those_kills_the_live_threads_are_what_they_were(checkpoint_se
     assert killed_everywhere(checkpoint_server)["wrong"] == []
     assert [app.get_state(on(f"live-{number}")) for number in range(3)] == states
     assert app.invoke({"said": ["more"]}, on("live-0"))["said"][0] == "hello"
-    assert not list(checkpoint_redis.scan_iter("*:old-*"))
+    assert not list(checkpoint_redis.scan_iter("*:*old-*"))

@@ -12,6 +12,7 @@ from langgraph.checkpoint.redis.shallow import ShallowRedisSaver
 from langgraph.types import Command
 
 from ai_ops.celery_tasks import cleanup_old_checkpoints
+from langgraph_checkpoint_compact import CompactRedisSaver
 from tests.fakes.conversations import days_ago, graph, on
 
 pytestmark = pytest.mark.django_db
@@ -85,14 +86,14 @@ def check(saver, client, population):
 
 
 @settings(
-    max_examples=25,
+    max_examples=35,
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     population=populations,
-    kind=st.sampled_from(("RedisSaver", "ShallowRedisSaver", "ValkeySaver")),
+    kind=st.sampled_from(("RedisSaver", "ShallowRedisSaver", "ValkeySaver", "CompactRedisSaver")),
     keys_per_partition=st.sampled_from((5, 20_000)),
 )
 def test_live_threads_are_what_they_were(
@@ -104,6 +105,12 @@ def test_live_threads_are_what_they_were(
         monkeypatch.setenv("LANGGRAPH_REDIS_URL", checkpoint_server.url(2))
         with checkpoint_server.client(2) as client:
             check(valkey_saver(checkpoint_server), client, population)
+        return
+    if kind == "CompactRedisSaver":
+        monkeypatch.setenv("LANGGRAPH_REDIS_URL", checkpoint_server.url(2))
+        with checkpoint_server.client(2) as client:
+            check(CompactRedisSaver(client), client, population)
+            assert client.dbsize() == 2 * len(population)
         return
     monkeypatch.setenv("LANGGRAPH_REDIS_URL", checkpoint_server.url(0))
     saver = (RedisSaver if kind == "RedisSaver" else ShallowRedisSaver)(redis_client=checkpoint_redis)

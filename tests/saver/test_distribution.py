@@ -116,3 +116,20 @@ def test_it_works_where_nothing_else_is_installed(tmp_path, url, client):
     assert (told["read"], told["listed"]) == (1, 1)
     assert not {"langgraph", "nautobot", "django", "redisvl"} & set(told["distributions"])
     assert client.keys() == []
+
+
+def test_it_works_with_the_oldest_versions_that_it_allows(tmp_path, url, client):
+    own = tomllib.loads((DISTRIBUTION / "pyproject.toml").read_text())["project"]
+    python = tmp_path / "environment" / "bin" / "python"
+    assert uv("venv", "--quiet", "--python", sys.executable, tmp_path / "environment").returncode == 0
+    oldest = [each.replace(">=", "==") for each in own["dependencies"]]
+    installed = uv("pip", "install", "--quiet", "--python", python, *oldest)
+    if installed.returncode != 0:
+        pytest.skip(f"uv could not install {oldest}, which needs its cache or the network: {installed.stderr[-300:]}")
+    run = subprocess.run(
+        [python, "-W", "ignore", "-c", PROGRAM, url],
+        env={"PYTHONPATH": str(PROJECT)}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)["read"] == 1
+    assert client.dbsize() == 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import operator
 from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage
 from langgraph.channels.delta import DeltaChannel
+from langgraph.checkpoint.base.id import uuid6
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
@@ -208,28 +210,77 @@ def test_a_thread_that_waits_in_a_subgraph_goes_on_after_a_prune(both):
     assert [message.content.split(" a ")[0] for message in result["messages"]][-1] == "one two"
 
 
-def test_two_processes_in_turns_with_a_prune_and_a_deletion_between(client):
-    one, other = CompactRedisSaver(client), CompactRedisSaver(client)
+def _process(url, connection):
+    """Do what is asked for, in a process that remembers what it has read and written."""
+    with CompactRedisSaver.from_url(url) as saver:
+        app = talker(saver)
+        while (asked := connection.recv()) is not None:
+            what, arguments = asked
+            if what == "say":
+                say(app, *arguments)
+            elif what == "put again":
+                _put_after(saver, saver.get_tuple(on("t")), connection)
+            else:
+                getattr(saver, what)(*arguments)
+            connection.send(texts(app.get_state(on("t"))))
+
+
+def _put_after(saver, old, connection):
+    """Read, let the other process do something, and put what comes after what was read."""
+    connection.send("read")
+    connection.recv()
+    new = {**old.checkpoint, "id": str(uuid6())}
+    versions = {"messages": saver.get_next_version(old.checkpoint["channel_versions"]["messages"], None)}
+    saver.put(old.config, {**new, "channel_versions": new["channel_versions"] | versions}, old.metadata, versions)
+
+
+@pytest.fixture
+def processes(url, client):
+    """Two processes, each with a saver of its own; each is asked, and answers with what the thread says."""
+    context = multiprocessing.get_context("fork")
+    pipes = [context.Pipe() for _ in range(2)]
+    started = [context.Process(target=_process, args=(url, far), daemon=True) for _, far in pipes]
+    for each, (_, far) in zip(started, pipes, strict=True):
+        each.start()
+        # Else nobody would learn that the other end is gone.
+        far.close()
+
+    def ask(number, what, *arguments):
+        near = pipes[number][0]
+        near.send((what, arguments))
+        assert near.poll(30)
+        return near.recv()
+
+    ask.pipes = [near for near, _ in pipes]
+    yield ask
+    for (near, _), each in zip(pipes, started, strict=True):
+        near.send(None)
+        each.join(5)
+        assert each.exitcode == 0
+
+
+def test_two_processes_in_turns_with_a_prune_and_a_deletion_between(processes, client):
+    said = []
+    for number in range(8):
+        said += [f"q{number}", f"a{2 * number + 1}"]
+        assert processes(number % 2, "say", "t", f"q{number}") == said
+        if number == 4:
+            assert processes(1, "prune", ["t"]) == said
+    assert client.zcard("lgc:{t}:ids") > 1
+    assert processes(1, "delete_thread", "t") == []
+    assert processes(0, "say", "t", "new") == ["new", "a1"]
+    assert processes(1, "say", "t", "more") == ["new", "a1", "more", "a3"]
+
+
+def test_a_put_of_one_process_after_a_deletion_by_the_other_is_whole(processes):
     for number in range(3):
-        say(talker(one), "t", f"q{number}")
-        say(talker(other), "t", f"r{number}")
-    expected = texts(talker(one).get_state(on("t")))
-    assert len(expected) == 12
-    other.prune(["t"])
-    assert texts(talker(one).get_state(on("t"))) == expected
-    say(talker(one), "t", "after prune")
-    old = one.get_tuple(on("t"))
-    other.delete_thread("t")
-    # A put that goes on from what this process remembers and the server has no longer is sent again, whole.
-    one.put(
-        old.config,
-        {**old.checkpoint, "id": old.checkpoint["id"][:-1] + "z"},
-        {},
-        {"messages": one.get_next_version(old.checkpoint["channel_versions"]["messages"], None)},
-    )
-    other.delete_thread("t")
-    say(talker(one), "t", "new")
-    assert texts(talker(other).get_state(on("t"))) == ["new", "a1"]
+        said = processes(0, "say", "t", f"q{number}")
+    assert processes(0, "put again") == "read"
+    assert processes(1, "delete_thread", "t") == []
+    # It goes on from what it remembers and the server has no longer: sent again, whole.
+    processes.pipes[0].send("go on")
+    assert processes.pipes[0].recv() == said
+    assert processes(1, "say", "t", "more")[: len(said)] == said
 
 
 def test_the_asynchronous_saver_runs_the_same_graphs(url, client):

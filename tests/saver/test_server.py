@@ -16,7 +16,12 @@ from langgraph.checkpoint.memory import InMemorySaver
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from langgraph_checkpoint_compact import CompactRedisSaver, ThreadBusyError, UnsupportedFormatError
+from langgraph_checkpoint_compact import (
+    CompactRedisSaver,
+    DamagedThreadError,
+    ThreadBusyError,
+    UnsupportedFormatError,
+)
 from langgraph_checkpoint_compact.names import thread_keys
 from tests.fakes.redis_servers import plain_server
 from tests.fakes.side_by_side import SideBySide, comparable
@@ -472,3 +477,30 @@ def test_a_thread_that_is_written_to_without_end_is_left_whole(client, saver, mo
     with pytest.raises(ThreadBusyError, match="It is whole"):
         saver.prune(["t"])
     assert len(list(CompactRedisSaver(client).list({"configurable": {"thread_id": "t"}}))) == 5
+
+
+@pytest.mark.parametrize("field", ["c|", "w|"])
+@pytest.mark.parametrize(
+    "damage", [b"", b"\x01", b"\x01" + b"\x00" * 40, b"\x01\x00\x00\x00\x0c" + b"\x00" * 8, b"\x01" + b"\xff" * 60]
+)
+def test_a_damaged_thread_is_an_error_and_no_endless_loop(client, saver, field, damage):
+    config = write(saver, "t", write(saver, "t"))
+    saver.put_writes(config, [("a", 1)], "task")
+    member = client.hget("lgc:{t}", "n").decode()
+    client.hset("lgc:{t}", f"{field}|{member}", damage)
+    try:
+        saver.get_tuple({"configurable": {"thread_id": "t"}})
+    except (DamagedThreadError, redis.ResponseError):
+        pass
+    else:
+        assert (field, damage) == ("w|", b"\x01"), "no writes at all are none that are damaged"
+    for call in (
+        lambda: saver.put_writes(config, [("a", 2)], "task"),
+        lambda: saver.prune(["t"]),
+        lambda: list(saver.list(None)),
+    ):
+        with contextlib.suppress(DamagedThreadError, redis.ResponseError):
+            call()
+    assert client.ping()
+    saver.delete_thread("t")
+    assert client.dbsize() == 0

@@ -1,0 +1,298 @@
+"""What Redis carries out by itself on the threads of CompactRedisSaver, in Lua.
+
+KEYS are a thread's hash and sorted set, thread after thread. The scripts that trim a thread are the saver's own, in
+`langgraph_checkpoint_compact.scripts`.
+"""
+
+from __future__ import annotations
+
+# The newest format of the saver's documents that is known here: langgraph_checkpoint_compact.scripts.FORMAT.
+FORMAT = 1
+# A UUID has 36 bytes, and what counts writings has 20 digits at most.
+ID_BYTES, NUMBER_BYTES = 64, 20
+# Of a document so much is read in Redis. A checkpoint without its values takes a kilobyte or a few.
+DOCUMENT_BYTES = 8 * 1024 * 1024
+# One call looks at so many documents and bytes: a millisecond or two.
+CHECKED_BYTES = 4 * 1024 * 1024
+CHECKED_AT_ONCE = 500
+# Threads of which one call tells the little that decides about most.
+LOOKED_AT_ONCE = 200
+# Fields of a hash without a sorted set that are looked at for a time.
+HALF_FIELDS = 5000
+NAME_BYTES = 8192
+
+_COMMON = (
+    f"""
+local call, byte, sub, match, find = redis.call, string.byte, string.sub, string.match, string.find
+local FORMAT, ID, NUMBER, DOCUMENT = {FORMAT}, {ID_BYTES}, {NUMBER_BYTES}, {DOCUMENT_BYTES}
+local budget = {CHECKED_BYTES}
+"""
+    """
+-- The newest checkpoint's id and how often the thread was written to; nothing where they are no such thing.
+local function heads(key)
+  if call('HSTRLEN', key, 'n') > ID or call('HSTRLEN', key, 'p') > NUMBER then return nil, nil end
+  local found = call('HMGET', key, 'n', 'p')
+  return found[1], found[2]
+end
+
+-- Lua compares strings by the locale; ids are in the order of their bytes.
+local function is_after(one, other)
+  if one == other then return false end
+  for i = 1, math.min(#one, #other) do
+    local a, b = byte(one, i), byte(other, i)
+    if a ~= b then return a > b end
+  end
+  return #one > #other
+end
+
+-- Whether fields hold documents of a known format, or nothing.
+local function are_known(key, names)
+  for first = 1, #names, 200 do
+    local documents = call('HMGET', key, unpack(names, first, math.min(first + 199, #names)))
+    for _, document in ipairs(documents) do
+      local format = document and byte(document, 1)
+      if format and (format == 0 or format > FORMAT) then return false end
+    end
+  end
+  return true
+end
+
+-- Whether all of a hash is so small that each of its documents may be read. A user that may not ask for memory gets no
+-- answer: then each document is asked for its length, which takes twice as long.
+local may_ask = true
+local function is_small(key)
+  if not may_ask then return false end
+  local size = redis.pcall('MEMORY', 'USAGE', key, 'SAMPLES', 0)
+  may_ask = type(size) == 'number'
+  if not may_ask or size > DOCUMENT then return false end
+  budget = budget - size
+  return true
+end
+
+-- Looks at checkpoints of a thread, in their order: whether their formats are known, and their ids of the kind of the
+-- newest and not after it. Returns that, how many it had room for, and of how many namespaces they are.
+local function look_at(key, members, newest)
+  local names, count, namespaces, namespace, before = {}, 0, 0, nil, nil
+  local length, kind, all_small = #newest, byte(newest, 15), is_small(key)
+
+  local function add(member)
+    local document, writes = 'c|' .. member, 'w|' .. member
+    if not all_small then
+      local size, more = call('HSTRLEN', key, document), call('HSTRLEN', key, writes)
+      if size > DOCUMENT or more > DOCUMENT then return false end
+      budget = budget - size - more
+    end
+    local at = #names
+    names[at + 1], names[at + 2] = document, writes
+    return true
+  end
+
+  local function ends_well()
+    return not before or not is_after(sub(before, #before - length + 1), newest)
+  end
+
+  for index = 1, #members do
+    if budget <= 0 then break end
+    local member = members[index]
+    local at = #member - length
+    if at < 1 or byte(member, at) ~= 124 or byte(member, at + 15) ~= kind then return false end
+    local own = sub(member, 1, at)
+    if own ~= namespace then
+      if not ends_well() or find(own, '|', 1, true) ~= at then return false end
+      namespace, namespaces = own, namespaces + 1
+    end
+    before = member
+    if not add(member) then return false end
+    count = index
+  end
+  return ends_well() and are_known(key, names), count, namespaces
+end
+"""
+)
+
+# Per thread its State, and of a whole one the newest id, the number of writings and that of checkpoints; of a young one
+# the first and the last of their names too. ARGV: the first eight digits of a UUID of version 6 that is young.
+LOOK = (
+    _COMMON
+    + """
+local WHOLE, FOREIGN, HALF, GONE = 0, 1, 2, 3
+local MOST, young = 8192, tonumber(ARGV[1], 16)
+
+local function edge(ids, at)
+  local name = call('ZRANGE', ids, at, at)[1]
+  return #name <= MOST and name or ''
+end
+
+local function look(key, ids)
+  local size, count = redis.pcall('HSTRLEN', key, 'n'), redis.pcall('ZCARD', ids)
+  if type(size) == 'table' or type(count) == 'table' then
+    local err = type(size) == 'table' and size or count
+    return find(err.err, 'WRONGTYPE', 1, true) and {FOREIGN} or err
+  end
+  if size > 0 and count > 0 then
+    if size > ID or call('HSTRLEN', key, 'p') > NUMBER then return {FOREIGN} end
+    local found = call('HMGET', key, 'n', 'p')
+    local newest, writings = found[1], found[2] or ''
+    if (tonumber(sub(newest, 1, 8), 16) or 0) < young then return {WHOLE, newest, writings, count} end
+    return {WHOLE, newest, writings, count, edge(ids, 0), edge(ids, -1)}
+  end
+  local kind, kind_of_ids = call('TYPE', key).ok, call('TYPE', ids).ok
+  if kind == 'none' and kind_of_ids == 'none' then return {GONE} end
+  if kind == 'none' or kind_of_ids == 'none' then return {HALF} end
+  return {FOREIGN}
+end
+
+local replies = {}
+for index = 1, #KEYS, 2 do
+  local reply = look(KEYS[index], KEYS[index + 1])
+  if reply.err then return reply end
+  replies[#replies + 1] = reply
+end
+return replies
+"""
+)
+
+# The pending writes of the newest checkpoint, or where there is none in the graph's own namespace, of each namespace's.
+# ARGV: how long one may be, and how many namespaces are looked at. Returns them, or nothing where that can't be told.
+WAITING = """
+local key, ids, found = KEYS[1], KEYS[2], {}
+local newest = redis.call('ZRANGE', ids, '(}', '[|', 'BYLEX', 'REV', 'LIMIT', 0, 1)
+if #newest == 0 then
+  local below = '+'
+  while true do
+    local last = redis.call('ZRANGE', ids, below, '-', 'BYLEX', 'REV', 'LIMIT', 0, 1)[1]
+    if not last then break end
+    if #newest >= tonumber(ARGV[2]) then return {} end
+    newest[#newest + 1] = last
+    below = '(' .. (string.match(last, '^[^|]*') or '') .. '|'
+  end
+end
+for _, name in ipairs(newest) do
+  if redis.call('HSTRLEN', key, 'w|' .. name) > tonumber(ARGV[1]) then return {} end
+  found[#found + 1] = redis.call('HGET', key, 'w|' .. name) or ''
+end
+return {found}
+"""
+
+# Whether some of a thread's checkpoints are of a known format, with ids like the newest one's. ARGV: the newest id; the
+# first checkpoint, by its place, and the last. Returns 1, or 0, and the place to go on from where it was too much.
+CHECK = (
+    _COMMON
+    + """
+local at = tonumber(ARGV[2])
+local known, count = look_at(KEYS[1], call('ZRANGE', KEYS[2], at, ARGV[3]), ARGV[1])
+return {known and 1 or 0, at + (count or 0)}
+"""
+)
+
+# Deletes whole threads of which nothing has changed. ARGV: "1" for a dry run; of each thread the newest id, the number
+# of writings, and "1" where its checkpoints were looked at already.
+# Returns per thread the number of its namespaces, or why it stays.
+DROP_THREADS = (
+    _COMMON
+    + """
+local CHANGED, UNKNOWN, GONE, TOO_MUCH = 0, -1, -2, -3
+local dry, at, replies = ARGV[1] == '1', 2, {}
+
+local function why_not(key, ids, newest, writings, checked)
+  local kind, kind_of_ids = call('TYPE', key).ok, call('TYPE', ids).ok
+  if kind == 'none' and kind_of_ids == 'none' then return GONE end
+  if kind ~= 'hash' or kind_of_ids ~= 'zset' then return CHANGED end
+  local newest_now, writings_now = heads(key)
+  if newest_now ~= newest or (writings_now or '') ~= writings then return CHANGED end
+  if checked then return 1 end
+  local members = call('ZRANGE', ids, 0, -1)
+  local known, count, namespaces = look_at(key, members, newest)
+  if not known then return UNKNOWN end
+  return count == #members and namespaces or TOO_MUCH
+end
+
+for index = 1, #KEYS, 2 do
+  local reply = why_not(KEYS[index], KEYS[index + 1], ARGV[at], ARGV[at + 1], ARGV[at + 2] == '1')
+  if reply > 0 and not dry then call('UNLINK', KEYS[index], KEYS[index + 1]) end
+  replies[#replies + 1] = reply
+  at = at + 3
+end
+return replies
+"""
+)
+CHANGED, UNKNOWN, GONE, TOO_MUCH = 0, -1, -2, -3
+
+# Of a thread of which only one key is there: the number of writings, the number of ids in it, or -1 where it goes by
+# itself, and the newest of them. Nothing where that can't be told. ARGV: the number of fields that are looked at.
+HALF = (
+    _COMMON
+    + """
+local key, ids, most, newest, count = KEYS[1], KEYS[2], tonumber(ARGV[1]), nil, 0
+local kind, kind_of_ids = call('TYPE', key).ok, call('TYPE', ids).ok
+if (kind ~= 'hash' and kind ~= 'none') or (kind_of_ids ~= 'zset' and kind_of_ids ~= 'none') then return {} end
+-- A copy that is being made has a deadline, and what has one goes by itself.
+if call('PTTL', kind == 'hash' and key or ids) > 0 then return {'', -1, ''} end
+local names = {}
+if kind == 'hash' then
+  if call('HLEN', key) > most then return {} end
+  for _, name in ipairs(call('HKEYS', key)) do
+    local member = match(name, '^[cw]|(.*)$')
+    if member then
+      budget = budget - call('HSTRLEN', key, name)
+      if budget < 0 or not are_known(key, {name}) then return {} end
+      names[#names + 1] = member
+    end
+  end
+end
+if kind_of_ids == 'zset' then
+  if call('ZCARD', ids) > most then return {} end
+  for _, member in ipairs(call('ZRANGE', ids, 0, -1)) do names[#names + 1] = member end
+end
+for _, member in ipairs(names) do
+  local id = match(member, '^[^|]*|(.*)$')
+  if not id or #id > ID then return {} end
+  if newest and (#id ~= #newest or sub(id, 15, 15) ~= sub(newest, 15, 15)) then return {} end
+  if not newest or is_after(id, newest) then newest = id end
+  count = count + 1
+end
+local _, writings = nil, ''
+if kind == 'hash' then _, writings = heads(key) end
+return {writings or '', count, newest or ''}
+"""
+)
+
+# Deletes the one key that is left of a thread, if it still is what it was. ARGV: "1" for a dry run; the number of
+# writings of a hash; the number of names in a sorted set. Returns 1, or CHANGED.
+DROP_HALF = (
+    _COMMON
+    + """
+local key, ids = KEYS[1], KEYS[2]
+local kind, kind_of_ids = call('TYPE', key).ok, call('TYPE', ids).ok
+if kind == 'hash' and kind_of_ids == 'none' then
+  local _, writings = heads(key)
+  if (writings or '') ~= ARGV[2] then return 0 end
+elseif kind ~= 'none' or kind_of_ids ~= 'zset' or call('ZCARD', ids) ~= tonumber(ARGV[3]) then
+  return 0
+end
+if ARGV[1] ~= '1' then call('UNLINK', key, ids) end
+return 1
+"""
+)
+
+# Fields of a hash, as far as there is room. ARGV: how long one may be; how many bytes may come; the fields.
+FIELDS = """
+local limit, room, replies = tonumber(ARGV[1]), tonumber(ARGV[2]), {}
+for index = 3, #ARGV do
+  local size = redis.call('HSTRLEN', KEYS[1], ARGV[index])
+  if size > limit then error('LGCDAMAGED') end
+  if index > 3 and size > room then break end
+  room = room - size
+  replies[#replies + 1] = redis.call('HGET', KEYS[1], ARGV[index])
+end
+return replies
+"""
+
+# Names in a sorted set. ARGV: where to begin; how many; how long one may be.
+NAMES = """
+local found = redis.call('ZRANGEBYLEX', KEYS[1], ARGV[1], '+', 'LIMIT', 0, ARGV[2])
+for _, name in ipairs(found) do
+  if #name > tonumber(ARGV[3]) then error('LGCDAMAGED') end
+end
+return found
+"""
