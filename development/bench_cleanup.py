@@ -174,9 +174,11 @@ def floor(client: redis.Redis, old: list[bytes], keys_per_command: int) -> float
     """
     started = time.perf_counter()
     for keys in scan(client):
+        if not keys or not keys[0].startswith(b"lgc:"):
+            continue
         with client.pipeline(transaction=False) as pipeline:
             for key in keys:
-                if key.startswith(b"lgc:") and key.endswith(b"}"):
+                if key.endswith(b"}"):
                     pipeline.hget(key, "n")
             pipeline.execute()
     for batch in batches(batches(old, keys_per_command), 500 if keys_per_command == 1 else 5):

@@ -1,4 +1,4 @@
-"""Conversations as real agents leave them: LangGraph graphs, saved by AsyncRedisSaver."""
+"""Conversations as real agents leave them: LangGraph graphs, saved by real savers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.checkpoint.redis.aio import AsyncRedisSaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 
@@ -70,7 +69,9 @@ async def resume(graph: Any, thread_id: str) -> str:
     return str(state["messages"][-1].content)
 
 
-async def hold_in_the_past(saver: AsyncRedisSaver, thread_id: str, questions: Sequence[str], age: timedelta) -> None:
+async def hold_in_the_past(
+    saver: BaseCheckpointSaver[Any], thread_id: str, questions: Sequence[str], age: timedelta
+) -> None:
     """Save a conversation as if it had been held `age` ago.
 
     It is held now, in memory; then each checkpoint goes through the saver's own ``aput`` and
@@ -85,7 +86,7 @@ async def hold_in_the_past(saver: AsyncRedisSaver, thread_id: str, questions: Se
         await _save_aged(saver, saved, age)
 
 
-async def _save_aged(saver: AsyncRedisSaver, saved: CheckpointTuple, age: timedelta) -> None:
+async def _save_aged(saver: BaseCheckpointSaver[Any], saved: CheckpointTuple, age: timedelta) -> None:
     checkpoint = saved.checkpoint | {
         "id": aged_uuid6(saved.checkpoint["id"], age),
         "ts": (datetime.fromisoformat(saved.checkpoint["ts"]) - age).isoformat(),

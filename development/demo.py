@@ -13,9 +13,8 @@ from datetime import timedelta
 from typing import Any
 
 import httpx
-from langgraph.checkpoint.redis.aio import AsyncRedisSaver
 
-from development import conversations
+from development import conversations, other_savers
 from development.services import STATE, Service, ServiceError, Settings, Supervisor, state_lock
 from development.stack import (
     api_token,
@@ -26,6 +25,7 @@ from development.stack import (
     web_url,
     worker,
 )
+from langgraph_checkpoint_compact import AsyncCompactRedisSaver
 
 RETENTION_DAYS = 30
 FIRST = "Which switches run old firmware?"
@@ -63,8 +63,7 @@ class Checks:
 
 async def fill(redis_url: str) -> dict[str, Any]:
     """Write the demo's conversations anew; give the state of each live thread."""
-    async with AsyncRedisSaver.from_conn_string(redis_url) as saver:
-        await saver.asetup()
+    async with AsyncCompactRedisSaver.from_url(redis_url) as saver:
         graph = conversations.build_graph(saver)
         for thread_id in (*OLD_THREADS, LIVE_THREAD, TAIL_THREAD, WAITING_THREAD):
             await saver.adelete_thread(thread_id)
@@ -90,8 +89,7 @@ async def live_state(graph: Any) -> dict[str, Any]:
 
 async def count_checkpoints(redis_url: str) -> dict[str, int]:
     """Count each demo thread's checkpoints, in its root namespace."""
-    async with AsyncRedisSaver.from_conn_string(redis_url) as saver:
-        await saver.asetup()
+    async with AsyncCompactRedisSaver.from_url(redis_url) as saver:
         counts = {}
         for thread_id in (*OLD_THREADS, LIVE_THREAD, TAIL_THREAD, WAITING_THREAD):
             config = conversations.thread(thread_id)
@@ -103,8 +101,7 @@ async def count_checkpoints(redis_url: str) -> dict[str, int]:
 async def inspect(redis_url: str, before: dict[str, Any], had: dict[str, int], checks: Checks) -> None:
     """Look at every thread after the cleanup, and take the next turn of those that live."""
     has = await count_checkpoints(redis_url)
-    async with AsyncRedisSaver.from_conn_string(redis_url) as saver:
-        await saver.asetup()
+    async with AsyncCompactRedisSaver.from_url(redis_url) as saver:
         graph = conversations.build_graph(saver)
         for thread_id, days in OLD_THREADS.items():
             checks.see(
@@ -274,8 +271,11 @@ def demonstrate(settings: Settings, supervisor: Supervisor, mine: bool, checks: 
     print("\nMCP servers", flush=True)
     for name, (was, wanted) in EXPECTED_STATUS.items():
         checks.see(statuses.get(name) == wanted, f"{name}: {was} -> {statuses.get(name)}")
-    print("\nConversations", flush=True)
+    print("\nConversations, on database 2 of a plain Redis", flush=True)
     asyncio.run(inspect(redis_url, before, had, checks))
+    print("\nConversations of other savers, each on a server of its own", flush=True)
+    for good, sentence in other_savers.conversations_kept(RETENTION_DAYS, QUESTIONS):
+        checks.see(good, sentence)
     print(f"\nTook {time.monotonic() - started:.0f} s in all.", flush=True)
 
 

@@ -15,13 +15,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import httpx
-from langgraph.checkpoint.redis.aio import AsyncRedisSaver
 from playwright.sync_api import FloatRect, Locator, Page, sync_playwright
 
 from development import conversations, database
 from development.demo import QUESTIONS, Nautobot, drift
 from development.services import PROJECT, Settings
 from development.stack import PASSWORD, USER, api_token, stack_environment, web_url
+from langgraph_checkpoint_compact import AsyncCompactRedisSaver
 
 IMAGES = PROJECT / "docs" / "images"
 # A browser that asks nothing of the internet.
@@ -86,8 +86,7 @@ def log_in(page: Page, base: str) -> None:
 
 async def hold_conversations(redis_url: str) -> None:
     """Save conversations of many ages."""
-    async with AsyncRedisSaver.from_conn_string(redis_url) as saver:
-        await saver.asetup()
+    async with AsyncCompactRedisSaver.from_url(redis_url) as saver:
         for days, count in AGES.items():
             for number in range(count):
                 thread_id = f"site:audit-{days}-{number}"

