@@ -14,6 +14,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from nautobot.core.utils.cache import request_cache
 from nautobot.extras.models import Status
 
 from ai_ops import alerts
@@ -66,7 +67,8 @@ def _flip_together(checks: Sequence[ServerCheck], hold: Hold) -> None:
         for check in checks:
             check.error = check.error or sentence
 
-    with told_at_once(untold):
+    # Eleven times a flip Nautobot asks the cache what it asked for the flip before.
+    with request_cache(), told_at_once(untold):
         try:
             outcomes = _saved(checks, hold)
         except BACKEND_ERRORS as error:
