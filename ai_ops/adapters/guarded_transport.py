@@ -161,7 +161,6 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         deadline = Deadline.after(timeout)
-        _require_a_socket()
         addresses = [host] if _is_address(host) else await _looked_up(self._resolve, host, port, deadline)
         require_allowed(addresses, self._allow_loopback)
         failure: httpcore.ConnectError | httpcore.ConnectTimeout = ResolveError("the name has no address")
@@ -204,6 +203,7 @@ async def _looked_up(resolve: Resolver, host: str, port: int, deadline: Deadline
     It is a daemon, and none of the loop's own threads: one that waits for a dead resolver must neither keep others from
     looking up their names nor hold up the exit of the process.
     """
+    _require_a_socket()
     loop = asyncio.get_running_loop()
     found: asyncio.Future[list[str]] = loop.create_future()
 

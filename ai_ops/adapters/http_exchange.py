@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from ai_ops.adapters.http_failures import BodyError
+from ai_ops.adapters.http_failures import BodyError, parsed_url
 from ai_ops.adapters.lines import Line
 from ai_ops.adapters.tls import certificate_end
 from ai_ops.core.credentials import Credentials
@@ -59,7 +59,6 @@ class Exchange:
         self._transport = transport
         self._credentials = credentials
         self._jars: dict[_Origin, httpx.Cookies] = {}
-        self._urls: dict[str, httpx.URL] = {}
         self._line = Line()
         self._answers_end = True
         self.ends = ends
@@ -92,7 +91,7 @@ class Exchange:
             httpx.HTTPError: There is no answer.
             httpx.InvalidURL: The URL is none that can be asked.
         """
-        request = httpx.Request(method, self._checked(url), json=message, headers=HEADERS | dict(headers or {}))
+        request = httpx.Request(method, checked_url(url), json=message, headers=HEADERS | dict(headers or {}))
         if not aside:
             self.status, self.redirected = None, False
         home = request.url
@@ -130,12 +129,6 @@ class Exchange:
         except (TimeoutError, httpx.HTTPError, httpx.StreamError, BodyError, ValueError):
             pass
         self._answers_end = False
-
-    def _checked(self, url: str) -> httpx.URL:
-        """Read the address of a request, once for all requests to it: that costs as much as a tenth of a probe."""
-        if url not in self._urls:
-            self._urls[url] = checked_url(url)
-        return self._urls[url]
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
@@ -225,7 +218,7 @@ def checked_url(text: str) -> httpx.URL:
         httpx.InvalidURL: It can't.
     """
     try:
-        url = httpx.URL(text)
+        url = parsed_url(text)
         host = url.host
     except UnicodeError as error:
         raise httpx.InvalidURL("its host is no name that DNS can have") from error

@@ -156,6 +156,8 @@ class Conversation:
                 return await self._refused_with(response, opens_session)
             if opens_session and (session := response.headers.get(SESSION_HEADER)):
                 self._headers[SESSION_HEADER] = _session(session)
+            if response.status_code == 202 and SESSION_HEADER in self._headers and not opens_session:
+                return await self._answer_on_stream(request)
             kind = response.headers.get("content-type", "")
             if kind.lower().startswith(JSON_TYPE):
                 return await self._answer_in_body(response, request["id"])
@@ -164,6 +166,29 @@ class Conversation:
                 raise ProtocolViolation(f"answered {response.status_code} with {shown} instead of JSON")
             answer = await self._answer_among_events(response, request["id"], resumption)
         return await self._resumed(request["id"], resumption) if answer is None else answer
+
+    async def _answer_on_stream(self, request: Message) -> Message | RpcError:
+        """Ask again while the stream of the session is open, on which a server may answer what it has accepted.
+
+        The agents' client has it open from the start.
+        """
+        again = request | {"id": request["id"] + MAX_PAGES}
+        headers = {"Accept": SSE_TYPE, "Cache-Control": "no-store", **self._headers}
+        async with self._http.answer_to("GET", self._url, headers=headers) as response:
+            if not response.is_success or not response.headers.get("content-type", "").lower().startswith(SSE_TYPE):
+                raise ProtocolViolation("answered 202 with no content instead of JSON")
+            asked = asyncio.create_task(self._notify(again, aside=True))
+            try:
+                async with aclosing(EventSource(readable(response)).aiter_sse()) as events:
+                    async for event in events:
+                        self._received += len(event.data)
+                        for message in (request, again):
+                            if (answer := _answer_to_one_of_ours(event, message["id"])) is not None:
+                                return answer
+            finally:
+                asked.cancel()
+                await asyncio.gather(asked, return_exceptions=True)
+        raise ProtocolViolation("ended the stream of the session without an answer to the request")
 
     async def _answer_in_body(self, response: httpx.Response, request_id: int) -> Message | RpcError:
         body = await whole_body_of(response)
@@ -349,6 +374,13 @@ class Conversation:
             f"was answered with the JSON-RPC error {error.code} ({self._wording.clean(error.message)})",
             "agents can't list its tools either, so look into the server's log, or correct the MCP endpoint",
         )
+
+
+def _answer_to_one_of_ours(event: ServerSentEvent, request_id: int) -> Message | RpcError | None:
+    """Return what an event answers to that request; None for an event that is about something else."""
+    with suppress(ProtocolViolation):
+        return answer_of(message_in(event.data), request_id) if event.data else None
+    return None
 
 
 async def _begins_with_endpoint(response: httpx.Response) -> bool:

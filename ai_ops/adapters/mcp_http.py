@@ -13,11 +13,11 @@ from contextlib import AsyncExitStack
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Generic, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 
 from ai_ops.adapters.guarded_transport import Resolver, probe_transport
-from ai_ops.adapters.http_exchange import checked_url
 from ai_ops.adapters.http_failures import CHECKER_ERRNOS, RUN_OUT
 from ai_ops.adapters.probe_attempt import Attempt, Target
 from ai_ops.adapters.probe_outcome import as_sentence
@@ -277,13 +277,13 @@ def _in_order(round_: Round[Answer], count: int) -> Iterator[Answer]:
                 following += 1
 
 
-def _port(url: str) -> tuple[str, int | None] | str:
+def _port(url: str) -> tuple[str | None, int | None] | str:
     """The host and port of a URL; what is no URL stands for itself."""
     try:
-        parsed = checked_url(url)
-    except httpx.InvalidURL:
+        parsed = urlsplit(url)
+        return parsed.hostname, parsed.port or (443 if parsed.scheme == "https" else 80)
+    except ValueError:
         return url
-    return parsed.host, parsed.port or (443 if parsed.scheme == "https" else 80)
 
 
 def unasked(happened: str, remedy: str) -> Probe:

@@ -20,12 +20,12 @@ from typing import Any
 
 from ai_ops.core.mcp_protocol import Message, ProtocolViolation
 
-# What a model could choose among is far less; a list that goes on is not for an agent.
-MAX_TOOLS = 1_000
-MAX_PAGES = 100
-MAX_CURSOR_CHARACTERS = 4_096
+# As many pages as the agents' client reads.
+MAX_PAGES = 1_000
 # All pages together. A server with a hundred tools lists some 200 KB.
 MAX_LIST_BYTES = 2 * 1024 * 1024
+# The rows that one server may fill. What a model could choose among is far less.
+MAX_TOOLS = 10_000
 # The specification recommends at most 128; it is the key of a row.
 MAX_TOOL_NAME_CHARACTERS = 255
 # A schema that a person wrote is ten levels deep at most; some parsers give up at a thousand.
@@ -134,8 +134,8 @@ class ToolReader:
     def _next(self, cursor: Any) -> str | None:
         if cursor is None or cursor == "":
             return None
-        if not isinstance(cursor, str) or len(cursor) > MAX_CURSOR_CHARACTERS:
-            raise ProtocolViolation(f"gave a cursor that is no text of at most {MAX_CURSOR_CHARACTERS:,} characters")
+        if not isinstance(cursor, str):
+            raise ProtocolViolation("gave a cursor that is no text")
         if cursor in self._cursors:
             raise ProtocolViolation("gave the same cursor again, so that its list would never end")
         self._cursors.add(cursor)

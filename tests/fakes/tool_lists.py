@@ -6,6 +6,8 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from ai_ops.core.tools import MAX_TOOLS
+
 Result = dict[str, Any]
 
 
@@ -53,7 +55,7 @@ TOOL_LISTS: dict[str, Callable[[Result], Result]] = {
     "/mcp/tools-none": _list_of(),
     "/mcp/tools-three-pages": _three_pages,
     "/mcp/tools-shuffled": _shuffled,
-    "/mcp/tools-many": _list_of(*(f"tool_{number}" for number in range(10_000))),
+    "/mcp/tools-many": _list_of(*(f"tool_{number}" for number in range(MAX_TOOLS + 1))),
     "/mcp/tools-endless": _endless,
     "/mcp/tools-same-cursor": lambda request: {"tools": [], "nextCursor": "again"},
     "/mcp/tools-number-cursor": lambda request: {"tools": [], "nextCursor": 7},

@@ -211,12 +211,31 @@ def nested(levels: int) -> Message:
     return {**TOOL, "inputSchema": schema}
 
 
-def pages(call: Call) -> bytes:
+def pages(call: Call, last: int = 2, before: str = "") -> bytes:
     cursor = ((call.message or {}).get("params") or {}).get("cursor", "0")
-    number = int(cursor)
-    more = {"nextCursor": str(number + 1)} if number < 2 else {}
+    number = int(cursor.lstrip("x"))
+    more = {"nextCursor": f"{before}{number + 1}"} if number < last else {}
     content = {"tools": [{**TOOL, "name": f"tool_{number}"}], **more}
     return text(json.dumps(answer(content, call.request_id)).encode())
+
+
+def answers_at_get(make: Callable[[Any], Message] | None = None) -> dict[str, Reply]:
+    """A server that accepts the request for its tools, and answers it on the stream at GET."""
+
+    def asked(call: Call) -> asyncio.Queue[Any]:
+        return call.memo.setdefault("asked", asyncio.Queue())
+
+    def accept(call: Call) -> bytes:
+        asked(call).put_nowait(call.request_id)
+        return raw(202)
+
+    async def tell(call: Call) -> bytes:
+        call.writer.write(stream(event(NOTICE)))
+        await call.writer.drain()
+        request_id = await asked(call).get()
+        return event(make(request_id) if make else answer({"tools": [TOOL]}, request_id))
+
+    return {"tools/list": accept, "GET": tell}
 
 
 NOTICE = {"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "hello"}}
@@ -302,6 +321,10 @@ ROWS: dict[str, tuple[bool, dict[str, Reply]]] = {
     "kept-events": (True, all_of(kept_events)),
     "kept-events-that-stay-open": (True, all_of(lambda call: kept_events(call, ends=False))),
     "kept-and-more-sent": (False, all_of(lambda call: kept(call, more=b"more"))),
+    # Answers on the stream of the session
+    "answers-at-get": (True, answers_at_get()),
+    "answers-at-get-with-an-error": (False, answers_at_get(lambda n: error(n))),
+    "answers-nowhere": (False, {"tools/list": raw(202)}),
     # Notifications and the end of a session
     "notification-200": (True, {"notifications/initialized": raw(200, b"ok")}),
     "notification-204": (True, {"notifications/initialized": raw(204)}),
@@ -388,6 +411,17 @@ ROWS: dict[str, tuple[bool, dict[str, Reply]]] = {
     "ping-first-and-no-answer-taken": (False, {"initialize": asks_first, "reply": raw(500)}),
     # Lists of tools
     "no-tools": (True, {"tools/list": tools()}),
+    "many-tools": (True, {"tools/list": tools(*({"name": f"tool_{n}", "inputSchema": {}} for n in range(3_000)))}),
+    "odd-names": (
+        True,
+        {
+            "tools/list": tools(
+                *({**TOOL, "name": name} for name in ("zz ", "", "a\u202eb", "x" * 300, "(unreadable) a"))
+            )
+        },
+    ),
+    "150-pages": (True, {"tools/list": lambda call: pages(call, 150)}),
+    "long-cursor": (True, {"tools/list": lambda call: pages(call, 2, "x" * 5_000)}),
     "three-pages": (True, {"tools/list": pages}),
     "empty-cursor": (True, {"tools/list": tools(TOOL, nextCursor="")}),
     "list-as-event": (True, {"tools/list": streamed(lambda n: [event(answer({"tools": [TOOL]}, n))])}),

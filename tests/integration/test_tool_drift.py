@@ -281,7 +281,7 @@ def test_a_server_that_no_longer_lists_its_tools_is_an_incident_until_it_does(up
         check(server)
     incident = MCPServerIncident.objects.get()
     assert (str(incident), incident.kind, incident.reason) == ("one: tools not listed", "listing", "PROTOCOL")
-    assert "listed more than 1,000 tools" in incident.message
+    assert "listed more than 10,000 tools" in incident.message
     assert close_resolved_incidents()["auto_closed"] == 0
     MCPServer.objects.filter(pk=server.pk).update(mcp_endpoint="/mcp")
     check(server)

