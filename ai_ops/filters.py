@@ -141,7 +141,22 @@ class MCPServerCheckFilterSet(BaseFilterSet):
         """Model and fields."""
 
         model = MCPServerCheck
-        fields = ("id", "server", "time", "ok", "reason", "latency_ms", "http_status", "flipped", "probes", "failures")
+        fields = (
+            "id",
+            "server",
+            "time",
+            "ok",
+            "reason",
+            "latency_ms",
+            "http_status",
+            "flipped",
+            "probes",
+            "failures",
+            "protocol_version",
+            "server_name",
+            "server_version",
+            "certificate_days",
+        )
 
 
 class MCPServerIncidentFilterSet(NautobotFilterSet):

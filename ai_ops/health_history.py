@@ -282,7 +282,7 @@ def _uptime_percent(probes: int, failures: int) -> float | None:
 
 def _as_check(report: ServerReport) -> MCPServerCheck:
     verdicts = _verdicts(report)
-    return MCPServerCheck(
+    check = MCPServerCheck(
         server_id=report.server_id,
         time=report.checked_at,
         ok=_said(report),
@@ -292,7 +292,16 @@ def _as_check(report: ServerReport) -> MCPServerCheck:
         flipped=report.changed,
         probes=len(verdicts),
         failures=verdicts.count(ILL),
+        certificate_days=_certificate_days(report),
     )
+    identify(check, report)
+    return check
+
+
+def _certificate_days(report: ServerReport) -> int | None:
+    if not report.certificate_ends or not report.checked_at:
+        return None
+    return days_left(datetime.fromisoformat(report.certificate_ends), datetime.fromisoformat(report.checked_at))
 
 
 def _as_health(
@@ -329,10 +338,10 @@ def _as_health(
     return health
 
 
-def identify(health: MCPServerHealth, told: Probe | ServerReport) -> None:
+def identify(row: MCPServerHealth | MCPServerCheck, told: Probe | ServerReport) -> None:
     """Note what a server says of itself, as far as there is room for it."""
     for name in IDENTITY:
-        setattr(health, name, (getattr(told, name) or "")[:MAX_NAME_CHARACTERS])
+        setattr(row, name, (getattr(told, name) or "")[:MAX_NAME_CHARACTERS])
 
 
 def _verdicts(report: ServerReport) -> str:

@@ -108,6 +108,15 @@ class MCPServerCheck(BaseModel):
     flipped = models.BooleanField(default=False, help_text="Whether the run changed the server's status.")
     probes = models.PositiveSmallIntegerField(default=1, help_text="Probes that said something about the server.")
     failures = models.PositiveSmallIntegerField(default=0, help_text="Those of them that did not find it well.")
+    # The server's own words about itself. Empty where its health page alone was asked.
+    protocol_version = models.CharField(
+        max_length=MAX_NAME_CHARACTERS, blank=True, help_text="Revision of MCP that the server answered with."
+    )
+    server_name = models.CharField(max_length=MAX_NAME_CHARACTERS, blank=True, help_text="Name the server gave itself.")
+    server_version = models.CharField(max_length=MAX_NAME_CHARACTERS, blank=True, help_text="Version the server gave.")
+    certificate_days = models.IntegerField(
+        null=True, help_text="Whole days that the server's TLS certificate had left; empty where none was seen."
+    )
 
     natural_key_field_names = ["pk"]
     is_metadata_associable_model = False

@@ -212,13 +212,33 @@ class MCPServerCheckTable(BaseTable):
     ok = BooleanColumn()
     latency_ms = tables.Column(verbose_name="Latency")
     flipped = tables.Column(verbose_name="Status", empty_values=(None, False))
+    protocol_version = tables.Column(verbose_name="MCP")
+    certificate_days = tables.Column(verbose_name="Certificate", attrs=ONE_LINE)
 
     class Meta(BaseTable.Meta):
         """Columns a person may choose, and those shown at first."""
 
         model = MCPServerCheck
-        fields = ("time", "server", "ok", "reason", "latency_ms", "http_status", "probes", "failures", "flipped")
-        default_columns = fields
+        fields = (
+            "time",
+            "server",
+            "ok",
+            "reason",
+            "latency_ms",
+            "http_status",
+            "probes",
+            "failures",
+            "flipped",
+            "protocol_version",
+            "server_name",
+            "server_version",
+            "certificate_days",
+        )
+        default_columns = fields[:9]
+
+    def render_certificate_days(self, value):
+        """Show the days in the colour of how urgent they are."""
+        return certificate_badge(value)
 
     def render_flipped(self, value):
         """Say where a check changed the status; nothing else is worth a mark in every row."""

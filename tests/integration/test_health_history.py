@@ -206,6 +206,20 @@ def test_what_a_server_says_of_itself_stays_until_it_says_something_else():
     assert (health.protocol_version, health.server_name, health.server_version) == ("2025-11-25", "two", "")
 
 
+def test_each_check_keeps_what_the_server_said_and_showed_then():
+    server = add("one", "https://one.example.com")
+    said = {"protocol_version": "2025-06-18", "server_name": "one" * 100, "server_version": "1.2"}
+    record_checks([ending_in(server, 30.5, **said)])
+    record_checks([ending_in(server, -0.5, protocol_version="2025-11-25", server_name="two")])
+    record_checks([report(server, ok=False, reason="CONNECT")])
+    names = ("protocol_version", "server_name", "server_version", "certificate_days")
+    assert list(MCPServerCheck.objects.order_by("time").values_list(*names)) == [
+        ("2025-06-18", ("one" * 100)[:100], "1.2", 30),
+        ("2025-11-25", "two", "", -1),
+        ("", "", "", None),
+    ]
+
+
 def ending_in(server: MCPServer, days: float, **values) -> ServerReport:
     return report(server, certificate_ends=(timezone.now() + timedelta(days=days)).isoformat(), **values)
 

@@ -26,6 +26,10 @@ def make_checks():
             latency_ms=10 * number,
             http_status=500 if number == 1 else 200,
             flipped=number == 1,
+            protocol_version="2025-06-18" if number else "2025-11-25",
+            server_name=f"<b>{number}</b>",
+            server_version="1.0",
+            certificate_days=10 * number,
         )
         MCPServerHealth.objects.create(
             server=server,
@@ -95,6 +99,10 @@ class MCPServerCheckFilterTest(FilterTestCases.BaseFilterTestCase):
             ({"reason": ["HTTP"]}, ["server 1"]),
             ({"latency_ms__gte": [10]}, ["server 1", "server 2"]),
             ({"http_status": [500]}, ["server 1"]),
+            ({"protocol_version": ["2025-06-18"]}, ["server 1", "server 2"]),
+            ({"server_name__ic": ["<B>2"]}, ["server 2"]),
+            ({"server_version": ["2.0"]}, []),
+            ({"certificate_days__lt": [15]}, ["server 0", "server 1"]),
             ({"time__gte": [a_minute_ago]}, ["server 0", "server 1"]),
             ({"q": "SERVER 2"}, ["server 2"]),
         ):
