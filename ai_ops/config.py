@@ -110,6 +110,8 @@ class AiOpsSettings(CleanupOptions):
         mass_failure_percent: Share of Healthy servers that must newly fail for a run to be doubted; 0 is half.
         control_url: What the control asks: an address that answers as long as this network works.
         tool_check_interval_minutes: Minutes between two lists of a server's tools, 1 to 10080; 0 is never.
+        prefix_tool_names: Whether agents see every tool with the name of its server in front; if not, only those whose
+            name is taken.
         incident_escalation_hours: Hours for which an incident is open before it is escalated, 1 to 8760.
         lease_seconds: Seconds after which a run that was not heard of may be replaced by another, 3 to 600.
         max_attempts: How often a run is tried before it is dead, 1 to 20, when the infrastructure fails it.
@@ -133,6 +135,7 @@ class AiOpsSettings(CleanupOptions):
     health_check_shard_size: int = 0
     check_history_days: int = 30
     tool_check_interval_minutes: int = 60
+    prefix_tool_names: bool = False
     incident_escalation_hours: int = 4
     flap_low_percent: float = 5.0
     flap_high_percent: float = 20.0
@@ -155,7 +158,7 @@ class AiOpsSettings(CleanupOptions):
         self._validate_watching()
         self._validate_runs()
         self._validate_savers()
-        for name in ("provision_schedules", "allow_loopback"):
+        for name in ("provision_schedules", "allow_loopback", "prefix_tool_names"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigurationError(f"{name} must be True or False, not {shown(getattr(self, name))}.")
 

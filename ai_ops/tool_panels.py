@@ -8,7 +8,7 @@ from typing import Any
 
 from django.template import Context
 from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 from nautobot.apps.ui import (
     KeyValueTablePanel,
     ObjectDetailContent,
@@ -20,8 +20,11 @@ from nautobot.apps.ui import (
 from nautobot.apps.views import get_obj_from_context
 
 from ai_ops.choices import MCPToolStateChoices
+from ai_ops.config import AiOpsSettings
+from ai_ops.models import MCPServer
 from ai_ops.rights import may
 from ai_ops.tables import MCPServerToolTable, tool_badge
+from ai_ops.tool_collisions import names_for_agents
 from ai_ops.tool_models import MCPServerTool, MCPServerToolSet
 
 VIEW_TOOLS = ("ai_ops.view_mcpservertool", "ai_ops.view_mcpservertoolset")
@@ -31,6 +34,9 @@ MAX_COMPARED_LINES = 400
 
 # Differences on a server's page; each tool's own page has its own.
 MAX_DIFFERENCES = 10
+
+# Names on a server's page that agents see other than the server has them.
+MAX_NAMES = 20
 
 REMARK = "…"
 LINE_CLASSES = {"+": "bg-success-subtle", "-": "bg-danger-subtle", REMARK: "text-secondary"}
@@ -60,7 +66,18 @@ class ToolSetPanel(KeyValueTablePanel):
             "Approved": found.approved,
             "Approved by": (found.approved_by or "nobody, as the first list") if found.approved else None,
             "What was approved": found.approved_changes,
+            "Agents see": _seen_by_agents(found.server),
         }
+
+
+def _seen_by_agents(server: MCPServer) -> SafeString | None:
+    """Say which tools agents see under another name, since other servers have tools of the same."""
+    others = sorted(names_for_agents(server, always=AiOpsSettings.load().prefix_tool_names).items())
+    if not others:
+        return None
+    lines = format_html_join(mark_safe("<br>"), "{} as {}", others[:MAX_NAMES])
+    more = len(others) - MAX_NAMES
+    return format_html("{}<br>and {} more", lines, more) if more > 0 else lines
 
 
 class ToolDriftPanel(Panel):
@@ -131,7 +148,7 @@ TOOL_PANELS = (
         section=SectionChoices.LEFT_HALF,
         label="Tools",
         required_permissions=VIEW_TOOLS,
-        hide_if_unset=("Last listed", "Could not be listed", "What came back", "Approved", "Approved by"),
+        hide_if_unset=("Last listed", "Could not be listed", "What came back", "Approved", "Approved by", "Agents see"),
     ),
     ToolDriftPanel(
         weight=100,

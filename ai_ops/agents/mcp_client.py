@@ -64,7 +64,8 @@ def get_mcp_client() -> MultiServerMCPClient:
 
     Ask for it at the start of each request and don't keep it longer. It reads the database and secrets: from
     a coroutine call ``sync_to_async(get_mcp_client)()``. For tools use `ai_ops.agents.tools.get_tools`: this
-    client's own ``get_tools()`` fails whole when one server does.
+    client's own ``get_tools()`` fails whole when one server does, and of two tools of one name has the last, unless
+    the setting `prefix_tool_names` is on.
     """
     global _built
     generation = current_generation()
@@ -72,7 +73,8 @@ def get_mcp_client() -> MultiServerMCPClient:
         if _built is not None and _built.generation == generation:
             return _built.client
     client = MultiServerMCPClient(
-        {server.name: server.connection for server in usable_servers() if server.connection is not None}
+        {server.name: server.connection for server in usable_servers() if server.connection is not None},
+        tool_name_prefix=AiOpsSettings.load().prefix_tool_names,
     )
     with _lock:
         if current_generation() == generation:

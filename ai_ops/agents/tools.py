@@ -17,6 +17,7 @@ from langchain_mcp_adapters.client import MultiServerMCPClient
 
 from ai_ops.agents.generation import current_generation
 from ai_ops.agents.mcp_client import UsableServer, usable_servers
+from ai_ops.config import AiOpsSettings
 from ai_ops.core.tool_names import distinct_names
 from ai_ops.exceptions import CredentialsError
 
@@ -66,17 +67,20 @@ class _Built:
 _built: _Built | None = None
 
 
-async def get_tools(*, prefix_all: bool = False) -> list[BaseTool]:
+async def get_tools(*, prefix_all: bool | None = None) -> list[BaseTool]:
     """Return the tools of the Healthy servers, as of now.
 
     Tools of the same name on several servers get the name of their server in front, such as ``Billing_pay``: a list
-    with two of one name would leave the agent with the last. With `prefix_all` all tools do.
+    with two of one name would leave the agent with the last. With `prefix_all` all tools do; unless it is given, the
+    setting `prefix_tool_names` decides.
 
     Ask at the start of each request and don't keep them longer. A server that does not answer within the
     setting `check_timeout` is left out, or stands with the tools it had for up to GRACE_SECONDS; nothing of
     that raises.
     """
     global _built
+    if prefix_all is None:
+        prefix_all = AiOpsSettings.load().prefix_tool_names
     for _ in range(ATTEMPTS):
         generation = await sync_to_async(current_generation)()
         known = _built

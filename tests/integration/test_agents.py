@@ -229,6 +229,15 @@ def test_a_server_that_is_ill_costs_no_more_than_the_time_of_a_probe(fake, setti
 
 
 @committed
+def test_a_setting_gives_all_tools_the_name_of_their_server(fake, settings):
+    add("Billing (EU)", "Healthy", url=fake.url)
+    assert (names(), get_mcp_client().tool_name_prefix) == (["lookup"], False)
+    AgentGeneration.bump()
+    settings.PLUGINS_CONFIG = {"ai_ops": {"allow_loopback": True, "prefix_tool_names": True}}
+    assert (names(), get_mcp_client().tool_name_prefix) == (["Billing_EU_lookup"], True)
+
+
+@committed
 def test_an_error_is_never_taken_for_no_tools(monkeypatch):
     monkeypatch.setattr(tools, "RETRY_SECONDS", 0.0)
     (port,) = free_ports(1)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from html.parser import HTMLParser
+from urllib.parse import quote
+
 import pytest
 from django.contrib.auth import get_user_model
+from django.urls import reverse
 from django.utils import timezone
+from nautobot.core.templatetags.helpers import render_markdown
 from nautobot.extras.choices import JobExecutionType, JobResultStatusChoices, ObjectChangeEventContextChoices
-from nautobot.extras.models import Job, JobResult, ObjectChange, ScheduledJob, Status
+from nautobot.extras.models import Job, JobLogEntry, JobResult, ObjectChange, ScheduledJob, Status
 
 from ai_ops import health_run
+from ai_ops.celery_tasks import check_mcp_server_health
 from ai_ops.choices import JOB_GROUP
 from ai_ops.jobs.mcp_health_check import MCPServerHealthCheckJob
-from ai_ops.models import MCPServer
+from ai_ops.models import MaintenanceRun, MCPServer, MCPServerIncident, MCPServerTool
 from tests.fakes.mcp_server import FakeMCPServer
+from tests.fakes.wire import TOOL, WireServer, body, error, init, raw, result, tools
 
 # Job logs are written through a database alias of their own.
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "job_logs"])
@@ -146,3 +153,91 @@ def test_the_job_is_hidden_in_its_group_and_can_be_scheduled(job, user):
         job_kwargs={},
     )
     assert schedule.enabled
+
+
+HOSTILE = (
+    "![i](http://evil.example/i.png) [log in](http://evil.example/login) <img src=http://evil.example/h.png>"
+    "<script>alert(1)</script> \u202e\u2066reversed \x1b[31m\x07\x00 <http://evil.example>\n\n# Head\n> quote "
+)
+
+
+class Acting(HTMLParser):
+    """What of a page leads or reaches to evil.example, or is a script that says alert(1)."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.found, self._in_script = [], False
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self._in_script = tag == "script"
+        self.found += [
+            (tag, name, value)
+            for name, value in attrs
+            if name in ("src", "href", "action", "style") and "evil.example" in (value or "")
+        ]
+
+    def handle_data(self, data):
+        if self._in_script and data.strip().startswith("alert(1)"):
+            self.found.append(("script", data))
+
+
+def hostile_rows():
+    """By name of a server: what it answers, with HOSTILE wherever it may say something."""
+    long = HOSTILE + "A" * 5_000
+    named = result(init(serverInfo={"name": long, "version": long}, instructions=long), "Mcp-Session-Id: s")
+    tool = {**TOOL, "description": long, "title": long, "annotations": {"title": long}}
+    shown = [{**tool, "name": "a tool"}, {**tool, "name": HOSTILE}, {**tool, "name": long}]
+    ascii_only = HOSTILE.encode("ascii", "ignore").decode().translate({0: None, 10: None, 7: None, 27: None})
+    return {
+        "names": {"initialize": named, "tools/list": tools(*shown)},
+        "error": {"initialize": body(lambda n: {**error(n), "error": {"code": -1, "message": long}})},
+        "listing": {"tools/list": body(lambda n: {**error(n), "error": {"code": -1, "message": long}})},
+        "redirect": {"initialize": raw(302, b"", f"Location: http://evil.example/{quote(ascii_only)}{ascii_only}")},
+        "type": {"initialize": body(lambda n: b"{}", kind=ascii_only)},
+        "revision": {"initialize": result(init(protocolVersion=long))},
+    }
+
+
+def test_nothing_that_a_server_says_acts_on_a_page_or_in_a_log(job, user, client):
+    with WireServer().running() as wire:
+        for name, row in hostile_rows().items():
+            wire.rows[name] = (False, row)
+            server = add(name, f"http://127.0.0.1:{wire.port}", "Healthy")
+            MCPServer.objects.filter(pk=server.pk).update(probe="mcp", mcp_endpoint=f"/probe/{name}")
+        results = [run(job, user), run(job, user)]
+        # Then the approved tools change, so that there is a difference to be shown.
+        wire.rows["names"] = (False, {**hostile_rows()["names"], "tools/list": tools({**TOOL, "name": HOSTILE[:200]})})
+        check_mcp_server_health(MCPServer.objects.get(name="names").pk)
+    assert MCPServer.objects.filter(status__name="Unhealthy").count() == 5, "all but the one that is only called badly"
+    assert MCPServerTool.objects.exists()
+    assert MCPServerIncident.objects.exists()
+    for entry in JobLogEntry.objects.filter(job_result__in=results):
+        assert Acting(render_markdown(entry.message)).found == [], entry.message
+        assert_readable(entry.message, 6_000)
+    client.force_login(user)
+    shown = 0
+    for url in pages_about_servers(results):
+        page = client.get(url)
+        assert page.status_code == 200, url
+        text = page.content.decode()
+        assert Acting(text).found == [], url
+        assert_readable(text, 1_000_000)
+        shown += "evil.example" in text
+    assert shown > 10, "it is shown, and harmless"
+
+
+def assert_readable(text, longest):
+    """No character turns the direction of writing or controls a terminal, and there is not too much of it."""
+    assert len(text) < longest
+    assert not set("\u202e\u2066\x1b\x07\x00") & set(text)
+
+
+def pages_about_servers(results):
+    lists = ("mcpserver", "mcpservercheck", "mcpserverincident", "mcpservertool", "maintenancerun")
+    yield from (reverse(f"plugins:ai_ops:{name}_list") for name in lists)
+    for model in (MCPServer, MCPServerIncident, MCPServerTool, MaintenanceRun):
+        yield from (each.get_absolute_url() for each in model.objects.all())
+    for each in results:
+        yield each.get_absolute_url()
+        yield reverse("extras:jobresult_log-table", kwargs={"pk": each.pk})

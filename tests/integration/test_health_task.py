@@ -18,6 +18,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.models import ContentType
 from django.db import connection, transaction
 from django.db.models.signals import post_save
+from django.utils import timezone
 from nautobot.apps.change_logging import web_request_context
 from nautobot.extras.choices import ObjectChangeEventContextChoices
 from nautobot.extras.models import ObjectChange, Status
@@ -29,7 +30,8 @@ from ai_ops.agents import current_generation
 from ai_ops.celery_tasks import check_mcp_server_health, perform_mcp_health_checks
 from ai_ops.choices import MCPProtocolChoices
 from ai_ops.core.health import PAUSE_SECONDS
-from ai_ops.models import MCPServer
+from ai_ops.models import MCPServer, MCPServerCheck
+from ai_ops.run_models import MaintenanceLease
 from tests.fakes.certificates import CertificateAuthority
 from tests.fakes.mcp_server import FakeMCPServer
 
@@ -410,6 +412,22 @@ def test_the_time_limit_keeps_what_three_checks_agreed_on_before_it(up, caplog):
     assert (status_of(quick), status_of(hangs)) == ("Unhealthy", "Healthy")
     assert current_generation() != before
     assert "1 status change(s) made" in caplog.text
+
+
+def test_dead_servers_flip_after_some_runs_none_of_which_has_the_time_for_two_rounds(settings, pauses):
+    pauses(0.02)
+    settings.PLUGINS_CONFIG = {"ai_ops": settings.PLUGINS_CONFIG["ai_ops"] | {"check_timeout": 1}}
+    with FakeMCPServer(delay=60).running() as silent:
+        servers = [add(f"dead {number}", f"{silent.url}/{number}", "Healthy") for number in range(24)]
+        for _ in range(5):
+            # Three at the most are at it at once: with one host and port of eight, three rounds of a second each.
+            with time_limit(4.0), contextlib.suppress(SoftTimeLimitExceeded):
+                perform_mcp_health_checks()
+            MaintenanceLease.objects.update(expires=timezone.now())
+            if all(status_of(server) == "Unhealthy" for server in servers):
+                break
+    assert {status_of(server) for server in servers} == {"Unhealthy"}
+    assert MCPServerCheck.objects.filter(flipped=True).count() == 24
 
 
 def test_one_server_is_checked_by_the_same_rules(up):

@@ -6,12 +6,13 @@ from datetime import timedelta
 
 from django.contrib.contenttypes.models import ContentType
 from django.db import connection
-from django.test.utils import CaptureQueriesContext
+from django.test.utils import CaptureQueriesContext, override_settings
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import strip_tags
 from nautobot.apps.testing import APIViewTestCases, FilterTestCases, TestCase, ViewTestCases, extract_page_body
 from nautobot.core.graphql import execute_query
+from nautobot.extras.models import Status
 from nautobot.users.models import ObjectPermission
 
 from ai_ops.adapters.tool_listing import Listing
@@ -39,6 +40,34 @@ def make_tools():
         lists(server, ("count", "Count devices."), ("gone", "Go away."), ("same", "Stay."))
     drifted = MCPServer.objects.get(name="server 1")
     lists(drifted, ("count", f"Count {SCRIPT}."), ("new", "Be new."), ("same", "Stay."))
+
+
+class NamesForAgentsTest(TestCase):
+    """A server's page says which of its tools agents see under another name."""
+
+    def seen(self, server, **settings):
+        self.add_permissions("ai_ops.view_mcpserver", "ai_ops.view_mcpservertool", "ai_ops.view_mcpservertoolset")
+        ours = {"ai_ops": {"allow_loopback": True, **settings}}
+        with override_settings(PLUGINS_CONFIG=ours):
+            page = extract_page_body(self.client.get(server.get_absolute_url()).content.decode())
+        return " ".join(strip_tags(page).split())
+
+    def test_the_page_tells_how_tools_are_called_whose_name_another_server_has(self):
+        healthy = Status.objects.get_for_model(MCPServer).get(name="Healthy")
+        billing, shop, ill = (
+            MCPServer.objects.create(name=name, url="http://10.0.0.1", status=healthy)
+            for name in ("Billing", "<Shop>", "Ill")
+        )
+        for server in (billing, shop, ill):
+            lists(server, ("pay", "Pay."), (f"list_{server.pk.hex[:6]}", "List."))
+        MCPServer.objects.filter(pk=ill.pk).update(status=Status.objects.get_for_model(MCPServer).get(name="Unhealthy"))
+        assert "pay as Billing_pay" in self.seen(billing)
+        assert "pay as Shop_pay" in self.seen(shop)
+        assert "list_" not in self.seen(billing).partition("Agents see")[2][:40]
+        # A tool that is gone takes the name with it.
+        lists(shop, ("other", "Other."))
+        assert "Agents see" not in self.seen(billing)
+        assert "pay as Billing_pay" in self.seen(billing, prefix_tool_names=True)
 
 
 class MCPServerToolViewTest(ViewTestCases.GetObjectViewTestCase, ViewTestCases.ListObjectsViewTestCase):
