@@ -188,7 +188,11 @@ class Exchange:
         """Add cookies of this origin, and the credentials where the request goes where they belong."""
         request.headers.pop("cookie", None)
         if jar := self._jars.get(_origin(request.url)):
-            jar.set_cookie_header(request)
+            try:
+                jar.set_cookie_header(request)
+            except UnicodeEncodeError as error:
+                # The agents' client ends with it too.
+                raise httpx.RemoteProtocolError("it set a cookie that is not ASCII", request=request) from error
         if self._credentials is None:
             return
         if request.url == home:

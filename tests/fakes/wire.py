@@ -211,10 +211,10 @@ def nested(levels: int) -> Message:
     return {**TOOL, "inputSchema": schema}
 
 
-def pages(call: Call, last: int = 2, before: str = "") -> bytes:
+def pages(call: Call, before: str = "") -> bytes:
     cursor = ((call.message or {}).get("params") or {}).get("cursor", "0")
     number = int(cursor.lstrip("x"))
-    more = {"nextCursor": f"{before}{number + 1}"} if number < last else {}
+    more = {"nextCursor": f"{before}{number + 1}"} if number < 2 else {}
     content = {"tools": [{**TOOL, "name": f"tool_{number}"}], **more}
     return text(json.dumps(answer(content, call.request_id)).encode())
 
@@ -303,6 +303,7 @@ ROWS: dict[str, tuple[bool, dict[str, Reply]]] = {
     "resumed": (True, primed()),
     "resumed-after-a-second": (True, primed(retry=None)),
     "sticky-cookie": (True, all_of(sticky)),
+    "cookie-not-ascii": (False, {"initialize": result(WELL, "Set-Cookie: caf\xe9=\xe9; Path=/", "Mcp-Session-Id: s")}),
     "gzip": (True, {"initialize": packed(gzip.compress, "gzip")}),
     "deflate": (True, {"initialize": packed(zlib.compress, "deflate")}),
     "bare-deflate": (True, {"initialize": packed(_bare_deflate, "deflate")}),
@@ -420,8 +421,7 @@ ROWS: dict[str, tuple[bool, dict[str, Reply]]] = {
             )
         },
     ),
-    "150-pages": (True, {"tools/list": lambda call: pages(call, 150)}),
-    "long-cursor": (True, {"tools/list": lambda call: pages(call, 2, "x" * 5_000)}),
+    "long-cursor": (True, {"tools/list": lambda call: pages(call, "x" * 5_000)}),
     "three-pages": (True, {"tools/list": pages}),
     "empty-cursor": (True, {"tools/list": tools(TOOL, nextCursor="")}),
     "list-as-event": (True, {"tools/list": streamed(lambda n: [event(answer({"tools": [TOOL]}, n))])}),

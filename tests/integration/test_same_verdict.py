@@ -7,11 +7,13 @@ import asyncio
 import pytest
 from langchain_mcp_adapters.client import MultiServerMCPClient
 from langchain_mcp_adapters.sessions import StreamableHttpConnection
+from langchain_mcp_adapters.tools import MAX_ITERATIONS
 
 from ai_ops.adapters.guarded_transport import ClientFactory
 from ai_ops.adapters.mcp_http import Prober, Target
 from ai_ops.adapters.tls import ssl_context
 from ai_ops.core.health import ProbeKind
+from ai_ops.core.tools import MAX_PAGES
 from tests.fakes.wire import ROWS, WireServer
 
 # What a server that never answers costs each of the three. It must not be too short for the others on a busy machine.
@@ -69,6 +71,10 @@ def test_probe_listing_and_client_agree(verdicts, row):
     expected = ROWS[row][0]
     assert (client, probe.ok, listing.ok) == (expected, expected, expected), (probe.message, listing.message)
     assert probe.ok or probe.message.endswith(".")
+
+
+def test_as_many_pages_are_read_as_the_client_reads():
+    assert MAX_PAGES == MAX_ITERATIONS
 
 
 def test_the_table_is_not_made_of_one_kind():
