@@ -245,7 +245,7 @@ class BeatTest(ScheduleTestCase):
 class QueueAndLimitTest(ScheduleTestCase):
     def test_a_queue_of_its_own_is_where_its_messages_go(self):
         long = JobQueue.objects.create(name="long", queue_type="celery")
-        with pytest.raises(ConfigurationError, match="may not use a job queue 'long', but default"):
+        with pytest.raises(ConfigurationError, match='may not use a job queue "long", but default'):
             ensure_schedule("cleanup", queue="long")
         find_job("cleanup").job_queues.add(long)
         schedule = ensure_schedule("cleanup", queue="long")
