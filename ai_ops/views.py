@@ -112,10 +112,10 @@ class MCPServerUIViewSet(NautobotUIViewSet):
     def approve_tools(self, request, *args, **kwargs):
         """Make the tools that this user has looked at the approved ones."""
         server = self.get_object()
-        tool_set = get_object_or_404(MCPServerToolSet.objects.restrict(request.user, "view"), server=server)
-        confirm_may(request.user, "approve", tool_set)
         if request.method != "POST":
             return redirect(server)
+        tool_set = get_object_or_404(MCPServerToolSet.objects.restrict(request.user, "view"), server=server)
+        confirm_may(request.user, "approve", tool_set)
         try:
             changes = approve(tool_set, request.user, request.POST.get("listed_hash", ""))
             messages.success(request, f"The tools of {server} have been approved. {changes}")

@@ -160,7 +160,7 @@ def test_a_server_is_added_found_healthy_lost_and_becomes_an_incident(stack, mcp
     stop_it()
     check_now(page, server_page)
     expect(page.get_by_role("main")).to_contain_text("Unhealthy")
-    page.get_by_role("link", name="Tickets: CONNECT").click()
+    page.locator("#ai-ops-server-banner").get_by_role("link", name="Tickets: CONNECT").click()
     expect(page.get_by_role("main")).to_contain_text("check that the server runs")
     page.get_by_role("button", name="Acknowledge").click()
     expect(page.get_by_role("main")).to_contain_text(USER)

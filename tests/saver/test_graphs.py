@@ -237,7 +237,8 @@ def _put_after(saver, old, connection):
 @pytest.fixture
 def processes(url, client):
     """Two processes, each with a saver of its own; each is asked, and answers with what the thread says."""
-    context = multiprocessing.get_context("fork")
+    # Not forks: a process of the whole suite has threads, and what they hold stays held in a fork.
+    context = multiprocessing.get_context("spawn")
     pipes = [context.Pipe() for _ in range(2)]
     started = [context.Process(target=_process, args=(url, far), daemon=True) for _, far in pipes]
     for each, (_, far) in zip(started, pipes, strict=True):
