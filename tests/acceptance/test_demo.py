@@ -161,6 +161,8 @@ def test_a_server_is_added_found_healthy_lost_and_becomes_an_incident(stack, mcp
     check_now(page, server_page)
     expect(page.get_by_role("main")).to_contain_text("Unhealthy")
     page.locator("#ai-ops-server-banner").get_by_role("link", name="Tickets: CONNECT").click()
+    # The server's page has the same words and a button of the same name.
+    page.wait_for_url("**/mcp-server-incidents/**")
     expect(page.get_by_role("main")).to_contain_text("check that the server runs")
     page.get_by_role("button", name="Acknowledge").click()
     expect(page.get_by_role("main")).to_contain_text(USER)
