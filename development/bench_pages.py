@@ -67,9 +67,10 @@ SELECT gen_random_uuid(), id, now() - interval '1 minute', status_id <> %(down)s
 FROM ai_ops_mcpserver WHERE name NOT LIKE '%%99'
 """
 CHECKS_SQL = """
-INSERT INTO ai_ops_mcpservercheck (id, server_id, time, ok, reason, latency_ms, http_status, flipped, probes, failures)
+INSERT INTO ai_ops_mcpservercheck (id, server_id, time, ok, reason, latency_ms, http_status, flipped, probes, failures,
+                                   protocol_version, server_name, server_version)
 SELECT gen_random_uuid(), server.id, now() - number * interval '10 minutes' - random() * interval '20 seconds',
-       random() > 0.01, '', 20 + 100 * random(), 200, false, 1, 0
+       random() > 0.01, '', 20 + 100 * random(), 200, false, 1, 0, '', '', ''
 FROM generate_series(%(each)s, 1, -1) AS number, (SELECT id FROM ai_ops_mcpserver) AS server
 """
 RUNS_SQL = """
