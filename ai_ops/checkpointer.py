@@ -166,7 +166,7 @@ def _described(configured: AiOpsSettings) -> tuple[CheckpointRedis, SaverChoice,
 
 
 def _evidence(client: Any, configured: AiOpsSettings) -> Evidence:
-    """What the database says of its savers; nothing where the setting decides."""
+    """The database's statements about its savers; none where the setting decides."""
     if configured.checkpoint_saver != AUTO:
         return Evidence()
     return saver_evidence.look(client, KeyParser(time.time(), configured.key_prefixes), configured.compact_keys)

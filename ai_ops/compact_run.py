@@ -25,7 +25,7 @@ Deletions = list[CompactDeletion]
 
 
 def threads_of_keys(keys: Sequence[bytes]) -> list[bytes]:
-    """What the two keys of each thread have in common."""
+    """The common part of the two keys of each thread."""
     return [key.removesuffix(IDS) for key in keys]
 
 

@@ -47,7 +47,7 @@ class CompactStore:
 
     @property
     def trims(self) -> Trims:
-        """What trims. LangGraph, which comes with it, is imported where there is something to trim."""
+        """The saver that trims. LangGraph, which comes with it, is imported where there is something to trim."""
         if self._trims is None:
             from ai_ops.adapters.compact_trims import Trims
 
@@ -104,7 +104,7 @@ class CompactStore:
                 )
 
     def half(self, look: Look) -> CompactDeletion | Look | None:
-        """What is to be done about one key of a thread without the other: it goes, stays, or nobody can tell."""
+        """Decide about one key of a thread without the other: it goes, it stays, or that can't be told."""
         reply = self._redis.ask([("EVAL", scripts.HALF, 2, *look.thread.keys, scripts.HALF_FIELDS)])[0]
         if not reply:
             return look
@@ -189,7 +189,7 @@ class CompactStore:
         if reply > 0:
             return Outcome(len(deletion.keys), namespaces=reply)
         if reply == scripts.GONE:
-            # After a second try it went the first time, of which nobody has told.
+            # After a second try: it went at the first, whose answer was lost.
             return Outcome(len(deletion.keys) if repeated else 0)
         if reply == scripts.CHANGED:
             return Outcome(0, changed=True)

@@ -64,7 +64,7 @@ class _PlainSerializer:
 
 
 class _OpaqueError(CompactSaverError):
-    """What a thread needs can't be told, as its metadata are encrypted."""
+    """A thread whose needs can't be told, as its metadata are encrypted."""
 
 
 class Trims:
@@ -90,7 +90,7 @@ class Trims:
             For each thread what goes; None where nothing does; a clause where the thread can't be read.
         """
         found = self._together([_chosen(Thread(self._session, keys), keep) for keys in threads])
-        # Whether an encrypted thread needs its old checkpoints nobody can tell: it keeps them, as it does its age.
+        # An encrypted thread does not tell whether it needs its old checkpoints: it keeps them, as it does its age.
         return [
             None if isinstance(each, _OpaqueError) else str(each) if isinstance(each, Exception) else each
             for each in found

@@ -29,7 +29,7 @@ _Place = tuple[str, str, int]
 
 
 class Line:
-    """What one probe keeps open; close it at its end. It belongs to one event loop, and to no other server."""
+    """The open connections of one probe; close it at its end. It belongs to one event loop, and to no other server."""
 
     def __init__(self) -> None:
         self._idle: dict[_Place, _Connection] = {}

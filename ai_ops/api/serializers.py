@@ -173,7 +173,7 @@ class RunRequestSerializer(serializers.Serializer):
 
 
 class ScheduleRequestSerializer(serializers.Serializer):
-    """What is asked for with a POST: a crontab or an interval for a recurrent schedule, or a time for a single run."""
+    """The body of a POST: a crontab or an interval for a recurrent schedule, or a time for a single run."""
 
     kind = serializers.ChoiceField(choices=list(KINDS), help_text="What is to be done.")
     options = serializers.DictField(required=False, help_text="As those of a run.")

@@ -43,7 +43,7 @@ class CompactKeys:
 
     @property
     def start(self) -> bytes:
-        """What every key begins with."""
+        """The beginning of every key."""
         return f"{self.prefix}:{{".encode()
 
     def is_hash(self, key: bytes) -> bool:

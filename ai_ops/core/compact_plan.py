@@ -1,4 +1,4 @@
-"""What goes of the threads of CompactRedisSaver: decided from the few words that Redis says of each.
+"""Deletions from the threads of CompactRedisSaver: decided from the few words that Redis says of each.
 
 Nothing here reads or writes. Times are seconds since 1970. All functions that take a policy take threads of that one
 policy: threads of several are sorted apart.
@@ -22,7 +22,7 @@ _UUID_LENGTH, _ULID_LENGTH = 36, 26
 
 
 class State:
-    """What a thread's two keys hold. The scripts say the same numbers."""
+    """Contents of a thread's two keys. The scripts say the same numbers."""
 
     WHOLE = 0
     FOREIGN = 1  # what the saver never writes: other types, or a newest id that is none
@@ -31,7 +31,7 @@ class State:
 
 
 class Look(NamedTuple):
-    """What Redis says of a thread.
+    """The statements of Redis about a thread.
 
     Attributes:
         thread: The thread.
@@ -80,7 +80,7 @@ class CompactDeletion:
 
     @property
     def size(self) -> int:
-        """How much it takes of the limit: a key, or a checkpoint of a thread that stays."""
+        """The share of the limit: a key, or a checkpoint of a thread that stays."""
         return self.checkpoints if self.reason is Reason.TRIMMED else len(self.keys)
 
     def some_keys(self, number: int) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""What a move of conversations to another saver has done."""
+"""Reports of moves of conversations to another saver."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHOWN_THREAD = 120
 
 @dataclass
 class MoveReport:
-    """What one run has moved, or in a dry run would have.
+    """The report of one run: what it moved, or in a dry run would have moved.
 
     Attributes:
         source: The saver that the conversations were read from: ``redis`` or ``valkey``.
