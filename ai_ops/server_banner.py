@@ -62,7 +62,7 @@ def banner_of(server: MCPServer, user: Any, now: datetime) -> Banner:
         LEVELS.get(state, Level.UNKNOWN),
         state,
         ago(_since(state, health, incident), now),
-        _why(state, health) if sees or state == STALE else None,
+        _why(state, health if sees else None),
         health.flapping,
         incident,
         incident is not None and not incident.acknowledged and may(user, "acknowledge", incident),
@@ -88,8 +88,11 @@ def _since(state: str, health: MCPServerHealth, incident: MCPServerIncident | No
     return health.last_failure if state == UP else health.checked
 
 
-def _why(state: str, health: MCPServerHealth) -> str:
-    return _why_stale(health) if state == STALE else "" if state == UP else health.message
+def _why(state: str, health: MCPServerHealth | None) -> str | None:
+    """Return the reason in words; without `health`, which the user may not see, none of its words."""
+    if state == STALE:
+        return _why_stale(health)
+    return health.message if health and state != UP else None
 
 
 def _why_stale(health: MCPServerHealth | None) -> str:

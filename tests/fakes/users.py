@@ -23,7 +23,9 @@ def user_who_may(*permissions: str, constraints: dict[str, Any] | None = None) -
     for each in permissions:
         app_label, rest = each.split(".")
         name, model = rest.rsplit("_", 1)
-        permission = ObjectPermission.objects.create(name=each, actions=[name], constraints=constraints)
+        permission = ObjectPermission.objects.create(
+            name=f"{user.username}: {each}", actions=[name], constraints=constraints
+        )
         permission.users.add(user)
         permission.object_types.add(ContentType.objects.get(app_label=app_label, model=model))
     return user

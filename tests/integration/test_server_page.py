@@ -119,6 +119,11 @@ def test_a_user_sees_of_the_incident_what_the_permissions_allow(db):
     assert "Down since" in text
     assert str(incident.pk) not in text
     assert "answered 500" not in text
+    MCPServer.objects.update(status=Status.objects.get_for_model(MCPServer).get(name="Healthy"))
+    MCPServerHealth.objects.update(ok=None)
+    text = banner(client_of(user_who_may("ai_ops.view_mcpserver")), server)
+    assert "Not checked in time" in text
+    assert "answered 500" not in text
 
 
 def table_of(client: Client, name: str) -> str:
