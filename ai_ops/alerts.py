@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from ai_ops.choices import MCPServerStatus
-from ai_ops.core.reports import ServerReport
 from ai_ops.health_models import MCPServerHealth
 from ai_ops.logs import get_logger
+from ai_ops.mcp.logic.reports import ServerReport
 
 logger = get_logger(__name__)
 

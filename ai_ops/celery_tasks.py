@@ -19,22 +19,24 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from nautobot.extras.models import JobQueue, JobResult
 
-from ai_ops.adapters.checkpoint_store import CheckpointStore
-from ai_ops.checkpointer import describe_checkpoint_redis, get_redis_connection
+from ai_ops.checkpoints.cleanup import CleanupRun
+from ai_ops.checkpoints.cleanup_log import log_cleanup
+from ai_ops.checkpoints.cleanup_policy import cleanup_policy
+from ai_ops.checkpoints.connection import describe_checkpoint_redis, get_redis_connection
+from ai_ops.checkpoints.conversation_moves import Move, log_move, source_of
+from ai_ops.checkpoints.fencing import fence_of
+from ai_ops.checkpoints.logic.conversation_moves import MoveReport
+from ai_ops.checkpoints.logic.keys import KeyParser
+from ai_ops.checkpoints.logic.reports import CleanupReport, ThreadReport
+from ai_ops.checkpoints.logic.savers import AUTO, COMPACT
+from ai_ops.checkpoints.logic.storage import StorageReport
+from ai_ops.checkpoints.pins import CurrentPins, pin_thread, pinned_threads, unpin_thread
+from ai_ops.checkpoints.redis.store import CheckpointStore
+from ai_ops.checkpoints.sampling import StorageRun
+from ai_ops.checkpoints.snapshots import keep_snapshot
 from ai_ops.choices import MaintenanceKindChoices
-from ai_ops.cleanup_log import log_cleanup
-from ai_ops.cleanup_policy import cleanup_policy
-from ai_ops.cleanup_run import CleanupRun
 from ai_ops.config import AiOpsSettings
-from ai_ops.conversation_moves import Move, log_move, source_of
-from ai_ops.core.checkpoint_keys import KeyParser
-from ai_ops.core.foreign_text import shown
-from ai_ops.core.moves import MoveReport
-from ai_ops.core.reports import CleanupReport, HealthReport, ServerReport, ThreadReport
 from ai_ops.core.runs import Hold
-from ai_ops.core.savers import AUTO, COMPACT
-from ai_ops.core.shards import Shard
-from ai_ops.core.storage import StorageReport
 from ai_ops.due import due_servers
 from ai_ops.events import TOPIC_CHECKED, publish
 from ai_ops.exceptions import AiOpsError, ConfigurationError, HealthCheckError, LeaseLostError, RunStoppedError
@@ -42,17 +44,16 @@ from ai_ops.health_history import trim_checks
 from ai_ops.health_run import check_servers
 from ai_ops.incidents import review_incidents
 from ai_ops.infrastructure import BACKEND_ERRORS, backend_sentence
+from ai_ops.logic.foreign_text import shown
+from ai_ops.logic.shards import Shard
 from ai_ops.logs import get_logger
+from ai_ops.mcp.logic.reports import HealthReport, ServerReport
 from ai_ops.models import MCPServer
-from ai_ops.pins import CurrentPins, pin_thread, pinned_threads, unpin_thread
-from ai_ops.runs.fencing import fence_of
 from ai_ops.runs.recent import get_recent_runs
 from ai_ops.runs.request import current_request
 from ai_ops.runs.running import run_as
 from ai_ops.runs.supervisor import no_supervision, supervise_once
 from ai_ops.shards import enqueue_shards, queue_to_share, shard_servers
-from ai_ops.snapshots import keep_snapshot
-from ai_ops.storage_run import StorageRun
 from ai_ops.time_limit import StoppedByTimeLimitError
 from ai_ops.tool_run import list_tools
 
@@ -186,7 +187,7 @@ def move_conversations(source: str = AUTO, pattern: str = "*", dryrun: bool = Fa
         dryrun: Write nothing, and count what would be moved.
 
     Returns:
-        `success`, `error` (None or a sentence), and the rest of `ai_ops.core.moves.MoveReport`.
+        `success`, `error` (None or a sentence), and the rest of its `MoveReport`.
 
     Raises:
         StoppedByTimeLimitError: The Job's time is up (a SoftTimeLimitExceeded). What was moved until then stays.
@@ -228,7 +229,7 @@ def sample_checkpoint_storage() -> dict[str, Any]:
     measures the size of some of them.
 
     Returns:
-        `success`, `error` (None or a sentence), and the rest of `ai_ops.core.storage.StorageReport`.
+        `success`, `error` (None or a sentence), and the rest of `ai_ops.checkpoints.logic.storage.StorageReport`.
 
     Raises:
         SoftTimeLimitExceeded: The Job's time is up. The page says so then.

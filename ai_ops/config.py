@@ -8,13 +8,13 @@ from typing import Any
 
 from django.conf import settings
 
+from ai_ops.checkpoints.logic.compact_keys import DEFAULT_PREFIX, CompactKeys, is_prefix
+from ai_ops.checkpoints.logic.keys import KeyPrefixes
+from ai_ops.checkpoints.logic.savers import AUTO, CLASSES
 from ai_ops.choices import MaintenanceKindChoices
-from ai_ops.core.checkpoint_keys import KeyPrefixes
-from ai_ops.core.compact_keys import DEFAULT_PREFIX, CompactKeys, is_prefix
-from ai_ops.core.foreign_text import shown
 from ai_ops.core.health import CHECK_TIMEOUT_SECONDS, PROBE_CONCURRENCY
-from ai_ops.core.savers import AUTO, CLASSES
 from ai_ops.exceptions import ConfigurationError
+from ai_ops.logic.foreign_text import shown
 
 # A run of a thousand dead servers takes fifteen times as long.
 MAX_CHECK_TIMEOUT = 60

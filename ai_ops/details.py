@@ -13,9 +13,9 @@ from nautobot.apps.ui import (
 from nautobot.apps.views import get_obj_from_context
 
 from ai_ops.check_now import may_run_check
+from ai_ops.checkpoints.snapshots import in_redis, latest_snapshots
 from ai_ops.health_panels import HEALTH_PANELS
 from ai_ops.server_banner import ServerBannerPanel
-from ai_ops.snapshots import in_redis, latest_snapshots
 from ai_ops.tool_panels import TOOL_PANELS
 
 

@@ -6,7 +6,7 @@ import logging
 
 from celery.utils.log import get_task_logger
 
-from ai_ops.core.foreign_text import HarmlessArguments
+from ai_ops.logic.foreign_text import HarmlessArguments
 
 
 def get_logger(name: str) -> logging.Logger:

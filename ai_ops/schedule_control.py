@@ -14,8 +14,8 @@ from nautobot.apps.utils import is_uuid
 from nautobot.extras.choices import JobExecutionType, ScheduledJobStateChoices
 from nautobot.extras.models import Job, ScheduledJob
 
-from ai_ops.core.foreign_text import shown
 from ai_ops.exceptions import ConfigurationError, RunOptionsError, ScheduleNotFoundError
+from ai_ops.logic.foreign_text import shown
 from ai_ops.models import MCPServer
 from ai_ops.runs.kinds import KINDS, checked_options, job_variables
 from ai_ops.runs.request import LIMIT_PROPERTY

@@ -22,9 +22,9 @@ from nautobot.extras.models import Job, JobQueue, ScheduledJob
 
 from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.config import AiOpsSettings, hard_limit, validated_time_limit
-from ai_ops.core.foreign_text import printable, shown
 from ai_ops.core.intervals import crontab_of
 from ai_ops.exceptions import ConfigurationError
+from ai_ops.logic.foreign_text import printable, shown
 from ai_ops.runs.request import LIMIT_PROPERTY
 from ai_ops.schedule_approval import HELD_BY_APPROVAL, being_made
 

@@ -13,8 +13,8 @@ from nautobot.extras.choices import JobQueueTypeChoices, JobResultStatusChoices
 from nautobot.extras.models import Job, JobQueue, JobResult
 from nautobot.extras.utils import get_worker_count
 
-from ai_ops.core.shards import Shard, divided
 from ai_ops.due import CLOCK_TOLERANCE, due_servers
+from ai_ops.logic.shards import Shard, divided
 from ai_ops.models import MCPServer
 
 # The Job's variable that has a shard, as a text.

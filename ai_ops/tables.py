@@ -10,6 +10,7 @@ from nautobot.apps.tables import BaseTable, BooleanColumn, ButtonsColumn, Status
 from nautobot.apps.templatetags import hyperlinked_object
 from nautobot.apps.utils import is_uuid
 
+from ai_ops.checkpoints.snapshots import in_redis, latest_snapshots
 from ai_ops.choices import (
     MaintenanceKindChoices,
     MCPProtocolChoices,
@@ -27,7 +28,6 @@ from ai_ops.models import (
     PinnedThread,
 )
 from ai_ops.probes_bar import probes_bar
-from ai_ops.snapshots import in_redis, latest_snapshots
 from ai_ops.times import AgeColumn, DurationColumn
 
 

@@ -9,7 +9,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html
 
-from ai_ops.core import times
+from ai_ops.logic import durations as times
 
 
 def exact(moment: datetime) -> str:

@@ -32,11 +32,11 @@ from typing import Any
 
 import redis
 
-from ai_ops.adapters.checkpoint_store import CheckpointStore
-from ai_ops.cleanup_run import CleanupRun
-from ai_ops.core.batches import batches
-from ai_ops.core.checkpoint_keys import UUID_EPOCH, KeyParser
-from ai_ops.core.retention import DAY, RetentionPolicy
+from ai_ops.checkpoints.cleanup import CleanupRun
+from ai_ops.checkpoints.logic.keys import UUID_EPOCH, KeyParser
+from ai_ops.checkpoints.logic.retention import DAY, RetentionPolicy
+from ai_ops.checkpoints.redis.store import CheckpointStore
+from ai_ops.logic.batches import batches
 from development import services
 from langgraph_checkpoint_compact import CompactRedisSaver
 from langgraph_checkpoint_compact.documents import StoredCheckpoint

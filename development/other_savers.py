@@ -14,10 +14,10 @@ from typing import Any
 
 import redis
 
-from ai_ops.adapters.checkpoint_store import CheckpointStore
-from ai_ops.cleanup_run import CleanupRun
-from ai_ops.core.checkpoint_keys import KeyParser
-from ai_ops.core.retention import DAY, RetentionPolicy
+from ai_ops.checkpoints.cleanup import CleanupRun
+from ai_ops.checkpoints.logic.keys import KeyParser
+from ai_ops.checkpoints.logic.retention import DAY, RetentionPolicy
+from ai_ops.checkpoints.redis.store import CheckpointStore
 from development import conversations
 from development.services import START_TIMEOUT, ServiceError, free_ports, redis_server
 

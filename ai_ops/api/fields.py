@@ -8,7 +8,7 @@ from nautobot.apps.api import NautobotHyperlinkedRelatedField
 from rest_framework.exceptions import ValidationError
 from rest_framework.serializers import ChoiceField
 
-from ai_ops.core.foreign_text import shown
+from ai_ops.logic.foreign_text import shown
 
 
 class SentenceChoiceField(ChoiceField):

@@ -21,9 +21,9 @@ from rest_framework.response import Response
 from ai_ops.api.refusals import as_answers
 from ai_ops.api.run_views import RunPermissions
 from ai_ops.api.serializers import ScheduleRequestSerializer, ScheduleSerializer
-from ai_ops.core.foreign_text import shown
 from ai_ops.exceptions import RunOptionsError, RunRefusedError
 from ai_ops.filters import ScheduleFilterSet
+from ai_ops.logic.foreign_text import shown
 from ai_ops.rights import confirm_may
 from ai_ops.runs.kinds import KINDS, checked_options, checked_text
 from ai_ops.runs.requests import runnable_job

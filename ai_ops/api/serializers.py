@@ -10,8 +10,8 @@ from rest_framework.reverse import reverse
 
 from ai_ops.api.fields import SentencesMixin
 from ai_ops.change_log import fields_of_the_first
-from ai_ops.core.foreign_text import for_csv
 from ai_ops.core.schedules import STANDINGS
+from ai_ops.logic.foreign_text import for_csv
 from ai_ops.models import (
     MaintenanceRun,
     MCPServer,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ai_ops.core.foreign_text import shown
+from ai_ops.logic.foreign_text import shown
 
 MINUTE, HOUR, DAY, WEEK = 60, 3600, 86_400, 604_800
 

@@ -10,12 +10,12 @@ from typing import Any
 from nautobot.apps.jobs import ChoiceVar, DryRunVar, IntegerVar, StringVar
 
 from ai_ops.celery_tasks import cleanup_old_checkpoints
+from ai_ops.checkpoints.logic.reports import ThreadReport
 from ai_ops.choices import JOB_GROUP
 from ai_ops.config import MAX_RETENTION_DAYS, AiOpsSettings, CleanupOptions
-from ai_ops.core.foreign_text import for_csv
-from ai_ops.core.reports import ThreadReport
 from ai_ops.exceptions import ConfigurationError
 from ai_ops.jobs.base import MaintenanceJob
+from ai_ops.logic.foreign_text import for_csv
 from ai_ops.time_limit import StoppedByTimeLimitError
 
 name = JOB_GROUP

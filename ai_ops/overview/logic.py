@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from ai_ops.core.schedules import ACTIVE, BROKEN, HELD, PAUSED
-from ai_ops.core.times import age, duration
+from ai_ops.logic.durations import age, duration
 
 # A run takes some time and starts some seconds late: what is due every minute is not stale after one.
 LEAST_SLACK = timedelta(minutes=5)

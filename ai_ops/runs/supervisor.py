@@ -10,12 +10,13 @@ from typing import Any
 from django.db.models import DurationField, ExpressionWrapper, F
 from django.db.models.functions import Now
 
+from ai_ops.checkpoints import orphans
 from ai_ops.choices import RunStateChoices
 from ai_ops.core.runs import Hold
 from ai_ops.core.supervision import Findings, summary
 from ai_ops.logs import get_logger
 from ai_ops.run_models import MaintenanceRun
-from ai_ops.runs import history, lateness, orphans
+from ai_ops.runs import history, lateness
 from ai_ops.runs.alone import STOPPING, alone
 from ai_ops.runs.drained import log_drained
 from ai_ops.runs.request import current_request

@@ -21,10 +21,10 @@ from typing import Any
 
 import redis
 
-from ai_ops.adapters.checkpoint_store import CheckpointStore
-from ai_ops.cleanup_run import CleanupRun
-from ai_ops.core.checkpoint_keys import KeyParser, KeyPrefixes
-from ai_ops.core.retention import DAY, RetentionPolicy
+from ai_ops.checkpoints.cleanup import CleanupRun
+from ai_ops.checkpoints.logic.keys import KeyParser, KeyPrefixes
+from ai_ops.checkpoints.logic.retention import DAY, RetentionPolicy
+from ai_ops.checkpoints.redis.store import CheckpointStore
 from development import services
 
 HERE = Path(__file__).parent

@@ -44,9 +44,10 @@ from nautobot.extras.models import (
 )
 from nautobot.extras.utils import get_celery_queues
 
-from ai_ops import celery_tasks, cleanup_run, health_run, infrastructure
-from ai_ops.adapters import deleter
+from ai_ops import celery_tasks, health_run, infrastructure
 from ai_ops.agents import current_generation
+from ai_ops.checkpoints import cleanup as cleanup_run
+from ai_ops.checkpoints.redis import deleter
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
 from ai_ops.models import AgentGeneration, MaintenanceRun, MCPServer
 from ai_ops.runs import records

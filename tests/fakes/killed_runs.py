@@ -15,11 +15,12 @@ import time
 import redis
 from redis.connection import AbstractConnection
 
-from ai_ops import cleanup_run, compact_run
-from ai_ops.adapters import deleter
-from ai_ops.adapters.checkpoint_store import CheckpointStore
-from ai_ops.core.checkpoint_keys import KeyParser
-from ai_ops.core.retention import DAY, RetentionPolicy
+from ai_ops.checkpoints import cleanup as cleanup_run
+from ai_ops.checkpoints import compact_cleanup as compact_run
+from ai_ops.checkpoints.logic.keys import KeyParser
+from ai_ops.checkpoints.logic.retention import DAY, RetentionPolicy
+from ai_ops.checkpoints.redis import deleter
+from ai_ops.checkpoints.redis.store import CheckpointStore
 from langgraph_checkpoint_compact import removal
 
 # Many small batches, so that there is much between them.

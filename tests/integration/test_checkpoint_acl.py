@@ -12,8 +12,8 @@ from langgraph.checkpoint.redis import RedisSaver
 from langgraph.checkpoint.redis.shallow import ShallowRedisSaver
 from langgraph.types import Command
 
-from ai_ops.adapters.redis_failures import COMMANDS
 from ai_ops.celery_tasks import cleanup_old_checkpoints
+from ai_ops.checkpoints.redis.errors import COMMANDS
 from development.services import PROJECT
 from langgraph_checkpoint_compact import CompactRedisSaver
 from tests.fakes.conversations import days_ago, graph, old_id, on, undated_id

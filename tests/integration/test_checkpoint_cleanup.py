@@ -164,7 +164,7 @@ def test_the_lines_operators_search_for(saver, checkpoint_redis, caplog):
 
 
 def test_a_conversation_that_goes_on_while_the_plan_is_made_loses_nothing(saver, checkpoint_redis, monkeypatch):
-    from ai_ops.adapters.checkpoint_store import CheckpointStore
+    from ai_ops.checkpoints.redis.store import CheckpointStore
 
     app = graph(saver)
     with days_ago(40):
@@ -218,7 +218,7 @@ def test_keys_and_values_that_tell_no_time_stay_and_are_named(checkpoint_redis, 
 
 
 def test_redis_down(checkpoint_server, checkpoint_redis, monkeypatch):
-    monkeypatch.setattr("ai_ops.adapters.retrying_redis.RETRY_DELAYS", (0.01,))
+    monkeypatch.setattr("ai_ops.checkpoints.redis.client.RETRY_DELAYS", (0.01,))
     checkpoint_server.stop()
     try:
         report = cleanup_old_checkpoints(30)
@@ -243,7 +243,7 @@ def test_each_phase_says_how_far_it_is_but_not_more_often_than_it_should(
     checkpoint_redis, monkeypatch, caplog, seconds, phases
 ):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr("ai_ops.cleanup_run.PROGRESS_SECONDS", seconds)
+    monkeypatch.setattr("ai_ops.checkpoints.cleanup.PROGRESS_SECONDS", seconds)
     checkpoint_redis.mset({f"checkpoint:old-{number}:{old_id(40)}": "{}" for number in range(3)})
     cleanup_old_checkpoints(30)
     said = [message for message in caplog.messages if message.startswith(("Scanning: ", "Deleting: "))]

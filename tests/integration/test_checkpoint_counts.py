@@ -7,8 +7,8 @@ import tempfile
 
 import pytest
 
-from ai_ops.adapters.deleter import Deleter
 from ai_ops.celery_tasks import cleanup_old_checkpoints, sample_checkpoint_storage
+from ai_ops.checkpoints.redis.deleter import Deleter
 from tests.fakes.cleanups import cleaned
 from tests.fakes.conversations import old_id
 
@@ -72,7 +72,7 @@ def test_what_is_refused_leaves_its_room_to_the_next(client, monkeypatch):
 @pytest.mark.django_db
 @pytest.mark.parametrize("reason", ["no folder", "no room"])
 def test_a_spool_without_room_is_told_and_nothing_is_lost(checkpoint_redis, monkeypatch, caplog, tmp_path, reason):
-    monkeypatch.setattr("ai_ops.adapters.key_spool.MEMORY_BYTES", 0)
+    monkeypatch.setattr("ai_ops.checkpoints.redis.key_spool.MEMORY_BYTES", 0)
     keys = {f"checkpoint:user-{number}:{old_id(60)}": "{}" for number in range(2000)}
     checkpoint_redis.mset(keys)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -12,10 +12,10 @@ from celery.exceptions import SoftTimeLimitExceeded
 from langgraph.checkpoint.redis import RedisSaver
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from ai_ops.adapters.checkpoint_store import CheckpointStore
-from ai_ops.adapters.redis_calls import CallsAhead
-from ai_ops.adapters.retrying_redis import RetryingRedis
 from ai_ops.celery_tasks import cleanup_old_checkpoints
+from ai_ops.checkpoints.redis.client import RetryingRedis
+from ai_ops.checkpoints.redis.pipelining import CallsAhead
+from ai_ops.checkpoints.redis.store import CheckpointStore
 from development import services
 from tests.fakes.conversations import days_ago, graph, old_id, on
 
@@ -52,7 +52,7 @@ def assert_end_state(app, client, states):
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_connection_cut_in_each_phase_is_retried(app, checkpoint_redis, monkeypatch, phase):
     states = talk(app)
-    monkeypatch.setattr("ai_ops.adapters.retrying_redis.RETRY_DELAYS", (0.01, 0.05))
+    monkeypatch.setattr("ai_ops.checkpoints.redis.client.RETRY_DELAYS", (0.01, 0.05))
     original = getattr(RetryingRedis, phase)
     calls = []
 
@@ -73,8 +73,8 @@ def test_a_connection_cut_in_each_phase_is_retried(app, checkpoint_redis, monkey
 
 def test_a_server_restarted_while_keys_are_scanned(app, checkpoint_server, checkpoint_redis, monkeypatch):
     states = talk(app)
-    monkeypatch.setattr("ai_ops.adapters.retrying_redis.SCAN_COUNT", 5)
-    monkeypatch.setattr("ai_ops.adapters.retrying_redis.RETRY_DELAYS", (0.05, 0.5, 1.0))
+    monkeypatch.setattr("ai_ops.checkpoints.redis.client.SCAN_COUNT", 5)
+    monkeypatch.setattr("ai_ops.checkpoints.redis.client.RETRY_DELAYS", (0.05, 0.5, 1.0))
     original, calls = RetryingRedis._scan_at, []
 
     def restart_once(self, cursor, connection):
@@ -99,8 +99,8 @@ def test_a_server_that_stays_away_fails_clearly_and_the_next_run_goes_on(
     app, checkpoint_server, checkpoint_redis, monkeypatch, batch
 ):
     states = talk(app)
-    monkeypatch.setattr("ai_ops.adapters.retrying_redis.RETRY_DELAYS", (0.01,))
-    monkeypatch.setattr("ai_ops.adapters.deleter.KEYS_PER_COMMAND", 7)
+    monkeypatch.setattr("ai_ops.checkpoints.redis.client.RETRY_DELAYS", (0.01,))
+    monkeypatch.setattr("ai_ops.checkpoints.redis.deleter.KEYS_PER_COMMAND", 7)
     original, calls = RetryingRedis.script, []
 
     def stop_at(self, *args):
@@ -125,7 +125,7 @@ def test_the_soft_time_limit_ends_the_run_and_what_was_done_is_logged(app, check
     caplog.set_level("INFO")
     states = talk(app)
     original, calls = CheckpointStore.apply, []
-    monkeypatch.setattr("ai_ops.cleanup_run.DELETIONS_PER_BATCH", 2)
+    monkeypatch.setattr("ai_ops.checkpoints.cleanup.DELETIONS_PER_BATCH", 2)
 
     def limit(self, deletions, *, dryrun):
         if calls:
@@ -183,7 +183,7 @@ def test_a_writer_that_keeps_talking_loses_no_message(app, checkpoint_server, ch
     busy = list(range(20, 50))
     for number in busy:
         app.invoke({"said": ["today"]}, on(f"t-{number}"))
-    monkeypatch.setattr("ai_ops.cleanup_run.DELETIONS_PER_BATCH", 5)
+    monkeypatch.setattr("ai_ops.checkpoints.cleanup.DELETIONS_PER_BATCH", 5)
     original, stop, failures = CheckpointStore.apply, threading.Event(), []
     writer_saver = RedisSaver(redis_client=checkpoint_server.client(0))
     writer_app = graph(writer_saver)
@@ -308,8 +308,8 @@ def test_a_pipeline_that_is_cut_anywhere_goes_on_in_order_and_counts_right(
 ):
     states = talk(app, old=4, live=2)
     total, cuts = checkpoint_redis.dbsize(), []
-    monkeypatch.setattr("ai_ops.adapters.retrying_redis.RETRY_DELAYS", (0.01, 0.05))
-    monkeypatch.setattr("ai_ops.adapters.deleter.KEYS_PER_COMMAND", 20)
+    monkeypatch.setattr("ai_ops.checkpoints.redis.client.RETRY_DELAYS", (0.01, 0.05))
+    monkeypatch.setattr("ai_ops.checkpoints.redis.deleter.KEYS_PER_COMMAND", 20)
     deliver, release = CallsAhead._deliver, CallsAhead._release
 
     def deliver_on_it(self):

@@ -9,12 +9,12 @@ from functools import partial
 import pytest
 from django.db import transaction
 
-from ai_ops.adapters.checkpoint_store import CheckpointStore
-from ai_ops.adapters.fence import Fence
 from ai_ops.celery_tasks import cleanup_old_checkpoints
-from ai_ops.cleanup_run import DELETIONS_PER_BATCH, CleanupRun
-from ai_ops.core.checkpoint_keys import KeyParser
-from ai_ops.core.retention import DAY, RetentionPolicy
+from ai_ops.checkpoints.cleanup import DELETIONS_PER_BATCH, CleanupRun
+from ai_ops.checkpoints.logic.keys import KeyParser
+from ai_ops.checkpoints.logic.retention import DAY, RetentionPolicy
+from ai_ops.checkpoints.redis.fence import Fence
+from ai_ops.checkpoints.redis.store import CheckpointStore
 from ai_ops.exceptions import LeaseLostError
 from ai_ops.runs import lease as leases
 from development.bench_cleanup import OLD_DAYS, plain_thread

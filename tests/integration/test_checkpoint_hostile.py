@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from redis.exceptions import ResponseError
 
 from ai_ops.celery_tasks import sample_checkpoint_storage
+from ai_ops.checkpoints import orphans
+from ai_ops.checkpoints.logic.retention import DAY
 from ai_ops.choices import RunStateChoices
-from ai_ops.core.batches import batches
-from ai_ops.core.retention import DAY
+from ai_ops.logic.batches import batches
 from ai_ops.models import MaintenanceRun
-from ai_ops.runs import orphans
 from tests.fakes.cleanups import cleaned, emptied, examples, tell_growth
 from tests.fakes.conversations import old_id
 from tests.fakes.runs import FreeHold

@@ -14,7 +14,7 @@ from nautobot.core.templatetags.helpers import render_markdown
 from nautobot.extras.choices import JobResultStatusChoices, LogLevelChoices
 from nautobot.extras.models import Job
 
-from ai_ops.adapters.retrying_redis import RetryingRedis
+from ai_ops.checkpoints.redis.client import RetryingRedis
 from ai_ops.jobs.checkpoint_cleanup import CleanupCheckpointsJob
 from ai_ops.run_models import MaintenanceRun
 from tests.fakes.conversations import old_id
@@ -99,8 +99,8 @@ def test_a_request_that_names_no_option_is_run_as_configured(job, checkpoint_red
 
 
 def test_the_threads_that_would_go_are_attached_as_csv(job, checkpoint_redis, monkeypatch):
-    monkeypatch.setattr("ai_ops.cleanup_run.MEASURED_THREADS", 11)
-    monkeypatch.setattr("ai_ops.cleanup_run.DELETIONS_PER_BATCH", 5)
+    monkeypatch.setattr("ai_ops.checkpoints.cleanup.MEASURED_THREADS", 11)
+    monkeypatch.setattr("ai_ops.checkpoints.cleanup.DELETIONS_PER_BATCH", 5)
     checkpoint_redis.mset({f"checkpoint:old,{number}:{old_id(40)}": "x" * 1000 for number in range(12)})
     result = run(dryrun=True)
     (proxy,) = result.files.all()
@@ -136,7 +136,7 @@ def test_whatever_a_thread_is_called_the_result_can_be_kept(job, checkpoint_redi
 
 
 def test_when_its_time_is_up_the_result_says_what_was_done(job, checkpoint_redis, monkeypatch):
-    monkeypatch.setattr("ai_ops.cleanup_run.DELETIONS_PER_BATCH", 4)
+    monkeypatch.setattr("ai_ops.checkpoints.cleanup.DELETIONS_PER_BATCH", 4)
     checkpoint_redis.mset({f"checkpoint:old-{number}:{old_id(40)}": "{}" for number in range(20)})
     original, calls = RetryingRedis.script, []
 

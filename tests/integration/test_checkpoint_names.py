@@ -205,7 +205,7 @@ def client(checkpoint_server):
 )
 def test_every_thread_fares_as_if_it_were_alone(client, monkeypatch, population, pinned, keys_per_partition):
     emptied(client)
-    monkeypatch.setattr("ai_ops.adapters.key_spool.KEYS_PER_PARTITION", keys_per_partition)
+    monkeypatch.setattr("ai_ops.checkpoints.redis.key_spool.KEYS_PER_PARTITION", keys_per_partition)
     written = write(client, population)
 
     report = cleaned(client, pinned=pinned).report(RETENTION, "")

@@ -100,7 +100,7 @@ def test_live_threads_are_what_they_were(
     checkpoint_server, checkpoint_redis, monkeypatch, population, kind, keys_per_partition
 ):
     checkpoint_redis.flushall()
-    monkeypatch.setattr("ai_ops.adapters.key_spool.KEYS_PER_PARTITION", keys_per_partition)
+    monkeypatch.setattr("ai_ops.checkpoints.redis.key_spool.KEYS_PER_PARTITION", keys_per_partition)
     if kind == "ValkeySaver":
         monkeypatch.setenv("LANGGRAPH_REDIS_URL", checkpoint_server.url(2))
         with checkpoint_server.client(2) as client:

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import redis
 
-from ai_ops.adapters.checkpoint_store import CheckpointStore
 from ai_ops.celery_tasks import cleanup_old_checkpoints, sample_checkpoint_storage
-from ai_ops.core.checkpoint_times import id_time
+from ai_ops.checkpoints.logic.times import id_time
+from ai_ops.checkpoints.redis.store import CheckpointStore
 from tests.fakes.conversations import old_id
 
 pytestmark = pytest.mark.django_db

@@ -11,8 +11,8 @@ from nautobot.extras.choices import JobResultStatusChoices
 from nautobot.extras.models import Job
 
 from ai_ops.celery_tasks import cleanup_old_checkpoints, pin_thread, sample_checkpoint_storage
+from ai_ops.checkpoints.snapshots import KEPT, latest_snapshots
 from ai_ops.models import CheckpointStorageSnapshot
-from ai_ops.snapshots import KEPT, latest_snapshots
 from tests.fakes.conversations import days_ago, graph, old_id, on, undated_id
 
 MODULE, CLASS = "ai_ops.jobs.checkpoint_storage", "SampleCheckpointStorageJob"
@@ -139,7 +139,7 @@ def test_any_thread_id_can_be_kept(checkpoint_redis, name):
 
 
 def test_past_a_million_keys_it_makes_do_with_those_it_has_seen(checkpoint_redis, monkeypatch):
-    monkeypatch.setattr("ai_ops.storage_run.MAX_KEYS", 2000)
+    monkeypatch.setattr("ai_ops.checkpoints.sampling.MAX_KEYS", 2000)
     checkpoint_redis.mset({f"checkpoint:{number}:{old_id(40)}": "{}" for number in range(5000)})
     pin_thread("nowhere")
     result = sample_checkpoint_storage()
@@ -149,7 +149,7 @@ def test_past_a_million_keys_it_makes_do_with_those_it_has_seen(checkpoint_redis
 
 
 def test_the_scan_ends_when_its_time_is_up(checkpoint_redis, monkeypatch):
-    monkeypatch.setattr("ai_ops.storage_run.MAX_SCAN_SECONDS", 0)
+    monkeypatch.setattr("ai_ops.checkpoints.sampling.MAX_SCAN_SECONDS", 0)
     checkpoint_redis.mset({f"checkpoint:{number}:{old_id(40)}": "{}" for number in range(5000)})
     assert sample_checkpoint_storage()["complete"] is False
 

@@ -20,8 +20,8 @@ from langgraph.checkpoint.redis import RedisSaver
 from langgraph.errors import EmptyInputError
 from langgraph.graph import END, START, StateGraph
 
-from ai_ops.adapters.checkpoint_store import CheckpointStore
-from ai_ops.core.checkpoint_keys import KeyParser
+from ai_ops.checkpoints.logic.keys import KeyParser
+from ai_ops.checkpoints.redis.store import CheckpointStore
 from langgraph_checkpoint_compact import CompactRedisSaver
 from tests.fakes.cleanups import cleaned, emptied, examples
 from tests.fakes.conversations import days_ago, old_id, on

@@ -10,8 +10,8 @@ from langgraph.checkpoint.redis.shallow import ShallowRedisSaver
 
 from ai_ops import checkpointer
 from ai_ops.checkpointer import describe_checkpoint_redis, get_checkpointer
-from ai_ops.core.compact_keys import CompactKeys
-from ai_ops.core.savers import Evidence, choose_saver
+from ai_ops.checkpoints.logic.compact_keys import CompactKeys
+from ai_ops.checkpoints.logic.savers import Evidence, choose_saver
 from ai_ops.exceptions import CheckpointStoreError, ConfigurationError
 from langgraph_checkpoint_compact import CompactRedisSaver, names
 from tests.fakes.conversations import graph, old_id, on
@@ -167,7 +167,7 @@ def test_conversations_of_a_saver_that_cannot_work__an_error_rather_than_an_empt
 
 
 def test_more_keys_than_are_looked_at__what_agents_had_before(database_two, checkpoint_redis, monkeypatch):
-    monkeypatch.setattr("ai_ops.adapters.saver_evidence.MAX_KEYS", 1000)
+    monkeypatch.setattr("ai_ops.checkpoints.redis.saver_evidence.MAX_KEYS", 1000)
     database_two.mset({f"session:{number}": "x" for number in range(5000)})
     pytest.importorskip("langgraph_checkpoint_aws")
     assert class_given() == "AsyncValkeySaver"

@@ -16,13 +16,13 @@ from langgraph.checkpoint.base.id import uuid6
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.types import Command
 
-from ai_ops.adapters import compact_scripts, compact_store
-from ai_ops.adapters.checkpoint_store import CheckpointStore
 from ai_ops.celery_tasks import cleanup_old_checkpoints, cleanup_user_checkpoints, pin_thread, sample_checkpoint_storage
-from ai_ops.cleanup_run import CleanupRun
-from ai_ops.core.checkpoint_keys import KeyParser
-from ai_ops.core.retention import DAY, RetentionPolicy
-from ai_ops.core.storage import StorageTally
+from ai_ops.checkpoints.cleanup import CleanupRun
+from ai_ops.checkpoints.logic.keys import KeyParser
+from ai_ops.checkpoints.logic.retention import DAY, RetentionPolicy
+from ai_ops.checkpoints.logic.storage import StorageTally
+from ai_ops.checkpoints.redis import compact_scripts, compact_store
+from ai_ops.checkpoints.redis.store import CheckpointStore
 from ai_ops.jobs.checkpoint_cleanup import CleanupCheckpointsJob
 from langgraph_checkpoint_compact import CompactRedisSaver, names, removal, scripts
 from tests.fakes.conversations import DeltaDialogue, days_ago, graph, old_id, on

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nautobot.core.templatetags.helpers import render_markdown
 from nautobot.core.utils.logging import sanitize
 
-from ai_ops.core.foreign_text import for_markdown, printable
+from ai_ops.logic.foreign_text import for_markdown, printable
 
 LINES = ("{}", "Thread {}: 3 keys", "{} and {}", "{}{}", "❌ Failed: {}", "Kept {}, {}")
 PIECES = (

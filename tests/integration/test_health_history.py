@@ -20,8 +20,8 @@ from nautobot.extras.models import ObjectChange, Status
 from ai_ops import health_history, health_run
 from ai_ops.celery_tasks import check_mcp_server_health, perform_mcp_health_checks
 from ai_ops.core.health import Probe, ProbeAgain, Reason
-from ai_ops.core.reports import ServerReport
 from ai_ops.health_history import buckets, record_checks, statistics, trim_checks, with_uptime
+from ai_ops.mcp.logic.reports import ServerReport
 from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth
 from ai_ops.server_checks import ServerCheck
 from tests.fakes.mcp_server import FakeMCPServer

@@ -10,11 +10,11 @@ import pytest
 from django.db.models.functions import Now
 from langgraph.checkpoint.redis import RedisSaver
 
+from ai_ops.checkpoints import orphans
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
 from ai_ops.core.supervision import Findings
 from ai_ops.models import MaintenanceRun
 from ai_ops.runs import lease as leases
-from ai_ops.runs import orphans
 from tests.fakes.conversations import days_ago, graph, old_id, on
 from tests.fakes.runs import FreeHold, recorded
 

@@ -14,11 +14,11 @@ from nautobot.core.graphql import execute_query
 from nautobot.extras.models import ObjectChange
 
 from ai_ops.celery_tasks import cleanup_old_checkpoints, pin_thread, unpin_thread
-from ai_ops.cleanup_run import DELETIONS_PER_BATCH
+from ai_ops.checkpoints.cleanup import DELETIONS_PER_BATCH
+from ai_ops.checkpoints.pins import pinned_threads
 from ai_ops.exceptions import ConfigurationError
 from ai_ops.filters import PinnedThreadFilterSet
 from ai_ops.models import THREAD_ID_MAX_LENGTH, CheckpointStorageSnapshot, PinnedThread
-from ai_ops.pins import pinned_threads
 from tests.fakes.conversations import days_ago, graph, old_id, on
 
 # Ids that agents use, and that forms, parsers and databases like to change.
@@ -249,7 +249,7 @@ def test_a_pin_set_while_a_run_is_going_counts(checkpoint_redis):
 def test_without_an_answer_from_the_database_nothing_is_deleted(checkpoint_redis, monkeypatch, reads):
     """The database fails at once, or once the run has begun."""
     checkpoint_redis.mset({f"checkpoint:{number}:{old_id(40)}": "{}" for number in range(10)})
-    monkeypatch.setattr("ai_ops.pins.SECONDS_BETWEEN_READS", 0)
+    monkeypatch.setattr("ai_ops.checkpoints.pins.SECONDS_BETWEEN_READS", 0)
 
     def refuse(execute, sql, params, many, context):
         nonlocal reads

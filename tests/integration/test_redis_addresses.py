@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from ai_ops.checkpointer import describe_checkpoint_redis, get_checkpointer, get_redis_connection, get_redis_url
-from ai_ops.core.redis_addresses import read_address
+from ai_ops.checkpoints.logic.addresses import read_address
 from ai_ops.exceptions import AiOpsError, CheckpointStoreError, ConfigurationError
 
 SECRETS = ("s3cret", "pa55word")
@@ -37,7 +37,7 @@ def leaked(error: BaseException) -> str:
 def test_whatever_is_wrong_with_an_address_is_said_without_its_secrets(monkeypatch, caplog, scheme, place):
     caplog.set_level(logging.DEBUG)
     # Only a malformed address is of interest here: what a well-formed one connects to is nothing.
-    monkeypatch.setattr("ai_ops.checkpointer.CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr("ai_ops.checkpoints.connection.CONNECT_TIMEOUT", 0.2)
     for odd in CHARACTERS:
         url = PLACES[place].format(scheme=scheme, odd=odd, path=PATHS[scheme])
         monkeypatch.setattr("os.environ", {"LANGGRAPH_REDIS_URL": url})

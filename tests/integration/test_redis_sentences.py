@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 import redis
 
-from ai_ops.adapters.redis_failures import SENTENCES, explain
 from ai_ops.celery_tasks import cleanup_old_checkpoints
+from ai_ops.checkpoints.redis.errors import SENTENCES, explain
 from development import services
 from tests.fakes.certificates import CertificateAuthority
 from tests.fakes.conversations import old_id
@@ -61,8 +61,8 @@ class Server:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr("ai_ops.checkpointer.ANSWER_TIMEOUT", 0.5)
-    monkeypatch.setattr("ai_ops.adapters.retrying_redis.RETRY_DELAYS", (0.01,))
+    monkeypatch.setattr("ai_ops.checkpoints.connection.ANSWER_TIMEOUT", 0.5)
+    monkeypatch.setattr("ai_ops.checkpoints.redis.client.RETRY_DELAYS", (0.01,))
 
 
 @pytest.fixture(scope="module", params=["debian redis", "valkey"])

@@ -9,10 +9,10 @@ from celery.exceptions import SoftTimeLimitExceeded
 from django.db import OperationalError, connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from ai_ops.checkpoints.pins import PinsError
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
 from ai_ops.exceptions import CheckpointStoreError, LeaseLostError, LeaseTakenError, RunStoppedError
 from ai_ops.models import MaintenanceLease, MaintenanceRun
-from ai_ops.pins import PinsError
 from ai_ops.runs import lease as leases
 from ai_ops.runs.request import RunRequest, requested_by
 from ai_ops.runs.running import run_as

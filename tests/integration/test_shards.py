@@ -18,8 +18,8 @@ from nautobot.extras.utils import get_celery_queues
 from ai_ops import health_run
 from ai_ops.celery_tasks import perform_mcp_health_checks
 from ai_ops.config import AiOpsSettings
-from ai_ops.core.shards import Shard
 from ai_ops.exceptions import ConfigurationError
+from ai_ops.logic.shards import Shard
 from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth, MCPServerIncident
 from ai_ops.runs.request import RunRequest, requested_by
 from ai_ops.schedules import find_job

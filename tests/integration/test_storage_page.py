@@ -139,7 +139,7 @@ def test_keys_of_others_alone(operator, checkpoint_redis):
 
 
 def test_a_part_of_the_keys_is_called_that(operator, checkpoint_redis, monkeypatch):
-    monkeypatch.setattr("ai_ops.storage_run.MAX_KEYS", 1000)
+    monkeypatch.setattr("ai_ops.checkpoints.sampling.MAX_KEYS", 1000)
     checkpoint_redis.mset({f"checkpoint:{number}:{old_id(40)}": "{}" for number in range(3000)})
     pin_thread("nowhere")
     sample_checkpoint_storage()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ai_ops.core.checkpoint_keys import Family, KeyParser, KeyPrefixes, split_stem
+from ai_ops.checkpoints.logic.keys import Family, KeyParser, KeyPrefixes, split_stem
 
 NOW = 1_780_000_000.0  # 2026-05-28
 V6 = b"1ec9414c-232a-6b00-b3c8-9e6bdeced846"  # RFC 9562, A.5: 2022-02-22 14:22:22-05:00
@@ -139,7 +139,7 @@ def test_a_namespace_is_found_at_the_end_of_a_key(stem):
 )
 @pytest.mark.parametrize("head", [b"checkpoint", b"checkpoint_latest", b"checkpoint_blob", b"writes", b"thread"])
 def test_the_time_a_key_takes_grows_with_its_length_alone(monkeypatch, head, piece):
-    monkeypatch.setattr("ai_ops.core.checkpoint_keys.MAX_KEY_BYTES", 1 << 20)
+    monkeypatch.setattr("ai_ops.checkpoints.logic.keys.MAX_KEY_BYTES", 1 << 20)
     parser = KeyParser(NOW)
 
     def seconds(size: int) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from redis.exceptions import NoPermissionError, ResponseError
 
-from ai_ops.adapters.redis_failures import COMMANDS, explain
+from ai_ops.checkpoints.redis.errors import COMMANDS, explain
 
 INSTALL = Path(__file__).parents[2] / "docs" / "admin" / "install.md"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ai_ops.core.foreign_text import HarmlessArguments, for_csv, for_markdown, printable
+from ai_ops.logic.foreign_text import HarmlessArguments, for_csv, for_markdown, printable
 
 
 @pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠"])

@@ -18,7 +18,7 @@ from ai_ops.core.health import (
     Verdict,
     next_step,
 )
-from ai_ops.core.reports import HealthReport, ServerReport
+from ai_ops.mcp.logic.reports import HealthReport, ServerReport
 
 H, U, X = Verdict.HEALTHY, Verdict.UNHEALTHY, Verdict.UNKNOWN
 

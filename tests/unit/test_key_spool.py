@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ai_ops.adapters import key_spool
-from ai_ops.adapters.key_spool import KeySpool
-from ai_ops.core.batches import batches
-from ai_ops.core.checkpoint_keys import CheckpointKey, KeyParser
+from ai_ops.checkpoints.logic.keys import CheckpointKey, KeyParser
+from ai_ops.checkpoints.redis import key_spool
+from ai_ops.checkpoints.redis.key_spool import KeySpool
+from ai_ops.logic.batches import batches
 
 ID = b"1ec9414c-232a-6b00-b3c8-9e6bdeced846"
 

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ai_ops.core.checkpoint_keys import (
+from ai_ops.checkpoints.logic.deletion import Deletion
+from ai_ops.checkpoints.logic.fast_path import QuickKeys, _first_tick_at, _id_at
+from ai_ops.checkpoints.logic.keys import (
     EARLIEST,
     FUTURE_TOLERANCE,
     UUID_EPOCH,
@@ -17,13 +19,11 @@ from ai_ops.core.checkpoint_keys import (
     KeyParser,
     KeyPrefixes,
 )
-from ai_ops.core.deletion import Deletion
-from ai_ops.core.facts import Facts, touched, trimmable
-from ai_ops.core.plan import make_plan
-from ai_ops.core.quick_keys import QuickKeys, _first_tick_at, _id_at
-from ai_ops.core.retention import DAY, RetentionPolicy
-from ai_ops.core.sieve import sieve
-from ai_ops.core.threads import group_threads, possible_stubs
+from ai_ops.checkpoints.logic.lookups import Facts, touched, trimmable
+from ai_ops.checkpoints.logic.plan import make_plan
+from ai_ops.checkpoints.logic.retention import DAY, RetentionPolicy
+from ai_ops.checkpoints.logic.sieve import sieve
+from ai_ops.checkpoints.logic.threads import group_threads, possible_stubs
 
 NOW = 1_780_000_000.0
 NAMES = (

@@ -7,13 +7,13 @@ from random import Random
 
 import pytest
 
-from ai_ops.core.checkpoint_keys import Family, KeyParser
-from ai_ops.core.deletion import Reason
-from ai_ops.core.facts import Facts, Lineage, trimmable
-from ai_ops.core.plan import CleanupPlan, make_plan
-from ai_ops.core.retention import DAY, RetentionPolicy
-from ai_ops.core.sieve import sieve
-from ai_ops.core.threads import Document, group_threads
+from ai_ops.checkpoints.logic.deletion import Reason
+from ai_ops.checkpoints.logic.keys import Family, KeyParser
+from ai_ops.checkpoints.logic.lookups import Facts, Lineage, trimmable
+from ai_ops.checkpoints.logic.plan import CleanupPlan, make_plan
+from ai_ops.checkpoints.logic.retention import DAY, RetentionPolicy
+from ai_ops.checkpoints.logic.sieve import sieve
+from ai_ops.checkpoints.logic.threads import Document, group_threads
 
 NOW = 1_780_000_000.0
 _sequence = count()

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from ai_ops.core.shards import Shard, divided
+from ai_ops.logic.shards import Shard, divided
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from ai_ops.core.checkpoint_keys import KeyParser
-from ai_ops.core.retention import DAY
-from ai_ops.core.storage import SIZED_KEYS, SIZED_KEYS_PER_THREAD, SIZED_THREADS, StorageTally, age_bars, shown_id
-from ai_ops.core.threads import group_threads
+from ai_ops.checkpoints.logic.keys import KeyParser
+from ai_ops.checkpoints.logic.retention import DAY
+from ai_ops.checkpoints.logic.storage import (
+    SIZED_KEYS,
+    SIZED_KEYS_PER_THREAD,
+    SIZED_THREADS,
+    StorageTally,
+    age_bars,
+    shown_id,
+)
+from ai_ops.checkpoints.logic.threads import group_threads
 
 NOW = 1_800_000_000.0
 

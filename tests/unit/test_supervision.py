@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from ai_ops.core.checkpoint_keys import KeyParser
-from ai_ops.core.facts import Facts
-from ai_ops.core.plan import make_plan
-from ai_ops.core.retention import RetentionPolicy
+from ai_ops.checkpoints.logic.keys import KeyParser
+from ai_ops.checkpoints.logic.lookups import Facts
+from ai_ops.checkpoints.logic.plan import make_plan
+from ai_ops.checkpoints.logic.retention import RetentionPolicy
+from ai_ops.checkpoints.logic.threads import group_threads
 from ai_ops.core.runs import is_lost
 from ai_ops.core.supervision import Findings, summary
-from ai_ops.core.threads import group_threads
 
 NOW = 1_790_000_000.0
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ai_ops.core.times import age, duration
+from ai_ops.logic.durations import age, duration
 
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
 

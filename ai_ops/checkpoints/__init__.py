@@ -1,0 +1,1 @@
+"""Checkpoints of LangGraph in Redis: their retention, their deletion, and the connection that agents use."""

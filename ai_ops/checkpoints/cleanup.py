@@ -1,0 +1,415 @@
+"""One run of the checkpoint cleanup: scan, decide thread by thread, delete in batches."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from ai_ops.checkpoints.compact_cleanup import CompactRun, threads_of_keys
+from ai_ops.checkpoints.logic.compact_keys import CompactKeys
+from ai_ops.checkpoints.logic.compact_plan import CompactDeletion, Look
+from ai_ops.checkpoints.logic.deletion import Deletion, Outcome, Reason, blob_deletion
+from ai_ops.checkpoints.logic.fast_path import QuickKeys
+from ai_ops.checkpoints.logic.keys import CheckpointKey, Family, KeyParser
+from ai_ops.checkpoints.logic.lookups import (
+    Facts,
+    documents_with_blobs,
+    lone_pointers,
+    staying_anyway,
+    touched,
+    trimmable,
+    unread_writes,
+)
+from ai_ops.checkpoints.logic.plan import make_plan
+from ai_ops.checkpoints.logic.reports import CleanupReport, ThreadReport, text_of
+from ai_ops.checkpoints.logic.retention import DAY, RetentionPolicy
+from ai_ops.checkpoints.logic.sieve import sieve
+from ai_ops.checkpoints.logic.tally import Tally
+from ai_ops.checkpoints.logic.threads import (
+    Thread,
+    group_threads,
+    possible_stubs,
+    possibly_misnamed,
+    set_own_ids,
+    set_stubs_aside,
+)
+from ai_ops.checkpoints.redis.compact_store import CompactStore
+from ai_ops.checkpoints.redis.key_spool import KeySpool, Part
+from ai_ops.checkpoints.redis.store import CheckpointStore
+from ai_ops.exceptions import CheckpointStoreError, LeaseLostError
+from ai_ops.logic.batches import batches
+from ai_ops.time_limit import whole
+
+DELETIONS_PER_BATCH = 250  # while Redis carries them out, the next are decided on
+# A dry run measures so many threads, by so many keys of each: twenty thousand questions are a third of a second.
+MEASURED_THREADS = 1000
+MEASURED_KEYS = 20
+AnyDeletion = Deletion | CompactDeletion
+
+PROGRESS_SECONDS = 1.0  # between two lines, so that a large database does not flood the Job's log
+
+
+class CleanupRun:
+    """Applies a retention policy to a store, once.
+
+    Args:
+        store: Where the checkpoints are.
+        parser: Takes keys apart.
+        policy: What may go.
+        now: The moment ages are counted from, seconds since 1970.
+        dryrun: Whether to find out what would go instead of deleting it.
+        max_deletions: Keys after which to stop; None for no limit.
+        progress: Told what the run is at, at most once a second.
+        on_thread: Told of each conversation that went whole.
+        pinned: Gives the ids of the threads that are pinned now; asked again while the run goes on.
+        on_keys: Given all keys of a part of the threads, before anything is decided on them.
+        enough: Told how many keys were scanned, says whether to stop there. Then nothing is decided: a thread may
+            have a newer checkpoint among the keys that were not seen.
+        confirm: Called between batches; raises if the run may not go on.
+        on_deletion: Told of each deletion, and what became of it.
+        compact: The names of the keys of CompactRedisSaver.
+        on_compact: Given what is known of that saver's threads, some at a time, before anything is decided on them.
+    """
+
+    def __init__(
+        self,
+        store: CheckpointStore,
+        parser: KeyParser,
+        policy: RetentionPolicy,
+        now: float,
+        *,
+        dryrun: bool,
+        max_deletions: int | None = None,
+        progress: Callable[[str], object] = lambda line: None,
+        on_thread: Callable[[ThreadReport], object] | None = None,
+        pinned: Callable[[], frozenset[str]] | None = None,
+        on_keys: Callable[[list[CheckpointKey]], object] | None = None,
+        enough: Callable[[int], bool] = lambda scanned: False,
+        confirm: Callable[[], object] = lambda: None,
+        on_deletion: Callable[[AnyDeletion, Outcome], object] | None = None,
+        compact: CompactKeys | None = None,
+        on_compact: Callable[[Sequence[Look]], object] | None = None,
+    ) -> None:
+        self.tally = Tally()
+        self.limit_reached = False
+        self.complete = True
+        self._smallest_left: int | None = None
+        self._store = store
+        self._parser = parser
+        self._quick = QuickKeys(parser)
+        self._policy = policy
+        self._now = now
+        self._dryrun = dryrun
+        self._max_deletions = max_deletions
+        self._progress = progress
+        self._on_thread = on_thread
+        self._pinned = pinned or (lambda: policy.pinned)
+        self._on_keys = on_keys
+        self._enough = enough
+        self._confirm = confirm
+        self._on_deletion = on_deletion
+        compact = compact or CompactKeys()
+        self._compact = CompactRun(
+            CompactStore(store.redis, compact, parser), compact, parser, now, self.tally, on_compact
+        )
+        self._ownerless_blobs: dict[bytes, tuple[bytes, ...]] = {}
+        self._under_way: tuple[Sequence[AnyDeletion], Callable[[], list[Outcome]]] | None = None
+        self._started = self._last_line = time.monotonic()
+        self._memory: list[int | None] = []
+
+    def execute(self) -> None:
+        """Run; after an exception the tally says what was done until then.
+
+        Raises:
+            CheckpointStoreError: Redis failed for longer than it was waited for.
+        """
+        # A run makes millions of tuples that live briefly and refer to nothing: looking for cycles among them
+        # takes a sixth of its time.
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            self._execute()
+            self._store.release()
+        except Exception:
+            # Redis may be at work on the last batch, which is to be counted; that it fails too would be no news.
+            self._store.hurry()
+            with suppress(CheckpointStoreError, LeaseLostError):
+                self._count()
+                self._store.release()
+            raise
+        finally:
+            if collects:
+                gc.enable()
+
+    def _execute(self) -> None:
+        self._memory.append(self._store.memory())
+        expected = self._store.size()
+        with KeySpool(expected, self._quick.threads_of) as spool, KeySpool(expected, threads_of_keys) as compact_spool:
+            self._compact.begin(compact_spool)
+            self._scan(spool, expected)
+            gc.collect(1)
+            for number, part in enumerate(spool, 1):
+                for batch in batches(self._decide(part), DELETIONS_PER_BATCH):
+                    self._delete(batch)
+                    self._say("Deleting: part %s of %s, %s keys so far", number, spool.partitions, self.tally.deleted)
+                    if self._is_limit_used_up():
+                        return
+                # Before the next part is read, or two of them would be in memory.
+                del part
+                # The client leaves cycles behind with each command; the rest of the process is not looked through.
+                gc.collect(1)
+            self._clean_compact_threads()
+        self._count()
+        self._delete_ownerless_blobs()
+        self._memory.append(self._store.memory())
+
+    def _clean_compact_threads(self) -> None:
+        for deletions in self._compact.deletions(self._policy_of_now, decide=self.complete):
+            self._delete(deletions, self._compact.store.apply)
+            self._say("Deleting: compact threads, %s keys so far", self.tally.deleted)
+            if self._is_limit_used_up():
+                return
+
+    def _policy_of_now(self) -> RetentionPolicy:
+        """The policy, with what is pinned now."""
+        self._policy = replace(self._policy, pinned=self._pinned())
+        return self._policy
+
+    def report(self, retention_days: object, policy: str, error: str | None = None) -> CleanupReport:
+        """What was done until now, under a policy that the sentence `policy` describes."""
+        tally = self.tally
+        return CleanupReport(
+            processed_count=tally.processed,
+            deleted_count=tally.deleted,
+            retention_days=retention_days,
+            error=error,
+            dryrun=self._dryrun,
+            threads_deleted=tally.threads_deleted,
+            threads_kept=tally.threads_kept,
+            checkpoints_trimmed=tally.trimmed,
+            orphan_count=tally.orphans,
+            unfixable_count=tally.unfixable,
+            changed_count=tally.changed,
+            limit_reached=self.limit_reached,
+            applied_retention_days=round(self._policy.retention / DAY),
+            policy=policy,
+            memory_before_bytes=self._memory[0] if self._memory else None,
+            memory_after_bytes=self._memory[-1] if len(self._memory) > 1 else None,
+            layouts=tally.layouts(),
+            largest_threads=tuple(thread.as_dict() for _, _, thread in sorted(tally.largest, reverse=True)),
+            seconds=round(time.monotonic() - self._started, 3),
+        )
+
+    def _say(self, line: str, *numbers: int) -> None:
+        """Report progress, unless a line was written a moment ago."""
+        now = time.monotonic()
+        if now - self._last_line >= PROGRESS_SECONDS:
+            self._last_line = now
+            self._progress(line % tuple(f"{number:,}" for number in numbers) if numbers else line)
+
+    def _scan(self, spool: KeySpool, expected: int) -> None:
+        parse = self._parser.parse
+
+        def restarted() -> None:
+            spool.clear()
+            self._compact.clear()
+            self.tally.processed = 0
+
+        for keys in self._store.scan(restarted):
+            self._confirm()
+            self.tally.processed += len(keys)
+            threads = self._quick.threads_of(keys)
+            spool.add_text(keys, threads)
+            if not all(threads):
+                others = self._compact.take([key for key, thread in zip(keys, threads, strict=True) if not thread])
+                spool.add(self._store.complete(filter(None, map(parse, others))))
+            self._say("Scanning: %s of about %s keys", self.tally.processed, expected)
+            if self._enough(self.tally.processed):
+                self.complete = False
+                break
+
+    def _decide(self, part: Part) -> Iterator[Deletion]:
+        if self._on_keys is not None:
+            self._on_keys([*part.keys, *self._parsed(part.text.split(b"\n"))])
+        if not self.complete:
+            return
+        self._policy_of_now()
+        busy = {key.thread.strip(b"{}") for key in part.keys}
+        quick = self._quick.sieve(part.text, busy, self._policy, self._now)
+        self.tally.threads_kept += quick.kept_threads
+        yield from quick.deletions
+        sieved = sieve([*part.keys, *self._store.complete(self._parsed(quick.rest))], self._policy, self._now)
+        self.tally.threads_kept += sieved.kept_threads
+        yield from sieved.deletions
+        threads = threads_of(sieved.keys, self._store, self._now)
+        plan = make_plan(threads, self._facts(threads), self._policy, self._now)
+        self.tally.threads_kept += plan.kept_threads
+        self.tally.add_unfixable(plan.unfixable)
+        self._ownerless_blobs.update(plan.ownerless_blobs)
+        yield from plan.deletions
+
+    def _parsed(self, keys: Sequence[bytes]) -> Iterator[CheckpointKey]:
+        return filter(None, map(self._parser.parse, keys))
+
+    def _facts(self, threads: list[Thread]) -> Facts:
+        """Read what the plan needs beyond keys; nothing for most threads."""
+        store, policy, now = self._store, self._policy, self._now
+        affected = touched(threads, policy, now)
+        spaces = trimmable(affected, policy, now)
+        heads = store.heads([*(pointer for space in spaces for pointer in space.pointers), *lone_pointers(threads)])
+        staying = staying_anyway(spaces, heads, policy, now)
+        lineage = store.lineage(staying)
+        with_deltas = {id(staying[key]): staying[key] for key, said in lineage.items() if said.open_channels}
+        ancestors = {document.key for space in with_deltas.values() for document in space.documents.values()}
+        lineage |= store.lineage(ancestors - lineage.keys())
+        return Facts(
+            heads=heads,
+            lineage=lineage,
+            interrupts=store.interrupts(unread_writes(affected, policy, now)),
+            versions=store.versions(documents_with_blobs(spaces, policy, now)),
+        )
+
+    def _delete_ownerless_blobs(self) -> None:
+        """Look again for checkpoints of the threads that seemed to have none, and delete what still has none.
+
+        A blob carries no time. It is written together with its checkpoint: one that two looks in a row find
+        alone was left behind.
+        """
+        blobs = self._ownerless_blobs
+        if not blobs:
+            return
+        for keys in self._store.scan(lambda: None):
+            for key in filter(None, map(self._parser.parse, keys)):
+                if key.family != Family.BLOB and key.thread in blobs:
+                    del blobs[key.thread]
+        for batch in batches(list(blobs.items()), DELETIONS_PER_BATCH):
+            self._delete([blob_deletion(thread, keys) for thread, keys in batch])
+        self._count()
+
+    def _delete(
+        self, deletions: Sequence[AnyDeletion], apply: Callable[..., Callable[[], list[Outcome]]] | None = None
+    ) -> None:
+        self._count()
+        left = self._still_unpinned(deletions)
+        while left:
+            chosen, left = self._within_limit(left)
+            if not chosen:
+                self.limit_reached = True
+                sizes = [deletion.size for deletion in left]
+                self._smallest_left = min([*sizes, self._smallest_left or sizes[0]])
+                return
+            self._confirm()
+            with whole():
+                self._under_way = (chosen, (apply or self._store.apply)(chosen, dryrun=self._dryrun))
+            if self._max_deletions is not None:
+                # What was refused leaves its room to those that were passed over.
+                self._count()
+
+    def _count(self) -> None:
+        """Count what became of the batch that Redis may still be at work on."""
+        if self._under_way is None:
+            return
+        chosen, outcomes = self._under_way
+        with whole():
+            counted = zip(chosen, outcomes(), strict=True)
+            self._under_way = None
+            sizes = self._measured(chosen)
+            for deletion, outcome in counted:
+                self.tally.add_outcome(deletion, outcome)
+                if self._on_deletion is not None:
+                    self._on_deletion(deletion, outcome)
+                if deletion.reason is Reason.EXPIRED and outcome.deleted:
+                    self._report_thread(deletion, outcome, sizes.get(deletion.thread))
+
+    def _measured(self, deletions: Sequence[AnyDeletion]) -> dict[bytes, int]:
+        """What the keys of threads take, in bytes by thread, estimated from some keys of each.
+
+        Only for the first threads of a dry run that somebody lists: a question for each key would make a run that
+        deletes half as fast.
+        """
+        room = MEASURED_THREADS - self.tally.threads_deleted
+        if not self._dryrun or self._on_thread is None or room <= 0:
+            return {}
+        expired = [each for each in deletions if each.reason is Reason.EXPIRED][:room]
+        samples = {each.thread: each.some_keys(MEASURED_KEYS) for each in expired}
+        sizes = self._store.sizes([key for keys in samples.values() for key in keys])
+        found: dict[bytes, int] = {}
+        for each in expired:
+            if known := [sizes[key] for key in samples[each.thread] if key in sizes]:
+                found[each.thread] = round(sum(known) / len(known) * each.size)
+        return found
+
+    def _report_thread(self, deletion: AnyDeletion, outcome: Outcome, size: int | None) -> None:
+        is_large = self.tally.is_large(outcome.deleted)
+        if not is_large and self._on_thread is None:
+            return
+        thread = _thread_report(deletion, outcome, size)
+        if is_large:
+            self.tally.add_thread(thread)
+        if self._on_thread is not None:
+            self._on_thread(thread)
+
+    def _still_unpinned(self, deletions: Sequence[AnyDeletion]) -> Sequence[AnyDeletion]:
+        """The deletions without those of threads that were pinned since they were decided on."""
+        late = [pin.encode(errors="surrogateescape") for pin in self._pinned() - self._policy.pinned]
+        if not late:
+            return deletions
+        goes = [deletion for deletion in deletions if not any(_may_be(deletion.thread, pin) for pin in late)]
+        expired = [sum(each.reason is Reason.EXPIRED for each in some) for some in (deletions, goes)]
+        self.tally.threads_kept += expired[0] - expired[1]
+        return goes
+
+    def _is_limit_used_up(self) -> bool:
+        """Whether nothing more fits; one key is the least there is."""
+        return self.limit_reached and self._max_deletions is not None and self.tally.spent >= self._max_deletions
+
+    def _within_limit(self, deletions: Sequence[AnyDeletion]) -> tuple[Sequence[AnyDeletion], Sequence[AnyDeletion]]:
+        """Those of the deletions that the limit has room for, whole ones so that no thread is left in halves; the rest.
+
+        What does not fit is passed over for what comes later and does: else a thread larger than the limit would
+        end every run where it began.
+        """
+        if self._max_deletions is None:
+            return deletions, ()
+        room = self._max_deletions - self.tally.spent
+        chosen, left = [], []
+        for deletion in deletions:
+            if (size := deletion.size) <= room:
+                room -= size
+                chosen.append(deletion)
+            else:
+                left.append(deletion)
+        return chosen, left
+
+    @property
+    def smallest_left(self) -> int | None:
+        """The keys of the smallest deletion that the limit had no room for, when nothing at all was deleted."""
+        return None if self.tally.deleted else self._smallest_left
+
+
+def threads_of(keys: list[CheckpointKey], store: CheckpointStore, now: float) -> list[Thread]:
+    """Build threads from all their keys, and from the values where keys say something else than they seem to."""
+    threads = group_threads(keys)
+    set_stubs_aside(threads, store.stubs(possible_stubs(threads, now)))
+    set_own_ids(threads, store.own_ids(possibly_misnamed(threads)))
+    return threads
+
+
+def _thread_report(deletion: AnyDeletion, outcome: Outcome, size: int | None) -> ThreadReport:
+    when = datetime.fromtimestamp(deletion.last_activity or 0.0, tz=UTC)
+    return ThreadReport(
+        thread=text_of(deletion.thread),
+        namespaces=outcome.namespaces or deletion.namespaces,
+        keys=outcome.deleted,
+        bytes=size,
+        last_activity=when.isoformat(timespec="seconds"),
+    )
+
+
+def _may_be(thread: bytes, pin: bytes) -> bool:
+    """Whether keys taken for those of `thread` may be of `pin`: a key does not always tell where an id ends."""
+    return (thread + b":").startswith(pin + b":") or pin.startswith(thread + b":")

@@ -1,0 +1,57 @@
+"""What a cleanup tells people in the log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from ai_ops.checkpoints.logic.reports import CleanupReport
+from ai_ops.checkpoints.logic.tally import SHOWN_KEY_BYTES
+
+
+def log_cleanup(
+    logger: logging.Logger, report: CleanupReport, unfixable: Sequence[str], smallest_left: int | None = None
+) -> None:
+    """Write the lines that operators search for."""
+    done = "Would delete" if report.dryrun else "Deleted"
+    if report.error is None:
+        logger.info(
+            "✅ Checkpoint cleanup completed: processed %d keys (retention: %d days)",
+            report.processed_count,
+            report.applied_retention_days,
+        )
+    if report.policy:
+        logger.info("%s %d old checkpoint keys", done, report.deleted_count)
+        logger.info(
+            "Threads: %d %s, %d kept. Checkpoints trimmed from live threads: %d. Orphans: %d. Retention: %s",
+            report.threads_deleted,
+            "would go" if report.dryrun else "deleted",
+            report.threads_kept,
+            report.checkpoints_trimmed,
+            report.orphan_count,
+            report.policy,
+        )
+    for thread in report.largest_threads if report.dryrun else ():
+        logger.info("Would delete thread %s: %d keys, last active %s", *_shown(thread))
+    if report.unfixable_count:
+        logger.warning(
+            "Kept %d keys that carry no readable time, are no checkpoints or are of a newer version, such as %s: look "
+            "at them, and delete by hand what is not needed.",
+            report.unfixable_count,
+            ", ".join(unfixable),
+        )
+    if report.limit_reached and smallest_left is not None:
+        logger.warning(
+            "Stopped at max_deletions before anything was deleted: the smallest thread that could go has %d keys. "
+            "Raise max_deletions to at least that, or no run will delete anything.",
+            smallest_left,
+        )
+    elif report.limit_reached:
+        logger.warning("Stopped at max_deletions after %d keys: the next run goes on.", report.deleted_count)
+    if report.error is not None:
+        logger.error("❌ Checkpoint cleanup failed: %s", report.error)
+
+
+def _shown(thread: dict[str, Any]) -> tuple[str, int, str]:
+    return thread["thread"][:SHOWN_KEY_BYTES], thread["keys"], thread["last_activity"]

@@ -1,0 +1,52 @@
+"""Which retention applies to a run of the cleanup, by its options and by the memory that Redis uses."""
+
+from __future__ import annotations
+
+from ai_ops.checkpoints.logic.keys import KeyPrefixes
+from ai_ops.checkpoints.logic.retention import DAY, RetentionPolicy
+from ai_ops.checkpoints.redis.store import CheckpointStore
+from ai_ops.config import CleanupOptions
+from ai_ops.exceptions import ConfigurationError
+
+MIB = 1024 * 1024
+
+
+def cleanup_policy(
+    store: CheckpointStore, prefixes: KeyPrefixes, options: CleanupOptions, pinned: frozenset[str]
+) -> tuple[RetentionPolicy, str]:
+    """The policy of a run, and a sentence that says which retention applies and why.
+
+    Args:
+        store: Asked how much memory its server uses, if that decides.
+        prefixes: What RedisSaver's keys begin with.
+        options: What was chosen and configured.
+        pinned: Ids of the threads that are pinned now.
+
+    Raises:
+        ConfigurationError: Memory decides, and the Redis user may not ask for it.
+        CheckpointStoreError: Redis failed for longer than it was waited for.
+    """
+    days, why = options.retention_days, ""
+    if options.memory_limit_mb is not None and options.memory_retention_days is not None:
+        used = store.memory()
+        if used is None:
+            raise ConfigurationError(
+                "memory_limit_mb needs the INFO command: grant +info to the Redis user, or leave the limit out."
+            )
+        over = used > options.memory_limit_mb * MIB
+        days = min(days, options.memory_retention_days) if over else days
+        why = f", since {used / MIB:.0f} MiB are {'over' if over else 'within'} the limit of {options.memory_limit_mb}"
+    pending = options.pending_retention_days
+    policy = RetentionPolicy(
+        retention=days * DAY,
+        pending_retention=(days if pending is None else pending) * DAY,
+        trim_live_threads=options.trim_live_threads,
+        keep_last=options.keep_last,
+        thread_pattern=options.thread_pattern,
+        pinned=pinned,
+        prefixes=prefixes,
+    )
+    sentence = f"{days} days for idle threads{why}; {pending or days} days for threads that wait for an answer; "
+    sentence += f"live threads keep the last {options.keep_last}" if options.trim_live_threads else "live threads stay"
+    sentence += f"; only threads {options.thread_pattern}" if options.thread_pattern else ""
+    return policy, sentence + (f"; {len(pinned)} pinned" if pinned else "") + "."

@@ -1,0 +1,131 @@
+"""The threads of CompactRedisSaver in one run of the checkpoint cleanup: collected while it scans, then decided on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from ai_ops.checkpoints.logic.compact_keys import IDS, CompactKeys, sort_out
+from ai_ops.checkpoints.logic.compact_plan import (
+    CompactDeletion,
+    Look,
+    Sorted,
+    may_have_old,
+    settle_unsure,
+    sort_threads,
+)
+from ai_ops.checkpoints.logic.keys import KeyParser
+from ai_ops.checkpoints.logic.retention import RetentionPolicy
+from ai_ops.checkpoints.logic.tally import Tally
+from ai_ops.checkpoints.redis.compact_scripts import CHECKED_AT_ONCE
+from ai_ops.checkpoints.redis.compact_store import CompactStore
+from ai_ops.checkpoints.redis.key_spool import KeySpool
+from ai_ops.logic.batches import batches
+
+# Threads decided on together: what is known of each is a few words.
+THREADS_AT_ONCE = 2000
+# Whole threads, deleted together; while Redis is at work on them, the next are decided on.
+DELETIONS_AT_ONCE = 250
+# Threads that are looked at together, with all their documents, since they may have checkpoints to trim.
+TRIMMED_AT_ONCE = 20
+
+Deletions = list[CompactDeletion]
+
+
+def threads_of_keys(keys: Sequence[bytes]) -> list[bytes]:
+    """The common part of the two keys of each thread."""
+    return [key.removesuffix(IDS) for key in keys]
+
+
+class CompactRun:
+    """Finds what goes of the threads of CompactRedisSaver.
+
+    Args:
+        store: Where they are.
+        keys: The names of their keys.
+        parser: Reads times.
+        now: The moment ages are counted from, seconds since 1970.
+        tally: Counts what stays.
+        on_threads: Told of threads, before anything is decided on them.
+    """
+
+    def __init__(
+        self,
+        store: CompactStore,
+        keys: CompactKeys,
+        parser: KeyParser,
+        now: float,
+        tally: Tally,
+        on_threads: Callable[[Sequence[Look]], object] | None = None,
+    ) -> None:
+        self.store = store
+        self._keys = keys
+        self._parser = parser
+        self._now = now
+        self._tally = tally
+        self._on_threads = on_threads
+        self._spool: KeySpool | None = None
+
+    def begin(self, spool: KeySpool) -> None:
+        """Collect keys in `spool` from now on."""
+        self._spool = spool
+
+    def take(self, keys: Sequence[bytes]) -> list[bytes]:
+        """Collect those of the keys that are a thread's; the others."""
+        found = sort_out(keys, self._keys)
+        if (own := found[True]) and self._spool is not None:
+            self._spool.add_text(own, threads_of_keys(own))
+        return found[False]
+
+    def clear(self) -> None:
+        """Forget the keys, which come again."""
+        if self._spool is not None:
+            self._spool.clear()
+
+    def deletions(self, policy: Callable[[], RetentionPolicy], *, decide: bool) -> Iterator[Deletions]:
+        """Give what goes, some at a time: what goes of the next is looked for when those have gone.
+
+        Args:
+            policy: Gives the policy, with the pins of now.
+            decide: Whether anything goes at all; if not, threads are told of and no more.
+        """
+        for part in self._spool or ():
+            threads = list(self._keys.threads_in(part.text.split(b"\n"))) if part.text else []
+            for some in batches(threads, THREADS_AT_ONCE):
+                held = policy()
+                looks = list(self.store.look(some, self._now - held.shortest))
+                if self._on_threads is not None:
+                    self._on_threads(looks)
+                if decide:
+                    yield from self._deletions(looks, held)
+
+    def _deletions(self, looks: Sequence[Look], policy: RetentionPolicy) -> Iterator[Deletions]:
+        found = sort_threads(looks, policy, self._now, self._parser)
+        if found.unsure:
+            waiting = self.store.waiting([look for look, _ in found.unsure])
+            found.expired += settle_unsure(found, waiting, policy, self._now)
+        with self._tally.of_compact():
+            self._tally.threads_kept += found.kept + len(found.trimmable)
+            self._tally.add_unfixable(found.unfixable)
+        yield from batches(found.expired, DELETIONS_AT_ONCE)
+        yield from self._halves(found.halves)
+        yield from self._trims(found, policy)
+
+    def _halves(self, looks: Sequence[Look]) -> Iterator[Deletions]:
+        for some in batches(looks, DELETIONS_AT_ONCE):
+            found = [self.store.half(look) for look in some]
+            self._add_unfixable(found)
+            yield [each for each in found if isinstance(each, CompactDeletion)]
+
+    def _trims(self, found: Sorted, policy: RetentionPolicy) -> Iterator[Deletions]:
+        chosen = [each for each in found.trimmable if may_have_old(each[0], policy, self._now, self._parser)]
+        small, large = [], []
+        for each in chosen:
+            (large if each[0].checkpoints > CHECKED_AT_ONCE else small).append(each)
+        for some in [*batches(small, TRIMMED_AT_ONCE), *([each] for each in large)]:
+            trimmed = list(self.store.trimmed(some, policy, self._now))
+            self._add_unfixable(trimmed)
+            yield [each for each in trimmed if isinstance(each, CompactDeletion)]
+
+    def _add_unfixable(self, found: Sequence[CompactDeletion | Look | None]) -> None:
+        with self._tally.of_compact():
+            self._tally.add_unfixable([each.thread.key for each in found if isinstance(each, Look)])

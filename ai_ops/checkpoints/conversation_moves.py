@@ -1,0 +1,157 @@
+"""A move of conversations from the saver that has them to CompactRedisSaver, within one checkpoint Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import logging
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+from celery.exceptions import SoftTimeLimitExceeded
+from redis.exceptions import RedisClusterException, RedisError
+
+from ai_ops.checkpoints.connection import CheckpointRedis, get_redis_connection, open_saver
+from ai_ops.checkpoints.logic.conversation_moves import MoveReport
+from ai_ops.checkpoints.logic.keys import Family, KeyParser
+from ai_ops.checkpoints.logic.savers import AUTO, CLASSES, COMPACT, OLDER, VALKEY
+from ai_ops.checkpoints.redis.client import PIPELINE_COMMANDS
+from ai_ops.checkpoints.redis.errors import explain
+from ai_ops.checkpoints.redis.store import CheckpointStore
+from ai_ops.config import AiOpsSettings
+from ai_ops.exceptions import AiOpsError, CheckpointStoreError, ConfigurationError
+from ai_ops.logic.batches import batches
+from ai_ops.logic.foreign_text import shown
+from ai_ops.logs import get_logger
+
+logger = get_logger(__name__)
+
+PROGRESS_SECONDS = 1.0  # between two lines
+
+
+def source_of(asked: str, described: CheckpointRedis) -> str | None:
+    """The saver to move from: the one that was asked for, or the one that has conversations there; None where none has.
+
+    Raises:
+        ConfigurationError: There is no such saver, or it can't work there.
+    """
+    if asked not in (AUTO, *OLDER):
+        raise ConfigurationError(f"source must be one of {', '.join((AUTO, *OLDER))}, not {shown(asked)}.")
+    names = {CLASSES[saver][1]: saver for saver in OLDER}
+    found = names.get(described.saver or "") if asked == AUTO else asked
+    if found is not None and (reason := described.savers[CLASSES[found][0]]) is not None:
+        raise ConfigurationError(f"{CLASSES[found][1]} can't work on {described.address}: {reason}.")
+    return found
+
+
+class Move:
+    """Moves conversations, one after the other.
+
+    Args:
+        source: The saver to read with, `redis` or `valkey`.
+        dryrun: Whether to count only.
+        confirm: Called between conversations; raises if the run may not go on.
+        progress: Told what the run is at, at most once a second.
+    """
+
+    def __init__(
+        self, source: str, *, dryrun: bool, confirm: Callable[[], object], progress: Callable[[str], object]
+    ) -> None:
+        self.report = MoveReport(source, COMPACT, dryrun)
+        self._confirm = confirm
+        self._progress = progress
+        self._started = self._last_line = time.monotonic()
+
+    def execute(self, pattern: str) -> MoveReport:
+        """Move the conversations whose ids match; after an exception the report says what was done until then.
+
+        Raises:
+            CheckpointStoreError: Redis failed.
+        """
+        try:
+            asyncio.run(self._move_all(pattern))
+        except (RedisError, RedisClusterException) as error:
+            raise CheckpointStoreError(explain(error)) from error
+        finally:
+            self.report.seconds = round(time.monotonic() - self._started, 3)
+        return self.report
+
+    async def _move_all(self, pattern: str) -> None:
+        from langgraph_checkpoint_compact.migration import valkey_threads
+
+        # From the keys: ValkeySaver lists no threads, and a listing of RedisSaver ends at the first damaged document.
+        find = valkey_threads if self.report.source == VALKEY else _redis_threads
+        with get_redis_connection() as client:
+            threads: dict[str, Any] = find(client, pattern)
+        async with open_saver(self.report.source) as source, open_saver(COMPACT) as target:
+            for number, (thread_id, namespaces) in enumerate(threads.items(), 1):
+                self._confirm()
+                await self._move(source, target, thread_id, namespaces)
+                self._say(number, len(threads))
+
+    async def _move(self, source: Any, target: Any, thread_id: str, namespaces: Collection[str] | None) -> None:
+        """Move one conversation; whatever is wrong with it is its own failure."""
+        from langgraph_checkpoint_compact import CompactSaverError, amigrate_threads
+
+        chosen: Any = {thread_id: namespaces} if namespaces is not None else [thread_id]
+        try:
+            done = await amigrate_threads(source, target, chosen, dry_run=self.report.dryrun)
+        except (SoftTimeLimitExceeded, AiOpsError, RedisError, RedisClusterException):
+            raise
+        except CompactSaverError as error:
+            self.report.add_failure(thread_id, str(error))
+        except Exception as error:
+            # What a saver makes of a damaged document is its own.
+            logger.exception("A conversation could not be moved", extra={"grouping": "move"})
+            self.report.add_failure(thread_id, f"its saver can't read it ({type(error).__name__}): see the log.")
+        else:
+            (thread,) = done.threads
+            if thread.error:
+                self.report.add_failure(thread_id, thread.error)
+            else:
+                self.report.add_thread(thread.checkpoints, thread.present, thread.writes)
+
+    def _say(self, number: int, count: int) -> None:
+        now = time.monotonic()
+        if now - self._last_line >= PROGRESS_SECONDS:
+            self._last_line = now
+            self._progress(f"Moving: {number:,} of {count:,} conversations")
+
+
+def _redis_threads(client: Any, pattern: str) -> dict[str, None]:
+    """The threads of RedisSaver whose ids match, by their documents."""
+    parser = KeyParser(time.time(), AiOpsSettings.load().key_prefixes)
+    store = CheckpointStore(client, parser)
+    found: dict[bytes, bytes] = {}
+    for keys in store.scan(found.clear):
+        for each in store.complete(filter(None, map(parser.parse, keys))):
+            if each.family == Family.DOCUMENT and fnmatch.fnmatchcase(_id(each.thread), pattern):
+                found.setdefault(each.thread, each.key)
+    threads: dict[str, None] = {}
+    for some in batches(list(found.items()), PIPELINE_COMMANDS):
+        kinds = store.redis.ask([("TYPE", key) for _, key in some])
+        # Others write documents under such names too, as plain strings.
+        threads |= {_id(thread): None for (thread, _), kind in zip(some, kinds, strict=True) if kind == b"ReJSON-RL"}
+    return threads
+
+
+def _id(thread: bytes) -> str:
+    return thread.decode(errors="surrogateescape")
+
+
+def log_move(log: logging.Logger, report: MoveReport) -> None:
+    """Write what a move has done."""
+    log.info(
+        "%s %d conversations from %s: %d checkpoints with %d pending writes; %d checkpoints were there already",
+        "Would move" if report.dryrun else "Moved",
+        report.threads_moved,
+        report.source,
+        report.checkpoints_moved,
+        report.writes_moved,
+        report.checkpoints_present,
+    )
+    for error in report.errors:
+        log.warning("%s", error)
+    if (error := report.error or report.failure()) is not None:
+        log.error("❌ Moving conversations failed: %s", error)

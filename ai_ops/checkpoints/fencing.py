@@ -1,0 +1,20 @@
+"""The fence of a run where Redis compares it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from django.db import transaction
+
+from ai_ops.checkpoints.redis.fence import Fence
+from ai_ops.core.runs import Hold
+
+
+def fence_of(hold: Hold) -> Fence:
+    """The fence with which the run that has `hold` deletes from Redis."""
+    return Fence(hold.fence_key, hold.fence, partial(_locked, hold))
+
+
+def _locked(hold: Hold) -> None:
+    with transaction.atomic():
+        hold.lock()

@@ -1,0 +1,222 @@
+"""Deletions from the threads of CompactRedisSaver: decided from the few words that Redis says of each.
+
+Nothing here reads or writes. Times are seconds since 1970. All functions that take a policy take threads of that one
+policy: threads of several are sorted apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ai_ops.checkpoints.logic.compact_keys import Thread
+from ai_ops.checkpoints.logic.deletion import Reason
+from ai_ops.checkpoints.logic.keys import KeyParser
+from ai_ops.checkpoints.logic.retention import RetentionPolicy
+from ai_ops.checkpoints.logic.times import UUID_EPOCH
+
+# The kinds of ids whose text sorts as their times do: UUIDs of version 6 and 7, and ULIDs.
+_SORTED_VERSIONS = (b"6", b"7")
+_UUID_LENGTH, _ULID_LENGTH = 36, 26
+
+
+class State:
+    """Contents of a thread's two keys. The scripts say the same numbers."""
+
+    WHOLE = 0
+    FOREIGN = 1  # what the saver never writes: other types, or a newest id that is none
+    HALF = 2  # one of the keys, or no note of the newest checkpoint
+    GONE = 3
+
+
+class Look(NamedTuple):
+    """The statements of Redis about a thread.
+
+    Attributes:
+        thread: The thread.
+        state: One of `State`.
+        newest: The id of its newest checkpoint, where it is WHOLE.
+        writings: How often it was written to, as text.
+        checkpoints: How many it has, over all namespaces.
+        first: The first of their names, ``<namespace>|<id>``; empty where it was not asked for.
+        last: The last of them, likewise.
+    """
+
+    thread: Thread
+    state: int
+    newest: bytes = b""
+    writings: bytes = b""
+    checkpoints: int = 0
+    first: bytes = b""
+    last: bytes = b""
+
+
+@dataclass(frozen=True)
+class CompactDeletion:
+    """A thread that goes whole, checkpoints that go from one, or the half of one that is left.
+
+    It has what `ai_ops.checkpoints.logic.deletion.Deletion` has of names.
+
+    Attributes:
+        thread: The thread's id.
+        reason: Why it goes.
+        keys: The keys that go, or that it goes from.
+        checkpoints: How many go.
+        last_activity: When the newest checkpoint was made; None for halves.
+        look: What it was decided from, and what must still be so.
+        trim: What the adapter has found of a thread that stays, with the checkpoints that go from it.
+        namespaces: How many namespaces they are from, as far as that is known.
+    """
+
+    thread: bytes
+    reason: Reason
+    keys: tuple[bytes, ...]
+    checkpoints: int
+    last_activity: float | None
+    look: Look
+    trim: Any = field(default=None, repr=False)
+    namespaces: int = 1
+
+    @property
+    def size(self) -> int:
+        """The share of the limit: a key, or a checkpoint of a thread that stays."""
+        return self.checkpoints if self.reason is Reason.TRIMMED else len(self.keys)
+
+    def some_keys(self, number: int) -> list[bytes]:
+        """Up to so many of the keys."""
+        return list(self.keys[:number])
+
+
+@dataclass
+class Sorted:
+    """Threads by what is to be done about them.
+
+    Attributes:
+        expired: Those that go whole.
+        unsure: Those of which it decides whether they wait for an answer; with their time.
+        trimmable: Those that stay, and may have old checkpoints.
+        halves: Those of which only a part is there.
+        kept: How many stay as they are.
+        unfixable: Keys of which nothing tells the age or the kind.
+    """
+
+    expired: list[CompactDeletion] = field(default_factory=list)
+    unsure: list[tuple[Look, float]] = field(default_factory=list)
+    trimmable: list[tuple[Look, float]] = field(default_factory=list)
+    halves: list[Look] = field(default_factory=list)
+    kept: int = 0
+    unfixable: list[bytes] = field(default_factory=list)
+
+
+def time_of_id(checkpoint_id: bytes, parser: KeyParser) -> float | None:
+    """When the checkpoint with this id was made; None where that can't be said, or a later id may be an older one."""
+    if len(checkpoint_id) == _ULID_LENGTH or (
+        len(checkpoint_id) == _UUID_LENGTH and checkpoint_id[14:15] in _SORTED_VERSIONS
+    ):
+        return parser.time_of(checkpoint_id)
+    return None
+
+
+def begin_of_id(time: float) -> bytes:
+    """The eight digits that a UUID of version 6 that is made at a time begins with; they change every seven minutes."""
+    return f"{max(0, int(time * 1e7) + UUID_EPOCH):015x}"[:8].encode()
+
+
+def sort_threads(looks: Iterable[Look], policy: RetentionPolicy, now: float, parser: KeyParser) -> Sorted:
+    """Sort threads by their age, as far as that decides."""
+    found = Sorted()
+    longest = now - max(policy.retention, policy.pending_retention)
+    shortest = now - policy.shortest
+    for look in looks:
+        if look.state == State.GONE:
+            continue
+        active = time_of_id(look.newest, parser) if look.state == State.WHOLE else None
+        if not policy.covers((look.thread.name,)):
+            found.kept += look.state == State.WHOLE
+        elif look.state == State.HALF:
+            found.halves.append(look)
+        elif active is None:
+            found.unfixable.append(look.thread.key)
+            found.kept += look.state == State.WHOLE
+        elif active < longest:
+            found.expired.append(expired_thread(look, active))
+        elif active < shortest:
+            found.unsure.append((look, active))
+        else:
+            _keep(found, look, active, policy)
+    return found
+
+
+def settle_unsure(
+    found: Sorted, waiting: Mapping[Look, bool | None], policy: RetentionPolicy, now: float
+) -> list[CompactDeletion]:
+    """Decide on the threads that were unsure, from whether each waits for an answer; the others are sorted further.
+
+    None for `waiting` says that it can't be told: then the thread stays.
+    """
+    expired = []
+    for look, active in found.unsure:
+        waits = waiting[look]
+        if waits is None:
+            found.unfixable.append(look.thread.key)
+            found.kept += 1
+        elif active < now - (policy.pending_retention if waits else policy.retention):
+            expired.append(expired_thread(look, active))
+        elif waits:
+            found.kept += 1
+        else:
+            _keep(found, look, active, policy)
+    found.unsure.clear()
+    return expired
+
+
+def _keep(found: Sorted, look: Look, active: float, policy: RetentionPolicy) -> None:
+    if policy.trim_live_threads and look.checkpoints > policy.keep_last:
+        found.trimmable.append((look, active))
+    else:
+        found.kept += 1
+
+
+def expired_thread(look: Look, active: float) -> CompactDeletion:
+    """The deletion of a whole thread."""
+    return CompactDeletion(look.thread.name, Reason.EXPIRED, look.thread.keys, look.checkpoints, active, look)
+
+
+def may_have_old(look: Look, policy: RetentionPolicy, now: float, parser: KeyParser) -> bool:
+    """Whether a thread may have checkpoints past the retention, by the first and the last in the order of names.
+
+    In one namespace the first is the oldest; over several only all of them tell.
+    """
+    namespace, _, oldest = look.first.partition(b"|")
+    if namespace != look.last.partition(b"|")[0]:
+        return True
+    time = time_of_id(oldest, parser)
+    return time is None or time < now - policy.retention
+
+
+def kept_members(members: Iterable[bytes], policy: RetentionPolicy, now: float, parser: KeyParser) -> set[bytes] | None:
+    """The checkpoints, ``<namespace>|<id>``, that stay in a live thread whatever their ancestors say.
+
+    None where the time of one can't be told: any other may be newer than that one.
+    """
+    namespaces: dict[bytes, list[tuple[bytes, float]]] = {}
+    kinds = set()
+    for member in members:
+        namespace, _, checkpoint_id = member.partition(b"|")
+        if (time := time_of_id(checkpoint_id, parser)) is None:
+            return None
+        kinds.add(checkpoint_id[14:15] if len(checkpoint_id) == _UUID_LENGTH else b"")
+        namespaces.setdefault(namespace, []).append((member, time))
+    if len(kinds) > 1:
+        return None
+    kept: set[bytes] = set()
+    for each in namespaces.values():
+        kept.update(_kept_of_namespace(each, policy, now))
+    return kept
+
+
+def _kept_of_namespace(members: Sequence[tuple[bytes, float]], policy: RetentionPolicy, now: float) -> Iterator[bytes]:
+    newest_first = sorted(members, reverse=True)
+    recent = sum(time >= now - policy.retention for _, time in members)
+    yield from (member for member, _ in newest_first[: max(recent, policy.keep_last, 1)])

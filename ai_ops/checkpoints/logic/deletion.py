@@ -1,0 +1,92 @@
+"""What is to be deleted, why, and under which conditions. Times are seconds since 1970."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import NamedTuple
+
+from ai_ops.checkpoints.logic.keys import Family
+from ai_ops.checkpoints.logic.threads import Document
+
+
+class Reason(Enum):
+    """Why keys go."""
+
+    EXPIRED = "expired"
+    TRIMMED = "trimmed"
+    ORPHANED = "orphaned"
+
+
+class Guard(NamedTuple):
+    """A pointer that must still say what the plan was made from.
+
+    Attributes:
+        key: The pointer, or ValkeySaver's list.
+        documents: Any of these documents it may name; the likeliest is first. It goes with them.
+    """
+
+    key: bytes
+    documents: tuple[Document, ...]
+
+
+class Deletion(NamedTuple):
+    """Keys that go together, and the conditions under which they do.
+
+    Attributes:
+        thread: The thread they belong to.
+        reason: Why they go.
+        guards: Pointers compared and deleted in one step, before anything else; one changed keeps all.
+        owners: Documents that must still be missing.
+        list_entries: Entries to take out of ValkeySaver's lists, as (list, checkpoint id).
+        keys: The other keys by family, in the order of deletion.
+        namespaces: How many namespaces they are from.
+        last_activity: The thread's newest checkpoint, seconds since 1970; None for orphans.
+    """
+
+    thread: bytes
+    reason: Reason
+    guards: tuple[Guard, ...]
+    owners: tuple[bytes, ...]
+    list_entries: tuple[tuple[bytes, bytes], ...]
+    keys: Mapping[int, tuple[bytes, ...]]
+    namespaces: int
+    last_activity: float | None
+
+    @property
+    def size(self) -> int:
+        """How many keys it deletes, pointers included."""
+        return len(self.guards) + sum(map(len, self.keys.values()))
+
+    def some_keys(self, number: int) -> list[bytes]:
+        """Up to so many of the keys, from all families."""
+        keys = [*(guard.key for guard in self.guards), *(key for some in self.keys.values() for key in some)]
+        return keys[:: -(-len(keys) // number)] if keys else []
+
+    @property
+    def checkpoints(self) -> int:
+        """How many checkpoints it deletes."""
+        return len(self.keys.get(Family.DOCUMENT, ()))
+
+
+class Outcome(NamedTuple):
+    """What became of a deletion.
+
+    Attributes:
+        deleted: Keys deleted, or that would be in a dry run.
+        changed: Whether the thread went on meanwhile and was left alone.
+        wrong_type: Keys that hold something no saver writes there, and stay.
+        trimmed: Checkpoints deleted from a key that stays.
+        namespaces: How many namespaces they were from, where the deletion did not know.
+    """
+
+    deleted: int
+    changed: bool = False
+    wrong_type: tuple[bytes, ...] = ()
+    trimmed: int = 0
+    namespaces: int = 0
+
+
+def blob_deletion(thread: bytes, blobs: tuple[bytes, ...]) -> Deletion:
+    """The deletion of blobs that two looks have found without a checkpoint."""
+    return Deletion(thread, Reason.ORPHANED, (), (), (), {Family.BLOB: blobs}, 1, None)

@@ -1,0 +1,367 @@
+"""Every layout in which LangGraph's checkpoints lie in Redis, told from the key alone.
+
+The layouts are those of langgraph-checkpoint-redis (RedisSaver, AsyncRedisSaver and the Shallow savers,
+``langgraph/checkpoint/redis/base.py`` and ``key_registry.py``), of its 0.0.x releases and its JavaScript
+sister (blobs beside the document), of langgraph-checkpoint-aws (ValkeySaver; braces around the thread since 1.0.4),
+and plain string keys that end in an id. Nothing in a key is escaped, so it is read from its right end: the last
+segment is an id, what is left (the stem) is the thread and the namespace. Where a stem can be read in two ways, no
+way is certain: what the document says of itself decides, or a pointer or list of the saver (see `readings`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from ai_ops.checkpoints.logic.times import UUID_EPOCH, as_number, id_time, number_time, value_time
+
+# LangGraph's first release with checkpoints is of 2024. An id that claims to be older, or of the future,
+# is a random number that looks like a time.
+EARLIEST = datetime(2020, 1, 1, tzinfo=UTC).timestamp()
+FUTURE_TOLERANCE = 86_400.0  # seconds a writer's clock may be ahead of ours
+# A number alone may be anything: only one of the last ten years is taken for a time.
+NUMBERS_REACH_BACK = 10 * 365.25 * 86_400
+
+# No saver's thread, namespace and ids come near; Redis itself allows 512 MB. A thousand keys are in memory several
+# times while they are scanned.
+MAX_KEY_BYTES = 8_192
+
+ROOT_NAMESPACE = b"__empty__"  # what RedisSaver writes for the empty namespace
+SHALLOW_ID = b"shallow"
+# A write can reach Redis before its checkpoint does, and a run may be going on: an hour is longer than any.
+ORPHAN_GRACE = 3600.0
+INTERRUPT_INDEX = b"-3"  # langgraph.checkpoint.base.WRITES_IDX_MAP["__interrupt__"]
+
+VALKEY_DOCUMENT = b"checkpoint"  # ValkeySaver's prefix can't be changed
+VALKEY_WRITES = b"writes:"
+VALKEY_LIST = b"thread:"
+# Savers before 0.5 name their pointers so, whatever prefix they were given.
+FIXED_POINTER = b"checkpoint_latest"
+
+
+class Family:
+    """What a key holds. The order is the order of deletion: what makes a thread findable goes first.
+
+    Plain numbers: keys are written to disk and back by the million, which an enumeration would slow down.
+    """
+
+    POINTER = 0
+    DOCUMENT = 1
+    WRITE = 2
+    REGISTRY = 3
+    BLOB = 4
+    # Of a checkpoint that is trimmed: before it, since afterwards nothing would tell that they are superfluous.
+    SUPERSEDED_BLOB = 5
+
+
+class CheckpointKey(NamedTuple):
+    """A key that belongs to a checkpoint, taken apart.
+
+    Attributes:
+        family: What it holds, one of `Family`.
+        thread: The thread's id; where `certain` is False, what `split_stem` makes of it.
+        namespace: The namespace as written in the key: ``b"__empty__"`` or ``b""`` for the root.
+        checkpoint_id: The id of the checkpoint that it is or belongs to; empty where the key has none.
+        time: When that checkpoint was made, seconds since 1970; None where the key does not say.
+        key: The whole key.
+        certain: Whether the key alone tells where the thread ends and the namespace begins.
+    """
+
+    family: int
+    thread: bytes
+    namespace: bytes
+    checkpoint_id: bytes
+    time: float | None
+    key: bytes
+    certain: bool
+
+
+@dataclass(frozen=True)
+class KeyPrefixes:
+    """The prefixes that RedisSaver was given (its ``checkpoint_prefix`` and ``checkpoint_write_prefix``)."""
+
+    checkpoint: str = "checkpoint"
+    write: str = "checkpoint_write"
+
+    def owners_of(self, satellite: bytes, checkpoint_id: bytes) -> set[bytes]:
+        """The keys of the documents, of which one may exist, that a write or a registry of writes belongs to.
+
+        ``checkpoint_write:a:__empty__:<id>:<task>:0`` belongs to ``checkpoint:a:__empty__:<id>``, or to the
+        shallow ``checkpoint:a:``. RedisSaver before 0.1.3 leaves ``__empty__`` out of its registries.
+        """
+        heads = (self.write.encode(), b"write_keys_zset", b"write_registry", b"writes")
+        head = next(head for head in heads if satellite.startswith(head + b":"))
+        stem = satellite[len(head) :].rpartition(b":" + checkpoint_id)[0]
+        document = VALKEY_DOCUMENT if head == b"writes" else self.checkpoint.encode()
+        stems = {stem}
+        if stem.endswith(b":"):
+            stems.add(stem + ROOT_NAMESPACE)
+        elif stem.endswith(b":" + ROOT_NAMESPACE):
+            stems.add(stem.removesuffix(ROOT_NAMESPACE))
+        # A shallow saver's document has no id, or "shallow"; that of its root ends in a colon.
+        owners = {document + each + b":" + last for each in stems for last in (checkpoint_id, SHALLOW_ID)}
+        return owners | {document + each for each in stems if not each.endswith(ROOT_NAMESPACE)}
+
+
+_UUID = rb"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
+_ISO = rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)?"
+_IS_UUID = re.compile(_UUID)
+_ENDS_IN_UUID6 = re.compile(
+    rb":[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-6[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}", re.ASCII
+)
+# JavaScript's LangGraph gives the step for a clock sequence, also the first one, -1, which is no variant at all.
+_IS_LANGGRAPH_ID = re.compile(
+    rb"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-6[0-9a-fA-F]{3}-(?:[89abAB][0-9a-fA-F]{3}|ffff)-[0-9a-fA-F]{12}"
+    rb"|00000000-0000-0000-0000-000000000000"
+)
+_ENDS_IN_ISO = re.compile(rb":(" + _ISO + rb")$")
+
+
+class KeyParser:
+    """Takes keys apart.
+
+    Args:
+        now: Seconds since 1970; times later than a day after it are no times.
+        prefixes: The prefixes RedisSaver was given.
+    """
+
+    def __init__(self, now: float, prefixes: KeyPrefixes | None = None) -> None:
+        self.prefixes = prefixes = prefixes or KeyPrefixes()
+        self.latest = now + FUTURE_TOLERANCE
+        self._grace_over = now - ORPHAN_GRACE
+        self._earliest_number = now - NUMBERS_REACH_BACK
+        checkpoint, write = prefixes.checkpoint.encode(), prefixes.write.encode()
+        self._parsers: dict[bytes, Callable[[bytes, bytes], CheckpointKey | None]] = {
+            VALKEY_DOCUMENT: self._valkey_document,
+            FIXED_POINTER: self._fixed_pointer,
+            checkpoint + b"_latest": self._pointer,
+            checkpoint + b"_blob": self._blob,
+            checkpoint: self._document,
+            write: self._write,
+            b"write_keys_zset": self._registry,
+            b"write_registry": self._registry,
+            b"writes": self._valkey_writes,
+            b"thread": self._valkey_list,
+        }
+        longest_first = sorted(self._parsers, key=len, reverse=True)
+        self._head = re.compile(b"(" + b"|".join(map(re.escape, longest_first)) + b"):")
+
+    def parse(self, key: bytes) -> CheckpointKey | None:
+        """Take `key` apart; None when it is not a checkpoint's."""
+        if (head := self._head.match(key)) is None:
+            return None
+        if not key.isascii() or len(key) > MAX_KEY_BYTES:
+            return self._unusual(head, key)
+        return self._parsers[head[1]](key, key[head.end() :])
+
+    def _unusual(self, head: re.Match[bytes], key: bytes) -> CheckpointKey | None:
+        if not _is_readable(key):
+            # No saver writes such a key: the thread ids it gets are text. Kept as one of unknown age.
+            return CheckpointKey(Family.DOCUMENT, key, b"", key, None, key, True)
+        return self._parsers[head[1]](key, key[head.end() :])
+
+    def time_of(self, checkpoint_id: bytes) -> float | None:
+        """When the checkpoint with this id was made, seconds since 1970; None when the id does not say."""
+        return self._believed(id_time(checkpoint_id))
+
+    def time_of_value(self, value: object) -> float | None:
+        """The time that a field of a value is, seconds since 1970; None when it is no usable time."""
+        number = as_number(value)
+        return self._believed(value_time(value)) if number is None else self.time_of_number(number)
+
+    def time_of_number(self, number: float) -> float | None:
+        """The time that a number is, in seconds or milliseconds; None when it is none of the last ten years."""
+        time = self._believed(number_time(number))
+        return time if time is not None and time >= self._earliest_number else None
+
+    def _believed(self, time: float | None) -> float | None:
+        return time if time is not None and EARLIEST <= time <= self.latest else None
+
+    def is_past_grace(self, time: float | None) -> bool:
+        """Whether what was made at `time` and has no owner was left behind rather than being written."""
+        return time is not None and time < self._grace_over
+
+    def _document(self, key: bytes, rest: bytes) -> CheckpointKey:
+        if _ENDS_IN_UUID6.match(rest, len(rest) - 37):
+            # By far the most frequent case, and worth its own lines: a million of them make a second.
+            checkpoint_id, stem = rest[-36:], rest[:-37]
+            digits = checkpoint_id[:8] + checkpoint_id[9:13] + checkpoint_id[15:18]
+            time: float | None = (int(digits, 16) - UUID_EPOCH) / 1e7
+            if not EARLIEST <= time <= self.latest:  # type: ignore[operator]
+                time = None
+            if b":" not in stem:
+                return CheckpointKey(Family.DOCUMENT, stem, b"", checkpoint_id, time, key, True)
+        else:
+            stem, checkpoint_id = _split_id(rest)
+            # A key without a second part has its time in the value or nowhere, whatever its thread is called.
+            time = self.time_of(checkpoint_id) if checkpoint_id != rest else None
+        thread, namespace, certain = split_stem(stem)
+        # Braces may be ValkeySaver's, or part of the thread's id.
+        certain = certain and not (stem.startswith(b"{") and stem.endswith(b"}:"))
+        return CheckpointKey(Family.DOCUMENT, thread, namespace, checkpoint_id, time, key, certain)
+
+    def _pointer(self, key: bytes, rest: bytes) -> CheckpointKey:
+        thread, namespace, certain = split_stem(rest)
+        return CheckpointKey(Family.POINTER, thread, namespace, b"", None, key, certain)
+
+    def _fixed_pointer(self, key: bytes, rest: bytes) -> CheckpointKey:
+        """Take a pointer apart that savers before 0.5 wrote whatever their prefix: the value tells whose it is."""
+        return self._pointer(key, rest)._replace(certain=False)
+
+    def _write(self, key: bytes, rest: bytes) -> CheckpointKey:
+        stem, checkpoint_id = rest, b""
+        parts = rest.rsplit(b":", 3)
+        if len(parts) == 4 and parts[3].lstrip(b"-").isdigit():
+            stem, checkpoint_id = parts[0], parts[1]
+        return self._satellite(Family.WRITE, key, stem, checkpoint_id)
+
+    def _registry(self, key: bytes, rest: bytes) -> CheckpointKey | None:
+        stem, _, checkpoint_id = rest.rpartition(b":")
+        if b":" not in stem or not (checkpoint_id == SHALLOW_ID or is_langgraph_id(checkpoint_id)):
+            # Other software has registries of writes too.
+            return None
+        return self._satellite(Family.REGISTRY, key, stem, checkpoint_id)
+
+    def _satellite(self, family: int, key: bytes, stem: bytes, checkpoint_id: bytes) -> CheckpointKey:
+        """Take apart a key that belongs to a checkpoint; only ids of LangGraph's kind give it a time."""
+        thread, namespace, certain = split_stem(stem)
+        time = self.time_of(checkpoint_id) if is_langgraph_id(checkpoint_id) else None
+        return CheckpointKey(family, thread, namespace, checkpoint_id, time, key, certain)
+
+    def _blob(self, key: bytes, rest: bytes) -> CheckpointKey:
+        # A channel's name may hold colons (branch:to:node), so the right end says nothing. The root
+        # namespace is marked; in another the version is last, and the grammar of namespaces must do.
+        for mark, namespace in ((b":__empty__:", ROOT_NAMESPACE), (b"::", b"")):
+            thread, found, _ = rest.partition(mark)
+            if found and thread:
+                return CheckpointKey(Family.BLOB, thread, namespace, b"", None, key, True)
+        thread, namespace, _ = split_stem(rest.rsplit(b":", 2)[0])
+        return CheckpointKey(Family.BLOB, thread, namespace, b"", None, key, False)
+
+    def _valkey_document(self, key: bytes, rest: bytes) -> CheckpointKey | None:
+        """Take ValkeySaver's document apart where RedisSaver has another prefix: the value tells that it is one."""
+        document = self._document(key, rest)
+        return document._replace(certain=False) if _may_be_valkeys(stem_of(document)) else None
+
+    def _valkey_writes(self, key: bytes, rest: bytes) -> CheckpointKey | None:
+        stem, _, checkpoint_id = rest.rpartition(b":")
+        if not is_langgraph_id(checkpoint_id) or not _may_be_valkeys(stem):
+            return None
+        written = self._satellite(Family.WRITE, key, stem, checkpoint_id)
+        return written._replace(certain=written.certain and not stem.startswith(b"{"))
+
+    def _valkey_list(self, key: bytes, rest: bytes) -> CheckpointKey | None:
+        if not _may_be_valkeys(rest):
+            return None
+        pointer = self._pointer(key, rest)
+        return pointer._replace(certain=pointer.certain and not rest.startswith(b"{"))
+
+
+def split_stem(stem: bytes) -> tuple[bytes, bytes, bool]:
+    """Split ``thread:namespace`` and say whether the split is certain.
+
+    A root namespace is marked by a saver (``__empty__`` or an empty end). Without a mark the end that has a
+    namespace's shape is taken for one, and the caller must ask the document.
+    """
+    if stem.endswith(b":__empty__"):
+        return stem[:-10], ROOT_NAMESPACE, True
+    if stem.endswith(b":"):
+        return stem[:-1], b"", True
+    if b":" not in stem:
+        return stem, b"", True
+    at = _namespace_in(stem)
+    return (stem[: at - 1], stem[at:], False) if at else (stem, b"", False)
+
+
+def _namespace_in(stem: bytes) -> int:
+    """Where the longest end of `stem` begins that has a namespace's shape, after a thread and a colon; 0 if none has.
+
+    LangGraph joins the levels of a namespace with "|" and a node with its task's id by ":"; neither character may
+    occur in a node's name (langgraph.constants.NS_SEP and NS_END). From the right, level by level: a regular
+    expression would begin anew at each colon, which is quadratic.
+    """
+    found, end = 0, len(stem)
+    while True:
+        begin = stem.rfind(b"|", 0, end) + 1
+        last = stem.rfind(b":", begin, end)
+        if last < 0:
+            is_level = end > begin
+        else:
+            before = stem.rfind(b":", begin, last)
+            has_task = last - before > 1 and _IS_UUID.fullmatch(stem, last + 1, end) is not None
+            at = before if has_task and before >= begin and before > 0 else last
+            if at > 0 and end - at > 1:
+                found = at + 1
+            is_level = before < begin and has_task and last > begin
+        if not begin or not is_level:
+            return found
+        end = begin - 1
+
+
+def split_braces(stem: bytes) -> tuple[bytes, bytes] | None:
+    """Split ValkeySaver's ``{thread}:namespace``; None where it is no such thing. Never certain."""
+    end = stem.rfind(b"}:")
+    if end < 1 or not stem.startswith(b"{"):
+        return None
+    namespace = stem[end + 2 :]
+    if namespace == ROOT_NAMESPACE or (namespace and _namespace_in(b"x:" + namespace) != 2):
+        return None
+    return stem[1:end], namespace
+
+
+def readings(stem: bytes) -> list[tuple[bytes, bytes]]:
+    """Every (thread, namespace) that the stem of a document can mean, whichever saver wrote it; likeliest first.
+
+    ``{a}:b`` is a plain thread of that name, node b's namespace of thread ``{a}``, or ValkeySaver's of thread ``a``.
+    """
+    thread, namespace, certain = split_stem(stem)
+    found = [(thread, namespace)] if certain else [(stem, b""), (thread, namespace)]
+    if (split := split_braces(stem)) is not None:
+        # The root has no other saver's mark, and ValkeySaver is the one that puts braces around all of its threads.
+        found.insert(0 if not split[1] else len(found), split)
+    return found
+
+
+def stem_of(key: CheckpointKey) -> bytes:
+    """The stem that a key was taken apart from; of a blob the thread alone."""
+    stem = key.thread + b":" + key.namespace
+    if key.checkpoint_id:
+        return stem if stem + b":" + key.checkpoint_id in key.key else key.thread
+    return stem if key.key.endswith(b":" + stem) else key.thread
+
+
+def is_langgraph_id(checkpoint_id: bytes) -> bool:
+    """Whether LangGraph makes such ids: UUIDs of version 6, and the one of zeros that stands for none."""
+    return _IS_LANGGRAPH_ID.fullmatch(checkpoint_id) is not None
+
+
+def _may_be_valkeys(stem: bytes) -> bool:
+    """Whether ValkeySaver may have written this: a thread, a colon, and perhaps a namespace of LangGraph's form."""
+    return b":" in stem and not stem.endswith(b":" + ROOT_NAMESPACE)
+
+
+def _is_readable(key: bytes) -> bool:
+    if len(key) > MAX_KEY_BYTES:
+        return False
+    if key.isascii():
+        return True
+    try:
+        key.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _split_id(rest: bytes) -> tuple[bytes, bytes]:
+    """Split a document's key, without its prefix, into ``thread:namespace`` and the id."""
+    stem, _, last = rest.rpartition(b":")
+    if len(last) != 36 and (match := _ENDS_IN_ISO.search(rest[-48:])):
+        return rest[: -len(match[0])], match[1]
+    if not last:
+        # A shallow saver's root document: its key ends in the empty namespace.
+        return rest, b""
+    # A plain key without an id has all there is for one.
+    return (stem, last) if stem else (rest, rest)

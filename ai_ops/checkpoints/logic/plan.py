@@ -1,0 +1,233 @@
+"""What goes of threads: a plan made from what their keys and `Facts` say.
+
+Nothing here reads or writes. Times are seconds since 1970.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from ai_ops.checkpoints.logic.deletion import Deletion, Guard, Reason
+from ai_ops.checkpoints.logic.keys import VALKEY_LIST, Family
+from ai_ops.checkpoints.logic.lookups import INTERRUPT_SUFFIX, Facts, Lineage, kept_ids
+from ai_ops.checkpoints.logic.retention import RetentionPolicy
+from ai_ops.checkpoints.logic.threads import Namespace, Satellite, Thread, is_past_grace
+
+
+@dataclass(frozen=True)
+class CleanupPlan:
+    """What a group of threads has to give.
+
+    Attributes:
+        deletions: What goes.
+        kept_threads: How many threads stay.
+        unfixable: Keys without a readable time, which stay.
+        ownerless_blobs: Blobs of threads without a checkpoint, by thread. They carry no time: they may go
+            once a second look has found no checkpoint either.
+    """
+
+    deletions: tuple[Deletion, ...]
+    kept_threads: int
+    unfixable: tuple[bytes, ...]
+    ownerless_blobs: Mapping[bytes, tuple[bytes, ...]] = field(default_factory=dict)
+
+
+def make_plan(threads: Iterable[Thread], facts: Facts, policy: RetentionPolicy, now: float) -> CleanupPlan:
+    """Decide what goes of `threads`."""
+    deletions: list[Deletion] = []
+    unfixable: list[bytes] = []
+    ownerless: dict[bytes, tuple[bytes, ...]] = {}
+    kept = 0
+    for thread in threads:
+        unfixable += _unfixable(thread, facts)
+        has_documents = any(thread.documents())
+        active = thread.last_activity()
+        if not policy.covers(thread.names) or (has_documents and active is None):
+            # One checkpoint of unknown age may be the newest: then nothing of the thread is known to be old.
+            kept += has_documents
+            continue
+        deletions += _orphans(thread, facts, policy, now)
+        if active is None:
+            if blobs := tuple(blob for namespace in thread.namespaces.values() for blob in namespace.blobs):
+                if policy.undated_blobs:
+                    ownerless[thread.names[0]] = blobs
+                else:
+                    unfixable += blobs
+            continue
+        waiting = _waits_for_answer(thread, facts)
+        if active < now - (policy.pending_retention if waiting else policy.retention):
+            deletions.append(_whole_thread(thread, active))
+            continue
+        kept += 1
+        if policy.trim_live_threads and not waiting:
+            deletions += _trim(thread, facts, policy, now, active)
+    return CleanupPlan(tuple(deletions), kept, tuple(unfixable), ownerless)
+
+
+def _waits_for_answer(thread: Thread, facts: Facts) -> bool:
+    return any(
+        write.endswith(INTERRUPT_SUFFIX) or write in facts.interrupts
+        for namespace, head in thread.heads()
+        for write in namespace.writes_of(head.checkpoint_id)
+    )
+
+
+def _whole_thread(thread: Thread, active: float) -> Deletion:
+    # The root's pointer first: a conversation that goes on goes on there.
+    namespaces = sorted(thread.namespaces.values(), key=lambda namespace: not namespace.is_root)
+    guards: list[Guard] = []
+    documents: list[bytes] = []
+    satellites: list[Satellite] = []
+    for namespace in namespaces:
+        ordered = namespace.newest_first()
+        # What points to none of these documents says nothing of this thread, whatever it is called.
+        guards += [Guard(pointer, tuple(ordered)) for pointer in sorted(set(namespace.pointers)) if ordered]
+        overwritten = {each.key: each for each in ordered if each.is_shallow}
+        overwritten |= {each.key: each for each in ordered[:1] if each.bears_parents_id}
+        guards += [Guard(key, (document,)) for key, document in overwritten.items()]
+        documents += [document.key for document in ordered if document.key not in overwritten]
+        shallow = namespace.is_shallow
+        # What belongs to none of these documents goes as an orphan, if nobody else's document owns it.
+        satellites += [each for each in namespace.satellites if shallow or each.checkpoint_id in namespace.documents]
+    return Deletion(
+        thread=thread.names[0],
+        reason=Reason.EXPIRED,
+        guards=tuple(guards),
+        owners=(),
+        list_entries=(),
+        keys=_by_family(documents, satellites, [blob for namespace in namespaces for blob in namespace.blobs]),
+        namespaces=len(namespaces),
+        last_activity=active,
+    )
+
+
+def _trim(thread: Thread, facts: Facts, policy: RetentionPolicy, now: float, active: float) -> Iterator[Deletion]:
+    documents: list[bytes] = []
+    satellites: list[Satellite] = []
+    entries: list[tuple[bytes, bytes]] = []
+    blobs: list[bytes] = []
+    namespaces = 0
+    for namespace in thread.namespaces.values():
+        if not policy.may_trim(namespace, now):
+            continue
+        needed = _needed(namespace, facts, policy, now)
+        gone = namespace.documents.keys() - needed
+        namespaces += bool(gone)
+        documents += [namespace.documents[checkpoint_id].key for checkpoint_id in gone]
+        satellites += [satellite for satellite in namespace.satellites if satellite.checkpoint_id in gone]
+        blobs += _superseded_blobs(namespace, needed, facts)
+        lists = [pointer for pointer in namespace.pointers if pointer.startswith(VALKEY_LIST)]
+        entries += [(each, checkpoint_id) for each in set(lists) for checkpoint_id in gone]
+    if documents:
+        keys = {Family.SUPERSEDED_BLOB: tuple(blobs), **_by_family(documents, satellites, [])}
+        yield Deletion(thread.names[0], Reason.TRIMMED, (), (), tuple(entries), keys, namespaces, active)
+
+
+def _superseded_blobs(namespace: Namespace, needed: set[bytes], facts: Facts) -> Iterator[bytes]:
+    """The blobs older than the oldest version of their channel that a staying checkpoint names.
+
+    A blob is ``checkpoint_blob:<thread>:<namespace>:<channel>:<version>``, and versions sort as text. Newer
+    ones may belong to a checkpoint that is being written.
+    """
+    oldest: dict[bytes, bytes] = {}
+    for checkpoint_id in needed:
+        document = namespace.documents.get(checkpoint_id)
+        versions = facts.versions.get(document.key) if document else None
+        if versions is None:
+            return
+        for channel, version in versions.items():
+            oldest[channel] = min(version, oldest.get(channel, version))
+    for blob in set(namespace.blobs):
+        stem, _, version = blob.rpartition(b":")
+        channels = [channel for channel in oldest if stem.endswith(b":" + channel)]
+        if channels and version < oldest[max(channels, key=len)]:
+            yield blob
+
+
+def _needed(namespace: Namespace, facts: Facts, policy: RetentionPolicy, now: float) -> set[bytes]:
+    """The ids of the checkpoints that a live namespace keeps.
+
+    A DeltaChannel is looked for from parent to parent, as LangGraph does, until one has its value.
+    """
+    kept = kept_ids(namespace, facts.heads, policy, now)
+    # By checkpoint the channels that were looked for from there: branches that meet are followed together.
+    searched: dict[bytes, frozenset[str]] = {}
+    for checkpoint_id in list(kept):
+        lineage = _lineage(namespace, facts, checkpoint_id)
+        channels, at = lineage.open_channels if lineage else frozenset(), checkpoint_id
+        while lineage is not None and lineage.is_known and channels - searched.get(at, frozenset()):
+            searched[at] = searched.get(at, frozenset()) | channels
+            at = lineage.parent_id
+            kept.add(at)
+            lineage = _lineage(namespace, facts, at)
+            channels &= lineage.open_channels if lineage else frozenset()
+        if lineage is not None and not lineage.is_known:
+            return set(namespace.documents)
+    return kept
+
+
+def _lineage(namespace: Namespace, facts: Facts, checkpoint_id: bytes) -> Lineage | None:
+    document = namespace.documents.get(checkpoint_id)
+    return facts.lineage.get(document.key) if document else None
+
+
+def _orphans(thread: Thread, facts: Facts, policy: RetentionPolicy, now: float) -> Iterator[Deletion]:
+    """What belongs to checkpoints that are gone, an hour after the time it carries."""
+    name = thread.names[0]
+    for namespace in thread.namespaces.values():
+        if namespace.is_shallow:
+            # A shallow saver's writes belong to whatever its one document is now.
+            continue
+        if not namespace.documents:
+            for pointer in namespace.pointers:
+                named = facts.heads.get(pointer)
+                if named is not None and is_past_grace(named.time, now):
+                    guards = (Guard(pointer, (named,)),)
+                    yield Deletion(name, Reason.ORPHANED, guards, (named.key,), (), {}, 1, None)
+        by_owner: dict[bytes, list[Satellite]] = {}
+        for satellite in namespace.satellites:
+            if satellite.checkpoint_id not in namespace.documents and is_past_grace(satellite.time, now):
+                by_owner.setdefault(satellite.checkpoint_id, []).append(satellite)
+        # Where documents bear their parents' ids, the key that would be the owner's is another checkpoint's.
+        misnamed = any(document.bears_parents_id for document in namespace.documents.values())
+        for satellites in by_owner.values():
+            owners = () if misnamed else _owners(satellites, policy)
+            yield Deletion(name, Reason.ORPHANED, (), owners, (), _by_family([], satellites, []), 1, None)
+
+
+def _owners(satellites: Iterable[Satellite], policy: RetentionPolicy) -> tuple[bytes, ...]:
+    """The documents that must be missing for these to be orphans; a stub among them is in the owner's place."""
+    satellites = list(satellites)
+    if any(satellite.family == Family.DOCUMENT for satellite in satellites):
+        return ()
+    owners: set[bytes] = set()
+    for satellite in satellites:
+        owners |= policy.prefixes.owners_of(satellite.key, satellite.checkpoint_id)
+    return tuple(owners)
+
+
+def _unfixable(thread: Thread, facts: Facts) -> Iterator[bytes]:
+    """The keys of a thread of which nothing will ever tell the age."""
+    yield from (document.key for document in thread.documents() if document.time is None)
+    if any(thread.documents()):
+        return
+    for namespace in thread.namespaces.values():
+        yield from (satellite.key for satellite in namespace.satellites if satellite.time is None)
+        for pointer in namespace.pointers:
+            named = facts.heads.get(pointer)
+            if named is None or named.time is None:
+                yield pointer
+
+
+def _by_family(
+    documents: Iterable[bytes], satellites: Iterable[Satellite], blobs: Iterable[bytes]
+) -> Mapping[int, tuple[bytes, ...]]:
+    satellites = list(satellites)
+    stubs = (each.key for each in satellites if each.family == Family.DOCUMENT)
+    return {
+        Family.DOCUMENT: (*documents, *stubs),
+        Family.WRITE: tuple({each.key for each in satellites if each.family == Family.WRITE}),
+        Family.REGISTRY: tuple({each.key for each in satellites if each.family == Family.REGISTRY}),
+        Family.BLOB: tuple(set(blobs)),
+    }

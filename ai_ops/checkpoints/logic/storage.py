@@ -1,0 +1,264 @@
+"""What lies in the checkpoint Redis, in numbers small enough to keep: ages, savers, the oldest and the largest threads.
+
+Nothing here reads or writes. Times are seconds since 1970.
+"""
+
+from __future__ import annotations
+
+import heapq
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from ai_ops.checkpoints.logic.compact_plan import Look, State, time_of_id
+from ai_ops.checkpoints.logic.keys import VALKEY_LIST, KeyParser
+from ai_ops.checkpoints.logic.reports import text_of
+from ai_ops.checkpoints.logic.retention import DAY, RetentionPolicy
+from ai_ops.checkpoints.logic.threads import Thread
+
+SHOWN_THREADS = 10
+SHOWN_CHARACTERS = 120  # of a thread's id
+SHOWN_MISSING_PINS = 1000
+# A fat key is found among the keys of the threads that have most, or by chance among these.
+SIZED_KEYS = 1000
+SIZED_THREADS = 50
+SIZED_KEYS_PER_THREAD = 50
+MAX_DAY_BARS = 31
+MAX_WEEK_BARS = 53  # a year; the last one takes what is older
+
+
+@dataclass(frozen=True)
+class StorageReport:
+    """What one sampling of the checkpoint storage found.
+
+    Attributes:
+        error: Why it found nothing, in a sentence.
+        server: What `ai_ops.checkpoints.connection.CheckpointRedis` says of it; None where its user may not call INFO.
+        memory_bytes: Memory the whole server uses; None where its user may not ask.
+        database_keys: Keys in the database, of whatever kind.
+        scanned_keys: So many of them were looked at.
+        complete: Whether those were all. If not, threads may have more keys than were seen.
+        checkpoint_keys: Keys that are checkpoints or belong to one.
+        thread_count: Threads they are of.
+        families: `checkpoint_keys` by what they hold.
+        savers: Threads by the saver that wrote them.
+        checkpoint_bytes: What the checkpoint keys take, estimated from `sized_keys` of them; None if not measurable.
+        sized_keys: How many keys were measured for that.
+        ages: Bars of a chart, newest first: `label`, `keys`, `threads`.
+        age_unit: What the labels count: "day" or "week".
+        undated_keys: Keys whose age nothing tells.
+        oldest_threads: `thread`, `keys`, `last_activity` (ISO time) of the ten longest idle.
+        largest_threads: `thread`, `keys`, `bytes`, `last_activity` of the ten largest among those measured.
+        pin_count: Pinned threads.
+        missing_pins: Those of which nothing is in Redis; None where that is not known, or they are too many.
+        cleanup: What a cleanup would have done then: the counts and the policy of `CleanupReport`; None where
+            not all keys were looked at.
+        seconds: How long the sampling took.
+    """
+
+    error: str | None = None
+    server: dict[str, Any] | None = None
+    memory_bytes: int | None = None
+    database_keys: int = 0
+    scanned_keys: int = 0
+    complete: bool = True
+    checkpoint_keys: int = 0
+    thread_count: int = 0
+    families: dict[str, int] = field(default_factory=dict)
+    savers: dict[str, int] = field(default_factory=dict)
+    checkpoint_bytes: int | None = None
+    sized_keys: int = 0
+    ages: list[dict[str, Any]] = field(default_factory=list)
+    age_unit: str = "day"
+    undated_keys: int = 0
+    oldest_threads: list[dict[str, Any]] = field(default_factory=list)
+    largest_threads: list[dict[str, Any]] = field(default_factory=list)
+    pin_count: int = 0
+    missing_pins: list[str] | None = None
+    cleanup: dict[str, Any] | None = None
+    seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result of `sample_checkpoint_storage`: `success`, and every attribute by its name, fit for JSON."""
+        return {"success": self.error is None, **asdict(self)}
+
+
+@dataclass(order=True)
+class _Entry:
+    """A thread in a heap: what it is ordered by, a number that settles ties, and what is told of it."""
+
+    rank: float
+    number: int
+    row: dict[str, Any] = field(compare=False)
+    keys: Sequence[bytes] = field(compare=False, default=())
+
+
+class StorageTally:
+    """Counts what threads have, in memory that does not grow with their number.
+
+    Args:
+        now: The moment ages are counted from.
+        pins: Ids of the pinned threads.
+    """
+
+    def __init__(self, now: float, pins: frozenset[str]) -> None:
+        self.thread_count = self.checkpoint_keys = self.undated_keys = 0
+        self.families: Counter[str] = Counter()
+        self.savers: Counter[str] = Counter()
+        self.missing_pins = set(pins)
+        self._now = now
+        self._pins = RetentionPolicy(0, 0, pinned=pins)
+        self._keys_by_day: Counter[int] = Counter()
+        self._threads_by_day: Counter[int] = Counter()
+        self._oldest: list[_Entry] = []
+        self._most_keys: list[_Entry] = []
+        self._sample: list[tuple[int, bytes]] = []
+
+    def add(self, threads: Iterable[Thread]) -> None:
+        """Count threads of which all keys are there."""
+        for thread in threads:
+            self.thread_count += 1
+            self.savers[saver_of(thread)] += 1
+            active = thread.last_activity()
+            if active is not None:
+                self._threads_by_day[self._day(active)] += 1
+            self._add_pins(thread.names)
+            keys = self._add_keys(_keys_of(thread), active)
+            self._add_to_lists(thread.names[0], active, keys, len(keys))
+
+    def add_compact(self, looks: Iterable[Look], parser: KeyParser) -> None:
+        """Count threads of CompactRedisSaver, by what is known of each."""
+        for look in looks:
+            if look.state == State.GONE:
+                continue
+            self.thread_count += 1
+            self.savers["CompactRedisSaver"] += 1
+            active = time_of_id(look.newest, parser)
+            if active is not None:
+                self._threads_by_day[self._day(active)] += 1
+            self._add_pins((look.thread.name,))
+            there = zip(look.thread.keys, (look.thread.has_hash, look.thread.has_ids), strict=True)
+            keys = self._add_keys((("compact threads", key, active) for key, has in there if has), active)
+            # Its keys are always two: how large it may be its checkpoints say.
+            self._add_to_lists(look.thread.name, active, keys, max(len(keys), look.checkpoints))
+
+    def sample(self) -> list[bytes]:
+        """Keys chosen by their checksums, which is as good as by chance: a thousand, or all if there are fewer."""
+        return [key for _, key in self._sample]
+
+    def candidates(self) -> list[bytes]:
+        """Keys of the threads that have most, up to fifty of each."""
+        return [key for entry in self._most_keys for key in entry.keys]
+
+    def oldest(self) -> list[dict[str, Any]]:
+        """The threads that were idle longest."""
+        return [entry.row for entry in sorted(self._oldest, reverse=True)]
+
+    def largest(self, sizes: Mapping[bytes, int]) -> list[dict[str, Any]]:
+        """The largest of the threads that have most keys; `sizes` are bytes by key, for some keys of each."""
+        rows = [entry.row | {"bytes": _scaled(entry, sizes)} for entry in self._most_keys]
+        return heapq.nlargest(SHOWN_THREADS, rows, key=lambda row: row["bytes"] or 0)
+
+    def bars(self) -> tuple[str, list[dict[str, Any]]]:
+        """The unit of the chart, and its bars."""
+        return age_bars(self._keys_by_day, self._threads_by_day)
+
+    def _add_pins(self, names: tuple[bytes, ...]) -> None:
+        if not self._pins.covers(names):
+            self.missing_pins -= {name.decode(errors="surrogateescape") for name in names}
+
+    def _add_keys(self, of_thread: Iterable[tuple[str, bytes, float | None]], active: float | None) -> list[bytes]:
+        keys: list[bytes] = []
+        for family, key, time in of_thread:
+            keys.append(key)
+            self.families[family] += 1
+            # Pointers and blobs carry no time: they are as old as their thread.
+            if (dated := time if time is not None else active) is None:
+                self.undated_keys += 1
+            else:
+                self._keys_by_day[self._day(dated)] += 1
+            entry = (-zlib.crc32(key), key)
+            if len(self._sample) < SIZED_KEYS:
+                heapq.heappush(self._sample, entry)
+            elif entry > self._sample[0]:
+                heapq.heapreplace(self._sample, entry)
+        self.checkpoint_keys += len(keys)
+        return keys
+
+    def _add_to_lists(self, name: bytes, active: float | None, keys: Sequence[bytes], rank: int) -> None:
+        row = {"thread": shown_id(name), "keys": len(keys), "last_activity": _iso(active)}
+        if active is not None:
+            _keep_highest(self._oldest, _Entry(-active, self.thread_count, row), SHOWN_THREADS)
+        step = -(-len(keys) // SIZED_KEYS_PER_THREAD)
+        _keep_highest(self._most_keys, _Entry(rank, self.thread_count, row, keys[::step]), SIZED_THREADS)
+
+    def _day(self, time: float) -> int:
+        return max(0, int((self._now - time) // DAY))
+
+
+def saver_of(thread: Thread) -> str:
+    """Which saver wrote a thread, by what it left beside the checkpoints."""
+    spaces = thread.namespaces.values()
+    if any(pointer.startswith(VALKEY_LIST) for space in spaces for pointer in space.pointers):
+        return "ValkeySaver"
+    if any(space.blobs for space in spaces):
+        return "RedisSaver 0.0.x or JavaScript"
+    if any(space.is_shallow for space in spaces):
+        return "Shallow savers"
+    if any(space.pointers or space.satellites for space in spaces):
+        return "RedisSaver"
+    return "plain keys"
+
+
+def age_bars(keys_by_day: Mapping[int, int], threads_by_day: Mapping[int, int]) -> tuple[str, list[dict[str, Any]]]:
+    """Bars of a chart from counts by age in days: one a day up to a month, else one a week up to a year.
+
+    Returns:
+        "day" or "week", and the bars, newest first: `label` (the age in that unit; the last one may end in "+"
+        and takes what is older too), `keys`, `threads`.
+    """
+    oldest = max([*keys_by_day, *threads_by_day], default=0)
+    unit, days, limit = ("day", 1, MAX_DAY_BARS) if oldest < MAX_DAY_BARS else ("week", 7, MAX_WEEK_BARS)
+    count = min(oldest // days + 1, limit)
+    bars = [{"label": str(number), "keys": 0, "threads": 0} for number in range(count)]
+    for name, counts in (("keys", keys_by_day), ("threads", threads_by_day)):
+        for day, number in counts.items():
+            bars[min(day // days, count - 1)][name] += number  # type: ignore[operator]
+    if oldest // days >= limit:
+        bars[-1]["label"] = f"{limit - 1}+"
+    return unit, bars
+
+
+def shown_id(name: bytes) -> str:
+    """A thread's id as text that every database takes, cut where it is too long for a table."""
+    text = text_of(name)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…"
+
+
+def _keys_of(thread: Thread) -> Iterator[tuple[str, bytes, float | None]]:
+    """What each key holds, the key, and the time it carries."""
+    for space in thread.namespaces.values():
+        yield from (("checkpoints", document.key, document.time) for document in space.documents.values())
+        yield from (("pointers", pointer, None) for pointer in set(space.pointers))
+        yield from {("writes and registries", each.key, each.time) for each in space.satellites}
+        yield from (("blobs", blob, None) for blob in set(space.blobs))
+
+
+def _keep_highest(heap: list[_Entry], entry: _Entry, size: int) -> None:
+    if len(heap) < size:
+        heapq.heappush(heap, entry)
+    elif entry > heap[0]:
+        heapq.heapreplace(heap, entry)
+
+
+def _scaled(entry: _Entry, sizes: Mapping[bytes, int]) -> int | None:
+    """Bytes of all keys of a thread, from the measured ones."""
+    measured = [sizes[key] for key in entry.keys if key in sizes]
+    return round(sum(measured) / len(measured) * entry.row["keys"]) if measured else None
+
+
+def _iso(time: float | None) -> str | None:
+    return None if time is None else datetime.fromtimestamp(time, tz=UTC).isoformat(timespec="seconds")

@@ -1,0 +1,109 @@
+"""What a cleanup has done so far, in numbers and in the few names that people are told."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from ai_ops.checkpoints.logic.compact_plan import CompactDeletion
+from ai_ops.checkpoints.logic.deletion import Deletion, Outcome, Reason
+from ai_ops.checkpoints.logic.reports import ThreadReport
+
+NAMED_KEYS = 5  # of those that could not be dated, so many are named in the log
+SHOWN_KEY_BYTES = 120
+LARGEST_THREADS = 10
+
+
+# What is counted for each layout, by the names of the report.
+OF_LAYOUTS = {
+    "deleted_count": "deleted",
+    "threads_deleted": "threads_deleted",
+    "threads_kept": "threads_kept",
+    "checkpoints_trimmed": "trimmed",
+    "orphan_count": "orphans",
+    "unfixable_count": "unfixable",
+    "changed_count": "changed",
+}
+COMPACT, OTHERS = "compact", "others"
+
+
+@dataclass
+class Tally:
+    """What a run has done so far."""
+
+    processed: int = 0
+    deleted: int = 0
+    # What counts for `max_deletions`: keys, and checkpoints that went from a key that stays.
+    spent: int = 0
+    threads_deleted: int = 0
+    threads_kept: int = 0
+    trimmed: int = 0
+    orphans: int = 0
+    changed: int = 0
+    unfixable: int = 0
+    unfixable_names: list[str] = field(default_factory=list)
+    largest: list[tuple[int, int, ThreadReport]] = field(default_factory=list)
+
+    # Of the numbers above, those of CompactRedisSaver's threads.
+    _compact: Counter[str] = field(default_factory=Counter)
+
+    @contextmanager
+    def of_compact(self) -> Iterator[None]:
+        """Count what is counted in the block for CompactRedisSaver too."""
+        before = {name: getattr(self, name) for name in OF_LAYOUTS.values()}
+        yield
+        self._compact.update({name: getattr(self, name) - number for name, number in before.items()})
+
+    def layouts(self) -> dict[str, dict[str, int]]:
+        """The counts of CompactRedisSaver's threads, and of the others."""
+        return {
+            COMPACT: {shown: self._compact[name] for shown, name in OF_LAYOUTS.items()},
+            OTHERS: {shown: getattr(self, name) - self._compact[name] for shown, name in OF_LAYOUTS.items()},
+        }
+
+    def add_thread(self, thread: ThreadReport) -> None:
+        """Remember a deleted thread as one of the largest."""
+        # The second number keeps two reports from being compared.
+        entry = (thread.keys, -self.threads_deleted, thread)
+        if len(self.largest) < LARGEST_THREADS:
+            heapq.heappush(self.largest, entry)
+        else:
+            heapq.heappushpop(self.largest, entry)
+
+    def is_large(self, keys: int) -> bool:
+        """Whether a thread of so many keys is among the largest so far."""
+        return len(self.largest) < LARGEST_THREADS or keys > self.largest[0][0]
+
+    def add_unfixable(self, keys: Sequence[bytes]) -> None:
+        """Count keys that stay because nothing tells their age or their kind."""
+        self.unfixable += len(keys)
+        room = NAMED_KEYS - len(self.unfixable_names)
+        self.unfixable_names += [repr(key[:SHOWN_KEY_BYTES])[1:] for key in keys[:room]]
+
+    def add_outcome(self, deletion: Deletion | CompactDeletion, outcome: Outcome) -> None:
+        """Count what became of a deletion."""
+        if isinstance(deletion, CompactDeletion):
+            with self.of_compact():
+                self._add_outcome(deletion, outcome)
+        else:
+            self._add_outcome(deletion, outcome)
+
+    def _add_outcome(self, deletion: Deletion | CompactDeletion, outcome: Outcome) -> None:
+        self.deleted += outcome.deleted
+        self.spent += outcome.deleted + outcome.trimmed
+        if outcome.wrong_type:
+            self.add_unfixable(outcome.wrong_type)
+        if outcome.changed:
+            self.changed += 1
+            self.threads_kept += deletion.reason is Reason.EXPIRED
+        elif deletion.reason is Reason.EXPIRED:
+            self.threads_deleted += outcome.deleted > 0
+            # Of a thread that another process has deleted meanwhile there is nothing to keep either.
+            self.threads_kept += outcome.deleted == 0 and bool(outcome.wrong_type)
+        elif deletion.reason is Reason.TRIMMED:
+            self.trimmed += outcome.trimmed or min(deletion.checkpoints, outcome.deleted)
+        else:
+            self.orphans += outcome.deleted

@@ -1,0 +1,169 @@
+"""The collection of orphaned keys between two cleanups: what belongs to checkpoints that are gone.
+
+The same scan, the same plan and the same deletion as the cleanup's, under a policy by which nothing else may go, and
+under the cleanup's lease, so that the two are never at it together.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from django.db.models.functions import Now
+
+from ai_ops.checkpoints.cleanup import CleanupRun
+from ai_ops.checkpoints.connection import get_redis_connection
+from ai_ops.checkpoints.fencing import fence_of
+from ai_ops.checkpoints.logic.deletion import Deletion, Outcome
+from ai_ops.checkpoints.logic.keys import ORPHAN_GRACE, KeyParser
+from ai_ops.checkpoints.logic.reports import text_of
+from ai_ops.checkpoints.logic.retention import RetentionPolicy
+from ai_ops.checkpoints.pins import CurrentPins
+from ai_ops.checkpoints.redis.store import CheckpointStore
+from ai_ops.choices import MaintenanceKindChoices, RunStateChoices
+from ai_ops.config import AiOpsSettings
+from ai_ops.core.runs import Hold
+from ai_ops.core.supervision import Findings
+from ai_ops.exceptions import AiOpsError, LeaseLostError, RunStoppedError
+from ai_ops.logs import get_logger
+from ai_ops.run_models import MaintenanceRun
+from ai_ops.runs.drained import NAMED, log_drained
+from ai_ops.runs.running import run_as
+
+logger = get_logger(__name__)
+
+# A scan is felt by Redis, and an orphan does no harm but use memory.
+INTERVAL = timedelta(hours=1)
+# Above so many keys a scan takes longer than the supervisor should be away from its other work. A part of the keys
+# decides nothing: the rest may hold the checkpoint that is missed. There the cleanup collects orphans, once a day.
+MAX_KEYS = 1_000_000
+MAX_DELETIONS = 10_000
+# Of a key or a thread's id in the log.
+SHOWN_BYTES = 120
+
+
+def collect(hold: Hold) -> Findings:
+    """Delete orphaned keys, unless that was done within the hour or a cleanup is at it.
+
+    Args:
+        hold: Of the supervisor.
+
+    Returns:
+        Keys scanned, those deleted, and those that no readable age makes an orphan of, or 1 for an error.
+    """
+    recent = MaintenanceRun.objects.filter(kind=MaintenanceKindChoices.ORPHANS, created__gte=Now() - INTERVAL)
+    if recent.exists():
+        return Findings()
+    report = run_as(
+        MaintenanceKindChoices.ORPHANS,
+        {},
+        lambda own: _collected(own, lambda: (hold.confirm(), own.confirm())),
+        _nothing,
+        # The cleanup's: of the two, one at a time.
+        lease_name=MaintenanceKindChoices.CLEANUP,
+    )
+    if report["error"] is not None:
+        logger.error("Orphaned keys were not collected: %s", report["error"], extra={"grouping": "orphans"})
+        return Findings(report["checked"], report["fixed"], report["unfixable"] or 1)
+    if (report["run"] or {}).get("state") == RunStateChoices.SUCCEEDED:
+        logger.info(
+            "Orphaned keys: %d scanned, %d deleted, %d without a readable age kept",
+            report["checked"],
+            report["fixed"],
+            report["unfixable"],
+            extra={"grouping": "orphans"},
+        )
+    return Findings(report["checked"], report["fixed"], report["unfixable"])
+
+
+def _nothing(error: str | None, run: CleanupRun | None = None) -> dict[str, Any]:
+    found = Findings()
+    if run is not None and run.complete:
+        found = Findings(run.tally.processed, run.tally.deleted, run.tally.unfixable)
+    return {"success": error is None, **found.as_dict(), "error": error}
+
+
+def _collected(own: Hold, confirm: Callable[[], object]) -> dict[str, Any]:
+    run = None
+    try:
+        parser = KeyParser(time.time(), AiOpsSettings.load().key_prefixes)
+        with get_redis_connection() as client:
+            store = CheckpointStore(client, parser, fence=fence_of(own))
+            if (size := store.size()) > MAX_KEYS:
+                logger.info("Redis has %d keys: orphans are left to the cleanup", size, extra={"grouping": "orphans"})
+                return _nothing(None)
+            told = _Told(parser)
+            run = _orphan_run(store, parser, confirm, own, told)
+            try:
+                run.execute()
+            finally:
+                told.end()
+            return _nothing(None, run)
+    except (LeaseLostError, RunStoppedError):
+        raise
+    except AiOpsError as error:
+        own.trouble(error)
+        return _nothing(str(error), run)
+
+
+class _Told:
+    """A line of the log for each of the first orphans, then a count."""
+
+    def __init__(self, parser: KeyParser) -> None:
+        self._parser = parser
+        self._orphans = 0
+
+    def __call__(self, deletion: Deletion, outcome: Outcome) -> None:
+        self._orphans += 1
+        if self._orphans > NAMED:
+            return
+        key, *_ = deletion.some_keys(1) or [b""]
+        done = "its thread went on, so it stays" if outcome.changed else f"{outcome.deleted:,} key(s) deleted"
+        log_drained(
+            f"Orphan {text_of(key[:SHOWN_BYTES])} of the thread {text_of(deletion.thread[:SHOWN_BYTES])}",
+            "without its checkpoint",
+            self._age(key),
+            done,
+            grouping="orphans",
+        )
+
+    def _age(self, key: bytes) -> timedelta:
+        """Return the age that the key carries; what carries none itself is at least past the grace."""
+        parsed = self._parser.parse(key)
+        made = parsed.time if parsed else None
+        return timedelta(seconds=time.time() - made if made else ORPHAN_GRACE)
+
+    def end(self) -> None:
+        """Say how many had no line."""
+        if self._orphans > NAMED:
+            logger.info("And %d more orphans", self._orphans - NAMED, extra={"grouping": "orphans"})
+
+
+def _orphan_run(
+    store: CheckpointStore, parser: KeyParser, confirm: Callable[[], object], own: Hold, told: _Told
+) -> CleanupRun:
+    now, pins = time.time(), CurrentPins(frozenset())
+    # A retention that reaches back to 1970: no checkpoint is older.
+    policy = RetentionPolicy(
+        retention=now,
+        pending_retention=now,
+        trim_live_threads=False,
+        undated_blobs=False,
+        pinned=pins(),
+        prefixes=parser.prefixes,
+    )
+    return CleanupRun(
+        store,
+        parser,
+        policy,
+        now,
+        dryrun=False,
+        max_deletions=MAX_DELETIONS,
+        progress=own.progress,
+        pinned=pins,
+        enough=lambda scanned: scanned > 2 * MAX_KEYS,
+        confirm=confirm,
+        on_deletion=told,
+    )

@@ -1,0 +1,114 @@
+"""Pins: the threads that the cleanup leaves alone, as Nautobot's database has them."""
+
+from __future__ import annotations
+
+import time
+
+from django.core.exceptions import ValidationError
+from django.db import Error as DatabaseError
+
+from ai_ops.exceptions import AiOpsError, ConfigurationError
+from ai_ops.logic.foreign_text import shown
+from ai_ops.models import PinnedThread
+
+# A run reads the pins again before it deletes, but not more often than this: a read takes a millisecond, a batch ten.
+SECONDS_BETWEEN_READS = 1.0
+
+
+class PinsError(AiOpsError):
+    """Nautobot's database does not say which threads are pinned: nothing may be deleted then."""
+
+
+def pin_thread(thread_id: str, note: str = "") -> PinnedThread:
+    """Pin a thread: the cleanup leaves all of its checkpoints alone from now on.
+
+    The thread need not exist yet. A pinned thread may be pinned again; a note replaces the one before.
+
+    Args:
+        thread_id: The thread's id, exactly as the agent has it in its configuration.
+        note: Why it must stay, for those after you.
+
+    Returns:
+        The pin.
+
+    Raises:
+        ConfigurationError: No such id, or such a note, can be kept; the message says why.
+        PinsError: The database failed.
+    """
+    try:
+        pin = PinnedThread.objects.filter(thread_id=str(thread_id)).first() or PinnedThread(thread_id=str(thread_id))
+        pin.note = note or pin.note
+        pin.validated_save()
+    except ValidationError as error:
+        raise ConfigurationError(f"The thread can't be pinned: {' '.join(error.messages)}") from error
+    except ValueError as error:
+        # The database's driver refuses text that is no text, such as half of a surrogate pair.
+        raise ConfigurationError(f"No thread can be called {shown(str(thread_id))}: {error}") from error
+    except DatabaseError as error:
+        raise _pins_error(error) from error
+    return pin
+
+
+def unpin_thread(thread_id: str) -> bool:
+    """Take the pin off a thread; the next cleanup treats it like any other.
+
+    Args:
+        thread_id: The thread's id, exactly as it was pinned.
+
+    Returns:
+        Whether it was pinned.
+
+    Raises:
+        PinsError: The database failed.
+    """
+    try:
+        pin = PinnedThread.objects.filter(thread_id=str(thread_id)).first()
+        if pin is not None:
+            # One by one rather than as a queryset: the change log has it then.
+            pin.delete()
+    except ValueError:
+        # The database's driver refuses it, so it can't have been pinned.
+        return False
+    except DatabaseError as error:
+        raise _pins_error(error) from error
+    return pin is not None
+
+
+def pinned_threads() -> frozenset[str]:
+    """The ids of the pinned threads.
+
+    Raises:
+        PinsError: The database failed.
+    """
+    try:
+        return frozenset(PinnedThread.objects.values_list("thread_id", flat=True))
+    except DatabaseError as error:
+        raise _pins_error(error) from error
+
+
+class CurrentPins:
+    """The pins while a run goes on: called, it gives those of now, a second old at most.
+
+    Args:
+        given: Ids of threads that are pinned for this run beside those in the database.
+    """
+
+    def __init__(self, given: frozenset[str] = frozenset()) -> None:
+        self._given = given
+        self._pins: frozenset[str] = frozenset()
+        self._read_at: float | None = None
+
+    def __call__(self) -> frozenset[str]:
+        """The ids of the pinned threads; raises PinsError when the database failed."""
+        if self._read_at is None or time.monotonic() - self._read_at >= SECONDS_BETWEEN_READS:
+            self._pins = pinned_threads() | self._given
+            self._read_at = time.monotonic()
+        return self._pins
+
+
+def _pins_error(error: Exception) -> PinsError:
+    said = " ".join(str(error).split())
+    return PinsError(
+        f"Nautobot's database does not say which threads are pinned ({said}): nothing is deleted without that. "
+        "Check the database, and that nautobot-server migrate has run; the next run tries again."
+    )

@@ -1,0 +1,242 @@
+"""The threads of CompactRedisSaver in one Redis: looked at, and deleted unless they went on meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ai_ops.checkpoints.logic.compact_keys import CompactKeys, Thread
+from ai_ops.checkpoints.logic.compact_plan import CompactDeletion, Look, State, begin_of_id, kept_members, time_of_id
+from ai_ops.checkpoints.logic.deletion import Outcome, Reason
+from ai_ops.checkpoints.logic.keys import KeyParser
+from ai_ops.checkpoints.logic.retention import RetentionPolicy
+from ai_ops.checkpoints.redis import compact_scripts as scripts
+from ai_ops.checkpoints.redis.client import PIPELINE_COMMANDS, RetryingRedis
+from ai_ops.checkpoints.redis.pipelining import Answer
+from ai_ops.logic.batches import batches
+
+if TYPE_CHECKING:
+    from ai_ops.checkpoints.redis.compact_trims import Trims
+
+# The pending writes of a checkpoint: 64 KiB and the write that comes last.
+WRITES_BYTES = 1024 * 1024
+NAMESPACES = 100
+# Deletions after which Redis is surely left to others for a moment.
+DELETIONS_PER_BREATH = 2500
+
+
+class CompactStore:
+    """The threads of CompactRedisSaver in one Redis database.
+
+    Args:
+        redis: The database.
+        keys: The names of the threads' keys.
+        parser: Reads times.
+
+    Raises:
+        LeaseLostError: From `apply`: another run has taken over.
+        CheckpointStoreError: From every method: what Redis refused or why it could not be reached.
+    """
+
+    def __init__(self, redis: RetryingRedis, keys: CompactKeys, parser: KeyParser) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._parser = parser
+        self._since_breath = 0
+        self._trims: Trims | None = None
+
+    @property
+    def trims(self) -> Trims:
+        """The saver that trims. LangGraph, which comes with it, is imported where there is something to trim."""
+        if self._trims is None:
+            from ai_ops.checkpoints.redis.compact_trims import Trims
+
+            self._trims = Trims(self._redis, self._keys.prefix)
+        return self._trims
+
+    def look(self, threads: Sequence[Thread], young: float) -> Iterator[Look]:
+        """Ask for the newest checkpoint of threads, and for what else decides about most of them.
+
+        Args:
+            threads: The threads.
+            young: Of threads that go on after this time more is asked for; seconds since 1970.
+        """
+        # A cluster keeps each thread in another slot.
+        size = 1 if self._redis.is_cluster else scripts.LOOKED_AT_ONCE
+        for some in batches(threads, PIPELINE_COMMANDS):
+            calls = list(batches(some, size))
+            replies = self._redis.ask([_call(scripts.LOOK, asked, begin_of_id(young)) for asked in calls])
+            for asked, reply in zip(calls, replies, strict=True):
+                for thread, found in zip(asked, reply or [[State.FOREIGN]] * len(asked), strict=True):
+                    yield Look(thread, *found)
+
+    def waiting(self, looks: Sequence[Look]) -> dict[Look, bool | None]:
+        """Whether threads wait for an answer to an interrupt; None where that can't be told."""
+        from ai_ops.checkpoints.redis.compact_trims import has_interrupt
+
+        found: dict[Look, bool | None] = {}
+        for batch in batches(looks, scripts.LOOKED_AT_ONCE):
+            replies = self._redis.ask(
+                [("EVAL", scripts.WAITING, 2, *look.thread.keys, WRITES_BYTES, NAMESPACES) for look in batch]
+            )
+            for look, reply in zip(batch, replies, strict=True):
+                found[look] = has_interrupt(reply[0]) if reply else None
+        return found
+
+    def trimmed(
+        self, looks: Sequence[tuple[Look, float]], policy: RetentionPolicy, now: float
+    ) -> Iterator[CompactDeletion | Look | None]:
+        """Choose what goes of live threads: for each a deletion, None where nothing goes, its look where unreadable."""
+
+        def keep(members: Any) -> set[bytes] | None:
+            return kept_members(members, policy, now, self._parser)
+
+        chosen = self.trims.look([look.thread.keys for look, _ in looks], keep)
+        for (look, active), found in zip(looks, chosen, strict=True):
+            if isinstance(found, str):
+                yield look
+            elif found is None:
+                yield None
+            else:
+                spaces = len({member.partition(b"|")[0] for member in found.doomed})
+                yield CompactDeletion(
+                    look.thread.name, Reason.TRIMMED, look.thread.keys, len(found.doomed), active, look, found, spaces
+                )
+
+    def half(self, look: Look) -> CompactDeletion | Look | None:
+        """Decide about one key of a thread without the other: it goes, it stays, or that can't be told."""
+        reply = self._redis.ask([("EVAL", scripts.HALF, 2, *look.thread.keys, scripts.HALF_FIELDS)])[0]
+        if not reply:
+            return look
+        writings, count, newest = reply
+        if count < 0:
+            return None
+        if (time := time_of_id(newest, self._parser)) is None:
+            return look
+        if not self._parser.is_past_grace(time):
+            return None
+        key = look.thread.keys[0 if look.thread.has_hash else 1]
+        seen = look._replace(writings=writings, checkpoints=count)
+        return CompactDeletion(look.thread.name, Reason.ORPHANED, (key,), count, None, seen)
+
+    def apply(self, deletions: Sequence[CompactDeletion], *, dryrun: bool) -> Callable[[], list[Outcome]]:
+        """Carry out deletions; with `dryrun` only find out what they would have done.
+
+        Returns:
+            Gives the outcomes. Redis may still be at work on the last of them, and is waited for then.
+        """
+        if not dryrun:
+            self._redis.claim()
+        self._breathe(len(deletions))
+        of_reason = {reason: [n for n, each in enumerate(deletions) if each.reason is reason] for reason in Reason}
+        outcomes: dict[int, Outcome] = {}
+        outcomes |= self._trim(deletions, of_reason[Reason.TRIMMED], dryrun)
+        outcomes |= self._drop_halves(deletions, of_reason[Reason.ORPHANED], dryrun)
+        calls = list(self._drop_threads(deletions, of_reason[Reason.EXPIRED], dryrun))
+        self._redis.send()
+
+        def all_outcomes() -> list[Outcome]:
+            if any(answer.value is None for _, answer in calls):
+                self._redis.settle()
+            for numbers, answer in calls:
+                # Refused, they are there whatever they are; the error says more.
+                replies = answer.value or [scripts.GONE] * len(numbers)
+                for number, reply in zip(numbers, replies, strict=True):
+                    outcomes[number] = self._outcome(deletions[number], reply, answer.repeated, dryrun)
+            return [outcomes[number] for number in range(len(deletions))]
+
+        return all_outcomes
+
+    def _trim(self, deletions: Sequence[CompactDeletion], numbers: Sequence[int], dryrun: bool) -> dict[int, Outcome]:
+        if dryrun:
+            return {number: Outcome(0, trimmed=deletions[number].checkpoints) for number in numbers}
+        if not numbers:
+            return {}
+        done = self.trims.apply([deletions[number].trim for number in numbers])
+        return {
+            number: Outcome(0, trimmed=deletions[number].checkpoints) if whole else Outcome(0, changed=True)
+            for number, whole in zip(numbers, done, strict=True)
+        }
+
+    def _drop_halves(
+        self, deletions: Sequence[CompactDeletion], numbers: Sequence[int], dryrun: bool
+    ) -> dict[int, Outcome]:
+        looks = {number: deletions[number].look for number in numbers}
+        commands = [
+            self._redis.fenced(scripts.DROP_HALF, look.thread.keys, [_flag(dryrun), look.writings, look.checkpoints])
+            for look in looks.values()
+        ]
+        replies = self._redis.ask(commands)
+        return {
+            number: Outcome(1) if reply else Outcome(0, changed=True)
+            for number, reply in zip(looks, replies, strict=True)
+        }
+
+    def _drop_threads(
+        self, deletions: Sequence[CompactDeletion], numbers: Sequence[int], dryrun: bool
+    ) -> Iterator[tuple[list[int], Answer]]:
+        """Delete whole threads, as many in a call as it may look at checkpoints."""
+        for some in _fitting(deletions, numbers, 1 if self._redis.is_cluster else scripts.LOOKED_AT_ONCE):
+            words: list[bytes | int] = [_flag(dryrun)]
+            for number in some:
+                look = deletions[number].look
+                checked = look.checkpoints > scripts.CHECKED_AT_ONCE and self._is_known(look)
+                words += [look.newest, look.writings, _flag(checked)]
+            keys = [key for number in some for key in deletions[number].look.thread.keys]
+            yield some, self._redis.script(scripts.DROP_THREADS, keys, words)
+
+    def _outcome(self, deletion: CompactDeletion, reply: int, repeated: bool, dryrun: bool) -> Outcome:
+        if reply > 0:
+            return Outcome(len(deletion.keys), namespaces=reply)
+        if reply == scripts.GONE:
+            # After a second try: it went at the first, whose answer was lost.
+            return Outcome(len(deletion.keys) if repeated else 0)
+        if reply == scripts.CHANGED:
+            return Outcome(0, changed=True)
+        if reply == scripts.TOO_MUCH and self._is_known(deletion.look):
+            words = [_flag(dryrun), deletion.look.newest, deletion.look.writings, _flag(True)]
+            answer = self._redis.script(scripts.DROP_THREADS, deletion.keys, words)
+            self._redis.settle()
+            return self._outcome(deletion, (answer.value or [scripts.GONE])[0], answer.repeated, dryrun)
+        return Outcome(0, wrong_type=deletion.keys[:1])
+
+    def _is_known(self, look: Look) -> bool:
+        """Whether all checkpoints of a thread are of a format that is known here; looked at in portions."""
+        at = 0
+        while at < look.checkpoints:
+            last = at + scripts.CHECKED_AT_ONCE - 1
+            reply = self._redis.ask([("EVAL", scripts.CHECK, 2, *look.thread.keys, look.newest, at, last)])[0]
+            if not reply or not reply[0] or reply[1] == at:
+                return bool(reply and reply[0])
+            at = reply[1]
+        return True
+
+    def _breathe(self, deletions: int) -> None:
+        self._since_breath += deletions
+        if self._since_breath > DELETIONS_PER_BREATH:
+            self._since_breath = 0
+            self._redis.settle()
+            self._redis.breathe()
+
+
+def _call(script: str, threads: Sequence[Thread], *arguments: Any) -> list[Any]:
+    return ["EVAL", script, 2 * len(threads), *[key for thread in threads for key in thread.keys], *arguments]
+
+
+def _fitting(deletions: Sequence[CompactDeletion], numbers: Sequence[int], most: int) -> Iterator[list[int]]:
+    """The numbers of the deletions, those together whose checkpoints one call may look at."""
+    group: list[int] = []
+    room = scripts.CHECKED_AT_ONCE
+    for number in numbers:
+        size = deletions[number].checkpoints
+        if group and (size > room or len(group) >= most):
+            yield group
+            group, room = [], scripts.CHECKED_AT_ONCE
+        group.append(number)
+        room -= size
+    if group:
+        yield group
+
+
+def _flag(value: bool) -> bytes:
+    return b"1" if value else b"0"

@@ -1,0 +1,184 @@
+"""Trimming threads of CompactRedisSaver by the saver's own logic, many at a time and within bounds.
+
+The saver's logic asks for requests and does no input or output. Here the requests of several threads go to Redis
+together, under the run's fence, and no answer is longer than it may be.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import ormsgpack
+
+from ai_ops.checkpoints.redis.client import RetryingRedis
+from ai_ops.checkpoints.redis.compact_scripts import FIELDS, NAME_BYTES, NAMES
+from langgraph_checkpoint_compact import CompactSaverError, DamagedThreadError
+from langgraph_checkpoint_compact.documents import decode_writes
+from langgraph_checkpoint_compact.removal import Thread, beside, remove
+from langgraph_checkpoint_compact.requests import Command, Request, Run
+from langgraph_checkpoint_compact.scripts import REMOVE
+from langgraph_checkpoint_compact.session import Session, TailMemory
+
+# What is read of one thread before it is decided on: that of ten thousand checkpoints and more.
+THREAD_BYTES = 32 * 1024 * 1024
+FIELD_BYTES = 8 * 1024 * 1024
+# Of one answer.
+ANSWER_BYTES = 1024 * 1024
+# Threads that are looked at together; their documents are in memory until they are trimmed.
+AT_ONCE = 20
+
+Result = TypeVar("Result")
+Words = Sequence[Any]
+Keep = Callable[[Iterable[bytes]], set[bytes] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Trim:
+    """A thread that was looked at, and the checkpoints that go from it."""
+
+    thread: Thread
+    doomed: Collection[bytes]
+
+
+class _PlainSerializer:
+    """Reads metadata without making any object that it names: nothing in Redis may run code here."""
+
+    def dumps_typed(self, value: Any) -> tuple[str, bytes]:
+        """Refuse: nothing is written here."""
+        raise TypeError("The cleanup writes no values.")
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        """Read MessagePack or JSON; raise CompactSaverError for what is encrypted or damaged."""
+        kind, content = data
+        try:
+            if kind == "msgpack":
+                return ormsgpack.unpackb(content, ext_hook=lambda code, inner: None, option=ormsgpack.OPT_NON_STR_KEYS)
+            if kind == "json":
+                return json.loads(content)
+        except ValueError as error:
+            raise DamagedThreadError("A checkpoint's metadata can't be read.") from error
+        raise _OpaqueError(f"A checkpoint's metadata are of the kind {kind!r}.")
+
+
+class _OpaqueError(CompactSaverError):
+    """A thread whose needs can't be told, as its metadata are encrypted."""
+
+
+class Trims:
+    """Trims threads.
+
+    Args:
+        redis: Where they are.
+        prefix: What their keys begin with.
+    """
+
+    def __init__(self, redis: RetryingRedis, prefix: str) -> None:
+        self._redis = redis
+        self._session = Session(_PlainSerializer(), prefix, 0, 0, TailMemory())
+
+    def look(self, threads: Sequence[tuple[bytes, bytes]], keep: Keep) -> list[Trim | str | None]:
+        """Look at threads by their keys, and choose what goes.
+
+        Args:
+            threads: The keys of each.
+            keep: Given all its checkpoints, ``<namespace>|<id>``, says which stay anyway; None for all of them.
+
+        Returns:
+            For each thread what goes; None where nothing does; a clause where the thread can't be read.
+        """
+        found = self._together([_chosen(Thread(self._session, keys), keep) for keys in threads])
+        # An encrypted thread does not tell whether it needs its old checkpoints: it keeps them, as it does its age.
+        return [
+            None if isinstance(each, _OpaqueError) else str(each) if isinstance(each, Exception) else each
+            for each in found
+        ]
+
+    def apply(self, trims: Sequence[Trim]) -> list[bool]:
+        """Trim threads; for each whether it was not written to meanwhile."""
+        found = self._together([remove(each.thread, each.doomed) for each in trims])
+        return [each is True for each in found]
+
+    def _together(self, steps: Sequence[Generator[Request, Any, Result]]) -> list[Result | CompactSaverError]:
+        """Carry out the steps of several threads, and return what each ends with."""
+        results: dict[int, Result | CompactSaverError] = {}
+        under_way = {number: self._commands(each) for number, each in enumerate(steps)}
+        answers: dict[int, Any] = dict.fromkeys(under_way)
+        while answers:
+            commands: dict[int, Words] = {}
+            for number, answer in answers.items():
+                try:
+                    commands[number] = under_way[number].send(answer)
+                except StopIteration as end:
+                    results[number] = end.value
+                except CompactSaverError as error:
+                    results[number] = error
+            answers = dict(zip(commands, self._redis.ask(list(commands.values())), strict=True))
+        return [results[number] for number in range(len(steps))]
+
+    def _commands(self, steps: Generator[Request, Any, Result]) -> Generator[Words, Any, Result]:
+        """The commands of one thread's steps, whose answers together have a bound."""
+        left = THREAD_BYTES
+        answer = None
+        while True:
+            try:
+                request = steps.send(answer)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+            answer = yield from self._carried_out(request)
+            left -= _size(answer)
+            if left < 0:
+                raise DamagedThreadError("It is larger than any conversation.")
+
+    def _carried_out(self, request: Request) -> Generator[Words, Any, Any]:
+        if isinstance(request, Run):
+            source, arguments = request.script.source, list(request.arguments)
+            if request.script is REMOVE:
+                return _checked((yield self._redis.fenced(source, request.keys, arguments)))
+            return _checked((yield ["EVAL", source, 2, *request.keys, *arguments]))
+        assert isinstance(request, Command)  # noqa: S101
+        name, key, *arguments = request.arguments
+        if name == "ZRANGEBYLEX":
+            start, count = arguments[0], arguments[-1]
+            return _checked((yield ["EVAL", NAMES, 1, key, start, count, NAME_BYTES]))
+        found: list[Any] = []
+        while len(found) < len(arguments):
+            room = [FIELD_BYTES, ANSWER_BYTES]
+            found += _checked((yield ["EVAL", FIELDS, 1, key, *room, *arguments[len(found) :]]))
+        return found if name == "HMGET" else found[0]
+
+
+def _chosen(thread: Thread, keep: Keep) -> Generator[Request, Any, Trim | None]:
+    """Look at a thread and choose what goes."""
+    yield from thread.look()
+    kept = keep(thread.documents)
+    if kept is None:
+        raise DamagedThreadError("The time of one of its checkpoints can't be told.")
+    doomed = yield from beside(thread, lambda newest: kept)
+    return Trim(thread, doomed) if doomed else None
+
+
+def has_interrupt(fields: Iterable[bytes]) -> bool | None:
+    """Whether one of these fields of pending writes has an interrupt; None where one can't be read."""
+    from langgraph.checkpoint.serde.types import INTERRUPT
+
+    try:
+        return any(write.channel == INTERRUPT for each in fields if each for write in decode_writes(each, ()))
+    except CompactSaverError:
+        return None
+
+
+def _checked(answer: Any) -> Any:
+    """An answer; where Redis could not give one, for what a key holds, an error of the thread."""
+    if answer is None:
+        raise DamagedThreadError("One of its keys holds what the saver does not write.")
+    return answer
+
+
+def _size(answer: Any) -> int:
+    if isinstance(answer, bytes):
+        return len(answer)
+    return sum(map(_size, answer)) if isinstance(answer, list) else 0

@@ -1,0 +1,292 @@
+"""Deletions carried out: pointers first, in batches that leave room for others, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from ai_ops.checkpoints.logic.deletion import Deletion, Guard, Outcome
+from ai_ops.checkpoints.logic.keys import Family, KeyParser
+from ai_ops.checkpoints.logic.threads import Document
+from ai_ops.checkpoints.logic.values import is_valkey_list, is_valkey_write, pointer_value
+from ai_ops.checkpoints.redis.client import PIPELINE_COMMANDS, RetryingRedis
+from ai_ops.checkpoints.redis.pipelining import Answer
+from ai_ops.checkpoints.redis.scripts import DROP_KEYS, DROP_POINTERS, GONE, OF_ANOTHER_TYPE
+from ai_ops.logic.batches import batches
+
+KEYS_PER_COMMAND = 100  # one command is one pause for every other client: about a millisecond of JSON documents
+DELETIONS_PER_BREATH = 2500
+
+TYPES = {
+    Family.SUPERSEDED_BLOB: b",ReJSON-RL,",
+    Family.DOCUMENT: b",ReJSON-RL,string,",
+    Family.WRITE: b",ReJSON-RL,",
+    Family.REGISTRY: b",zset,set,",
+    Family.BLOB: b",ReJSON-RL,",
+}
+VALKEY_WRITES_TYPE = b",string,"
+
+LEFT_ALONE = Outcome(0, changed=True)
+
+
+class Dropped(NamedTuple):
+    """A call that deletes keys.
+
+    Attributes:
+        numbers: Those of the deletions that the keys are of.
+        keys: The keys.
+        answer: Of each key that was not deleted its place among `keys`, and why: GONE or OF_ANOTHER_TYPE.
+    """
+
+    numbers: Sequence[int]
+    keys: Sequence[bytes]
+    answer: Answer
+
+    def left(self) -> list[tuple[bytes, int]]:
+        """The keys that were not deleted, and why."""
+        reply = self.answer.value
+        if reply is None:
+            # Refused: there all of them are, and whatever they are the error says more.
+            return [(key, GONE) for key in self.keys]
+        left = [(self.keys[place], why) for place, why in zip(reply[::2], reply[1::2], strict=True)]
+        # What is gone after a second try went the first time, of which nobody has told.
+        return [(key, why) for key, why in left if why != GONE or not self.answer.repeated]
+
+    def whose(self, key: bytes, deletions: Sequence[Deletion]) -> int:
+        """The number of the deletion that a key is of."""
+        return next(each for each in self.numbers if any(key in some for some in deletions[each].keys.values()))
+
+
+class Deleter:
+    """Deletes what a plan says, unless the thread went on meanwhile.
+
+    Args:
+        redis: Where the keys are.
+        parser: Takes the keys apart.
+        heads: Reads which documents pointers name, by the pointer's key.
+    """
+
+    def __init__(
+        self,
+        redis: RetryingRedis,
+        parser: KeyParser,
+        heads: Callable[[Sequence[bytes]], Mapping[bytes, Document]],
+    ) -> None:
+        self._redis = redis
+        self._parser = parser
+        self._heads = heads
+        self._since_breath = 0
+
+    def apply(self, deletions: Sequence[Deletion], *, dryrun: bool) -> Callable[[], list[Outcome]]:
+        """Carry out deletions: of each thread pointers first, then documents, writes, registries and blobs.
+
+        With `dryrun` nothing is deleted, and the outcomes are those that deleting would have had.
+
+        Returns:
+            Gives the outcomes. Redis may still be at work on the last of them, and is waited for then.
+        """
+        if not dryrun:
+            self._redis.claim()
+        self._breathe(len(deletions))
+        blocked: dict[int, tuple[bytes, ...]] = {}
+        go = sorted(self._drop_pointers(deletions, dryrun, self._still_without_owner(deletions), blocked))
+        entries = [entry for number in go for entry in deletions[number].list_entries]
+        for some in batches(() if dryrun else entries, PIPELINE_COMMANDS):
+            # From the end: the old ones are there.
+            self._redis.ask([("LREM", key, -1, checkpoint_id) for key, checkpoint_id in some])
+        dropped = [call for numbers in _shared_calls(deletions, go) for call in self._drop(deletions, numbers, dryrun)]
+        self._redis.send()
+        return lambda: self._outcomes(deletions, go, dropped, blocked)
+
+    def _breathe(self, deletions: int) -> None:
+        self._since_breath += deletions
+        if self._since_breath > DELETIONS_PER_BREATH:
+            self._since_breath = 0
+            self._redis.settle()
+            self._redis.breathe()
+
+    def _outcomes(
+        self,
+        deletions: Sequence[Deletion],
+        go: Sequence[int],
+        dropped: Sequence[Dropped],
+        blocked: Mapping[int, tuple[bytes, ...]],
+    ) -> list[Outcome]:
+        outcomes = [LEFT_ALONE] * len(deletions)
+        for number, keys in blocked.items():
+            outcomes[number] = Outcome(0, wrong_type=keys)
+        for number in go:
+            outcomes[number] = Outcome(deletions[number].size)
+        if any(call.answer.value is None for call in dropped):
+            self._redis.settle()
+        for call in dropped:
+            for key, result in call.left():
+                number = call.whose(key, deletions)
+                so_far = outcomes[number]
+                wrong = (*so_far.wrong_type, key) if result == OF_ANOTHER_TYPE else so_far.wrong_type
+                outcomes[number] = so_far._replace(deleted=so_far.deleted - 1, wrong_type=wrong)
+        return outcomes
+
+    def _drop_pointers(
+        self, deletions: Sequence[Deletion], dryrun: bool, free: set[int], blocked: dict[int, tuple[bytes, ...]]
+    ) -> set[int]:
+        """Delete the pointers that still say what they said; the numbers of those `free` that may go on.
+
+        Into `blocked` go the others in whose way a key of another kind stands, with these keys.
+        """
+        go = {number for number in free if not deletions[number].guards}
+        guarded = sorted(free - go)
+        compared = [
+            (batch, self._compare_and_drop([deletions[number].guards for number in batch], dryrun))
+            for batch in batches(guarded, KEYS_PER_COMMAND)
+        ]
+        # Nothing else of a thread goes before Redis has said that its pointers did.
+        self._redis.settle()
+        for batch, answer in compared:
+            for number, same in zip(batch, answer.value, strict=True):
+                guards = deletions[number].guards
+                if same or self._drop_pointers_as_they_are(guards, dryrun):
+                    go.add(number)
+                elif strangers := self._of_another_kind(guards):
+                    blocked[number] = strangers
+        return go
+
+    def _of_another_kind(self, guards: Sequence[Guard]) -> tuple[bytes, ...]:
+        """The keys among guards that hold what no saver writes there."""
+        kinds = self._redis.ask([("TYPE", guard.key) for guard in guards])
+        return tuple(guard.key for guard, kind in zip(guards, kinds, strict=True) if kind not in _kinds_of(guard))
+
+    def _drop_pointers_as_they_are(self, guards: Sequence[Guard], dryrun: bool) -> bool:
+        """Try again with what the pointers say now, if that is nothing a conversation could go on from."""
+        now_named = self._heads([guard.key for guard in guards])
+        for guard in guards:
+            named = now_named.get(guard.key)
+            if named is not None and named not in guard.documents and not self._is_dead_end(named):
+                return False
+        named_now = [(now_named[guard.key],) if guard.key in now_named else () for guard in guards]
+        as_they_are = [guard._replace(documents=named) for guard, named in zip(guards, named_now, strict=True)]
+        answer = self._compare_and_drop([as_they_are], dryrun)
+        self._redis.settle()
+        return bool(answer.value[0])
+
+    def _is_dead_end(self, document: Document) -> bool:
+        """Whether a pointer's document is missing, and not because it is still being written."""
+        stale = self._parser.is_past_grace(document.time)
+        return stale and not self._redis.ask([("EXISTS", document.key)])[0]
+
+    def _compare_and_drop(self, threads: Sequence[Sequence[Guard]], dryrun: bool) -> Answer:
+        """Delete pointers that name the first of their documents; for each thread whether all of its pointers did."""
+        if self._redis.is_cluster:
+            return Answer(b"", [self._compare_and_drop_apart(guards, dryrun) for guards in threads])
+        keys = [guard.key for guards in threads for guard in guards]
+        sizes: list[bytes | int] = [len(guards) for guards in threads]
+        values = [pointer_value(guard) for guards in threads for guard in guards]
+        return self._redis.script(DROP_POINTERS, keys, [_flag(dryrun), len(threads), *sizes, *values])
+
+    def _compare_and_drop_apart(self, guards: Sequence[Guard], dryrun: bool) -> int:
+        """The same where one script can't reach all keys: look at all first, then delete root first, one by one."""
+        for dry in (True, dryrun):
+            for guard in guards:
+                if not self._redis.script(DROP_POINTERS, [guard.key], [_flag(dry), 1, 1, pointer_value(guard)]).value[
+                    0
+                ]:
+                    return 0
+        return 1
+
+    def _drop(self, deletions: Sequence[Deletion], numbers: Sequence[int], dryrun: bool) -> Iterator[Dropped]:
+        """Delete the keys, pointers excepted, of the deletions with these numbers."""
+        parts = _parts(deletions, numbers)
+        if sum(len(keys) for _, keys in parts) <= KEYS_PER_COMMAND:
+            if parts:
+                yield self._drop_at_once(numbers, parts, dryrun)
+            return
+        for types, keys in parts:
+            for some in batches(keys, KEYS_PER_COMMAND):
+                yield self._drop_at_once(numbers, [(types, some)], dryrun)
+            # Within one call the order is certain; a later one might get through where an earlier was refused.
+            self._redis.settle()
+
+    def _drop_at_once(
+        self, numbers: Sequence[int], parts: Sequence[tuple[bytes, list[bytes]]], dryrun: bool
+    ) -> Dropped:
+        keys = [key for _, some in parts for key in some]
+        if self._redis.is_cluster:
+            places = [place for types, some in parts for place in self._drop_apart(some, types, dryrun)]
+            return Dropped(numbers, keys, Answer(b"", places))
+        sizes = [word for types, some in parts for word in (len(some), types)]
+        return Dropped(numbers, keys, self._redis.script(DROP_KEYS, keys, [_flag(dryrun), *sizes]))
+
+    def _drop_apart(self, keys: Sequence[bytes], types: bytes, dryrun: bool) -> list[int]:
+        """The same where one script can't reach all keys, with the same answer."""
+        kinds = self._redis.ask([("TYPE", key) for key in keys])
+        stay = {
+            place: GONE if each == b"none" else OF_ANOTHER_TYPE
+            for place, each in enumerate(kinds)
+            if b"," + each + b"," not in types
+        }
+        chosen = [] if dryrun else [key for place, key in enumerate(keys) if place not in stay]
+        self._redis.ask([("UNLINK", key) for key in chosen])
+        return [number for pair in stay.items() for number in pair]
+
+    def _still_without_owner(self, deletions: Sequence[Deletion]) -> set[int]:
+        """The numbers of the deletions whose owners are still missing."""
+        owned: set[int] = set()
+        questions = [(number, owner) for number, deletion in enumerate(deletions) for owner in deletion.owners]
+        for batch in batches(questions, PIPELINE_COMMANDS):
+            replies = self._redis.ask([("EXISTS", owner) for _, owner in batch])
+            owned |= {number for (number, _), exists in zip(batch, replies, strict=True) if exists}
+        if not questions:
+            return set(range(len(deletions)))
+        # Registries have no prefix of their own: one may be of a saver with another prefix, as its writes are.
+        registries = [
+            (number, key)
+            for number, deletion in enumerate(deletions)
+            if deletion.owners
+            for key in deletion.keys.get(Family.REGISTRY, ())
+        ]
+        for (number, _), (_, reading) in zip(registries, self._redis.read([key for _, key in registries]), strict=True):
+            members = reading.value if isinstance(reading.value, list) else []
+            is_foreign = any(b":" in member and self._parser.parse(member) is None for member in members[:1])
+            if is_foreign or (reading.kind == b"zset" and reading.value is None):
+                owned.add(number)
+        return set(range(len(deletions))) - owned
+
+
+def _shared_calls(deletions: Sequence[Deletion], go: Iterable[int]) -> Iterator[list[int]]:
+    """The numbers of the deletions, those together that fit into one call."""
+    group: list[int] = []
+    room = KEYS_PER_COMMAND
+    for number in go:
+        size = sum(map(len, deletions[number].keys.values()))
+        if group and size > room:
+            yield group
+            group, room = [], KEYS_PER_COMMAND
+        group.append(number)
+        room -= size
+    if group:
+        yield group
+
+
+def _parts(deletions: Sequence[Deletion], numbers: Sequence[int]) -> list[tuple[bytes, list[bytes]]]:
+    """The keys of these deletions, family by family as they go: the types they may have, and the keys."""
+    parts = []
+    for family, types in TYPES.items():
+        keys = [key for number in numbers for key in deletions[number].keys.get(family, ())]
+        if family == Family.WRITE:
+            # Nobody mixes the writes of two savers in one thread but by accident: each key is looked at.
+            parts.append((VALKEY_WRITES_TYPE, [key for key in keys if is_valkey_write(key)]))
+            keys = [key for key in keys if not is_valkey_write(key)]
+        parts.append((types, keys))
+    return [part for part in parts if part[1]]
+
+
+def _kinds_of(guard: Guard) -> tuple[bytes, ...]:
+    """The types that a guard's key may have."""
+    if is_valkey_list(guard.key):
+        return (b"list", b"none")
+    is_document = any(document.key == guard.key for document in guard.documents)
+    return (b"ReJSON-RL", b"string", b"none") if is_document else (b"string", b"none")
+
+
+def _flag(value: bool) -> bytes:
+    return b"1" if value else b"0"

@@ -1,0 +1,196 @@
+"""The one map from what Redis, or its client, says to a sentence on what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterCrossSlotError,
+    ClusterDownError,
+    InvalidResponse,
+    MasterDownError,
+    MovedError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from ai_ops.logic.foreign_text import printable
+
+SAID_CHARACTERS = 300  # of a server's or a client's own words
+
+# What an ACL must allow; the documentation of the installation has the same list, with INFO, which is optional.
+COMMANDS = (
+    "SCAN", "DBSIZE", "TYPE", "GET", "GETRANGE", "LINDEX", "LREM", "EXISTS", "ZRANGE", "JSON.GET", "EVAL", "SET",
+    "UNLINK", "SELECT",
+    # For the threads of CompactRedisSaver.
+    "HGET", "HMGET", "HSTRLEN", "HLEN", "HKEYS", "HSET", "HDEL", "HINCRBY", "ZCARD", "ZREM", "ZRANGEBYLEX", "PTTL",
+)  # fmt: skip
+
+
+# How the scripts of CompactRedisSaver begin what they say of a thread that is damaged, or of a newer version's.
+OF_COMPACT_SAVER = ("LGCDAMAGED", "LGCNEWER")
+
+
+def explain(error: Exception) -> str:
+    """Explain an error of Redis, its client or the network, with the action to take, in a sentence."""
+    # Of a command that it does not know Redis repeats the arguments: of AUTH these are the password.
+    said = printable(str(error).partition(", with args beginning with")[0].rstrip("."), SAID_CHARACTERS)
+    for applies, sentence in SENTENCES:
+        if applies(error, said):
+            return sentence.format(said=said)
+    return f"The checkpoint Redis refused a command ({said}): see its log; the next run goes on from here."
+
+
+def _is(
+    *kinds: type[Exception], words: Sequence[str] = (), without: str | None = None
+) -> Callable[[Exception, str], bool]:
+    """Whether an error is one of these, or says one of these words: inside a script every error is a plain one."""
+
+    def applies(error: Exception, said: str) -> bool:
+        is_other = without is not None and without in said
+        return not is_other and (isinstance(error, kinds) or any(word in said for word in words))
+
+    return applies
+
+
+# The first that applies is told. Tests ask real servers for each of them.
+SENTENCES: tuple[tuple[Callable[[Exception, str], bool], str], ...] = (
+    (
+        _is(words=("unknown command", "Unknown Redis command")),
+        "The checkpoint Redis does not know a command ({said}): look for rename-command in its configuration; the "
+        f"cleanup needs {', '.join(COMMANDS[:-1])} and {COMMANDS[-1]}.",
+    ),
+    (
+        _is(AuthenticationError, words=("WRONGPASS", "NOAUTH")),
+        "The checkpoint Redis refused the user name or password ({said}): "
+        "check LANGGRAPH_REDIS_URL, or NAUTOBOT_REDIS_USERNAME and NAUTOBOT_REDIS_PASSWORD.",
+    ),
+    (
+        # Redis 7.0 says the second and third of what a script may not do, later ones the first.
+        _is(NoPermissionError, words=("ACL failure", "can't run this command", "can't access at least one")),
+        "The checkpoint Redis user lacks a permission ({said}): grant it with ACL SETUSER; the cleanup needs "
+        f"{', '.join(COMMANDS[:-1])} and {COMMANDS[-1]}, and INFO for memory_limit_mb.",
+    ),
+    (
+        _is(words=("DB index is out of range", "Invalid Database", "invalid DB index")),
+        "The checkpoint Redis has no such database ({said}): "
+        "set LANGGRAPH_REDIS_DB, or the number at the end of LANGGRAPH_REDIS_URL, to one that it has.",
+    ),
+    (
+        _is(MasterDownError, words=("MASTERDOWN",)),
+        "The checkpoint Redis is a replica that has lost its primary ({said}): "
+        "point LANGGRAPH_REDIS_URL at the primary, or at Sentinel.",
+    ),
+    (
+        _is(ReadOnlyError, words=("READONLY",)),
+        "The checkpoint Redis is a read-only replica ({said}): "
+        "point LANGGRAPH_REDIS_URL at the primary, or at Sentinel.",
+    ),
+    (
+        _is(
+            MovedError,
+            ClusterCrossSlotError,
+            ClusterDownError,
+            words=("MOVED", "CROSSSLOT", "CLUSTERDOWN", "non local key"),
+        ),
+        "The checkpoint Redis is a cluster, or a part of one ({said}): let LANGGRAPH_REDIS_URL begin with "
+        "redis+cluster://. If it does, see whether all slots are served (CLUSTER INFO).",
+    ),
+    (
+        _is(words=("NOREPLICAS",)),
+        "The checkpoint Redis takes no writes while it has too few replicas ({said}): bring its replicas back, or "
+        "lower min-replicas-to-write. The next run goes on from here.",
+    ),
+    (
+        _is(words=("MISCONF",)),
+        "The checkpoint Redis takes no writes while it can't save its data ({said}): see its log, and whether its disk "
+        "has room. The next run goes on from here.",
+    ),
+    (
+        _is(OutOfMemoryError, words=("OOM ",)),
+        "The checkpoint Redis has no memory left ({said}): raise its maxmemory, or delete something. "
+        "The next run goes on from here.",
+    ),
+    (
+        _is(words=("BUSY ",)),
+        "The checkpoint Redis is busy with a script of another client ({said}): wait for its end, or send SCRIPT KILL. "
+        "The next run goes on from here.",
+    ),
+    (
+        _is(BusyLoadingError, words=("LOADING",)),
+        "The checkpoint Redis is still loading its data ({said}): run the cleanup again when it has finished.",
+    ),
+    (
+        _is(words=("max number of clients",)),
+        "The checkpoint Redis takes no more clients ({said}): raise its maxclients, or see with CLIENT LIST which keep "
+        "so many connections. The next run goes on from here.",
+    ),
+    (
+        _is(InvalidResponse),
+        "What answers at the address of the checkpoint Redis is no Redis, or speaks TLS ({said}): check the host and "
+        "port in LANGGRAPH_REDIS_URL, or NAUTOBOT_REDIS_HOST and NAUTOBOT_REDIS_PORT; for TLS write rediss://.",
+    ),
+    (
+        _is(words=("certificate has expired", "certificate is not yet valid")),
+        "The certificate of the checkpoint Redis has expired, or is not valid yet ({said}): renew it, and compare the "
+        "clocks of both machines.",
+    ),
+    (
+        _is(words=("certificate is not valid for", "ostname mismatch")),
+        "The certificate of the checkpoint Redis is for another name ({said}): write the name that is in it into "
+        "LANGGRAPH_REDIS_URL.",
+    ),
+    (
+        _is(words=("CERTIFICATE_VERIFY_FAILED",)),
+        "The certificate of the checkpoint Redis is not trusted ({said}): name the file of the authority that signed "
+        "it at the end of LANGGRAPH_REDIS_URL, as ?ssl_ca_certs=/path/to/ca.pem, and the server by the name in it.",
+    ),
+    (
+        # Without TLS a server that is no Unix socket needs no file.
+        _is(words=("X509", "PEM", "Error 2 connecting", "Error 13 connecting"), without="unix:"),
+        "A file for TLS to the checkpoint Redis can't be read ({said}): check ssl_ca_certs, ssl_certfile and "
+        "ssl_keyfile in LANGGRAPH_REDIS_URL, and whether the worker may read the files.",
+    ),
+    (
+        _is(words=("SSL", "TLSV1", "ssl_", "_ssl.c")),
+        "No TLS connection to the checkpoint Redis came about ({said}): check that it speaks TLS on this port, which "
+        "client certificate it asks for, and the ssl_ options of LANGGRAPH_REDIS_URL.",
+    ),
+    (
+        _is(words=("closed by server", "reset by peer")),
+        "The checkpoint Redis can't be reached, as it ends the connection ({said}): check that it runs; if it speaks "
+        "TLS on this port, LANGGRAPH_REDIS_URL must begin with rediss://. The next run goes on from here.",
+    ),
+    (
+        _is(RedisTimeoutError),
+        "The checkpoint Redis can't be reached in time ({said}): check that it runs, that no firewall is in between "
+        "and, if LANGGRAPH_REDIS_URL begins with rediss://, that it speaks TLS on this port. "
+        "The next run goes on from here.",
+    ),
+    (
+        _is(RedisConnectionError, RedisClusterException, OSError),
+        "The checkpoint Redis can't be reached ({said}): check that it runs and that LANGGRAPH_REDIS_URL, "
+        "or NAUTOBOT_REDIS_HOST and NAUTOBOT_REDIS_PORT, name it. The next run goes on from here.",
+    ),
+)
+
+
+def is_about_the_value(error: RedisError) -> bool:
+    """Whether the error says something of one key's value rather than of the server or the user."""
+    if isinstance(error, NoPermissionError | ReadOnlyError | BusyLoadingError) or not isinstance(error, ResponseError):
+        return False
+    text = str(error)
+    if "unknown command 'JSON." in text:
+        # Without RedisJSON there are no JSON documents: whatever the key holds, it is none.
+        return True
+    if any(sign in text for sign in OF_COMPACT_SAVER):
+        return True
+    return "WRONGTYPE" in text or "wrong kind of value" in text or "wrong Redis type" in text or "Path" in text

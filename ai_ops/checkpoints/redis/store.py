@@ -1,0 +1,158 @@
+"""The Redis in which checkpoints lie: scanned, read and deleted in batches that leave room for others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import redis
+from redis.exceptions import NoPermissionError
+
+from ai_ops.checkpoints.logic.deletion import Deletion, Outcome
+from ai_ops.checkpoints.logic.keys import CheckpointKey, KeyParser
+from ai_ops.checkpoints.logic.lookups import Lineage
+from ai_ops.checkpoints.logic.threads import Document
+from ai_ops.checkpoints.logic.values import (
+    DETAILS,
+    LINEAGE,
+    completed,
+    head_named,
+    is_interrupt,
+    is_vague,
+    lineage_in,
+    own_document,
+    versions_in,
+)
+from ai_ops.checkpoints.redis.client import PIPELINE_COMMANDS, RetryingRedis
+from ai_ops.checkpoints.redis.deleter import Deleter
+from ai_ops.checkpoints.redis.fence import Fence
+from ai_ops.checkpoints.redis.scripts import VALUE_BYTES
+from ai_ops.exceptions import CheckpointStoreError
+from ai_ops.logic.batches import batches
+
+
+class CheckpointStore:
+    """Checkpoints in one Redis database.
+
+    Every method retries a lost connection for some ten seconds.
+
+    Args:
+        client: A client of the database, with ``decode_responses=False``.
+        parser: Takes the keys apart.
+        sleep: How to wait; seconds.
+        fence: Whose deletions Redis carries out; None for everybody's. A cluster knows none: one script can't compare
+            a key on one node and delete on another.
+
+    Raises:
+        LeaseLostError: From `apply`: another run has taken over.
+        CheckpointStoreError: From every method: what Redis refused or why it could not be reached.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        parser: KeyParser,
+        sleep: Callable[[float], object] = time.sleep,
+        fence: Fence | None = None,
+    ) -> None:
+        self._redis = RetryingRedis(client, sleep, fence)
+        self._parser = parser
+        self._deleter = Deleter(self._redis, parser, self.heads)
+
+    @property
+    def redis(self) -> RetryingRedis:
+        """Where the checkpoints are, for what knows another layout."""
+        return self._redis
+
+    def size(self) -> int:
+        """How many keys the database has, on all primaries together."""
+        return self._redis.size()
+
+    def memory(self) -> int | None:
+        """Bytes of memory the server uses, all primaries together; None if the user may not ask."""
+        return self._redis.memory()
+
+    def sizes(self, keys: Sequence[bytes]) -> dict[bytes, int]:
+        """Bytes of memory that keys take, by key; without those that are gone, empty if the user may not ask."""
+        found: dict[bytes, int] = {}
+        try:
+            for batch in batches(keys, PIPELINE_COMMANDS):
+                replies = self._redis.ask([("MEMORY USAGE", key) for key in batch])
+                found |= {key: int(size) for key, size in zip(batch, replies, strict=True) if size is not None}
+                self._redis.breathe()
+        except CheckpointStoreError as error:
+            if not isinstance(error.__cause__, NoPermissionError):
+                raise
+        return found
+
+    def scan(self, restarted: Callable[[], object]) -> Iterator[list[bytes]]:
+        """All keys of all primaries, in batches; a key may come twice.
+
+        When the connection was lost, the server behind it may be another one: `restarted` is called, and all keys
+        come again.
+        """
+        return self._redis.scan(restarted)
+
+    def complete(self, keys: Iterable[CheckpointKey]) -> Iterator[CheckpointKey]:
+        """Complete keys from their values, with thread and time for example; leave out the keys of other programs."""
+        vague: list[CheckpointKey] = []
+        for key in keys:
+            # Most have a time and a certain thread, and need no question asked.
+            if (key[4] is None or not key[6]) and is_vague(key, self._parser):
+                vague.append(key)
+            else:
+                yield key
+        for batch in batches(vague, PIPELINE_COMMANDS):
+            read = self._redis.read([key.key for key in batch], *DETAILS, limit=VALUE_BYTES)
+            for key, (_, reading) in zip(batch, read, strict=True):
+                if (found := completed(key, reading, self._parser)) is not None:
+                    yield found
+
+    def stubs(self, documents: Sequence[Document]) -> frozenset[bytes]:
+        """The keys among `documents` that hold a JSON document without a thread: no saver put it there."""
+        read = self._redis.read([document.key for document in documents], "$.thread_id")
+        return frozenset(key for key, reading in read if reading.is_document and reading.value == b"[]")
+
+    def own_ids(self, documents: Sequence[bytes]) -> dict[bytes, Document]:
+        """Those of the documents whose checkpoints have other ids than their keys, as they should be, by key."""
+        read = self._redis.read(documents, "$.checkpoint.id")
+        found = {key: own_document(key, reading, self._parser) for key, reading in read}
+        return {key: document for key, document in found.items() if document is not None}
+
+    def heads(self, pointers: Sequence[bytes]) -> dict[bytes, Document]:
+        """The documents that pointers and lists name as their namespace's newest, by the pointer's key."""
+        found = {key: head_named(key, reading, self._parser) for key, reading in self._redis.read(pointers)}
+        return {pointer: document for pointer, document in found.items() if document is not None}
+
+    def lineage(self, documents: Iterable[bytes]) -> dict[bytes, Lineage]:
+        """Read the ancestry that documents state, by key; deleted documents are left out."""
+        read = self._redis.read(documents, *LINEAGE, limit=VALUE_BYTES)
+        return {key: lineage_in(reading) for key, reading in read if reading.kind != b"none"}
+
+    def interrupts(self, writes: Sequence[bytes]) -> frozenset[bytes]:
+        """The keys of the writes that are interrupts, or have one among them."""
+        read = self._redis.read(writes, "$.channel", limit=VALUE_BYTES)
+        return frozenset(key for key, reading in read if is_interrupt(reading))
+
+    def versions(self, documents: Iterable[bytes]) -> dict[bytes, dict[bytes, bytes]]:
+        """The versions of their channels that documents name, by key."""
+        found = {key: versions_in(each) for key, each in self._redis.read(documents, "$.checkpoint.channel_versions")}
+        return {key: versions for key, versions in found.items() if versions is not None}
+
+    def apply(self, deletions: Sequence[Deletion], *, dryrun: bool) -> Callable[[], list[Outcome]]:
+        """Carry out deletions: of each thread pointers first, then documents, writes, registries and blobs.
+
+        With `dryrun` nothing is deleted, and the outcomes are those that deleting would have had.
+
+        Returns:
+            Gives the outcomes. Redis may still be at work on the last of them, and is waited for then.
+        """
+        return self._deleter.apply(deletions, dryrun=dryrun)
+
+    def release(self) -> None:
+        """Take the fence away, at the end of a run."""
+        self._redis.release()
+
+    def hurry(self) -> None:
+        """From now on give up at once instead of trying again."""
+        self._redis.hurry()

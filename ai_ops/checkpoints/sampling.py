@@ -1,0 +1,145 @@
+"""One sampling of the checkpoint storage: a dry run of the cleanup, watched."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from redis.exceptions import NoPermissionError
+
+from ai_ops.checkpoints.cleanup import CleanupRun, threads_of
+from ai_ops.checkpoints.connection import describe_checkpoint_redis
+from ai_ops.checkpoints.logic.keys import CheckpointKey, KeyParser
+from ai_ops.checkpoints.logic.reports import CleanupReport
+from ai_ops.checkpoints.logic.retention import RetentionPolicy
+from ai_ops.checkpoints.logic.storage import SHOWN_MISSING_PINS, StorageReport, StorageTally
+from ai_ops.checkpoints.redis.store import CheckpointStore
+from ai_ops.config import AiOpsSettings
+from ai_ops.exceptions import CheckpointStoreError
+
+# Both bound what a sampling costs: past either, it makes do with the keys it has seen. Twenty seconds of one
+# worker and a few seconds of Redis, in batches of a thousand keys, is what a million takes.
+MAX_KEYS = 1_000_000
+MAX_SCAN_SECONDS = 60.0
+
+# Of the cleanup's report, what makes sense before it has run.
+CLEANUP_KEYS = (
+    "deleted_count",
+    "threads_deleted",
+    "threads_kept",
+    "checkpoints_trimmed",
+    "orphan_count",
+    "unfixable_count",
+    "applied_retention_days",
+    "policy",
+)
+
+
+class StorageRun:
+    """Looks at everything a cleanup would look at, and deletes nothing.
+
+    Args:
+        store: Where the checkpoints are.
+        parser: Takes keys apart.
+        policy: What a cleanup may delete, with the pins of now.
+        progress: Told what the run is at, at most once a second.
+        configured: The settings.
+    """
+
+    def __init__(
+        self,
+        store: CheckpointStore,
+        parser: KeyParser,
+        policy: RetentionPolicy,
+        progress: Callable[[str], object],
+        configured: AiOpsSettings,
+    ) -> None:
+        self._store = store
+        self._configured = configured
+        self._now = time.time()
+        self._started = time.monotonic()
+        self._policy = policy
+        self._tally = StorageTally(self._now, policy.pinned)
+        self._cleanup = CleanupRun(
+            store,
+            parser,
+            policy,
+            self._now,
+            dryrun=True,
+            progress=progress,
+            on_keys=self._count,
+            enough=self._has_enough,
+            compact=configured.compact_keys,
+            on_compact=lambda looks: self._tally.add_compact(looks, parser),
+        )
+
+    def execute(self, policy_sentence: str) -> StorageReport:
+        """Run, and say what was found; the sentence describes the policy.
+
+        Raises:
+            CheckpointStoreError: Redis failed for longer than it was waited for.
+        """
+        server, size = _server(self._configured), self._store.size()
+        self._cleanup.execute()
+        report = self._cleanup.report(None, policy_sentence)
+        tally, complete = self._tally, self._cleanup.complete
+        unit, bars = tally.bars()
+        return StorageReport(
+            server=server,
+            memory_bytes=report.memory_before_bytes,
+            database_keys=size,
+            scanned_keys=report.processed_count,
+            complete=complete,
+            checkpoint_keys=tally.checkpoint_keys,
+            thread_count=tally.thread_count,
+            families=dict(tally.families),
+            savers=dict(tally.savers),
+            ages=bars,
+            age_unit=unit,
+            undated_keys=tally.undated_keys,
+            oldest_threads=tally.oldest(),
+            pin_count=len(self._policy.pinned),
+            missing_pins=self._missing_pins(),
+            cleanup=_as_planned(report) if complete else None,
+            seconds=round(time.monotonic() - self._started, 3),
+            **self._sizes(),
+        )
+
+    def _count(self, keys: list[CheckpointKey]) -> None:
+        self._tally.add(threads_of(keys, self._store, self._now))
+
+    def _has_enough(self, scanned: int) -> bool:
+        return scanned >= MAX_KEYS or time.monotonic() - self._started >= MAX_SCAN_SECONDS
+
+    def _missing_pins(self) -> list[str] | None:
+        missing = self._tally.missing_pins
+        return sorted(missing) if self._cleanup.complete and len(missing) <= SHOWN_MISSING_PINS else None
+
+    def _sizes(self) -> dict[str, Any]:
+        """What is told of sizes: that of all keys estimated, the largest threads, and how many were measured."""
+        sample, candidates = self._tally.sample(), self._tally.candidates()
+        sizes = self._store.sizes([*sample, *candidates])
+        measured = [sizes[key] for key in sample if key in sizes]
+        return {
+            "checkpoint_bytes": round(sum(measured) / len(measured) * self._tally.checkpoint_keys)
+            if measured
+            else None,
+            "sized_keys": len(measured),
+            "largest_threads": self._tally.largest(sizes),
+        }
+
+
+def _as_planned(report: CleanupReport) -> dict[str, Any]:
+    return {name: getattr(report, name) for name in CLEANUP_KEYS}
+
+
+def _server(configured: AiOpsSettings) -> dict[str, Any] | None:
+    """Which Redis it is; None where its user may not ask."""
+    try:
+        return asdict(describe_checkpoint_redis(configured))
+    except CheckpointStoreError as error:
+        if isinstance(error.__cause__, NoPermissionError):
+            return None
+        raise

@@ -1,0 +1,65 @@
+"""How a fleet that is too large for one run is divided."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from ai_ops.logic.foreign_text import shown
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A part of a fleet: the servers between two primary keys, as far as nobody has checked them since.
+
+    Ranges do not overlap, so that a server is in one shard, whatever was added or deleted meanwhile. Primary keys
+    are random, so each shard is a random sample of the fleet.
+
+    Attributes:
+        first: The smallest primary key in it.
+        last: The largest one.
+        as_of: When the fleet was divided, with a time zone; who was checked later is left out.
+    """
+
+    first: UUID
+    last: UUID
+    as_of: datetime
+
+    def __str__(self) -> str:
+        return f"{self.first}/{self.last}/{self.as_of.isoformat()}"
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Read what ``str()`` has written.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        try:
+            first, last, moment = text.split("/")
+            shard = cls(UUID(first), UUID(last), datetime.fromisoformat(moment))
+        except ValueError:
+            raise ValueError(f"{shown(text)} is not a shard") from None
+        if shard.first > shard.last or shard.as_of.tzinfo is None:
+            raise ValueError(f"{shown(text)} is not a shard: its range is empty, or its time has no zone")
+        return shard
+
+
+def divided(keys: Collection[UUID], size: int, as_of: datetime) -> list[tuple[Shard, int]]:
+    """Divide servers into as few shards of at most `size` as will do, equal but for one server.
+
+    Args:
+        keys: Primary keys of the servers, each once, in any order.
+        size: Most servers of a shard, from 1.
+        as_of: What the shards are to carry.
+
+    Returns:
+        Each shard with the number of its servers.
+    """
+    ordered = sorted(keys)
+    count = -(-len(ordered) // size)
+    edges = [number * len(ordered) // count for number in range(count + 1)] if count else [0]
+    return [(Shard(ordered[begin], ordered[end - 1], as_of), end - begin) for begin, end in itertools.pairwise(edges)]
