@@ -35,14 +35,14 @@ class AiOpsConfig(NautobotAppConfig):
         from nautobot.extras.models import Job, ScheduledJob
 
         from ai_ops.api.choice_names import name_choices
-        from ai_ops.beat_heartbeat import follow_beat
         from ai_ops.checks import check_settings
         from ai_ops.models import MCPServer
         from ai_ops.provisioning import provision
         from ai_ops.runs.approvals import follow_decision, follow_deletion
-        from ai_ops.schedule_approval import follow_change, note_before
-        from ai_ops.schedule_control import follow_job, follow_settings
-        from ai_ops.schedule_ends import follow_server
+        from ai_ops.schedules.approval import follow_change, note_before
+        from ai_ops.schedules.beat import follow_beat
+        from ai_ops.schedules.control import follow_job, follow_settings
+        from ai_ops.schedules.ends import follow_server
 
         register(check_settings)
         name_choices(settings)

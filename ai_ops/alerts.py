@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 
 from ai_ops.choices import MCPServerStatus
 from ai_ops.health_models import MCPServerHealth
-from ai_ops.logs import get_logger
 from ai_ops.mcp.logic.reports import ServerReport
+from ai_ops.runs.logs import get_logger
 
 logger = get_logger(__name__)
 

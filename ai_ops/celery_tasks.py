@@ -36,25 +36,25 @@ from ai_ops.checkpoints.sampling import StorageRun
 from ai_ops.checkpoints.snapshots import keep_snapshot
 from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.config import AiOpsSettings
-from ai_ops.core.runs import Hold
 from ai_ops.due import due_servers
-from ai_ops.events import TOPIC_CHECKED, publish
 from ai_ops.exceptions import AiOpsError, ConfigurationError, HealthCheckError, LeaseLostError, RunStoppedError
 from ai_ops.health_history import trim_checks
 from ai_ops.health_run import check_servers
 from ai_ops.incidents import review_incidents
-from ai_ops.infrastructure import BACKEND_ERRORS, backend_sentence
 from ai_ops.logic.foreign_text import shown
 from ai_ops.logic.shards import Shard
-from ai_ops.logs import get_logger
 from ai_ops.mcp.logic.reports import HealthReport, ServerReport
 from ai_ops.models import MCPServer
-from ai_ops.runs.recent import get_recent_runs
-from ai_ops.runs.request import current_request
-from ai_ops.runs.running import run_as
-from ai_ops.runs.supervisor import no_supervision, supervise_once
+from ai_ops.runs.context import current_request
+from ai_ops.runs.decisions import Hold
+from ai_ops.runs.events import TOPIC_CHECKED, publish
+from ai_ops.runs.execution import run_as
+from ai_ops.runs.infrastructure import BACKEND_ERRORS, backend_sentence
+from ai_ops.runs.logs import get_logger
+from ai_ops.runs.queries import get_recent_runs
+from ai_ops.runs.time_limit import StoppedByTimeLimitError
 from ai_ops.shards import enqueue_shards, queue_to_share, shard_servers
-from ai_ops.time_limit import StoppedByTimeLimitError
+from ai_ops.supervision.supervisor import no_supervision, supervise_once
 from ai_ops.tool_run import list_tools
 
 __all__ = (

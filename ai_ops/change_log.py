@@ -12,7 +12,7 @@ from nautobot.apps.change_logging import web_request_context
 from nautobot.extras.context_managers import deferred_change_logging_for_bulk_operation
 from nautobot.extras.signals import change_context_state
 
-from ai_ops.logs import get_logger
+from ai_ops.runs.logs import get_logger
 
 logger = get_logger(__name__)
 

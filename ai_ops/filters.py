@@ -19,7 +19,6 @@ from nautobot.apps.filters import (
 from nautobot.extras.models import JobResult, ScheduledJob, SecretsGroup
 
 from ai_ops.choices import MCPToolStateChoices
-from ai_ops.core.schedules import STANDINGS
 from ai_ops.models import (
     MaintenanceRun,
     MCPServer,
@@ -31,8 +30,9 @@ from ai_ops.models import (
     PinnedThread,
 )
 from ai_ops.runs.dead_letters import dead_letters
-from ai_ops.runs.kinds import KINDS
-from ai_ops.schedule_status import get_schedule_status
+from ai_ops.runs.options import KINDS
+from ai_ops.schedules.lateness import STANDINGS
+from ai_ops.schedules.status import get_schedule_status
 
 # A century. Beyond some millennia a date can't be computed.
 MAX_CERTIFICATE_DAYS = 36_500.0

@@ -20,10 +20,10 @@ from nautobot.extras.models import Status
 from ai_ops import alerts
 from ai_ops.change_log import logged_together, told_at_once
 from ai_ops.choices import MCPServerStatus
-from ai_ops.core.runs import Hold
-from ai_ops.infrastructure import BACKEND_ERRORS, backend_sentence
 from ai_ops.logic.batches import batches
 from ai_ops.models import AgentGeneration, MCPServer
+from ai_ops.runs.decisions import Hold
+from ai_ops.runs.infrastructure import BACKEND_ERRORS, backend_sentence
 from ai_ops.server_checks import ServerCheck, log
 
 # So many hold their rows, and the lock that whoever edits a server waits for, for about a quarter of a second.

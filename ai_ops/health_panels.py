@@ -28,7 +28,7 @@ from nautobot.apps.views import get_obj_from_context
 from ai_ops.charts import GREEN, GREY, READABLE_NAME, RED
 from ai_ops.health_history import WINDOWS, Bucket, Statistics, buckets, statistics
 from ai_ops.health_models import MCPServerHealth
-from ai_ops.rights import may
+from ai_ops.runs.permissions import may
 from ai_ops.tables import (
     MCPServerCheckTable,
     MCPServerIncidentTable,

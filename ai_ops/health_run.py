@@ -36,16 +36,16 @@ from ai_ops.core.health import (
     Verdict,
 )
 from ai_ops.core.mass_failure import shows_no_network_trouble
-from ai_ops.core.runs import Hold
 from ai_ops.credentials import read_credentials
 from ai_ops.exceptions import AgentCacheError, CredentialsError, RunStoppedError
 from ai_ops.flips import FLIPS_AT_ONCE, flip
 from ai_ops.health_history import failed_before, record_checks, unconfirmed_verdicts
 from ai_ops.incidents import follow_run
-from ai_ops.infrastructure import BACKEND_ERRORS, backend_sentence
 from ai_ops.mcp.logic.reports import HealthReport, ServerReport
 from ai_ops.models import MCPServer
 from ai_ops.network_control import network_trouble
+from ai_ops.runs.decisions import Hold
+from ai_ops.runs.infrastructure import BACKEND_ERRORS, backend_sentence
 from ai_ops.server_checks import ServerCheck, log
 
 # So long after the last flips were saved the next are, however few they are by then.

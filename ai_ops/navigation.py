@@ -9,8 +9,8 @@ from nautobot.apps.ui import (
     NavMenuTab,
 )
 
+from ai_ops.kinds import DEFAULT_SCHEDULES
 from ai_ops.overview.page import PERMISSIONS
-from ai_ops.schedules import DEFAULT_SCHEDULES
 
 # After Nautobot's own data, before its settings and Jobs: 1000 is where tabs without a weight land.
 TAB_WEIGHT = NavigationWeightChoices.CLOUD + 50

@@ -24,9 +24,9 @@ from nautobot.extras.models import JobResult
 
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices
 from ai_ops.config import AiOpsSettings
-from ai_ops.core.runs import MISSED_HEARTBEATS, RENEWALS_PER_LEASE
 from ai_ops.models import MaintenanceRun, MCPServer
-from ai_ops.rights import may_decide
+from ai_ops.runs.decisions import MISSED_HEARTBEATS, RENEWALS_PER_LEASE
+from ai_ops.runs.permissions import may_decide
 from ai_ops.tables import MaintenanceRunTable, state_badge
 from ai_ops.times import ago, duration, exact
 

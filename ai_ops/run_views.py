@@ -28,9 +28,9 @@ from ai_ops import filters, forms, tables
 from ai_ops.api import serializers
 from ai_ops.exceptions import RunNotPermittedError, RunRefusedError
 from ai_ops.models import MaintenanceRun
-from ai_ops.rights import confirm_may, permitted_runs, with_rights
 from ai_ops.run_pages import RUN_DETAIL
 from ai_ops.runs.dead_letters import dead_letters, is_redriven
+from ai_ops.runs.permissions import confirm_may, permitted_runs, with_rights
 from ai_ops.runs.requests import cancel_run, discard_run, redrive_run
 
 DEAD_LETTERS = "plugins:ai_ops:deadletters"

@@ -16,15 +16,15 @@ from nautobot.apps.views import GenericView, ObjectPermissionRequiredMixin
 from nautobot.extras.models import ScheduledJob
 
 from ai_ops.choices import MaintenanceKindChoices
-from ai_ops.core.schedules import ACTIVE, BROKEN, PAUSED
 from ai_ops.exceptions import AiOpsError, ConfigurationError, RunNotPermittedError
 from ai_ops.forms import ScheduleTimesForm
-from ai_ops.rights import confirm_may
-from ai_ops.runs.kinds import KINDS
+from ai_ops.runs.options import KINDS
+from ai_ops.runs.permissions import confirm_may
 from ai_ops.runs.requests import may_run, runnable_job
-from ai_ops.schedule_control import app_schedules, pause_schedule, resume_schedule, retime_schedule
-from ai_ops.schedule_status import get_schedule_status
-from ai_ops.schedules import kind_of
+from ai_ops.schedules.control import app_schedules, pause_schedule, resume_schedule, retime_schedule
+from ai_ops.schedules.ensure import kind_of
+from ai_ops.schedules.lateness import ACTIVE, BROKEN, PAUSED
+from ai_ops.schedules.status import get_schedule_status
 from ai_ops.tables import state_badge
 
 SCHEDULES = "plugins:ai_ops:schedules"

@@ -21,9 +21,9 @@ from ai_ops.core.health import (
     next_step,
     next_step_unasked,
 )
-from ai_ops.logs import get_logger
 from ai_ops.mcp.logic.reports import ServerReport
 from ai_ops.models import MCPServer
+from ai_ops.runs.logs import get_logger
 
 logger = get_logger(__name__)
 

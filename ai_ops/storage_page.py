@@ -26,9 +26,9 @@ from nautobot.extras.models import JobResult
 
 from ai_ops.charts import READABLE_NAME
 from ai_ops.checkpoints.snapshots import in_redis, latest_snapshots
+from ai_ops.kinds import DEFAULT_SCHEDULES, find_job
 from ai_ops.models import CheckpointStorageSnapshot, PinnedThread
 from ai_ops.runs.requests import may_run
-from ai_ops.schedules import DEFAULT_SCHEDULES, find_job
 from ai_ops.times import ago, plain_ago
 
 SHOWN_PINS = 10

@@ -17,15 +17,15 @@ from django.utils import timezone
 from ai_ops.adapters.mcp_http import Listing, Prober, unasked
 from ai_ops.choices import MCPProtocolChoices, MCPServerStatus
 from ai_ops.config import AiOpsSettings
-from ai_ops.core.runs import Hold
 from ai_ops.core.tools import is_due
 from ai_ops.due import LONGEST_RETRY
 from ai_ops.exceptions import CredentialsError
 from ai_ops.health_run import prober_of, target_of
 from ai_ops.incidents import close_ended, open_drifts, open_unlisted
-from ai_ops.infrastructure import BACKEND_ERRORS, backend_sentence
-from ai_ops.logs import get_logger
 from ai_ops.models import AgentGeneration, MCPServer
+from ai_ops.runs.decisions import Hold
+from ai_ops.runs.infrastructure import BACKEND_ERRORS, backend_sentence
+from ai_ops.runs.logs import get_logger
 from ai_ops.tool_sets import Recorded, record_listing
 
 logger = get_logger(__name__)

@@ -39,13 +39,13 @@ from ai_ops.models import (
     MCPServerToolSet,
     PinnedThread,
 )
-from ai_ops.rights import confirm_may
 from ai_ops.run_views import ID_PATTERN
 
 # Nautobot looks for the view of a model in this module.
 from ai_ops.run_views import DeadLettersView as DeadLettersView
 from ai_ops.run_views import MaintenanceRunUIViewSet as MaintenanceRunUIViewSet
 from ai_ops.runs.approvals import schedule_of
+from ai_ops.runs.permissions import confirm_may
 from ai_ops.runs.requests import request_run
 from ai_ops.storage_page import page_context
 from ai_ops.tool_panels import TOOL_DETAIL

@@ -103,8 +103,8 @@ def _report(error: str | None = None) -> dict[str, Any]:
 
 def _run(work: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
     from ai_ops.choices import MaintenanceKindChoices, RunTriggerChoices
-    from ai_ops.runs.request import RunRequest, requested_by
-    from ai_ops.runs.running import run_as
+    from ai_ops.runs.context import RunRequest, requested_by
+    from ai_ops.runs.execution import run_as
 
     with requested_by(RunRequest(RunTriggerChoices.SCHEDULE)):
         return run_as(MaintenanceKindChoices.INCIDENTS, {}, work, _report)

@@ -55,7 +55,7 @@ def _settings() -> Iterator[str]:
 
 
 def _options() -> Iterator[str]:
-    from ai_ops.runs.kinds import KINDS, TIME_LIMIT
+    from ai_ops.runs.options import KINDS, TIME_LIMIT
 
     yield from ("## Kinds of runs and their options", "", "See [Runs](../user/runs.md).", "")
     rows = (

@@ -18,8 +18,8 @@ from ai_ops.api.refusals import as_answers
 from ai_ops.api.serializers import MaintenanceRunSerializer, RunRequestSerializer
 from ai_ops.filters import MaintenanceRunFilterSet
 from ai_ops.models import MaintenanceRun
-from ai_ops.rights import confirm_may
-from ai_ops.runs.recent import visible_to
+from ai_ops.runs.permissions import confirm_may
+from ai_ops.runs.queries import visible_to
 from ai_ops.runs.requests import cancel_run, discard_run, redrive_run, request_run
 
 REFUSALS = {

@@ -23,11 +23,12 @@ from ai_ops.api.run_views import RunPermissions
 from ai_ops.api.serializers import ScheduleRequestSerializer, ScheduleSerializer
 from ai_ops.exceptions import RunOptionsError, RunRefusedError
 from ai_ops.filters import ScheduleFilterSet
+from ai_ops.kinds import DEFAULT_SCHEDULES
 from ai_ops.logic.foreign_text import shown
-from ai_ops.rights import confirm_may
-from ai_ops.runs.kinds import KINDS, checked_options, checked_text
+from ai_ops.runs.options import KINDS, checked_options, checked_text
+from ai_ops.runs.permissions import confirm_may
 from ai_ops.runs.requests import runnable_job
-from ai_ops.schedule_control import (
+from ai_ops.schedules.control import (
     app_schedules,
     pause_schedule,
     remove_schedule,
@@ -35,8 +36,8 @@ from ai_ops.schedule_control import (
     schedule_once,
     schedule_runs,
 )
-from ai_ops.schedule_status import get_schedule_status
-from ai_ops.schedules import DEFAULT_SCHEDULES, kind_of
+from ai_ops.schedules.ensure import kind_of
+from ai_ops.schedules.status import get_schedule_status
 
 FIELDS = frozenset(ScheduleRequestSerializer().fields)
 FILTERS = [OpenApiParameter(name, str) for name in (*ScheduleFilterSet.base_filters, "limit", "offset")]

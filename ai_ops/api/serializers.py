@@ -10,7 +10,6 @@ from rest_framework.reverse import reverse
 
 from ai_ops.api.fields import SentencesMixin
 from ai_ops.change_log import fields_of_the_first
-from ai_ops.core.schedules import STANDINGS
 from ai_ops.logic.foreign_text import for_csv
 from ai_ops.models import (
     MaintenanceRun,
@@ -22,7 +21,8 @@ from ai_ops.models import (
     MCPServerToolSet,
     PinnedThread,
 )
-from ai_ops.runs.kinds import KINDS
+from ai_ops.runs.options import KINDS
+from ai_ops.schedules.lateness import STANDINGS
 
 
 class MCPServerSerializer(SentencesMixin, TaggedModelSerializerMixin, NautobotModelSerializer):
@@ -162,7 +162,7 @@ class MaintenanceRunSerializer(HarmlessInCSVMixin, BaseModelSerializer):
 
 
 class RunRequestSerializer(serializers.Serializer):
-    """What is asked for with a POST; `ai_ops.runs.kinds` checks it, in sentences."""
+    """What is asked for with a POST; `ai_ops.runs.options` checks it, in sentences."""
 
     kind = serializers.ChoiceField(choices=list(KINDS), help_text="What is to be done.")
     options = serializers.DictField(
@@ -191,7 +191,7 @@ class ScheduleRequestSerializer(serializers.Serializer):
 
 
 class ScheduleSerializer(serializers.Serializer):
-    """How a schedule stands, as `ai_ops.schedule_status.get_schedule_status` has it."""
+    """How a schedule stands, as `ai_ops.schedules.status.get_schedule_status` has it."""
 
     id = serializers.UUIDField()
     url = serializers.SerializerMethodField()

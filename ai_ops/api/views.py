@@ -42,8 +42,8 @@ from ai_ops.models import (
     MCPServerToolSet,
     PinnedThread,
 )
-from ai_ops.rights import confirm_may
 from ai_ops.runs.approvals import schedule_of
+from ai_ops.runs.permissions import confirm_may
 from ai_ops.tool_sets import approve
 
 

@@ -42,7 +42,7 @@ from ai_ops.checkpoints.redis.key_spool import KeySpool, Part
 from ai_ops.checkpoints.redis.store import CheckpointStore
 from ai_ops.exceptions import CheckpointStoreError, LeaseLostError
 from ai_ops.logic.batches import batches
-from ai_ops.time_limit import whole
+from ai_ops.runs.time_limit import whole
 
 DELETIONS_PER_BATCH = 250  # while Redis carries them out, the next are decided on
 # A dry run measures so many threads, by so many keys of each: twenty thousand questions are a third of a second.

@@ -23,7 +23,7 @@ from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import AiOpsError, CheckpointStoreError, ConfigurationError
 from ai_ops.logic.batches import batches
 from ai_ops.logic.foreign_text import shown
-from ai_ops.logs import get_logger
+from ai_ops.runs.logs import get_logger
 
 logger = get_logger(__name__)
 

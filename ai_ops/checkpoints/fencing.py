@@ -7,7 +7,7 @@ from functools import partial
 from django.db import transaction
 
 from ai_ops.checkpoints.redis.fence import Fence
-from ai_ops.core.runs import Hold
+from ai_ops.runs.decisions import Hold
 
 
 def fence_of(hold: Hold) -> Fence:

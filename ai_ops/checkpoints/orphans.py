@@ -24,13 +24,13 @@ from ai_ops.checkpoints.pins import CurrentPins
 from ai_ops.checkpoints.redis.store import CheckpointStore
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices
 from ai_ops.config import AiOpsSettings
-from ai_ops.core.runs import Hold
-from ai_ops.core.supervision import Findings
 from ai_ops.exceptions import AiOpsError, LeaseLostError, RunStoppedError
-from ai_ops.logs import get_logger
 from ai_ops.run_models import MaintenanceRun
+from ai_ops.runs.decisions import Hold
 from ai_ops.runs.drained import NAMED, log_drained
-from ai_ops.runs.running import run_as
+from ai_ops.runs.execution import run_as
+from ai_ops.runs.findings import Findings
+from ai_ops.runs.logs import get_logger
 
 logger = get_logger(__name__)
 

@@ -9,11 +9,11 @@ from django.core.exceptions import ObjectDoesNotExist
 from nautobot.apps.jobs import Job
 from nautobot.extras.models import FileProxy, JobResult
 
-from ai_ops.connections import guarded_job_log
-from ai_ops.logs import get_logger
 from ai_ops.runs import records
+from ai_ops.runs.connections import guarded_job_log
+from ai_ops.runs.context import RunRequest, request_of_job, requested_by
+from ai_ops.runs.logs import get_logger
 from ai_ops.runs.records import failing_with_its_job
-from ai_ops.runs.request import RunRequest, request_of_job, requested_by
 
 
 class MaintenanceJob(Job):

@@ -16,7 +16,7 @@ from ai_ops.config import MAX_RETENTION_DAYS, AiOpsSettings, CleanupOptions
 from ai_ops.exceptions import ConfigurationError
 from ai_ops.jobs.base import MaintenanceJob
 from ai_ops.logic.foreign_text import for_csv
-from ai_ops.time_limit import StoppedByTimeLimitError
+from ai_ops.runs.time_limit import StoppedByTimeLimitError
 
 name = JOB_GROUP
 

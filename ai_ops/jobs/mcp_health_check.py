@@ -12,9 +12,9 @@ from nautobot.apps.jobs import ObjectVar, StringVar
 
 from ai_ops.celery_tasks import check_mcp_server_health, perform_mcp_health_checks
 from ai_ops.choices import JOB_GROUP, MCPProtocolChoices
-from ai_ops.connections import replace_lost_connections
 from ai_ops.jobs.base import MaintenanceJob
 from ai_ops.models import MCPServer
+from ai_ops.runs.connections import replace_lost_connections
 
 name = JOB_GROUP
 

@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from ai_ops.core.schedules import ACTIVE, BROKEN, HELD, PAUSED
 from ai_ops.logic.durations import age, duration
+from ai_ops.schedules.lateness import ACTIVE, BROKEN, HELD, PAUSED
 
 # A run takes some time and starts some seconds late: what is due every minute is not stale after one.
 LEAST_SLACK = timedelta(minutes=5)
@@ -99,7 +99,7 @@ class Machine:
         last_success: When the last run that succeeded ended.
         every: How often it is due; None where no schedule starts it.
         next_run: When it runs next.
-        standing: That of its schedule, one of `ai_ops.core.schedules.STANDINGS`; None where it has none.
+        standing: That of its schedule, one of `ai_ops.schedules.lateness.STANDINGS`; None where it has none.
         late: Whether a schedule of it is late.
         why: Why it is late, or does not run, in a sentence.
     """

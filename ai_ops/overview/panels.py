@@ -22,9 +22,9 @@ from nautobot.apps.ui import (
 
 from ai_ops.charts import AMBER, BLUE, GREEN, GREY, READABLE_NAME, RED
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices
+from ai_ops.kinds import DEFAULT_SCHEDULES
 from ai_ops.overview import logic
 from ai_ops.overview.page import CHANGES, CHECKS, RUNS, SCHEDULES, SERVERS, STORAGE, Overview
-from ai_ops.schedules import DEFAULT_SCHEDULES
 from ai_ops.tables import milliseconds, percent
 from ai_ops.times import ago
 

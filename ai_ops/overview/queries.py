@@ -27,9 +27,9 @@ from ai_ops.choices import (
     MCPToolStateChoices,
     RunStateChoices,
 )
-from ai_ops.core.schedules import ACTIVE
 from ai_ops.exceptions import ConfigurationError
 from ai_ops.health_history import with_uptime
+from ai_ops.kinds import DEFAULT_SCHEDULES
 from ai_ops.models import (
     CheckpointStorageSnapshot,
     MaintenanceRun,
@@ -42,9 +42,10 @@ from ai_ops.models import (
 )
 from ai_ops.overview.logic import Machine, Outage, ServerFacts, down_since
 from ai_ops.runs.dead_letters import is_redriven
-from ai_ops.schedule_control import app_schedules
-from ai_ops.schedule_status import get_schedule_status
-from ai_ops.schedules import DEFAULT_SCHEDULES, shortest_gap
+from ai_ops.schedules.control import app_schedules
+from ai_ops.schedules.ensure import shortest_gap
+from ai_ops.schedules.lateness import ACTIVE
+from ai_ops.schedules.status import get_schedule_status
 
 DAY = timedelta(hours=24)
 RUN_DAYS = 14

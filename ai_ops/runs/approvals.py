@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -12,13 +14,24 @@ from nautobot.extras.choices import JobExecutionType, ScheduledJobStateChoices
 from nautobot.extras.models import ApprovalWorkflowDefinition, Job, ScheduledJob
 
 from ai_ops.choices import RunStateChoices
-from ai_ops.core.runs import REDELIVERY_GRACE_SECONDS
 from ai_ops.run_models import MaintenanceRun
 from ai_ops.runs.clock import from_now
-from ai_ops.runs.request import RUN_PROPERTY
-from ai_ops.schedule_approval import being_made
+from ai_ops.runs.context import RUN_PROPERTY
+from ai_ops.runs.decisions import REDELIVERY_GRACE_SECONDS
 
 REFUSED = (ScheduledJobStateChoices.DENIED, ScheduledJobStateChoices.CANCELED)
+# An attribute of a schedule that is being made.
+BEING_MADE = "_ai_ops_being_made"
+
+
+@contextmanager
+def being_made(schedule: ScheduledJob) -> Iterator[None]:
+    """Complete a schedule that was just created: the workflow that began with it is of what it becomes."""
+    setattr(schedule, BEING_MADE, True)
+    try:
+        yield
+    finally:
+        delattr(schedule, BEING_MADE)
 
 
 def await_approval(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
-from ai_ops.logs import get_logger
+from ai_ops.runs.logs import get_logger
 
 logger = get_logger(__name__)
 

@@ -16,12 +16,12 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from ai_ops.choices import RunStateChoices
-from ai_ops.core.runs import TryAgain, after_failure, run_name
-from ai_ops.logs import get_logger
 from ai_ops.run_models import MaintenanceRun
 from ai_ops.runs.clock import database_time
-from ai_ops.runs.request import RunRequest
-from ai_ops.runs.run_events import tell_of_end, tell_of_rescue
+from ai_ops.runs.context import RunRequest
+from ai_ops.runs.decisions import TryAgain, after_failure, run_name
+from ai_ops.runs.events import tell_of_end, tell_of_rescue
+from ai_ops.runs.logs import get_logger
 
 logger = get_logger(__name__)
 

@@ -25,16 +25,17 @@ from redis.exceptions import RedisError
 
 from ai_ops.choices import RunStateChoices, RunTriggerChoices
 from ai_ops.config import AiOpsSettings, hard_limit
-from ai_ops.core.runs import REDELIVERY_GRACE_SECONDS
 from ai_ops.exceptions import NoWorkerError, RunConflictError, RunNotPermittedError, RunOptionsError, RunRefusedError
-from ai_ops.logs import get_logger
+from ai_ops.kinds import DEFAULT_SCHEDULES, find_job
 from ai_ops.run_models import MaintenanceRun
 from ai_ops.runs import approvals, records
 from ai_ops.runs.clock import from_now
+from ai_ops.runs.context import RUN_PROPERTY, RunRequest
 from ai_ops.runs.dead_letters import redrive_of
-from ai_ops.runs.kinds import KINDS, TIME_LIMIT, checked_options, job_variables
-from ai_ops.runs.request import RUN_PROPERTY, RunRequest
-from ai_ops.schedules import DEFAULT_SCHEDULES, find_job, service_user
+from ai_ops.runs.decisions import REDELIVERY_GRACE_SECONDS
+from ai_ops.runs.logs import get_logger
+from ai_ops.runs.options import KINDS, TIME_LIMIT, checked_options, job_variables
+from ai_ops.runs.service_user import service_user
 
 logger = get_logger(__name__)
 
@@ -60,7 +61,7 @@ def request_run(
     """Record a run and send its message; it is done by a Celery worker.
 
     Args:
-        kind: One of `ai_ops.runs.kinds.KINDS`.
+        kind: One of `ai_ops.runs.options.KINDS`.
         options: By name; what is left out is as configured when it runs.
         user: Who asks for it, and as whom it runs; None for the app's service user, who may.
         idempotency_key: The same key of the same user gives the same run, however often it is asked for.

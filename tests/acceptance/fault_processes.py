@@ -44,16 +44,16 @@ from nautobot.extras.models import (
 )
 from nautobot.extras.utils import get_celery_queues
 
-from ai_ops import celery_tasks, health_run, infrastructure
+from ai_ops import celery_tasks, health_run
 from ai_ops.agents import current_generation
 from ai_ops.checkpoints import cleanup as cleanup_run
 from ai_ops.checkpoints.redis import deleter
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
 from ai_ops.models import AgentGeneration, MaintenanceRun, MCPServer
-from ai_ops.runs import records
-from ai_ops.runs.request import RunRequest, requested_by
+from ai_ops.runs import infrastructure, records
+from ai_ops.runs.context import RunRequest, requested_by
+from ai_ops.runs.execution import run_as
 from ai_ops.runs.requests import request_run
-from ai_ops.runs.running import run_as
 from development.services import die_with_parent
 
 # A connection that two processes share after a fork belongs to neither.

@@ -67,7 +67,7 @@ for line in sys.stdin:
 """
 # The static files are those of the first time.
 KNOWN_FILES = " --no-collectstatic --no-trace-paths"
-BEAT = "__import__('ai_ops.schedule_status').schedule_status.get_scheduler_status()"
+BEAT = "__import__('ai_ops.schedules.status').schedule_status.get_scheduler_status()"
 NEW_OPERATOR = f"""
 from django.contrib.auth import get_user_model
 from nautobot.users.models import Token

@@ -9,8 +9,8 @@ from django.db.models.functions import Now
 
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
 from ai_ops.models import MaintenanceRun
+from ai_ops.runs.context import RunRequest
 from ai_ops.runs.records import new_record
-from ai_ops.runs.request import RunRequest
 
 
 class FreeHold:

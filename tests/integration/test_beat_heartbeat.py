@@ -7,10 +7,10 @@ from django.core.cache import cache
 from django.db import connection
 from nautobot.extras.models import ScheduledJob
 
-from ai_ops.beat_heartbeat import ALIVE_KEY, SEEN_KEY, Heartbeat, follow_beat
-from ai_ops.schedule_control import pause_schedule
-from ai_ops.schedule_status import get_scheduler_status, is_scheduler_running
 from ai_ops.schedules import ensure_schedule
+from ai_ops.schedules.beat import ALIVE_KEY, SEEN_KEY, Heartbeat, follow_beat
+from ai_ops.schedules.control import pause_schedule
+from ai_ops.schedules.status import get_scheduler_status, is_scheduler_running
 
 pytestmark = pytest.mark.django_db
 

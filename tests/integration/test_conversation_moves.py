@@ -13,7 +13,7 @@ from ai_ops.celery_tasks import move_conversations
 from ai_ops.exceptions import RunOptionsError, RunStoppedError
 from ai_ops.jobs.conversation_moves import MoveConversationsJob
 from ai_ops.models import MaintenanceRun
-from ai_ops.runs.kinds import checked_options, job_variables
+from ai_ops.runs.options import checked_options, job_variables
 from langgraph_checkpoint_compact import CompactRedisSaver
 from tests.fakes.conversations import days_ago, graph, on
 
@@ -107,7 +107,7 @@ def test_a_run_that_was_stopped_is_gone_on_with(of_redis_saver, checkpoint_redis
             raise RunStoppedError("The run was told to stop.")
 
     with monkeypatch.context() as patch:
-        patch.setattr("ai_ops.runs.keeper.Keeper.confirm", stop_at_the_third)
+        patch.setattr("ai_ops.runs.heartbeat.Keeper.confirm", stop_at_the_third)
         # A line of progress confirms too, on a machine that is slow enough for one.
         patch.setattr("ai_ops.checkpoints.conversation_moves.PROGRESS_SECONDS", 3600.0)
         stopped = move_conversations()

@@ -12,8 +12,8 @@ from nautobot.extras.choices import JobResultStatusChoices
 from nautobot.extras.models import Job, JobLogEntry, JobResult, ScheduledJob, Status
 
 from ai_ops.models import MaintenanceRun, MCPServer, MCPServerToolSet
-from ai_ops.runs.history import trim
 from ai_ops.schedules import find_job
+from ai_ops.supervision.history import trim
 from tests.fakes.mcp_server import FakeMCPServer
 from tests.fakes.runs import FreeHold
 

@@ -25,11 +25,11 @@ from ai_ops.celery_tasks import get_recent_runs
 from ai_ops.choices import RunStateChoices
 from ai_ops.models import MaintenanceRun, PinnedThread
 from ai_ops.runs.approvals import schedule_of
-from ai_ops.runs.history import trim
 from ai_ops.runs.requests import enqueue
-from ai_ops.runs.rescue import repair, rescue
-from ai_ops.schedule_status import get_schedule_status
 from ai_ops.schedules import find_job, service_user
+from ai_ops.schedules.status import get_schedule_status
+from ai_ops.supervision.history import trim
+from ai_ops.supervision.rescue import repair, rescue
 from development.services import PROJECT
 from tests.fakes.runs import FreeHold, recorded
 

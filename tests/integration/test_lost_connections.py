@@ -15,16 +15,16 @@ from nautobot.core.celery.log import NautobotDatabaseHandler
 from nautobot.extras.choices import JobResultStatusChoices
 from nautobot.extras.models import Job, JobResult, Status
 
-from ai_ops import connections as guarded
-from ai_ops import health_run, infrastructure
+from ai_ops import health_run
 from ai_ops.choices import RunStateChoices, RunTriggerChoices
-from ai_ops.connections import guarded_job_log, replace_lost_connections
-from ai_ops.infrastructure import with_patience
 from ai_ops.models import MaintenanceRun, MCPServer, MCPServerCheck, MCPServerIncident
-from ai_ops.runs import keeper, running
-from ai_ops.runs.request import RunRequest, requested_by
-from ai_ops.runs.rescue import rescue
+from ai_ops.runs import connections as job_connections
+from ai_ops.runs import execution, heartbeat, infrastructure
+from ai_ops.runs.connections import guarded_job_log, replace_lost_connections
+from ai_ops.runs.context import RunRequest, requested_by
+from ai_ops.runs.infrastructure import with_patience
 from ai_ops.schedules import find_job
+from ai_ops.supervision.rescue import rescue
 from tests.fakes.mcp_server import FakeMCPServer
 from tests.fakes.runs import FreeHold, recorded
 
@@ -52,8 +52,8 @@ def test_a_check_whose_connections_dropped_between_rounds_keeps_all_it_found(
     # Of 12 s and 4 s a twentieth each, and the pauses likewise; the lease is renewed more seldom than it hangs up.
     settings.PLUGINS_CONFIG = {"ai_ops": {"allow_loopback": True, "lease_seconds": 4}}
     monkeypatch.setattr(health_run, "PAUSE_SECONDS", 0.7)
-    monkeypatch.setattr(keeper, "LOOK_SECONDS", 0.1)
-    monkeypatch.setattr(guarded, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(heartbeat, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(job_connections, "LOOK_SECONDS", 0.1)
     Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=True)
     user = get_user_model().objects.create_superuser("oncall", password="-")
     healthy = Status.objects.get_for_model(MCPServer).get(name="Healthy")
@@ -108,7 +108,7 @@ class Written(NautobotDatabaseHandler):
 def test_a_database_that_is_away_is_told_once_and_lines_are_kept_from_it(monkeypatch, caplog):
     task_logger, handler = logging.getLogger("celery.task"), Written()
     task_logger.addHandler(handler)
-    monkeypatch.setattr(guarded, "current_task", object())
+    monkeypatch.setattr(job_connections, "current_task", object())
     away = [True]
 
     def ensure(self):
@@ -116,8 +116,8 @@ def test_a_database_that_is_away_is_told_once_and_lines_are_kept_from_it(monkeyp
             raise OperationalError("connection refused")
 
     monkeypatch.setattr(type(connections["default"]), "ensure_connection", ensure)
-    monkeypatch.setattr(guarded, "AWAY_SECONDS", 0.05)
-    monkeypatch.setattr(guarded, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(job_connections, "AWAY_SECONDS", 0.05)
+    monkeypatch.setattr(job_connections, "LOOK_SECONDS", 0.0)
     try:
         with guarded_job_log():
             for number in range(200):
@@ -192,7 +192,7 @@ def test_a_run_whose_end_meets_a_database_that_is_away_is_written_when_that_is_b
     thread.start()
     try:
         with requested_by(RunRequest(RunTriggerChoices.SCHEDULE)):
-            result = running.run_as("storage", {}, work, lambda error: {"success": error is None, "error": error})
+            result = execution.run_as("storage", {}, work, lambda error: {"success": error is None, "error": error})
     finally:
         thread.join()
         allow(True)

@@ -12,9 +12,9 @@ from langgraph.checkpoint.redis import RedisSaver
 
 from ai_ops.checkpoints import orphans
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
-from ai_ops.core.supervision import Findings
 from ai_ops.models import MaintenanceRun
 from ai_ops.runs import lease as leases
+from ai_ops.runs.findings import Findings
 from tests.fakes.conversations import days_ago, graph, old_id, on
 from tests.fakes.runs import FreeHold, recorded
 

@@ -18,7 +18,6 @@ from nautobot.apps.testing import extract_page_body
 from nautobot.extras.models import Job, JobResult, ObjectChange, ScheduledJob, Status
 from nautobot.users.models import ObjectPermission, User
 
-from ai_ops import schedule_status
 from ai_ops.choices import RunStateChoices, RunTriggerChoices
 from ai_ops.models import (
     CheckpointStorageSnapshot,
@@ -30,6 +29,7 @@ from ai_ops.models import (
     MCPServerTool,
 )
 from ai_ops.schedules import DEFAULT_SCHEDULES, ensure_schedule, find_job
+from ai_ops.schedules import status as schedule_status
 
 pytestmark = pytest.mark.django_db
 PAGE = "plugins:ai_ops:overview"

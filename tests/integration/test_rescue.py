@@ -18,13 +18,13 @@ from nautobot.extras.choices import JobCancelTypeChoices, JobResultStatusChoices
 from nautobot.extras.models import Job, JobResult
 
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
-from ai_ops.core.supervision import Findings
 from ai_ops.exceptions import LeaseLostError, WorkersUnreachableError
 from ai_ops.models import MaintenanceRun
 from ai_ops.runs import lease as leases
-from ai_ops.runs.rescue import MAX_RUNS, repair, rescue
-from ai_ops.runs.workers import known_tasks
+from ai_ops.runs.findings import Findings
 from ai_ops.schedules import find_job
+from ai_ops.supervision.rescue import MAX_RUNS, repair, rescue
+from ai_ops.supervision.workers import known_tasks
 from tests.fakes.runs import FreeHold, recorded
 
 HOUR = timedelta(hours=1)

@@ -35,8 +35,8 @@ from ai_ops.models import (
     MCPServerIncident,
     MCPServerToolSet,
 )
-from ai_ops.schedule_control import pause_schedule
 from ai_ops.schedules import ensure_schedule
+from ai_ops.schedules.control import pause_schedule
 from tests.fakes.runs import recorded
 
 pytestmark = pytest.mark.django_db

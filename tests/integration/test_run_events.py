@@ -18,15 +18,15 @@ from ai_ops.celery_tasks import check_mcp_server_health, perform_mcp_health_chec
 from ai_ops.choices import RunStateChoices, RunTriggerChoices
 from ai_ops.models import MaintenanceRun, MCPServer
 from ai_ops.runs import drained
-from ai_ops.runs.history import trim
-from ai_ops.runs.lateness import warn_of_late
+from ai_ops.runs.context import RunRequest, requested_by
+from ai_ops.runs.execution import run_as
 from ai_ops.runs.records import end_without_work
-from ai_ops.runs.request import RunRequest, requested_by
 from ai_ops.runs.requests import enqueue
-from ai_ops.runs.rescue import rescue
-from ai_ops.runs.running import run_as
-from ai_ops.runs.supervisor import start_due
 from ai_ops.schedules import ensure_schedule
+from ai_ops.supervision.history import trim
+from ai_ops.supervision.late_schedules import warn_of_late
+from ai_ops.supervision.rescue import rescue
+from ai_ops.supervision.supervisor import start_due
 from tests.fakes.mcp_server import FakeMCPServer
 from tests.fakes.runs import FreeHold, recorded
 

@@ -23,10 +23,10 @@ from ai_ops.choices import RunStateChoices, RunTriggerChoices
 from ai_ops.exceptions import NoWorkerError, RunConflictError, RunNotPermittedError, RunOptionsError, RunRefusedError
 from ai_ops.models import MaintenanceRun, MCPServer
 from ai_ops.runs.approvals import schedule_of
-from ai_ops.runs.kinds import job_variables
-from ai_ops.runs.request import limited_to
+from ai_ops.runs.context import limited_to
+from ai_ops.runs.execution import run_as
+from ai_ops.runs.options import job_variables
 from ai_ops.runs.requests import REDELIVERY_GRACE, discard_run, enqueue, request_run
-from ai_ops.runs.running import run_as
 from ai_ops.schedules import SERVICE_USER, find_job
 from tests.fakes.runs import recorded
 from tests.locks import wait_for_a_lock

@@ -14,9 +14,9 @@ from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerCh
 from ai_ops.exceptions import CheckpointStoreError, LeaseLostError, LeaseTakenError, RunStoppedError
 from ai_ops.models import MaintenanceLease, MaintenanceRun
 from ai_ops.runs import lease as leases
-from ai_ops.runs.request import RunRequest, requested_by
-from ai_ops.runs.running import run_as
-from ai_ops.time_limit import StoppedByTimeLimitError
+from ai_ops.runs.context import RunRequest, requested_by
+from ai_ops.runs.execution import run_as
+from ai_ops.runs.time_limit import StoppedByTimeLimitError
 
 pytestmark = pytest.mark.django_db
 

@@ -22,14 +22,8 @@ from nautobot.users.models import Token
 
 from ai_ops.models import ProvisioningRecord
 from ai_ops.provisioning import provision_schedules
-from ai_ops.schedule_control import (
-    pause_schedule,
-    refresh_time_limits,
-    resume_schedule,
-    schedule_once,
-    schedule_runs,
-)
 from ai_ops.schedules import DEFAULT_SCHEDULES, ensure_schedule, find_job, service_user
+from ai_ops.schedules.control import pause_schedule, refresh_time_limits, resume_schedule, schedule_once, schedule_runs
 
 pytestmark = pytest.mark.django_db
 

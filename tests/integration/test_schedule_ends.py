@@ -10,9 +10,9 @@ from nautobot.extras.models import Job, ScheduledJob
 
 from ai_ops.exceptions import ConfigurationError
 from ai_ops.models import MCPServer
-from ai_ops.runs.supervisor import SUB_CHECKS
-from ai_ops.schedule_control import resume_schedule, schedule_runs
-from ai_ops.schedule_status import get_schedule_status
+from ai_ops.schedules.control import resume_schedule, schedule_runs
+from ai_ops.schedules.status import get_schedule_status
+from ai_ops.supervision.supervisor import SUB_CHECKS
 from tests.fakes.runs import FreeHold
 
 pytestmark = pytest.mark.django_db

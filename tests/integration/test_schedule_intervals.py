@@ -11,8 +11,8 @@ from nautobot.apps.testing import TestCase
 from nautobot.extras.models import Job, ScheduledJob
 
 from ai_ops.exceptions import ConfigurationError
-from ai_ops.schedule_status import get_schedule_status, get_scheduler_status, is_scheduler_running
 from ai_ops.schedules import ensure_schedule, next_start
+from ai_ops.schedules.status import get_schedule_status, get_scheduler_status, is_scheduler_running
 
 SCHEDULES = Path(__file__).parents[2] / "docs/user/schedules.md"
 

@@ -11,8 +11,8 @@ from nautobot.extras.models import JobResult, ScheduledJob
 
 from ai_ops.choices import RunStateChoices, RunTriggerChoices
 from ai_ops.models import MaintenanceRun
-from ai_ops.schedule_control import pause_schedule
 from ai_ops.schedules import DEFAULT_SCHEDULES, ensure_schedule
+from ai_ops.schedules.control import pause_schedule
 
 NAME = DEFAULT_SCHEDULES["cleanup"].name
 

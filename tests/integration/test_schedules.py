@@ -22,10 +22,10 @@ from nautobot.extras.utils import get_celery_queues
 from ai_ops.exceptions import ConfigurationError, RunOptionsError, ScheduleNotFoundError
 from ai_ops.jobs import jobs
 from ai_ops.models import MaintenanceRun, MCPServer
-from ai_ops.schedule_approval import APP_JOBS
-from ai_ops.schedule_control import pause_schedule, remove_schedule, resume_schedule, schedule_once
-from ai_ops.schedule_status import get_schedule_status
 from ai_ops.schedules import DEFAULT_SCHEDULES, SERVICE_USER, ensure_schedule, find_job, service_user
+from ai_ops.schedules.approval import APP_JOBS
+from ai_ops.schedules.control import pause_schedule, remove_schedule, resume_schedule, schedule_once
+from ai_ops.schedules.status import get_schedule_status
 
 HEALTH_JOB = DEFAULT_SCHEDULES["health"].class_path
 

@@ -21,7 +21,7 @@ from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import ConfigurationError
 from ai_ops.logic.shards import Shard
 from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth, MCPServerIncident
-from ai_ops.runs.request import RunRequest, requested_by
+from ai_ops.runs.context import RunRequest, requested_by
 from ai_ops.schedules import find_job
 from ai_ops.shards import enqueue_shards
 from tests.fakes.mcp_server import FakeMCPServer

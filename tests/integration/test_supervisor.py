@@ -18,18 +18,18 @@ from nautobot.extras.utils import get_celery_queues
 
 from ai_ops.celery_tasks import supervise
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
-from ai_ops.core.supervision import Findings
 from ai_ops.exceptions import LeaseLostError, RunStoppedError
 from ai_ops.models import MaintenanceLease, MaintenanceRun
-from ai_ops.runs import history
 from ai_ops.runs import lease as leases
+from ai_ops.runs.context import RunRequest, requested_by
 from ai_ops.runs.dead_letters import dead_letters
-from ai_ops.runs.history import MAX_RECORDS, trim
-from ai_ops.runs.lateness import warn_of_late
-from ai_ops.runs.request import RunRequest, requested_by
-from ai_ops.runs.running import run_as
-from ai_ops.runs.supervisor import SUB_CHECKS, no_supervision, start_due, supervise_once
+from ai_ops.runs.execution import run_as
+from ai_ops.runs.findings import Findings
 from ai_ops.schedules import ensure_schedule, find_job, service_user
+from ai_ops.supervision import history
+from ai_ops.supervision.history import MAX_RECORDS, trim
+from ai_ops.supervision.late_schedules import warn_of_late
+from ai_ops.supervision.supervisor import SUB_CHECKS, no_supervision, start_due, supervise_once
 from tests.fakes.runs import FreeHold, recorded
 
 pytestmark = pytest.mark.django_db

@@ -21,7 +21,7 @@ from ai_ops.celery_tasks import check_mcp_server_health, close_resolved_incident
 from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import ConfigurationError, ToolApprovalError
 from ai_ops.models import MCPServer, MCPServerCheck, MCPServerIncident, MCPServerTool, MCPServerToolSet
-from ai_ops.runs.running import run_as
+from ai_ops.runs.execution import run_as
 from ai_ops.tool_sets import approve
 from development.services import free_ports
 from tests.fakes.mcp_server import FakeMCPServer

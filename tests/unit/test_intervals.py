@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ai_ops.core.intervals import crontab_of
-from ai_ops.core.schedules import GRACE, scheduler_runs
+from ai_ops.schedules.intervals import crontab_of
+from ai_ops.schedules.lateness import GRACE, scheduler_runs
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -12,17 +12,17 @@ from django.db.models.functions import Now
 
 from ai_ops.checkpoints import orphans
 from ai_ops.choices import RunStateChoices
-from ai_ops.core.runs import Hold
-from ai_ops.core.supervision import Findings, summary
-from ai_ops.logs import get_logger
 from ai_ops.run_models import MaintenanceRun
-from ai_ops.runs import history, lateness
-from ai_ops.runs.alone import STOPPING, alone
+from ai_ops.runs.context import current_request
+from ai_ops.runs.decisions import Hold
 from ai_ops.runs.drained import log_drained
-from ai_ops.runs.request import current_request
+from ai_ops.runs.findings import Findings, summary
+from ai_ops.runs.logs import get_logger
 from ai_ops.runs.requests import enqueue
-from ai_ops.runs.rescue import repair, rescue
-from ai_ops.schedule_ends import end_without_server
+from ai_ops.schedules.ends import end_without_server
+from ai_ops.supervision import history, late_schedules
+from ai_ops.supervision.isolation import STOPPING, alone
+from ai_ops.supervision.rescue import repair, rescue
 
 logger = get_logger(__name__)
 
@@ -69,7 +69,7 @@ SUB_CHECKS: Mapping[str, SubCheck] = {
     "rescue": lambda hold: rescue(hold, current_request().parent_id),
     "repair": lambda hold: repair(hold, current_request().job_result),
     "retries": start_due,
-    "schedules": lambda hold: end_without_server(hold) + lateness.warn_of_late(hold),
+    "schedules": lambda hold: end_without_server(hold) + late_schedules.warn_of_late(hold),
     "history": history.trim,
     "orphans": orphans.collect,
 }

@@ -8,8 +8,8 @@ from typing import TypeVar
 from celery.exceptions import SoftTimeLimitExceeded
 
 from ai_ops.exceptions import LeaseLostError, RunStoppedError
-from ai_ops.infrastructure import BACKEND_ERRORS
-from ai_ops.logs import get_logger
+from ai_ops.runs.infrastructure import BACKEND_ERRORS
+from ai_ops.runs.logs import get_logger
 
 logger = get_logger(__name__)
 

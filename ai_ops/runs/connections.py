@@ -15,7 +15,7 @@ from celery import current_task
 from django.db import DatabaseError, InterfaceError, connection, connections
 from nautobot.core.celery.log import NautobotDatabaseHandler
 
-from ai_ops.logs import get_logger
+from ai_ops.runs.logs import get_logger
 
 logger = get_logger(__name__)
 

@@ -6,15 +6,14 @@ this app's functions, pages and REST, Nautobot's own pages, other apps and shell
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from celery.schedules import ParseException
 from nautobot.extras.choices import ApprovalWorkflowStateChoices, JobExecutionType, ScheduledJobStateChoices
 from nautobot.extras.models import ApprovalWorkflowDefinition, ScheduledJob
 
-from ai_ops.logs import get_logger
+from ai_ops.runs.approvals import BEING_MADE
+from ai_ops.runs.logs import get_logger
 
 logger = get_logger(__name__)
 
@@ -32,18 +31,8 @@ HELD_BY_APPROVAL = (
 # its own is another entry.
 FOLLOWING_LIMITS = frozenset({"soft_time_limit", "time_limit"})
 
-# Attributes of a schedule that is being saved.
-_BEFORE, _BEING_MADE = "_ai_ops_before", "_ai_ops_being_made"
-
-
-@contextmanager
-def being_made(schedule: ScheduledJob) -> Iterator[None]:
-    """Complete a schedule that was just created: the workflow that began with it is of what it becomes."""
-    setattr(schedule, _BEING_MADE, True)
-    try:
-        yield
-    finally:
-        delattr(schedule, _BEING_MADE)
+# An attribute of a schedule that is being saved.
+_BEFORE = "_ai_ops_before"
 
 
 def note_before(sender: Any, instance: ScheduledJob, raw: bool = False, **_: Any) -> None:
@@ -97,7 +86,7 @@ def _ask_again(schedule: ScheduledJob) -> None:
     begun = workflows.filter(
         approval_workflow_definition=definition, current_state=ApprovalWorkflowStateChoices.PENDING
     )
-    if definition and hasattr(schedule, _BEING_MADE) and begun.exists():
+    if definition and hasattr(schedule, BEING_MADE) and begun.exists():
         return
     # Nautobot keeps one workflow for a schedule and a definition: a decided one would be in the way of a new one, and
     # in one that has begun an approver may have agreed to what is not there any more.

@@ -9,12 +9,12 @@ from django.db.models.functions import Now
 from django_redis.exceptions import ConnectionInterrupted
 from redis.exceptions import RedisError
 
-from ai_ops.core.runs import Hold
-from ai_ops.core.supervision import Findings
-from ai_ops.events import TOPIC_SCHEDULE_LATE, publish
-from ai_ops.logs import get_logger
-from ai_ops.schedule_control import app_schedules
-from ai_ops.schedule_status import get_schedule_status
+from ai_ops.runs.decisions import Hold
+from ai_ops.runs.events import TOPIC_SCHEDULE_LATE, publish
+from ai_ops.runs.findings import Findings
+from ai_ops.runs.logs import get_logger
+from ai_ops.schedules.control import app_schedules
+from ai_ops.schedules.status import get_schedule_status
 
 logger = get_logger(__name__)
 

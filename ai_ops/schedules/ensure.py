@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from celery.schedules import ParseException
-from django.contrib.auth import get_user_model
-from django.contrib.auth.hashers import make_password
 from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.db import transaction
 from django.utils import timezone
@@ -22,52 +19,17 @@ from nautobot.extras.models import Job, JobQueue, ScheduledJob
 
 from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.config import AiOpsSettings, hard_limit, validated_time_limit
-from ai_ops.core.intervals import crontab_of
 from ai_ops.exceptions import ConfigurationError
+from ai_ops.kinds import DEFAULT_SCHEDULES, installed_job
 from ai_ops.logic.foreign_text import printable, shown
-from ai_ops.runs.request import LIMIT_PROPERTY
-from ai_ops.schedule_approval import HELD_BY_APPROVAL, being_made
-
-# Owner of what the app schedules by itself. Inactive and without a password, so that nobody can log in as it.
-SERVICE_USER = "ai-ops-scheduler"
+from ai_ops.runs.approvals import being_made
+from ai_ops.runs.context import LIMIT_PROPERTY
+from ai_ops.runs.service_user import service_user
+from ai_ops.schedules.approval import HELD_BY_APPROVAL
+from ai_ops.schedules.intervals import crontab_of
 
 # Runs looked at to find the shortest time between two: 8:00 and 9:00 daily are an hour apart, not 23.
 RUNS_LOOKED_AT = 6
-
-
-@dataclass(frozen=True)
-class DefaultSchedule:
-    """Which Job a kind of maintenance runs, and when if nobody says otherwise."""
-
-    class_path: str
-    name: str
-    crontab: str
-
-
-DEFAULT_SCHEDULES = {
-    # After 3:00, because clocks change between 1:00 and 3:00 and would skip or double the run, and off the
-    # full hour, where backups and everybody else's nightly jobs begin.
-    "cleanup": DefaultSchedule(
-        "ai_ops.jobs.checkpoint_cleanup.CleanupCheckpointsJob", "AI Ops: clean up old checkpoints", "17 3 * * *"
-    ),
-    # Hourly: a million keys are twenty seconds of one worker. Half an hour after the cleanup, so that the page shows
-    # what the cleanup left.
-    "storage": DefaultSchedule(
-        "ai_ops.jobs.checkpoint_storage.SampleCheckpointStorageJob",
-        "AI Ops: sample the checkpoint storage",
-        "47 * * * *",
-    ),
-    "health": DefaultSchedule(
-        "ai_ops.jobs.mcp_health_check.MCPServerHealthCheckJob", "AI Ops: check MCP servers", "*/10 * * * *"
-    ),
-    "incidents": DefaultSchedule(
-        "ai_ops.jobs.mcp_incidents.CloseResolvedIncidentsJob", "AI Ops: review MCP incidents", "*/5 * * * *"
-    ),
-    # A pass that has nothing to do takes a fraction of a second; a run that died is not left for longer than this.
-    "supervisor": DefaultSchedule(
-        "ai_ops.jobs.supervisor.SuperviseRunsJob", "AI Ops: supervise maintenance runs", "* * * * *"
-    ),
-}
 
 
 def ensure_schedule(
@@ -142,12 +104,6 @@ def ensure_schedule(
     return schedule
 
 
-def find_job(job: str) -> Job | None:
-    """Return the row of the Job of that kind or class path, or None where Nautobot does not know it (yet)."""
-    class_path = DEFAULT_SCHEDULES[job].class_path if job in DEFAULT_SCHEDULES else job
-    return Job.objects.filter(installed=True).filter(**_class_lookup(class_path)).first()
-
-
 def next_start(schedule: ScheduledJob, last: datetime | None) -> datetime | None:
     """When beat starts what the schedule is for, if it started it at `last` the last time; None for never again."""
     if schedule.one_off:
@@ -179,31 +135,6 @@ def queue_of(job_model: Job, name: str | None) -> JobQueue:
             "add it under Job Queues on the Job's page."
         )
     return allowed[name]
-
-
-def service_user():
-    """Return the user who owns what the app schedules by itself, made when it is first needed."""
-    user, _ = get_user_model().objects.get_or_create(
-        username=SERVICE_USER,
-        defaults={"is_active": False, "password": make_password(None)},
-    )
-    return user
-
-
-def _class_lookup(class_path: str) -> dict[str, str]:
-    module_name, _, job_class_name = class_path.rpartition(".")
-    return {"module_name": module_name, "job_class_name": job_class_name}
-
-
-def installed_job(job: str) -> Job:
-    """The row of the Job of that kind or class path; raises ConfigurationError where there is none with code."""
-    job_model = find_job(job)
-    if job_model is None or job_model.job_class is None:
-        raise ConfigurationError(
-            f"Nautobot knows no installed Job {job}: give {', '.join(DEFAULT_SCHEDULES)} or the class path of a Job, "
-            "and run nautobot-server post_upgrade if it was installed just now."
-        )
-    return job_model
 
 
 def _time_zone(name: str | None):

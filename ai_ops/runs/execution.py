@@ -13,23 +13,23 @@ from django.db import DatabaseError, InterfaceError
 
 from ai_ops.choices import RunStateChoices, RunTriggerChoices
 from ai_ops.config import AiOpsSettings
-from ai_ops.core.runs import Hold
 from ai_ops.exceptions import ConfigurationError, LeaseLostError, LeaseTakenError, RunStoppedError
-from ai_ops.infrastructure import (
+from ai_ops.run_models import MaintenanceRun
+from ai_ops.runs import lease as leases
+from ai_ops.runs import records
+from ai_ops.runs.context import RunRequest, current_request, requested_by
+from ai_ops.runs.decisions import Hold
+from ai_ops.runs.heartbeat import Keeper
+from ai_ops.runs.infrastructure import (
     BACKEND_ERRORS,
     backend_sentence,
     is_passing,
     on_a_sound_connection,
     with_patience,
 )
-from ai_ops.logs import get_logger
-from ai_ops.run_models import MaintenanceRun
-from ai_ops.runs import lease as leases
-from ai_ops.runs import records
-from ai_ops.runs.keeper import Keeper
-from ai_ops.runs.request import RunRequest, current_request, requested_by
-from ai_ops.runs.stopping import is_worker_stopping, sigterm_held_back
-from ai_ops.time_limit import StoppedByTimeLimitError
+from ai_ops.runs.logs import get_logger
+from ai_ops.runs.shutdown import is_worker_stopping, sigterm_held_back
+from ai_ops.runs.time_limit import StoppedByTimeLimitError
 
 logger = get_logger(__name__)
 

@@ -1,15 +1,28 @@
-"""Events of runs that end badly."""
+"""Events for observers, sent through Nautobot's event brokers; those of runs that end badly among them."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ai_ops.choices import RunStateChoices
-from ai_ops.events import TOPIC_RUN_DEAD, TOPIC_RUN_FAILED, TOPIC_RUN_RESCUED, publish
-from ai_ops.run_models import MaintenanceRun
-from ai_ops.runs.recent import summary
+from django.db import transaction
+from nautobot.apps.events import publish_event
 
+from ai_ops.choices import RunStateChoices
+from ai_ops.run_models import MaintenanceRun
+from ai_ops.runs.queries import summary
+
+TOPIC_RUN_FAILED = "ai_ops.run.failed"
+TOPIC_RUN_DEAD = "ai_ops.run.dead"
+TOPIC_RUN_RESCUED = "ai_ops.run.rescued"
+TOPIC_SCHEDULE_LATE = "ai_ops.schedule.late"
+TOPIC_CHECKED = "ai_ops.mcp.checked"
 _TOPIC_OF_STATE = {RunStateChoices.FAILED: TOPIC_RUN_FAILED, RunStateChoices.DEAD: TOPIC_RUN_DEAD}
+
+
+def publish(topic: str, payload: dict[str, Any]) -> None:
+    """Publish after the commit; a broker that fails is logged with its traceback and holds up nothing."""
+    # Not a partial: Django logs a failure under the function's name, which a partial has not.
+    transaction.on_commit(lambda: publish_event(topic=topic, payload=payload), robust=True)
 
 
 def tell_of_end(run_id: Any) -> None:

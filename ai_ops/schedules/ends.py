@@ -6,11 +6,11 @@ from typing import Any
 
 from django.db import transaction
 
-from ai_ops.core.runs import Hold
-from ai_ops.core.supervision import Findings
-from ai_ops.logs import get_logger
 from ai_ops.models import MCPServer
-from ai_ops.schedule_control import app_schedules, servers_that_are_gone
+from ai_ops.runs.decisions import Hold
+from ai_ops.runs.findings import Findings
+from ai_ops.runs.logs import get_logger
+from ai_ops.schedules.control import app_schedules, servers_that_are_gone
 
 logger = get_logger(__name__)
 

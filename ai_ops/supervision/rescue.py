@@ -21,18 +21,18 @@ from nautobot.extras.models import JobResult
 
 from ai_ops.choices import RunStateChoices, RunTriggerChoices
 from ai_ops.config import AiOpsSettings
-from ai_ops.core.runs import MINIMUM_RESCUE_AGE_SECONDS, Hold, is_lost
-from ai_ops.core.supervision import Findings
 from ai_ops.exceptions import WorkersUnreachableError
-from ai_ops.logs import get_logger
 from ai_ops.run_models import MaintenanceLease, MaintenanceRun
 from ai_ops.runs import records
-from ai_ops.runs.alone import alone
+from ai_ops.runs.decisions import MINIMUM_RESCUE_AGE_SECONDS, Hold, is_lost
 from ai_ops.runs.drained import log_drained
-from ai_ops.runs.run_events import tell_of_rescue
-from ai_ops.runs.workers import known_tasks
-from ai_ops.schedule_approval import APP_JOBS
-from ai_ops.schedules import service_user
+from ai_ops.runs.events import tell_of_rescue
+from ai_ops.runs.findings import Findings
+from ai_ops.runs.logs import get_logger
+from ai_ops.runs.service_user import service_user
+from ai_ops.schedules.approval import APP_JOBS
+from ai_ops.supervision.isolation import alone
+from ai_ops.supervision.workers import known_tasks
 
 logger = get_logger(__name__)
 

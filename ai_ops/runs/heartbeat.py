@@ -11,13 +11,13 @@ from types import TracebackType
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.models.functions import Now
 
-from ai_ops.connections import LOOK_SECONDS, replace_lost_connections
-from ai_ops.core.runs import RENEWALS_PER_LEASE
 from ai_ops.exceptions import LeaseLostError, RunStoppedError
-from ai_ops.logs import get_logger
 from ai_ops.run_models import MaintenanceRun
+from ai_ops.runs.connections import LOOK_SECONDS, replace_lost_connections
+from ai_ops.runs.decisions import RENEWALS_PER_LEASE
 from ai_ops.runs.lease import Lease
-from ai_ops.runs.stopping import is_worker_stopping
+from ai_ops.runs.logs import get_logger
+from ai_ops.runs.shutdown import is_worker_stopping
 
 logger = get_logger(__name__)
 
@@ -27,7 +27,7 @@ PROGRESS_LENGTH = MaintenanceRun._meta.get_field("progress").max_length
 
 
 class Keeper:
-    """Keeps a lease for the time of a ``with`` block; the `ai_ops.core.runs.Hold` of the run.
+    """Keeps a lease for the time of a ``with`` block; the `ai_ops.runs.decisions.Hold` of the run.
 
     Args:
         lease: As it was acquired.

@@ -1,0 +1,20 @@
+"""The user who owns what the app schedules by itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.hashers import make_password
+
+# Owner of what the app schedules by itself. Inactive and without a password, so that nobody can log in as it.
+SERVICE_USER = "ai-ops-scheduler"
+
+
+def service_user() -> Any:
+    """Return the user who owns what the app schedules by itself, made when it is first needed."""
+    user, _ = get_user_model().objects.get_or_create(
+        username=SERVICE_USER,
+        defaults={"is_active": False, "password": make_password(None)},
+    )
+    return user

@@ -1,0 +1,188 @@
+"""How the app's schedules stand: next run, last run and what became of it, late or not and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.utils import timezone
+from kombu.exceptions import OperationalError as BrokerError
+from nautobot.extras.choices import JobQueueTypeChoices, JobResultStatusChoices, ScheduledJobStateChoices
+from nautobot.extras.models import JobResult, ScheduledJob
+from nautobot.extras.utils import get_celery_queues
+from redis.exceptions import RedisError
+
+from ai_ops.run_models import MaintenanceRun
+from ai_ops.runs.logs import get_logger
+from ai_ops.schedules.approval import HELD_BY_APPROVAL
+from ai_ops.schedules.beat import Sign, last_sign
+from ai_ops.schedules.control import app_schedules, servers_that_are_gone
+from ai_ops.schedules.ensure import kind_of, next_start
+from ai_ops.schedules.lateness import ACTIVE, BROKEN, FINISHED, HELD, PAUSED, ScheduleFacts, lateness, scheduler_runs
+
+logger = get_logger(__name__)
+
+
+def get_schedule_status(
+    schedules: QuerySet | None = None, now: datetime | None = None, *, ask_workers: bool = True
+) -> list[dict[str, Any]]:
+    """How schedules stand, ordered by name; a constant number of queries, however many there are.
+
+    Args:
+        schedules: ScheduledJobs; all of this app's unless given.
+        now: The time at which they stand so; the present unless given.
+        ask_workers: Whether to ask Celery, for a second, which queues have workers.
+
+    Returns:
+        Of each `id`, `name`, `kind`, `options` (variables of the Job), `crontab` (None for a single run), `time_zone`,
+        `enabled`, `standing` ("active", "paused", "finished", "held", "broken"), `next_run` and `last_run` (ISO
+        8601 in UTC, or None), `last_outcome` (state of the run, or status of its JobResult where it has none),
+        `last_error` (None or a sentence), `last_run_id`, `last_job_result`, `late`, `why` (None or a sentence),
+        `queue`, `time_limit` (seconds, or None for Nautobot's own), `misfire_grace_time` (seconds after which a run
+        that no worker has begun is dropped, or None) and `owner`.
+    """
+    now = now or timezone.now()
+    # A new query has a new moment: results of these schedules come and go.
+    newest = JobResult.objects.filter(scheduled_job=OuterRef("pk")).order_by("-date_created").values("pk")[:1]
+    found = app_schedules() if schedules is None else schedules
+    rows = list(
+        found.select_related("job_model", "job_queue", "user").annotate(newest=Subquery(newest)).order_by("name")
+    )
+    results = JobResult.objects.in_bulk([row.newest for row in rows if row.newest])
+    runs = {run.job_result_id: run for run in _runs_of(results)}
+    queues = _listened_queues() if ask_workers else None
+    gone = servers_that_are_gone(rows)
+    return [_as_dict(row, results.get(row.newest), runs.get(row.newest), queues, now, row.pk in gone) for row in rows]
+
+
+def get_scheduler_status(now: datetime | None = None) -> dict[str, Any]:
+    """Tell whether Celery beat lives: by its sign of life, or, without one, by what it has started of the schedules.
+
+    Returns:
+        `running`, `last_sign` (ISO 8601 in UTC, or None: when beat last showed in the cache that it lives),
+        `last_start` (likewise: when it last started anything), `last_schedule` (what that was, or None), `next_due`
+        (the first time at which beat is to start anything after its last starts, or None), `active_count` (schedules
+        that beat is to start) and `why` (None, or a sentence where it is not running).
+    """
+    now = now or timezone.now()
+    schedules = [each for each in app_schedules().select_related("user") if _standing(each) == ACTIVE]
+    # Nautobot forgets the last start of a schedule that is paused.
+    newest = app_schedules().exclude(last_run_at=None).order_by("-last_run_at").first()
+    last = newest and newest.last_run_at
+    due = min(filter(None, (next_start(each, _last_start(each)) for each in schedules)), default=None)
+    sign = last_sign()
+    # What was started tells less: Nautobot erases it when a schedule is paused.
+    running = sign.fresh if sign else scheduler_runs(last, due, now)
+    return {
+        "running": running,
+        "last_sign": _iso(sign and sign.given),
+        "last_start": _iso(last),
+        "last_schedule": newest and newest.name,
+        "next_due": _iso(due),
+        "active_count": len(schedules),
+        "why": None if running else _why_not_running(sign, last, due),
+    }
+
+
+def is_scheduler_running() -> bool:
+    """Tell whether Celery beat lives; False also where it gave no sign of life and has had nothing to start."""
+    return get_scheduler_status()["running"]
+
+
+def _last_start(schedule: ScheduledJob) -> datetime | None:
+    """When beat last started it; what it did before the schedule was changed or resumed says nothing."""
+    last = schedule.last_run_at
+    return last if last and last >= schedule.start_time else None
+
+
+def _why_not_running(sign: Sign | None, last: datetime | None, due: datetime | None) -> str:
+    if sign is not None:
+        return f"Beat gave its last sign of life at {_iso(sign.given)}: see whether `nautobot-server celery beat` runs."
+    if due is None:
+        return "No schedule of this app is active, so there is nothing that beat could have started."
+    if last is None:
+        return "Beat is not known to have started any active schedule: see whether `nautobot-server celery beat` runs."
+    return f"Beat was to start a schedule at {_iso(due)} and did not: see whether `nautobot-server celery beat` runs."
+
+
+def _runs_of(results: Mapping[Any, JobResult]) -> QuerySet:
+    # Of a Job that did more than one thing the first is what it was for.
+    return MaintenanceRun.objects.filter(job_result__in=list(results), parent=None).order_by("-created")
+
+
+def _listened_queues() -> Mapping[str, int] | None:
+    """Workers by queue; None where Celery can't be asked."""
+    try:
+        return get_celery_queues()
+    except (BrokerError, RedisError, OSError) as error:
+        logger.warning("Celery could not be asked for its workers: %s", error)
+        return None
+
+
+def _as_dict(
+    schedule: ScheduledJob,
+    result: JobResult | None,
+    run: MaintenanceRun | None,
+    queues: Mapping[str, int] | None,
+    now: datetime,
+    server_is_gone: bool,
+) -> dict[str, Any]:
+    standing = _standing(schedule, server_is_gone)
+    started = [at for at in (schedule.last_run_at, result and result.date_created) if at]
+    last = max(started) if started else None
+    # The last run of an earlier time says nothing of one that was paused since.
+    due = next_start(schedule, last if last and last >= schedule.start_time else None) if standing == ACTIVE else None
+    waiting = result is not None and result.status == JobResultStatusChoices.STATUS_PENDING and run is None
+    queue = schedule.job_queue
+    is_celery = queue is not None and queue.queue_type == JobQueueTypeChoices.TYPE_CELERY
+    late, why = lateness(
+        ScheduleFacts(
+            standing,
+            due,
+            result.date_created if result and waiting else None,
+            schedule.job_model.enabled,
+            queue.name if queue else "",
+            bool(queues.get(queue.name)) if is_celery and queues is not None else None,
+            server_is_gone,
+        ),
+        now,
+    )
+    return {
+        "id": str(schedule.pk),
+        "name": schedule.name,
+        "kind": kind_of(schedule),
+        "options": schedule.kwargs,
+        "crontab": None if schedule.one_off else schedule.crontab,
+        "time_zone": str(schedule.time_zone),
+        "enabled": schedule.enabled,
+        "standing": standing,
+        "next_run": _iso(due),
+        "last_run": _iso(last),
+        "last_outcome": run.state if run else result and result.status,
+        "last_error": (run.error or None) if run else None,
+        "last_run_id": str(run.pk) if run else None,
+        "last_job_result": str(result.pk) if result else None,
+        "late": late,
+        "why": why,
+        "queue": queue.name if queue else None,
+        "time_limit": schedule.celery_kwargs.get("soft_time_limit"),
+        "misfire_grace_time": schedule.celery_kwargs.get("expires"),
+        "owner": schedule.user.username if schedule.user else None,
+    }
+
+
+def _standing(schedule: ScheduledJob, server_is_gone: bool = False) -> str:
+    if schedule.state in HELD_BY_APPROVAL:
+        return HELD
+    if schedule.state == ScheduledJobStateChoices.ERRORED or schedule.user_id is None:
+        return BROKEN
+    if schedule.enabled:
+        return ACTIVE
+    is_past = schedule.one_off and schedule.start_time <= timezone.now()
+    return FINISHED if is_past or server_is_gone else PAUSED
+
+
+def _iso(at: datetime | None) -> str | None:
+    return at.astimezone(UTC).isoformat() if at else None

@@ -1,0 +1,1 @@
+"""Supervision: runs that died, schedules that are late, old records; each sub-check fails alone."""
