@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from ai_ops.choices import MCPServerStatus
-from ai_ops.health_models import MCPServerHealth
 from ai_ops.mcp.logic.reports import ServerReport
+from ai_ops.models.health import MCPServerHealth
 from ai_ops.runs.logs import get_logger
 
 logger = get_logger(__name__)

@@ -35,9 +35,9 @@ from ai_ops.core.certificates import days_left, is_news
 from ai_ops.core.flapping import ILL, WELL, change_percent, is_flapping, remembered
 from ai_ops.core.health import CHECKS_TO_FLIP, Probe, Reason, Verdict
 from ai_ops.core.mcp_protocol import MAX_NAME_CHARACTERS
-from ai_ops.health_models import MCPServerCheck, MCPServerHealth
 from ai_ops.mcp.logic.reports import ServerReport
 from ai_ops.models import AgentGeneration, MCPServer
+from ai_ops.models.health import MCPServerCheck, MCPServerHealth
 from ai_ops.runs.logs import get_logger
 
 logger = get_logger(__name__)

@@ -26,13 +26,13 @@ from ai_ops.core.certificates import DAY, INCIDENT_DAYS
 from ai_ops.core.health import Reason
 from ai_ops.core.tools import UNREADABLE
 from ai_ops.exceptions import IncidentError, LeaseLostError
-from ai_ops.health_models import MCPServerHealth, MCPServerIncident
 from ai_ops.mcp.logic.reports import ServerReport
 from ai_ops.models import AgentGeneration, MCPServer
+from ai_ops.models.health import MCPServerHealth, MCPServerIncident
+from ai_ops.models.tools import MCPServerTool, MCPServerToolSet
 from ai_ops.runs.decisions import Hold
 from ai_ops.runs.events import publish
 from ai_ops.runs.logs import get_logger
-from ai_ops.tool_models import MCPServerTool, MCPServerToolSet
 
 logger = get_logger(__name__)
 

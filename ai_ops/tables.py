@@ -27,8 +27,8 @@ from ai_ops.models import (
     MCPServerTool,
     PinnedThread,
 )
-from ai_ops.probes_bar import probes_bar
-from ai_ops.times import AgeColumn, DurationColumn
+from ai_ops.ui.probes_bar import probes_bar
+from ai_ops.ui.times import AgeColumn, DurationColumn
 
 
 def milliseconds(value: float | None) -> str | None:

@@ -9,7 +9,7 @@ from django.db.models import Q
 from ai_ops.choices import MCPProtocolChoices, MCPServerStatus
 from ai_ops.core.tool_names import distinct_names
 from ai_ops.models import MCPServer
-from ai_ops.tool_models import MCPServerTool
+from ai_ops.models.tools import MCPServerTool
 
 _Row = tuple[object, str, str]
 

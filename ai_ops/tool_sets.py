@@ -20,10 +20,10 @@ from ai_ops.core.health import Probe
 from ai_ops.core.tools import KnownTool, Tool, ToolState, set_hash
 from ai_ops.exceptions import ToolApprovalError
 from ai_ops.health_history import IDENTITY, identify
-from ai_ops.health_models import MCPServerHealth
 from ai_ops.incidents import close_ended
 from ai_ops.models import MCPServer
-from ai_ops.tool_models import MCPServerTool, MCPServerToolSet
+from ai_ops.models.health import MCPServerHealth
+from ai_ops.models.tools import MCPServerTool, MCPServerToolSet
 
 # Tools of one kind of change that a sentence names.
 NAMES_TOLD = 20

@@ -6,7 +6,6 @@ from nautobot.apps.urls import NautobotUIViewSetRouter
 
 from ai_ops import views
 from ai_ops.overview.views import OverviewView
-from ai_ops.schedule_views import SchedulesView
 
 app_name = "ai_ops"
 
@@ -29,7 +28,7 @@ urlpatterns = [
     ),
     path("checkpoint-storage/", views.CheckpointStorageView.as_view(), name="checkpointstorage"),
     path("checkpoint-storage/sample/", views.CheckpointStorageSampleView.as_view(), name="checkpointstorage_sample"),
-    path("schedules/", SchedulesView.as_view(), name="schedules"),
+    path("schedules/", views.SchedulesView.as_view(), name="schedules"),
     path("dead-letters/", views.DeadLettersView.as_view(), name="deadletters"),
     *router.urls,
 ]

@@ -14,7 +14,7 @@ from rest_framework.decorators import action
 from rest_framework.exceptions import ParseError
 from rest_framework.response import Response
 
-from ai_ops.api.refusals import as_answers
+from ai_ops.api.errors import as_answers
 from ai_ops.api.serializers import MaintenanceRunSerializer, RunRequestSerializer
 from ai_ops.filters import MaintenanceRunFilterSet
 from ai_ops.models import MaintenanceRun

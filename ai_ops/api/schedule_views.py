@@ -18,7 +18,7 @@ from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound, ParseError, PermissionDenied
 from rest_framework.response import Response
 
-from ai_ops.api.refusals import as_answers
+from ai_ops.api.errors import as_answers
 from ai_ops.api.run_views import RunPermissions
 from ai_ops.api.serializers import ScheduleRequestSerializer, ScheduleSerializer
 from ai_ops.exceptions import RunOptionsError, RunRefusedError

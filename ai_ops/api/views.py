@@ -10,7 +10,7 @@ from rest_framework.exceptions import APIException
 from rest_framework.response import Response
 
 from ai_ops.api.actions import ActionPermissions, ActionsViewSetMixin
-from ai_ops.api.refusals import as_answers
+from ai_ops.api.errors import as_answers
 from ai_ops.api.serializers import (
     MCPServerCheckSerializer,
     MCPServerHealthSerializer,

@@ -20,13 +20,13 @@ from nautobot.apps.ui import (
     SectionChoices,
 )
 
-from ai_ops.charts import AMBER, BLUE, GREEN, GREY, READABLE_NAME, RED
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices
 from ai_ops.kinds import DEFAULT_SCHEDULES
 from ai_ops.overview import logic
 from ai_ops.overview.page import CHANGES, CHECKS, RUNS, SCHEDULES, SERVERS, STORAGE, Overview
 from ai_ops.tables import milliseconds, percent
-from ai_ops.times import ago
+from ai_ops.ui.charts import AMBER, BLUE, GREEN, GREY, READABLE_NAME, RED
+from ai_ops.ui.times import ago
 
 # What Nautobot puts around a chart leaves a fifth of a panel empty.
 GRID = {"left": 60, "right": 20, "top": 30, "bottom": 30}

@@ -14,7 +14,7 @@ from nautobot.extras.choices import JobExecutionType, ScheduledJobStateChoices
 from nautobot.extras.models import ApprovalWorkflowDefinition, Job, ScheduledJob
 
 from ai_ops.choices import RunStateChoices
-from ai_ops.run_models import MaintenanceRun
+from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs.clock import from_now
 from ai_ops.runs.context import RUN_PROPERTY
 from ai_ops.runs.decisions import REDELIVERY_GRACE_SECONDS

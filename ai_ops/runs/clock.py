@@ -8,7 +8,7 @@ from django.db.models import DateTimeField, ExpressionWrapper, Value
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from ai_ops.run_models import MaintenanceRun
+from ai_ops.models.runs import MaintenanceRun
 
 
 def from_now(wait: timedelta) -> ExpressionWrapper:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db.models import Exists, OuterRef, QuerySet
 
 from ai_ops.choices import RunStateChoices, RunTriggerChoices
-from ai_ops.run_models import MaintenanceRun
+from ai_ops.models.runs import MaintenanceRun
 
 
 def is_redriven() -> Exists:

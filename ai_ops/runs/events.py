@@ -8,7 +8,7 @@ from django.db import transaction
 from nautobot.apps.events import publish_event
 
 from ai_ops.choices import RunStateChoices
-from ai_ops.run_models import MaintenanceRun
+from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs.queries import summary
 
 TOPIC_RUN_FAILED = "ai_ops.run.failed"

@@ -14,7 +14,7 @@ from django.db import DatabaseError, InterfaceError
 from ai_ops.choices import RunStateChoices, RunTriggerChoices
 from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import ConfigurationError, LeaseLostError, LeaseTakenError, RunStoppedError
-from ai_ops.run_models import MaintenanceRun
+from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs import lease as leases
 from ai_ops.runs import records
 from ai_ops.runs.context import RunRequest, current_request, requested_by

@@ -12,7 +12,7 @@ from django.db import DatabaseError, InterfaceError, connection
 from django.db.models.functions import Now
 
 from ai_ops.exceptions import LeaseLostError, RunStoppedError
-from ai_ops.run_models import MaintenanceRun
+from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs.connections import LOOK_SECONDS, replace_lost_connections
 from ai_ops.runs.decisions import RENEWALS_PER_LEASE
 from ai_ops.runs.lease import Lease

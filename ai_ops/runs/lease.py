@@ -16,7 +16,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from ai_ops.exceptions import LeaseLostError, LeaseTakenError
-from ai_ops.run_models import MaintenanceLease, MaintenanceRun
+from ai_ops.models.runs import MaintenanceLease, MaintenanceRun
 from ai_ops.runs.clock import from_now
 
 

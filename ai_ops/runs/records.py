@@ -16,7 +16,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from ai_ops.choices import RunStateChoices
-from ai_ops.run_models import MaintenanceRun
+from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs.clock import database_time
 from ai_ops.runs.context import RunRequest
 from ai_ops.runs.decisions import TryAgain, after_failure, run_name

@@ -27,7 +27,7 @@ from ai_ops.choices import RunStateChoices, RunTriggerChoices
 from ai_ops.config import AiOpsSettings, hard_limit
 from ai_ops.exceptions import NoWorkerError, RunConflictError, RunNotPermittedError, RunOptionsError, RunRefusedError
 from ai_ops.kinds import DEFAULT_SCHEDULES, find_job
-from ai_ops.run_models import MaintenanceRun
+from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs import approvals, records
 from ai_ops.runs.clock import from_now
 from ai_ops.runs.context import RUN_PROPERTY, RunRequest

@@ -14,7 +14,7 @@ from nautobot.extras.models import JobResult, ScheduledJob
 from nautobot.extras.utils import get_celery_queues
 from redis.exceptions import RedisError
 
-from ai_ops.run_models import MaintenanceRun
+from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs.logs import get_logger
 from ai_ops.schedules.approval import HELD_BY_APPROVAL
 from ai_ops.schedules.beat import Sign, last_sign

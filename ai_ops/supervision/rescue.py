@@ -22,7 +22,7 @@ from nautobot.extras.models import JobResult
 from ai_ops.choices import RunStateChoices, RunTriggerChoices
 from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import WorkersUnreachableError
-from ai_ops.run_models import MaintenanceLease, MaintenanceRun
+from ai_ops.models.runs import MaintenanceLease, MaintenanceRun
 from ai_ops.runs import records
 from ai_ops.runs.decisions import MINIMUM_RESCUE_AGE_SECONDS, Hold, is_lost
 from ai_ops.runs.drained import log_drained

@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 
 from ai_ops.checkpoints import orphans
 from ai_ops.choices import RunStateChoices
-from ai_ops.run_models import MaintenanceRun
+from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs.context import current_request
 from ai_ops.runs.decisions import Hold
 from ai_ops.runs.drained import log_drained

@@ -2,7 +2,7 @@
 
 from django import template
 
-from ai_ops import times
+from ai_ops.ui import times
 
 register = template.Library()
 register.filter("ago", times.ago)

@@ -16,7 +16,7 @@ from nautobot.extras.models import Job
 
 from ai_ops.checkpoints.redis.client import RetryingRedis
 from ai_ops.jobs.checkpoint_cleanup import CleanupCheckpointsJob
-from ai_ops.run_models import MaintenanceRun
+from ai_ops.models.runs import MaintenanceRun
 from tests.fakes.conversations import old_id
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "job_logs"])

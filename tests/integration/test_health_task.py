@@ -31,7 +31,7 @@ from ai_ops.celery_tasks import check_mcp_server_health, perform_mcp_health_chec
 from ai_ops.choices import MCPProtocolChoices
 from ai_ops.core.health import PAUSE_SECONDS
 from ai_ops.models import MCPServer, MCPServerCheck
-from ai_ops.run_models import MaintenanceLease
+from ai_ops.models.runs import MaintenanceLease
 from tests.fakes.certificates import CertificateAuthority
 from tests.fakes.mcp_server import FakeMCPServer
 

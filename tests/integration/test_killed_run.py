@@ -15,7 +15,7 @@ from nautobot.extras.models import Status
 from ai_ops import health_run
 from ai_ops.celery_tasks import close_resolved_incidents, perform_mcp_health_checks
 from ai_ops.models import MCPServer, MCPServerHealth, MCPServerIncident
-from ai_ops.run_models import MaintenanceLease
+from ai_ops.models.runs import MaintenanceLease
 
 NOBODY_LISTENS = "http://127.0.0.1:1"
 

@@ -12,9 +12,9 @@ from nautobot.extras.models import JobResult
 from nautobot.users.models import User
 
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
+from ai_ops.details.runs import MEANINGS
 from ai_ops.models import MaintenanceRun, MCPServer
-from ai_ops.run_pages import MEANINGS
-from ai_ops.times import duration
+from ai_ops.ui.times import duration
 
 CLEANUP = MaintenanceKindChoices.CLEANUP
 

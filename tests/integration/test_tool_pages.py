@@ -18,9 +18,9 @@ from nautobot.users.models import ObjectPermission
 from ai_ops.adapters.tool_listing import Listing
 from ai_ops.core.health import Probe
 from ai_ops.core.tools import ToolReader
+from ai_ops.details.tools import difference
 from ai_ops.filters import MCPServerFilterSet, MCPServerToolFilterSet, MCPServerToolSetFilterSet
 from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth, MCPServerTool, MCPServerToolSet
-from ai_ops.tool_panels import difference
 from ai_ops.tool_sets import record_listing
 
 SCRIPT = "<script>alert(1)</script>"

@@ -1,4 +1,4 @@
-"""What detail pages are made of: panels and buttons."""
+"""The page of an MCP server: its panels and buttons."""
 
 from django.utils.html import format_html
 from nautobot.apps.ui import (
@@ -13,10 +13,9 @@ from nautobot.apps.ui import (
 from nautobot.apps.views import get_obj_from_context
 
 from ai_ops.check_now import may_run_check
-from ai_ops.checkpoints.snapshots import in_redis, latest_snapshots
-from ai_ops.health_panels import HEALTH_PANELS
-from ai_ops.server_banner import ServerBannerPanel
-from ai_ops.tool_panels import TOOL_PANELS
+from ai_ops.details.health import HEALTH_PANELS
+from ai_ops.details.server_banner import ServerBannerPanel
+from ai_ops.details.tools import TOOL_PANELS
 
 
 class AddressesPanel(KeyValueTablePanel):
@@ -79,34 +78,6 @@ MCP_SERVER_DETAIL = ObjectDetailContent(
             icon="mdi-heart-pulse",
             color=ButtonColorChoices.BLUE,
             link_name="plugins:ai_ops:mcpserver_check",
-        ),
-    ),
-)
-
-
-class PinnedThreadFieldsPanel(ObjectFieldsPanel):
-    """The fields of a pin, and whether there is anything that it keeps."""
-
-    def get_data(self, context):
-        """Add what the last sampling says."""
-        pin = get_obj_from_context(context)
-        return {**super().get_data(context), "in_redis": in_redis(pin, latest_snapshots()[0])}
-
-    def render_key(self, key, value, context):
-        """Write Redis as it is written."""
-        return "In Redis" if key == "in_redis" else super().render_key(key, value, context)
-
-    def render_value(self, key, value, context):
-        """Show a thread's id with the blanks that belong to it."""
-        if key == "thread_id":
-            return format_html('<span style="white-space: pre-wrap; word-break: break-all">{}</span>', value)
-        return super().render_value(key, value, context)
-
-
-PINNED_THREAD_DETAIL = ObjectDetailContent(
-    panels=(
-        PinnedThreadFieldsPanel(
-            weight=100, section=SectionChoices.LEFT_HALF, fields=("thread_id", "note", "pinned_by", "created")
         ),
     ),
 )

@@ -10,7 +10,7 @@ from nautobot.apps.constants import CHARFIELD_MAX_LENGTH
 from nautobot.apps.models import BaseModel, extras_features
 
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
-from ai_ops.references import LooseForeignKey
+from ai_ops.models.references import LooseForeignKey
 
 KIND_MAX_LENGTH = 20
 

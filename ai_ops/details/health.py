@@ -25,9 +25,8 @@ from nautobot.apps.ui import (
 )
 from nautobot.apps.views import get_obj_from_context
 
-from ai_ops.charts import GREEN, GREY, READABLE_NAME, RED
 from ai_ops.health_history import WINDOWS, Bucket, Statistics, buckets, statistics
-from ai_ops.health_models import MCPServerHealth
+from ai_ops.models.health import MCPServerHealth
 from ai_ops.runs.permissions import may
 from ai_ops.tables import (
     MCPServerCheckTable,
@@ -37,7 +36,8 @@ from ai_ops.tables import (
     milliseconds,
     percent,
 )
-from ai_ops.times import ago
+from ai_ops.ui.charts import GREEN, GREY, READABLE_NAME, RED
+from ai_ops.ui.times import ago
 
 VIEW_HEALTH = ("ai_ops.view_mcpserverhealth",)
 VIEW_CHECKS = ("ai_ops.view_mcpservercheck",)

@@ -17,9 +17,9 @@ from ai_ops.choices import MaintenanceKindChoices, MCPIncidentKindChoices, MCPPr
 from ai_ops.models import MCPServer, MCPServerHealth, MCPServerIncident
 from ai_ops.overview import queries
 from ai_ops.overview.logic import DOWN, NOT_CHECKED, STALE, UP, Level, ServerFacts, down_since, server_state
-from ai_ops.probes_bar import probes_bar
 from ai_ops.runs.permissions import may
-from ai_ops.times import ago
+from ai_ops.ui.probes_bar import probes_bar
+from ai_ops.ui.times import ago
 
 LEVELS = {UP: Level.SUCCESS, DOWN: Level.DANGER, STALE: Level.WARNING, NOT_CHECKED: Level.UNKNOWN}
 

@@ -1,45 +1,21 @@
-"""What AI Ops keeps in Nautobot's database."""
+"""MCP servers, as operators set them up."""
 
-from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.serializers.json import DjangoJSONEncoder
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models.signals import pre_delete
 from django.dispatch import receiver
 from nautobot.apps.constants import CHARFIELD_MAX_LENGTH
-from nautobot.apps.models import BaseModel, OrganizationalModel, PrimaryModel, StatusField, extras_features
+from nautobot.apps.models import PrimaryModel, StatusField, extras_features
 from nautobot.extras.models import Status
-from nautobot.extras.signals import change_context_state
 
 from ai_ops.choices import MCPProbeChoices, MCPProtocolChoices, MCPServerStatus, MCPTypeChoices
-from ai_ops.credential_guard import refused_changes
-from ai_ops.generation_models import AgentGeneration
-from ai_ops.health_models import MCPServerCheck, MCPServerHealth, MCPServerIncident
-from ai_ops.run_models import MaintenanceLease, MaintenanceRun
-from ai_ops.tool_models import MCPServerTool, MCPServerToolSet
+from ai_ops.models.credential_guard import refused_changes
+from ai_ops.models.generation import AgentGeneration
 from ai_ops.validators import URL_EXAMPLE, validate_ca_file, validate_path, validate_server_url
-
-__all__ = (
-    "AgentGeneration",
-    "CheckpointStorageSnapshot",
-    "MCPServer",
-    "MCPServerCheck",
-    "MCPServerHealth",
-    "MCPServerIncident",
-    "MCPServerTool",
-    "MCPServerToolSet",
-    "MaintenanceLease",
-    "MaintenanceRun",
-    "PinnedThread",
-    "ProvisioningRecord",
-)
 
 # Minutes: a week. Whoever wants a server left alone for longer gives it another status.
 MAX_CHECK_INTERVAL = 10_080
-
-# PostgreSQL indexes at most 2,704 bytes of a text (MySQL 3,072), and a character may take four.
-THREAD_ID_MAX_LENGTH = 640
 
 
 def unhealthy_status_pk():
@@ -211,104 +187,10 @@ class MCPServer(PrimaryModel):
             setattr(self, name, into_shape((getattr(self, name) or "").strip()))
 
 
-@extras_features(
-    "custom_links",
-    "custom_validators",
-    "export_templates",
-    "graphql",
-    "webhooks",
-)
-class PinnedThread(OrganizationalModel):
-    """A conversation whose checkpoints the cleanup leaves alone, whatever their age.
-
-    The thread need not exist: a pin may come before the conversation's first checkpoint.
-    """
-
-    thread_id = models.CharField(
-        max_length=THREAD_ID_MAX_LENGTH,
-        unique=True,
-        verbose_name="thread ID",
-        help_text="Exactly as the agent has it in its configuration: blanks and capital letters count.",
-        error_messages={"unique": "This thread is pinned already."},
-    )
-    note = models.CharField(
-        max_length=CHARFIELD_MAX_LENGTH, blank=True, help_text="Why it must stay, and until when, for those after you."
-    )
-    pinned_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL,
-        on_delete=models.SET_NULL,
-        null=True,
-        blank=True,
-        editable=False,
-        related_name="+",
-        help_text="Empty for a pin made in a shell, or by a user who was deleted since.",
-    )
-
-    class Meta:
-        """Model options."""
-
-        ordering = ["thread_id"]
-
-    def __str__(self):
-        return self.thread_id
-
-    def save(self, *args, **kwargs):
-        """Note who pins, if Nautobot knows: pages, REST, imports and Jobs say whose change this is."""
-        context = change_context_state.get()
-        if context is not None and not self.present_in_database:
-            self.pinned_by = context.get_user(self)
-        super().save(*args, **kwargs)
-
-
-class CheckpointStorageSnapshot(BaseModel):
-    """What one sampling of the checkpoint Redis found, or why it found nothing: the page reads this alone."""
-
-    taken = models.DateTimeField(auto_now_add=True)
-    data = models.JSONField(
-        encoder=DjangoJSONEncoder, help_text="What sample_checkpoint_storage() returned; see the app's documentation."
-    )
-
-    is_metadata_associable_model = False
-    is_data_compliance_model = False
-    is_version_controlled = False
-
-    class Meta:
-        """Model options."""
-
-        ordering = ["-taken"]
-        get_latest_by = "taken"
-
-    def __str__(self):
-        return f"Checkpoint storage, {self.taken}"
-
-
 @receiver(pre_delete, sender=MCPServer)
 def _tell_agents_of_a_deletion(**_):
     # Sent inside the transaction of the deletion, for one server or for many.
     AgentGeneration.bump()
-
-
-class ProvisioningRecord(BaseModel):
-    """Remembers that something was provisioned once, so that an operator's deletion or rename lasts."""
-
-    key = models.CharField(
-        max_length=CHARFIELD_MAX_LENGTH,
-        unique=True,
-        help_text="Kind and name of what was provisioned, such as status:Healthy.",
-    )
-    created = models.DateTimeField(auto_now_add=True)
-
-    is_metadata_associable_model = False
-    is_data_compliance_model = False
-    is_version_controlled = False
-
-    class Meta:
-        """Model options."""
-
-        ordering = ["key"]
-
-    def __str__(self):
-        return self.key
 
 
 def _with_leading_slash(path: str) -> str:

@@ -26,12 +26,13 @@ from rest_framework.decorators import action
 
 from ai_ops import filters, forms, tables
 from ai_ops.api import serializers
+from ai_ops.details.runs import RUN_DETAIL
 from ai_ops.exceptions import RunNotPermittedError, RunRefusedError
 from ai_ops.models import MaintenanceRun
-from ai_ops.run_pages import RUN_DETAIL
 from ai_ops.runs.dead_letters import dead_letters, is_redriven
 from ai_ops.runs.permissions import confirm_may, permitted_runs, with_rights
 from ai_ops.runs.requests import cancel_run, discard_run, redrive_run
+from ai_ops.views.ids import ID_PATTERN
 
 DEAD_LETTERS = "plugins:ai_ops:deadletters"
 
@@ -62,10 +63,6 @@ def act(request: Any, run: MaintenanceRun, done: Callable[[MaintenanceRun, Any],
         raise PermissionDenied(str(refusal)) from refusal
     except RunRefusedError as refusal:
         messages.warning(request, str(refusal))
-
-
-# What is no id is no record: without this "add" would be looked up as one, and fail.
-ID_PATTERN = "[0-9a-fA-F-]{32,36}"
 
 
 class MaintenanceRunUIViewSet(ObjectDetailViewMixin, ObjectListViewMixin):

@@ -24,12 +24,12 @@ from nautobot.apps.ui import (
 from nautobot.extras.choices import JobResultStatusChoices
 from nautobot.extras.models import JobResult
 
-from ai_ops.charts import READABLE_NAME
 from ai_ops.checkpoints.snapshots import in_redis, latest_snapshots
 from ai_ops.kinds import DEFAULT_SCHEDULES, find_job
 from ai_ops.models import CheckpointStorageSnapshot, PinnedThread
 from ai_ops.runs.requests import may_run
-from ai_ops.times import ago, plain_ago
+from ai_ops.ui.charts import READABLE_NAME
+from ai_ops.ui.times import ago, plain_ago
 
 SHOWN_PINS = 10
 # The schedule is hourly; one run may be late or lost.

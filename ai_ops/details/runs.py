@@ -28,7 +28,7 @@ from ai_ops.models import MaintenanceRun, MCPServer
 from ai_ops.runs.decisions import MISSED_HEARTBEATS, RENEWALS_PER_LEASE
 from ai_ops.runs.permissions import may_decide
 from ai_ops.tables import MaintenanceRunTable, state_badge
-from ai_ops.times import ago, duration, exact
+from ai_ops.ui.times import ago, duration, exact
 
 MEANINGS = {
     RunStateChoices.PENDING: "It waits for a worker. If its message is lost, another is sent when it is due.",

@@ -1,0 +1,1 @@
+"""Detail pages: the panels and buttons of each, a module for each subject."""

@@ -1,0 +1,27 @@
+"""The app's tables in Nautobot's database, a module for each subject."""
+
+from ai_ops.models.checkpoints import THREAD_ID_MAX_LENGTH, CheckpointStorageSnapshot, PinnedThread
+from ai_ops.models.generation import AgentGeneration
+from ai_ops.models.health import MCPServerCheck, MCPServerHealth, MCPServerIncident
+from ai_ops.models.provisioning import ProvisioningRecord
+from ai_ops.models.runs import MaintenanceLease, MaintenanceRun
+from ai_ops.models.servers import MAX_CHECK_INTERVAL, MCPServer, unhealthy_status_pk
+from ai_ops.models.tools import MCPServerTool, MCPServerToolSet
+
+__all__ = (
+    "MAX_CHECK_INTERVAL",
+    "THREAD_ID_MAX_LENGTH",
+    "AgentGeneration",
+    "CheckpointStorageSnapshot",
+    "MCPServer",
+    "MCPServerCheck",
+    "MCPServerHealth",
+    "MCPServerIncident",
+    "MCPServerTool",
+    "MCPServerToolSet",
+    "MaintenanceLease",
+    "MaintenanceRun",
+    "PinnedThread",
+    "ProvisioningRecord",
+    "unhealthy_status_pk",
+)

@@ -1,0 +1,82 @@
+"""Pinned threads, and the snapshots of the checkpoint storage."""
+
+from django.conf import settings
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models
+from nautobot.apps.constants import CHARFIELD_MAX_LENGTH
+from nautobot.apps.models import BaseModel, OrganizationalModel, extras_features
+from nautobot.extras.signals import change_context_state
+
+# PostgreSQL indexes at most 2,704 bytes of a text (MySQL 3,072), and a character may take four.
+THREAD_ID_MAX_LENGTH = 640
+
+
+@extras_features(
+    "custom_links",
+    "custom_validators",
+    "export_templates",
+    "graphql",
+    "webhooks",
+)
+class PinnedThread(OrganizationalModel):
+    """A conversation whose checkpoints the cleanup leaves alone, whatever their age.
+
+    The thread need not exist: a pin may come before the conversation's first checkpoint.
+    """
+
+    thread_id = models.CharField(
+        max_length=THREAD_ID_MAX_LENGTH,
+        unique=True,
+        verbose_name="thread ID",
+        help_text="Exactly as the agent has it in its configuration: blanks and capital letters count.",
+        error_messages={"unique": "This thread is pinned already."},
+    )
+    note = models.CharField(
+        max_length=CHARFIELD_MAX_LENGTH, blank=True, help_text="Why it must stay, and until when, for those after you."
+    )
+    pinned_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        editable=False,
+        related_name="+",
+        help_text="Empty for a pin made in a shell, or by a user who was deleted since.",
+    )
+
+    class Meta:
+        """Model options."""
+
+        ordering = ["thread_id"]
+
+    def __str__(self):
+        return self.thread_id
+
+    def save(self, *args, **kwargs):
+        """Note who pins, if Nautobot knows: pages, REST, imports and Jobs say whose change this is."""
+        context = change_context_state.get()
+        if context is not None and not self.present_in_database:
+            self.pinned_by = context.get_user(self)
+        super().save(*args, **kwargs)
+
+
+class CheckpointStorageSnapshot(BaseModel):
+    """What one sampling of the checkpoint Redis found, or why it found nothing: the page reads this alone."""
+
+    taken = models.DateTimeField(auto_now_add=True)
+    data = models.JSONField(
+        encoder=DjangoJSONEncoder, help_text="What sample_checkpoint_storage() returned; see the app's documentation."
+    )
+
+    is_metadata_associable_model = False
+    is_data_compliance_model = False
+    is_version_controlled = False
+
+    class Meta:
+        """Model options."""
+
+        ordering = ["-taken"]
+        get_latest_by = "taken"
+
+    def __str__(self):
+        return f"Checkpoint storage, {self.taken}"

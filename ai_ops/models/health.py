@@ -1,0 +1,184 @@
+"""What health checks leave behind: where each server stands, its history, and incidents.
+
+Checks are not change-logged: a fleet that is checked every ten minutes would fill the change log with what
+nobody changed. A change of status is, on the server itself, and so are incidents.
+"""
+
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+from nautobot.apps.constants import CHARFIELD_MAX_LENGTH
+from nautobot.apps.models import BaseModel, OrganizationalModel, extras_features
+
+from ai_ops.choices import MCPIncidentKindChoices
+from ai_ops.core.certificates import days_left
+from ai_ops.core.flapping import CHECKS_LOOKED_AT
+from ai_ops.core.mcp_protocol import MAX_NAME_CHARACTERS
+
+REASON_MAX_LENGTH = 30
+
+
+def delete_unread(collector, field, sub_objs, using):
+    """Delete what refers to a deleted object in one statement, as ``on_delete``.
+
+    CASCADE would first load all of it, since Nautobot listens to every deletion: 4,320 checks a server.
+    """
+    collector.fast_deletes.append(sub_objs)
+
+
+# Django looks at the rows, to see whether there are any, unless this is set.
+delete_unread.lazy_sub_objs = True
+
+
+@extras_features("graphql")
+class MCPServerHealth(BaseModel):
+    """What the latest check of a server found; one row a server, written by every run.
+
+    It is not part of the server's own row, because whoever edits a server saves all of its columns, and
+    would bring back what a check had found before the page was opened.
+    """
+
+    server = models.OneToOneField("ai_ops.MCPServer", on_delete=delete_unread, related_name="health")
+    checked = models.DateTimeField(help_text="When the latest check was made.")
+    ok = models.BooleanField(null=True, verbose_name="OK", help_text="Empty where the check itself could not be made.")
+    reason = models.CharField(max_length=REASON_MAX_LENGTH, blank=True)
+    message = models.TextField(blank=True, help_text="What was asked, what came back, and what to do about a failure.")
+    latency_ms = models.FloatField(null=True, verbose_name="latency (ms)")
+    http_status = models.PositiveSmallIntegerField(null=True, verbose_name="HTTP status")
+    last_ok = models.DateTimeField(null=True, verbose_name="last OK")
+    last_failure = models.DateTimeField(null=True)
+    last_failure_reason = models.CharField(max_length=REASON_MAX_LENGTH, blank=True)
+    recent = models.CharField(
+        max_length=CHECKS_LOOKED_AT, blank=True, help_text="The last probes, oldest first: 1 is well, 0 is ill."
+    )
+    change_percent = models.FloatField(default=0, help_text="Weighted share of changes between the last probes.")
+    flapping = models.BooleanField(default=False, help_text="Changes too often; its alerts are held.")
+    # Also from a flip until its incident is open: a run that is killed in between leaves it set.
+    alert_held = models.BooleanField(default=False, help_text="An alert waits for the end of the flapping.")
+    retry_at = models.DateTimeField(null=True, help_text="Until when the server asked to be left alone.")
+    # The server's own words about itself, from its latest answer over MCP: a check or a listing of its tools.
+    protocol_version = models.CharField(
+        max_length=MAX_NAME_CHARACTERS, blank=True, help_text="Revision of MCP that the server answered with last."
+    )
+    server_name = models.CharField(
+        max_length=MAX_NAME_CHARACTERS, blank=True, help_text="Name the server gives itself."
+    )
+    server_version = models.CharField(max_length=MAX_NAME_CHARACTERS, blank=True, help_text="Version the server gives.")
+    certificate_ends = models.DateTimeField(
+        null=True, help_text="When the TLS certificate expires that the server showed last."
+    )
+
+    natural_key_field_names = ["pk"]
+    is_metadata_associable_model = False
+    is_data_compliance_model = False
+    is_version_controlled = False
+
+    class Meta:
+        """Model options."""
+
+        ordering = ["server"]
+        verbose_name = "MCP server health"
+        verbose_name_plural = "MCP server health"
+
+    def __str__(self):
+        return f"Health of {self.server}"
+
+    @property
+    def certificate_days(self):
+        """Whole days until the server's certificate expires, negative afterwards; None where none was seen."""
+        return days_left(self.certificate_ends, timezone.now()) if self.certificate_ends else None
+
+    def get_absolute_url(self, api=False):
+        """Lead to the server's page, which shows it."""
+        return super().get_absolute_url(api=True) if api else self.server.get_absolute_url()
+
+
+@extras_features("graphql")
+class MCPServerCheck(BaseModel):
+    """One check of one server by one run: the last of its probes, which decided, and how many of them failed."""
+
+    server = models.ForeignKey("ai_ops.MCPServer", on_delete=delete_unread, related_name="checks")
+    time = models.DateTimeField()
+    ok = models.BooleanField(null=True, verbose_name="OK", help_text="Empty where the check itself could not be made.")
+    reason = models.CharField(max_length=REASON_MAX_LENGTH, blank=True)
+    latency_ms = models.FloatField(verbose_name="latency (ms)")
+    http_status = models.PositiveSmallIntegerField(null=True, verbose_name="HTTP status")
+    flipped = models.BooleanField(default=False, help_text="Whether the run changed the server's status.")
+    probes = models.PositiveSmallIntegerField(default=1, help_text="Probes that said something about the server.")
+    failures = models.PositiveSmallIntegerField(default=0, help_text="Those of them that did not find it well.")
+    # The server's own words about itself. Empty where its health page alone was asked.
+    protocol_version = models.CharField(
+        max_length=MAX_NAME_CHARACTERS, blank=True, help_text="Revision of MCP that the server answered with."
+    )
+    server_name = models.CharField(max_length=MAX_NAME_CHARACTERS, blank=True, help_text="Name the server gave itself.")
+    server_version = models.CharField(max_length=MAX_NAME_CHARACTERS, blank=True, help_text="Version the server gave.")
+    certificate_days = models.IntegerField(
+        null=True, help_text="Whole days that the server's TLS certificate had left; empty where none was seen."
+    )
+
+    natural_key_field_names = ["pk"]
+    is_metadata_associable_model = False
+    is_data_compliance_model = False
+    is_version_controlled = False
+
+    class Meta:
+        """Model options."""
+
+        ordering = ["-time"]
+        get_latest_by = "time"
+        verbose_name = "MCP server check"
+        indexes = [
+            models.Index(fields=["server", "-time"], name="ai_ops_check_server_time"),
+            # With all that the overview counts of a day of checks: PostgreSQL then reads the index alone.
+            models.Index(fields=["time"], include=["ok", "latency_ms"], name="ai_ops_check_time"),
+        ]
+
+    def __str__(self):
+        return f"{self.server} at {self.time:%Y-%m-%d %H:%M:%S}"
+
+    def get_absolute_url(self, api=False):
+        """Lead to the server's page, which shows its checks."""
+        return super().get_absolute_url(api=True) if api else self.server.get_absolute_url()
+
+
+@extras_features("custom_links", "custom_validators", "export_templates", "graphql", "webhooks")
+class MCPServerIncident(OrganizationalModel):
+    """An outage of one server, or of many at once, from the flip to Unhealthy until none of them is.
+
+    A server is in at most one open outage: one that fails again while its incident is open stays in it. Runs
+    that say nothing, and tools that changed, are incidents of their own kinds.
+    """
+
+    # Written down when it opens, so that it can be read after the servers were renamed or deleted.
+    name = models.CharField(max_length=CHARFIELD_MAX_LENGTH)
+    kind = models.CharField(max_length=20, choices=MCPIncidentKindChoices, default=MCPIncidentKindChoices.OUTAGE)
+    servers = models.ManyToManyField("ai_ops.MCPServer", related_name="incidents", blank=True)
+    reason = models.CharField(max_length=REASON_MAX_LENGTH, help_text="Why the first of its servers failed its checks.")
+    message = models.TextField(blank=True, help_text="What came back, and what to do about it.")
+    opened = models.DateTimeField()
+    closed = models.DateTimeField(null=True, blank=True)
+    acknowledged = models.DateTimeField(null=True, blank=True)
+    acknowledged_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    escalated = models.DateTimeField(null=True, blank=True)
+
+    natural_key_field_names = ["pk"]
+
+    class Meta:
+        """Model options."""
+
+        # The open ones first, since they wait for a user.
+        ordering = [models.F("closed").desc(nulls_first=True), "-opened"]
+        verbose_name = "MCP server incident"
+        indexes = [models.Index(fields=["closed", "-opened"], name="ai_ops_incident_closed_opened")]
+
+    def __str__(self):
+        return self.name
+
+    @property
+    def duration(self):
+        """How long it lasted, or has lasted until now, as a timedelta without fractions of a second."""
+        return timedelta(seconds=int(((self.closed or timezone.now()) - self.opened).total_seconds()))

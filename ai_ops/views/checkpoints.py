@@ -1,0 +1,91 @@
+"""Pages of pinned threads and of the checkpoint storage."""
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.shortcuts import redirect, render
+from django.utils.html import format_html
+from nautobot.apps.ui import Titles
+from nautobot.apps.views import (
+    GenericView,
+    ObjectBulkDestroyViewMixin,
+    ObjectChangeLogViewMixin,
+    ObjectDestroyViewMixin,
+    ObjectDetailViewMixin,
+    ObjectEditViewMixin,
+    ObjectListViewMixin,
+    ObjectNotesViewMixin,
+    ObjectPermissionRequiredMixin,
+)
+
+from ai_ops import filters, forms, tables
+from ai_ops.api import serializers
+from ai_ops.choices import MaintenanceKindChoices, RunTriggerChoices
+from ai_ops.details.pinned_threads import PINNED_THREAD_DETAIL
+from ai_ops.details.storage import page_context
+from ai_ops.exceptions import RunNotPermittedError, RunRefusedError
+from ai_ops.models import (
+    CheckpointStorageSnapshot,
+    PinnedThread,
+)
+from ai_ops.runs.approvals import schedule_of
+from ai_ops.runs.requests import request_run
+
+
+class PinnedThreadUIViewSet(
+    ObjectDetailViewMixin,
+    ObjectListViewMixin,
+    ObjectEditViewMixin,
+    ObjectDestroyViewMixin,
+    ObjectBulkDestroyViewMixin,
+    ObjectChangeLogViewMixin,
+    ObjectNotesViewMixin,
+):
+    """List, detail, add, edit and delete pinned threads. Each pin is of one thread: nothing is edited in bulk."""
+
+    queryset = PinnedThread.objects.all()
+    serializer_class = serializers.PinnedThreadSerializer
+    filterset_class = filters.PinnedThreadFilterSet
+    filterset_form_class = forms.PinnedThreadFilterForm
+    form_class = forms.PinnedThreadForm
+    table_class = tables.PinnedThreadTable
+    action_buttons = ("add", "export")
+    object_detail_content = PINNED_THREAD_DETAIL
+
+
+class CheckpointStorageView(ObjectPermissionRequiredMixin, GenericView):
+    """What the last sampling found in the checkpoint Redis. Opening the page asks Redis nothing."""
+
+    queryset = CheckpointStorageSnapshot.objects.all()
+    view_titles = Titles(titles={"*": "Checkpoint storage"})
+
+    def get_required_permission(self):
+        """Ask for the permission to view snapshots."""
+        return "ai_ops.view_checkpointstoragesnapshot"
+
+    def get(self, request):
+        """Show the page."""
+        context = {"view_titles": self.get_view_titles(), **page_context(request.user)}
+        return render(request, "ai_ops/checkpoint_storage.html", context)
+
+
+class CheckpointStorageSampleView(CheckpointStorageView):
+    """Have the storage sampled in the background; the page says when it is done."""
+
+    def get(self, request):
+        """Send back who had to log in first: there is nothing to ask for in a GET."""
+        return redirect("plugins:ai_ops:checkpointstorage")
+
+    def post(self, request):
+        """Enqueue the Job."""
+        try:
+            run = request_run(MaintenanceKindChoices.STORAGE, user=request.user, trigger=RunTriggerChoices.JOB)
+        except RunNotPermittedError as refusal:
+            raise PermissionDenied(str(refusal)) from refusal
+        except RunRefusedError as refusal:
+            messages.warning(request, str(refusal))
+            return redirect("plugins:ai_ops:checkpointstorage")
+        sentence = 'The storage is being <a href="{}">sampled</a>: reload this page in a moment.'
+        if schedule := schedule_of(run):
+            sentence = 'The sampling waits for <a href="{}">approval</a>.'
+        messages.success(request, format_html(sentence, (schedule or run.job_result).get_absolute_url()))
+        return redirect("plugins:ai_ops:checkpointstorage")
