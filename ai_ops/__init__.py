@@ -26,7 +26,7 @@ class AiOpsConfig(NautobotAppConfig):
 
     def ready(self):
         """Register with Nautobot, check the settings, and provision when the database is ready."""
-        from ai_ops.namesake import confirm_installed_alone, refuse_its_database
+        from ai_ops.checks import check_settings, confirm_installed_alone, refuse_its_database
 
         confirm_installed_alone()
         super().ready()
@@ -35,7 +35,6 @@ class AiOpsConfig(NautobotAppConfig):
         from nautobot.extras.models import Job, ScheduledJob
 
         from ai_ops.api.choice_names import name_choices
-        from ai_ops.checks import check_settings
         from ai_ops.models import MCPServer
         from ai_ops.provisioning import provision
         from ai_ops.runs.approvals import follow_decision, follow_deletion

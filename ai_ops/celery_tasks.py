@@ -25,10 +25,9 @@ from ai_ops.checkpoints.cleanup_policy import cleanup_policy
 from ai_ops.checkpoints.connection import describe_checkpoint_redis, get_redis_connection
 from ai_ops.checkpoints.conversation_moves import Move, log_move, source_of
 from ai_ops.checkpoints.fencing import fence_of
+from ai_ops.checkpoints.key_names import compact_keys, key_parser
 from ai_ops.checkpoints.logic.conversation_moves import MoveReport
-from ai_ops.checkpoints.logic.keys import KeyParser
 from ai_ops.checkpoints.logic.reports import CleanupReport, ThreadReport
-from ai_ops.checkpoints.logic.savers import AUTO, COMPACT
 from ai_ops.checkpoints.logic.storage import StorageReport
 from ai_ops.checkpoints.pins import CurrentPins, pin_thread, pinned_threads, unpin_thread
 from ai_ops.checkpoints.redis.store import CheckpointStore
@@ -36,14 +35,17 @@ from ai_ops.checkpoints.sampling import StorageRun
 from ai_ops.checkpoints.snapshots import keep_snapshot
 from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.config import AiOpsSettings
-from ai_ops.due import due_servers
 from ai_ops.exceptions import AiOpsError, ConfigurationError, HealthCheckError, LeaseLostError, RunStoppedError
-from ai_ops.health_history import trim_checks
-from ai_ops.health_run import check_servers
-from ai_ops.incidents import review_incidents
 from ai_ops.logic.foreign_text import shown
+from ai_ops.logic.savers import AUTO, COMPACT
 from ai_ops.logic.shards import Shard
+from ai_ops.mcp.check import check_servers
+from ai_ops.mcp.due import due_servers
+from ai_ops.mcp.history import trim_checks
+from ai_ops.mcp.incidents import review_incidents
 from ai_ops.mcp.logic.reports import HealthReport, ServerReport
+from ai_ops.mcp.shards import enqueue_shards, queue_to_share, shard_servers
+from ai_ops.mcp.tool_listing import list_tools
 from ai_ops.models import MCPServer
 from ai_ops.runs.context import current_request
 from ai_ops.runs.decisions import Hold
@@ -53,9 +55,7 @@ from ai_ops.runs.infrastructure import BACKEND_ERRORS, backend_sentence
 from ai_ops.runs.logs import get_logger
 from ai_ops.runs.queries import get_recent_runs
 from ai_ops.runs.time_limit import StoppedByTimeLimitError
-from ai_ops.shards import enqueue_shards, queue_to_share, shard_servers
 from ai_ops.supervision.supervisor import no_supervision, supervise_once
-from ai_ops.tool_run import list_tools
 
 __all__ = (
     "check_mcp_server_health",
@@ -126,7 +126,7 @@ def _cleaned_up(
         configured = AiOpsSettings.load()
         chosen = configured.cleanup_options(retention_days=retention_days, **options)
         retention_days = chosen.retention_days
-        parser = KeyParser(time.time(), configured.key_prefixes)
+        parser = key_parser(configured)
         with get_redis_connection() as client:
             store = CheckpointStore(client, parser, fence=fence_of(hold))
             pins = CurrentPins(pinned)
@@ -142,7 +142,7 @@ def _cleaned_up(
                 on_thread=on_thread,
                 pinned=pins,
                 confirm=hold.confirm,
-                compact=configured.compact_keys,
+                compact=compact_keys(configured),
             )
             run.execute()
     except AiOpsError as error:
@@ -266,7 +266,7 @@ def _sampled(hold: Hold) -> dict[str, Any]:
 
 def _looked_at_storage(hold: Hold) -> StorageReport:
     options = AiOpsSettings.load()
-    parser = KeyParser(time.time(), options.key_prefixes)
+    parser = key_parser(options)
     with get_redis_connection() as client:
         store = CheckpointStore(client, parser)
         policy, sentence = cleanup_policy(store, parser.prefixes, options, pinned_threads())

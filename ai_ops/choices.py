@@ -25,7 +25,7 @@ class MCPTypeChoices(ChoiceSet):
 
 
 class MCPProbeChoices(ChoiceSet):
-    """How a health check asks a server; the same names as `ai_ops.core.health.ProbeKind`."""
+    """How a health check asks a server; the same names as `ai_ops.mcp.logic.verdicts.ProbeKind`."""
 
     AUTO = "auto"
     HTTP = "http"
@@ -66,7 +66,7 @@ class MCPIncidentKindChoices(ChoiceSet):
 
 
 class MCPToolStateChoices(ChoiceSet):
-    """How a tool stands to the approved ones; the same names as `ai_ops.core.tools.ToolState`."""
+    """How a tool stands to the approved ones; the same names as `ai_ops.mcp.logic.tools.ToolState`."""
 
     APPROVED = "approved"
     ADDED = "added"

@@ -8,13 +8,11 @@ from typing import Any
 
 from django.conf import settings
 
-from ai_ops.checkpoints.logic.compact_keys import DEFAULT_PREFIX, CompactKeys, is_prefix
-from ai_ops.checkpoints.logic.keys import KeyPrefixes
-from ai_ops.checkpoints.logic.savers import AUTO, CLASSES
 from ai_ops.choices import MaintenanceKindChoices
-from ai_ops.core.health import CHECK_TIMEOUT_SECONDS, PROBE_CONCURRENCY
 from ai_ops.exceptions import ConfigurationError
 from ai_ops.logic.foreign_text import shown
+from ai_ops.logic.limits import CHECK_TIMEOUT_SECONDS, PROBE_CONCURRENCY
+from ai_ops.logic.savers import AUTO, CLASSES, DEFAULT_PREFIX, is_prefix
 
 # A run of a thousand dead servers takes fifteen times as long.
 MAX_CHECK_TIMEOUT = 60
@@ -257,16 +255,6 @@ class AiOpsSettings(CleanupOptions):
     def folders_of_ca_files(self) -> tuple[str, ...]:
         """Where a CA file may be: in `ca_directories`, and what the setting `ca_file` names itself."""
         return (*self.ca_directories, self.ca_file) if self.ca_file else tuple(self.ca_directories)
-
-    @property
-    def key_prefixes(self) -> KeyPrefixes:
-        """The prefixes that RedisSaver was given."""
-        return KeyPrefixes(self.checkpoint_prefix, self.checkpoint_write_prefix)
-
-    @property
-    def compact_keys(self) -> CompactKeys:
-        """The names of the keys of CompactRedisSaver."""
-        return CompactKeys(self.compact_prefix)
 
     def cleanup_options(self, **given: Any) -> CleanupOptions:
         """The configured options, with those in `given` that are not None in their place.

@@ -31,7 +31,7 @@ from ai_ops.choices import (
     RunStateChoices,
     RunTriggerChoices,
 )
-from ai_ops.core.health import Reason
+from ai_ops.mcp.logic.verdicts import Reason
 from ai_ops.models import (
     MAX_CHECK_INTERVAL,
     THREAD_ID_MAX_LENGTH,

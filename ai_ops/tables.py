@@ -18,7 +18,7 @@ from ai_ops.choices import (
     MCPToolStateChoices,
     RunStateChoices,
 )
-from ai_ops.core.certificates import INCIDENT_DAYS, WARNING_DAYS
+from ai_ops.mcp.logic.certificates import INCIDENT_DAYS, WARNING_DAYS
 from ai_ops.models import (
     MaintenanceRun,
     MCPServer,

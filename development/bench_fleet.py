@@ -28,7 +28,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ai_ops.core.health import CHECK_TIMEOUT_SECONDS, CHECKS_TO_FLIP, MAX_WORKERS, PAUSE_SECONDS
+from ai_ops.logic.limits import CHECK_TIMEOUT_SECONDS
+from ai_ops.mcp.logic.verdicts import CHECKS_TO_FLIP, MAX_WORKERS, PAUSE_SECONDS
 
 SERVER_SECONDS = 0.05
 PROJECT = Path(__file__).resolve().parent.parent

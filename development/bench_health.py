@@ -32,8 +32,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ai_ops.adapters.mcp_http import Prober, Target
-from ai_ops.core.health import CHECK_TIMEOUT_SECONDS, ProbeKind
+from ai_ops.logic.limits import CHECK_TIMEOUT_SECONDS
+from ai_ops.mcp.http.prober import Prober, Target
+from ai_ops.mcp.logic.verdicts import ProbeKind
 from development import bench_fleet
 from development.bench_fleet import addresses
 from development.services import free_ports

@@ -79,7 +79,7 @@ def _schedules() -> Iterator[str]:
 
 
 def _reasons() -> Iterator[str]:
-    from ai_ops.core.health import Phase, Reason
+    from ai_ops.mcp.logic.verdicts import Phase, Reason
 
     yield from ("## Reasons of failed probes", "", "See [Reasons](../user/probing.md#reasons).", "")
     yield from (", ".join(f"`{reason}`" for reason in Reason) + ".", "")

@@ -4,6 +4,6 @@
 that a worker which only runs health checks need not spend.
 """
 
-from ai_ops.agents.generation import clear_mcp_cache, current_generation, publish_generation
+from ai_ops.mcp.generation import clear_mcp_cache, current_generation, publish_generation
 
 __all__ = ["clear_mcp_cache", "current_generation", "publish_generation"]

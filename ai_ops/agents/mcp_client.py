@@ -10,15 +10,15 @@ from uuid import UUID
 from langchain_mcp_adapters.client import MultiServerMCPClient
 from langchain_mcp_adapters.sessions import Connection, StreamableHttpConnection
 
-from ai_ops.adapters.guarded_transport import ClientFactory, HeaderAuth
-from ai_ops.adapters.probe_attempt import SHARE_FOR_LEAVING
-from ai_ops.adapters.tls import CAFileError, ssl_context
-from ai_ops.agents.generation import current_generation
 from ai_ops.choices import MCPProtocolChoices, MCPServerStatus
 from ai_ops.config import AiOpsSettings
-from ai_ops.core.credentials import Credentials
-from ai_ops.credentials import read_credentials
 from ai_ops.exceptions import CredentialsError
+from ai_ops.mcp.generation import current_generation
+from ai_ops.mcp.http.attempt import SHARE_FOR_LEAVING
+from ai_ops.mcp.http.tls import CAFileError, ssl_context
+from ai_ops.mcp.http.transports import ClientFactory, HeaderAuth
+from ai_ops.mcp.logic.credentials import Credentials
+from ai_ops.mcp.secrets import read_credentials
 from ai_ops.models import MCPServer
 
 

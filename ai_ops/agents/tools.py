@@ -15,11 +15,11 @@ from asgiref.sync import sync_to_async
 from langchain_core.tools import BaseTool
 from langchain_mcp_adapters.client import MultiServerMCPClient
 
-from ai_ops.agents.generation import current_generation
 from ai_ops.agents.mcp_client import UsableServer, usable_servers
 from ai_ops.config import AiOpsSettings
-from ai_ops.core.tool_names import distinct_names
 from ai_ops.exceptions import CredentialsError
+from ai_ops.mcp.generation import current_generation
+from ai_ops.mcp.logic.tool_names import distinct_names
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from rest_framework import serializers
 from rest_framework.reverse import reverse
 
 from ai_ops.api.fields import SentencesMixin
-from ai_ops.change_log import fields_of_the_first
 from ai_ops.logic.foreign_text import for_csv
+from ai_ops.mcp.change_log import fields_of_the_first
 from ai_ops.models import (
     MaintenanceRun,
     MCPServer,

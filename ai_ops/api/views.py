@@ -21,7 +21,6 @@ from ai_ops.api.serializers import (
     PinnedThreadSerializer,
     ToolApprovalSerializer,
 )
-from ai_ops.check_now import request_check
 from ai_ops.exceptions import IncidentError, ToolApprovalError
 from ai_ops.filters import (
     MCPServerCheckFilterSet,
@@ -32,7 +31,9 @@ from ai_ops.filters import (
     MCPServerToolSetFilterSet,
     PinnedThreadFilterSet,
 )
-from ai_ops.incidents import acknowledge
+from ai_ops.mcp.incidents import acknowledge
+from ai_ops.mcp.on_demand import request_check
+from ai_ops.mcp.tool_approval import approve
 from ai_ops.models import (
     MCPServer,
     MCPServerCheck,
@@ -44,7 +45,6 @@ from ai_ops.models import (
 )
 from ai_ops.runs.approvals import schedule_of
 from ai_ops.runs.permissions import confirm_may
-from ai_ops.tool_sets import approve
 
 
 class ServerOrdering(NautobotOrderingFilter):

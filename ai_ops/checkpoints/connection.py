@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -37,13 +36,14 @@ from redis.exceptions import RedisClusterException, RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
+from ai_ops.checkpoints.key_names import compact_keys, key_parser
 from ai_ops.checkpoints.logic.addresses import EXAMPLE, RESERVED_OPTIONS, RedisAddress, is_host, read_address
-from ai_ops.checkpoints.logic.keys import KeyParser
-from ai_ops.checkpoints.logic.savers import AUTO, CLASSES, COMPACT, REDIS, VALKEY, Evidence, SaverChoice, choose_saver
+from ai_ops.checkpoints.logic.savers import Evidence, SaverChoice, choose_saver
 from ai_ops.checkpoints.redis import saver_evidence
 from ai_ops.checkpoints.redis.errors import explain
 from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import CheckpointStoreError, ConfigurationError
+from ai_ops.logic.savers import AUTO, CLASSES, COMPACT, REDIS, VALKEY
 
 DEFAULT_DATABASE = 2  # Nautobot's cache is in 1, Celery's queues are in 0
 CONNECT_TIMEOUT = 5.0  # seconds
@@ -169,7 +169,7 @@ def _evidence(client: Any, configured: AiOpsSettings) -> Evidence:
     """The database's statements about its savers; none where the setting decides."""
     if configured.checkpoint_saver != AUTO:
         return Evidence()
-    return saver_evidence.look(client, KeyParser(time.time(), configured.key_prefixes), configured.compact_keys)
+    return saver_evidence.look(client, key_parser(configured), compact_keys(configured))
 
 
 class Checkpointer(AbstractContextManager[Any], AbstractAsyncContextManager[Any]):

@@ -13,9 +13,9 @@ from celery.exceptions import SoftTimeLimitExceeded
 from redis.exceptions import RedisClusterException, RedisError
 
 from ai_ops.checkpoints.connection import CheckpointRedis, get_redis_connection, open_saver
+from ai_ops.checkpoints.key_names import key_parser
 from ai_ops.checkpoints.logic.conversation_moves import MoveReport
-from ai_ops.checkpoints.logic.keys import Family, KeyParser
-from ai_ops.checkpoints.logic.savers import AUTO, CLASSES, COMPACT, OLDER, VALKEY
+from ai_ops.checkpoints.logic.keys import Family
 from ai_ops.checkpoints.redis.client import PIPELINE_COMMANDS
 from ai_ops.checkpoints.redis.errors import explain
 from ai_ops.checkpoints.redis.store import CheckpointStore
@@ -23,6 +23,7 @@ from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import AiOpsError, CheckpointStoreError, ConfigurationError
 from ai_ops.logic.batches import batches
 from ai_ops.logic.foreign_text import shown
+from ai_ops.logic.savers import AUTO, CLASSES, COMPACT, OLDER, VALKEY
 from ai_ops.runs.logs import get_logger
 
 logger = get_logger(__name__)
@@ -121,7 +122,7 @@ class Move:
 
 def _redis_threads(client: Any, pattern: str) -> dict[str, None]:
     """The threads of RedisSaver whose ids match, by their documents."""
-    parser = KeyParser(time.time(), AiOpsSettings.load().key_prefixes)
+    parser = key_parser(AiOpsSettings.load())
     store = CheckpointStore(client, parser)
     found: dict[bytes, bytes] = {}
     for keys in store.scan(found.clear):

@@ -11,6 +11,7 @@ from redis.exceptions import NoPermissionError
 
 from ai_ops.checkpoints.cleanup import CleanupRun, threads_of
 from ai_ops.checkpoints.connection import describe_checkpoint_redis
+from ai_ops.checkpoints.key_names import compact_keys
 from ai_ops.checkpoints.logic.keys import CheckpointKey, KeyParser
 from ai_ops.checkpoints.logic.reports import CleanupReport
 from ai_ops.checkpoints.logic.retention import RetentionPolicy
@@ -71,7 +72,7 @@ class StorageRun:
             progress=progress,
             on_keys=self._count,
             enough=self._has_enough,
-            compact=configured.compact_keys,
+            compact=compact_keys(configured),
             on_compact=lambda looks: self._tally.add_compact(looks, parser),
         )
 

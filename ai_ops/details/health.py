@@ -25,7 +25,7 @@ from nautobot.apps.ui import (
 )
 from nautobot.apps.views import get_obj_from_context
 
-from ai_ops.health_history import WINDOWS, Bucket, Statistics, buckets, statistics
+from ai_ops.mcp.history import WINDOWS, Bucket, Statistics, buckets, statistics
 from ai_ops.models.health import MCPServerHealth
 from ai_ops.runs.permissions import may
 from ai_ops.tables import (

@@ -12,10 +12,10 @@ from nautobot.apps.ui import (
 )
 from nautobot.apps.views import get_obj_from_context
 
-from ai_ops.check_now import may_run_check
 from ai_ops.details.health import HEALTH_PANELS
 from ai_ops.details.server_banner import ServerBannerPanel
 from ai_ops.details.tools import TOOL_PANELS
+from ai_ops.mcp.on_demand import may_run_check
 
 
 class AddressesPanel(KeyValueTablePanel):

@@ -21,11 +21,11 @@ from nautobot.apps.views import get_obj_from_context
 
 from ai_ops.choices import MCPToolStateChoices
 from ai_ops.config import AiOpsSettings
+from ai_ops.mcp.tool_collisions import names_for_agents
 from ai_ops.models import MCPServer
 from ai_ops.models.tools import MCPServerTool, MCPServerToolSet
 from ai_ops.runs.permissions import may
 from ai_ops.tables import MCPServerToolTable, tool_badge
-from ai_ops.tool_collisions import names_for_agents
 
 VIEW_TOOLS = ("ai_ops.view_mcpservertool", "ai_ops.view_mcpservertoolset")
 

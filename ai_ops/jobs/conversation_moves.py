@@ -7,9 +7,9 @@ from typing import Any
 from nautobot.apps.jobs import ChoiceVar, DryRunVar, StringVar
 
 from ai_ops.celery_tasks import move_conversations
-from ai_ops.checkpoints.logic.savers import AUTO, CLASSES, OLDER
 from ai_ops.choices import JOB_GROUP
 from ai_ops.jobs.base import MaintenanceJob
+from ai_ops.logic.savers import AUTO, CLASSES, OLDER
 from ai_ops.runs.time_limit import StoppedByTimeLimitError
 
 name = JOB_GROUP

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import math
+from datetime import datetime, timedelta
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 
@@ -50,3 +51,8 @@ def _one(seconds: int) -> str:
 def _two(seconds: int, large: int, large_name: str, small: int, small_name: str) -> str:
     rest = seconds % large // small
     return f"{seconds // large} {large_name}" + (f" {rest} {small_name}" if rest else "")
+
+
+def days_left(ends: datetime, now: datetime) -> int:
+    """Return the whole days from `now` until `ends`; negative for a certificate that has expired."""
+    return math.floor((ends - now) / timedelta(days=1))

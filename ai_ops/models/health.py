@@ -13,9 +13,8 @@ from nautobot.apps.constants import CHARFIELD_MAX_LENGTH
 from nautobot.apps.models import BaseModel, OrganizationalModel, extras_features
 
 from ai_ops.choices import MCPIncidentKindChoices
-from ai_ops.core.certificates import days_left
-from ai_ops.core.flapping import CHECKS_LOOKED_AT
-from ai_ops.core.mcp_protocol import MAX_NAME_CHARACTERS
+from ai_ops.logic.durations import days_left
+from ai_ops.logic.limits import CHECKS_LOOKED_AT, MAX_NAME_CHARACTERS
 
 REASON_MAX_LENGTH = 30
 

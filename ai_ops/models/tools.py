@@ -9,7 +9,7 @@ from nautobot.apps.constants import CHARFIELD_MAX_LENGTH
 from nautobot.apps.models import BaseModel, ChangeLoggedModel, extras_features
 
 from ai_ops.choices import MCPToolStateChoices
-from ai_ops.core.tools import MAX_TOOL_NAME_CHARACTERS
+from ai_ops.logic.limits import MAX_TOOL_NAME_CHARACTERS
 from ai_ops.models.health import REASON_MAX_LENGTH, delete_unread
 
 # SHA-256 in hexadecimal.

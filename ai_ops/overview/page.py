@@ -11,7 +11,7 @@ from django.urls import reverse
 from nautobot.extras.models import ObjectChange
 
 from ai_ops.choices import MaintenanceKindChoices, MCPProtocolChoices, MCPServerStatus, MCPToolStateChoices
-from ai_ops.core.certificates import WARNING_DAYS, is_worth_a_warning
+from ai_ops.mcp.logic.certificates import WARNING_DAYS, is_worth_a_warning
 from ai_ops.overview import logic, queries
 from ai_ops.runs.requests import may_run
 

@@ -28,8 +28,8 @@ from ai_ops.choices import (
     RunStateChoices,
 )
 from ai_ops.exceptions import ConfigurationError
-from ai_ops.health_history import with_uptime
 from ai_ops.kinds import DEFAULT_SCHEDULES
+from ai_ops.mcp.history import with_uptime
 from ai_ops.models import (
     CheckpointStorageSnapshot,
     MaintenanceRun,

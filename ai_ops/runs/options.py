@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ai_ops.checkpoints.logic.savers import AUTO, OLDER
 from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.config import AiOpsSettings, CleanupOptions, validated_time_limit
 from ai_ops.exceptions import ConfigurationError, RunOptionsError
 from ai_ops.logic.foreign_text import shown
+from ai_ops.logic.savers import AUTO, OLDER
 from ai_ops.logic.shards import Shard
 from ai_ops.models import MCPServer
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.utils.html import format_html, format_html_join
 
-from ai_ops.core.flapping import WELL
+from ai_ops.mcp.logic.flapping import WELL
 
 
 def probes_bar(recent: str | None) -> str | None:

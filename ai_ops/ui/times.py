@@ -9,7 +9,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html
 
-from ai_ops.logic import durations as times
+from ai_ops.logic import durations
 
 
 def exact(moment: datetime) -> str:
@@ -31,13 +31,13 @@ def ago(moment: datetime | str | None, now: datetime | None = None) -> str | Non
         '<time class="text-nowrap" datetime="{}" title="{}">{}</time>',
         then.isoformat(),
         exact(then),
-        times.age(then, now or timezone.now()),
+        durations.age(then, now or timezone.now()),
     )
 
 
 def plain_ago(moment: datetime, now: datetime | None = None) -> str:
     """Return the same without HTML, for a sentence."""
-    return times.age(moment, now or timezone.now())
+    return durations.age(moment, now or timezone.now())
 
 
 def duration(value: float | timedelta | None) -> str | None:
@@ -48,7 +48,7 @@ def duration(value: float | timedelta | None) -> str | None:
     """
     if value is None:
         return None
-    return times.duration(value.total_seconds() if isinstance(value, timedelta) else value / 1000)
+    return durations.duration(value.total_seconds() if isinstance(value, timedelta) else value / 1000)
 
 
 class AgeColumn(tables.Column):

@@ -13,10 +13,11 @@ from rest_framework.decorators import action
 
 from ai_ops import filters, forms, tables
 from ai_ops.api import serializers
-from ai_ops.check_now import request_check
 from ai_ops.details.servers import MCP_SERVER_DETAIL
 from ai_ops.exceptions import RunNotPermittedError, RunRefusedError, ToolApprovalError
-from ai_ops.health_history import problems_first, with_uptime
+from ai_ops.mcp.history import problems_first, with_uptime
+from ai_ops.mcp.on_demand import request_check
+from ai_ops.mcp.tool_approval import approve
 from ai_ops.models import (
     MCPServer,
     MCPServerCheck,
@@ -24,7 +25,6 @@ from ai_ops.models import (
 )
 from ai_ops.runs.approvals import schedule_of
 from ai_ops.runs.permissions import confirm_may
-from ai_ops.tool_sets import approve
 
 
 class MCPServerUIViewSet(NautobotUIViewSet):

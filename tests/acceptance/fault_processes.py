@@ -44,11 +44,12 @@ from nautobot.extras.models import (
 )
 from nautobot.extras.utils import get_celery_queues
 
-from ai_ops import celery_tasks, health_run
+from ai_ops import celery_tasks
 from ai_ops.agents import current_generation
 from ai_ops.checkpoints import cleanup as cleanup_run
 from ai_ops.checkpoints.redis import deleter
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
+from ai_ops.mcp import check as health_run
 from ai_ops.models import AgentGeneration, MaintenanceRun, MCPServer
 from ai_ops.runs import infrastructure, records
 from ai_ops.runs.context import RunRequest, requested_by

@@ -13,6 +13,6 @@ HTTP_PROXIES = {"http": os.environ["AI_OPS_TEST_WEBHOOK_PROXY"]}
 
 @worker_process_init.connect(weak=False)
 def _short_pauses(**_: Any) -> None:
-    from ai_ops import health_run
+    from ai_ops.mcp import check as health_run
 
     health_run.PAUSE_SECONDS = 0.05

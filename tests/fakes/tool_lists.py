@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from ai_ops.core.tools import MAX_TOOLS
+from ai_ops.mcp.logic.tools import MAX_TOOLS
 
 Result = dict[str, Any]
 

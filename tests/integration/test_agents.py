@@ -16,11 +16,11 @@ from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 from nautobot.extras.models import JobResult, Secret, SecretsGroup, Status
 
-from ai_ops.adapters.guarded_transport import ClientFactory
 from ai_ops.agents import clear_mcp_cache, current_generation, mcp_client, tools
 from ai_ops.agents.mcp_client import get_mcp_client
 from ai_ops.agents.tools import get_tools
 from ai_ops.choices import MCPProtocolChoices
+from ai_ops.mcp.http.transports import ClientFactory
 from ai_ops.models import AgentGeneration, MCPServer
 from ai_ops.schedules import find_job
 from development.services import free_ports
@@ -335,7 +335,7 @@ def test_agents_use_the_servers_tls_settings(tmp_path, settings):
 
 @pytest.mark.django_db(transaction=True, databases=["default", "job_logs"])
 def test_a_second_process_drops_a_dead_servers_tools_within_one_request_after_the_jobs_flip(monkeypatch):
-    monkeypatch.setattr("ai_ops.health_run.PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr("ai_ops.mcp.check.PAUSE_SECONDS", 0.05)
     monkeypatch.setenv("NAUTOBOT_DB_NAME", connection.settings_dict["NAME"])
     with (
         FakeMCPServer(tools=["alpha_lookup"]).running() as alpha,

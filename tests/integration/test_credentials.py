@@ -20,9 +20,9 @@ from nautobot.users.models import Token
 from ai_ops.agents import tools
 from ai_ops.agents.tools import get_tools
 from ai_ops.celery_tasks import check_mcp_server_health
-from ai_ops.credentials import read_credentials
 from ai_ops.exceptions import CredentialsError
 from ai_ops.jobs.mcp_health_check import MCPServerHealthCheckJob
+from ai_ops.mcp.secrets import read_credentials
 from ai_ops.models import AgentGeneration, MCPServer
 from tests.fakes.mcp_server import MCP_FAULTS, WELL, FakeMCPServer, error, json_answer, result
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def _everything_is_logged(caplog, monkeypatch):
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setattr("ai_ops.health_run.PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr("ai_ops.mcp.check.PAUSE_SECONDS", 0.02)
     monkeypatch.setattr(tools, "_built", None)
     cache.delete(AgentGeneration.MIRROR_KEY)
 

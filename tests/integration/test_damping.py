@@ -8,12 +8,12 @@ import pytest
 from django.utils import timezone
 from nautobot.extras.models import Status
 
-from ai_ops import health_run
 from ai_ops.celery_tasks import check_mcp_server_health, close_resolved_incidents, perform_mcp_health_checks
 from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import ConfigurationError
-from ai_ops.health_history import record_checks
-from ai_ops.incidents import follow_run
+from ai_ops.mcp import check as health_run
+from ai_ops.mcp.history import record_checks
+from ai_ops.mcp.incidents import follow_run
 from ai_ops.mcp.logic.reports import ServerReport
 from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth, MCPServerIncident
 from tests.fakes.mcp_server import FakeMCPServer

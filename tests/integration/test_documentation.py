@@ -8,7 +8,7 @@ from dataclasses import fields
 import pytest
 
 from ai_ops.config import AiOpsSettings
-from ai_ops.core.health import Phase, Reason
+from ai_ops.mcp.logic.verdicts import Phase, Reason
 from ai_ops.navigation import menu_items
 from ai_ops.schedules import DEFAULT_SCHEDULES
 from development import reference

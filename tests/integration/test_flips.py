@@ -12,10 +12,10 @@ from nautobot.apps.events import EventBroker, deregister_event_broker, register_
 from nautobot.core.models.utils import serialize_object_v2
 from nautobot.extras.models import CustomField, ObjectChange, Status, Tag
 
-from ai_ops import health_run
 from ai_ops.celery_tasks import perform_mcp_health_checks
-from ai_ops.change_log import logged_together
-from ai_ops.flips import FLIPS_AT_ONCE
+from ai_ops.mcp import check as health_run
+from ai_ops.mcp.change_log import logged_together
+from ai_ops.mcp.flips import FLIPS_AT_ONCE
 from ai_ops.models import AgentGeneration, MCPServer, MCPServerIncident
 from tests.fakes.mcp_server import FakeMCPServer
 

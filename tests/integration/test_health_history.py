@@ -17,13 +17,14 @@ from nautobot.apps.change_logging import web_request_context
 from nautobot.core.graphql import execute_query
 from nautobot.extras.models import ObjectChange, Status
 
-from ai_ops import health_history, health_run
 from ai_ops.celery_tasks import check_mcp_server_health, perform_mcp_health_checks
-from ai_ops.core.health import Probe, ProbeAgain, Reason
-from ai_ops.health_history import buckets, record_checks, statistics, trim_checks, with_uptime
+from ai_ops.mcp import check as health_run
+from ai_ops.mcp import history as health_history
+from ai_ops.mcp.history import buckets, record_checks, statistics, trim_checks, with_uptime
 from ai_ops.mcp.logic.reports import ServerReport
+from ai_ops.mcp.logic.verdicts import Probe, ProbeAgain, Reason
+from ai_ops.mcp.server_check import ServerCheck
 from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth
-from ai_ops.server_checks import ServerCheck
 from tests.fakes.mcp_server import FakeMCPServer
 from tests.locks import wait_for_a_lock
 

@@ -13,10 +13,10 @@ from nautobot.core.templatetags.helpers import render_markdown
 from nautobot.extras.choices import JobExecutionType, JobResultStatusChoices, ObjectChangeEventContextChoices
 from nautobot.extras.models import Job, JobLogEntry, JobResult, ObjectChange, ScheduledJob, Status
 
-from ai_ops import health_run
 from ai_ops.celery_tasks import check_mcp_server_health
 from ai_ops.choices import JOB_GROUP
 from ai_ops.jobs.mcp_health_check import MCPServerHealthCheckJob
+from ai_ops.mcp import check as health_run
 from ai_ops.models import MaintenanceRun, MCPServer, MCPServerIncident, MCPServerTool
 from tests.fakes.mcp_server import FakeMCPServer
 from tests.fakes.wire import TOOL, WireServer, body, error, init, raw, result, tools

@@ -9,7 +9,7 @@ from django.utils import timezone
 from nautobot.apps.testing import APIViewTestCases, FilterTestCases, TestCase, ViewTestCases, extract_page_body
 
 from ai_ops.filters import MCPServerCheckFilterSet
-from ai_ops.incidents import follow_run
+from ai_ops.mcp.incidents import follow_run
 from ai_ops.mcp.logic.reports import ServerReport
 from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth, MCPServerIncident
 

@@ -16,13 +16,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ai_ops.adapters import mcp_http
-from ai_ops.adapters.guarded_transport import ClientFactory
-from ai_ops.adapters.http_exchange import Exchange
-from ai_ops.adapters.mcp_http import Prober, Target
-from ai_ops.adapters.tls import CAFileError, ssl_context
-from ai_ops.core.credentials import Credentials
-from ai_ops.core.health import ProbeKind, Reason
+from ai_ops.mcp.http import prober as mcp_http
+from ai_ops.mcp.http.exchange import Exchange
+from ai_ops.mcp.http.prober import Prober, Target
+from ai_ops.mcp.http.tls import CAFileError, ssl_context
+from ai_ops.mcp.http.transports import ClientFactory
+from ai_ops.mcp.logic.credentials import Credentials
+from ai_ops.mcp.logic.verdicts import ProbeKind, Reason
 from tests.fakes.certificates import CertificateAuthority
 from tests.fakes.mcp_server import FakeMCPServer
 from tests.fakes.wire import WELL as WELL_RESULT

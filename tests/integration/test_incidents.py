@@ -20,11 +20,11 @@ from nautobot.core.graphql import execute_query
 from nautobot.extras.choices import JobResultStatusChoices
 from nautobot.extras.models import JobResult, ObjectChange, Status
 
-from ai_ops import health_run
 from ai_ops.celery_tasks import close_resolved_incidents, perform_mcp_health_checks
 from ai_ops.exceptions import IncidentError
-from ai_ops.health_history import record_checks
-from ai_ops.incidents import acknowledge, follow_run
+from ai_ops.mcp import check as health_run
+from ai_ops.mcp.history import record_checks
+from ai_ops.mcp.incidents import acknowledge, follow_run
 from ai_ops.mcp.logic.reports import ServerReport
 from ai_ops.models import MCPServer, MCPServerHealth, MCPServerIncident
 from ai_ops.schedules import find_job

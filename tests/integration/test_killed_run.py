@@ -12,8 +12,8 @@ from django.db import connection
 from django.utils import timezone
 from nautobot.extras.models import Status
 
-from ai_ops import health_run
 from ai_ops.celery_tasks import close_resolved_incidents, perform_mcp_health_checks
+from ai_ops.mcp import check as health_run
 from ai_ops.models import MCPServer, MCPServerHealth, MCPServerIncident
 from ai_ops.models.runs import MaintenanceLease
 
@@ -26,7 +26,7 @@ import nautobot
 nautobot.setup()
 from django.db import transaction
 from django.db.models.signals import post_save
-from ai_ops import flips, health_run
+from ai_ops.mcp import flips, check as health_run
 from ai_ops.celery_tasks import perform_mcp_health_checks
 from ai_ops.models import MCPServer
 def kill(**_):

@@ -15,8 +15,8 @@ from nautobot.core.celery.log import NautobotDatabaseHandler
 from nautobot.extras.choices import JobResultStatusChoices
 from nautobot.extras.models import Job, JobResult, Status
 
-from ai_ops import health_run
 from ai_ops.choices import RunStateChoices, RunTriggerChoices
+from ai_ops.mcp import check as health_run
 from ai_ops.models import MaintenanceRun, MCPServer, MCPServerCheck, MCPServerIncident
 from ai_ops.runs import connections as job_connections
 from ai_ops.runs import execution, heartbeat, infrastructure

@@ -20,12 +20,12 @@ from contextlib import closing
 import httpx
 import pytest
 
-from ai_ops.adapters.http_body import MAX_BODY_BYTES
-from ai_ops.adapters.http_failures import Wording, explain
-from ai_ops.adapters.mcp_http import Prober, Target
-from ai_ops.adapters.tls import ssl_context
-from ai_ops.core.credentials import Credentials
-from ai_ops.core.health import Phase, ProbeKind, Reason
+from ai_ops.mcp.http.body import MAX_BODY_BYTES
+from ai_ops.mcp.http.failures import Wording, explain
+from ai_ops.mcp.http.prober import Prober, Target
+from ai_ops.mcp.http.tls import ssl_context
+from ai_ops.mcp.logic.credentials import Credentials
+from ai_ops.mcp.logic.verdicts import Phase, ProbeKind, Reason
 from development.services import free_ports
 from tests.fakes.certificates import CertificateAuthority
 from tests.fakes.mcp_server import FAULTS, MCP_FAULTS, FakeMCPServer, gzip_bomb, json_answer

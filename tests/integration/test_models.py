@@ -9,7 +9,7 @@ from nautobot.apps.testing import ModelTestCases, TestCase
 from nautobot.extras.models import Status
 
 from ai_ops.choices import MCPProbeChoices
-from ai_ops.core.health import ProbeKind
+from ai_ops.mcp.logic.verdicts import ProbeKind
 from ai_ops.models import MCPServer, ProvisioningRecord
 
 

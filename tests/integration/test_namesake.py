@@ -14,8 +14,8 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from nautobot.apps.testing import TestCase, create_job_result_and_run_job
 
+from ai_ops.checks import ITS_TABLES, OWN_TABLE, confirm_installed_alone
 from ai_ops.models import MCPServer
-from ai_ops.namesake import ITS_TABLES, OWN_TABLE, confirm_installed_alone
 
 DOCUMENT = Path(__file__).parents[2] / "docs/admin/coming_from_nautobot_ai_ops.md"
 # Names of its migrations after the first, as its version 2.0.0 leaves them on record.

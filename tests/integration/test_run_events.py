@@ -13,9 +13,9 @@ from nautobot.core.events import deregister_event_broker, register_event_broker
 from nautobot.core.events.base import EventBroker
 from nautobot.extras.models import ScheduledJob, Status
 
-from ai_ops import health_run
 from ai_ops.celery_tasks import check_mcp_server_health, perform_mcp_health_checks
 from ai_ops.choices import RunStateChoices, RunTriggerChoices
+from ai_ops.mcp import check as health_run
 from ai_ops.models import MaintenanceRun, MCPServer
 from ai_ops.runs import drained
 from ai_ops.runs.context import RunRequest, requested_by

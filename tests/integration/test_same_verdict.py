@@ -9,11 +9,11 @@ from langchain_mcp_adapters.client import MultiServerMCPClient
 from langchain_mcp_adapters.sessions import StreamableHttpConnection
 from langchain_mcp_adapters.tools import MAX_ITERATIONS
 
-from ai_ops.adapters.guarded_transport import ClientFactory
-from ai_ops.adapters.mcp_http import Prober, Target
-from ai_ops.adapters.tls import ssl_context
-from ai_ops.core.health import ProbeKind
-from ai_ops.core.tools import MAX_PAGES
+from ai_ops.mcp.http.prober import Prober, Target
+from ai_ops.mcp.http.tls import ssl_context
+from ai_ops.mcp.http.transports import ClientFactory
+from ai_ops.mcp.logic.tools import MAX_PAGES
+from ai_ops.mcp.logic.verdicts import ProbeKind
 from tests.fakes.wire import ROWS, WireServer
 
 # What a server that never answers costs each of the three. It must not be too short for the others on a busy machine.

@@ -15,15 +15,15 @@ from nautobot.apps.utils import construct_cache_key
 from nautobot.extras.models import Job, JobQueue, JobResult, Status
 from nautobot.extras.utils import get_celery_queues
 
-from ai_ops import health_run
 from ai_ops.celery_tasks import perform_mcp_health_checks
 from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import ConfigurationError
 from ai_ops.logic.shards import Shard
+from ai_ops.mcp import check as health_run
+from ai_ops.mcp.shards import enqueue_shards
 from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth, MCPServerIncident
 from ai_ops.runs.context import RunRequest, requested_by
 from ai_ops.schedules import find_job
-from ai_ops.shards import enqueue_shards
 from tests.fakes.mcp_server import FakeMCPServer
 
 pytestmark = pytest.mark.django_db

@@ -16,13 +16,14 @@ from mcp.client.streamable_http import streamable_http_client
 from nautobot.apps.change_logging import web_request_context
 from nautobot.extras.models import ObjectChange, SecretsGroup, Status
 
-from ai_ops import health_run, tool_run
 from ai_ops.celery_tasks import check_mcp_server_health, close_resolved_incidents, perform_mcp_health_checks
 from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import ConfigurationError, ToolApprovalError
+from ai_ops.mcp import check as health_run
+from ai_ops.mcp import tool_listing as tool_run
+from ai_ops.mcp.tool_approval import approve
 from ai_ops.models import MCPServer, MCPServerCheck, MCPServerIncident, MCPServerTool, MCPServerToolSet
 from ai_ops.runs.execution import run_as
-from ai_ops.tool_sets import approve
 from development.services import free_ports
 from tests.fakes.mcp_server import FakeMCPServer
 from tests.integration.test_mcp_http import _listens

@@ -8,11 +8,11 @@ import tracemalloc
 
 import pytest
 
-from ai_ops.adapters import mcp_conversation
-from ai_ops.adapters.mcp_http import Prober, Target
-from ai_ops.adapters.tool_listing import Listing
-from ai_ops.core.credentials import Credentials
-from ai_ops.core.health import ProbeKind, Reason
+from ai_ops.mcp.http import conversation as mcp_conversation
+from ai_ops.mcp.http.prober import Prober, Target
+from ai_ops.mcp.http.tool_listing import Listing
+from ai_ops.mcp.logic.credentials import Credentials
+from ai_ops.mcp.logic.verdicts import ProbeKind, Reason
 from tests.fakes.mcp_server import MCP_FAULTS, FakeMCPServer, gzip_bomb
 from tests.fakes.tool_lists import TOOL_LISTS
 

@@ -15,13 +15,13 @@ from nautobot.core.graphql import execute_query
 from nautobot.extras.models import Status
 from nautobot.users.models import ObjectPermission
 
-from ai_ops.adapters.tool_listing import Listing
-from ai_ops.core.health import Probe
-from ai_ops.core.tools import ToolReader
 from ai_ops.details.tools import difference
 from ai_ops.filters import MCPServerFilterSet, MCPServerToolFilterSet, MCPServerToolSetFilterSet
+from ai_ops.mcp.http.tool_listing import Listing
+from ai_ops.mcp.logic.tools import ToolReader
+from ai_ops.mcp.logic.verdicts import Probe
+from ai_ops.mcp.tool_approval import record_listing
 from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth, MCPServerTool, MCPServerToolSet
-from ai_ops.tool_sets import record_listing
 
 SCRIPT = "<script>alert(1)</script>"
 

@@ -4,7 +4,7 @@ import ipaddress
 
 import pytest
 
-from ai_ops.core.addresses import refusal
+from ai_ops.mcp.logic.addresses import refusal
 
 ALLOWED = [
     "10.0.0.1",

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ai_ops.core.credentials import Credentials
 from ai_ops.exceptions import CredentialsError
+from ai_ops.mcp.logic.credentials import Credentials
 
 
 def test_a_token_is_sent_as_a_bearer():

@@ -2,9 +2,10 @@
 
 import pytest
 
-from ai_ops.core.flapping import CHECKS_LOOKED_AT, change_percent, is_flapping, remembered
-from ai_ops.core.health import ASKED_TO_WAIT, Flip, Reason, Verdict, next_step_unasked
-from ai_ops.core.mass_failure import is_suspicious
+from ai_ops.logic.limits import CHECKS_LOOKED_AT
+from ai_ops.mcp.logic.flapping import change_percent, is_flapping, remembered
+from ai_ops.mcp.logic.mass_failure import is_suspicious
+from ai_ops.mcp.logic.verdicts import ASKED_TO_WAIT, Flip, Reason, Verdict, next_step_unasked
 
 WELL, ILL, UNKNOWN = Verdict.HEALTHY, Verdict.UNHEALTHY, Verdict.UNKNOWN
 

@@ -4,7 +4,8 @@ from itertools import product
 
 import pytest
 
-from ai_ops.core.health import (
+from ai_ops.mcp.logic.reports import HealthReport, ServerReport
+from ai_ops.mcp.logic.verdicts import (
     AS_BEFORE,
     CHECKS_TO_FLIP,
     INCONCLUSIVE,
@@ -18,7 +19,6 @@ from ai_ops.core.health import (
     Verdict,
     next_step,
 )
-from ai_ops.mcp.logic.reports import HealthReport, ServerReport
 
 H, U, X = Verdict.HEALTHY, Verdict.UNHEALTHY, Verdict.UNKNOWN
 

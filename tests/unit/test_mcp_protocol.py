@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ai_ops.adapters.mcp_answers import answer_of, initialized_identity, message_in, next_cursor, refusal_in, reply_to
-from ai_ops.core.health import MAX_RETRY_AFTER_SECONDS, retry_after_seconds
-from ai_ops.core.mcp_protocol import (
+from ai_ops.mcp.http.answers import answer_of, initialized_identity, message_in, next_cursor, refusal_in, reply_to
+from ai_ops.mcp.logic.protocol import (
     CLIENT_REVISIONS,
     ProtocolViolation,
     RpcError,
@@ -17,6 +16,7 @@ from ai_ops.core.mcp_protocol import (
     discovered_identity,
     initialize_request,
 )
+from ai_ops.mcp.logic.verdicts import MAX_RETRY_AFTER_SECONDS, retry_after_seconds
 
 WELL = {"protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": {"name": "fake", "version": "1"}}
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ai_ops.core.tool_names import MAX_NAME_CHARACTERS, distinct_names
+from ai_ops.mcp.logic.tool_names import MAX_NAME_CHARACTERS, distinct_names
 
 SERVER_NAMES = {1: "a b", 2: "a-b", 3: "a b_c", 4: "東京", 5: "大阪", 6: "x" * 200}
 OWN_NAMES = ["pay", "c_pay", "a_b_pay", "server_pay", "y" * 64]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ai_ops.core.mcp_protocol import ProtocolViolation
-from ai_ops.core.tools import CUT_OFF, MAX_KEPT_CHARACTERS, KnownTool, ToolReader, ToolState, is_due, set_hash
+from ai_ops.mcp.logic.protocol import ProtocolViolation
+from ai_ops.mcp.logic.tools import CUT_OFF, MAX_KEPT_CHARACTERS, KnownTool, ToolReader, ToolState, is_due, set_hash
 
 TOOL = {
     "name": "device_count",

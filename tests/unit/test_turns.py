@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ai_ops.core.turns import Turns
+from ai_ops.mcp.logic.turns import Turns
 
 
 @given(

@@ -13,22 +13,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
-DEFAULT_PREFIX = "lgc"
+from ai_ops.logic.savers import DEFAULT_PREFIX
+
 IDS = b":ids"
-_PREFIX = re.compile(r"[A-Za-z0-9_.\-~:/@,+=]+")
 _SAFE = ":/@,+=~"
 # What is not escaped: most ids, and quoting them would take as long as all else that is done with a key.
 _PLAIN = re.compile(r"[A-Za-z0-9_.\-~:/@,+=]+").fullmatch
 _EMPTY = "%"  # the thread whose id is the empty text
 # No saver's keys are longer: see MAX_KEY_BYTES of the other layouts.
 _MAX_NAME = 8_192
-# What the keys of other savers begin with; the package refuses these too.
-_OTHERS = ("checkpoint", "writes", "write_keys", "write_registry", "thread")
-
-
-def is_prefix(text: object) -> bool:
-    """Whether the saver takes `text` as its prefix."""
-    return isinstance(text, str) and bool(_PREFIX.fullmatch(text)) and not text.startswith(_OTHERS)
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-# What the setting `checkpoint_saver` takes, and the classes of each: the asynchronous and the synchronous one.
-AUTO, COMPACT, REDIS, VALKEY = "auto", "compact", "redis", "valkey"
-CLASSES = {
-    COMPACT: ("AsyncCompactRedisSaver", "CompactRedisSaver"),
-    REDIS: ("AsyncRedisSaver", "RedisSaver"),
-    VALKEY: ("AsyncValkeySaver", "ValkeySaver"),
-}
-# Those that agents got before there was a choice, in the order in which they were tried.
-OLDER = (REDIS, VALKEY)
+from ai_ops.logic.savers import AUTO, CLASSES, COMPACT, OLDER
 
 
 @dataclass(frozen=True)

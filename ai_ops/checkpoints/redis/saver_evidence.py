@@ -11,9 +11,10 @@ from redis.exceptions import RedisClusterException, RedisError
 
 from ai_ops.checkpoints.logic.compact_keys import CompactKeys
 from ai_ops.checkpoints.logic.keys import VALKEY_LIST, CheckpointKey, Family, KeyParser, is_langgraph_id
-from ai_ops.checkpoints.logic.savers import COMPACT, REDIS, VALKEY, Evidence
+from ai_ops.checkpoints.logic.savers import Evidence
 from ai_ops.checkpoints.redis.errors import explain
 from ai_ops.logic.foreign_text import printable
+from ai_ops.logic.savers import COMPACT, REDIS, VALKEY
 
 # It tells later looks that COMPACT was chosen, though keys of another saver may have come since.
 CHOICE_KEY = b"ai-ops:checkpoint-saver"

@@ -20,12 +20,12 @@ class ServerReport:
         status_after: The status at its end, whoever set it; None where there is no server any more.
         changed: Whether this run flipped the status.
         ok: Whether the last probe found the server well; None when it was not probed.
-        reason: Why not, one of `ai_ops.core.health.Reason`.
+        reason: Why not, one of `ai_ops.mcp.logic.verdicts.Reason`.
         message: The last probe in a sentence, with what to do about a failure.
         latency_ms: Milliseconds the last probe took.
         http_status: Status code of the last answer.
         remedy: What to do about a failure, in a sentence.
-        phase: What a probe that ran out of time was waiting for, one of `ai_ops.core.health.Phase`.
+        phase: What a probe that ran out of time was waiting for, one of `ai_ops.mcp.logic.verdicts.Phase`.
         protocol_version: The revision of MCP the server answered with, where it was asked over MCP.
         server_name: What the server calls itself, likewise.
         server_version: The version it gives, likewise.

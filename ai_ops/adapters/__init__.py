@@ -1,1 +1,0 @@
-"""Edges to the outside: one client library a module, core types in and out."""

@@ -1,0 +1,19 @@
+"""The names of keys in this installation, by its settings."""
+
+from __future__ import annotations
+
+import time
+
+from ai_ops.checkpoints.logic.compact_keys import CompactKeys
+from ai_ops.checkpoints.logic.keys import KeyParser, KeyPrefixes
+from ai_ops.config import AiOpsSettings
+
+
+def key_parser(configured: AiOpsSettings) -> KeyParser:
+    """Return the parser of the keys of all savers but CompactRedisSaver, as of now."""
+    return KeyParser(time.time(), KeyPrefixes(configured.checkpoint_prefix, configured.checkpoint_write_prefix))
+
+
+def compact_keys(configured: AiOpsSettings) -> CompactKeys:
+    """Return the names of the keys of CompactRedisSaver."""
+    return CompactKeys(configured.compact_prefix)

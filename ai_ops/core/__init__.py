@@ -1,1 +1,0 @@
-"""Decisions: standard library only, time is an argument, nothing is read or written."""

@@ -1,0 +1,317 @@
+"""One run of health checks: probe in rounds, flip what three checks agree on, tell the agents.
+
+The task layer's other half: `ai_ops.celery_tasks` says which servers, this says how. Threads do HTTP
+only; the database and the log are used on the thread that called, since what a pool thread writes
+reaches neither Nautobot's change log nor the Job's.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from functools import partial
+
+from celery.exceptions import SoftTimeLimitExceeded
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from ai_ops.choices import MCPServerStatus
+from ai_ops.config import AiOpsSettings
+from ai_ops.exceptions import AgentCacheError, CredentialsError, RunStoppedError
+from ai_ops.mcp.change_log import told_at_once
+from ai_ops.mcp.flips import FLIPS_AT_ONCE, flip
+from ai_ops.mcp.generation import publish_generation
+from ai_ops.mcp.history import failed_before, record_checks, unconfirmed_verdicts
+from ai_ops.mcp.http.prober import Prober, Target, unasked
+from ai_ops.mcp.incidents import follow_run
+from ai_ops.mcp.logic.mass_failure import shows_no_network_trouble
+from ai_ops.mcp.logic.reports import HealthReport, ServerReport
+from ai_ops.mcp.logic.verdicts import (
+    AS_BEFORE,
+    ASKED_TO_WAIT,
+    CHECKS_TO_FLIP,
+    INCONCLUSIVE,
+    MAX_WORKERS,
+    NOT_CONFIRMED,
+    PAUSE_SECONDS,
+    Keep,
+    ProbeAgain,
+    ProbeKind,
+    Verdict,
+)
+from ai_ops.mcp.network_control import network_trouble
+from ai_ops.mcp.secrets import read_credentials
+from ai_ops.mcp.server_check import ServerCheck, log
+from ai_ops.models import MCPServer
+from ai_ops.runs.decisions import Hold
+from ai_ops.runs.infrastructure import BACKEND_ERRORS, backend_sentence
+
+# So long after the last flips were saved the next are, however few they are by then.
+GATHER_SECONDS = 0.25
+
+
+def check_servers(servers: Iterable[MCPServer], hold: Hold, run_began: datetime | None = None) -> HealthReport:
+    """Check these HTTP servers together and flip the statuses on which all checks agree.
+
+    Takes as long as one check of the slowest where nothing differs, and two pauses and two rounds more
+    where something does, however many servers there are.
+
+    Args:
+        servers: As they were read.
+        hold: The run's right to write.
+        run_began: For one shard of several, when the fleet was divided.
+
+    Raises:
+        LeaseLostError: Another run has taken over; nothing was written after that.
+        RunStoppedError: The run was told to stop. What was decided until then is carried out and logged.
+        SoftTimeLimitExceeded: The Job's time is up. What was decided until then is carried out and logged.
+    """
+    checks = [ServerCheck(server) for server in servers]
+    workers = min(len(checks), MAX_WORKERS)
+    try:
+        _probe_in_rounds(checks, workers, hold)
+        doubt = _doubt(checks)
+        _settle([check for check in checks if not check.settled], hold)
+    except (SoftTimeLimitExceeded, RunStoppedError) as stop:
+        _wind_up(checks, hold, stop, run_began)
+        raise
+    return _reported(checks, workers, hold, doubt, run_began)
+
+
+def _doubt(checks: Sequence[ServerCheck], *, may_ask: bool = True) -> str | None:
+    """Keep from flipping what fails where this worker's own network may be to blame.
+
+    What failed in the run before, and so was waiting, is confirmed by this one.
+
+    Returns:
+        Why the run says nothing at all, as a sentence; None where it does.
+    """
+    healthy = [check for check in checks if check.probes and check.server.status.name == MCPServerStatus.HEALTHY]
+    failing = [check for check in healthy if check.flips_to]
+    known = failed_before([check.server.pk for check in failing]) if len(failing) > 1 else ()
+    new = [check for check in failing if check.server.pk not in known]
+    doubt = network_trouble(len(healthy), [check.probes[-1].reason for check in new], may_ask=may_ask)
+    if doubt is None:
+        return None
+    for check in checks if doubt.inconclusive else new:
+        check.our_network = doubt.inconclusive and check.flips_to is not None
+        check.waits = not doubt.inconclusive
+    log(logging.ERROR if doubt.inconclusive else logging.WARNING, "summary", "%s", doubt.sentence)
+    return doubt.sentence if doubt.inconclusive else None
+
+
+def _probe_in_rounds(checks: Sequence[ServerCheck], workers: int, hold: Hold) -> None:
+    """Probe all, then those whose status differs, until each is decided; one pause serves all of them."""
+    undecided = list(checks)
+    settings = AiOpsSettings.load()
+    with prober_of(settings) as prober:
+        while undecided:
+            _probe_once(undecided, prober, workers, settings, hold)
+            if any(len(check.probes) == 1 for check in undecided):
+                _take_in_earlier_runs(undecided)
+            undecided = [check for check in undecided if isinstance(check.step(), ProbeAgain)]
+            if undecided:
+                log(
+                    logging.INFO,
+                    "probes",
+                    "%s server(s) differ from their status, checking them again in %g s",
+                    len(undecided),
+                    PAUSE_SECONDS,
+                )
+                hold.wait(PAUSE_SECONDS)
+
+
+def _probe_once(
+    checks: Sequence[ServerCheck], prober: Prober, workers: int, settings: AiOpsSettings, hold: Hold
+) -> None:
+    """Add one probe to each check, and settle those that end in a flip while others are still being asked.
+
+    So a thousand flips take no longer than the round. What many servers may owe to this worker's network waits until
+    all of it was seen.
+    """
+    asked = _targets(checks, settings)
+    agreed: list[ServerCheck] = []
+    saved = 0.0
+    with prober.probing([target for _, target in asked], workers) as probes:
+        try:
+            for number, probe in probes:
+                hold.reconnect()
+                check, _ = asked[number]
+                check.add(probe)
+                hold.confirm()
+                if _is_beyond_doubt(check, settings):
+                    agreed.append(check)
+                if agreed and (len(agreed) >= FLIPS_AT_ONCE or time.monotonic() - saved >= GATHER_SECONDS):
+                    _settle(agreed, hold)
+                    agreed, saved = [], time.monotonic()
+        except (SoftTimeLimitExceeded, RunStoppedError):
+            # What is under way ends within the time of a probe, and its verdict is not lost: it counts in the next run.
+            for number, probe in probes.rest():
+                hold.reconnect()
+                check, _ = asked[number]
+                check.add(probe)
+                check.waits = len(check.probes) >= CHECKS_TO_FLIP
+            raise
+    _settle(agreed, hold)
+
+
+def _take_in_earlier_runs(checks: Sequence[ServerCheck]) -> None:
+    """Let what earlier runs said count where this run alone does not decide, or may not ask again."""
+    waiting = [check for check in checks if isinstance(check.step(), ProbeAgain) or check.step() is ASKED_TO_WAIT]
+    earlier = unconfirmed_verdicts([check.server.pk for check in waiting]) if waiting else {}
+    for check in waiting:
+        check.earlier = earlier.get(check.server.pk, ())
+
+
+def _is_beyond_doubt(check: ServerCheck, settings: AiOpsSettings) -> bool:
+    """Tell whether a check ends in a flip that says nothing about this worker's network, whatever the others say."""
+    if not check.flips_to or settings.mass_failure_percent:
+        return False
+    return check.flips_to == MCPServerStatus.HEALTHY or shows_no_network_trouble(check.probes[-1].reason)
+
+
+def _targets(checks: Sequence[ServerCheck], settings: AiOpsSettings) -> list[tuple[ServerCheck, Target]]:
+    """What to ask for each check; secrets are read here, on the thread that may use the database."""
+    asked: list[tuple[ServerCheck, Target]] = []
+    for check in checks:
+        try:
+            asked.append((check, target_of(check.server, settings.ca_file)))
+        except CredentialsError as error:
+            check.add(unasked(str(error), "correct the secrets group, or the secrets in it"))
+    return asked
+
+
+def prober_of(settings: AiOpsSettings) -> Prober:
+    """Make the prober that the settings describe."""
+    return Prober(
+        settings.check_timeout,
+        allow_loopback=settings.allow_loopback,
+        concurrency=settings.probe_concurrency,
+        ca_directories=settings.folders_of_ca_files,
+    )
+
+
+def target_of(server: MCPServer, ca_file: str) -> Target:
+    """What to ask `server`, with the CA file for a server that has none of its own."""
+    return Target(
+        url=server.health_check_url,
+        mcp_url=server.mcp_url,
+        kind=ProbeKind(server.probe),
+        verify_tls=server.verify_tls,
+        ca_file=server.ca_file or ca_file,
+        credentials=read_credentials(server),
+    )
+
+
+def _wind_up(checks: Sequence[ServerCheck], hold: Hold, stop: BaseException, run_began: datetime | None) -> None:
+    """Keep what three checks agreed on before the time was up: the next run may run out of it again."""
+    told = isinstance(stop, RunStoppedError)
+    _take_in_earlier_runs([check for check in checks if check.probes])
+    _doubt(checks, may_ask=False)
+    flips = [check for check in checks if check.flips_to]
+    _settle([check for check in flips if not check.settled], hold)
+    if flips:
+        # Told even when no flip is noted: the time may have run out between a commit and its note.
+        _tell_agents(hold)
+    _follow_up([check.report() for check in checks if check.probes], hold, None, run_began)
+    log(
+        logging.ERROR,
+        "summary",
+        "MCP health checks stopped%s: %s of %s server(s) probed, %s status change(s) made. "
+        "The others keep their status until the next run%s.",
+        "" if told else " by the time limit",
+        sum(bool(check.probes) for check in checks),
+        len(checks),
+        sum(check.changed for check in checks),
+        "" if told else "; raise the Job's time limits if this happens again",
+    )
+
+
+def _settle(checks: Sequence[ServerCheck], hold: Hold) -> None:
+    """Carry out what was decided, with a line for each server that is not simply well."""
+    flip([check for check in checks if check.flips_to], hold)
+    for check in checks:
+        if isinstance(step := check.step(), Keep):
+            _keep(check, step)
+            check.settled = True
+
+
+def _keep(check: ServerCheck, step: Keep) -> None:
+    # Of several probes the first is the one that differed, and so the one to tell of.
+    telling = check.probes[0]
+    if step is AS_BEFORE and telling.ok:
+        # Fifty servers that are well, every ten minutes, are seven thousand lines a day in Nautobot's database.
+        return
+    level = logging.INFO
+    if step is NOT_CONFIRMED:
+        level = logging.WARNING
+    elif step is INCONCLUSIVE:
+        level = logging.ERROR
+        telling = next(probe for probe in check.probes if probe.verdict is Verdict.UNKNOWN)
+        check.error = telling.message
+    server = check.server
+    log(level, "servers", "%s stays %s: %s. %s", server, check.status_after, step.why, telling.message, about=server)
+
+
+def _reported(
+    checks: Sequence[ServerCheck], workers: int, hold: Hold, doubt: str | None, run_began: datetime | None
+) -> HealthReport:
+    """Tell the agents of flips, sum the run up and log the line that operators search for."""
+    servers = tuple(check.report() for check in checks)
+    errors = [f"{report.server}: {report.error}" for report in servers if report.error]
+    changed = any(report.changed for report in servers)
+    untold = _tell_agents(hold) if changed else None
+    errors += [sentence for sentence in (doubt, untold, *_follow_up(servers, hold, doubt, run_began)) if sentence]
+    report = HealthReport(servers, workers, changed and untold is None, _one_sentence(errors), tuple(errors))
+    log(
+        logging.INFO,
+        "summary",
+        "%s MCP health check completed: %s server(s) checked using %s worker(s), %s status change(s), %s failure(s)",
+        "⚠️" if report.error else "✅",
+        len(servers),
+        workers,
+        report.changed_count,
+        report.failed_count,
+    )
+    return report
+
+
+def _follow_up(reports: Sequence[ServerReport], hold: Hold, doubt: str | None, run_began: datetime | None) -> list[str]:
+    """Write the history and open or close incidents; return a sentence for what failed, as the flips stay made."""
+    sentences: list[str] = []
+    open_and_close = partial(follow_run, doubt=doubt, run_began=run_began)
+    with told_at_once(sentences.append):
+        for what, act in (("history", record_checks), ("incidents", open_and_close)):
+            try:
+                with transaction.atomic():
+                    hold.lock()
+                    act(reports)
+            except BACKEND_ERRORS as error:
+                hold.trouble(error)
+                sentences.append(f"The {what} of this run could not be kept. {backend_sentence(error)}")
+            except ValidationError as error:
+                sentences.append(f"The {what} of this run could not be kept: {'; '.join(error.messages)}")
+    for sentence in sentences:
+        log(logging.ERROR, "summary", "%s", sentence)
+    return sentences
+
+
+def _tell_agents(hold: Hold) -> str | None:
+    """Make all agents drop their MCP clients; return a sentence if that failed."""
+    try:
+        publish_generation()
+    except AgentCacheError as error:
+        hold.trouble(error)
+        log(logging.ERROR, "summary", "%s", error)
+        return str(error)
+    log(logging.INFO, "summary", "✅ MCP client cache cleared due to status changes")
+    return None
+
+
+def _one_sentence(errors: Sequence[str]) -> str | None:
+    """The first error, and how many more there are in the log."""
+    if len(errors) < 2:
+        return errors[0] if errors else None
+    return f"{errors[0]} And {len(errors) - 1} more, see the log."

@@ -1,0 +1,46 @@
+"""Which servers a run checks."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django.db.models import BooleanField, Case, F, FloatField, Q, QuerySet, Value, When
+from django.db.models.functions import Cast, Extract, Floor
+from django.db.models.lookups import GreaterThan, LessThan
+
+from ai_ops.choices import MCPProtocolChoices, MCPServerStatus
+from ai_ops.mcp.logic.verdicts import MAX_RETRY_AFTER_SECONDS
+from ai_ops.models import MCPServer
+
+SECONDS_PER_MINUTE = 60.0
+
+# Workers' clocks differ by less where NTP runs. A time that lies further ahead is from a clock that was wrong.
+CLOCK_TOLERANCE = timedelta(minutes=1)
+
+# No server is left alone for longer, whatever it asks for: what lies further ahead is from a wrong clock.
+LONGEST_RETRY = timedelta(seconds=MAX_RETRY_AFTER_SECONDS) + CLOCK_TOLERANCE
+
+
+def due_servers(now: datetime) -> QuerySet[MCPServer]:
+    """HTTP servers that are not Vulnerable, have not asked to be left alone, and whose interval says so.
+
+    Time is divided into stretches as long as a server's interval, since 1970. A server is due if its last
+    check was in an earlier stretch than now is. A run that comes some seconds early or late then neither
+    leaves a stretch out nor checks twice in one, and after an outage of the scheduler there is one check,
+    however many were missed. A server without an interval is due in every run.
+
+    A last check that lies ahead by more than the interval was noted by a clock that was wrong: the server is due.
+    """
+    seconds = Cast(F("check_interval"), FloatField()) * Value(SECONDS_PER_MINUTE)
+    last, this = Cast(Extract("health__checked", "epoch"), FloatField()), Value(now.timestamp(), FloatField())
+    due = Case(
+        When(Q(check_interval__isnull=True) | Q(health__isnull=True), then=Value(True)),
+        When(GreaterThan(last, this + seconds), then=Value(True)),
+        default=LessThan(Floor(last / seconds), Floor(this / seconds)),
+        output_field=BooleanField(),
+    )
+    return (
+        MCPServer.objects.filter(due, protocol=MCPProtocolChoices.HTTP)
+        .exclude(status__name=MCPServerStatus.VULNERABLE)
+        .exclude(health__retry_at__gt=now, health__retry_at__lte=now + LONGEST_RETRY)
+    )

@@ -1,0 +1,166 @@
+"""Flips: the statuses on which all checks agree, saved many in a transaction.
+
+What a flip costs is mostly Nautobot's: a full validation, and an entry in the change log with the server as the
+REST API shows it. Many in one transaction share the rest: the locks, the number by which agents learn of it, what
+is built to serialize a server, and the insert into the change log.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from nautobot.core.utils.cache import request_cache
+from nautobot.extras.models import Status
+
+from ai_ops.choices import MCPServerStatus
+from ai_ops.logic.batches import batches
+from ai_ops.mcp import pending_alerts
+from ai_ops.mcp.change_log import logged_together, told_at_once
+from ai_ops.mcp.server_check import ServerCheck, log
+from ai_ops.models import AgentGeneration, MCPServer
+from ai_ops.runs.decisions import Hold
+from ai_ops.runs.infrastructure import BACKEND_ERRORS, backend_sentence
+
+# So many hold their rows, and the lock that whoever edits a server waits for, for about a quarter of a second.
+FLIPS_AT_ONCE = 25
+
+# A verdict on anything else is no verdict on the server as it is now.
+WHAT_WAS_PROBED = (
+    "status_id",
+    "protocol",
+    "url",
+    "health_check",
+    "mcp_endpoint",
+    "probe",
+    "verify_tls",
+    "ca_file",
+    "secrets_group_id",
+)
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of a flip: saved, refused for a reason, or not made, as `row` is not what was probed."""
+
+    check: ServerCheck
+    row: MCPServer | None
+    saved: bool = False
+    error: str | None = None
+
+
+def flip(checks: Sequence[ServerCheck], hold: Hold) -> None:
+    """Give these servers the statuses they flip to, but for those somebody changed meanwhile.
+
+    They are saved in transactions of FLIPS_AT_ONCE; one that can't be saved does not keep the others back.
+    """
+    for some in batches(checks, FLIPS_AT_ONCE):
+        _flip_together(some, hold)
+
+
+def _flip_together(checks: Sequence[ServerCheck], hold: Hold) -> None:
+    def untold(sentence: str) -> None:
+        for check in checks:
+            check.error = check.error or sentence
+
+    # Eleven times a flip Nautobot asks the cache what it asked for the flip before.
+    with request_cache(), told_at_once(untold):
+        try:
+            outcomes = _saved(checks, hold)
+        except BACKEND_ERRORS as error:
+            hold.trouble(error)
+            why = backend_sentence(error)
+            outcomes = [
+                _Outcome(check, check.server, error=f"The status {check.flips_to} could not be saved. {why}")
+                for check in checks
+            ]
+        # First all of them, and then the log: should the time run out now, it is known what was done.
+        for outcome in outcomes:
+            _note(outcome)
+        for outcome in outcomes:
+            _tell(outcome)
+
+
+def _saved(checks: Sequence[ServerCheck], hold: Hold) -> list[_Outcome]:
+    """What became of each; by then it is committed, and with it what tells the agents and what is owed to people."""
+    with transaction.atomic(durable=True), logged_together(), AgentGeneration.bumped_once():
+        AgentGeneration.lock()
+        hold.lock()
+        rows = _locked_rows(check.server.pk for check in checks)
+        # With what the change log shows of each, read once instead of for each flip.
+        known = Status.objects.get_for_model(MCPServer).prefetch_related("content_types")
+        statuses = {status.name: status for status in known}
+        outcomes = [_save(check, rows.get(check.server.pk), statuses.get(check.flips_to)) for check in checks]
+        pending_alerts.owe(
+            [
+                each.check.report()
+                for each in outcomes
+                if each.saved and each.check.flips_to == MCPServerStatus.UNHEALTHY
+            ]
+        )
+    return outcomes
+
+
+def _locked_rows(pks: Iterable[Any]) -> dict[Any, MCPServer]:
+    """The servers by primary key, their rows locked until the transaction ends."""
+    # Of the server's table only: their statuses are shared with all the others.
+    rows = MCPServer.objects.select_for_update(of=("self",)).filter(pk__in=list(pks)).order_by("pk")
+    # With what the change log shows of them.
+    return {row.pk: row for row in rows.select_related("status", "secrets_group").prefetch_related("tags")}
+
+
+def _save(check: ServerCheck, row: MCPServer | None, status: Status | None) -> _Outcome:
+    if row is None or any(getattr(row, name) != getattr(check.server, name) for name in WHAT_WAS_PROBED):
+        return _Outcome(check, row)
+    if status is None:
+        error = f"MCP servers have no status {check.flips_to} any more: run nautobot-server migrate to get it back."
+        return _Outcome(check, row, error=error)
+    row.status = status
+    try:
+        row.validated_save()
+    except ValidationError as error:
+        why = "; ".join(error.messages)
+        return _Outcome(check, row, error=f"The status {check.flips_to} could not be saved: {why}")
+    return _Outcome(check, row, saved=True)
+
+
+def _note(outcome: _Outcome) -> None:
+    check = outcome.check
+    check.changed, check.error, check.settled = outcome.saved, outcome.error, True
+    if outcome.saved:
+        check.status_after = check.flips_to
+    elif not outcome.error:
+        check.status_after = outcome.row.status.name if outcome.row else None
+
+
+def _tell(outcome: _Outcome) -> None:
+    check, server = outcome.check, outcome.check.server
+    if outcome.error:
+        log(logging.ERROR, "servers", "%s stays %s: %s", server, check.status_after, outcome.error, about=server)
+    elif outcome.saved:
+        log(
+            logging.INFO if check.flips_to == MCPServerStatus.HEALTHY else logging.WARNING,
+            "servers",
+            "%s was %s and is now %s, as %s checks agree. %s",
+            server,
+            server.status.name,
+            check.flips_to,
+            len(check.probes),
+            check.probes[-1].message,
+            about=server,
+        )
+    elif outcome.row is None:
+        log(logging.INFO, "servers", "%s was deleted during the check", server)
+    else:
+        log(
+            logging.INFO,
+            "servers",
+            "%s is now %s: it was changed by someone else during the check",
+            outcome.row,
+            check.status_after,
+            about=outcome.row,
+        )

@@ -1,0 +1,359 @@
+"""The history of health checks: written once a run, trimmed, and read as uptime and latency.
+
+Everything read here is bounded by a time window on an index, and computed in PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import (
+    Aggregate,
+    Case,
+    Count,
+    F,
+    FloatField,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    Sum,
+    Value,
+    When,
+)
+from django.db.models.functions import Cast, Extract, Floor, Now
+from django.utils import timezone
+
+from ai_ops.choices import MCPProtocolChoices, MCPServerStatus
+from ai_ops.config import AiOpsSettings
+from ai_ops.logic.durations import days_left
+from ai_ops.logic.limits import MAX_NAME_CHARACTERS
+from ai_ops.mcp.logic.certificates import is_news
+from ai_ops.mcp.logic.flapping import ILL, WELL, change_percent, is_flapping, remembered
+from ai_ops.mcp.logic.reports import ServerReport
+from ai_ops.mcp.logic.verdicts import CHECKS_TO_FLIP, Probe, Reason, Verdict
+from ai_ops.models import AgentGeneration, MCPServer
+from ai_ops.models.health import MCPServerCheck, MCPServerHealth
+from ai_ops.runs.logs import get_logger
+
+logger = get_logger(__name__)
+
+WINDOWS = {"24 hours": timedelta(hours=24), "7 days": timedelta(days=7), "30 days": timedelta(days=30)}
+
+# Rows a statement, so that trimming holds locks for milliseconds and leaves others room.
+TRIM_BATCH = 5_000
+
+# Batches a run: more than a fleet of 10,000 servers writes between two runs, and an end to a first trim
+# after the setting was lowered. The next run goes on.
+MAX_TRIM_BATCHES = 20
+
+# Columns of MCPServerHealth that every check overwrites.
+_LATEST = ("checked", "ok", "reason", "message", "latency_ms", "http_status", "retry_at")
+IDENTITY = ("protocol_version", "server_name", "server_version")
+_LASTING = (
+    "last_ok",
+    "last_failure",
+    "last_failure_reason",
+    "recent",
+    "change_percent",
+    "flapping",
+    "alert_held",
+    "certificate_ends",
+    *IDENTITY,
+)
+
+
+class Percentile(Aggregate):
+    """PostgreSQL's ``percentile_cont(fraction) WITHIN GROUP (ORDER BY expression)``, interpolated."""
+
+    function = "PERCENTILE_CONT"
+    template = "%(function)s(%(fraction)s) WITHIN GROUP (ORDER BY %(expressions)s)"
+
+    def __init__(self, expression: Any, fraction: float, **extra: Any) -> None:
+        super().__init__(expression, fraction=float(fraction), output_field=FloatField(), **extra)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """How a server did in a window of time.
+
+    Attributes:
+        probes: Probes that said something about the server.
+        uptime_percent: Share of them that found it well; None without probes.
+        p50_ms: Median latency of checks that found it well, in milliseconds; None without any.
+        p95_ms: The 95th percentile of the same.
+    """
+
+    probes: int
+    uptime_percent: float | None
+    p50_ms: float | None
+    p95_ms: float | None
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """The probes of one server in one stretch of time, for a chart.
+
+    Attributes:
+        start: Its beginning.
+        passed: Probes that found the server well.
+        failed: Probes that did not.
+        unknown: Checks that could not be made.
+        p50_ms: Median latency of those passed; None without any.
+        p95_ms: The 95th percentile of the same.
+    """
+
+    start: datetime
+    passed: int = 0
+    failed: int = 0
+    unknown: int = 0
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+
+
+def record_checks(reports: Sequence[ServerReport]) -> None:
+    """Keep what a run found: a row in the history of each server, and where it stands now.
+
+    Five statements, however many servers. One that was deleted meanwhile is left out.
+    """
+    probed = {report.server_id: report for report in reports if report.checked_at and report.server_id}
+    if not probed:
+        return
+    with transaction.atomic():
+        # Before any row, as whoever changes servers does: several at once are changed in any order.
+        AgentGeneration.lock()
+        # Held until the end: nobody deletes a server between this and the rows that refer to it, and a
+        # run that checks the same server at the same time waits, so that none overwrites the other's.
+        servers = MCPServer.objects.filter(pk__in=probed).order_by("pk").select_for_update(of=("self",), no_key=True)
+        urls = {str(pk): url for pk, url in servers.values_list("pk", "url")}
+        found = {server_id: probed[server_id] for server_id in urls}
+        MCPServerCheck.objects.bulk_create([_as_check(report) for report in found.values()], batch_size=1_000)
+        settings = AiOpsSettings.load()
+        known = MCPServerHealth.objects.in_bulk(list(found), field_name="server_id")
+        known = {str(server_id): health for server_id, health in known.items()}
+        rows = [
+            _as_health(report, known.get(server_id), settings, has_tls=urls[server_id].startswith("https:"))
+            for server_id, report in found.items()
+        ]
+        MCPServerHealth.objects.bulk_create(
+            rows,
+            batch_size=1_000,
+            update_conflicts=True,
+            unique_fields=["server"],
+            update_fields=[*_LATEST, *_LASTING],
+        )
+    for row in rows:
+        _warn_of_certificate(row, known.get(row.server_id), found[row.server_id].server)
+
+
+def _warn_of_certificate(health: MCPServerHealth, before: MCPServerHealth | None, server: str) -> None:
+    """Log that a certificate ends soon, once a day."""
+    ends, now = health.certificate_ends, timezone.now()
+    seen = before.checked if before and before.certificate_ends == ends else None
+    if ends and is_news(ends, now, seen):
+        logger.warning(
+            "The TLS certificate of %s ends in %s day(s), on %s: renew it.",
+            server,
+            days_left(ends, now),
+            f"{ends:%Y-%m-%d %H:%M} UTC",
+            extra={"grouping": "certificates"},
+        )
+
+
+def unconfirmed_verdicts(servers: Collection[uuid.UUID]) -> dict[uuid.UUID, list[Verdict]]:
+    """Return the verdicts of the last runs on these servers since their last change or flip.
+
+    At most as many as can stand in for checks that a run could not make, oldest first. A run that made all its checks
+    has either flipped a server or ended with a verdict that agrees with its status: neither counts against it.
+    """
+    checks = MCPServerCheck.objects.filter(
+        server=OuterRef("pk"), time__gt=OuterRef("last_updated"), ok__isnull=False, flipped=False
+    ).order_by("-time")
+    columns = {f"said_{age}": Subquery(checks.values("ok")[age : age + 1]) for age in range(CHECKS_TO_FLIP - 1)}
+    rows = MCPServer.objects.filter(pk__in=servers).annotate(**columns).values_list("pk", *reversed(columns))
+    return {pk: [Verdict.HEALTHY if ok else Verdict.UNHEALTHY for ok in said if ok is not None] for pk, *said in rows}
+
+
+def failed_before(servers: Collection[Any]) -> set[Any]:
+    """Return the servers whose latest check failed without flipping them, and that no user changed since."""
+    latest = MCPServerCheck.objects.filter(server=OuterRef("pk"), time__gt=OuterRef("last_updated")).order_by("-time")
+    rows = MCPServer.objects.filter(pk__in=servers).annotate(
+        ok=Subquery(latest.values("ok")[:1]), flipped=Subquery(latest.values("flipped")[:1])
+    )
+    return set(rows.filter(ok=False, flipped=False).values_list("pk", flat=True))
+
+
+def trim_checks(days: int) -> int:
+    """Delete checks older than `days`, in small batches; give their number."""
+    oldest = timezone.now() - timedelta(days=days)
+    deleted = 0
+    for _ in range(MAX_TRIM_BATCHES):
+        batch = MCPServerCheck.objects.filter(time__lt=oldest).order_by("time").values("pk")[:TRIM_BATCH]
+        # Not delete(), which would load the rows: nobody listens for them.
+        rows = MCPServerCheck.objects.filter(pk__in=batch).order_by()
+        count = rows._raw_delete(rows.db)
+        deleted += count
+        if count < TRIM_BATCH:
+            break
+    return deleted
+
+
+def statistics(server: MCPServer) -> dict[str, Statistics]:
+    """Uptime and latency of one server over each of WINDOWS, by its name; one query."""
+    now = timezone.now()
+    wanted: dict[str, Any] = {}
+    for number, length in enumerate(WINDOWS.values()):
+        inside = Q(time__gte=now - length)
+        wanted |= {
+            f"probes_{number}": Sum("probes", filter=inside, default=0),
+            f"failures_{number}": Sum("failures", filter=inside, default=0),
+            f"p50_{number}": Percentile("latency_ms", 0.5, filter=inside & Q(ok=True)),
+            f"p95_{number}": Percentile("latency_ms", 0.95, filter=inside & Q(ok=True)),
+        }
+    row = _checks_since(server, now - max(WINDOWS.values())).aggregate(**wanted)
+    return {
+        name: Statistics(
+            row[f"probes_{number}"],
+            _uptime_percent(row[f"probes_{number}"], row[f"failures_{number}"]),
+            row[f"p50_{number}"],
+            row[f"p95_{number}"],
+        )
+        for number, name in enumerate(WINDOWS)
+    }
+
+
+def buckets(server: MCPServer, window: timedelta, width: timedelta) -> list[Bucket]:
+    """Return the probes of `server` in the last `window`, in stretches of `width`; empty ones included. One query."""
+    seconds = int(width.total_seconds())
+    last = int(timezone.now().timestamp()) // seconds
+    first = last - int(window.total_seconds()) // seconds + 1
+    rows = (
+        _checks_since(server, _moment(first * seconds))
+        .annotate(number=Floor(Cast(Extract("time", "epoch"), FloatField()) / Value(float(seconds))))
+        .values("number")
+        .annotate(
+            passed=Sum(F("probes") - F("failures"), default=0),
+            failed=Sum("failures", default=0),
+            unknown=Count("pk", filter=Q(ok__isnull=True)),
+            p50_ms=Percentile("latency_ms", 0.5, filter=Q(ok=True)),
+            p95_ms=Percentile("latency_ms", 0.95, filter=Q(ok=True)),
+        )
+    )
+    found = {int(row.pop("number")): row for row in rows}
+    return [Bucket(_moment(number * seconds), **found.get(number, {})) for number in range(first, last + 1)]
+
+
+def with_uptime(servers: QuerySet[MCPServer]) -> QuerySet[MCPServer]:
+    """Give each of `servers` its `uptime_24h`, a percentage or None, computed for the rows of a page alone."""
+    checks = MCPServerCheck.objects.filter(server=OuterRef("pk"), time__gte=Now() - timedelta(hours=24), probes__gt=0)
+    share = Value(100.0) * Sum(F("probes") - F("failures")) / Sum("probes")
+    uptime = checks.order_by().values("server").annotate(share=share).values("share")
+    return servers.annotate(uptime_24h=Subquery(uptime, output_field=FloatField()))
+
+
+def problems_first(servers: QuerySet[MCPServer]) -> QuerySet[MCPServer]:
+    """Sort `servers` by urgency, then by name, and give each the time `since` when it has been as it is.
+
+    First those that are down, then those that flap. A server that no check has asked is neither.
+    """
+    asked = Q(protocol=MCPProtocolChoices.HTTP, health__isnull=False)
+    is_down = asked & Q(status__name=MCPServerStatus.UNHEALTHY)
+    return servers.annotate(
+        since=Case(When(is_down, then=F("health__last_ok")), When(asked, then=F("health__last_failure")))
+    ).order_by(Case(When(is_down, then=0), When(health__flapping=True, then=1), default=2), "name")
+
+
+def _checks_since(server: MCPServer, since: datetime) -> QuerySet[MCPServerCheck]:
+    # Without their default order, which would become part of every grouping.
+    return MCPServerCheck.objects.filter(server=server, time__gte=since).order_by()
+
+
+def _moment(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _uptime_percent(probes: int, failures: int) -> float | None:
+    return 100 * (probes - failures) / probes if probes else None
+
+
+def _as_check(report: ServerReport) -> MCPServerCheck:
+    verdicts = _verdicts(report)
+    check = MCPServerCheck(
+        server_id=report.server_id,
+        time=report.checked_at,
+        ok=_said(report),
+        reason=report.reason or "",
+        latency_ms=report.latency_ms,
+        http_status=report.http_status,
+        flipped=report.changed,
+        probes=len(verdicts),
+        failures=verdicts.count(ILL),
+        certificate_days=_certificate_days(report),
+    )
+    identify(check, report)
+    return check
+
+
+def _certificate_days(report: ServerReport) -> int | None:
+    if not report.certificate_ends or not report.checked_at:
+        return None
+    return days_left(datetime.fromisoformat(report.certificate_ends), datetime.fromisoformat(report.checked_at))
+
+
+def _as_health(
+    report: ServerReport, before: MCPServerHealth | None, settings: AiOpsSettings, *, has_tls: bool
+) -> MCPServerHealth:
+    ok = _said(report)
+    health = MCPServerHealth(
+        server_id=report.server_id,
+        checked=report.checked_at,
+        ok=ok,
+        reason=report.reason or "",
+        message=report.message or "",
+        latency_ms=report.latency_ms,
+        http_status=report.http_status,
+        **({name: getattr(before, name) for name in _LASTING} if before else {}),
+    )
+    if report.retry_after:
+        health.retry_at = datetime.fromisoformat(str(report.checked_at)) + timedelta(seconds=report.retry_after)
+    if ok:
+        health.last_ok = report.checked_at
+    elif ok is False:
+        health.last_failure, health.last_failure_reason = report.checked_at, report.reason or ""
+    if report.protocol_version:
+        identify(health, report)
+    if report.certificate_ends:
+        health.certificate_ends = datetime.fromisoformat(report.certificate_ends)
+    elif not has_tls:
+        health.certificate_ends = None
+    health.recent = remembered(health.recent, _verdicts(report))
+    health.change_percent = change_percent(health.recent)
+    health.flapping = is_flapping(
+        health.change_percent, health.flapping, settings.flap_low_percent, settings.flap_high_percent
+    )
+    return health
+
+
+def identify(row: MCPServerHealth | MCPServerCheck, told: Probe | ServerReport) -> None:
+    """Note what a server says of itself, as far as there is room for it."""
+    for name in IDENTITY:
+        setattr(row, name, (getattr(told, name) or "")[:MAX_NAME_CHARACTERS])
+
+
+def _verdicts(report: ServerReport) -> str:
+    """Return the verdicts of the probes; empty where the network is to blame for them."""
+    if report.inconclusive and not report.ok:
+        return ""
+    ok = _said(report)
+    # A report that was not made by a run of probes is as good as one.
+    return report.verdicts or {True: WELL, False: ILL, None: ""}[ok]
+
+
+def _said(report: ServerReport) -> bool | None:
+    """What the check says about the server; None for trouble of the checker's own, or of its network."""
+    return None if report.reason == Reason.CHECKER or (report.inconclusive and not report.ok) else report.ok

@@ -1,0 +1,139 @@
+"""Reads what an MCP server sends with the types of the official SDK, which is what the agents' client does.
+
+An answer that these types take is one that agents can use, and no other is. Nothing of an answer is quoted here but
+the names of its fields.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from mcp.types import (
+    ErrorData,
+    InitializeResult,
+    JSONRPCError,
+    JSONRPCMessage,
+    JSONRPCNotification,
+    JSONRPCRequest,
+    JSONRPCResponse,
+    ListToolsResult,
+    ServerRequest,
+)
+from pydantic import BaseModel, ValidationError
+
+from ai_ops.mcp.logic.protocol import Identity, Message, ProtocolViolation, RpcError
+
+Model = TypeVar("Model", bound=BaseModel)
+Received = JSONRPCRequest | JSONRPCNotification | JSONRPCResponse | JSONRPCError
+
+INVALID_REQUEST, INVALID_PARAMS = -32600, -32602
+
+# What the agents' client, which offers none of these, says to a server that asks for them.
+_NOT_OFFERED = {
+    "sampling/createMessage": "Sampling not supported",
+    "elicitation/create": "Elicitation not supported",
+    "roots/list": "List roots not supported",
+}
+
+
+def message_in(text: bytes | str) -> Received:
+    """Read one JSON-RPC message.
+
+    Raises:
+        ProtocolViolation: It is none.
+    """
+    try:
+        return JSONRPCMessage.model_validate_json(text).root
+    except ValidationError as error:
+        if error.errors(include_url=False, include_context=False, include_input=False)[0]["type"] == "json_invalid":
+            raise ProtocolViolation("sent a body that is not JSON in UTF-8") from None
+        if text.lstrip()[:1] in (b"[", "["):
+            raise ProtocolViolation("sent a batch of messages, which MCP has no more") from None
+        raise ProtocolViolation("sent JSON that is not JSON-RPC 2.0") from None
+
+
+def answer_of(received: Received, request_id: int) -> Message | RpcError | None:
+    """The result, or the error, with which a message answers the request; None if it is another message.
+
+    An id that comes back as text is the same id, as it is to the agents' client.
+    """
+    if not isinstance(received, JSONRPCResponse | JSONRPCError):
+        return None
+    try:
+        if int(received.id) != request_id:
+            return None
+    except ValueError:
+        return None
+    if isinstance(received, JSONRPCError):
+        return RpcError(received.error.code, received.error.message)
+    return received.result
+
+
+def refusal_in(body: bytes) -> RpcError | None:
+    """The JSON-RPC error in a body, whatever its id: a server that could not read a request does not know it."""
+    try:
+        received = message_in(body)
+        return RpcError(received.error.code, received.error.message) if isinstance(received, JSONRPCError) else None
+    except ProtocolViolation:
+        return _error_without_id(body)
+
+
+class _ErrorWithoutId(BaseModel):
+    error: ErrorData
+
+
+def _error_without_id(body: bytes) -> RpcError | None:
+    try:
+        error = _ErrorWithoutId.model_validate_json(body).error
+    except ValidationError:
+        return None
+    return RpcError(error.code, error.message)
+
+
+def reply_to(request: JSONRPCRequest) -> Message:
+    """Answer a request of the server as the agents' client does: a ping with a result, the rest with an error."""
+    known = {"jsonrpc": "2.0", "id": request.id}
+    try:
+        ServerRequest.model_validate(request.model_dump(by_alias=True, mode="json", exclude_none=True))
+    except ValidationError:
+        return known | {"error": {"code": INVALID_PARAMS, "message": "Invalid request parameters", "data": ""}}
+    if request.method == "ping":
+        return known | {"result": {}}
+    message = _NOT_OFFERED.get(request.method, "Not supported")
+    return known | {"error": {"code": INVALID_REQUEST, "message": message}}
+
+
+def initialized_identity(result: Message) -> Identity:
+    """Read the result of ``initialize``.
+
+    Raises:
+        ProtocolViolation: The agents' client can't.
+    """
+    parsed = _read(InitializeResult, result, "initialize")
+    return Identity(str(parsed.protocolVersion), parsed.serverInfo.name, parsed.serverInfo.version)
+
+
+def next_cursor(result: Message) -> str | None:
+    """Read a page of ``tools/list``; give the cursor of the next one, None where it was the last.
+
+    Raises:
+        ProtocolViolation: The agents' client can't.
+    """
+    return _read(ListToolsResult, result, "tools/list").nextCursor or None
+
+
+def _read(model: type[Model], result: Message, method: str) -> Model:
+    try:
+        return model.model_validate(result)
+    except ValidationError as error:
+        raise ProtocolViolation(_told(error, method)) from None
+
+
+def _told(error: ValidationError, method: str) -> str:
+    """The first thing that is wrong: where, and in pydantic's words what; not what is there instead."""
+    first: Any = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    # Names of fields and numbers of places; what a server made up as a key is not among them.
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return f"answered {method} without {place}"
+    return f"answered {method} with a {place} that is not as MCP says ({first['msg']})"

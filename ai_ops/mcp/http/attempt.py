@@ -1,0 +1,164 @@
+"""One probe of one MCP server: by its health page, or as the agents' client uses it.
+
+A server that is ill must not hang, flood or follow its checker, and what is left of a probe in a server that is well
+must be nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import httpx
+
+from ai_ops.logic.limits import MAX_NAME_CHARACTERS
+from ai_ops.mcp.http.body import beginning_of, body_of
+from ai_ops.mcp.http.conversation import Conversation, Refused
+from ai_ops.mcp.http.exchange import LAST_REQUEST, VERSION, Exchange
+from ai_ops.mcp.http.failures import HOST_STATUSES, BodyError, Failure, Wording, explain, judge
+from ai_ops.mcp.http.outcome import Outcome
+from ai_ops.mcp.logic.credentials import Credentials
+from ai_ops.mcp.logic.protocol import SSE_TYPE, Identity, Message, ProtocolViolation
+from ai_ops.mcp.logic.verdicts import ProbeKind, Reason
+
+# Kept of the time for taking leave: a server whose answer never ends still has opened a session, and would
+# keep it for ever.
+SHARE_FOR_LEAVING = 0.1
+
+# Where nothing came back no server can be asked over MCP either, or no time is left for it.
+UNREACHED = frozenset({Reason.DNS, Reason.CONNECT, Reason.TLS, Reason.TIMEOUT, Reason.POLICY, Reason.CHECKER})
+
+
+@dataclass(frozen=True)
+class Target:
+    """What to ask, and how.
+
+    Attributes:
+        url: The full address of the server's health page.
+        mcp_url: The full address of its MCP endpoint; not needed for ProbeKind.HTTP.
+        kind: How to ask.
+        verify_tls: Whether its certificate is verified.
+        ca_file: Path of a PEM file with the CAs to trust; empty for the usual ones.
+        credentials: What to prove oneself with.
+    """
+
+    url: str
+    mcp_url: str = ""
+    kind: ProbeKind = ProbeKind.HTTP
+    verify_tls: bool = True
+    ca_file: str = ""
+    credentials: Credentials | None = field(default=None, repr=False)
+
+
+class Attempt:
+    """One probe on its way: what it has seen so far, and the time by which it has to be done."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport, target: Target, started: float, timeout: float) -> None:
+        self._target = target
+        self._for_leaving = timeout * SHARE_FOR_LEAVING
+        self._http = Exchange(transport, target.credentials, started + timeout)
+        self._wording = Wording("health check path", "answers a GET with a 2xx status", target.credentials)
+        self._identity: Identity | None = None
+
+    async def made(self) -> Outcome:
+        """Ask in the way the target says."""
+        if self._target.kind is ProbeKind.MCP:
+            return await self._over_mcp()
+        page = await self._outcome(self._get_health_page)
+        if self._target.kind is ProbeKind.HTTP or _decides(page):
+            return page
+        happened = page.failure.happened if page.failure else ""
+        outcome = await self._over_mcp(before=f"{page.asked} {happened}, and ")
+        if outcome.failure and outcome.retry_after is None:
+            outcome = dataclasses.replace(outcome, retry_after=page.retry_after)
+        return outcome
+
+    async def _over_mcp(self, before: str = "") -> Outcome:
+        self._wording = Wording("MCP endpoint", "answers as MCP says and within the limits", self._target.credentials)
+        self._http.retry_after = None
+        self._http.begin_anew()
+        return await self._outcome(self._converse, before)
+
+    async def _outcome(self, ask: Callable[[], Awaitable[str]], before: str = "") -> Outcome:
+        """Run one way of asking; what it raises is its failure, and anything else is a bug that shows."""
+        http = self._http
+        answered, failure = "", None
+        try:
+            answered = await ask()
+        except Refused as refusal:
+            failure = refusal.failure
+        except (httpx.HTTPError, httpx.InvalidURL, BodyError, ProtocolViolation) as error:
+            failure = explain(error, http.status, self._wording)
+        finally:
+            http.hang_up()
+        return Outcome(
+            before + http.asked, answered, failure, http.status, self._identity, http.retry_after, http.certificate_ends
+        )
+
+    # ----------------------------------------------------------------------------------------
+    # The health page
+
+    async def _get_health_page(self) -> str:
+        """A 2xx status with a body that ends is healthy."""
+        http, target = self._http, self._target
+        http.asked = f"GET {self._wording.shown(target.url) or '(no address)'}"
+        async with http.answer_to("GET", target.url, headers=LAST_REQUEST) as response:
+            if not response.is_success:
+                body = await beginning_of(response) if response.status_code in HOST_STATUSES else b""
+                raise Refused(judge(response, self._wording, body, redirected=http.redirected))
+            if target.kind is ProbeKind.AUTO and response.headers.get("content-type", "").lower().startswith(SSE_TYPE):
+                raise Refused(_event_stream(response.status_code))
+            async for _ in body_of(response):
+                pass
+        http.require_in_time()
+        return f"answered {http.status}"
+
+    # ----------------------------------------------------------------------------------------
+    # MCP
+
+    async def _converse(self) -> str:
+        """Shake hands and list the tools, as agents do, and take leave of the session whatever came of it."""
+        http = self._http
+        talk = Conversation(http, self._target.mcp_url, self._wording, VERSION)
+        http.ends -= self._for_leaving
+        try:
+            await talk.shake_hands()
+            with http.going_on():
+                await self._use(talk)
+                http.require_in_time()
+        finally:
+            http.ends += self._for_leaving
+            self._identity = talk.identity and self._shown_identity(talk.identity)
+            await talk.leave()
+        identity = self._identity or Identity("")
+        return f"answered {http.status} as {identity.name} {identity.version}, MCP {identity.protocol_version}"
+
+    async def _use(self, talk: Conversation) -> None:
+        """List the tools: a server whose list the agents' client can't read gives agents nothing."""
+        async for page in talk.tool_pages():
+            self._keep(page)
+
+    def _keep(self, page: Message) -> None:
+        """Keep nothing of a page of tools: a probe only needs to see that it can be read."""
+
+    def _shown_identity(self, identity: Identity) -> Identity:
+        """A server's own words, fit for a table."""
+        version, name, own = (
+            text and self._wording.clean(text)[:MAX_NAME_CHARACTERS]
+            for text in (identity.protocol_version, identity.name, identity.version)
+        )
+        return Identity(version or "", name, own)
+
+
+def _decides(page: Outcome) -> bool:
+    """Whether the health page says how the server is. What it answers otherwise says nothing about MCP."""
+    if page.failure is None or page.failure.reason in UNREACHED:
+        return True
+    return page.status is not None and page.status >= 500
+
+
+def _event_stream(status: int) -> Failure:
+    return Failure(
+        Reason.HTTP, f"answered {status} with an event stream", "set the health check path to one that ends its answer"
+    )

@@ -1,0 +1,424 @@
+"""MCP with one server over Streamable HTTP, as the agents' client speaks it.
+
+Not that client itself: it waits out its whole time for answers that never come, reads without bounds, and does not say
+what was wrong. What makes it succeed or fail is the same, and a test of each against the other keeps it so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+
+import httpx
+from httpx_sse import EventSource, ServerSentEvent, SSEError
+from mcp.types import JSONRPCError, JSONRPCRequest, JSONRPCResponse
+
+from ai_ops.mcp.http.answers import answer_of, initialized_identity, message_in, next_cursor, refusal_in, reply_to
+from ai_ops.mcp.http.body import beginning_of, readable, whole_body_of
+from ai_ops.mcp.http.connections import CURIOUS_SECONDS
+from ai_ops.mcp.http.exchange import LAST_REQUEST, Exchange
+from ai_ops.mcp.http.failures import BodyError, Failure, Wording, judge
+from ai_ops.mcp.logic.protocol import (
+    CLIENT_REVISIONS,
+    JSON_TYPE,
+    SSE_TYPE,
+    STATELESS_CODES,
+    STATELESS_REVISION,
+    UNSUPPORTED_PROTOCOL_VERSION,
+    Identity,
+    Message,
+    ProtocolViolation,
+    RpcError,
+    discover_request,
+    discovered_identity,
+    initialize_request,
+    initialized_notification,
+    tools_request,
+)
+from ai_ops.mcp.logic.tools import MAX_LIST_BYTES, MAX_PAGES
+from ai_ops.mcp.logic.verdicts import Reason
+
+SESSION_HEADER = "Mcp-Session-Id"
+VERSION_HEADER = "Mcp-Protocol-Version"
+
+# The agents' client gives up after so many attempts to resume a stream that fail one after the other, and waits so
+# long before each unless the server says otherwise.
+RESUMPTIONS = 2
+RESUMPTION_SECONDS = 1.0
+
+# Statuses with which a server answers that does not know Streamable HTTP, and may know what was before it.
+NO_STREAMABLE_HTTP = frozenset({400, 404, 405, 406, 415, 501})
+
+# The first ids are used up by then.
+FIRST_LIST_ID = 10
+
+
+class Refused(Exception):
+    """The server answered, and the answer is no good."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.happened)
+        self.failure = failure
+
+
+@dataclass
+class _Resumption:
+    """Where to go on with a stream that ended too early: the last event's id, and how long to wait before."""
+
+    last_event_id: str = ""
+    seconds: float = RESUMPTION_SECONDS
+
+    def note(self, event: ServerSentEvent) -> None:
+        self.last_event_id = event.id or self.last_event_id
+        if event.retry is not None:
+            self.seconds = event.retry / 1000
+
+
+class Conversation:
+    """One session with a server: the handshake, the list of its tools, and the leave.
+
+    Attributes:
+        identity: Who the server says it is, as soon as it has.
+    """
+
+    def __init__(self, http: Exchange, url: str, wording: Wording, client_version: str) -> None:
+        self._http = http
+        self._url = url
+        self._wording = wording
+        self._shown_url = wording.shown(url) or "(no address)"
+        self._client_version = client_version
+        self._headers: dict[str, str] = {}
+        self._received = 0
+        self.identity: Identity | None = None
+
+    async def shake_hands(self) -> None:
+        """Say initialize, and that it was understood.
+
+        Raises:
+            Refused, ProtocolViolation, BodyError, httpx.HTTPError, httpx.InvalidURL: The agents' client could not.
+        """
+        answer = await self._answer_to(initialize_request(1, self._client_version), opens_session=True)
+        if isinstance(answer, RpcError):
+            raise await self._refusal(answer)
+        self.identity = identity = initialized_identity(answer)
+        if identity.protocol_version not in CLIENT_REVISIONS:
+            raise Refused(_incompatible(f"MCP {self._wording.clean(identity.protocol_version)}", identity))
+        self._headers[VERSION_HEADER] = identity.protocol_version
+        with self._http.going_on():
+            await self._notify(initialized_notification())
+
+    async def tool_pages(self) -> AsyncIterator[Message]:
+        """List its tools, page by page, each as the server sent it; raises as `shake_hands` does."""
+        request_id, cursor = FIRST_LIST_ID, None
+        seen: set[str] = set()
+        while True:
+            answer = await self._answer_to(tools_request(request_id, cursor))
+            if isinstance(answer, RpcError):
+                raise Refused(self._refused_to_list(answer))
+            if self._received > MAX_LIST_BYTES:
+                raise ProtocolViolation(f"sent a list longer than {MAX_LIST_BYTES // 1024:,} KiB")
+            cursor = next_cursor(answer)
+            yield answer
+            if cursor is None:
+                return
+            if cursor in seen:
+                raise ProtocolViolation("gave the same cursor again, so that its list would never end")
+            seen.add(cursor)
+            if len(seen) >= MAX_PAGES:
+                raise ProtocolViolation(f"went on after {MAX_PAGES} pages of its list")
+            request_id += 1
+
+    async def leave(self) -> None:
+        """End the session. A server may refuse that (405), or be gone: neither says anything about its health."""
+        if SESSION_HEADER not in self._headers:
+            return
+        headers = self._headers | LAST_REQUEST
+        with suppress(httpx.HTTPError, httpx.InvalidURL):
+            async with self._http.answer_to("DELETE", self._url, headers=headers, aside=True):
+                pass
+
+    # ----------------------------------------------------------------------------------------
+    # Requests
+
+    def _ask(self, message: Message) -> None:
+        self._http.asked = f"POST {message['method']} to {self._shown_url}"
+
+    async def _answer_to(self, request: Message, *, opens_session: bool = False) -> Message | RpcError:
+        """Send a request and read until its answer is there, and no further."""
+        self._ask(request)
+        headers = {"Accept": f"{JSON_TYPE}, {SSE_TYPE}", **self._headers}
+        resumption = _Resumption()
+        async with self._http.answer_to("POST", self._url, message=request, headers=headers) as response:
+            if not response.is_success:
+                return await self._refused_with(response, opens_session)
+            if opens_session and (session := response.headers.get(SESSION_HEADER)):
+                self._headers[SESSION_HEADER] = _session(session)
+            if response.status_code == 202 and SESSION_HEADER in self._headers and not opens_session:
+                return await self._answer_on_stream(request)
+            kind = response.headers.get("content-type", "")
+            if kind.lower().startswith(JSON_TYPE):
+                return await self._answer_in_body(response, request["id"])
+            if not kind.lower().startswith(SSE_TYPE):
+                shown = kind.partition(";")[0].strip() or "no content"
+                raise ProtocolViolation(f"answered {response.status_code} with {shown} instead of JSON")
+            answer = await self._answer_among_events(response, request["id"], resumption)
+        return await self._resumed(request["id"], resumption) if answer is None else answer
+
+    async def _answer_on_stream(self, request: Message) -> Message | RpcError:
+        """Ask again while the stream of the session is open, on which a server may answer what it has accepted.
+
+        The agents' client has it open from the start.
+        """
+        again = request | {"id": request["id"] + MAX_PAGES}
+        headers = {"Accept": SSE_TYPE, "Cache-Control": "no-store", **self._headers}
+        async with self._http.answer_to("GET", self._url, headers=headers) as response:
+            if not response.is_success or not response.headers.get("content-type", "").lower().startswith(SSE_TYPE):
+                raise ProtocolViolation("answered 202 with no content instead of JSON")
+            asked = asyncio.create_task(self._notify(again, aside=True))
+            try:
+                async with aclosing(EventSource(readable(response)).aiter_sse()) as events:
+                    async for event in events:
+                        self._received += len(event.data)
+                        for message in (request, again):
+                            if (answer := _answer_to_one_of_ours(event, message["id"])) is not None:
+                                return answer
+            finally:
+                asked.cancel()
+                await asyncio.gather(asked, return_exceptions=True)
+        raise ProtocolViolation("ended the stream of the session without an answer to the request")
+
+    async def _answer_in_body(self, response: httpx.Response, request_id: int) -> Message | RpcError:
+        body = await whole_body_of(response)
+        self._received += len(body)
+        answer = answer_of(message_in(body), request_id)
+        if answer is None:
+            raise ProtocolViolation("did not answer with the id of the request")
+        return answer
+
+    async def _notify(self, message: Message, *, aside: bool = False) -> None:
+        """Send what is not answered."""
+        if not aside:
+            self._ask(message)
+        headers = {"Accept": f"{JSON_TYPE}, {SSE_TYPE}", **self._headers}
+        async with self._http.answer_to("POST", self._url, message=message, headers=headers, aside=aside) as response:
+            # The agents' client takes a 404 for no answer, which is what it expects.
+            if not response.is_success and response.status_code != 404:
+                body = await beginning_of(response)
+                raise Refused(judge(response, self._wording, body, redirected=self._http.redirected))
+
+    # ----------------------------------------------------------------------------------------
+    # Events
+
+    async def _answer_among_events(
+        self, response: httpx.Response, request_id: int, resumption: _Resumption, *, resumed: bool = False
+    ) -> Message | RpcError | None:
+        """The first event that answers; None where the stream ends before it, and can be resumed.
+
+        What the server asks in between is answered while the stream goes on.
+        """
+        replies: list[asyncio.Task[None]] = []
+        try:
+            async with aclosing(EventSource(readable(response)).aiter_sse()) as events:
+                async for event in events:
+                    resumption.note(event)
+                    self._received += len(event.data)
+                    answer = self._answer_in_event(event, request_id, replies, resumed=resumed)
+                    if answer is not None:
+                        await asyncio.gather(*replies)
+                        await self._http.finish(events)
+                        return answer
+            await asyncio.gather(*replies)
+        except (httpx.NetworkError, httpx.RemoteProtocolError):
+            # As an end: a proxy has cut it.
+            if not resumption.last_event_id:
+                raise
+        finally:
+            for reply in replies:
+                reply.cancel()
+            await asyncio.gather(*replies, return_exceptions=True)
+        if not resumption.last_event_id:
+            raise ProtocolViolation("ended its events without an answer to the request")
+        return None
+
+    def _answer_in_event(
+        self, event: ServerSentEvent, request_id: int, replies: list[asyncio.Task[None]], *, resumed: bool
+    ) -> Message | RpcError | None:
+        """Return the answer in an event; None for an event that can't be read or that answers no request of ours."""
+        if event.event != "message" or not event.data:
+            return None
+        try:
+            received = message_in(event.data)
+        except ProtocolViolation:
+            return None
+        if isinstance(received, JSONRPCRequest):
+            replies.append(asyncio.create_task(self._notify(reply_to(received), aside=True)))
+        if not isinstance(received, JSONRPCResponse | JSONRPCError):
+            return None
+        if resumed:
+            # On a stream of its own it can answer nothing else.
+            received.id = request_id
+        answer = answer_of(received, request_id)
+        if answer is None:
+            # The agents' client reads no further, and waits for the rest of its time.
+            raise ProtocolViolation("did not answer with the id of the request")
+        return answer
+
+    async def _resumed(self, request_id: int, resumption: _Resumption) -> Message | RpcError:
+        """Go on with a stream that the server has closed, as often as it takes within the time."""
+        failed = 0
+        while failed < RESUMPTIONS:
+            await self._wait(resumption.seconds)
+            headers = {"Accept": SSE_TYPE, "Cache-Control": "no-store", **self._headers}
+            headers["Last-Event-ID"] = resumption.last_event_id
+            try:
+                async with self._http.answer_to("GET", self._url, headers=headers) as response:
+                    if response.is_success:
+                        failed = 0
+                        answer = await self._answer_among_events(response, request_id, resumption, resumed=True)
+                        if answer is not None:
+                            return answer
+                        continue
+            except (httpx.NetworkError, httpx.RemoteProtocolError, SSEError):
+                pass
+            failed += 1
+        raise ProtocolViolation("ended its events without an answer to the request, and did not let them be resumed")
+
+    async def _wait(self, seconds: float) -> None:
+        left = self._http.ends - time.monotonic()
+        await asyncio.sleep(max(0.0, min(seconds, left)))
+        if seconds >= left:
+            raise httpx.ReadTimeout("the deadline has passed before the stream could be resumed")
+
+    # ----------------------------------------------------------------------------------------
+    # Refusals
+
+    async def _refused_with(self, response: httpx.Response, opens_session: bool) -> RpcError:
+        """Read an HTTP error: as one of JSON-RPC where a server of the newer revision means one.
+
+        Raises:
+            Refused: It is what it says.
+        """
+        body = await beginning_of(response)
+        error = refusal_in(body)
+        if error is not None and error.code in STATELESS_CODES:
+            return error
+        if opens_session and response.status_code in NO_STREAMABLE_HTTP and await self._speaks_only_sse():
+            raise Refused(_only_sse())
+        raise Refused(judge(response, self._wording, body, redirected=self._http.redirected))
+
+    async def _refusal(self, error: RpcError) -> Refused:
+        """Find out whether a server that refuses the handshake is of the revision that has none."""
+        refused = Failure(
+            Reason.PROTOCOL,
+            f"was answered with the JSON-RPC error {error.code} ({self._wording.clean(error.message)})",
+            "look into the server's log, and check that the MCP endpoint is right",
+        )
+        if error.code not in STATELESS_CODES:
+            return Refused(refused)
+        found = await self._discovered()
+        if found is not None:
+            self.identity = found
+            return Refused(_incompatible(f"MCP {self._wording.clean(found.protocol_version)}", found))
+        if error.code == UNSUPPORTED_PROTOCOL_VERSION:
+            return Refused(
+                Failure(
+                    Reason.INCOMPATIBLE,
+                    f"was answered by a server that speaks none of MCP {', '.join(CLIENT_REVISIONS)}, all of which the "
+                    "agents' client does",
+                    _NEWER,
+                )
+            )
+        return Refused(refused)
+
+    async def _discovered(self) -> Identity | None:
+        """Who the server is by ``server/discover``; None if it does not answer that either."""
+        headers = {
+            "Accept": f"{JSON_TYPE}, {SSE_TYPE}",
+            VERSION_HEADER: STATELESS_REVISION,
+            "Mcp-Method": "server/discover",
+        }
+        request = discover_request(2, self._client_version)
+        try:
+            async with self._http.answer_to(
+                "POST", self._url, message=request, headers=headers, aside=True
+            ) as response:
+                if not response.is_success:
+                    return None
+                if response.headers.get("content-type", "").lower().startswith(SSE_TYPE):
+                    answer = await self._answer_among_events(response, 2, _Resumption())
+                else:
+                    answer = answer_of(message_in(await whole_body_of(response)), 2)
+            return discovered_identity(answer) if isinstance(answer, dict) else None
+        except (httpx.HTTPError, ProtocolViolation, BodyError, Refused):
+            return None
+
+    async def _speaks_only_sse(self) -> bool:
+        """Whether the endpoint is that of the transport before Streamable HTTP: a GET is told where to post."""
+        headers: Mapping[str, str] = {"Accept": SSE_TYPE}
+        for url in dict.fromkeys((self._url, str(httpx.URL(self._url).join("sse")))):
+            with self._http.within(CURIOUS_SECONDS):
+                try:
+                    async with self._http.answer_to("GET", url, headers=headers, aside=True) as response:
+                        if response.is_success and await _begins_with_endpoint(response):
+                            return True
+                except (httpx.HTTPError, httpx.InvalidURL, BodyError):
+                    continue
+        return False
+
+    def _refused_to_list(self, error: RpcError) -> Failure:
+        return Failure(
+            Reason.PROTOCOL,
+            f"was answered with the JSON-RPC error {error.code} ({self._wording.clean(error.message)})",
+            "agents can't list its tools either, so look into the server's log, or correct the MCP endpoint",
+        )
+
+
+def _answer_to_one_of_ours(event: ServerSentEvent, request_id: int) -> Message | RpcError | None:
+    """Return what an event answers to that request; None for an event that is about something else."""
+    with suppress(ProtocolViolation):
+        return answer_of(message_in(event.data), request_id) if event.data else None
+    return None
+
+
+async def _begins_with_endpoint(response: httpx.Response) -> bool:
+    if not response.headers.get("content-type", "").lower().startswith(SSE_TYPE):
+        return False
+    async with aclosing(EventSource(readable(response)).aiter_sse()) as events:
+        async for event in events:
+            return event.event == "endpoint"
+    return False
+
+
+def _session(session: str) -> str:
+    """The id of a session, which is sent back in a header.
+
+    Raises:
+        ProtocolViolation: It has characters that no header can carry.
+    """
+    if not session.isascii() or not session.isprintable():
+        raise ProtocolViolation("opened a session whose id has characters that no header can carry")
+    return session
+
+
+_NEWER = f"have the server speak MCP {CLIENT_REVISIONS[0]} too, as most servers of a newer revision can"
+
+
+def _incompatible(speaks: str, identity: Identity) -> Failure:
+    newer = identity.protocol_version > CLIENT_REVISIONS[-1]
+    older = f"update the server, whose revision is older than MCP {CLIENT_REVISIONS[-1]}, the oldest that agents speak"
+    return Failure(
+        Reason.INCOMPATIBLE,
+        f"was answered by a server that speaks {speaks}, which the agents' client does not",
+        _NEWER if newer else older,
+    )
+
+
+def _only_sse() -> Failure:
+    return Failure(
+        Reason.INCOMPATIBLE,
+        "met a server that speaks only the transport HTTP+SSE of MCP 2024-11-05, which the agents' client does not",
+        "have the server use Streamable HTTP, or put a gateway before it that does",
+    )

@@ -1,0 +1,285 @@
+"""The one map from what HTTP, or httpx, says to a reason, a clause on what happened, and a remedy."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import httpx
+
+from ai_ops.mcp.http.transports import AddressRefused, HandshakeTimeout, ResolveError, ResolveTimeout
+from ai_ops.mcp.logic.credentials import Credentials
+from ai_ops.mcp.logic.protocol import ProtocolViolation
+from ai_ops.mcp.logic.verdicts import Phase, Reason
+
+# What comes from outside ends up in logs: enough to recognise it, too little to flood them.
+MAX_SHOWN_CHARACTERS = 200
+
+# This machine has run out of something: no word about the server that was to be asked.
+CHECKER_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+RUN_OUT = "this worker has run out of files, ports or memory, which says nothing about the server"
+
+
+# A check of the Host header answers with one of these, and the word in the body. 421 means nothing else.
+HOST_STATUSES = frozenset({400, 403, 421})
+_HOST_CHECK = re.compile(
+    rb"(?:invalid|unknown|disallowed|blocked|untrusted|bad|not\s+allowed)\s+host\b|\bhost\b[^.]{0,80}?\b(?:not\s+allowed|not\s"
+    rb"permitted|is\s+invalid|blocked|denied|forbidden|disallowed)|only\s+allowed\s+at\b|misdirected",
+    re.IGNORECASE,
+)
+# Of a body this much is looked at: such an answer is one line.
+_HOST_CHECK_BYTES = 4096
+
+
+class BodyError(Exception):
+    """The body of an answer is longer than may be, or is not what its headers announce."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a probe failed; `happened` and `remedy` are clauses of one sentence."""
+
+    reason: Reason
+    happened: str
+    remedy: str
+    phase: Phase | None = None
+
+
+@lru_cache(maxsize=1024)
+def parsed_url(text: str) -> httpx.URL:
+    """Parse a URL, which is looked at several times in a probe: each time would cost a twentieth of it.
+
+    Raises:
+        httpx.InvalidURL, UnicodeError: It is none.
+    """
+    return httpx.URL(text)
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How one probe puts things: what it asks for, and what text from outside may be shown.
+
+    Attributes:
+        place: What an operator would correct: "health check path" or "MCP endpoint".
+        wanted: What answers there, when all is well.
+        credentials: Hidden wherever a server sends them back.
+    """
+
+    place: str
+    wanted: str
+    credentials: Credentials | None = None
+
+    def clean(self, text: str) -> str:
+        """Text from outside, fit for one line of a log."""
+        hidden = self.credentials.hide_in(text) if self.credentials else text
+        printable = hidden
+        if not hidden.isprintable():
+            printable = "".join(character if character.isprintable() else "?" for character in hidden)
+        return printable if len(printable) <= MAX_SHOWN_CHARACTERS else f"{printable[:MAX_SHOWN_CHARACTERS]}..."
+
+    def shown(self, url: str) -> str:
+        """A URL for people: user name, password, query and fragment may hold secrets and are left out."""
+        try:
+            parsed = parsed_url(url)
+        except (httpx.InvalidURL, UnicodeError):
+            return self.clean(url)
+        if parsed.userinfo or parsed.query or parsed.fragment:
+            parsed = parsed.copy_with(userinfo=b"", query=None, fragment=None)
+        return self.clean(str(parsed))
+
+    def root(self, causes: list[BaseException]) -> str:
+        """What the operating system said, or else the outermost error."""
+        system = next((cause for cause in reversed(causes) if isinstance(cause, OSError) and cause.strerror), None)
+        if system is not None and system.errno and not isinstance(system, ssl.SSLError | socket.gaierror):
+            # asyncio has put the address in the place of the words.
+            return os.strerror(system.errno)
+        return self.clean(str(system.strerror if system else causes[0]) or type(causes[0]).__name__)
+
+
+def judge(response: httpx.Response, wording: Wording, body: bytes, *, redirected: bool) -> Failure:
+    """Explain an answer whose status is not 2xx.
+
+    Args:
+        response: The answer.
+        wording: How to put it.
+        body: The beginning of its body, as far as it was read; for statuses in HOST_STATUSES it should be.
+        redirected: Whether the request came here over a redirect, and so without credentials.
+    """
+    status = response.status_code
+    if status == 421 or (status in HOST_STATUSES and _HOST_CHECK.search(body[:_HOST_CHECK_BYTES])):
+        host = wording.clean(response.request.headers.get("host", ""))
+        return Failure(
+            Reason.HTTP,
+            f"was refused for its Host header, {host} ({status})",
+            f"have the server allow the host {host}, or enter a URL with a name that it allows",
+        )
+    if response.next_request is not None:
+        return Failure(
+            Reason.HTTP,
+            f"redirects to {wording.shown(str(response.next_request.url))} ({status})",
+            f"only 307 or 308 on the same scheme, host and port are followed, so enter the address that answers "
+            f"as URL and {wording.place}",
+        )
+    if status in (401, 403, 407):
+        return _judge_credentials(response, wording, redirected)
+    happened = f"answered {status}"
+    if status in (404, 405, 406, 410, 415, 501):
+        return Failure(Reason.HTTP, happened, f"set the {wording.place} to one that {wording.wanted}")
+    if status == 429:
+        return Failure(Reason.HTTP, happened, "the server limits requests, so exempt health checks or check less often")
+    if status >= 500:
+        return Failure(Reason.HTTP, happened, "the server is there but not well, so look into its own log")
+    return Failure(Reason.HTTP, happened, f"a well server {wording.wanted}, so check URL and {wording.place}")
+
+
+def _judge_credentials(response: httpx.Response, wording: Wording, redirected: bool) -> Failure:
+    status = response.status_code
+    if wording.credentials is None:
+        return Failure(
+            Reason.AUTH_REQUIRED,
+            f"asks for credentials ({status})",
+            f"give the server a secrets group with them, or set a {wording.place} that answers without them"
+            + ("; if it checks the Host header, have it allow this one" if status == 403 else ""),
+        )
+    if redirected:
+        return Failure(
+            Reason.AUTH_REQUIRED,
+            f"asks for credentials at {wording.shown(str(response.url))} ({status})",
+            f"none are sent over a redirect, so enter that address as URL and {wording.place}",
+        )
+    return Failure(
+        Reason.AUTH_REQUIRED,
+        f"refuses the credentials of the server's secrets group ({status})",
+        "renew what the secrets group holds, and check what it is permitted to do",
+    )
+
+
+def explain(error: Exception, status: int | None, wording: Wording) -> Failure:
+    """What an exception says.
+
+    Args:
+        error: What was raised: by httpx, or while the answer was read.
+        status: Status code of the answer, where there was one.
+        wording: How to put it.
+    """
+    causes = list(_causes(error))
+    if isinstance(error, httpx.InvalidURL):
+        return Failure(Reason.PROTOCOL, f"is not an address to ask ({error})", "correct the server's URL")
+    if isinstance(error, BodyError | ProtocolViolation):
+        return Failure(
+            Reason.PROTOCOL, wording.clean(str(error)), f"set the {wording.place} to one that {wording.wanted}"
+        )
+    if refused := _cause(causes, AddressRefused):
+        return Failure(
+            Reason.POLICY,
+            f"was not sent: {wording.clean(str(refused))}",
+            "nothing is sent to such addresses, so correct the server's URL or its host's DNS entry",
+        )
+    if any(isinstance(cause, OSError) and cause.errno in CHECKER_ERRNOS for cause in causes):
+        return Failure(
+            Reason.CHECKER,
+            f"could not be sent ({wording.root(causes)})",
+            RUN_OUT,
+        )
+    if unresolved := _cause(causes, ResolveError):
+        return Failure(
+            Reason.DNS,
+            f"found no address for the host ({wording.clean(str(unresolved))})",
+            "check the host name and this worker's DNS",
+        )
+    if isinstance(error, httpx.TimeoutException):
+        return _explain_timeout(error, causes, status, wording)
+    if _cause(causes, ssl.SSLError):
+        return _explain_tls(causes, wording)
+    return _explain_connection(error, causes, status, wording)
+
+
+def _explain_connection(error: Exception, causes: list[BaseException], status: int | None, wording: Wording) -> Failure:
+    if isinstance(error, httpx.ConnectError):
+        return Failure(
+            Reason.CONNECT,
+            f"could not connect ({wording.root(causes)})",
+            "check that the server runs, and that host, port and firewall are right",
+        )
+    if isinstance(error, httpx.NetworkError) or status is not None:
+        return Failure(
+            Reason.PROTOCOL,
+            f"got an answer that broke off ({wording.root(causes)})",
+            "look for a crash, or a proxy that hangs up, in the server's log",
+        )
+    return Failure(
+        Reason.PROTOCOL,
+        f"got no valid HTTP answer ({wording.root(causes)})",
+        "check that URL and port are the MCP server's and that http or https is right, then look into its log",
+    )
+
+
+def _explain_timeout(
+    error: httpx.TimeoutException, causes: list[BaseException], status: int | None, wording: Wording
+) -> Failure:
+    phase, during, remedy = (
+        Phase.ANSWER,
+        "waiting for the answer",
+        "the server accepts but does not answer, so look into its log",
+    )
+    if _cause(causes, ResolveTimeout):
+        phase, during, remedy = Phase.DNS, "looking up the host's name", "check this worker's DNS"
+    elif _cause(causes, HandshakeTimeout):
+        phase, during, remedy = (
+            Phase.TLS,
+            "in the TLS handshake",
+            "check that the port speaks TLS and is not overloaded",
+        )
+    elif isinstance(error, httpx.ConnectTimeout):
+        phase, during = Phase.CONNECT, "connecting"
+        remedy = "check that the host is up and that no firewall drops packets"
+    elif status is not None:
+        phase, during = Phase.BODY, "reading the body"
+        remedy = f"set the {wording.place} to one that ends its answer"
+    answered = f"answered {status} and " if phase is Phase.BODY else ""
+    return Failure(Reason.TIMEOUT, f"{answered}ran out of time {during}", remedy, phase)
+
+
+def _explain_tls(causes: list[BaseException], wording: Wording) -> Failure:
+    verification = _cause(causes, ssl.SSLCertVerificationError)
+    if isinstance(verification, ssl.SSLCertVerificationError):
+        return Failure(
+            Reason.TLS,
+            f"met a certificate that is not trusted ({wording.clean(verification.verify_message)})",
+            "renew it, or set the CA file that its CA is in",
+        )
+    said = next((str(cause.reason) for cause in causes if isinstance(cause, ssl.SSLError) and cause.reason), "")
+    if "CERTIFICATE_REQUIRED" in said:
+        return Failure(
+            Reason.TLS,
+            "met a server that wants a client certificate, which neither probes nor agents have",
+            "have the server accept connections without one at this address, and a secrets group instead",
+        )
+    if "HANDSHAKE_FAILURE" in said or "BAD_CERTIFICATE" in said:
+        return Failure(
+            Reason.TLS,
+            f"was turned away in the TLS handshake ({wording.root(causes)})",
+            "check that the server speaks a current version of TLS, and that it wants no client certificate",
+        )
+    return Failure(
+        Reason.TLS,
+        f"found no common TLS ({wording.root(causes)})",
+        "check that the port speaks TLS, with a current version",
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The exception and what it was raised from, outermost first."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _cause(causes: list[BaseException], kind: type[BaseException]) -> BaseException | None:
+    return next((cause for cause in causes if isinstance(cause, kind)), None)

@@ -1,0 +1,414 @@
+"""The one way to MCP servers, for probes and for agents: to checked addresses, and within a deadline.
+
+httpx's timeouts are per operation: a server that sends a byte every second never trips a read timeout of ten. Here
+the timeout with which a connection is opened becomes a deadline: for the name lookup, the connection and the TLS
+handshake together, and for a probe for everything that happens on the connection. The connection goes to an address
+that `ai_ops.mcp.logic.addresses` has let pass, and not to a name that could mean another address a moment later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Self
+
+import httpcore
+import httpx
+
+from ai_ops.mcp.http.connections import LineTransport
+from ai_ops.mcp.http.quiet_logs import unlogged
+from ai_ops.mcp.logic.addresses import refusal
+from ai_ops.mcp.logic.credentials import Credentials
+
+# Takes a host and a port, returns addresses in the order in which to try them, raises OSError.
+Resolver = Callable[[str, int], list[str]]
+
+# Used when no timeout was given, so that nothing here can wait for ever.
+FALLBACK_SECONDS = 60.0
+
+# For agents, who send several requests in a row to one server.
+KEEPALIVE_SECONDS = 5.0
+
+
+class ResolveError(httpcore.ConnectError):
+    """The host has no address."""
+
+
+class AddressRefused(httpcore.ConnectError):
+    """One of the host's addresses is one that nothing is sent to."""
+
+
+class ResolveTimeout(httpcore.ConnectTimeout):
+    """The name lookup outlasted the deadline."""
+
+
+class HandshakeTimeout(httpcore.ConnectTimeout):
+    """The TLS handshake outlasted the deadline."""
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """A point on the monotonic clock, in seconds."""
+
+    at: float
+
+    @classmethod
+    def after(cls, seconds: float | None) -> Deadline:
+        """The point `seconds` from now."""
+        return cls(time.monotonic() + (FALLBACK_SECONDS if seconds is None else seconds))
+
+    def remaining(self, late: type[httpcore.TimeoutException]) -> float:
+        """Seconds left.
+
+        Raises:
+            httpcore.TimeoutException: Of the kind `late`, when none are.
+        """
+        seconds = self.at - time.monotonic()
+        if seconds <= 0:
+            raise late("the deadline has passed")
+        return seconds
+
+
+class GuardedTransport(httpx.AsyncHTTPTransport):
+    """HTTP/1.1 without proxies, to addresses that were checked, for agents: each operation has the timeout it asks for.
+
+    Args:
+        context: Shared by all connections; making one costs some 30 ms of CPU.
+        allow_loopback: Whether connections to this machine itself are allowed.
+        resolve: The name lookup; in tests one that is slow or answers what a test needs.
+    """
+
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        *,
+        allow_loopback: bool = False,
+        resolve: Resolver | None = None,
+    ) -> None:
+        super().__init__(verify=context, trust_env=False)
+        # The one place where httpx takes no network backend from outside.
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=context,
+            keepalive_expiry=KEEPALIVE_SECONDS,
+            network_backend=_GuardedBackend(resolve or resolve_name, allow_loopback, one_deadline=False),
+        )
+
+
+def probe_transport(
+    context: ssl.SSLContext, *, allow_loopback: bool = False, resolve: Resolver | None = None
+) -> LineTransport:
+    """Make the same for probes: the connect timeout of a request is the deadline for all of it."""
+    return LineTransport(context, _GuardedBackend(resolve or resolve_name, allow_loopback, one_deadline=True))
+
+
+def resolve_name(host: str, port: int) -> list[str]:
+    """Look a name up the way every program on this machine does.
+
+    Raises:
+        OSError: The name has no address, or the resolver did not answer.
+    """
+    try:
+        answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:  # a label longer than DNS allows
+        raise socket.gaierror(socket.EAI_NONAME, "a part of the name is empty or too long") from error
+    return [str(sockaddr[0]) for *_, sockaddr in answers]
+
+
+def require_allowed(addresses: Iterable[str], allow_loopback: bool) -> None:
+    """Let pass only hosts all of whose addresses may be asked: of two, anyone may be the next answer of DNS.
+
+    Raises:
+        AddressRefused: One of them may not; the message says why.
+    """
+    for address in addresses:
+        if reason := refusal(address, allow_loopback=allow_loopback):
+            raise AddressRefused(reason)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+class _GuardedBackend(httpcore.AsyncNetworkBackend):
+    """Looks names up by itself, so that what is checked is what is connected to.
+
+    On asyncio's own streams: what httpcore brings for any event loop costs twice as much a probe.
+    """
+
+    def __init__(self, resolve: Resolver, allow_loopback: bool, one_deadline: bool) -> None:
+        self._resolve = resolve
+        self._allow_loopback = allow_loopback
+        self._one_deadline = one_deadline
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        deadline = Deadline.after(timeout)
+        addresses = [host] if _is_address(host) else await _looked_up(self._resolve, host, port, deadline)
+        require_allowed(addresses, self._allow_loopback)
+        failure: httpcore.ConnectError | httpcore.ConnectTimeout = ResolveError("the name has no address")
+        for index, address in enumerate(addresses):
+            # A share each, so that a dead first address leaves time for the second.
+            share = deadline.remaining(httpcore.ConnectTimeout) / (len(addresses) - index)
+            try:
+                reader, writer = await _connected(address, port, share)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+            else:
+                return _GuardedStream(reader, writer, deadline, self._one_deadline)
+        raise failure
+
+
+async def _connected(address: str, port: int, seconds: float) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    try:
+        async with asyncio.timeout(seconds):
+            return await asyncio.open_connection(address, port)
+    except TimeoutError as error:
+        # The system's own: it gave up before the deadline. Ours has no number.
+        if error.errno is not None:
+            raise httpcore.ConnectError(str(error)) from error
+        raise httpcore.ConnectTimeout("no connection in time") from None
+    except OSError as error:
+        raise httpcore.ConnectError(str(error)) from error
+
+
+def _require_a_socket() -> None:
+    """Fail here if this process can't open a socket: in the name lookup that would pass for trouble with DNS."""
+    try:
+        socket.socket().close()
+    except OSError as error:
+        raise httpcore.ConnectError(str(error)) from error
+
+
+async def _looked_up(resolve: Resolver, host: str, port: int, deadline: Deadline) -> list[str]:
+    """Look `host` up in a thread of its own, since getaddrinfo() can't be given a timeout.
+
+    It is a daemon, and none of the loop's own threads: one that waits for a dead resolver must neither keep others from
+    looking up their names nor hold up the exit of the process.
+    """
+    _require_a_socket()
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[list[str]] = loop.create_future()
+
+    def look_up() -> None:
+        # The loop may be closed by then, when the answer comes after the deadline.
+        with suppress(RuntimeError):
+            try:
+                loop.call_soon_threadsafe(_settle, found, resolve(host, port), None)
+            except OSError as error:
+                loop.call_soon_threadsafe(_settle, found, [], error)
+
+    threading.Thread(target=look_up, name="mcp-resolve", daemon=True).start()
+    try:
+        async with asyncio.timeout(deadline.remaining(ResolveTimeout)):
+            return await found
+    except TimeoutError:
+        raise ResolveTimeout("the name lookup did not end in time") from None
+    except OSError as error:
+        raise ResolveError(error.strerror or str(error)) from error
+
+
+def _settle(found: asyncio.Future[list[str]], addresses: list[str], error: OSError | None) -> None:
+    if found.done():
+        return
+    if error is None:
+        found.set_result(addresses)
+    else:
+        found.set_exception(error)
+
+
+class _GuardedStream(httpcore.AsyncNetworkStream):
+    """A connection that knows its deadline, and raises nothing but what httpx knows.
+
+    Args:
+        reader: What comes in.
+        writer: What goes out.
+        deadline: The time by which it must be open.
+        whole: Whether everything on it must be done by then too.
+    """
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, deadline: Deadline, whole: bool
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._deadline = deadline
+        self._whole = whole
+        self._late = False
+        self._alarm: asyncio.TimerHandle | None = None
+        if whole:
+            self.end_at(deadline.at)
+
+    def end_at(self, moment: float) -> None:
+        """End everything on this connection then (monotonic seconds): one alarm costs less than one an operation."""
+        if self._alarm:
+            self._alarm.cancel()
+        loop = asyncio.get_running_loop()
+        self._alarm = loop.call_later(max(moment - time.monotonic(), 0), self._end)
+
+    def _end(self) -> None:
+        self._late = True
+        self._reader.set_exception(TimeoutError())
+        self._writer.transport.abort()
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        with self._as_httpcore(httpcore.ReadError, httpcore.ReadTimeout):
+            if self._whole:
+                return await self._reader.read(max_bytes)
+            async with asyncio.timeout(timeout):
+                return await self._reader.read(max_bytes)
+        raise AssertionError  # unreachable: the block returns or raises
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if not buffer:
+            return
+        with self._as_httpcore(httpcore.WriteError, httpcore.WriteTimeout):
+            self._writer.write(buffer)
+            if self._whole:
+                await self._writer.drain()
+            else:
+                async with asyncio.timeout(timeout):
+                    await self._writer.drain()
+
+    async def aclose(self) -> None:
+        self.abort()
+
+    def abort(self) -> None:
+        """Hang up at once: inside TLS close() waits half a minute for the other side to say goodbye."""
+        if self._alarm:
+            self._alarm.cancel()
+        self._writer.transport.abort()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            # A ValueError: a name that TLS can't send, as one that begins with a dot.
+            with self._as_httpcore(httpcore.ConnectError, HandshakeTimeout):
+                async with asyncio.timeout(self._deadline.remaining(HandshakeTimeout)):
+                    await self._writer.start_tls(ssl_context, server_hostname=server_hostname)
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    def get_extra_info(self, info: str) -> Any:
+        if info == "is_readable":
+            return (
+                self._reader.at_eof() or self._writer.is_closing() or _has_come(self._writer.get_extra_info("socket"))
+            )
+        return self._writer.get_extra_info(_EXTRA.get(info, info))
+
+    @contextmanager
+    def _as_httpcore(self, kind: type[httpcore.NetworkError], late: type[httpcore.TimeoutException]) -> Iterator[None]:
+        """Give what goes wrong on a socket, or inside TLS, the names under which httpx knows it."""
+        try:
+            yield
+        except (TimeoutError, OSError, ValueError) as error:
+            if self._late or (isinstance(error, TimeoutError) and error.errno is None):
+                raise late("the deadline has passed") from None
+            raise kind(str(error)) from error
+
+
+def _has_come(connection: socket.socket) -> bool:
+    """Tell whether the system has something for this socket that the event loop has not read yet."""
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+# As httpcore calls them, and as asyncio does.
+_EXTRA = {"client_addr": "sockname", "server_addr": "peername"}
+
+
+class ClientFactory:
+    """Makes the httpx client of each MCP session, as langchain-mcp-adapters asks for one.
+
+    Args:
+        context: How to verify the server's certificate. It is made beforehand, since a session begins on an event loop.
+        allow_loopback: Whether servers on this machine may be reached.
+        leaving: Seconds for the end of a session, which a server that hangs must not draw out.
+    """
+
+    def __init__(self, context: ssl.SSLContext, *, allow_loopback: bool = False, leaving: float = 1.0) -> None:
+        self._context = context
+        self._allow_loopback = allow_loopback
+        self._leaving = leaving
+
+    def __call__(
+        self,
+        headers: dict[str, str] | None = None,
+        timeout: httpx.Timeout | None = None,
+        auth: httpx.Auth | None = None,
+    ) -> httpx.AsyncClient:
+        """Make one; the caller closes it."""
+        return _AgentClient(
+            self._leaving,
+            transport=GuardedTransport(self._context, allow_loopback=self._allow_loopback),
+            trust_env=False,
+            follow_redirects=False,
+            headers=headers,
+            timeout=timeout,
+            auth=auth,
+        )
+
+
+class _AgentClient(httpx.AsyncClient):
+    """Sends what an agent sends, of which the logs of libraries tell nothing."""
+
+    def __init__(self, leaving: float, **options: Any) -> None:
+        super().__init__(**options)
+        self._leaving = leaving
+        self._quiet = unlogged()
+
+    async def __aenter__(self) -> Self:
+        self._quiet.__enter__()
+        return await super().__aenter__()
+
+    async def __aexit__(self, *args: Any) -> None:
+        try:
+            await super().__aexit__(*args)
+        finally:
+            self._quiet.__exit__(None, None, None)
+
+    async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        if request.method != "DELETE":
+            return await super().send(request, **options)
+        # The agent has its answer by then.
+        async with asyncio.timeout(self._leaving):
+            response = await super().send(request, **options)
+            await response.aread()
+            return response
+
+
+class HeaderAuth(httpx.Auth):
+    """Sends credentials to one address, and takes them out of what is redirected from there to another."""
+
+    def __init__(self, url: str, credentials: Credentials) -> None:
+        self._url = httpx.URL(url)
+        self._credentials = credentials
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Add the header, or remove it."""
+        if request.url == self._url:
+            request.headers[self._credentials.header] = self._credentials.value
+        else:
+            request.headers.pop(self._credentials.header, None)
+        yield request

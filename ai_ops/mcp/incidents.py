@@ -1,0 +1,437 @@
+"""Incidents: opened by a flip to Unhealthy, closed when health is confirmed, each transition told to the world.
+
+Tools that changed under the same name open one too, until somebody approves them or they are as before.
+
+An outage that takes many servers at once is one incident, not one for each. Each transition is published
+through Nautobot's event broker once it is committed, and is in the change log, and so reaches webhooks and
+Job hooks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from celery.exceptions import SoftTimeLimitExceeded
+from django.db import transaction
+from django.db.models import Case, Count, Exists, OuterRef, Q, QuerySet, When
+from django.utils import timezone
+
+from ai_ops.choices import MCPIncidentKindChoices, MCPProtocolChoices, MCPServerStatus, MCPToolStateChoices
+from ai_ops.exceptions import IncidentError, LeaseLostError
+from ai_ops.mcp import pending_alerts
+from ai_ops.mcp.logic.certificates import DAY, INCIDENT_DAYS
+from ai_ops.mcp.logic.reports import ServerReport
+from ai_ops.mcp.logic.tools import UNREADABLE
+from ai_ops.mcp.logic.verdicts import Reason
+from ai_ops.models import AgentGeneration, MCPServer
+from ai_ops.models.health import MCPServerHealth, MCPServerIncident
+from ai_ops.models.tools import MCPServerTool, MCPServerToolSet
+from ai_ops.runs.decisions import Hold
+from ai_ops.runs.events import publish
+from ai_ops.runs.logs import get_logger
+
+logger = get_logger(__name__)
+
+TOPIC_FLIPPED = "ai_ops.mcp.flipped"
+TOPIC_OPENED = "ai_ops.mcp.incident.opened"
+TOPIC_CLOSED = "ai_ops.mcp.incident.closed"
+TOPIC_ACKNOWLEDGED = "ai_ops.mcp.incident.acknowledged"
+TOPIC_ESCALATED = "ai_ops.mcp.incident.escalated"
+
+# Two servers may well fail by chance within ten minutes; three have something in common.
+MASS_OUTAGE_SERVERS = 3
+
+# Servers whose message an incident quotes; the others are in its table.
+MESSAGES_QUOTED = 10
+
+CERTIFICATE_REASON = "CERTIFICATE"
+CERTIFICATE_REMEDY = "Renew it, and have the server use the new one. The next check that sees it closes this incident."
+
+LISTING_REMEDY = (
+    "Its tools can't be compared with the approved ones, and agents may load them all the same. If that is not as it "
+    "should be, give the server the status Vulnerable. The next list that can be read closes this incident."
+)
+_DRIFTED = Q(state=MCPToolStateChoices.CHANGED) | Q(
+    state=MCPToolStateChoices.ADDED, name__startswith=UNREADABLE.strip()
+)
+# Gave a list once, and for reasons of its own none the last time.
+_UNLISTED = Q(listed__isnull=False) & ~Q(reason__in=("", Reason.CHECKER))
+
+DRIFT_REASON = "DRIFT"
+DRIFT_REMEDY = (
+    "Look at what changed on the server's page. Approve it if that is as it should be; if not, give the server the "
+    "status Vulnerable. Nothing was switched off."
+)
+
+
+def follow_run(reports: Sequence[ServerReport], doubt: str | None = None, run_began: datetime | None = None) -> None:
+    """Publish the flips of a run, open incidents for servers that went down and close those of recovered ones.
+
+    Alerts of a flapping server are held until it stops: what it is by then counts as if it flipped just now. So
+    does what a run has flipped that was killed before it got here.
+
+    Args:
+        reports: What the run found, already in the history.
+        doubt: Why the run says nothing about its servers, as a sentence; None for a run to be believed.
+        run_began: For one shard of several, when the fleet was divided: what fails in all of them is one outage.
+    """
+    now = timezone.now()
+    flipped = [report for report in reports if report.changed and report.server_id]
+    for report in flipped:
+        publish(TOPIC_FLIPPED, _flip_payload(report))
+    with transaction.atomic():
+        # Before any row, as whoever changes a server does. And of two shards the second sees what the first opened.
+        AgentGeneration.lock()
+        if doubt:
+            _open_doubt(reports, doubt, now)
+        telling = pending_alerts.take_due(reports, flipped)
+        _open_outages(
+            [report for report in telling if report.status_after == MCPServerStatus.UNHEALTHY], now, run_began
+        )
+        open_certificates(now)
+    if any(report.ok for report in reports):
+        close_ended([report.server_id for report in reports if report.ok], now)
+
+
+def close_ended(server_ids: Collection[Any], now: datetime) -> None:
+    """Close the incidents of these servers whose cause is gone."""
+    for incident in _open_incidents().filter(servers__in=server_ids, lasting=False).distinct():
+        _close(incident.pk, now)
+
+
+def open_drifts(now: datetime) -> None:
+    """Open an incident for servers with changed tools that are in none yet; one for all where they are many.
+
+    Tools that were added or removed open none: an agent sees the one as new, and can't call the other. One that can't
+    be read may be an approved one that was changed.
+    """
+    known = MCPServerIncident.objects.filter(closed__isnull=True, kind=MCPIncidentKindChoices.DRIFT)
+    changed = MCPServerTool.objects.filter(_DRIFTED)
+    rows = changed.exclude(server__in=known.values("servers__pk")).values_list("server", "server__name", "name")
+    tools: dict[tuple[Any, str], list[str]] = defaultdict(list)
+    for pk, server, name in rows.order_by("server__name", "name"):
+        tools[pk, server].append(name)
+    sentences = [(pk, server, _drift_sentence(server, names)) for (pk, server), names in tools.items()]
+    _open_for(MCPIncidentKindChoices.DRIFT, "changed tools", DRIFT_REMEDY, now, sentences, lambda _: DRIFT_REASON)
+
+
+def open_unlisted(now: datetime) -> None:
+    """Open an incident for servers that gave a list of their tools before and no longer do; one where they are many.
+
+    Agents may load tools that can't be compared with the approved ones.
+    """
+    known = MCPServerIncident.objects.filter(closed__isnull=True, kind=MCPIncidentKindChoices.LISTING)
+    unlisted = MCPServerToolSet.objects.filter(_UNLISTED).exclude(server__in=known.values("servers__pk"))
+    # Those that are down have an incident for that.
+    sets = unlisted.filter(server__status__name=MCPServerStatus.HEALTHY).order_by("server__name")
+    rows = list(sets.values_list("server", "server__name", "reason", "message"))
+    reasons = {pk: reason for pk, _, reason, _ in rows}
+    sentences = [(pk, name, f"{name}: {message}") for pk, name, _, message in rows]
+    _open_for(MCPIncidentKindChoices.LISTING, "tools not listed", LISTING_REMEDY, now, sentences, reasons.__getitem__)
+
+
+def _drift_sentence(server: str, names: Sequence[str]) -> str:
+    more = f" and {len(names) - MESSAGES_QUOTED} more" if len(names) > MESSAGES_QUOTED else ""
+    return f"{server} lists another description or schema for: {', '.join(names[:MESSAGES_QUOTED])}{more}."
+
+
+def open_certificates(now: datetime) -> None:
+    """Open an incident for servers whose TLS certificate ends within days and that are in none for that yet."""
+    known = MCPServerIncident.objects.filter(closed__isnull=True, kind=MCPIncidentKindChoices.CERTIFICATE)
+    ending = MCPServerHealth.objects.filter(
+        certificate_ends__lt=now + INCIDENT_DAYS * DAY, server__protocol=MCPProtocolChoices.HTTP
+    ).exclude(server__status__name=MCPServerStatus.VULNERABLE)
+    rows = ending.exclude(server__in=known.values("servers__pk")).order_by("certificate_ends", "server__name")
+    sentences = [
+        (pk, name, _certificate_sentence(name, ends, now))
+        for pk, name, ends in rows.values_list("server", "server__name", "certificate_ends")
+    ]
+    _open_for(
+        MCPIncidentKindChoices.CERTIFICATE,
+        "TLS certificate ends",
+        CERTIFICATE_REMEDY,
+        now,
+        sentences,
+        lambda _: CERTIFICATE_REASON,
+    )
+
+
+def _open_for(
+    kind: str,
+    title: str,
+    remedy: str,
+    now: datetime,
+    servers: Sequence[tuple[Any, str, str]],
+    reason_of: Callable[[Any], str],
+) -> None:
+    """Open an incident for each server, given as id, name and sentence; one for all where they are many.
+
+    `reason_of` gives the reason of the server with an id; of several servers that of the first holds.
+    """
+    for together in [servers] if len(servers) >= MASS_OUTAGE_SERVERS else [[each] for each in servers]:
+        who = together[0][1][:200] if len(together) == 1 else f"{len(together)} servers"
+        quoted = [sentence for _, _, sentence in together[:MESSAGES_QUOTED]]
+        open_incident(
+            MCPServerIncident(
+                name=f"{who}: {title}",
+                kind=kind,
+                reason=reason_of(together[0][0]),
+                message="\n".join([*quoted, remedy]),
+                opened=now,
+            ),
+            [pk for pk, _, _ in together],
+        )
+
+
+def _certificate_sentence(server: str, ends: datetime, now: datetime) -> str:
+    verb = "ends" if ends > now else "ended"
+    return f"The TLS certificate of {server} {verb} on {ends.astimezone(UTC):%Y-%m-%d %H:%M} UTC."
+
+
+def open_owed(now: datetime) -> int:
+    """Open incidents for servers whose run was killed after it had flipped them; return how many those are."""
+    with transaction.atomic():
+        AgentGeneration.lock()
+        down = pending_alerts.take_owed(now)
+        _open_outages(down, now)
+    return len(down)
+
+
+def _open_doubt(reports: Sequence[ServerReport], doubt: str, now: datetime) -> None:
+    """Open the one alert for runs that say nothing, unless it is open already."""
+    if MCPServerIncident.objects.filter(closed__isnull=True, kind=MCPIncidentKindChoices.INCONCLUSIVE).exists():
+        return
+    concerned = [report for report in reports if report.inconclusive and not report.ok]
+    open_incident(
+        MCPServerIncident(
+            name=f"Inconclusive: {len(concerned)} servers and the control fail together",
+            kind=MCPIncidentKindChoices.INCONCLUSIVE,
+            reason=Counter(report.reason or "" for report in concerned).most_common(1)[0][0],
+            message=doubt,
+            opened=now,
+        ),
+        [report.server_id for report in concerned],
+    )
+
+
+def review_incidents(now: datetime, escalate_after: timedelta, hold: Hold) -> dict[str, int]:
+    """Open what a killed run left to be opened, close what recovered elsewhere, escalate what is open for too long.
+
+    An incident that can't be dealt with is logged with its traceback, counted, and does not stop the rest.
+
+    Returns:
+        The counts.
+    """
+    counts = {"total_checked": 0, "opened": 0, "auto_closed": 0, "escalated": 0, "errors": 0}
+    with _one_failing(counts, "The incidents that killed runs owe could not be opened"), transaction.atomic():
+        hold.lock()
+        counts["opened"] = open_owed(now)
+    incidents = list(_open_incidents())
+    counts["total_checked"] = len(incidents)
+    for incident in incidents:
+        hold.confirm()
+        about = _about(incident)
+        with _one_failing(counts, "%s could not be reviewed", incident, extra=about), transaction.atomic():
+            hold.lock()
+            if not incident.lasting:
+                counts["auto_closed"] += _close(incident.pk, now)
+            elif now - incident.opened >= escalate_after and not incident.quiet:
+                counts["escalated"] += _escalate(incident.pk, now)
+    return counts
+
+
+@contextmanager
+def _one_failing(counts: dict[str, int], message: str, *args: object, **options: Any) -> Iterator[None]:
+    """Log and count what goes wrong, so that the rest goes on."""
+    try:
+        yield
+    except (SoftTimeLimitExceeded, LeaseLostError):
+        raise
+    except Exception:
+        counts["errors"] += 1
+        logger.exception(message, *args, **options)
+
+
+def acknowledge(incident: MCPServerIncident, user: Any) -> None:
+    """Note that `user` is on it. Who was first stays, so that asking twice changes nothing.
+
+    Raises:
+        IncidentError: The incident is closed.
+    """
+    with transaction.atomic():
+        row = MCPServerIncident.objects.select_for_update().get(pk=incident.pk)
+        if row.closed:
+            raise IncidentError(f"{row} is closed already: there is nothing to acknowledge any more.")
+        if not row.acknowledged:
+            row.acknowledged, row.acknowledged_by = timezone.now(), user
+            row.validated_save()
+            publish(TOPIC_ACKNOWLEDGED, _payload(row))
+    incident.refresh_from_db()
+
+
+def _open_outages(down: Sequence[ServerReport], now: datetime, run_began: datetime | None = None) -> None:
+    """Open one incident for all of `down`, or one for each where they are too few to have a cause in common."""
+    known = MCPServer.objects.filter(
+        pk__in=[report.server_id for report in down],
+        incidents__closed__isnull=True,
+        incidents__kind=MCPIncidentKindChoices.OUTAGE,
+    )
+    already_open = {str(pk) for pk in known.values_list("pk", flat=True)}
+    new = [report for report in down if report.server_id not in already_open]
+    if new and run_began and (mass := _mass_outage_since(run_began)):
+        _join(mass, new)
+        return
+    for together in [new] if len(new) >= MASS_OUTAGE_SERVERS else [[report] for report in new]:
+        reasons = _reasons(together)
+        who = together[0].server if len(together) == 1 else f"{len(together)} servers"
+        quoted = [f"{report.server}: {report.message}" for report in together[:MESSAGES_QUOTED]]
+        open_incident(
+            MCPServerIncident(
+                name=_outage_name(who, reasons),
+                reason=reasons[0],
+                message=together[0].message or "" if len(together) == 1 else "\n".join(quoted),
+                opened=now,
+            ),
+            [report.server_id for report in together],
+        )
+
+
+def _mass_outage_since(run_began: datetime) -> MCPServerIncident | None:
+    """The incident that another shard of the same run has opened for many servers."""
+    incidents = MCPServerIncident.objects.filter(
+        closed__isnull=True, kind=MCPIncidentKindChoices.OUTAGE, opened__gte=run_began
+    )
+    return incidents.annotate(size=Count("servers")).filter(size__gte=MASS_OUTAGE_SERVERS).order_by("opened").first()
+
+
+def _join(incident: MCPServerIncident, reports: Sequence[ServerReport]) -> None:
+    """Add servers to an open incident. Nobody is called again: its change is in the change log."""
+    incident.servers.add(*MCPServer.objects.filter(pk__in=[report.server_id for report in reports]))
+    named = incident.name.partition(": ")[2].split(", ")
+    incident.name = _outage_name(f"{incident.servers.count()} servers", list(dict.fromkeys(named + _reasons(reports))))
+    incident.validated_save()
+    logger.warning("%s server(s) joined an incident: %s", len(reports), incident, extra=_about(incident))
+
+
+def _reasons(reports: Sequence[ServerReport]) -> list[str]:
+    """Why they failed, the most frequent reason first."""
+    return [reason for reason, _ in Counter(report.reason or "" for report in reports).most_common()]
+
+
+def _outage_name(who: str, reasons: Sequence[str]) -> str:
+    return f"{who}: {', '.join(reasons)}"[: MCPServerIncident._meta.get_field("name").max_length]
+
+
+def open_incident(incident: MCPServerIncident, server_ids: Collection[Any]) -> None:
+    """Save a new incident of these servers and tell the world of it; servers deleted meanwhile are left out."""
+    with transaction.atomic():
+        incident.validated_save()
+        incident.servers.set(MCPServer.objects.filter(pk__in=server_ids))
+        publish(TOPIC_OPENED, _payload(incident))
+    logger.warning("Incident opened: %s", incident, extra=_about(incident))
+
+
+def _open_incidents() -> QuerySet[MCPServerIncident]:
+    """Open incidents, oldest first, each with two things said of its servers.
+
+    `lasting`: of an outage, whether one is Unhealthy or flaps; of an inconclusive run, whether none has had a
+    conclusive check since; of changed tools, whether some are not approved; of tools that are not listed, whether one
+    server's still are not; of certificates, whether one still ends
+    within days. `quiet`: of an outage, whether all
+    that are Unhealthy flap, so that nobody is to be called.
+    """
+    servers = MCPServer.objects.filter(incidents=OuterRef("pk"))
+    unhealthy = Q(status__name=MCPServerStatus.UNHEALTHY)
+    checked_since = servers.filter(health__ok__isnull=False, health__checked__gt=OuterRef("opened"))
+    is_doubt = Q(kind=MCPIncidentKindChoices.INCONCLUSIVE)
+    is_drift = Q(kind=MCPIncidentKindChoices.DRIFT)
+    is_listing = Q(kind=MCPIncidentKindChoices.LISTING)
+    unlisted = MCPServerToolSet.objects.filter(_UNLISTED, server__incidents=OuterRef("pk")).exclude(
+        server__status__name=MCPServerStatus.VULNERABLE
+    )
+    is_certificate = Q(kind=MCPIncidentKindChoices.CERTIFICATE)
+    ends_soon = servers.filter(health__certificate_ends__lt=timezone.now() + INCIDENT_DAYS * DAY)
+    return (
+        MCPServerIncident.objects.filter(closed__isnull=True)
+        .annotate(
+            lasting=Case(
+                When(is_doubt, then=Exists(servers) & ~Exists(checked_since)),
+                When(is_drift, then=Exists(MCPServerTool.objects.filter(_DRIFTED, server__incidents=OuterRef("pk")))),
+                When(is_listing, then=Exists(unlisted)),
+                When(is_certificate, then=Exists(ends_soon.exclude(status__name=MCPServerStatus.VULNERABLE))),
+                default=Exists(servers.filter(unhealthy | Q(health__flapping=True))),
+            ),
+            quiet=~is_drift
+            & ~is_certificate
+            & ~is_listing
+            & Exists(servers.filter(health__flapping=True))
+            & ~Exists(servers.filter(unhealthy).exclude(health__flapping=True)),
+        )
+        .order_by("opened")
+    )
+
+
+def _close(pk: Any, now: datetime) -> bool:
+    """Close it, unless somebody did, or one of its servers failed again meanwhile."""
+    with transaction.atomic():
+        row = _open_incidents().filter(pk=pk, lasting=False).select_for_update(of=("self",)).first()
+        if row is None:
+            return False
+        row.closed = now
+        row.validated_save()
+        publish(TOPIC_CLOSED, _payload(row))
+    logger.info("Incident closed after %s: %s", row.duration, row, extra=_about(row))
+    return True
+
+
+def _escalate(pk: Any, now: datetime) -> bool:
+    """Escalate it, once."""
+    with transaction.atomic():
+        row = MCPServerIncident.objects.filter(pk=pk, closed=None, escalated=None).select_for_update().first()
+        if row is None:
+            return False
+        row.escalated = now
+        row.validated_save()
+        publish(TOPIC_ESCALATED, _payload(row))
+    logger.warning("Incident open for %s, escalated: %s", row.duration, row, extra=_about(row))
+    return True
+
+
+def _flip_payload(report: ServerReport) -> dict[str, Any]:
+    return {
+        "server": {"id": report.server_id, "name": report.server},
+        "status_before": report.status_before,
+        "status_after": report.status_after,
+        "reason": report.reason,
+        "message": report.message,
+        "checked_at": report.checked_at,
+    }
+
+
+def _payload(incident: MCPServerIncident) -> dict[str, Any]:
+    servers = incident.servers.order_by("name").values_list("pk", "name")
+    return {
+        "incident": {
+            "id": str(incident.pk),
+            "name": incident.name,
+            "kind": incident.kind,
+            "reason": incident.reason,
+            "message": incident.message,
+            "opened": incident.opened,
+            "closed": incident.closed,
+            "duration_seconds": int(incident.duration.total_seconds()) if incident.closed else None,
+            "acknowledged": incident.acknowledged,
+            "acknowledged_by": incident.acknowledged_by.username if incident.acknowledged_by else None,
+            "escalated": incident.escalated,
+        },
+        "servers": [{"id": str(pk), "name": name} for pk, name in servers],
+    }
+
+
+def _about(incident: MCPServerIncident) -> dict[str, Any]:
+    """What makes a line of the Job's log lead to the incident."""
+    return {"grouping": "incidents", "object": incident}

@@ -1,0 +1,36 @@
+"""Whether a run says something about the servers, or about this worker's own network."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from ai_ops.mcp.logic.verdicts import Reason
+
+# What an outage of our own network looks like. TLS is not among them: bytes came back, so the network works.
+NETWORK_REASONS = frozenset({Reason.DNS, Reason.CONNECT, Reason.TIMEOUT})
+
+# Two servers may well fail by chance within ten minutes.
+FEWEST_FAILURES = 3
+
+# Of fewer Healthy servers "more than half" says nothing.
+FEWEST_HEALTHY = 3
+
+
+def is_suspicious(previously_healthy: int, reasons: Collection[Reason | None], percent: int) -> bool:
+    """Tell whether so many servers newly fail that this worker's own network may be to blame.
+
+    Args:
+        previously_healthy: Healthy servers that the run probed.
+        reasons: Why those of them that newly fail do.
+        percent: Share of `previously_healthy` from which it is suspicious, 1 to 100. 0 is the default: more than half
+            of them, all for reasons of the network. One server that fails otherwise shows that the network works.
+    """
+    failed = sum(reason in NETWORK_REASONS for reason in reasons)
+    if not percent:
+        return previously_healthy >= FEWEST_HEALTHY and failed == len(reasons) and 2 * failed > previously_healthy
+    return failed >= FEWEST_FAILURES and 100 * failed >= percent * previously_healthy
+
+
+def shows_no_network_trouble(reason: Reason | None) -> bool:
+    """Tell whether one server that newly fails for `reason` is enough for the default rule to believe the run."""
+    return reason not in NETWORK_REASONS

@@ -1,0 +1,196 @@
+"""What a probe of an MCP server says, and when that is enough to flip the server's status."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+
+# One lost packet, or one restart of a container, must not take a server's tools away: a status is
+# flipped only when this many checks in a row say so, with a pause between them.
+CHECKS_TO_FLIP = 3
+PAUSE_SECONDS = 5.0
+
+# Enough that a dead server does not hold up the others, few enough for a Celery worker that shares its cores.
+MAX_WORKERS = 4
+
+# A server may ask to be left alone, and not for ever: after a day it is asked again.
+MAX_RETRY_AFTER_SECONDS = 86400.0
+
+
+class Verdict(StrEnum):
+    """What one check says about a server; UNKNOWN when the checker itself could not check."""
+
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+    UNKNOWN = "unknown"
+
+
+class ProbeKind(StrEnum):
+    """How a server is asked. AUTO asks for the health page, and over MCP where there is none."""
+
+    AUTO = "auto"
+    HTTP = "http"
+    MCP = "mcp"
+
+
+class Reason(StrEnum):
+    """Why a probe failed. CHECKER is our own trouble and says nothing about the server."""
+
+    DNS = "DNS"
+    CONNECT = "CONNECT"
+    TLS = "TLS"
+    TIMEOUT = "TIMEOUT"
+    HTTP = "HTTP"
+    AUTH_REQUIRED = "AUTH_REQUIRED"
+    PROTOCOL = "PROTOCOL"
+    INCOMPATIBLE = "INCOMPATIBLE"
+    POLICY = "POLICY"
+    CHECKER = "CHECKER"
+
+
+class Phase(StrEnum):
+    """What a probe that ran out of time was waiting for."""
+
+    DNS = "dns"
+    CONNECT = "connect"
+    TLS = "tls"
+    ANSWER = "answer"
+    BODY = "body"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What came of asking a server once.
+
+    Attributes:
+        ok: Whether the server answered as a well server does.
+        reason: Why not; None when ok.
+        message: One sentence: what was asked, what came back, and for a failure what to do about it.
+        latency_ms: Milliseconds from the name lookup to the last byte, or to the failure.
+        http_status: Status code of the last answer, where one came at all.
+        remedy: What to do about a failure, the end of `message` as a sentence of its own; empty when ok.
+        phase: What a probe whose reason is TIMEOUT was waiting for.
+        protocol_version: The revision of MCP the server answered with; of several the newest.
+        server_name: What the server calls itself, as far as it was asked over MCP.
+        server_version: The version it gives.
+        retry_after: Seconds for which the server asked to be left alone, with its 429 or 503.
+        certificate_ends: When the TLS certificate that it showed expires, in UTC; None without TLS.
+    """
+
+    ok: bool
+    reason: Reason | None
+    message: str
+    latency_ms: float
+    http_status: int | None = None
+    remedy: str = ""
+    phase: Phase | None = None
+    protocol_version: str | None = None
+    server_name: str | None = None
+    server_version: str | None = None
+    retry_after: float | None = None
+    certificate_ends: datetime | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """What this probe says about the server."""
+        if self.ok:
+            return Verdict.HEALTHY
+        return Verdict.UNKNOWN if self.reason is Reason.CHECKER else Verdict.UNHEALTHY
+
+
+def retry_after_seconds(value: str, now: float) -> float | None:
+    """Read a ``Retry-After`` header, RFC 9110 section 10.2.3: seconds, or a date.
+
+    Args:
+        value: The header's value.
+        now: Seconds since 1970.
+
+    Returns:
+        Seconds from now, from 0 to MAX_RETRY_AFTER_SECONDS; None if it can't be read.
+    """
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        seconds = float(text[:10])
+    else:
+        try:
+            date = parsedate_to_datetime(text)
+            seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now
+        except (ValueError, OverflowError):
+            return None
+    return min(max(math.ceil(seconds), 0.0), MAX_RETRY_AFTER_SECONDS)
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Leave the status as it is.
+
+    Attributes:
+        why: The rest of a sentence that begins "status kept: ".
+    """
+
+    why: str
+
+
+@dataclass(frozen=True)
+class ProbeAgain:
+    """Not decided yet: probe once more after the pause."""
+
+
+@dataclass(frozen=True)
+class Flip:
+    """Change the status to what every check of this run has said."""
+
+    to: Verdict
+
+
+Step = Keep | ProbeAgain | Flip
+
+AS_BEFORE = Keep("the check agrees with it")
+NOT_CONFIRMED = Keep("the checks did not agree with each other")
+INCONCLUSIVE = Keep("the check itself could not be made")
+LEFT_ALONE = Keep("checks change only Healthy and Unhealthy")
+ASKED_TO_WAIT = Keep("it asked to be left alone for a while, so it was not checked again")
+NEXT_RUN = Keep("many servers failed together, which the next run has to confirm")
+OUR_NETWORK = Keep("many servers and the control failed together, which says nothing about this one")
+
+
+def next_step_unasked(history: Sequence[Verdict], earlier: Sequence[Verdict], current: Verdict | None) -> Step:
+    """Decide without another probe, since the server asked to be left alone with Retry-After.
+
+    Checks of earlier runs stand in for those that may not be made in this one: three that agree flip as ever.
+
+    Args:
+        history: Verdicts of this run, oldest first.
+        earlier: Verdicts of the runs before it, oldest first.
+        current: What the server's status says; None for a status that checks never change.
+    """
+    step = next_step([*earlier, *history][-CHECKS_TO_FLIP:], current)
+    return step if isinstance(step, Flip) else ASKED_TO_WAIT
+
+
+def next_step(history: Sequence[Verdict], current: Verdict | None) -> Step:
+    """Decide what follows from the checks made so far.
+
+    Args:
+        history: Verdicts of this run on one server, oldest first; empty before the first probe.
+        current: What the server's status says; None for a status that checks never change.
+
+    Returns:
+        Flip when the last of at least three checks differs from `current` and all agree, ProbeAgain
+        while that is still possible, Keep otherwise.
+    """
+    if not history:
+        return ProbeAgain()
+    if current is None:
+        return LEFT_ALONE
+    if Verdict.UNKNOWN in history:
+        return INCONCLUSIVE
+    if current in history:
+        return AS_BEFORE if len(history) == 1 else NOT_CONFIRMED
+    if len(history) < CHECKS_TO_FLIP:
+        return ProbeAgain()
+    return Flip(history[-1])

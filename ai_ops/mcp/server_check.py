@@ -1,0 +1,112 @@
+"""One server on its way through a run of health checks, and the line of the log that tells of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from django.utils import timezone
+
+from ai_ops.choices import MCPServerStatus
+from ai_ops.mcp.logic.flapping import ILL, WELL
+from ai_ops.mcp.logic.reports import ServerReport
+from ai_ops.mcp.logic.verdicts import (
+    NEXT_RUN,
+    OUR_NETWORK,
+    PAUSE_SECONDS,
+    Flip,
+    Probe,
+    ProbeAgain,
+    Step,
+    Verdict,
+    next_step,
+    next_step_unasked,
+)
+from ai_ops.models import MCPServer
+from ai_ops.runs.logs import get_logger
+
+logger = get_logger(__name__)
+
+STATUS_OF_VERDICT = {Verdict.HEALTHY: MCPServerStatus.HEALTHY, Verdict.UNHEALTHY: MCPServerStatus.UNHEALTHY}
+# As the history has them. What the checker itself could not find out is not remembered.
+_REMEMBERED = {Verdict.HEALTHY: WELL, Verdict.UNHEALTHY: ILL}
+VERDICT_OF_STATUS = {status: verdict for verdict, status in STATUS_OF_VERDICT.items()}
+
+
+@dataclass
+class ServerCheck:
+    """One server on its way through a run; `server` stays as it was read at the start."""
+
+    server: MCPServer
+    probes: list[Probe] = field(default_factory=list)
+    settled: bool = False
+    status_after: str | None = None
+    changed: bool = False
+    error: str | None = None
+    checked_at: str | None = None
+    our_network: bool = False
+    # Whether its flip waits for the next run to confirm it.
+    waits: bool = False
+    # What earlier runs said that could not be confirmed in them, oldest first.
+    earlier: Sequence[Verdict] = ()
+
+    def __post_init__(self) -> None:
+        self.status_after = self.server.status.name
+
+    def add(self, probe: Probe) -> None:
+        """Note what a probe said, and when."""
+        self.probes.append(probe)
+        self.checked_at = timezone.now().isoformat()
+
+    def step(self) -> Step:
+        """What follows from the probes so far."""
+        history = [probe.verdict for probe in self.probes]
+        current = VERDICT_OF_STATUS.get(self.server.status.name)
+        if self.our_network:
+            return OUR_NETWORK
+        if self.waits:
+            return NEXT_RUN
+        step = next_step(history, current)
+        if not isinstance(step, ProbeAgain) or not history:
+            return step
+        unasked = next_step_unasked(history, self.earlier, current)
+        asked_to_wait = (self.probes[-1].retry_after or 0) > PAUSE_SECONDS
+        return unasked if asked_to_wait or isinstance(unasked, Flip) else step
+
+    @property
+    def flips_to(self) -> str | None:
+        """The name of the status that its checks agree on, and that it has not; None where nothing is to change."""
+        step = self.step()
+        return STATUS_OF_VERDICT[step.to] if isinstance(step, Flip) else None
+
+    def report(self) -> ServerReport:
+        """The public account of this check, which has been probed at least once."""
+        probe = self.probes[-1]
+        return ServerReport(
+            server=self.server.name,
+            server_id=str(self.server.pk),
+            status_before=self.server.status.name,
+            status_after=self.status_after,
+            changed=self.changed,
+            ok=probe.ok,
+            reason=probe.reason,
+            message=probe.message,
+            latency_ms=probe.latency_ms,
+            http_status=probe.http_status,
+            remedy=probe.remedy or None,
+            phase=probe.phase,
+            protocol_version=probe.protocol_version,
+            server_name=probe.server_name,
+            server_version=probe.server_version,
+            retry_after=probe.retry_after,
+            certificate_ends=probe.certificate_ends.isoformat() if probe.certificate_ends else None,
+            error=self.error,
+            checked_at=self.checked_at,
+            inconclusive=self.our_network,
+            verdicts="".join(_REMEMBERED.get(probe.verdict, "") for probe in self.probes),
+        )
+
+
+def log(level: int, grouping: str, message: str, *args: object, about: MCPServer | None = None) -> None:
+    """Log a line that a Job's page shows under `grouping`, with a link to the server it is about."""
+    logger.log(level, message, *args, extra={"grouping": grouping, "object": about}, stacklevel=2)

@@ -1,0 +1,221 @@
+"""What is known of servers' tools: kept after each listing, and approved by people.
+
+The first list of a server becomes the approved one as it is (trust on first use): who added the server has
+chosen to trust it, and there is nothing to compare it with. It is recorded as approved by nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from ai_ops.choices import MCPToolStateChoices
+from ai_ops.exceptions import ToolApprovalError
+from ai_ops.mcp.history import IDENTITY, identify
+from ai_ops.mcp.http.tool_listing import Listing
+from ai_ops.mcp.incidents import close_ended
+from ai_ops.mcp.logic.tools import KnownTool, Tool, ToolState, set_hash
+from ai_ops.mcp.logic.verdicts import Probe
+from ai_ops.models import MCPServer
+from ai_ops.models.health import MCPServerHealth
+from ai_ops.models.tools import MCPServerTool, MCPServerToolSet
+
+# Tools of one kind of change that a sentence names.
+NAMES_TOLD = 20
+
+# Columns of MCPServerTool that a listing writes.
+_LISTED = ("state", "since", "hash", "description", "definition", "approved_definition")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a listing changed.
+
+    Attributes:
+        tools: How many tools the server lists; None where the list could not be had.
+        news: What is new since the listing before, as sentences; empty for nothing.
+        first: Whether there was no list to compare it with.
+        failed_anew: Whether it failed, with another reason than the one before.
+    """
+
+    tools: int | None
+    news: str = ""
+    first: bool = False
+    failed_anew: bool = False
+
+
+def record_listing(server: MCPServer, listing: Listing, now: datetime) -> Recorded | None:
+    """Keep what a listing found.
+
+    Args:
+        server: As it was when it was asked.
+        listing: What came of it.
+        now: When.
+
+    Returns:
+        What changed; None where the server was deleted or got another address meanwhile.
+    """
+    with transaction.atomic():
+        row = _locked(server.pk)
+        if row is None or row.mcp_url != server.mcp_url:
+            return None
+        tool_set = _tool_set(row, now)
+        before = tool_set.reason
+        probe = listing.probe
+        _identify(row, probe)
+        tool_set.asked = now
+        tool_set.reason, tool_set.message = (probe.reason or "", "" if probe.ok else probe.message)
+        tool_set.retry_at = now + timedelta(seconds=probe.retry_after) if probe.retry_after else None
+        if listing.tools is None:
+            _update(tool_set, "asked", "reason", "message", "retry_at")
+            return Recorded(None, failed_anew=tool_set.reason != before)
+        tool_set.listed = now
+        first = tool_set.approved is None
+        keep = _approve_first if first else _keep_tools
+        return Recorded(len(listing.tools), keep(tool_set, listing.tools, now), first)
+
+
+def approve(tool_set: MCPServerToolSet, user: Any, seen: str) -> str:
+    """Make the tools of a server, as it listed them last, the approved ones; close the incident about them.
+
+    Args:
+        tool_set: The server's.
+        user: Who approves.
+        seen: The `listed_hash` of what the user has looked at.
+
+    Returns:
+        What was approved, as a sentence.
+
+    Raises:
+        ToolApprovalError: The server lists other tools by now, or there is nothing to approve.
+    """
+    now = timezone.now()
+    with transaction.atomic():
+        server = _locked(tool_set.server_id)
+        row = MCPServerToolSet.objects.select_related("server").filter(pk=tool_set.pk).first()
+        if server is None or row is None:
+            raise ToolApprovalError("There is nothing to approve: the server was deleted.")
+        if not row.drifted:
+            raise ToolApprovalError(f"There is nothing to approve: {server} lists what is approved.")
+        if row.listed_hash != seen:
+            raise ToolApprovalError(
+                f"{server} lists other tools than those you have looked at: look again before you approve."
+            )
+        row.approved_changes = _approve_rows(server, now)
+        row.approved_hash, row.approved, row.approved_by = row.listed_hash, now, user
+        row.validated_save()
+        close_ended([server.pk], now)
+    tool_set.refresh_from_db()
+    return row.approved_changes
+
+
+def _approve_rows(server: MCPServer, now: datetime) -> str:
+    rows = list(MCPServerTool.objects.filter(server=server).exclude(state=MCPToolStateChoices.APPROVED))
+    changes = _told((row.state, row.name) for row in rows)
+    MCPServerTool.objects.filter(server=server, state=MCPToolStateChoices.REMOVED).delete()
+    kept = [row for row in rows if row.hash]
+    for row in kept:
+        row.approved_hash, row.approved_definition = row.hash, ""
+        row.state, row.since = MCPToolStateChoices.APPROVED, now
+    MCPServerTool.objects.bulk_update(kept, ["approved_hash", "approved_definition", "state", "since"], batch_size=200)
+    return changes
+
+
+def _identify(server: MCPServer, probe: Probe) -> None:
+    """Note what the server says of itself: a check that asks its health page alone does not learn it."""
+    health = MCPServerHealth.objects.filter(server=server).first() if probe.protocol_version else None
+    if health is not None:
+        identify(health, probe)
+        changed = {name: getattr(health, name) for name in IDENTITY}
+        MCPServerHealth.objects.filter(pk=health.pk).exclude(**changed).update(**changed)
+
+
+def _locked(pk: Any) -> MCPServer | None:
+    """The server, held until the transaction ends: nobody deletes it, and of two who write its tools one waits."""
+    return MCPServer.objects.select_for_update(of=("self",), no_key=True).filter(pk=pk).first()
+
+
+def _tool_set(server: MCPServer, now: datetime) -> MCPServerToolSet:
+    found = MCPServerToolSet.objects.filter(server=server).first()
+    if found is None:
+        # Without signals, as an attempt is nobody's change.
+        (found,) = MCPServerToolSet.objects.bulk_create([MCPServerToolSet(server=server, asked=now)])
+    return found
+
+
+def _update(tool_set: MCPServerToolSet, *names: str) -> None:
+    """Write these columns, without an entry in the change log."""
+    MCPServerToolSet.objects.filter(pk=tool_set.pk).update(**{name: getattr(tool_set, name) for name in names})
+
+
+def _keep_tools(tool_set: MCPServerToolSet, listed: Sequence[Tool], now: datetime) -> str:
+    """Bring the rows of a server's tools up to what it lists; say what is new."""
+    tool_set.listed_hash = set_hash({tool.name: tool.hash for tool in listed})
+    known = {tool.name: tool for tool in MCPServerTool.objects.filter(server=tool_set.server)}
+    found = {tool.name: tool for tool in listed}
+    new = [_new_row(tool_set, tool, now, "") for name, tool in found.items() if name not in known]
+    differing = [row for name, row in known.items() if row.hash != (found[name].hash if name in found else "")]
+    for row in differing:
+        _follow(row, found.get(row.name), now)
+    gone = [row for row in differing if not row.hash and not row.approved_hash]
+    kept = [row for row in differing if row not in gone]
+    MCPServerTool.objects.bulk_create(new)
+    MCPServerTool.objects.bulk_update(kept, _LISTED, batch_size=200)
+    MCPServerTool.objects.filter(pk__in=[row.pk for row in gone]).delete()
+    _update(tool_set, "asked", "reason", "message", "retry_at", "listed", "listed_hash")
+    news = [("as approved again" if row.state == ToolState.APPROVED else row.state, row.name) for row in [*new, *kept]]
+    return _told([*news, *(("no longer added", row.name) for row in gone)])
+
+
+def _approve_first(tool_set: MCPServerToolSet, listed: Sequence[Tool], now: datetime) -> str:
+    MCPServerTool.objects.bulk_create([_new_row(tool_set, tool, now, tool.hash) for tool in listed])
+    tool_set.listed_hash = tool_set.approved_hash = set_hash({tool.name: tool.hash for tool in listed})
+    tool_set.approved = now
+    tool_set.approved_changes = f"The first list of this server, {len(listed)} tool(s), approved as it is."
+    # This one is worth an entry in the change log: from here on it is what others are compared with.
+    tool_set.validated_save()
+    return tool_set.approved_changes
+
+
+def _new_row(tool_set: MCPServerToolSet, tool: Tool, now: datetime, approved_hash: str) -> MCPServerTool:
+    return MCPServerTool(
+        server=tool_set.server,
+        name=tool.name,
+        state=KnownTool(tool.hash, approved_hash).state,
+        since=now,
+        first_seen=now,
+        hash=tool.hash,
+        approved_hash=approved_hash,
+        description=tool.excerpt,
+        definition=tool.definition,
+    )
+
+
+def _follow(row: MCPServerTool, tool: Tool | None, now: datetime) -> None:
+    """Give a row what is listed under its name now; keep what was approved beside it where that differs."""
+    if row.hash == row.approved_hash:
+        row.approved_definition = row.definition
+    row.hash = tool.hash if tool else ""
+    row.definition = tool.definition if tool else ""
+    row.description = tool.excerpt if tool else row.description
+    if row.hash == row.approved_hash:
+        row.approved_definition = ""
+    row.state, row.since = KnownTool(row.hash, row.approved_hash).state, now
+
+
+def _told(changes: Iterable[tuple[str, str]]) -> str:
+    """Changes as sentences, such as "Changed: a, b. Removed: c."."""
+    names: dict[str, list[str]] = {}
+    for kind, name in changes:
+        names.setdefault(str(kind), []).append(name)
+    return " ".join(f"{kind.capitalize()}: {_shortened(sorted(of_kind))}." for kind, of_kind in sorted(names.items()))
+
+
+def _shortened(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMES_TOLD} more" if len(names) > NAMES_TOLD else ""
+    return ", ".join(names[:NAMES_TOLD]) + more

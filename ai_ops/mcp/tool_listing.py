@@ -1,0 +1,150 @@
+"""Lists the tools of servers that passed their check, after the check and apart from its verdict.
+
+As in `ai_ops.mcp.check` threads do HTTP only; the database and the log are used on the thread that called.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from ai_ops.choices import MCPProtocolChoices, MCPServerStatus
+from ai_ops.config import AiOpsSettings
+from ai_ops.exceptions import CredentialsError
+from ai_ops.mcp.check import prober_of, target_of
+from ai_ops.mcp.due import LONGEST_RETRY
+from ai_ops.mcp.http.prober import Listing, Prober, unasked
+from ai_ops.mcp.incidents import close_ended, open_drifts, open_unlisted
+from ai_ops.mcp.logic.tools import is_due
+from ai_ops.mcp.tool_approval import Recorded, record_listing
+from ai_ops.models import AgentGeneration, MCPServer
+from ai_ops.runs.decisions import Hold
+from ai_ops.runs.infrastructure import BACKEND_ERRORS, backend_sentence
+from ai_ops.runs.logs import get_logger
+
+logger = get_logger(__name__)
+
+# Of a run's half hour. Servers that are slow to list must not keep it from checking; the rest is for the next run.
+LISTING_SECONDS = 300.0
+
+# Listed before anything is kept: as many as are asked at once, so that all that take all of their time do it together.
+CHUNK = 200
+
+
+def list_tools(server_ids: Collection[str], hold: Hold, *, always: bool = False) -> str | None:
+    """List the tools of those of these servers that are due, and keep what was found.
+
+    Args:
+        server_ids: Servers that passed their check.
+        hold: The run's right to write.
+        always: Whether a person asked, so that all of them are due.
+
+    Returns:
+        What kept the lists from being kept, as a sentence; None if nothing did. What a server does is no
+        error: that is in the log, and in its tool set.
+
+    Raises:
+        SoftTimeLimitExceeded: The Job's time is up. What was listed until then is kept.
+        LeaseLostError: Another run has taken over; this one writes nothing more.
+        RunStoppedError: It was told to stop.
+    """
+    settings = AiOpsSettings.load()
+    if not settings.tool_check_interval_minutes or not server_ids:
+        return None
+    now = timezone.now()
+    try:
+        due = _due(server_ids, now, 0 if always else 60 * settings.tool_check_interval_minutes)
+        if due:
+            _list_in_chunks(due, settings, hold)
+    except BACKEND_ERRORS as error:
+        hold.trouble(error)
+        sentence = f"The tools of servers could not be kept. {backend_sentence(error)}"
+        _log(logging.ERROR, "%s", sentence)
+        return sentence
+    return None
+
+
+def _due(server_ids: Collection[str], now: datetime, interval: float) -> list[MCPServer]:
+    """Those to be asked, the longest unasked first. An `interval` of no seconds is over at once."""
+    servers = (
+        MCPServer.objects.filter(pk__in=server_ids, protocol=MCPProtocolChoices.HTTP)
+        .exclude(status__name=MCPServerStatus.VULNERABLE)
+        .exclude(tool_set__retry_at__gt=now, tool_set__retry_at__lte=now + LONGEST_RETRY)
+        .annotate(tools_asked=F("tool_set__asked"))
+        .select_related("secrets_group")
+        .order_by(F("tools_asked").asc(nulls_first=True), "pk")
+    )
+    if not interval:
+        return list(servers)
+    return [
+        server
+        for server in servers
+        if is_due(server.tools_asked and server.tools_asked.timestamp(), now.timestamp(), interval, server.pk)
+    ]
+
+
+def _list_in_chunks(due: Sequence[MCPServer], settings: AiOpsSettings, hold: Hold) -> None:
+    """List and keep, some servers at a time, until all are done or the time is up."""
+    ends = time.monotonic() + LISTING_SECONDS
+    listed = failed = 0
+    with prober_of(settings) as prober:
+        for first in range(0, len(due), CHUNK):
+            if time.monotonic() > ends:
+                _log(logging.WARNING, "%s server(s) wait for the next run to list their tools", len(due) - first)
+                break
+            chunk = due[first : first + CHUNK]
+            hold.confirm()
+            hold.progress(f"Tools of {first} of {len(due)} server(s) listed")
+            listings = _listings(chunk, prober, settings.ca_file)
+            hold.reconnect()
+            kept = [_keep(*each, hold) for each in listings]
+            listed += sum(each is not None and each.tools is not None for each in kept)
+            failed += sum(each is not None and each.tools is None for each in kept)
+            with transaction.atomic():
+                # Of two shards the second sees what the first has opened.
+                AgentGeneration.lock()
+                hold.lock()
+                close_ended([server.pk for server in chunk], timezone.now())
+                open_drifts(timezone.now())
+                open_unlisted(timezone.now())
+    _log(logging.INFO, "Tools listed: %s server(s), %s that gave no list", listed, failed)
+
+
+def _listings(servers: Sequence[MCPServer], prober: Prober, ca_file: str) -> list[tuple[MCPServer, Listing]]:
+    """Ask `servers` in threads; secrets are read here, on the thread that may use the database."""
+    found: list[tuple[MCPServer, Listing]] = []
+    asked, targets = [], []
+    for server in servers:
+        try:
+            targets.append(target_of(server, ca_file))
+            asked.append(server)
+        except CredentialsError as error:
+            found.append((server, Listing(unasked(str(error), "correct the secrets group, or the secrets in it"))))
+    with prober.listing(targets) as listings:
+        found += ((asked[number], listing) for number, listing in listings)
+    return found
+
+
+def _keep(server: MCPServer, listing: Listing, hold: Hold) -> Recorded | None:
+    """Record a listing, with a line for what is new."""
+    with transaction.atomic():
+        hold.lock()
+        recorded = record_listing(server, listing, timezone.now())
+    if recorded is None:
+        _log(logging.INFO, "%s was deleted or moved while its tools were listed", server)
+    elif recorded.news:
+        level = logging.INFO if recorded.first else logging.WARNING
+        _log(level, "Tools of %s. %s", server, recorded.news, about=server)
+    elif recorded.failed_anew:
+        _log(logging.WARNING, "Tools of %s could not be listed. %s", server, listing.probe.message, about=server)
+    return recorded
+
+
+def _log(level: int, message: str, *args: object, about: MCPServer | None = None) -> None:
+    logger.log(level, message, *args, extra={"grouping": "tools", "object": about}, stacklevel=2)
