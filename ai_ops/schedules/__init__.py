@@ -1,37 +1,34 @@
-"""Schedules of the maintenance Jobs: made, changed, paused, removed, and looked at."""
+"""Schedules of the maintenance Jobs: made, changed, paused, removed, and looked at.
 
-from ai_ops.kinds import DEFAULT_SCHEDULES, DefaultSchedule, find_job
-from ai_ops.runs.service_user import SERVICE_USER, service_user
-from ai_ops.schedules.control import (
-    pause_schedule,
-    refresh_time_limits,
-    remove_schedule,
-    resume_schedule,
-    retime_schedule,
-    schedule_once,
-    schedule_runs,
-)
-from ai_ops.schedules.ensure import ensure_schedule, kind_of, next_start, shortest_gap
-from ai_ops.schedules.status import get_schedule_status, get_scheduler_status, is_scheduler_running
+Scripts import the functions from here. They are loaded when they are asked for: `lateness` and `intervals` decide
+without Django, and so are imported without it.
+"""
 
-__all__ = [
-    "DEFAULT_SCHEDULES",
-    "SERVICE_USER",
-    "DefaultSchedule",
-    "ensure_schedule",
-    "find_job",
-    "get_schedule_status",
-    "get_scheduler_status",
-    "is_scheduler_running",
-    "kind_of",
-    "next_start",
-    "pause_schedule",
-    "refresh_time_limits",
-    "remove_schedule",
-    "resume_schedule",
-    "retime_schedule",
-    "schedule_once",
-    "schedule_runs",
-    "service_user",
-    "shortest_gap",
-]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "ai_ops.kinds": ("DEFAULT_SCHEDULES", "DefaultSchedule", "find_job"),
+    "ai_ops.runs.service_user": ("SERVICE_USER", "service_user"),
+    "ai_ops.schedules.control": (
+        "pause_schedule",
+        "refresh_time_limits",
+        "remove_schedule",
+        "resume_schedule",
+        "retime_schedule",
+        "schedule_once",
+        "schedule_runs",
+    ),
+    "ai_ops.schedules.ensure": ("ensure_schedule", "kind_of", "next_start", "shortest_gap"),
+    "ai_ops.schedules.status": ("get_schedule_status", "get_scheduler_status", "is_scheduler_running"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Return a function or a constant of one of the modules."""
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(home), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

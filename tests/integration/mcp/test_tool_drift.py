@@ -26,7 +26,7 @@ from ai_ops.models import MCPServer, MCPServerCheck, MCPServerIncident, MCPServe
 from ai_ops.runs.execution import run_as
 from development.services import free_ports
 from tests.fakes.mcp_server import FakeMCPServer
-from tests.integration.test_mcp_http import _listens
+from tests.integration.mcp.test_mcp_http import _listens
 
 pytestmark = pytest.mark.django_db
 

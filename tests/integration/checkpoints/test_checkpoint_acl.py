@@ -17,7 +17,7 @@ from ai_ops.checkpoints.redis.errors import COMMANDS
 from development.services import PROJECT
 from langgraph_checkpoint_compact import CompactRedisSaver
 from tests.fakes.conversations import days_ago, graph, old_id, on, undated_id
-from tests.integration.test_checkpoint_recorded import restore
+from tests.integration.checkpoints.test_checkpoint_recorded import restore
 
 pytestmark = pytest.mark.django_db
 

@@ -22,7 +22,7 @@ from tests.fakes.conversations import old_id
 
 pytestmark = pytest.mark.django_db
 
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "layouts"
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "layouts"
 OLD, LIVE = {"old", "old:1", "{old}:1", "asked:old"}, {"live", "live:1", "{live}:1", "asked:live"}
 TRIMMED = {"live:1", "{live}:1"}  # begun 400 days ago; nobody is asked anything there
 PREFIXED = "RedisSaver with prefixes"
@@ -126,7 +126,7 @@ def blobs_named(client: redis.Redis, thread: str) -> set[bytes]:
 
 
 def test_the_documentation_names_exactly_what_is_recorded():
-    page = (Path(__file__).parents[2] / "docs/user/checkpoint_retention.md").read_text()
+    page = (Path(__file__).parents[3] / "docs/user/checkpoint_retention.md").read_text()
     section = page.partition("## Whose keys")[2].partition("\n## ")[0]
     rows = {tuple(map(str.strip, row.strip("|").split("|"))) for row in re.findall(r"^\|.*langgraph.*$", section, re.M)}
     recorded = [fixture(path.stem) for path in FIXTURES.glob("*.json")]

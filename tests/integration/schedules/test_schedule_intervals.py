@@ -14,7 +14,7 @@ from ai_ops.exceptions import ConfigurationError
 from ai_ops.schedules import ensure_schedule, next_start
 from ai_ops.schedules.status import get_schedule_status, get_scheduler_status, is_scheduler_running
 
-SCHEDULES = Path(__file__).parents[2] / "docs/user/schedules.md"
+SCHEDULES = Path(__file__).parents[3] / "docs/user/schedules.md"
 
 
 class ScheduleTest(TestCase):

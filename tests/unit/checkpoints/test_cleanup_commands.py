@@ -9,7 +9,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from ai_ops.checkpoints.redis.errors import COMMANDS, explain
 
-INSTALL = Path(__file__).parents[2] / "docs" / "admin" / "install.md"
+INSTALL = Path(__file__).parents[3] / "docs" / "admin" / "install.md"
 
 
 def test_the_documented_acl_allows_what_the_message_names() -> None:

@@ -12,7 +12,7 @@ from langgraph.checkpoint.redis import RedisSaver
 from development.services import PROJECT
 from langgraph_checkpoint_compact import CompactRedisSaver
 from tests.fakes.conversations import days_ago, graph, on
-from tests.integration.test_checkpoint_acl import LAYOUTS
+from tests.integration.checkpoints.test_checkpoint_acl import LAYOUTS
 
 pytestmark = pytest.mark.django_db
 
