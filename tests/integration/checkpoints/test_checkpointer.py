@@ -8,8 +8,8 @@ import pytest
 from langgraph.checkpoint.redis import RedisSaver
 from langgraph.checkpoint.redis.shallow import ShallowRedisSaver
 
-from ai_ops import checkpointer
 from ai_ops.checkpointer import describe_checkpoint_redis, get_checkpointer
+from ai_ops.checkpoints import connection
 from ai_ops.checkpoints.logic.compact_keys import CompactKeys
 from ai_ops.checkpoints.logic.savers import Evidence, choose_saver
 from ai_ops.exceptions import CheckpointStoreError, ConfigurationError
@@ -203,7 +203,7 @@ def test_a_redis_that_is_away_is_an_error_of_the_app(monkeypatch):
 def test_settings_out_of_their_range(settings, setting, value, said):
     settings.PLUGINS_CONFIG = {"ai_ops": {setting: value}}
     with pytest.raises(ConfigurationError, match=said):
-        checkpointer._chosen()
+        connection._chosen()
 
 
 def test_two_savers_have_conversations__the_one_that_works_and_both_in_the_reason():
