@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -180,8 +180,8 @@ class _Run:
             keeper.trouble(error)
             report = self._nothing(str(error))
         except (SoftTimeLimitExceeded, KeyboardInterrupt, SystemExit) as stop:
-            told = isinstance(stop, StoppedByTimeLimitError)
-            self._end(RunStateChoices.INTERRUPTED, keeper, started, stop.report if told else self._nothing(STOPPED))
+            done = stop.report if isinstance(stop, StoppedByTimeLimitError) else self._nothing(STOPPED)
+            self._end(RunStateChoices.INTERRUPTED, keeper, started, done)
             raise
         except Exception as error:
             keeper.trouble(error)
@@ -215,7 +215,7 @@ class _Run:
             logger.error("%s", self._note, extra={"grouping": "run"})
 
     @contextmanager
-    def _released(self):
+    def _released(self) -> Iterator[None]:
         """Give the lease back at the end; where that fails it ends by itself."""
         try:
             yield

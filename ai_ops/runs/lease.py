@@ -11,6 +11,7 @@ import time
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db.models import F, Q
 from django.db.models.functions import Now
@@ -67,7 +68,7 @@ class Lease:
         """Give it back, unless somebody has taken it over."""
         self._mine().update(token=None, run=None, expires=None)
 
-    def _mine(self):
+    def _mine(self) -> Any:
         return MaintenanceLease.objects.filter(name=self.name, token=self.token)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from django.core.exceptions import PermissionDenied
 from django.db.models import Exists, Model, OuterRef, QuerySet
 
+from ai_ops.kinds import KINDS
 from ai_ops.models.runs import MaintenanceRun
-from ai_ops.runs.options import KINDS
 from ai_ops.runs.requests import may_run
 
 # Nautobot's own, each a box on the form of a permission; others are written into its field "additional actions".
@@ -17,7 +17,7 @@ ORDINARY_ACTIONS = frozenset({"view", "add", "change", "delete"})
 
 def may(user: Any, action: str, instance: Model) -> bool:
     """Tell whether `user` has the permission to view `instance`, and the one of `action` on it."""
-    viewed = type(instance).objects.restrict(user, "view")  # type: ignore[attr-defined]
+    viewed = type(instance).objects.restrict(user, "view")
     return viewed.restrict(user, action).filter(pk=instance.pk).exists()
 
 
@@ -27,7 +27,7 @@ def confirm_may(user: Any, action: str, instance: Model) -> None:
     Raises:
         PermissionDenied: It does not; pages and REST answer 403 with its sentence.
     """
-    permitted = type(instance).objects.restrict(user, action)  # type: ignore[attr-defined]
+    permitted = type(instance).objects.restrict(user, action)
     if not permitted.filter(pk=instance.pk).exists():
         what = f"the permission on {instance._meta.verbose_name_plural} with the additional action {action}"
         if action in ORDINARY_ACTIONS:
