@@ -29,7 +29,8 @@ from ai_ops.checkpoints.key_names import compact_keys, key_parser
 from ai_ops.checkpoints.logic.conversation_moves import MoveReport
 from ai_ops.checkpoints.logic.reports import CleanupReport, ThreadReport
 from ai_ops.checkpoints.logic.storage import StorageReport
-from ai_ops.checkpoints.pins import CurrentPins, pin_thread, pinned_threads, unpin_thread
+from ai_ops.checkpoints.pins import CurrentPins, pin_thread, read_pins, unpin_thread
+from ai_ops.checkpoints.policies import read_policies
 from ai_ops.checkpoints.redis.store import CheckpointStore
 from ai_ops.checkpoints.sampling import StorageRun
 from ai_ops.checkpoints.snapshots import keep_snapshot
@@ -77,19 +78,22 @@ SUBJECT_LENGTH = 36  # of a UUID; what is longer is none, and the check says so
 
 
 def cleanup_old_checkpoints(
-    retention_days: int | None = 30,
+    retention_days: float | None = 30,
     dryrun: bool = False,
     *,
     pinned_threads: Iterable[str] = (),
+    trial_policy: str | None = None,
     on_thread: Callable[[ThreadReport], object] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Delete the checkpoints that are past their retention and that no live conversation needs.
 
     Args:
-        retention_days: Age in days past which a checkpoint may go, 1 to 3650; None for what is configured.
+        retention_days: Age in days past which a checkpoint may go, from an hour (1/24) to 3650; None for what is
+            configured. It holds for threads that no retention policy matches.
         dryrun: Delete nothing, and report what would go.
         pinned_threads: Ids of threads that stay whatever their age, beside those that are pinned in Nautobot.
+        trial_policy: The name or the id of a retention policy that a dry run takes for enabled.
         on_thread: Called for each conversation that went whole, or would go.
         options: The other attributes of `ai_ops.config.CleanupOptions`; what is not given is as configured.
 
@@ -102,23 +106,27 @@ def cleanup_old_checkpoints(
             stays; the exception has it as `report`.
         TypeError: There is no such option.
     """
-    given = {"retention_days": retention_days, "dryrun": dryrun}
+    given: dict[str, Any] = {"retention_days": retention_days, "dryrun": dryrun}
+    given |= {"trial_policy": trial_policy} if trial_policy else {}
     given |= {name: value for name, value in options.items() if value is not None}
     return run_as(
         MaintenanceKindChoices.CLEANUP,
         given,
-        lambda hold: _cleaned_up(hold, retention_days, dryrun, frozenset(pinned_threads), on_thread, options),
+        lambda hold: _cleaned_up(
+            hold, retention_days, dryrun, frozenset(pinned_threads), on_thread, options, trial_policy
+        ),
         lambda error: CleanupReport(retention_days, error=error, dryrun=dryrun).as_dict(),
     )
 
 
 def _cleaned_up(
     hold: Hold,
-    retention_days: int | None,
+    retention_days: float | None,
     dryrun: bool,
     pinned: frozenset[str],
     on_thread: Callable[[ThreadReport], object] | None,
     options: dict[str, Any],
+    trial_policy: str | None,
 ) -> dict[str, Any]:
     logger.info("Starting checkpoint cleanup task...")
     run, policy_sentence = None, ""
@@ -126,11 +134,13 @@ def _cleaned_up(
         configured = AiOpsSettings.load()
         chosen = configured.cleanup_options(retention_days=retention_days, **options)
         retention_days = chosen.retention_days
+        if trial_policy and not dryrun:
+            raise ConfigurationError("trial_policy is for dry runs: enable the policy to have it applied.")
         parser = key_parser(configured)
         with get_redis_connection() as client:
             store = CheckpointStore(client, parser, fence=fence_of(hold))
-            pins = CurrentPins(pinned)
-            policy, policy_sentence = cleanup_policy(store, parser.prefixes, chosen, pins())
+            pins, classes = CurrentPins(pinned), read_policies(trial_policy)
+            policy, policy_sentence = cleanup_policy(store, parser.prefixes, chosen, pins(), classes)
             run = CleanupRun(
                 store,
                 parser,
@@ -269,7 +279,7 @@ def _looked_at_storage(hold: Hold) -> StorageReport:
     parser = key_parser(options)
     with get_redis_connection() as client:
         store = CheckpointStore(client, parser)
-        policy, sentence = cleanup_policy(store, parser.prefixes, options, pinned_threads())
+        policy, sentence = cleanup_policy(store, parser.prefixes, options, read_pins(), read_policies())
         return StorageRun(store, parser, policy, _telling(hold), options).execute(sentence)
 
 

@@ -88,6 +88,8 @@ class MaintenanceKindChoices(ChoiceSet):
     INCIDENTS = "incidents"
     ORPHANS = "orphans"
     MOVES = "moves"
+    ERASURE = "erasure"
+    THREADS = "threads"
     SUPERVISOR = "supervisor"
 
     CHOICES = (
@@ -98,6 +100,8 @@ class MaintenanceKindChoices(ChoiceSet):
         (INCIDENTS, "Incident review"),
         (ORPHANS, "Orphan collection"),
         (MOVES, "Move of conversations"),
+        (ERASURE, "Erasure of conversations"),
+        (THREADS, "Search for threads"),
         (SUPERVISOR, "Supervision"),
     )
 

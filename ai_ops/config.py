@@ -31,6 +31,7 @@ MAX_SHARD_SIZE = 1_000_000
 MAX_ESCALATION_HOURS = 8760  # a year
 MAX_TOOL_CHECK_INTERVAL = 10_080  # minutes: a week
 MAX_RETENTION_DAYS = 3650  # ten years; more is a slip of the keyboard
+MIN_RETENTION_DAYS = 1 / 24  # an hour, as long as an orphan's grace
 # A run that may take less could not even get its lease; a day is longer than any schedule of a run should be.
 MIN_TIME_LIMIT, MAX_TIME_LIMIT = 10, 86_400
 # Between the soft limit, at which a run ends by itself, and the hard one, at which its process is killed.
@@ -42,7 +43,7 @@ class CleanupOptions:
     """What the checkpoint cleanup can be told, under the same names in the function, the Job and the settings.
 
     Attributes:
-        retention_days: Age in days past which a checkpoint may be deleted, 1 to 3650.
+        retention_days: Age in days past which a checkpoint may be deleted, from an hour (1/24) to 3650.
         pending_retention_days: The same for threads that wait for a person's answer; None for the same value.
         thread_pattern: A glob over thread ids, such as ``user-42-*``; None for all threads.
         trim_live_threads: Whether old checkpoints of live threads go too.
@@ -55,13 +56,13 @@ class CleanupOptions:
         ConfigurationError: A value is out of its range or contradicts another.
     """
 
-    retention_days: int = 30
-    pending_retention_days: int | None = None
+    retention_days: float = 30
+    pending_retention_days: float | None = None
     thread_pattern: str | None = None
     trim_live_threads: bool = True
     keep_last: int = 1
     memory_limit_mb: int | None = None
-    memory_retention_days: int | None = None
+    memory_retention_days: float | None = None
     max_deletions: int | None = None
 
     def __post_init__(self) -> None:
@@ -272,17 +273,19 @@ def _validate_number(name: str, value: object, highest: int, lowest: int = 1) ->
         raise ConfigurationError(f"{name} must be a whole number from {lowest} to {highest}, not {shown(value)}.")
 
 
-def validated_retention_days(value: object, name: str = "retention_days") -> int:
-    """Return `value` if it is a usable retention, a whole number of days from 1 to 3650.
+def validated_retention_days(value: object, name: str = "retention_days") -> float:
+    """Return `value` if it is a usable retention, a number of days from 1/24 to 3650.
 
     Raises:
         ConfigurationError: It is anything else; True and "30" are.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_RETENTION_DAYS:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    # An hour, divided by 24 and rounded to five digits, is an hour.
+    if not is_number or not MIN_RETENTION_DAYS - 1e-5 <= value <= MAX_RETENTION_DAYS:  # type: ignore[operator]
         raise ConfigurationError(
-            f"{name} must be a whole number of days from 1 to {MAX_RETENTION_DAYS}, not {shown(value)}."
+            f"{name} must be a number of days from 1/24, which is an hour, to {MAX_RETENTION_DAYS}, not {shown(value)}."
         )
-    return value
+    return value  # type: ignore[return-value]
 
 
 def validated_time_limit(value: object, name: str = "time_limit") -> int:

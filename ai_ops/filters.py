@@ -28,6 +28,8 @@ from ai_ops.models import (
     MCPServerTool,
     MCPServerToolSet,
     PinnedThread,
+    RetentionPolicy,
+    ThreadErasure,
 )
 from ai_ops.runs.dead_letters import dead_letters
 from ai_ops.runs.options import KINDS
@@ -103,6 +105,54 @@ class PinnedThreadFilterSet(NautobotFilterSet):
 
         model = PinnedThread
         fields = "__all__"
+
+
+class RetentionPolicyFilterSet(NautobotFilterSet):
+    """Filter for RetentionPolicy, such as `enabled=true` and `thread_patterns__ic=user-`."""
+
+    q = SearchFilter(
+        filter_predicates={"name": "icontains", "thread_patterns": "icontains", "description": "icontains"}
+    )
+
+    class Meta:
+        """Model and fields."""
+
+        model = RetentionPolicy
+        fields = "__all__"
+
+
+class ThreadErasureFilterSet(BaseFilterSet):
+    """Filter for ThreadErasure, such as `verified=false` and `created__gte=2026-01-01`."""
+
+    q = SearchFilter(
+        filter_predicates={
+            "reason": "icontains",
+            "thread_pattern": "icontains",
+            "requested_by_name": "icontains",
+            "thread_ids": "icontains",
+        }
+    )
+    requested_by = NaturalKeyOrPKMultipleChoiceFilter(
+        queryset=get_user_model().objects.all(), to_field_name="username", label="Requested by (username or ID)"
+    )
+
+    class Meta:
+        """Model and fields."""
+
+        model = ThreadErasure
+        fields = (
+            "id",
+            "created",
+            "finished",
+            "requested_by",
+            "requested_by_name",
+            "reason",
+            "thread_pattern",
+            "verified",
+            "deleted_count",
+            "late_count",
+            "guarded_until",
+        )
 
 
 class MCPServerHealthFilterSet(BaseFilterSet):

@@ -41,6 +41,8 @@ from ai_ops.models import (
     MCPServerIncident,
     MCPServerTool,
     PinnedThread,
+    RetentionPolicy,
+    ThreadErasure,
 )
 
 
@@ -204,19 +206,104 @@ class PinnedThreadForm(NautobotModelForm):
         """Model and fields, in the order of the page."""
 
         model = PinnedThread
-        fields = ["thread_id", "note"]
+        fields = ["thread_id", "is_glob", "note"]
 
 
 class PinnedThreadFilterForm(NautobotFilterForm):
     """Filter the list of pinned threads."""
 
     model = PinnedThread
-    field_order = ["q", "thread_id", "note", "pinned_by"]
+    field_order = ["q", "thread_id", "is_glob", "note", "pinned_by"]
 
     q = forms.CharField(required=False, label="Search")
     thread_id = forms.CharField(required=False, strip=False, label="Thread ID")
+    is_glob = forms.NullBooleanField(
+        required=False, label="Is a pattern", widget=StaticSelect2(choices=BOOLEAN_WITH_BLANK_CHOICES)
+    )
     note = forms.CharField(required=False, label="Note")
     pinned_by = DynamicModelMultipleChoiceField(queryset=get_user_model().objects.all(), required=False)
+
+
+class RetentionPolicyForm(NautobotModelForm):
+    """Add or edit a retention policy."""
+
+    class Meta:
+        """Model and fields, in the order of the page."""
+
+        model = RetentionPolicy
+        fields = [
+            "name",
+            "weight",
+            "enabled",
+            "thread_patterns",
+            "retention",
+            "pending_retention",
+            "trim_live_threads",
+            "keep_last",
+            "max_checkpoints",
+            "max_thread_mb",
+            "description",
+        ]
+        widgets = {
+            "thread_patterns": forms.Textarea(attrs={"rows": 3}),
+            "trim_live_threads": StaticSelect2(choices=BOOLEAN_WITH_BLANK_CHOICES),
+        }
+
+
+class RetentionPolicyBulkEditForm(NautobotBulkEditForm):
+    """Edit many retention policies; name and patterns are each policy's own."""
+
+    pk = forms.ModelMultipleChoiceField(queryset=RetentionPolicy.objects.all(), widget=forms.MultipleHiddenInput)
+    weight = forms.IntegerField(required=False, min_value=0)
+    enabled = forms.NullBooleanField(required=False, widget=BulkEditNullBooleanSelect)
+    retention = forms.CharField(required=False, help_text=RetentionPolicy._meta.get_field("retention").help_text)
+    pending_retention = forms.CharField(required=False)
+    trim_live_threads = forms.NullBooleanField(required=False, widget=BulkEditNullBooleanSelect)
+    keep_last = forms.IntegerField(required=False, min_value=1)
+    max_checkpoints = forms.IntegerField(required=False, min_value=1)
+    max_thread_mb = forms.IntegerField(required=False, min_value=1, label="Max thread size (MiB)")
+    description = forms.CharField(required=False)
+
+    class Meta:
+        """Model, and what may be emptied."""
+
+        model = RetentionPolicy
+        nullable_fields = [
+            "retention",
+            "pending_retention",
+            "trim_live_threads",
+            "keep_last",
+            "max_checkpoints",
+            "max_thread_mb",
+            "description",
+        ]
+
+
+class RetentionPolicyFilterForm(NautobotFilterForm):
+    """Filter the list of retention policies."""
+
+    model = RetentionPolicy
+    field_order = ["q", "name", "enabled", "thread_patterns"]
+
+    q = forms.CharField(required=False, label="Search")
+    name = forms.CharField(required=False, label="Name")
+    enabled = forms.NullBooleanField(required=False, widget=StaticSelect2(choices=BOOLEAN_WITH_BLANK_CHOICES))
+    thread_patterns = forms.CharField(required=False, label="Thread patterns")
+
+
+class ThreadErasureFilterForm(BootstrapMixin, forms.Form):
+    """Filter the list of erasures."""
+
+    model = ThreadErasure
+    field_order = ["q", "verified", "requested_by", "created__gte", "created__lte"]
+
+    q = forms.CharField(required=False, label="Search")
+    verified = forms.NullBooleanField(required=False, widget=StaticSelect2(choices=BOOLEAN_WITH_BLANK_CHOICES))
+    requested_by = DynamicModelMultipleChoiceField(
+        queryset=get_user_model().objects.all(), to_field_name="username", required=False
+    )
+    created__gte = FilterTimeField(required=False, label="From", widget=DateTimePicker())
+    created__lte = FilterTimeField(required=False, label="Until", widget=DateTimePicker())
 
 
 class MCPServerCheckFilterForm(BootstrapMixin, forms.Form):

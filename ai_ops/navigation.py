@@ -89,6 +89,26 @@ menu_items = (
                         permissions=["ai_ops.view_checkpointstoragesnapshot"],
                     ),
                     NavMenuItem(
+                        link="plugins:ai_ops:retentionpolicy_list",
+                        name="Retention Policies",
+                        weight=150,
+                        permissions=["ai_ops.view_retentionpolicy"],
+                        buttons=(
+                            NavMenuAddButton(
+                                link="plugins:ai_ops:retentionpolicy_add", permissions=["ai_ops.add_retentionpolicy"]
+                            ),
+                            NavMenuImportButton(
+                                link="plugins:ai_ops:retentionpolicy_import", permissions=["ai_ops.add_retentionpolicy"]
+                            ),
+                        ),
+                    ),
+                    NavMenuItem(
+                        link="plugins:ai_ops:threaderasure_list",
+                        name="Erasures",
+                        weight=300,
+                        permissions=["ai_ops.view_threaderasure"],
+                    ),
+                    NavMenuItem(
                         link="plugins:ai_ops:pinnedthread_list",
                         name="Pinned Threads",
                         weight=200,

@@ -26,6 +26,8 @@ from ai_ops.models import (
     MCPServerIncident,
     MCPServerTool,
     PinnedThread,
+    RetentionPolicy,
+    ThreadErasure,
 )
 from ai_ops.ui.probes_bar import probes_bar
 from ai_ops.ui.times import AgeColumn, DurationColumn
@@ -255,6 +257,7 @@ class PinnedThreadTable(BaseTable):
     pk = ToggleColumn()
     # Blanks at its ends belong to a thread's id, and are to be seen.
     thread_id = tables.Column(linkify=True, attrs={"a": {"style": "white-space: pre-wrap; word-break: break-all"}})
+    is_glob = BooleanColumn(verbose_name="Pattern")
     in_redis = tables.Column(verbose_name="In Redis", empty_values=(), orderable=False)
     actions = ButtonsColumn(PinnedThread)
 
@@ -262,7 +265,7 @@ class PinnedThreadTable(BaseTable):
         """Columns a person may choose, and those shown at first."""
 
         model = PinnedThread
-        fields = ("pk", "thread_id", "in_redis", "note", "pinned_by", "created", "actions")
+        fields = ("pk", "thread_id", "is_glob", "in_redis", "note", "pinned_by", "created", "actions")
         default_columns = fields
 
     @cached_property
@@ -273,6 +276,74 @@ class PinnedThreadTable(BaseTable):
     def render_in_redis(self, record):
         """Say whether the last sampling has seen the thread."""
         return in_redis(record, self.snapshot)
+
+
+class RetentionPolicyTable(BaseTable):
+    """The list of retention policies, in the order in which they are tried."""
+
+    pk = ToggleColumn()
+    name = tables.Column(linkify=True, attrs=WITH_ROOM)
+    enabled = BooleanColumn()
+    thread_patterns = tables.Column(attrs={"td": {"style": "white-space: pre-wrap; word-break: break-all"}})
+    trim_live_threads = BooleanColumn(verbose_name="Trim")
+    max_checkpoints = tables.Column(verbose_name="At Most")
+    max_thread_mb = tables.Column(verbose_name="Size (MiB)")
+    actions = ButtonsColumn(RetentionPolicy)
+
+    class Meta(BaseTable.Meta):
+        """Columns a user may choose, and those shown at first."""
+
+        model = RetentionPolicy
+        fields = (
+            "pk",
+            "weight",
+            "name",
+            "enabled",
+            "thread_patterns",
+            "retention",
+            "pending_retention",
+            "trim_live_threads",
+            "keep_last",
+            "max_checkpoints",
+            "max_thread_mb",
+            "description",
+            "actions",
+        )
+        default_columns = fields
+
+
+class ThreadErasureTable(BaseTable):
+    """The list of erasures."""
+
+    name = tables.Column(accessor="pk", linkify=True, verbose_name="Erasure", order_by="created", attrs=ONE_LINE)
+    created = AgeColumn(attrs=ONE_LINE)
+    requested_by_name = tables.Column(verbose_name="Requested by")
+    thread_count = tables.Column(verbose_name="Threads")
+    deleted_count = tables.Column(verbose_name="Keys")
+    late_count = tables.Column(verbose_name="Late Keys")
+    verified = BooleanColumn()
+
+    class Meta(BaseTable.Meta):
+        """Columns a user may choose, and those shown at first."""
+
+        model = ThreadErasure
+        fields = (
+            "name",
+            "created",
+            "requested_by_name",
+            "reason",
+            "thread_pattern",
+            "thread_count",
+            "deleted_count",
+            "late_count",
+            "verified",
+            "guarded_until",
+        )
+        default_columns = fields
+
+    def render_name(self, record):
+        """Name the erasure by its time."""
+        return str(record)
 
 
 class MCPServerIncidentTable(BaseTable):

@@ -15,6 +15,8 @@ router.register("mcp-server-checks", views.MCPServerCheckUIViewSet)
 router.register("mcp-server-incidents", views.MCPServerIncidentUIViewSet)
 router.register("mcp-server-tools", views.MCPServerToolUIViewSet)
 router.register("pinned-threads", views.PinnedThreadUIViewSet)
+router.register("retention-policies", views.RetentionPolicyUIViewSet)
+router.register("thread-erasures", views.ThreadErasureUIViewSet)
 router.register("runs", views.MaintenanceRunUIViewSet)
 
 urlpatterns = [

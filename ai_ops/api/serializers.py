@@ -20,6 +20,8 @@ from ai_ops.models import (
     MCPServerTool,
     MCPServerToolSet,
     PinnedThread,
+    RetentionPolicy,
+    ThreadErasure,
 )
 from ai_ops.runs.options import KINDS
 from ai_ops.schedules.lateness import STANDINGS
@@ -76,6 +78,16 @@ class PinnedThreadSerializer(SentencesMixin, NautobotModelSerializer):
         fields = "__all__"
         # Blanks at its ends belong to a thread's id.
         extra_kwargs = {"thread_id": {"trim_whitespace": False}}
+
+
+class RetentionPolicySerializer(SentencesMixin, NautobotModelSerializer):
+    """A retention policy; its patterns stand one on each line."""
+
+    class Meta:
+        """Model and fields."""
+
+        model = RetentionPolicy
+        fields = "__all__"
 
 
 class HarmlessInCSVMixin:
@@ -220,6 +232,16 @@ class ScheduleSerializer(serializers.Serializer):
         return reverse(
             "plugins-api:ai_ops-api:schedule-detail", kwargs={"pk": row["id"]}, request=self.context.get("request")
         )
+
+
+class ThreadErasureSerializer(HarmlessInCSVMixin, BaseModelSerializer):
+    """The record of an erasure."""
+
+    class Meta:
+        """Model and fields; not the names that the guard compares with."""
+
+        model = ThreadErasure
+        exclude = ("guard",)
 
 
 class MCPServerToolSerializer(HarmlessInCSVMixin, BaseModelSerializer):

@@ -14,6 +14,8 @@ router.register("mcp-server-incidents", views.MCPServerIncidentViewSet)
 router.register("mcp-server-tools", views.MCPServerToolViewSet)
 router.register("mcp-server-tool-sets", views.MCPServerToolSetViewSet)
 router.register("pinned-threads", views.PinnedThreadViewSet)
+router.register("retention-policies", views.RetentionPolicyViewSet)
+router.register("thread-erasures", views.ThreadErasureViewSet)
 router.register("runs", run_views.MaintenanceRunViewSet)
 router.register("schedules", schedule_views.ScheduleViewSet, basename="schedule")
 

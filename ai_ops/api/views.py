@@ -19,6 +19,8 @@ from ai_ops.api.serializers import (
     MCPServerToolSerializer,
     MCPServerToolSetSerializer,
     PinnedThreadSerializer,
+    RetentionPolicySerializer,
+    ThreadErasureSerializer,
     ToolApprovalSerializer,
 )
 from ai_ops.exceptions import IncidentError, ToolApprovalError
@@ -30,6 +32,8 @@ from ai_ops.filters import (
     MCPServerToolFilterSet,
     MCPServerToolSetFilterSet,
     PinnedThreadFilterSet,
+    RetentionPolicyFilterSet,
+    ThreadErasureFilterSet,
 )
 from ai_ops.mcp.incidents import acknowledge
 from ai_ops.mcp.on_demand import request_check
@@ -42,6 +46,8 @@ from ai_ops.models import (
     MCPServerTool,
     MCPServerToolSet,
     PinnedThread,
+    RetentionPolicy,
+    ThreadErasure,
 )
 from ai_ops.runs.approvals import schedule_of
 from ai_ops.runs.permissions import confirm_may
@@ -80,6 +86,22 @@ class PinnedThreadViewSet(NautobotModelViewSet):
     queryset = PinnedThread.objects.all()
     serializer_class = PinnedThreadSerializer
     filterset_class = PinnedThreadFilterSet
+
+
+class RetentionPolicyViewSet(NautobotModelViewSet):
+    """Retention policies, in the order in which they are tried."""
+
+    queryset = RetentionPolicy.objects.all()
+    serializer_class = RetentionPolicySerializer
+    filterset_class = RetentionPolicyFilterSet
+
+
+class ThreadErasureViewSet(ReadOnlyModelViewSet):
+    """The records of erasures, newest first."""
+
+    queryset = ThreadErasure.objects.select_related("requested_by")
+    serializer_class = ThreadErasureSerializer
+    filterset_class = ThreadErasureFilterSet
 
 
 class MCPServerHealthViewSet(ReadOnlyModelViewSet):

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import gc
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from ai_ops.checkpoints.compact_cleanup import CompactRun, threads_of_keys
 from ai_ops.checkpoints.logic.compact_keys import CompactKeys
 from ai_ops.checkpoints.logic.compact_plan import CompactDeletion, Look
-from ai_ops.checkpoints.logic.deletion import Deletion, Outcome, Reason, blob_deletion
+from ai_ops.checkpoints.logic.deletion import Deletion, Outcome, OverLimit, Reason, blob_deletion
 from ai_ops.checkpoints.logic.fast_path import QuickKeys
 from ai_ops.checkpoints.logic.keys import CheckpointKey, Family, KeyParser
 from ai_ops.checkpoints.logic.lookups import (
     Facts,
     documents_with_blobs,
+    keys_of,
     lone_pointers,
     staying_anyway,
     touched,
     trimmable,
     unread_writes,
+    unseen_parents,
 )
 from ai_ops.checkpoints.logic.plan import make_plan
 from ai_ops.checkpoints.logic.reports import CleanupReport, ThreadReport, text_of
-from ai_ops.checkpoints.logic.retention import DAY, RetentionPolicy
+from ai_ops.checkpoints.logic.retention import DAY, Pins, RetentionPolicy
 from ai_ops.checkpoints.logic.sieve import sieve
 from ai_ops.checkpoints.logic.tally import Tally
 from ai_ops.checkpoints.logic.threads import (
@@ -42,6 +45,7 @@ from ai_ops.checkpoints.redis.key_spool import KeySpool, Part
 from ai_ops.checkpoints.redis.store import CheckpointStore
 from ai_ops.exceptions import CheckpointStoreError, LeaseLostError
 from ai_ops.logic.batches import batches
+from ai_ops.logic.globs import matches_any
 from ai_ops.runs.time_limit import whole
 
 DELETIONS_PER_BATCH = 250  # while Redis carries them out, the next are decided on
@@ -49,6 +53,9 @@ DELETIONS_PER_BATCH = 250  # while Redis carries them out, the next are decided 
 MEASURED_THREADS = 1000
 MEASURED_KEYS = 20
 AnyDeletion = Deletion | CompactDeletion
+
+# A second: what is nearer to a whole number of days is one that was divided and multiplied.
+WHOLE_DAYS = 1e-5
 
 PROGRESS_SECONDS = 1.0  # between two lines, so that a large database does not flood the Job's log
 
@@ -65,7 +72,7 @@ class CleanupRun:
         max_deletions: Keys after which to stop; None for no limit.
         progress: Told what the run is at, at most once a second.
         on_thread: Told of each conversation that went whole.
-        pinned: Gives the ids of the threads that are pinned now; asked again while the run goes on.
+        pinned: Gives the threads that are pinned now; asked again while the run goes on.
         on_keys: Given all keys of a part of the threads, before anything is decided on them.
         enough: Told how many keys were scanned, says whether to stop there. Then nothing is decided: a thread may
             have a newer checkpoint among the keys that were not seen.
@@ -86,7 +93,7 @@ class CleanupRun:
         max_deletions: int | None = None,
         progress: Callable[[str], object] = lambda line: None,
         on_thread: Callable[[ThreadReport], object] | None = None,
-        pinned: Callable[[], frozenset[str]] | None = None,
+        pinned: Callable[[], Pins] | None = None,
         on_keys: Callable[[list[CheckpointKey]], object] | None = None,
         enough: Callable[[int], bool] = lambda scanned: False,
         confirm: Callable[[], object] = lambda: None,
@@ -107,7 +114,7 @@ class CleanupRun:
         self._max_deletions = max_deletions
         self._progress = progress
         self._on_thread = on_thread
-        self._pinned = pinned or (lambda: policy.pinned)
+        self._pinned = pinned or (lambda: Pins(policy.pinned, policy.pinned_globs))
         self._on_keys = on_keys
         self._enough = enough
         self._confirm = confirm
@@ -176,7 +183,7 @@ class CleanupRun:
 
     def _policy_of_now(self) -> RetentionPolicy:
         """The policy, with what is pinned now."""
-        self._policy = replace(self._policy, pinned=self._pinned())
+        self._policy = self._policy.with_pins(self._pinned())
         return self._policy
 
     def report(self, retention_days: object, policy: str, error: str | None = None) -> CleanupReport:
@@ -195,12 +202,15 @@ class CleanupRun:
             unfixable_count=tally.unfixable,
             changed_count=tally.changed,
             limit_reached=self.limit_reached,
-            applied_retention_days=round(self._policy.retention / DAY),
+            applied_retention_days=days_of(self._policy.retention),
             policy=policy,
             memory_before_bytes=self._memory[0] if self._memory else None,
             memory_after_bytes=self._memory[-1] if len(self._memory) > 1 else None,
             layouts=tally.layouts(),
             largest_threads=tuple(thread.as_dict() for _, _, thread in sorted(tally.largest, reverse=True)),
+            policies=tally.policies(("", *classes.names)) if (classes := self._policy.classes) else {},
+            over_limit_count=tally.over_limit_count,
+            over_limits=tuple(map(_over_limit_report, tally.over_limits)),
             seconds=round(time.monotonic() - self._started, 3),
         )
 
@@ -240,38 +250,23 @@ class CleanupRun:
         self._policy_of_now()
         busy = {key.thread.strip(b"{}") for key in part.keys}
         quick = self._quick.sieve(part.text, busy, self._policy, self._now)
-        self.tally.threads_kept += quick.kept_threads
+        self.tally.keep(quick.kept_threads)
         yield from quick.deletions
         sieved = sieve([*part.keys, *self._store.complete(self._parsed(quick.rest))], self._policy, self._now)
-        self.tally.threads_kept += sieved.kept_threads
+        self.tally.keep(sieved.kept_threads)
         yield from sieved.deletions
-        threads = threads_of(sieved.keys, self._store, self._now)
-        plan = make_plan(threads, self._facts(threads), self._policy, self._now)
-        self.tally.threads_kept += plan.kept_threads
-        self.tally.add_unfixable(plan.unfixable)
-        self._ownerless_blobs.update(plan.ownerless_blobs)
-        yield from plan.deletions
+        groups = self._policy.apart(threads_of(sieved.keys, self._store, self._now))
+        facts, groups = facts_of(groups, self._store, self._now)
+        for policy, threads in groups:
+            plan = make_plan(threads, facts, policy, self._now)
+            self.tally.keep({policy.name: plan.kept_threads})
+            self.tally.add_unfixable(plan.unfixable)
+            self.tally.add_over_limits(plan.over_limits)
+            self._ownerless_blobs.update(plan.ownerless_blobs)
+            yield from plan.deletions
 
     def _parsed(self, keys: Sequence[bytes]) -> Iterator[CheckpointKey]:
         return filter(None, map(self._parser.parse, keys))
-
-    def _facts(self, threads: list[Thread]) -> Facts:
-        """Read what the plan needs beyond keys; nothing for most threads."""
-        store, policy, now = self._store, self._policy, self._now
-        affected = touched(threads, policy, now)
-        spaces = trimmable(affected, policy, now)
-        heads = store.heads([*(pointer for space in spaces for pointer in space.pointers), *lone_pointers(threads)])
-        staying = staying_anyway(spaces, heads, policy, now)
-        lineage = store.lineage(staying)
-        with_deltas = {id(staying[key]): staying[key] for key, said in lineage.items() if said.open_channels}
-        ancestors = {document.key for space in with_deltas.values() for document in space.documents.values()}
-        lineage |= store.lineage(ancestors - lineage.keys())
-        return Facts(
-            heads=heads,
-            lineage=lineage,
-            interrupts=store.interrupts(unread_writes(affected, policy, now)),
-            versions=store.versions(documents_with_blobs(spaces, policy, now)),
-        )
 
     def _delete_ownerless_blobs(self) -> None:
         """Look again for checkpoints of the threads that seemed to have none, and delete what still has none.
@@ -355,12 +350,17 @@ class CleanupRun:
 
     def _still_unpinned(self, deletions: Sequence[AnyDeletion]) -> Sequence[AnyDeletion]:
         """The deletions without those of threads that were pinned since they were decided on."""
-        late = [pin.encode(errors="surrogateescape") for pin in self._pinned() - self._policy.pinned]
-        if not late:
+        pins = self._pinned()
+        late = [pin.encode(errors="surrogateescape") for pin in pins.ids - self._policy.pinned]
+        globs = tuple(pins.globs - self._policy.pinned_globs)
+        if not late and not globs:
             return deletions
-        goes = [deletion for deletion in deletions if not any(_may_be(deletion.thread, pin) for pin in late)]
-        expired = [sum(each.reason is Reason.EXPIRED for each in some) for some in (deletions, goes)]
-        self.tally.threads_kept += expired[0] - expired[1]
+        goes: list[AnyDeletion] = []
+        for deletion in deletions:
+            if any(_may_be(deletion.thread, pin) for pin in late) or may_match(deletion.thread, globs):
+                self.tally.keep({deletion.policy: 1} if deletion.reason is Reason.EXPIRED else {})
+            else:
+                goes.append(deletion)
         return goes
 
     def _is_limit_used_up(self) -> bool:
@@ -391,6 +391,78 @@ class CleanupRun:
         return None if self.tally.deleted else self._smallest_left
 
 
+Groups = list[tuple[RetentionPolicy, list[Thread]]]
+
+
+def facts_of(groups: Groups, store: CheckpointStore, now: float) -> tuple[Facts, Groups]:
+    """Read what the plan needs beyond keys; nothing for most threads.
+
+    Args:
+        groups: Threads by the policies that hold for them.
+        store: Where they are.
+        now: The moment ages are counted from.
+
+    Returns:
+        What was read, and the groups: threads that are known to take no more memory than they may are apart.
+    """
+    sizes, groups = _sizes_of(groups, store, now)
+    affected = [(policy, touched(threads, policy, now)) for policy, threads in groups]
+    spaces = [(policy, trimmable(threads, policy, now)) for policy, threads in affected]
+    pointers = [pointer for _, some in spaces for space in some for pointer in space.pointers]
+    heads = store.heads([*pointers, *(pointer for _, threads in groups for pointer in lone_pointers(threads))])
+    staying = {}
+    for policy, some in spaces:
+        staying |= staying_anyway(some, heads, policy, now)
+    lineage = store.lineage(staying)
+    with_deltas = {id(staying[key]): staying[key] for key, said in lineage.items() if said.open_channels}
+    documents = {document.key: document for space in with_deltas.values() for document in space.documents.values()}
+    lineage |= store.lineage(documents.keys() - lineage.keys())
+    unseen = store.lineage(unseen_parents(lineage, documents)) if documents else {}
+    facts = Facts(
+        heads=heads,
+        lineage=lineage,
+        interrupts=store.interrupts([each for policy, some in affected for each in unread_writes(some, policy, now)]),
+        versions=store.versions([each for policy, some in spaces for each in documents_with_blobs(some, policy, now)]),
+        unseen=frozenset(unseen),
+        sizes=sizes,
+    )
+    return facts, groups
+
+
+def _sizes_of(groups: Groups, store: CheckpointStore, now: float) -> tuple[dict[bytes, int] | None, Groups]:
+    """Measure the live threads whose memory is limited, and set those apart that take no more than they may."""
+    found: dict[bytes, int] = {}
+    apart: Groups = []
+    asked = False
+    for policy, threads in groups:
+        if policy.max_bytes is None:
+            apart.append((policy, threads))
+            continue
+        live = [each for each in threads if (each.last_activity() or -math.inf) >= now - policy.shortest]
+        sizes = store.sizes([key for thread in live for key in keys_of(thread)])
+        asked |= bool(live)
+        # What Redis did not measure may be of any size.
+        above = [each for each in live if not sizes or _bytes_of(each, sizes) > policy.max_bytes]
+        found |= {key: sizes[key] for thread in above for key in keys_of(thread) if key in sizes}
+        known = set(map(id, above))
+        apart += [(policy, above), (policy.fitting, [each for each in threads if id(each) not in known])]
+    return (None if asked and not found and any(p.max_bytes and some for p, some in apart) else found), apart
+
+
+def _bytes_of(thread: Thread, sizes: Mapping[bytes, int]) -> int:
+    return sum(sizes.get(key, 0) for key in keys_of(thread))
+
+
+def days_of(seconds: float) -> float:
+    """Return a retention in days: a whole number where it is one, or nearly."""
+    days = seconds / DAY
+    return round(days) if abs(days - round(days)) < WHOLE_DAYS else days
+
+
+def _over_limit_report(thread: OverLimit) -> dict[str, Any]:
+    return thread._asdict() | {"thread": text_of(thread.thread)}
+
+
 def threads_of(keys: list[CheckpointKey], store: CheckpointStore, now: float) -> list[Thread]:
     """Build threads from all their keys, and from the values where keys say something else than they seem to."""
     threads = group_threads(keys)
@@ -407,7 +479,15 @@ def _thread_report(deletion: AnyDeletion, outcome: Outcome, size: int | None) ->
         keys=outcome.deleted,
         bytes=size,
         last_activity=when.isoformat(timespec="seconds"),
+        policy=deletion.policy,
     )
+
+
+def may_match(thread: bytes, globs: Sequence[str]) -> bool:
+    """Whether keys taken for those of `thread` may be of a thread that one of the globs matches."""
+    parts = thread.strip(b"{}").split(b":")
+    names = [thread, *(b":".join(parts[:number]) for number in range(1, len(parts) + 1))]
+    return bool(globs) and matches_any(globs, [name.decode(errors="surrogateescape") for name in names])
 
 
 def _may_be(thread: bytes, pin: bytes) -> bool:

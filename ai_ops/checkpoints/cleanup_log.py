@@ -17,7 +17,7 @@ def log_cleanup(
     done = "Would delete" if report.dryrun else "Deleted"
     if report.error is None:
         logger.info(
-            "✅ Checkpoint cleanup completed: processed %d keys (retention: %d days)",
+            "✅ Checkpoint cleanup completed: processed %d keys (retention: %g days)",
             report.processed_count,
             report.applied_retention_days,
         )
@@ -32,8 +32,21 @@ def log_cleanup(
             report.orphan_count,
             report.policy,
         )
+    for name, counts in report.policies.items():
+        logger.info(
+            "Policy %s: %d threads %s, %d kept, %d checkpoints trimmed",
+            name or "none (the run's own options)",
+            counts["threads_deleted"],
+            "would go" if report.dryrun else "deleted",
+            counts["threads_kept"],
+            counts["checkpoints_trimmed"],
+        )
     for thread in report.largest_threads if report.dryrun else ():
-        logger.info("Would delete thread %s: %d keys, last active %s", *_shown(thread))
+        if thread["policy"]:
+            logger.info("Would delete thread %s: %d keys, last active %s, policy %s", *_shown(thread), thread["policy"])
+        else:
+            logger.info("Would delete thread %s: %d keys, last active %s", *_shown(thread))
+    _log_over_limits(logger, report)
     if report.unfixable_count:
         logger.warning(
             "Kept %d keys that carry no readable time, are no checkpoints or are of a newer version, such as %s: look "
@@ -51,6 +64,19 @@ def log_cleanup(
         logger.warning("Stopped at max_deletions after %d keys: the next run goes on.", report.deleted_count)
     if report.error is not None:
         logger.error("❌ Checkpoint cleanup failed: %s", report.error)
+
+
+def _log_over_limits(logger: logging.Logger, report: CleanupReport) -> None:
+    for thread in report.over_limits:
+        logger.warning(
+            "Thread %s stays above %s of the policy %s: %s",
+            thread["thread"][:SHOWN_KEY_BYTES],
+            thread["limit"],
+            thread["policy"],
+            thread["why"],
+        )
+    if (more := report.over_limit_count - len(report.over_limits)) > 0:
+        logger.warning("And %d more threads stay above a limit of their policy", more)
 
 
 def _shown(thread: dict[str, Any]) -> tuple[str, int, str]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from ai_ops.checkpoints.logic.keys import KeyPrefixes
-from ai_ops.checkpoints.logic.retention import DAY, RetentionPolicy
+from ai_ops.checkpoints.logic.retention import DAY, Pins, RetentionPolicy
 from ai_ops.checkpoints.redis.store import CheckpointStore
 from ai_ops.config import CleanupOptions
 from ai_ops.exceptions import ConfigurationError
+from ai_ops.logic.policies import PolicyIndex
 
 MIB = 1024 * 1024
 
 
 def cleanup_policy(
-    store: CheckpointStore, prefixes: KeyPrefixes, options: CleanupOptions, pinned: frozenset[str]
+    store: CheckpointStore,
+    prefixes: KeyPrefixes,
+    options: CleanupOptions,
+    pins: Pins,
+    classes: PolicyIndex | None = None,
 ) -> tuple[RetentionPolicy, str]:
     """The policy of a run, and a sentence that says which retention applies and why.
 
@@ -20,7 +25,8 @@ def cleanup_policy(
         store: Asked how much memory its server uses, if that decides.
         prefixes: What RedisSaver's keys begin with.
         options: What was chosen and configured.
-        pinned: Ids of the threads that are pinned now.
+        pins: The threads that are pinned now.
+        classes: The policies of classes of threads; None where there are none.
 
     Raises:
         ConfigurationError: Memory decides, and the Redis user may not ask for it.
@@ -43,10 +49,14 @@ def cleanup_policy(
         trim_live_threads=options.trim_live_threads,
         keep_last=options.keep_last,
         thread_pattern=options.thread_pattern,
-        pinned=pinned,
+        pinned=pins.ids,
+        pinned_globs=pins.globs,
         prefixes=prefixes,
+        classes=classes,
     )
-    sentence = f"{days} days for idle threads{why}; {pending or days} days for threads that wait for an answer; "
+    sentence = f"{days:g} days for idle threads{why}; {pending or days:g} days for threads that wait for an answer; "
     sentence += f"live threads keep the last {options.keep_last}" if options.trim_live_threads else "live threads stay"
     sentence += f"; only threads {options.thread_pattern}" if options.thread_pattern else ""
-    return policy, sentence + (f"; {len(pinned)} pinned" if pinned else "") + "."
+    sentence += f"; {len(classes)} {'policy' if len(classes) == 1 else 'policies'} for other threads" if classes else ""
+    count = len(pins.ids) + len(pins.globs)
+    return policy, sentence + (f"; {count} pinned" if count else "") + "."

@@ -13,11 +13,12 @@ from ai_ops.checkpoints.logic.compact_plan import (
     settle_unsure,
     sort_threads,
 )
+from ai_ops.checkpoints.logic.deletion import NEEDED, UNKNOWN_SIZE, WAITING, OverLimit
 from ai_ops.checkpoints.logic.keys import KeyParser
 from ai_ops.checkpoints.logic.retention import RetentionPolicy
 from ai_ops.checkpoints.logic.tally import Tally
 from ai_ops.checkpoints.redis.compact_scripts import CHECKED_AT_ONCE
-from ai_ops.checkpoints.redis.compact_store import CompactStore
+from ai_ops.checkpoints.redis.compact_store import CompactStore, Trimmed
 from ai_ops.checkpoints.redis.key_spool import KeySpool
 from ai_ops.logic.batches import batches
 
@@ -27,6 +28,8 @@ THREADS_AT_ONCE = 2000
 DELETIONS_AT_ONCE = 250
 # Threads that are looked at together, with all their documents, since they may have checkpoints to trim.
 TRIMMED_AT_ONCE = 20
+# How often a thread is trimmed and measured again; it halves the excess each time, or better.
+SHRINKS = 8
 
 Deletions = list[CompactDeletion]
 
@@ -99,21 +102,24 @@ class CompactRun:
                     yield from self._deletions(looks, held)
 
     def _deletions(self, looks: Sequence[Look], policy: RetentionPolicy) -> Iterator[Deletions]:
-        found = sort_threads(looks, policy, self._now, self._parser)
-        if found.unsure:
-            waiting = self.store.waiting([look for look, _ in found.unsure])
-            found.expired += settle_unsure(found, waiting, policy, self._now)
-        with self._tally.of_compact():
-            self._tally.threads_kept += found.kept + len(found.trimmable)
-            self._tally.add_unfixable(found.unfixable)
-        yield from batches(found.expired, DELETIONS_AT_ONCE)
-        yield from self._halves(found.halves)
-        yield from self._trims(found, policy)
+        groups = [(held, sort_threads(some, held, self._now, self._parser)) for held, some in _apart(looks, policy)]
+        waiting = self.store.waiting([look for _, found in groups for look, _ in found.unsure])
+        for held, found in groups:
+            found.expired += settle_unsure(found, waiting, held, self._now)
+            with self._tally.of_compact():
+                self._tally.keep({held.name: found.kept + len(found.trimmable)})
+                self._tally.add_unfixable(found.unfixable)
+        yield from batches([each for _, found in groups for each in found.expired], DELETIONS_AT_ONCE)
+        yield from self._halves([look for _, found in groups for look in found.halves])
+        for held, found in groups:
+            yield from self._trims(found, held)
+            if held.max_bytes is not None:
+                yield from self._shrinks([look for look, _ in found.trimmable], held, held.max_bytes)
 
     def _halves(self, looks: Sequence[Look]) -> Iterator[Deletions]:
         for some in batches(looks, DELETIONS_AT_ONCE):
             found = [self.store.half(look) for look in some]
-            self._add_unfixable(found)
+            self._add_unfixable([each for each in found if isinstance(each, Look)])
             yield [each for each in found if isinstance(each, CompactDeletion)]
 
     def _trims(self, found: Sorted, policy: RetentionPolicy) -> Iterator[Deletions]:
@@ -123,9 +129,70 @@ class CompactRun:
             (large if each[0].checkpoints > CHECKED_AT_ONCE else small).append(each)
         for some in [*batches(small, TRIMMED_AT_ONCE), *([each] for each in large)]:
             trimmed = list(self.store.trimmed(some, policy, self._now))
-            self._add_unfixable(trimmed)
-            yield [each for each in trimmed if isinstance(each, CompactDeletion)]
+            self._add_unfixable([each.look for each in trimmed if not each.is_readable])
+            self._add_over_limits(trimmed, policy)
+            yield [each.deletion for each in trimmed if each.deletion is not None]
 
-    def _add_unfixable(self, found: Sequence[CompactDeletion | Look | None]) -> None:
+    def _shrinks(self, looks: Sequence[Look], policy: RetentionPolicy, limit: int) -> Iterator[Deletions]:
+        """Give what goes of threads that take more memory than they may, until they fit or nothing more goes."""
+        sizes = self.store.sizes(looks)
+        for look, size in zip(looks, sizes, strict=True):
+            if size is None:
+                self._tell_over(look, policy, 0, UNKNOWN_SIZE)
+            elif size > limit:
+                yield from self._shrink(look, size, policy, limit)
+
+    def _shrink(self, look: Look, size: int, policy: RetentionPolicy, limit: int) -> Iterator[Deletions]:
+        before = -1
+        for _ in range(SHRINKS):
+            # A conversation grows: its old checkpoints are the smaller ones, so less goes than is needed, not more.
+            newest = max(1, min(look.checkpoints - 1, int(look.checkpoints * limit / size)))
+            (trimmed,) = self.store.trimmed([(look, self._now)], policy, self._now, newest)
+            if trimmed.deletion is None or look.checkpoints == before:
+                break
+            yield [trimmed.deletion]
+            before = look.checkpoints
+            (look,) = self.store.look([look.thread], 0.0)
+            size = self.store.sizes([look])[0] or 0
+            if size <= limit:
+                return
+            if look.checkpoints == before:
+                # A dry run: nothing has gone.
+                return
+        waits = self.store.waiting([look])[look]
+        self._tell_over(look, policy, size, WAITING if waits else NEEDED)
+
+    def _tell_over(self, look: Look, policy: RetentionPolicy, size: int, why: str) -> None:
+        self._tally.add_over_limits([OverLimit(look.thread.name, policy.name, "max_thread_mb", size, why)])
+
+    def _add_over_limits(self, trimmed: Sequence[Trimmed], policy: RetentionPolicy) -> None:
+        limit = policy.max_checkpoints
+        above = [each for each in trimmed if limit is not None and each.left > limit]
+        waiting = self.store.waiting([each.look for each in above]) if above else {}
+        self._tally.add_over_limits(
+            [
+                OverLimit(
+                    each.look.thread.name,
+                    policy.name,
+                    "max_checkpoints",
+                    each.left,
+                    WAITING if waiting[each.look] else NEEDED,
+                )
+                for each in above
+            ]
+        )
+
+    def _add_unfixable(self, found: Sequence[Look]) -> None:
         with self._tally.of_compact():
-            self._tally.add_unfixable([each.thread.key for each in found if isinstance(each, Look)])
+            self._tally.add_unfixable([each.thread.key for each in found])
+
+
+def _apart(looks: Sequence[Look], policy: RetentionPolicy) -> list[tuple[RetentionPolicy, list[Look]]]:
+    """Return the threads by the policies that hold for them."""
+    if policy.classes is None:
+        return [(policy, list(looks))]
+    found: dict[int, tuple[RetentionPolicy, list[Look]]] = {}
+    for look in looks:
+        held = policy.of((look.thread.name,))
+        found.setdefault(id(held), (held, []))[1].append(look)
+    return list(found.values())

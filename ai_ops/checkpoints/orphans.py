@@ -152,9 +152,8 @@ def _orphan_run(
         pending_retention=now,
         trim_live_threads=False,
         undated_blobs=False,
-        pinned=pins(),
         prefixes=parser.prefixes,
-    )
+    ).with_pins(pins())
     return CleanupRun(
         store,
         parser,

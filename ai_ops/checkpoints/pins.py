@@ -7,6 +7,7 @@ import time
 from django.core.exceptions import ValidationError
 from django.db import Error as DatabaseError
 
+from ai_ops.checkpoints.logic.retention import Pins
 from ai_ops.exceptions import AiOpsError, ConfigurationError
 from ai_ops.logic.foreign_text import shown
 from ai_ops.models import PinnedThread
@@ -19,14 +20,15 @@ class PinsError(AiOpsError):
     """Nautobot's database does not say which threads are pinned: nothing may be deleted then."""
 
 
-def pin_thread(thread_id: str, note: str = "") -> PinnedThread:
-    """Pin a thread: the cleanup leaves all of its checkpoints alone from now on.
+def pin_thread(thread_id: str, note: str = "", *, is_glob: bool | None = None) -> PinnedThread:
+    """Pin a thread, or all that a glob matches: the cleanup leaves their checkpoints alone from now on.
 
-    The thread need not exist yet. A pinned thread may be pinned again; a note replaces the one before.
+    A thread need not exist yet. A pinned thread may be pinned again; a note replaces the one before.
 
     Args:
-        thread_id: The thread's id, exactly as the agent has it in its configuration.
-        note: Why it must stay, for those after you.
+        thread_id: The thread's id, exactly as the agent has it in its configuration; or a glob such as ``user-42-*``.
+        note: The reason why it must stay, for later readers.
+        is_glob: Whether `thread_id` is a glob; None leaves an earlier pin as it is, and takes a new one for an id.
 
     Returns:
         The pin.
@@ -38,6 +40,7 @@ def pin_thread(thread_id: str, note: str = "") -> PinnedThread:
     try:
         pin = PinnedThread.objects.filter(thread_id=str(thread_id)).first() or PinnedThread(thread_id=str(thread_id))
         pin.note = note or pin.note
+        pin.is_glob = pin.is_glob if is_glob is None else is_glob
         pin.validated_save()
     except ValidationError as error:
         raise ConfigurationError(f"The thread can't be pinned: {' '.join(error.messages)}") from error
@@ -75,15 +78,25 @@ def unpin_thread(thread_id: str) -> bool:
 
 
 def pinned_threads() -> frozenset[str]:
-    """The ids of the pinned threads.
+    """Return the ids of the pinned threads; those that globs match are not among them.
+
+    Raises:
+        PinsError: The database failed.
+    """
+    return read_pins().ids
+
+
+def read_pins() -> Pins:
+    """Return the pins as they are in the database.
 
     Raises:
         PinsError: The database failed.
     """
     try:
-        return frozenset(PinnedThread.objects.values_list("thread_id", flat=True))
+        pins = list(PinnedThread.objects.values_list("thread_id", "is_glob"))
     except DatabaseError as error:
         raise _pins_error(error) from error
+    return Pins(frozenset(name for name, is_glob in pins if not is_glob), frozenset(n for n, g in pins if g))
 
 
 class CurrentPins:
@@ -95,13 +108,14 @@ class CurrentPins:
 
     def __init__(self, given: frozenset[str] = frozenset()) -> None:
         self._given = given
-        self._pins: frozenset[str] = frozenset()
+        self._pins = Pins()
         self._read_at: float | None = None
 
-    def __call__(self) -> frozenset[str]:
-        """The ids of the pinned threads; raises PinsError when the database failed."""
+    def __call__(self) -> Pins:
+        """Return the pins; raise PinsError when the database failed."""
         if self._read_at is None or time.monotonic() - self._read_at >= SECONDS_BETWEEN_READS:
-            self._pins = pinned_threads() | self._given
+            pins = read_pins()
+            self._pins = Pins(pins.ids | self._given, pins.globs)
             self._read_at = time.monotonic()
         return self._pins
 

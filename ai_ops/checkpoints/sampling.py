@@ -62,7 +62,7 @@ class StorageRun:
         self._now = time.time()
         self._started = time.monotonic()
         self._policy = policy
-        self._tally = StorageTally(self._now, policy.pinned)
+        self._tally = StorageTally(self._now, policy.pinned, policy.pinned_globs)
         self._cleanup = CleanupRun(
             store,
             parser,
@@ -101,7 +101,7 @@ class StorageRun:
             age_unit=unit,
             undated_keys=tally.undated_keys,
             oldest_threads=tally.oldest(),
-            pin_count=len(self._policy.pinned),
+            pin_count=len(self._policy.pinned) + len(self._policy.pinned_globs),
             missing_pins=self._missing_pins(),
             cleanup=_as_planned(report) if complete else None,
             seconds=round(time.monotonic() - self._started, 3),

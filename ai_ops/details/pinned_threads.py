@@ -29,7 +29,9 @@ class PinnedThreadFieldsPanel(ObjectFieldsPanel):
 PINNED_THREAD_DETAIL = ObjectDetailContent(
     panels=(
         PinnedThreadFieldsPanel(
-            weight=100, section=SectionChoices.LEFT_HALF, fields=("thread_id", "note", "pinned_by", "created")
+            weight=100,
+            section=SectionChoices.LEFT_HALF,
+            fields=("thread_id", "is_glob", "note", "pinned_by", "created"),
         ),
     ),
 )

@@ -7,7 +7,9 @@ import io
 from dataclasses import fields
 from typing import Any
 
-from nautobot.apps.jobs import ChoiceVar, DryRunVar, IntegerVar, StringVar
+from django import forms
+from nautobot.apps.jobs import ChoiceVar, DryRunVar, IntegerVar, ObjectVar, StringVar
+from nautobot.extras.jobs import ScriptVariable
 
 from ai_ops.celery_tasks import cleanup_old_checkpoints
 from ai_ops.checkpoints.logic.reports import ThreadReport
@@ -16,6 +18,7 @@ from ai_ops.config import MAX_RETENTION_DAYS, AiOpsSettings, CleanupOptions
 from ai_ops.exceptions import ConfigurationError
 from ai_ops.jobs.base import MaintenanceJob
 from ai_ops.logic.foreign_text import for_csv
+from ai_ops.models import RetentionPolicy
 from ai_ops.runs.time_limit import StoppedByTimeLimitError
 
 name = JOB_GROUP
@@ -25,16 +28,30 @@ YES, NO = "yes", "no"
 MAX_CSV_BYTES = 8 * 1024 * 1024
 
 
+class DaysVar(ScriptVariable):
+    """A number of days, which may be a fraction of one; an hour at least."""
+
+    form_field = forms.FloatField
+
+    def __init__(self, **options: Any) -> None:
+        """Set the bounds."""
+        super().__init__(**options)
+        # The setting is what has the last word: an hour is 0.0416666... of a day.
+        self.field_attrs |= {
+            "min_value": 0.04,
+            "max_value": MAX_RETENTION_DAYS,
+            "widget": forms.NumberInput(attrs={"step": "any"}),
+        }
+
+
 class CleanupCheckpointsJob(MaintenanceJob):
     """Delete LangGraph checkpoints that are past the retention."""
 
-    retention_days = IntegerVar(
+    retention_days = DaysVar(
         required=False,
-        min_value=1,
-        max_value=MAX_RETENTION_DAYS,
         label="Retention days",
-        description="Checkpoints older than this go, unless a live conversation needs them. "
-        "Here as below, empty means what the app's configuration says at the time of the run.",
+        description="Checkpoints older than this go, unless a live conversation needs them or a retention policy says "
+        "otherwise. 0.5 is twelve hours. Leave this and the fields below empty to use the configured values.",
     )
     dryrun = DryRunVar(description="Delete nothing, and report what would go.")
     thread_pattern = StringVar(
@@ -55,10 +72,8 @@ class CleanupCheckpointsJob(MaintenanceJob):
         label="Keep last",
         description="Checkpoints that each namespace of a live thread keeps at least.",
     )
-    pending_retention_days = IntegerVar(
+    pending_retention_days = DaysVar(
         required=False,
-        min_value=1,
-        max_value=MAX_RETENTION_DAYS,
         label="Pending retention days",
         description="The retention of threads that wait for a person's answer.",
     )
@@ -68,10 +83,8 @@ class CleanupCheckpointsJob(MaintenanceJob):
         label="Memory limit (MiB)",
         description="When Redis uses more, the memory retention applies.",
     )
-    memory_retention_days = IntegerVar(
+    memory_retention_days = DaysVar(
         required=False,
-        min_value=1,
-        max_value=MAX_RETENTION_DAYS,
         label="Memory retention days",
         description="The shorter retention for a Redis over its memory limit.",
     )
@@ -80,6 +93,13 @@ class CleanupCheckpointsJob(MaintenanceJob):
         min_value=1,
         label="Max deletions",
         description="Stop, with a warning, before more keys than this are deleted.",
+    )
+
+    trial_policy = ObjectVar(
+        model=RetentionPolicy,
+        required=False,
+        label="Trial policy",
+        description="For a dry run: a retention policy to take for enabled.",
     )
 
     class Meta:
@@ -109,8 +129,10 @@ class CleanupCheckpointsJob(MaintenanceJob):
                 form.fields[field.name].initial = (YES if value else NO) if isinstance(value, bool) else value
         return form
 
-    def run(self, retention_days: int | None = None, dryrun: bool = False, **options: Any) -> dict[str, Any]:
+    def run(self, retention_days: float | None = None, dryrun: bool = False, **options: Any) -> dict[str, Any]:
         """Run the cleanup; its report is the result, also of a failed run."""
+        trial = options.pop("trial_policy", None)
+        options["trial_policy"] = str(trial.pk) if trial else None
         trim = options.pop("trim_live_threads", None)
         options["trim_live_threads"] = {YES: True, NO: False}.get(trim)
         options["thread_pattern"] = options.get("thread_pattern") or None

@@ -4,6 +4,7 @@ from ai_ops.models.checkpoints import THREAD_ID_MAX_LENGTH, CheckpointStorageSna
 from ai_ops.models.generation import AgentGeneration
 from ai_ops.models.health import MCPServerCheck, MCPServerHealth, MCPServerIncident
 from ai_ops.models.provisioning import ProvisioningRecord
+from ai_ops.models.retention import RetentionPolicy, ThreadErasure
 from ai_ops.models.runs import MaintenanceLease, MaintenanceRun
 from ai_ops.models.servers import MAX_CHECK_INTERVAL, MCPServer, unhealthy_status_pk
 from ai_ops.models.tools import MCPServerTool, MCPServerToolSet
@@ -23,5 +24,7 @@ __all__ = (
     "MaintenanceRun",
     "PinnedThread",
     "ProvisioningRecord",
+    "RetentionPolicy",
+    "ThreadErasure",
     "unhealthy_status_pk",
 )

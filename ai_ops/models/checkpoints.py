@@ -1,11 +1,14 @@
 """Pinned threads, and the snapshots of the checkpoint storage."""
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from nautobot.apps.constants import CHARFIELD_MAX_LENGTH
 from nautobot.apps.models import BaseModel, OrganizationalModel, extras_features
 from nautobot.extras.signals import change_context_state
+
+from ai_ops.logic.globs import why_no_glob
 
 # PostgreSQL indexes at most 2,704 bytes of a text (MySQL 3,072), and a character may take four.
 THREAD_ID_MAX_LENGTH = 640
@@ -31,6 +34,11 @@ class PinnedThread(OrganizationalModel):
         help_text="Exactly as the agent has it in its configuration: blanks and capital letters count.",
         error_messages={"unique": "This thread is pinned already."},
     )
+    is_glob = models.BooleanField(
+        default=False,
+        verbose_name="is a pattern",
+        help_text="Take the thread ID for a glob, such as user-42-*, and pin all threads that it matches.",
+    )
     note = models.CharField(
         max_length=CHARFIELD_MAX_LENGTH, blank=True, help_text="Why it must stay, and until when, for those after you."
     )
@@ -51,6 +59,12 @@ class PinnedThread(OrganizationalModel):
 
     def __str__(self):
         return self.thread_id
+
+    def clean(self):
+        """Require a usable glob where the thread ID is one."""
+        super().clean()
+        if self.is_glob and (reason := why_no_glob(self.thread_id)):
+            raise ValidationError({"thread_id": reason})
 
     def save(self, *args, **kwargs):
         """Note who pins, if Nautobot knows: pages, REST, imports and Jobs say whose change this is."""

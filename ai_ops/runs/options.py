@@ -13,7 +13,7 @@ from ai_ops.exceptions import ConfigurationError, RunOptionsError
 from ai_ops.logic.foreign_text import shown
 from ai_ops.logic.savers import AUTO, OLDER
 from ai_ops.logic.shards import Shard
-from ai_ops.models import MCPServer
+from ai_ops.models import MCPServer, RetentionPolicy
 
 Options = dict[str, Any]
 
@@ -87,11 +87,23 @@ def job_variables(kind: str, options: Mapping[str, Any]) -> Options:
     return KINDS[kind].variables({name: value for name, value in options.items() if name != TIME_LIMIT})
 
 
-def _checked_cleanup(options: Options, _user: Any) -> Options:
+def _checked_cleanup(options: Options, user: Any) -> Options:
     if not isinstance(options.get("dryrun", False), bool):
         raise RunOptionsError(f"dryrun must be true or false, not {shown(options['dryrun'])}.")
-    AiOpsSettings.load().cleanup_options(**{name: value for name, value in options.items() if name != "dryrun"})
+    own = {name: value for name, value in options.items() if name not in ("dryrun", "trial_policy")}
+    AiOpsSettings.load().cleanup_options(**own)
+    if "trial_policy" in options:
+        if not options.get("dryrun"):
+            raise RunOptionsError("trial_policy is for dry runs: set dryrun to true, or enable the policy.")
+        options = options | {"trial_policy": str(_visible_policy(str(options["trial_policy"]), user).pk)}
     return options
+
+
+def _visible_policy(name_or_id: str, user: Any) -> RetentionPolicy:
+    policy = RetentionPolicy.find(name_or_id)
+    if user is not None and not RetentionPolicy.objects.restrict(user, "view").filter(pk=policy.pk).exists():
+        raise RunOptionsError(f"There is no retention policy {shown(name_or_id)}: give its name or its id.")
+    return policy
 
 
 def _cleanup_variables(options: Options) -> Options:
@@ -138,7 +150,7 @@ def _checked_server(options: Options, user: Any) -> Options:
 KINDS = {
     MaintenanceKindChoices.CLEANUP: RunKind(
         "cleanup",
-        frozenset(field.name for field in fields(CleanupOptions)) | {"dryrun"},
+        frozenset(field.name for field in fields(CleanupOptions)) | {"dryrun", "trial_policy"},
         _checked_cleanup,
         _cleanup_variables,
     ),

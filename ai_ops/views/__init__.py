@@ -2,6 +2,7 @@
 
 from ai_ops.views.checkpoints import CheckpointStorageSampleView, CheckpointStorageView, PinnedThreadUIViewSet
 from ai_ops.views.incidents import MCPServerIncidentUIViewSet
+from ai_ops.views.retention import RetentionPolicyUIViewSet, ThreadErasureUIViewSet
 from ai_ops.views.runs import DeadLettersView, MaintenanceRunUIViewSet
 from ai_ops.views.schedules import SchedulesView
 from ai_ops.views.servers import MCPServerCheckUIViewSet, MCPServerUIViewSet
@@ -17,5 +18,7 @@ __all__ = [
     "MCPServerUIViewSet",
     "MaintenanceRunUIViewSet",
     "PinnedThreadUIViewSet",
+    "RetentionPolicyUIViewSet",
     "SchedulesView",
+    "ThreadErasureUIViewSet",
 ]

@@ -14,7 +14,7 @@ from ai_ops.jobs.checkpoint_cleanup import CleanupCheckpointsJob
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"retention_days": 0}, "retention_days must be a whole number of days from 1 to 3650, not 0."),
+        ({"retention_days": 0}, "retention_days must be a number of days from 1/24, which is an hour, to 3650, not 0."),
         ({"retention_days": "30"}, 'not "30"'),
         ({"retention": 30}, "settings this version does not know: retention."),
         ({"provision_schedules": "no"}, 'provision_schedules must be True or False, not "no".'),

@@ -6,6 +6,8 @@ policy: threads of several are sorted apart.
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -67,6 +69,7 @@ class CompactDeletion:
         look: What it was decided from, and what must still be so.
         trim: What the adapter has found of a thread that stays, with the checkpoints that go from it.
         namespaces: How many namespaces they are from, as far as that is known.
+        policy: The name of the policy that holds for the thread; empty for none.
     """
 
     thread: bytes
@@ -77,6 +80,7 @@ class CompactDeletion:
     look: Look
     trim: Any = field(default=None, repr=False)
     namespaces: int = 1
+    policy: str = ""
 
     @property
     def size(self) -> int:
@@ -140,7 +144,7 @@ def sort_threads(looks: Iterable[Look], policy: RetentionPolicy, now: float, par
             found.unfixable.append(look.thread.key)
             found.kept += look.state == State.WHOLE
         elif active < longest:
-            found.expired.append(expired_thread(look, active))
+            found.expired.append(expired_thread(look, active, policy.name))
         elif active < shortest:
             found.unsure.append((look, active))
         else:
@@ -162,7 +166,7 @@ def settle_unsure(
             found.unfixable.append(look.thread.key)
             found.kept += 1
         elif active < now - (policy.pending_retention if waits else policy.retention):
-            expired.append(expired_thread(look, active))
+            expired.append(expired_thread(look, active, policy.name))
         elif waits:
             found.kept += 1
         else:
@@ -172,22 +176,37 @@ def settle_unsure(
 
 
 def _keep(found: Sorted, look: Look, active: float, policy: RetentionPolicy) -> None:
-    if policy.trim_live_threads and look.checkpoints > policy.keep_last:
+    if look.checkpoints > _least_kept(policy):
         found.trimmable.append((look, active))
     else:
         found.kept += 1
 
 
-def expired_thread(look: Look, active: float) -> CompactDeletion:
+def _least_kept(policy: RetentionPolicy) -> float:
+    """Return the number of checkpoints up to which surely all of a thread stay."""
+    if policy.max_bytes is not None:
+        return 1
+    least = policy.keep_last if policy.trim_live_threads else math.inf
+    return least if policy.max_checkpoints is None else min(least, policy.max_checkpoints)
+
+
+def expired_thread(look: Look, active: float, policy: str = "") -> CompactDeletion:
     """The deletion of a whole thread."""
-    return CompactDeletion(look.thread.name, Reason.EXPIRED, look.thread.keys, look.checkpoints, active, look)
+    return CompactDeletion(
+        look.thread.name, Reason.EXPIRED, look.thread.keys, look.checkpoints, active, look, policy=policy
+    )
 
 
 def may_have_old(look: Look, policy: RetentionPolicy, now: float, parser: KeyParser) -> bool:
-    """Whether a thread may have checkpoints past the retention, by the first and the last in the order of names.
+    """Whether a thread may have checkpoints past the retention or too many of them.
 
-    In one namespace the first is the oldest; over several only all of them tell.
+    The first and the last in the order of names tell: in one namespace the first is the oldest; of several namespaces
+    only all checkpoints tell.
     """
+    if policy.max_checkpoints is not None and look.checkpoints > policy.max_checkpoints:
+        return True
+    if not policy.trim_live_threads or math.isinf(policy.retention):
+        return False
     namespace, _, oldest = look.first.partition(b"|")
     if namespace != look.last.partition(b"|")[0]:
         return True
@@ -200,6 +219,33 @@ def kept_members(members: Iterable[bytes], policy: RetentionPolicy, now: float, 
 
     None where the time of one can't be told: any other may be newer than that one.
     """
+    namespaces = _by_namespace(members, parser)
+    if namespaces is None:
+        return None
+    kept: set[bytes] = set()
+    for each in namespaces.values():
+        kept.update(_kept_of_namespace(each, policy, now))
+    return kept
+
+
+def newest_members(members: Iterable[bytes], count: int, parser: KeyParser) -> set[bytes] | None:
+    """So many of a thread's newest checkpoints, and the newest one of each namespace; None as for `kept_members`."""
+    namespaces = _by_namespace(members, parser)
+    if namespaces is None:
+        return None
+    in_time = sorted((each for some in namespaces.values() for each in some), key=lambda each: (each[1], each[0]))
+    kept = {max(some)[0] for some in namespaces.values()}
+    kept.update(member for member, _ in in_time[len(in_time) - count :])
+    return kept
+
+
+def largest_namespace(members: Iterable[bytes]) -> int:
+    """The number of checkpoints in the namespace that has most of them."""
+    return max(Counter(member.partition(b"|")[0] for member in members).values(), default=0)
+
+
+def _by_namespace(members: Iterable[bytes], parser: KeyParser) -> dict[bytes, list[tuple[bytes, float]]] | None:
+    """Checkpoints and their times by namespace; None where the times do not tell which is newer."""
     namespaces: dict[bytes, list[tuple[bytes, float]]] = {}
     kinds = set()
     for member in members:
@@ -208,15 +254,10 @@ def kept_members(members: Iterable[bytes], policy: RetentionPolicy, now: float, 
             return None
         kinds.add(checkpoint_id[14:15] if len(checkpoint_id) == _UUID_LENGTH else b"")
         namespaces.setdefault(namespace, []).append((member, time))
-    if len(kinds) > 1:
-        return None
-    kept: set[bytes] = set()
-    for each in namespaces.values():
-        kept.update(_kept_of_namespace(each, policy, now))
-    return kept
+    return None if len(kinds) > 1 else namespaces
 
 
 def _kept_of_namespace(members: Sequence[tuple[bytes, float]], policy: RetentionPolicy, now: float) -> Iterator[bytes]:
     newest_first = sorted(members, reverse=True)
     recent = sum(time >= now - policy.retention for _, time in members)
-    yield from (member for member, _ in newest_first[: max(recent, policy.keep_last, 1)])
+    yield from (member for member, _ in newest_first[: policy.kept_of(len(members), recent)])

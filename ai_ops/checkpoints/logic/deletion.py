@@ -42,6 +42,7 @@ class Deletion(NamedTuple):
         keys: The other keys by family, in the order of deletion.
         namespaces: How many namespaces they are from.
         last_activity: The thread's newest checkpoint, seconds since 1970; None for orphans.
+        policy: The name of the policy that holds for the thread; empty for none.
     """
 
     thread: bytes
@@ -52,6 +53,7 @@ class Deletion(NamedTuple):
     keys: Mapping[int, tuple[bytes, ...]]
     namespaces: int
     last_activity: float | None
+    policy: str = ""
 
     @property
     def size(self) -> int:
@@ -67,6 +69,30 @@ class Deletion(NamedTuple):
     def checkpoints(self) -> int:
         """How many checkpoints it deletes."""
         return len(self.keys.get(Family.DOCUMENT, ()))
+
+
+class OverLimit(NamedTuple):
+    """A thread that a limit of its policy can't be kept to, as it needs more to go on.
+
+    Attributes:
+        thread: Its id.
+        policy: The name of the policy.
+        limit: The provision, ``max_checkpoints`` or ``max_thread_mb``.
+        has: Checkpoints of its largest namespace, or bytes, that stay.
+        why: Why they stay, as a clause.
+    """
+
+    thread: bytes
+    policy: str
+    limit: str
+    has: int
+    why: str
+
+
+# Why a thread stays above a limit.
+NEEDED = "the last checkpoint of each namespace and those it is read from stay"
+WAITING = "it waits for an answer"
+UNKNOWN_SIZE = "its size is not known: grant +memory|usage to the Redis user"
 
 
 class Outcome(NamedTuple):

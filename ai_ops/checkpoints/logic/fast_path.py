@@ -10,15 +10,17 @@ would decide the same of what is decided here: a test holds both against each ot
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from ai_ops.checkpoints.logic.deletion import Deletion, Guard, Reason
 from ai_ops.checkpoints.logic.keys import VALKEY_DOCUMENT, Family, KeyParser
 from ai_ops.checkpoints.logic.retention import RetentionPolicy
 from ai_ops.checkpoints.logic.threads import Document
 from ai_ops.checkpoints.logic.times import UUID_EPOCH
+from ai_ops.logic.policies import NO_POLICY
 
 # A key taken apart: the key, its head, its stem (all that the keys of one thread have in common) and its id.
 Row = tuple[bytes, bytes, bytes, bytes]
@@ -39,14 +41,42 @@ class Sieved:
 
     Attributes:
         rest: The keys of the threads that need more thought.
-        kept_threads: How many threads are young in every part, and complete.
+        kept_threads: How many threads are young in every part, and complete, by the name of their policy.
         deletions: The threads that are old in every part, and complete. Made one by one as they are asked for:
             meanwhile Redis can work on those before.
     """
 
     rest: list[bytes]
-    kept_threads: int
+    kept_threads: Counter[str]
     deletions: Iterator[Deletion]
+
+
+# The name of a policy; ids below the first go whole, and none of those from the second on goes; the number of
+# checkpoints that surely are within the policy's limits, None where it has none.
+Cut = tuple[str, bytes, bytes, int | None]
+
+
+class _Cuts:
+    """The ids at which policies cut, each worked out once."""
+
+    def __init__(self, policy: RetentionPolicy, now: float) -> None:
+        self._policy = policy
+        self._now = now
+        self._by_names: dict[int, Cut] = {}
+        self.of_the_run = self._cut(policy.by_rank(NO_POLICY))
+
+    def of(self, names: tuple[bytes, ...]) -> Cut:
+        """The cut of a thread that may have these names."""
+        policy = self._policy.of(names)
+        if (found := self._by_names.get(id(policy))) is None:
+            found = self._by_names[id(policy)] = self._cut(policy)
+        return found
+
+    def _cut(self, policy: RetentionPolicy) -> Cut:
+        old = _id_at(self._now - max(policy.retention, policy.pending_retention))
+        young = _id_at(self._now - policy.shortest)
+        most = (policy.max_checkpoints or 0) if policy.max_bytes is None else 0
+        return policy.name, old, young, most if policy.has_limits else None
 
 
 class QuickKeys:
@@ -109,33 +139,40 @@ class QuickKeys:
             policy: What may go.
             now: Seconds since 1970.
         """
-        groups: defaultdict[bytes, list[Row]] = defaultdict(list)
-        for row in self._rows.findall(text):
-            groups[row[2]].append(row)
-        rest = [row[0] for row in groups.pop(b"", ()) if row[0]]
-        unsure = set(busy).union(name for key in rest for name in self._names_in(key))
+        groups, rest, unsure = self._grouped(text, busy)
         names = list(map(_name_of, groups))
         if len(set(names)) < len(names):
             unsure |= _repeated(names)
-        old = _id_at(now - max(policy.retention, policy.pending_retention))
-        young = _id_at(now - policy.shortest)
-        kept, expired = 0, []
+        cuts = _Cuts(policy, now)
+        held, old, young, most = cuts.of_the_run
+        has_classes = policy.classes is not None
+        kept: Counter[str] = Counter({held: 0})
+        expired = []
         for name, (stem, rows) in zip(names, groups.items(), strict=True):
             if name not in unsure:
                 _, heads, _, ids = zip(*rows, strict=True)
                 if self._is_whole(stem, heads, ids):
+                    if has_classes:
+                        held, old, young, most = cuts.of(_possible(name, stem))
                     newest = max(ids)
                     if newest < old:
-                        # ValkeySaver's braces may be part of the thread's id: before 1.0.4 it wrote none.
-                        if policy.covers((name, stem[:-1]) if stem.endswith(b"}:") else (name,)):
-                            expired.append((name, rows, newest))
+                        if policy.covers(_possible(name, stem)):
+                            expired.append((name, rows, newest, held))
                             continue
                     # A pointer has no id.
-                    elif (min(ids) or min(filter(None, ids))) >= young:
-                        kept += 1
+                    elif (min(ids) or min(filter(None, ids))) >= young and _is_within(most, ids):
+                        kept[held] += 1
                         continue
             rest.extend([row[0] for row in rows])
         return Sieved(rest, kept, (self._deletion(*each) for each in expired))
+
+    def _grouped(self, text: bytes, busy: Iterable[bytes]) -> tuple[dict[bytes, list[Row]], list[bytes], set[bytes]]:
+        """Return keys by their stems, the keys that have none, and the ids of threads that these may be of."""
+        groups: defaultdict[bytes, list[Row]] = defaultdict(list)
+        for row in self._rows.findall(text):
+            groups[row[2]].append(row)
+        rest = [row[0] for row in groups.pop(b"", ()) if row[0]]
+        return groups, rest, set(busy).union(name for key in rest for name in self._names_in(key))
 
     def _names_in(self, key: bytes) -> list[bytes]:
         return [name for name in self.threads_of([key]) if name]
@@ -154,12 +191,12 @@ class QuickKeys:
         owners = {each for head, each in zip(heads, ids, strict=True) if head == document}
         return all(not each if head == pointer else each in owners for head, each in zip(heads, ids, strict=True))
 
-    def _deletion(self, name: bytes, rows: list[Row], newest: bytes) -> Deletion:
+    def _deletion(self, name: bytes, rows: list[Row], newest: bytes, policy: str) -> Deletion:
         """What `make_plan` would make of a thread that goes whole."""
         if rows[0][2] == name:
             # A plain thread: the scan may have brought a key twice.
             plain = {Family.DOCUMENT: tuple(dict.fromkeys([row[0] for row in rows]))}
-            return Deletion(name, Reason.EXPIRED, (), (), (), plain, 1, _time_of(newest))
+            return Deletion(name, Reason.EXPIRED, (), (), (), plain, 1, _time_of(newest), policy)
         documents: dict[bytes, bytes] = {}
         pointers: list[bytes] = []
         others: dict[int, list[bytes]] = {Family.WRITE: [], Family.REGISTRY: []}
@@ -176,7 +213,17 @@ class QuickKeys:
             guards = (Guard(pointers[0], tuple([Document(documents[each], each, _time_of(each)) for each in ordered])),)
         keys = {Family.DOCUMENT: tuple(documents.values())}
         keys |= {family: tuple(dict.fromkeys(some)) for family, some in others.items() if some}
-        return Deletion(name, Reason.EXPIRED, guards, (), (), keys, 1, _time_of(newest))
+        return Deletion(name, Reason.EXPIRED, guards, (), (), keys, 1, _time_of(newest), policy)
+
+
+def _is_within(most: int | None, ids: Iterable[bytes]) -> bool:
+    """Whether the checkpoints of these keys are surely within a limit."""
+    return most is None or len(set(filter(None, ids))) <= most
+
+
+def _possible(name: bytes, stem: bytes) -> tuple[bytes, ...]:
+    """The names that a thread may have: ValkeySaver's braces may be part of its id, as before 1.0.4 it wrote none."""
+    return (name, stem[:-1]) if stem.endswith(b"}:") else (name,)
 
 
 def _name_of(stem: bytes) -> bytes:
@@ -213,7 +260,9 @@ def _first_tick_at(time: float) -> int:
 
 
 def _id_at(time: float) -> bytes:
-    """What ids of version 6 made at `time` or later are not less than."""
+    """What ids of version 6 made at `time` or later are not less than; of a time without beginning nothing."""
+    if time == -inf:
+        return b""
     text = f"{_first_tick_at(time):015x}"
     return f"{text[:8]}-{text[8:12]}-6{text[12:]}".encode()
 

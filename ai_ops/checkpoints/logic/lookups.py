@@ -41,12 +41,16 @@ class Facts:
         lineage: What documents say of their ancestors, by key.
         interrupts: Keys of writes that are interrupts, where the key does not say so.
         versions: The versions of its channels that a document of the blob layout names, by its key.
+        unseen: Keys of documents that the scan has missed, and that are there.
+        sizes: Bytes that keys take, where the policy limits a thread's memory; None where Redis did not say.
     """
 
     heads: Mapping[bytes, Document] = field(default_factory=dict)
     lineage: Mapping[bytes, Lineage] = field(default_factory=dict)
     interrupts: frozenset[bytes] = frozenset()
     versions: Mapping[bytes, Mapping[bytes, bytes]] = field(default_factory=dict)
+    unseen: frozenset[bytes] = frozenset()
+    sizes: Mapping[bytes, int] | None = field(default_factory=dict)
 
 
 def touched(threads: Iterable[Thread], policy: RetentionPolicy, now: float) -> list[Thread]:
@@ -103,6 +107,36 @@ def staying_anyway(
             for checkpoint_id in kept_ids(namespace, heads, policy, now) & namespace.documents.keys():
                 found[namespace.documents[checkpoint_id].key] = namespace
     return found
+
+
+def unseen_parents(lineage: Mapping[bytes, Lineage], documents: Mapping[bytes, Document]) -> list[bytes]:
+    """The keys of ancestors that a DeltaChannel is read from and that the scan has not brought.
+
+    A scan need not bring what was written while it went on: the newest checkpoint may be there without its parent.
+
+    Args:
+        lineage: What documents say, by key.
+        documents: All documents of their namespaces, by key.
+    """
+    found: dict[bytes, None] = {}
+    for key, said in lineage.items():
+        document = documents.get(key)
+        if document is not None and said.open_channels and said.parent_id and key.endswith(document.checkpoint_id):
+            parent = key[: len(key) - len(document.checkpoint_id)] + said.parent_id
+            if parent not in documents:
+                found[parent] = None
+    return list(found)
+
+
+def keys_of(thread: Thread) -> list[bytes]:
+    """All keys of a thread."""
+    found: dict[bytes, None] = {}
+    for namespace in thread.namespaces.values():
+        found.update(dict.fromkeys(document.key for document in namespace.documents.values()))
+        found.update(dict.fromkeys(namespace.pointers))
+        found.update(dict.fromkeys(satellite.key for satellite in namespace.satellites))
+        found.update(dict.fromkeys(namespace.blobs))
+    return list(found)
 
 
 def kept_ids(namespace: Namespace, heads: Mapping[bytes, Document], policy: RetentionPolicy, now: float) -> set[bytes]:

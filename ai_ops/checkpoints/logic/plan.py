@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from ai_ops.checkpoints.logic.deletion import Deletion, Guard, Reason
+from ai_ops.checkpoints.logic.deletion import NEEDED, UNKNOWN_SIZE, WAITING, Deletion, Guard, OverLimit, Reason
 from ai_ops.checkpoints.logic.keys import VALKEY_LIST, Family
-from ai_ops.checkpoints.logic.lookups import INTERRUPT_SUFFIX, Facts, Lineage, kept_ids
+from ai_ops.checkpoints.logic.lookups import INTERRUPT_SUFFIX, Facts, Lineage, kept_ids, keys_of
 from ai_ops.checkpoints.logic.retention import RetentionPolicy
 from ai_ops.checkpoints.logic.threads import Namespace, Satellite, Thread, is_past_grace
 
@@ -25,19 +25,22 @@ class CleanupPlan:
         unfixable: Keys without a readable time, which stay.
         ownerless_blobs: Blobs of threads without a checkpoint, by thread. They carry no time: they may go
             once a second look has found no checkpoint either.
+        over_limits: Threads that a limit of the policy can't be kept to.
     """
 
     deletions: tuple[Deletion, ...]
     kept_threads: int
     unfixable: tuple[bytes, ...]
     ownerless_blobs: Mapping[bytes, tuple[bytes, ...]] = field(default_factory=dict)
+    over_limits: tuple[OverLimit, ...] = ()
 
 
 def make_plan(threads: Iterable[Thread], facts: Facts, policy: RetentionPolicy, now: float) -> CleanupPlan:
-    """Decide what goes of `threads`."""
+    """Decide what goes of `threads`, which are all of one policy."""
     deletions: list[Deletion] = []
     unfixable: list[bytes] = []
     ownerless: dict[bytes, tuple[bytes, ...]] = {}
+    over: list[OverLimit] = []
     kept = 0
     for thread in threads:
         unfixable += _unfixable(thread, facts)
@@ -55,17 +58,21 @@ def make_plan(threads: Iterable[Thread], facts: Facts, policy: RetentionPolicy, 
                 else:
                     unfixable += blobs
             continue
-        waiting = _waits_for_answer(thread, facts)
+        waiting = waits_for_answer(thread, facts)
         if active < now - (policy.pending_retention if waiting else policy.retention):
-            deletions.append(_whole_thread(thread, active))
+            deletions.append(_whole_thread(thread, active, policy.name))
             continue
         kept += 1
-        if policy.trim_live_threads and not waiting:
-            deletions += _trim(thread, facts, policy, now, active)
-    return CleanupPlan(tuple(deletions), kept, tuple(unfixable), ownerless)
+        if policy.may_trim_some and not waiting:
+            narrowed = narrowed_to_size(thread, facts, policy, now)
+            deletions += _trim(thread, facts, narrowed, now, active)
+        if policy.has_limits:
+            over += _over_limits(thread, facts, policy, now, waiting)
+    return CleanupPlan(tuple(deletions), kept, tuple(unfixable), ownerless, tuple(over))
 
 
-def _waits_for_answer(thread: Thread, facts: Facts) -> bool:
+def waits_for_answer(thread: Thread, facts: Facts) -> bool:
+    """Tell whether a thread waits for a person's answer to an interrupt."""
     return any(
         write.endswith(INTERRUPT_SUFFIX) or write in facts.interrupts
         for namespace, head in thread.heads()
@@ -73,7 +80,74 @@ def _waits_for_answer(thread: Thread, facts: Facts) -> bool:
     )
 
 
-def _whole_thread(thread: Thread, active: float) -> Deletion:
+def narrowed_to_size(thread: Thread, facts: Facts, policy: RetentionPolicy, now: float) -> RetentionPolicy:
+    """Return the policy with a retention for this thread by which it takes no more memory than it may.
+
+    The shortest where nothing shorter would do: what a thread needs to go on stays under every retention.
+    """
+    limit = policy.max_bytes
+    if limit is None or facts.sizes is None:
+        return policy.fitting
+    plain = policy.fitting
+    if _bytes_left(thread, facts, plain, now) <= limit:
+        return plain
+    times = sorted({document.time or now for document in thread.documents()}, reverse=True)
+    fits, too_many = 0, len(times)
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        if _bytes_left(thread, facts, _narrower(plain, times[middle], now), now) <= limit:
+            fits = middle
+        else:
+            too_many = middle
+    return _narrower(plain, times[fits], now)
+
+
+def _narrower(policy: RetentionPolicy, time: float, now: float) -> RetentionPolicy:
+    """Return the policy by which nothing stays that is older than `time`, unless it must, nor that went before."""
+    oldest = max(time, now - policy.retention) if policy.trim_live_threads else time
+    return policy.since(oldest, now)
+
+
+def _bytes_left(thread: Thread, facts: Facts, policy: RetentionPolicy, now: float) -> int:
+    """Return what a live thread takes once it was trimmed by `policy`."""
+    sizes = facts.sizes or {}
+    gone: set[bytes] = set()
+    for deletion in _trim(thread, facts, policy, now, now):
+        gone.update(key for keys in deletion.keys.values() for key in keys)
+    return sum(sizes.get(key, 0) for key in keys_of(thread) if key not in gone)
+
+
+def _over_limits(
+    thread: Thread, facts: Facts, policy: RetentionPolicy, now: float, waiting: bool
+) -> Iterator[OverLimit]:
+    """What of a live thread stays above the limits of its policy, and why."""
+    name, why = thread.names[0], WAITING if waiting else NEEDED
+    narrowed = narrowed_to_size(thread, facts, policy, now)
+    if policy.max_checkpoints is not None:
+        spaces = thread.namespaces.values()
+        left = [len(space.documents) if waiting else len(_left(space, facts, narrowed, now)) for space in spaces]
+        if max(left, default=0) > policy.max_checkpoints:
+            yield OverLimit(name, policy.name, "max_checkpoints", max(left), why)
+    if policy.max_bytes is not None:
+        if facts.sizes is None:
+            yield OverLimit(name, policy.name, "max_thread_mb", 0, UNKNOWN_SIZE)
+            return
+        sizes = facts.sizes
+        left_bytes = (
+            sum(sizes.get(key, 0) for key in keys_of(thread)) if waiting else _bytes_left(thread, facts, narrowed, now)
+        )
+        if left_bytes > policy.max_bytes:
+            yield OverLimit(name, policy.name, "max_thread_mb", left_bytes, why)
+
+
+def _left(namespace: Namespace, facts: Facts, policy: RetentionPolicy, now: float) -> set[bytes]:
+    """The ids of the checkpoints that a live namespace has once it was trimmed."""
+    if not policy.may_trim(namespace, now):
+        return set(namespace.documents)
+    return needed_ids(namespace, facts, policy, now) & namespace.documents.keys()
+
+
+def _whole_thread(thread: Thread, active: float, policy: str) -> Deletion:
     # The root's pointer first: a conversation that goes on goes on there.
     namespaces = sorted(thread.namespaces.values(), key=lambda namespace: not namespace.is_root)
     guards: list[Guard] = []
@@ -99,6 +173,7 @@ def _whole_thread(thread: Thread, active: float) -> Deletion:
         keys=_by_family(documents, satellites, [blob for namespace in namespaces for blob in namespace.blobs]),
         namespaces=len(namespaces),
         last_activity=active,
+        policy=policy,
     )
 
 
@@ -111,7 +186,7 @@ def _trim(thread: Thread, facts: Facts, policy: RetentionPolicy, now: float, act
     for namespace in thread.namespaces.values():
         if not policy.may_trim(namespace, now):
             continue
-        needed = _needed(namespace, facts, policy, now)
+        needed = needed_ids(namespace, facts, policy, now)
         gone = namespace.documents.keys() - needed
         namespaces += bool(gone)
         documents += [namespace.documents[checkpoint_id].key for checkpoint_id in gone]
@@ -121,7 +196,7 @@ def _trim(thread: Thread, facts: Facts, policy: RetentionPolicy, now: float, act
         entries += [(each, checkpoint_id) for each in set(lists) for checkpoint_id in gone]
     if documents:
         keys = {Family.SUPERSEDED_BLOB: tuple(blobs), **_by_family(documents, satellites, [])}
-        yield Deletion(thread.names[0], Reason.TRIMMED, (), (), tuple(entries), keys, namespaces, active)
+        yield Deletion(thread.names[0], Reason.TRIMMED, (), (), tuple(entries), keys, namespaces, active, policy.name)
 
 
 def _superseded_blobs(namespace: Namespace, needed: set[bytes], facts: Facts) -> Iterator[bytes]:
@@ -145,7 +220,7 @@ def _superseded_blobs(namespace: Namespace, needed: set[bytes], facts: Facts) ->
             yield blob
 
 
-def _needed(namespace: Namespace, facts: Facts, policy: RetentionPolicy, now: float) -> set[bytes]:
+def needed_ids(namespace: Namespace, facts: Facts, policy: RetentionPolicy, now: float) -> set[bytes]:
     """The ids of the checkpoints that a live namespace keeps.
 
     A DeltaChannel is looked for from parent to parent, as LangGraph does, until one has its value.
@@ -162,9 +237,17 @@ def _needed(namespace: Namespace, facts: Facts, policy: RetentionPolicy, now: fl
             kept.add(at)
             lineage = _lineage(namespace, facts, at)
             channels &= lineage.open_channels if lineage else frozenset()
-        if lineage is not None and not lineage.is_known:
+        if (lineage is not None and not lineage.is_known) or _is_unseen(namespace, facts, at):
             return set(namespace.documents)
     return kept
+
+
+def _is_unseen(namespace: Namespace, facts: Facts, checkpoint_id: bytes) -> bool:
+    """Whether an ancestor is there that the scan has missed: then nothing tells what that one is read from."""
+    if not facts.unseen or checkpoint_id in namespace.documents:
+        return False
+    stems = {each.key[: len(each.key) - len(each.checkpoint_id)] for each in namespace.documents.values()}
+    return any(stem + checkpoint_id in facts.unseen for stem in stems)
 
 
 def _lineage(namespace: Namespace, facts: Facts, checkpoint_id: bytes) -> Lineage | None:
@@ -184,7 +267,7 @@ def _orphans(thread: Thread, facts: Facts, policy: RetentionPolicy, now: float) 
                 named = facts.heads.get(pointer)
                 if named is not None and is_past_grace(named.time, now):
                     guards = (Guard(pointer, (named,)),)
-                    yield Deletion(name, Reason.ORPHANED, guards, (named.key,), (), {}, 1, None)
+                    yield Deletion(name, Reason.ORPHANED, guards, (named.key,), (), {}, 1, None, policy.name)
         by_owner: dict[bytes, list[Satellite]] = {}
         for satellite in namespace.satellites:
             if satellite.checkpoint_id not in namespace.documents and is_past_grace(satellite.time, now):
@@ -193,7 +276,7 @@ def _orphans(thread: Thread, facts: Facts, policy: RetentionPolicy, now: float) 
         misnamed = any(document.bears_parents_id for document in namespace.documents.values())
         for satellites in by_owner.values():
             owners = () if misnamed else _owners(satellites, policy)
-            yield Deletion(name, Reason.ORPHANED, (), owners, (), _by_family([], satellites, []), 1, None)
+            yield Deletion(name, Reason.ORPHANED, (), owners, (), _by_family([], satellites, []), 1, None, policy.name)
 
 
 def _owners(satellites: Iterable[Satellite], policy: RetentionPolicy) -> tuple[bytes, ...]:

@@ -29,6 +29,11 @@ class CleanupReport:
         memory_after_bytes: The same afterwards. Redis frees memory in the background, some of it later.
         layouts: The counts of CompactRedisSaver's threads (`compact`) and of all others (`others`).
         largest_threads: The ten conversations of most keys among those that went whole, as `ThreadReport` has them.
+        policies: By the name of each retention policy `threads_deleted`, `threads_kept`, `checkpoints_trimmed` and
+            `deleted_count`; under the empty name those of threads that no policy matches. Empty without policies.
+        over_limit_count: Threads that stayed above a limit of their policy, as they need more to go on.
+        over_limits: The first of them: `thread`, `policy`, `limit` (``max_checkpoints`` or ``max_thread_mb``), `has`
+            (checkpoints, or bytes) and `why`.
         seconds: How long it took.
     """
 
@@ -44,17 +49,21 @@ class CleanupReport:
     unfixable_count: int = 0
     changed_count: int = 0
     limit_reached: bool = False
-    applied_retention_days: int | None = None
+    applied_retention_days: float | None = None
     policy: str = ""
     memory_before_bytes: int | None = None
     memory_after_bytes: int | None = None
     layouts: dict[str, dict[str, int]] = field(default_factory=dict)
     largest_threads: tuple[dict[str, Any], ...] = ()
+    policies: dict[str, dict[str, int]] = field(default_factory=dict)
+    over_limit_count: int = 0
+    over_limits: tuple[dict[str, Any], ...] = ()
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """The result of `cleanup_old_checkpoints`: `success`, and every attribute by its name, fit for JSON."""
-        return {"success": self.error is None, **asdict(self), "largest_threads": list(self.largest_threads)}
+        lists = {"largest_threads": list(self.largest_threads), "over_limits": list(self.over_limits)}
+        return {"success": self.error is None, **asdict(self), **lists}
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,7 @@ class ThreadReport:
         keys: How many keys it had in Redis.
         bytes: What they take in Redis, estimated from some of them; None where that was not measured.
         last_activity: When its newest checkpoint was made, ISO 8601 in UTC.
+        policy: The name of the retention policy that held for it; empty for the run's own options.
     """
 
     thread: str
@@ -74,6 +84,7 @@ class ThreadReport:
     keys: int
     bytes: int | None
     last_activity: str
+    policy: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Every attribute by its name."""

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-import fnmatch
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import NamedTuple
 
 from ai_ops.checkpoints.logic.keys import KeyPrefixes
-from ai_ops.checkpoints.logic.threads import Document, Namespace
+from ai_ops.checkpoints.logic.threads import Document, Namespace, Thread
+from ai_ops.logic.globs import compiled, matches_any
+from ai_ops.logic.policies import DAY as DAY
+from ai_ops.logic.policies import NO_POLICY, PolicyIndex
 
-DAY = 86_400.0
+
+class Pins(NamedTuple):
+    """The pinned threads.
+
+    Attributes:
+        ids: Ids of threads.
+        globs: Globs over thread ids.
+    """
+
+    ids: frozenset[str] = frozenset()
+    globs: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -27,6 +39,12 @@ class RetentionPolicy:
         pinned: Ids of threads that are left alone, and so is what may be theirs.
         prefixes: What RedisSaver's keys begin with.
         undated_blobs: Whether blobs of threads without a checkpoint may go. They carry no time.
+        pinned_globs: Globs over the ids of such threads.
+        max_checkpoints: Checkpoints that each namespace of a live thread keeps at most; None for any number.
+        max_bytes: Memory that a live thread takes at most; None for any. Of threads that are known to take no more
+            (see `fitting`) it is None.
+        name: The name of the policy that holds; empty for the run's own options.
+        classes: The policies of other threads; None where there are none.
     """
 
     retention: float
@@ -37,6 +55,98 @@ class RetentionPolicy:
     pinned: frozenset[str] = frozenset()
     prefixes: KeyPrefixes = field(default_factory=KeyPrefixes)
     undated_blobs: bool = True
+    pinned_globs: frozenset[str] = frozenset()
+    max_checkpoints: int | None = None
+    max_bytes: int | None = None
+    name: str = ""
+    classes: PolicyIndex | None = None
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether checkpoints may go whatever their age."""
+        return self.max_checkpoints is not None or self.max_bytes is not None
+
+    @property
+    def may_trim_some(self) -> bool:
+        """Whether anything may go of a live thread."""
+        return self.trim_live_threads or self.has_limits
+
+    def with_pins(self, pins: Pins) -> RetentionPolicy:
+        """Return the same with other pins."""
+        if (pins.ids, pins.globs) == (self.pinned, self.pinned_globs):
+            return self
+        return replace(self, pinned=pins.ids, pinned_globs=pins.globs)
+
+    def of(self, names: Iterable[bytes]) -> RetentionPolicy:
+        """Return the policy that holds for a thread with this id; the same object for all threads of one policy.
+
+        Args:
+            names: All that the thread may be called, the likeliest first. Where they are of several policies, the most
+                lenient of each provision holds.
+        """
+        if self.classes is None:
+            return self
+        return self._held(self.classes.ranks_of(names))
+
+    def by_rank(self, rank: int) -> RetentionPolicy:
+        """Return the policy at a place of the index `classes`; NO_POLICY for the run's own options."""
+        return self._held((rank,))
+
+    def _held(self, ranks: tuple[int, ...]) -> RetentionPolicy:
+        if (found := self._holding.get(ranks)) is None:
+            each = [self if rank == NO_POLICY else self._applied(rank) for rank in ranks]
+            found = self._holding[ranks] = each[0] if len(each) == 1 else _most_lenient(each)
+        return found
+
+    @cached_property
+    def _holding(self) -> dict[tuple[int, ...], RetentionPolicy]:
+        return {}
+
+    def _applied(self, rank: int) -> RetentionPolicy:
+        """Return the policy at a place of the index, with what it leaves empty taken from here."""
+        assert self.classes is not None  # noqa: S101
+        given = self.classes.policies[rank]
+        retention = self.retention if given.retention is None else given.retention
+        pending = given.pending_retention
+        if pending is None:
+            # A thread that waits for an answer is not to go before it would go without.
+            pending = self.pending_retention if given.retention is None else max(self.pending_retention, retention)
+        return replace(
+            self,
+            retention=retention,
+            pending_retention=pending,
+            trim_live_threads=self.trim_live_threads if given.trim_live_threads is None else given.trim_live_threads,
+            keep_last=self.keep_last if given.keep_last is None else given.keep_last,
+            max_checkpoints=given.max_checkpoints,
+            max_bytes=given.max_bytes,
+            name=given.name,
+        )
+
+    def apart(self, threads: Iterable[Thread]) -> list[tuple[RetentionPolicy, list[Thread]]]:
+        """Return the threads by the policies that hold for them."""
+        if self.classes is None:
+            return [(self, list(threads))]
+        found: dict[int, tuple[RetentionPolicy, list[Thread]]] = {}
+        for thread in threads:
+            policy = self.of(thread.names)
+            found.setdefault(id(policy), (policy, []))[1].append(thread)
+        return list(found.values())
+
+    @cached_property
+    def fitting(self) -> RetentionPolicy:
+        """The same for threads that are known to take no more than they may."""
+        return self if self.max_bytes is None else replace(self, max_bytes=None)
+
+    def since(self, time: float, now: float) -> RetentionPolicy:
+        """Return the same for a thread of which all older than `time` is to go that may."""
+        return replace(
+            self,
+            retention=now - time,
+            pending_retention=now - time,
+            trim_live_threads=True,
+            keep_last=1,
+            max_bytes=None,
+        )
 
     @property
     def shortest(self) -> float:
@@ -45,29 +155,50 @@ class RetentionPolicy:
 
     def covers(self, names: Iterable[bytes]) -> bool:
         """Whether a thread that has one of these names is subject to the policy, whichever it is."""
-        if self.thread_pattern is None and not self.pinned:
+        if self.thread_pattern is None and not self.pinned and not self.pinned_globs:
             return True
         texts = list(map(_text, names))
-        if not self.pinned.isdisjoint(texts):
+        if not self.pinned.isdisjoint(texts) or matches_any(tuple(self.pinned_globs), texts):
             return False
-        return self.thread_pattern is None or all(_compiled(self.thread_pattern).match(text) for text in texts)
+        return self.thread_pattern is None or all(compiled(self.thread_pattern).match(text) for text in texts)
 
     def may_trim(self, namespace: Namespace, now: float) -> bool:
-        """Whether a namespace of a live thread has checkpoints past the retention, and not just the last ones."""
-        if not self.trim_live_threads or len(namespace.documents) <= self.keep_last or namespace.is_shallow:
+        """Whether a namespace of a live thread has checkpoints that may go, and not just the last ones."""
+        count = len(namespace.documents)
+        if not self.may_trim_some or namespace.is_shallow or count <= 1:
+            return False
+        if self.max_bytes is not None or (self.max_checkpoints is not None and count > self.max_checkpoints):
+            return True
+        if not self.trim_live_threads or count <= self.keep_last:
             return False
         return any((document.time or now) < now - self.retention for document in namespace.documents.values())
 
     def kept_anyway(self, ordered: Sequence[Document], now: float) -> int:
         """How many of a namespace's checkpoints, newest first, stay whatever they say of their ancestors."""
-        recent = sum((document.time or now) >= now - self.retention for document in ordered)
-        return min(len(ordered), max(recent, self.keep_last, 1))
+        return self.kept_of(len(ordered), sum((document.time or now) >= now - self.retention for document in ordered))
+
+    def kept_of(self, count: int, recent: int) -> int:
+        """How many of so many checkpoints stay, where so many are within the retention."""
+        kept = max(recent, self.keep_last, 1) if self.trim_live_threads else count
+        if self.max_checkpoints is not None:
+            kept = min(kept, self.max_checkpoints)
+        return min(count, kept)
+
+
+def _most_lenient(policies: Sequence[RetentionPolicy]) -> RetentionPolicy:
+    """Return the policy of a thread for which any of these may hold, under the first one's name."""
+    counts = [each.max_checkpoints for each in policies]
+    sizes = [each.max_bytes for each in policies]
+    return replace(
+        policies[0],
+        retention=max(each.retention for each in policies),
+        pending_retention=max(each.pending_retention for each in policies),
+        trim_live_threads=all(each.trim_live_threads for each in policies),
+        keep_last=max(each.keep_last for each in policies),
+        max_checkpoints=None if None in counts else max(filter(None, counts)),
+        max_bytes=None if None in sizes else max(filter(None, sizes)),
+    )
 
 
 def _text(name: bytes) -> str:
     return name.decode(errors="surrogateescape")
-
-
-@lru_cache(maxsize=8)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(fnmatch.translate(pattern))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ai_ops.checkpoints.logic.deletion import Deletion, Reason
@@ -16,12 +17,12 @@ class Sieved:
 
     Attributes:
         keys: The keys of the threads that need it.
-        kept_threads: How many threads are young in every part, and complete.
+        kept_threads: How many threads are young in every part, and complete, by the name of their policy.
         deletions: Threads of nothing but old checkpoints.
     """
 
     keys: list[CheckpointKey]
-    kept_threads: int
+    kept_threads: Counter[str]
     deletions: list[Deletion]
 
 
@@ -39,25 +40,33 @@ def sieve(keys: Iterable[CheckpointKey], policy: RetentionPolicy, now: float) ->
             # It may be of a thread whose other keys say so: a plain key of "a:b" looks like namespace b of "a".
             unsure.update(name for name, _ in readings(stem_of(key)))
     oldest, longest = now - policy.shortest, now - max(policy.retention, policy.pending_retention)
-    sieved = Sieved([], 0, [])
-    kept = 0
+    sieved = Sieved([], Counter(), [])
+    held = policy
     for name, group in groups.items():
+        if policy.classes is not None:
+            held = policy.of((name,))
+            oldest, longest = now - held.shortest, now - max(held.retention, held.pending_retention)
         times = [key[4] for key in group if key[0] == Family.DOCUMENT]
         if not times or None in times or name in unsure or not all(key[6] for key in group):
             sieved.keys.extend(group)
         elif len(times) == len(group) and max(times) < longest and _ends_in_ids(group) and policy.covers((name,)):  # type: ignore[type-var, operator]
             documents = tuple(dict.fromkeys(key[5] for key in group))
             keys_of = {Family.DOCUMENT: documents}
-            sieved.deletions.append(Deletion(name, Reason.EXPIRED, (), (), (), keys_of, 1, max(times)))  # type: ignore[type-var]
-        elif min(times) >= oldest and _is_complete(group):  # type: ignore[type-var, operator]
-            kept += 1
+            sieved.deletions.append(Deletion(name, Reason.EXPIRED, (), (), (), keys_of, 1, max(times), held.name))  # type: ignore[type-var]
+        elif min(times) >= oldest and _is_complete(group) and (not held.has_limits or _is_within(held, times)):  # type: ignore[type-var, operator]
+            sieved.kept_threads[held.name] += 1
         else:
             sieved.keys.extend(group)
-    return Sieved(sieved.keys, kept, sieved.deletions)
+    return sieved
 
 
 def _ends_in_ids(documents: list[CheckpointKey]) -> bool:
     return all(key[3] and key[5].endswith(key[3]) for key in documents)
+
+
+def _is_within(policy: RetentionPolicy, times: Sequence[float | None]) -> bool:
+    """Whether so many checkpoints are surely within the limits."""
+    return policy.max_bytes is None and len(times) <= (policy.max_checkpoints or 0)
 
 
 def _is_complete(group: list[CheckpointKey]) -> bool:

@@ -102,15 +102,16 @@ class StorageTally:
     Args:
         now: The moment ages are counted from.
         pins: Ids of the pinned threads.
+        globs: Globs over the ids of others.
     """
 
-    def __init__(self, now: float, pins: frozenset[str]) -> None:
+    def __init__(self, now: float, pins: frozenset[str], globs: frozenset[str] = frozenset()) -> None:
         self.thread_count = self.checkpoint_keys = self.undated_keys = 0
         self.families: Counter[str] = Counter()
         self.savers: Counter[str] = Counter()
         self.missing_pins = set(pins)
         self._now = now
-        self._pins = RetentionPolicy(0, 0, pinned=pins)
+        self._pins = RetentionPolicy(0, 0, pinned=pins, pinned_globs=globs)
         self._keys_by_day: Counter[int] = Counter()
         self._threads_by_day: Counter[int] = Counter()
         self._oldest: list[_Entry] = []

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ai_ops.checkpoints.logic.compact_plan import CompactDeletion
-from ai_ops.checkpoints.logic.deletion import Deletion, Outcome, Reason
+from ai_ops.checkpoints.logic.deletion import Deletion, Outcome, OverLimit, Reason
 from ai_ops.checkpoints.logic.reports import ThreadReport
 
 NAMED_KEYS = 5  # of those that could not be dated, so many are named in the log
 SHOWN_KEY_BYTES = 120
 LARGEST_THREADS = 10
-
+# Threads above a limit that the report names; it counts all of them.
+NAMED_OVER_LIMITS = 20
+# What is counted for each policy, by the names of the report.
+OF_POLICIES = ("threads_deleted", "threads_kept", "checkpoints_trimmed", "deleted_count")
 
 # What is counted for each layout, by the names of the report.
 OF_LAYOUTS = {
@@ -47,6 +50,11 @@ class Tally:
     unfixable_names: list[str] = field(default_factory=list)
     largest: list[tuple[int, int, ThreadReport]] = field(default_factory=list)
 
+    over_limit_count: int = 0
+    over_limits: list[OverLimit] = field(default_factory=list)
+    # By the name of the policy, and in it by the names of the report.
+    _policies: dict[str, Counter[str]] = field(default_factory=dict)
+
     # Of the numbers above, those of CompactRedisSaver's threads.
     _compact: Counter[str] = field(default_factory=Counter)
 
@@ -63,6 +71,27 @@ class Tally:
             COMPACT: {shown: self._compact[name] for shown, name in OF_LAYOUTS.items()},
             OTHERS: {shown: getattr(self, name) - self._compact[name] for shown, name in OF_LAYOUTS.items()},
         }
+
+    def policies(self, names: Iterable[str]) -> dict[str, dict[str, int]]:
+        """The counts of each policy, those of which no thread was there included."""
+        return {
+            policy: {name: self._policies.get(policy, Counter())[name] for name in OF_POLICIES}
+            for policy in sorted({*names, *self._policies})
+        }
+
+    def keep(self, threads: Mapping[str, int]) -> None:
+        """Count threads that stay, by the names of their policies."""
+        for policy, number in threads.items():
+            self.threads_kept += number
+            self._of_policy(policy)["threads_kept"] += number
+
+    def _of_policy(self, policy: str) -> Counter[str]:
+        return self._policies.setdefault(policy, Counter())
+
+    def add_over_limits(self, threads: Sequence[OverLimit]) -> None:
+        """Count threads that a limit can't be kept to, and remember the first."""
+        self.over_limit_count += len(threads)
+        self.over_limits += threads[: NAMED_OVER_LIMITS - len(self.over_limits)]
 
     def add_thread(self, thread: ThreadReport) -> None:
         """Remember a deleted thread as one of the largest."""
@@ -94,16 +123,21 @@ class Tally:
     def _add_outcome(self, deletion: Deletion | CompactDeletion, outcome: Outcome) -> None:
         self.deleted += outcome.deleted
         self.spent += outcome.deleted + outcome.trimmed
+        of_policy = self._of_policy(deletion.policy)
+        of_policy["deleted_count"] += outcome.deleted
         if outcome.wrong_type:
             self.add_unfixable(outcome.wrong_type)
         if outcome.changed:
             self.changed += 1
-            self.threads_kept += deletion.reason is Reason.EXPIRED
+            self.keep({deletion.policy: 1} if deletion.reason is Reason.EXPIRED else {})
         elif deletion.reason is Reason.EXPIRED:
             self.threads_deleted += outcome.deleted > 0
+            of_policy["threads_deleted"] += outcome.deleted > 0
             # Of a thread that another process has deleted meanwhile there is nothing to keep either.
-            self.threads_kept += outcome.deleted == 0 and bool(outcome.wrong_type)
+            self.keep({deletion.policy: 1} if outcome.deleted == 0 and outcome.wrong_type else {})
         elif deletion.reason is Reason.TRIMMED:
-            self.trimmed += outcome.trimmed or min(deletion.checkpoints, outcome.deleted)
+            trimmed = outcome.trimmed or min(deletion.checkpoints, outcome.deleted)
+            self.trimmed += trimmed
+            of_policy["checkpoints_trimmed"] += trimmed
         else:
             self.orphans += outcome.deleted

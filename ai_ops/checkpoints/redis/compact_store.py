@@ -3,26 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from redis.exceptions import NoPermissionError
+
 from ai_ops.checkpoints.logic.compact_keys import CompactKeys, Thread
-from ai_ops.checkpoints.logic.compact_plan import CompactDeletion, Look, State, begin_of_id, kept_members, time_of_id
+from ai_ops.checkpoints.logic.compact_plan import (
+    CompactDeletion,
+    Look,
+    State,
+    begin_of_id,
+    kept_members,
+    largest_namespace,
+    newest_members,
+    time_of_id,
+)
 from ai_ops.checkpoints.logic.deletion import Outcome, Reason
 from ai_ops.checkpoints.logic.keys import KeyParser
 from ai_ops.checkpoints.logic.retention import RetentionPolicy
 from ai_ops.checkpoints.redis import compact_scripts as scripts
 from ai_ops.checkpoints.redis.client import PIPELINE_COMMANDS, RetryingRedis
 from ai_ops.checkpoints.redis.pipelining import Answer
+from ai_ops.exceptions import CheckpointStoreError
 from ai_ops.logic.batches import batches
 
 if TYPE_CHECKING:
-    from ai_ops.checkpoints.redis.compact_trims import Trims
+    from ai_ops.checkpoints.redis.compact_trims import Trim, Trims
 
 # The pending writes of a checkpoint: 64 KiB and the write that comes last.
 WRITES_BYTES = 1024 * 1024
 NAMESPACES = 100
 # Deletions after which Redis is surely left to others for a moment.
 DELETIONS_PER_BREATH = 2500
+
+
+@dataclass(frozen=True, slots=True)
+class Trimmed:
+    """The decision on a live thread.
+
+    Attributes:
+        look: The thread.
+        deletion: What goes from it; None where nothing does.
+        left: Checkpoints of its largest namespace that stay; 0 where that is not known.
+        is_readable: Whether it could be decided on at all.
+    """
+
+    look: Look
+    deletion: CompactDeletion | None = None
+    left: int = 0
+    is_readable: bool = True
 
 
 class CompactStore:
@@ -83,25 +113,48 @@ class CompactStore:
                 found[look] = has_interrupt(reply[0]) if reply else None
         return found
 
+    def sizes(self, looks: Sequence[Look]) -> list[int | None]:
+        """Return the bytes of memory that each thread takes; None where the user may not ask, or it is gone."""
+        found: list[int | None] = []
+        for batch in batches(looks, PIPELINE_COMMANDS // 2):
+            try:
+                replies = self._redis.ask(
+                    [("MEMORY USAGE", key, "SAMPLES", 0) for look in batch for key in look.thread.keys]
+                )
+            except CheckpointStoreError as error:
+                if not isinstance(error.__cause__, NoPermissionError):
+                    raise
+                return [None] * len(looks)
+            pairs = zip(replies[::2], replies[1::2], strict=True)
+            found += [one + other if one is not None and other is not None else None for one, other in pairs]
+        return found
+
     def trimmed(
-        self, looks: Sequence[tuple[Look, float]], policy: RetentionPolicy, now: float
-    ) -> Iterator[CompactDeletion | Look | None]:
-        """Choose what goes of live threads: for each a deletion, None where nothing goes, its look where unreadable."""
+        self, looks: Sequence[tuple[Look, float]], policy: RetentionPolicy, now: float, newest: int | None = None
+    ) -> Iterator[Trimmed]:
+        """Choose what goes of live threads.
+
+        Args:
+            looks: The threads, each with the time of its newest checkpoint.
+            policy: The policy of all of them.
+            now: The moment ages are counted from.
+            newest: Where given, so many checkpoints stay, the newest ones, instead of those that the policy keeps.
+        """
 
         def keep(members: Any) -> set[bytes] | None:
+            if newest is not None:
+                return newest_members(members, newest, self._parser)
             return kept_members(members, policy, now, self._parser)
 
         chosen = self.trims.look([look.thread.keys for look, _ in looks], keep)
         for (look, active), found in zip(looks, chosen, strict=True):
             if isinstance(found, str):
-                yield look
+                yield Trimmed(look, is_readable=False)
             elif found is None:
-                yield None
+                yield Trimmed(look)
             else:
-                spaces = len({member.partition(b"|")[0] for member in found.doomed})
-                yield CompactDeletion(
-                    look.thread.name, Reason.TRIMMED, look.thread.keys, len(found.doomed), active, look, found, spaces
-                )
+                left = largest_namespace(found.thread.documents.keys() - set(found.doomed))
+                yield Trimmed(look, _deletion(look, active, policy.name, found) if found.doomed else None, left)
 
     def half(self, look: Look) -> CompactDeletion | Look | None:
         """Decide about one key of a thread without the other: it goes, it stays, or that can't be told."""
@@ -217,6 +270,13 @@ class CompactStore:
             self._since_breath = 0
             self._redis.settle()
             self._redis.breathe()
+
+
+def _deletion(look: Look, active: float, policy: str, trim: Trim) -> CompactDeletion:
+    spaces = len({member.partition(b"|")[0] for member in trim.doomed})
+    return CompactDeletion(
+        look.thread.name, Reason.TRIMMED, look.thread.keys, len(trim.doomed), active, look, trim, spaces, policy
+    )
 
 
 def _call(script: str, threads: Sequence[Thread], *arguments: Any) -> list[Any]:

@@ -87,7 +87,8 @@ class Trims:
             keep: Given all its checkpoints, ``<namespace>|<id>``, says which stay anyway; None for all of them.
 
         Returns:
-            For each thread what goes; None where nothing does; a clause where the thread can't be read.
+            For each thread what goes, which may be nothing; None where its needs are encrypted; a clause where the
+            thread can't be read.
         """
         found = self._together([_chosen(Thread(self._session, keys), keep) for keys in threads])
         # An encrypted thread does not tell whether it needs its old checkpoints: it keeps them, as it does its age.
@@ -151,14 +152,14 @@ class Trims:
         return found if name == "HMGET" else found[0]
 
 
-def _chosen(thread: Thread, keep: Keep) -> Generator[Request, Any, Trim | None]:
+def _chosen(thread: Thread, keep: Keep) -> Generator[Request, Any, Trim]:
     """Look at a thread and choose what goes."""
     yield from thread.look()
     kept = keep(thread.documents)
     if kept is None:
         raise DamagedThreadError("The time of one of its checkpoints can't be told.")
     doomed = yield from beside(thread, lambda newest: kept)
-    return Trim(thread, doomed) if doomed else None
+    return Trim(thread, doomed)
 
 
 def has_interrupt(fields: Iterable[bytes]) -> bool | None:

@@ -184,13 +184,22 @@ def test_a_conversation_that_goes_on_while_the_plan_is_made_loses_nothing(saver,
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("days", [0, -1, 3651, "thirty", "30", True, 1.5])
+@pytest.mark.parametrize("days", [0, -1, 3651, "thirty", "30", True, 0.04, float("nan"), float("inf")])
 def test_bad_retention__a_sentence_and_nothing_deleted(checkpoint_redis, days):
     checkpoint_redis.set(f"checkpoint:old:{old_id(4000)}", "{}")
     report = cleanup_old_checkpoints(days)
     assert report["success"] is False
-    assert "whole number of days from 1 to 3650" in report["error"]
+    assert "a number of days from 1/24, which is an hour, to 3650" in report["error"]
     assert checkpoint_redis.dbsize() == 1
+
+
+@pytest.mark.parametrize(("days", "left"), [(1 / 24, 1), (0.0417, 1), (0.1, 2), (1.5, 2)])
+def test_a_retention_may_be_a_fraction_of_a_day_from_an_hour(checkpoint_redis, caplog, days, left):
+    checkpoint_redis.set(f"checkpoint:two-hours:{old_id(2 / 24)}", "{}")
+    checkpoint_redis.set(f"checkpoint:half-an-hour:{old_id(0.5 / 24)}", "{}")
+    report = cleanup_old_checkpoints(days)
+    assert (report["applied_retention_days"], checkpoint_redis.dbsize()) == (days, left)
+    assert f"(retention: {days:g} days)" in caplog.text
 
 
 def test_keys_and_values_that_tell_no_time_stay_and_are_named(checkpoint_redis, caplog):

@@ -106,7 +106,7 @@ def test_the_threads_that_would_go_are_attached_as_csv(job, checkpoint_redis, mo
     (proxy,) = result.files.all()
     lines = proxy.file.read().decode().splitlines()
     assert proxy.name == "threads-to-delete.csv"
-    assert lines[0] == "thread,namespaces,keys,bytes,last_activity"
+    assert lines[0] == "thread,namespaces,keys,bytes,last_activity,policy"
     assert len(lines) == 13
     assert any(line.startswith('"old,0",1,1,') for line in lines)
     sizes = [row["bytes"] for row in csv.DictReader(lines)]

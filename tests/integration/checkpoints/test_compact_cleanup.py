@@ -19,7 +19,7 @@ from langgraph.types import Command
 from ai_ops.celery_tasks import cleanup_old_checkpoints, cleanup_user_checkpoints, pin_thread, sample_checkpoint_storage
 from ai_ops.checkpoints.cleanup import CleanupRun
 from ai_ops.checkpoints.logic.keys import KeyParser
-from ai_ops.checkpoints.logic.retention import DAY, RetentionPolicy
+from ai_ops.checkpoints.logic.retention import DAY, Pins, RetentionPolicy
 from ai_ops.checkpoints.logic.storage import StorageTally
 from ai_ops.checkpoints.redis import compact_scripts, compact_store
 from ai_ops.checkpoints.redis.store import CheckpointStore
@@ -110,7 +110,7 @@ def test_threads_of_a_pattern_of_a_user_and_pinned_ones(saver, checkpoint_redis)
 
 def test_a_pin_that_is_set_while_the_run_goes_on_holds(saver, checkpoint_redis):
     talk(saver, "old", 40)
-    pins = iter([frozenset(), frozenset({"old"}), frozenset({"old"})])
+    pins = iter([Pins(), Pins(frozenset({"old"})), Pins(frozenset({"old"}))])
     run = cleaned(checkpoint_redis, pinned=lambda: next(pins))
     assert (run.tally.threads_deleted, run.tally.threads_kept) == (0, 1)
     assert threads_there(checkpoint_redis) == {"old"}

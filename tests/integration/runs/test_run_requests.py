@@ -109,7 +109,11 @@ def test_options_become_the_variables_of_the_job():
         ("orphans", {}, "There is no kind of run"),
         ("cleanup", {"password": "x"}, "A run of kind cleanup has no option password: it has dryrun, keep_last,"),
         ("cleanup", ["retention_days"], "The options must be an object"),
-        ("cleanup", {"retention_days": "7"}, 'retention_days must be a whole number of days from 1 to 3650, not "7".'),
+        (
+            "cleanup",
+            {"retention_days": "7"},
+            'retention_days must be a number of days from 1/24, which is an hour, to 3650, not "7".',
+        ),
         ("cleanup", {"dryrun": "yes"}, "dryrun must be true or false"),
         ("cleanup", {"thread_pattern": {"a": 1}}, "thread_pattern must be a glob"),
         ("cleanup", {"memory_limit_mb": 5}, "set both or neither"),

@@ -199,7 +199,7 @@ def test_the_sieve_decides_as_the_plan_does(seed: int) -> None:
     sieved = sieve(parsed, policy, NOW)
     rest = make_plan(group_threads(sieved.keys), Facts(), policy, NOW)
 
-    together = CleanupPlan((*sieved.deletions, *rest.deletions), sieved.kept_threads + rest.kept_threads, ())
+    together = CleanupPlan((*sieved.deletions, *rest.deletions), sieved.kept_threads.total() + rest.kept_threads, ())
     assert gone(together) == gone(whole)
     assert together.kept_threads == whole.kept_threads
     assert sum(each.reason is Reason.EXPIRED for each in together.deletions) == sum(

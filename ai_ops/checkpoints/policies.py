@@ -1,0 +1,43 @@
+"""The retention policies in Nautobot's database, as a run of the cleanup applies them."""
+
+from __future__ import annotations
+
+from django.db import Error as DatabaseError
+from django.db.models import Q
+
+from ai_ops.exceptions import AiOpsError
+from ai_ops.logic.policies import PolicyIndex
+from ai_ops.models import RetentionPolicy
+
+
+class PoliciesError(AiOpsError):
+    """Nautobot's database does not say which policies there are: nothing may be deleted then."""
+
+
+def read_policies(trial: str | None = None) -> PolicyIndex | None:
+    """Return the enabled policies; None where there are none.
+
+    Args:
+        trial: The name or the id of a policy that is taken for enabled; None for none.
+
+    Raises:
+        ConfigurationError: There is no policy of that name or id.
+        PoliciesError: The database failed, or a policy in it can't be applied.
+    """
+    try:
+        chosen = Q(enabled=True)
+        if trial is not None:
+            chosen |= Q(pk=RetentionPolicy.find(trial).pk)
+        policies = [policy.as_policy() for policy in RetentionPolicy.objects.filter(chosen)]
+    except ValueError as error:
+        raise PoliciesError(
+            f"A retention policy can't be applied ({error}): nothing is deleted without it. Correct it on its page, "
+            "or disable it."
+        ) from error
+    except DatabaseError as error:
+        said = " ".join(str(error).split())
+        raise PoliciesError(
+            f"Nautobot's database does not say which retention policies there are ({said}): nothing is deleted without "
+            "that. Check the database, and that nautobot-server migrate has run; the next run tries again."
+        ) from error
+    return PolicyIndex(policies) if policies else None

@@ -1,0 +1,79 @@
+"""Globs over thread ids: checked, compiled once, and matched in a time that grows with the id alone.
+
+The signs are those of `fnmatch`: ``*`` for any text, ``?`` for one character, ``[ab]`` and ``[!ab]`` for one of some or
+none of them. Capital letters count.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+# A pattern of a person's ids is shorter. `*a*a*a...` costs the pattern's length times the id's, so both have a bound.
+MAX_PATTERN_CHARACTERS = 255
+# One star is enough to leave something out; ten are more than any id has parts.
+MAX_STARS = 10
+# A policy for a list of threads; what has more has something in common that a pattern can say.
+MAX_PATTERNS = 100
+
+_SIGNS = re.compile(r"[*?\[]")
+
+
+def why_no_glob(pattern: str) -> str | None:
+    """Return a sentence that says why `pattern` can't be a glob over thread ids; None where it can."""
+    if not pattern:
+        return "A pattern is empty: enter a glob such as user-42-*."
+    if len(pattern) > MAX_PATTERN_CHARACTERS:
+        return f"A pattern has {len(pattern)} characters: shorten it to {MAX_PATTERN_CHARACTERS}."
+    if "\0" in pattern or "\n" in pattern or "\r" in pattern:
+        return "A pattern has a line break or a NUL in it: no glob over thread ids has."
+    if pattern.count("*") > MAX_STARS:
+        return f"A pattern has {pattern.count('*')} stars: use at most {MAX_STARS}."
+    return None
+
+
+def literal_start(pattern: str) -> str:
+    """Return the text that every match of `pattern` begins with."""
+    found = _SIGNS.search(pattern)
+    return pattern[: found.start()] if found else pattern
+
+
+def is_exact(pattern: str) -> bool:
+    """Tell whether `pattern` matches itself alone."""
+    return _SIGNS.search(pattern) is None
+
+
+def is_start(pattern: str) -> bool:
+    """Tell whether `pattern` matches all that begins with a text, such as ``user-42-*``."""
+    return pattern.endswith("*") and is_exact(pattern[:-1])
+
+
+def is_end(pattern: str) -> bool:
+    """Tell whether `pattern` matches all that ends in a text, such as ``*-archive``."""
+    return pattern.startswith("*") and is_exact(pattern[1:])
+
+
+@lru_cache(maxsize=512)
+def compiled(pattern: str) -> re.Pattern[str]:
+    """Return `pattern` compiled; it is to be used with `match`."""
+    return re.compile(fnmatch.translate(pattern))
+
+
+def any_of(patterns: Iterable[str]) -> re.Pattern[str]:
+    """Return one expression for several patterns; the number of the group that matched is that of the pattern, from 1.
+
+    The first that matches counts.
+    """
+    return re.compile("|".join(f"{fnmatch.translate(each)}()" for each in patterns) or r"(?!)")
+
+
+def matches_any(patterns: Sequence[str], names: Iterable[str]) -> bool:
+    """Tell whether one of the patterns matches one of the names."""
+    return any(compiled(pattern).match(name) for name in names for pattern in patterns)
+
+
+def split_lines(text: str) -> list[str]:
+    """Return the patterns in a text that has one on each line. Blanks at the ends of a line are left out."""
+    return [line.strip() for line in text.splitlines() if line.strip()]

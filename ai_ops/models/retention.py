@@ -1,0 +1,249 @@
+"""Retention policies, and the records of erasures."""
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.serializers.json import DjangoJSONEncoder
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from nautobot.apps.constants import CHARFIELD_MAX_LENGTH
+from nautobot.apps.models import BaseModel, OrganizationalModel, extras_features
+from nautobot.apps.utils import is_uuid
+
+from ai_ops.exceptions import ConfigurationError
+from ai_ops.logic.foreign_text import shown
+from ai_ops.logic.globs import MAX_PATTERNS, split_lines, why_no_glob
+from ai_ops.logic.policies import Policy, duration_text, read_duration
+
+# Of a namespace; the cleanup keeps no more of one in memory at once.
+MAX_KEPT = 10_000
+MAX_CHECKPOINTS = 1_000_000
+# MiB; Redis itself has a limit of 512 MiB for each key.
+MAX_THREAD_MB = 1_048_576
+MIB = 1024 * 1024
+
+
+def validate_patterns(text: str) -> None:
+    """Raise ValidationError unless `text` has a usable glob on each line."""
+    patterns = split_lines(text)
+    if not patterns:
+        raise ValidationError("Enter at least one pattern, such as user-42-*.")
+    if len(patterns) > MAX_PATTERNS:
+        raise ValidationError(f"Enter at most {MAX_PATTERNS} patterns, or one that matches more.")
+    if reasons := [reason for pattern in patterns if (reason := why_no_glob(pattern))]:
+        raise ValidationError(reasons)
+
+
+def validate_duration(text: str) -> None:
+    """Raise ValidationError unless `text` is a number of hours or days, or forever."""
+    try:
+        read_duration(text)
+    except ValueError as error:
+        raise ValidationError(str(error)) from error
+
+
+@extras_features(
+    "custom_links",
+    "custom_validators",
+    "export_templates",
+    "graphql",
+    "webhooks",
+)
+class RetentionPolicy(OrganizationalModel):
+    """A class of threads, and the retention of their checkpoints.
+
+    The first enabled policy that matches a thread, by weight and then by name, holds for it. What the policy leaves
+    empty comes from the run's options, then from the settings.
+    """
+
+    name = models.CharField(max_length=CHARFIELD_MAX_LENGTH, unique=True)
+    weight = models.PositiveIntegerField(
+        default=1000,
+        validators=[MaxValueValidator(1_000_000)],
+        help_text="Of the policies that match a thread, the one with the lowest weight holds.",
+    )
+    enabled = models.BooleanField(default=True, help_text="Without it the cleanup ignores the policy.")
+    thread_patterns = models.TextField(
+        validators=[validate_patterns],
+        help_text="Globs over thread IDs, one on each line, such as user-42-* or *-archive.",
+    )
+    retention = models.CharField(
+        max_length=20,
+        blank=True,
+        validators=[validate_duration],
+        help_text="Age past which checkpoints may go: 12 hours, 30 days, forever. Empty: as the run says.",
+    )
+    pending_retention = models.CharField(
+        max_length=20,
+        blank=True,
+        validators=[validate_duration],
+        help_text="The same for threads that wait for an answer. Empty: as the run says, and not less than the above.",
+    )
+    trim_live_threads = models.BooleanField(
+        null=True, blank=True, help_text="Whether old checkpoints of live threads go too. Empty: as the run says."
+    )
+    keep_last = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_KEPT)],
+        help_text="Checkpoints that each namespace of a live thread keeps whatever their age. Empty: as the run says.",
+    )
+    max_checkpoints = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_CHECKPOINTS)],
+        verbose_name="max checkpoints",
+        help_text="Checkpoints that each namespace has at most, whatever their age. Empty: any number.",
+    )
+    max_thread_mb = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_THREAD_MB)],
+        verbose_name="max thread size (MiB)",
+        help_text="Memory that a thread takes at most; its oldest checkpoints go first. Empty: any.",
+    )
+    description = models.CharField(max_length=CHARFIELD_MAX_LENGTH, blank=True)
+
+    clone_fields = [
+        "weight",
+        "enabled",
+        "thread_patterns",
+        "retention",
+        "pending_retention",
+        "trim_live_threads",
+        "keep_last",
+        "max_checkpoints",
+        "max_thread_mb",
+    ]
+
+    class Meta:
+        """Model options."""
+
+        ordering = ["weight", "name"]
+        verbose_name_plural = "retention policies"
+
+    def __str__(self):
+        return self.name
+
+    @property
+    def patterns(self) -> list[str]:
+        """The patterns as a list."""
+        return split_lines(self.thread_patterns)
+
+    def clean(self):
+        """Require that the policy says something, and nothing that contradicts itself."""
+        super().clean()
+        if self.keep_last and self.max_checkpoints and self.keep_last > self.max_checkpoints:
+            raise ValidationError(
+                {"keep_last": f"Keep at most as many as the limit allows ({self.max_checkpoints}), or raise the limit."}
+            )
+
+    def clean_fields(self, exclude=None):
+        """Bring the fields into shape first, so that lengths are checked on what will be saved."""
+        self._normalize()
+        super().clean_fields(exclude=exclude)
+
+    def save(self, *args, **kwargs):
+        """Bring the fields into shape for code that saves without validating too."""
+        self._normalize()
+        super().save(*args, **kwargs)
+
+    @classmethod
+    def find(cls, name_or_id: str) -> "RetentionPolicy":
+        """Return the policy with this name or id.
+
+        Raises:
+            ConfigurationError: There is none.
+        """
+        text = str(name_or_id).replace("\0", "")
+        found = cls.objects.filter(pk=text).first() if is_uuid(text) else None
+        found = found or cls.objects.filter(name=text).first()
+        if found is None:
+            raise ConfigurationError(f"There is no retention policy {shown(text)}: give its name or its id.")
+        return found
+
+    def as_policy(self) -> Policy:
+        """Return the policy as a run applies it."""
+        return Policy(
+            name=self.name,
+            patterns=tuple(self.patterns),
+            retention=read_duration(self.retention) if self.retention else None,
+            pending_retention=read_duration(self.pending_retention) if self.pending_retention else None,
+            trim_live_threads=self.trim_live_threads,
+            keep_last=self.keep_last,
+            max_checkpoints=self.max_checkpoints,
+            max_bytes=self.max_thread_mb * MIB if self.max_thread_mb else None,
+        )
+
+    def _normalize(self):
+        if isinstance(self.thread_patterns, str):
+            self.thread_patterns = "\n".join(dict.fromkeys(split_lines(self.thread_patterns)))
+        for name in ("retention", "pending_retention"):
+            value = getattr(self, name)
+            try:
+                setattr(self, name, duration_text(read_duration(value)) if value else "")
+            except (ValueError, TypeError):
+                continue  # the validator says what is wrong
+
+
+# Not for GraphQL, which would show all fields, with the names that the guard compares with.
+@extras_features("custom_links", "export_templates", "webhooks")
+class ThreadErasure(BaseModel):
+    """The record of an erasure, kept as evidence: who erased which threads, when and why, and what was deleted.
+
+    Erasures make these records; nothing edits them.
+    """
+
+    created = models.DateTimeField(auto_now_add=True)
+    finished = models.DateTimeField(null=True, blank=True)
+    requested_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+        help_text="Empty for an erasure from a shell, or by a user who was deleted since.",
+    )
+    requested_by_name = models.CharField(
+        max_length=CHARFIELD_MAX_LENGTH, blank=True, help_text="The user's name at the time of the erasure."
+    )
+    reason = models.CharField(max_length=CHARFIELD_MAX_LENGTH)
+    thread_pattern = models.CharField(max_length=CHARFIELD_MAX_LENGTH, blank=True)
+    thread_ids = models.JSONField(
+        default=list, blank=True, encoder=DjangoJSONEncoder, help_text="The erased threads, as they are or as SHA-256."
+    )
+    thread_count = models.PositiveIntegerField(default=0, help_text="Threads of which something was deleted.")
+    is_hashed = models.BooleanField(default=False, help_text="Whether thread IDs and pattern are kept as SHA-256.")
+    store_namespaces = models.JSONField(default=list, blank=True, encoder=DjangoJSONEncoder)
+    include_pinned = models.BooleanField(default=False)
+    deleted_count = models.PositiveBigIntegerField(default=0, help_text="Keys deleted, late writes included.")
+    deleted_by_family = models.JSONField(default=dict, blank=True, encoder=DjangoJSONEncoder)
+    late_count = models.PositiveIntegerField(
+        default=0, help_text="Keys of the erased threads that turned up later and were deleted."
+    )
+    verified = models.BooleanField(default=False, help_text="Whether a last look found nothing left.")
+    rounds = models.PositiveSmallIntegerField(default=0)
+    seconds = models.FloatField(default=0.0)
+    error = models.TextField(blank=True)
+    guarded_until = models.DateTimeField(help_text="Until then late writes to these threads are deleted.")
+    guard = models.JSONField(
+        default=dict,
+        blank=True,
+        editable=False,
+        encoder=DjangoJSONEncoder,
+        help_text="The names that the guard compares with; emptied when it ends.",
+    )
+
+    is_metadata_associable_model = False
+    is_data_compliance_model = False
+    is_version_controlled = False
+
+    class Meta:
+        """Model options."""
+
+        ordering = ["-created"]
+        get_latest_by = "created"
+        indexes = [models.Index(fields=["guarded_until"], name="ai_ops_erasure_guarded")]
+
+    def __str__(self):
+        when = f"{self.created:%Y-%m-%d %H:%M:%S}" if self.created else "not begun"
+        return f"Erasure {when}"
