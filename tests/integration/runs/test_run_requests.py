@@ -330,7 +330,7 @@ def test_a_job_that_fails_before_its_work_ends_the_run(alice, settings, django_c
     messages[-1]()
     run.refresh_from_db()
     assert run.state == RunStateChoices.FAILED
-    assert "retention_days must be a whole number" in run.error
+    assert "retention_days must be a number" in run.error
 
 
 @pytest.mark.parametrize("configured", [True, False])
