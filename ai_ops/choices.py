@@ -2,6 +2,8 @@
 
 from nautobot.apps.choices import ChoiceSet
 
+from ai_ops import kinds
+
 # The group under which the Jobs stand on the Jobs page.
 JOB_GROUP = "AI Agents"
 
@@ -79,31 +81,20 @@ class MCPToolStateChoices(ChoiceSet):
 
 
 class MaintenanceKindChoices(ChoiceSet):
-    """The kinds of maintenance work; those with a Job have its schedule under the same name."""
+    """Kinds of maintenance work, all of `ai_ops.kinds`."""
 
-    CLEANUP = "cleanup"
-    STORAGE = "storage"
-    HEALTH = "health"
-    SERVER = "server"
-    INCIDENTS = "incidents"
-    ORPHANS = "orphans"
-    MOVES = "moves"
-    ERASURE = "erasure"
-    THREADS = "threads"
-    SUPERVISOR = "supervisor"
+    CLEANUP = kinds.CLEANUP
+    STORAGE = kinds.STORAGE
+    HEALTH = kinds.HEALTH
+    SERVER = kinds.SERVER
+    INCIDENTS = kinds.INCIDENTS
+    ORPHANS = kinds.ORPHANS
+    MOVES = kinds.MOVES
+    ERASURE = kinds.ERASURE
+    THREADS = kinds.THREADS
+    SUPERVISOR = kinds.SUPERVISOR
 
-    CHOICES = (
-        (CLEANUP, "Checkpoint cleanup"),
-        (STORAGE, "Storage sampling"),
-        (HEALTH, "MCP health check"),
-        (SERVER, "Check of one MCP server"),
-        (INCIDENTS, "Incident review"),
-        (ORPHANS, "Orphan collection"),
-        (MOVES, "Move of conversations"),
-        (ERASURE, "Erasure of conversations"),
-        (THREADS, "Search for threads"),
-        (SUPERVISOR, "Supervision"),
-    )
+    CHOICES = tuple((kind.name, kind.label) for kind in kinds.ALL_KINDS)
 
 
 class RunTriggerChoices(ChoiceSet):

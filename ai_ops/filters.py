@@ -19,6 +19,7 @@ from nautobot.apps.filters import (
 from nautobot.extras.models import JobResult, ScheduledJob, SecretsGroup
 
 from ai_ops.choices import MCPToolStateChoices
+from ai_ops.kinds import KINDS
 from ai_ops.models import (
     MaintenanceRun,
     MCPServer,
@@ -32,7 +33,6 @@ from ai_ops.models import (
     ThreadErasure,
 )
 from ai_ops.runs.dead_letters import dead_letters
-from ai_ops.runs.options import KINDS
 from ai_ops.schedules.lateness import STANDINGS
 from ai_ops.schedules.status import get_schedule_status
 

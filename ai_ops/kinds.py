@@ -1,17 +1,214 @@
-"""Kinds of maintenance: the Job of each, and its schedule in a new installation."""
+"""Kinds of maintenance: the one registry of names, Jobs, default schedules and options.
+
+A new kind is an entry in `ALL_KINDS`, a task in `ai_ops.celery_tasks` and a Job in `ai_ops.jobs`. Lists, filters, REST,
+metrics, schedules and the settings take it from here. The registry stands below models and settings, since both name
+kinds; a check of options that needs either asks its `Asked`.
+"""
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-from nautobot.extras.models import Job
+from ai_ops.exceptions import RunOptionsError
+from ai_ops.logic.foreign_text import shown
+from ai_ops.logic.savers import AUTO, OLDER
+from ai_ops.logic.shards import Shard
 
-from ai_ops.exceptions import ConfigurationError
+CLEANUP, STORAGE, MOVES = "cleanup", "storage", "moves"
+HEALTH, SERVER, INCIDENTS = "health", "server", "incidents"
+ORPHANS, SUPERVISOR = "orphans", "supervisor"
+ERASURE, THREADS = "erasure", "threads"
+
+Options = dict[str, Any]
+
+
+class Asked(Protocol):
+    """Answers to a check of options, from the settings and the database."""
+
+    def confirm_cleanup_options(self, given: Options) -> None:
+        """Raise ConfigurationError where `given` are no options of a cleanup."""
+
+    def has_server(self, server: uuid.UUID) -> bool:
+        """Tell whether there is such an MCP server for the user."""
+
+    def policy_id(self, name_or_id: str) -> str:
+        """Return the id of a retention policy; raise RunOptionsError where there is none for the user."""
+
+
+def _as_given(options: Options, _asked: Asked) -> Options:
+    return options
+
+
+def _cleanup_options(options: Options, asked: Asked) -> Options:
+    _confirm_flag("dryrun", options)
+    own = ("dryrun", "trial_policy")
+    asked.confirm_cleanup_options({name: value for name, value in options.items() if name not in own})
+    if "trial_policy" not in options:
+        return options
+    if not options.get("dryrun"):
+        raise RunOptionsError("trial_policy is for dry runs: set dryrun to true, or enable the policy.")
+    return options | {"trial_policy": asked.policy_id(str(options["trial_policy"]))}
+
+
+def _cleanup_variables(options: Options) -> Options:
+    variables = dict(options)
+    if "trim_live_threads" in variables:
+        # The Job's form has three answers, one of which is "as configured".
+        variables["trim_live_threads"] = "yes" if variables["trim_live_threads"] else "no"
+    return variables
+
+
+def _move_options(options: Options, _asked: Asked) -> Options:
+    if options.get("source", AUTO) not in (AUTO, *OLDER):
+        raise RunOptionsError(f"source must be one of {', '.join((AUTO, *OLDER))}, not {shown(options['source'])}.")
+    if not isinstance(options.get("pattern", "*"), str) or options.get("pattern") == "":
+        raise RunOptionsError(f"pattern must be a glob such as user-42-*, not {shown(options['pattern'])}.")
+    _confirm_flag("dryrun", options)
+    return options
+
+
+def _health_options(options: Options, _asked: Asked) -> Options:
+    shard = options.get("shard")
+    if not isinstance(shard, str | None):
+        raise RunOptionsError(f"shard must be a text, not {shown(shard)}: leave it out; a run makes shards by itself.")
+    try:
+        if shard is not None:
+            Shard.parse(shard)
+    except ValueError as error:
+        raise RunOptionsError(f"{error}: leave it out; a run makes shards by itself.") from None
+    return options
+
+
+def _server_options(options: Options, asked: Asked) -> Options:
+    try:
+        key = uuid.UUID(str(options.get("server", "")))
+    except ValueError:
+        raise RunOptionsError("A run of kind server needs the option server: give the id of an MCP server.") from None
+    if not asked.has_server(key):
+        raise RunOptionsError(f"There is no MCP server with the id {key}: it may have been deleted.")
+    return {"server": str(key)}
+
+
+def _confirm_flag(name: str, options: Options) -> None:
+    if not isinstance(options.get(name, False), bool):
+        raise RunOptionsError(f"{name} must be true or false, not {shown(options[name])}.")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of maintenance.
+
+    Attributes:
+        name: Its name in options, REST and the database.
+        label: Its name on pages.
+        job: Class path of the Job that does it; None for work that is a part of other runs.
+        schedule: Name of its schedule in a new installation; None for a kind that has none by default.
+        crontab: When it runs unless told otherwise, five fields; None where a schedule must say so.
+        variable: The Job's variable that only runs of this kind have, where several kinds share a Job.
+        options: Names of its own options.
+        has_cleanup_options: Whether the options of a cleanup in the settings are options of a run too.
+        checked: Returns the options as they are stored; raises ConfigurationError or RunOptionsError.
+        variables: Returns the Job's variables for stored options.
+    """
+
+    name: str
+    label: str
+    job: str | None = None
+    schedule: str | None = None
+    crontab: str | None = None
+    variable: str | None = None
+    options: frozenset[str] = frozenset()
+    has_cleanup_options: bool = False
+    checked: Callable[[Options, Asked], Options] = _as_given
+    variables: Callable[[Options], Options] = dict
+
+
+ALL_KINDS = (
+    Kind(
+        CLEANUP,
+        "Checkpoint cleanup",
+        job="ai_ops.jobs.checkpoint_cleanup.CleanupCheckpointsJob",
+        schedule="AI Ops: clean up old checkpoints",
+        # After 3:00, because clocks change between 1:00 and 3:00 and would skip or double the run, and off the
+        # full hour, where backups and other nightly jobs begin.
+        crontab="17 3 * * *",
+        options=frozenset({"dryrun", "trial_policy"}),
+        has_cleanup_options=True,
+        checked=_cleanup_options,
+        variables=_cleanup_variables,
+    ),
+    Kind(
+        STORAGE,
+        "Storage sampling",
+        job="ai_ops.jobs.checkpoint_storage.SampleCheckpointStorageJob",
+        schedule="AI Ops: sample the checkpoint storage",
+        # Hourly: a million keys are twenty seconds of one worker. Half an hour after the cleanup, so that the page
+        # shows what the cleanup left.
+        crontab="47 * * * *",
+    ),
+    Kind(
+        HEALTH,
+        "MCP health check",
+        job="ai_ops.jobs.mcp_health_check.MCPServerHealthCheckJob",
+        schedule="AI Ops: check MCP servers",
+        crontab="*/10 * * * *",
+        # The runs of a fleet that was divided have a shard each, with which they are redriven.
+        options=frozenset({"shard"}),
+        checked=_health_options,
+    ),
+    Kind(
+        SERVER,
+        "Check of one MCP server",
+        job="ai_ops.jobs.mcp_health_check.MCPServerHealthCheckJob",
+        crontab="*/10 * * * *",
+        variable="server",
+        options=frozenset({"server"}),
+        checked=_server_options,
+    ),
+    Kind(
+        INCIDENTS,
+        "Incident review",
+        job="ai_ops.jobs.mcp_incidents.CloseResolvedIncidentsJob",
+        schedule="AI Ops: review MCP incidents",
+        crontab="*/5 * * * *",
+    ),
+    # The supervisor starts it between two cleanups.
+    Kind(ORPHANS, "Orphan collection"),
+    Kind(
+        MOVES,
+        "Move of conversations",
+        job="ai_ops.jobs.conversation_moves.MoveConversationsJob",
+        options=frozenset({"source", "pattern", "dryrun"}),
+        checked=_move_options,
+    ),
+    Kind(ERASURE, "Erasure of conversations"),
+    Kind(THREADS, "Search for threads"),
+    Kind(
+        SUPERVISOR,
+        "Supervision",
+        job="ai_ops.jobs.supervisor.SuperviseRunsJob",
+        schedule="AI Ops: supervise maintenance runs",
+        # A pass that has nothing to do takes a fraction of a second; a run that died is not left for longer than this.
+        crontab="* * * * *",
+    ),
+)
+
+# The kinds that can be asked for, by name.
+KINDS = {kind.name: kind for kind in ALL_KINDS if kind.job}
 
 
 @dataclass(frozen=True)
 class DefaultSchedule:
-    """Which Job a kind of maintenance runs, and when if nobody says otherwise."""
+    """The schedule of a kind in a new installation.
+
+    Attributes:
+        class_path: Class path of its Job.
+        name: Name of the schedule.
+        crontab: Five fields, minute to day of week.
+    """
 
     class_path: str
     name: str
@@ -19,48 +216,20 @@ class DefaultSchedule:
 
 
 DEFAULT_SCHEDULES = {
-    # After 3:00, because clocks change between 1:00 and 3:00 and would skip or double the run, and off the
-    # full hour, where backups and everybody else's nightly jobs begin.
-    "cleanup": DefaultSchedule(
-        "ai_ops.jobs.checkpoint_cleanup.CleanupCheckpointsJob", "AI Ops: clean up old checkpoints", "17 3 * * *"
-    ),
-    # Hourly: a million keys are twenty seconds of one worker. Half an hour after the cleanup, so that the page shows
-    # what the cleanup left.
-    "storage": DefaultSchedule(
-        "ai_ops.jobs.checkpoint_storage.SampleCheckpointStorageJob",
-        "AI Ops: sample the checkpoint storage",
-        "47 * * * *",
-    ),
-    "health": DefaultSchedule(
-        "ai_ops.jobs.mcp_health_check.MCPServerHealthCheckJob", "AI Ops: check MCP servers", "*/10 * * * *"
-    ),
-    "incidents": DefaultSchedule(
-        "ai_ops.jobs.mcp_incidents.CloseResolvedIncidentsJob", "AI Ops: review MCP incidents", "*/5 * * * *"
-    ),
-    # A pass that has nothing to do takes a fraction of a second; a run that died is not left for longer than this.
-    "supervisor": DefaultSchedule(
-        "ai_ops.jobs.supervisor.SuperviseRunsJob", "AI Ops: supervise maintenance runs", "* * * * *"
-    ),
+    kind.name: DefaultSchedule(kind.job, kind.schedule, kind.crontab)
+    for kind in ALL_KINDS
+    if kind.job and kind.schedule and kind.crontab
 }
 
 
-def find_job(job: str) -> Job | None:
-    """Return the row of the Job of that kind or class path, or None where Nautobot does not know it (yet)."""
-    class_path = DEFAULT_SCHEDULES[job].class_path if job in DEFAULT_SCHEDULES else job
-    return Job.objects.filter(installed=True).filter(**_class_lookup(class_path)).first()
+def class_path_of(job: str) -> str:
+    """Return the class path of the Job of a kind; of anything else, itself."""
+    kind = KINDS.get(job)
+    return kind.job if kind and kind.job else job
 
 
-def installed_job(job: str) -> Job:
-    """The row of the Job of that kind or class path; raises ConfigurationError where there is none with code."""
-    job_model = find_job(job)
-    if job_model is None or job_model.job_class is None:
-        raise ConfigurationError(
-            f"Nautobot knows no installed Job {job}: give {', '.join(DEFAULT_SCHEDULES)} or the class path of a Job, "
-            "and run nautobot-server post_upgrade if it was installed just now."
-        )
-    return job_model
-
-
-def _class_lookup(class_path: str) -> dict[str, str]:
-    module_name, _, job_class_name = class_path.rpartition(".")
-    return {"module_name": module_name, "job_class_name": job_class_name}
+def kind_of_job(class_path: str, variables: Options) -> str | None:
+    """Return the name of the kind that a Job does with these variables; None for a Job of another app."""
+    of_job = [kind for kind in KINDS.values() if kind.job == class_path]
+    told = [kind for kind in of_job if kind.variable and variables.get(kind.variable)]
+    return next((kind.name for kind in (*told, *of_job)), None)

@@ -17,8 +17,9 @@ from nautobot.extras.models import Job, JobResult, ObjectChange, ScheduledJob, S
 from ai_ops.choices import MCPServerStatus
 from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import ConfigurationError
-from ai_ops.kinds import DEFAULT_SCHEDULES, find_job
+from ai_ops.kinds import DEFAULT_SCHEDULES
 from ai_ops.models import MCPServer, ProvisioningRecord
+from ai_ops.runs.installed_jobs import find_job
 from ai_ops.schedules.ensure import ensure_schedule
 
 logger = logging.getLogger(__name__)

@@ -55,11 +55,12 @@ def _settings() -> Iterator[str]:
 
 
 def _options() -> Iterator[str]:
-    from ai_ops.runs.options import KINDS, TIME_LIMIT
+    from ai_ops.kinds import KINDS
+    from ai_ops.runs.options import TIME_LIMIT, option_names
 
     yield from ("## Kinds of runs and their options", "", "See [Runs](../user/runs.md).", "")
     rows = (
-        (f"`{kind}`", ", ".join(f"`{option}`" for option in [*sorted(known.options), TIME_LIMIT]))
+        (f"`{kind}`", ", ".join(f"`{option}`" for option in [*sorted(option_names(known)), TIME_LIMIT]))
         for kind, known in KINDS.items()
     )
     yield from _table(("kind", "options"), *rows)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ai_ops.runs.options import KINDS
+from ai_ops.kinds import KINDS
 
 CHOICE_NAMES = {
     "MCPProtocolChoices": "ai_ops.choices.MCPProtocolChoices",

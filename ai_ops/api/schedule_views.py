@@ -23,9 +23,9 @@ from ai_ops.api.run_views import RunPermissions
 from ai_ops.api.serializers import ScheduleRequestSerializer, ScheduleSerializer
 from ai_ops.exceptions import RunOptionsError, RunRefusedError
 from ai_ops.filters import ScheduleFilterSet
-from ai_ops.kinds import DEFAULT_SCHEDULES
+from ai_ops.kinds import DEFAULT_SCHEDULES, KINDS
 from ai_ops.logic.foreign_text import shown
-from ai_ops.runs.options import KINDS, checked_options, checked_text
+from ai_ops.runs.options import checked_options, checked_text
 from ai_ops.runs.permissions import confirm_may
 from ai_ops.runs.requests import runnable_job
 from ai_ops.schedules.control import (

@@ -9,6 +9,7 @@ from rest_framework import serializers
 from rest_framework.reverse import reverse
 
 from ai_ops.api.fields import SentencesMixin
+from ai_ops.kinds import KINDS
 from ai_ops.logic.foreign_text import for_csv
 from ai_ops.mcp.change_log import fields_of_the_first
 from ai_ops.models import (
@@ -23,7 +24,6 @@ from ai_ops.models import (
     RetentionPolicy,
     ThreadErasure,
 )
-from ai_ops.runs.options import KINDS
 from ai_ops.schedules.lateness import STANDINGS
 
 

@@ -25,8 +25,9 @@ from nautobot.extras.choices import JobResultStatusChoices
 from nautobot.extras.models import JobResult
 
 from ai_ops.checkpoints.snapshots import in_redis, latest_snapshots
-from ai_ops.kinds import DEFAULT_SCHEDULES, find_job
+from ai_ops.kinds import DEFAULT_SCHEDULES
 from ai_ops.models import CheckpointStorageSnapshot, PinnedThread
+from ai_ops.runs.installed_jobs import find_job
 from ai_ops.runs.requests import may_run
 from ai_ops.ui.charts import READABLE_NAME
 from ai_ops.ui.times import ago, plain_ago

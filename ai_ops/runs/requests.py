@@ -26,15 +26,16 @@ from redis.exceptions import RedisError
 from ai_ops.choices import RunStateChoices, RunTriggerChoices
 from ai_ops.config import AiOpsSettings, hard_limit
 from ai_ops.exceptions import NoWorkerError, RunConflictError, RunNotPermittedError, RunOptionsError, RunRefusedError
-from ai_ops.kinds import DEFAULT_SCHEDULES, find_job
+from ai_ops.kinds import KINDS, class_path_of
 from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs import approvals, records
 from ai_ops.runs.clock import from_now
 from ai_ops.runs.context import RUN_PROPERTY, RunRequest
 from ai_ops.runs.dead_letters import redrive_of
 from ai_ops.runs.decisions import REDELIVERY_GRACE_SECONDS
+from ai_ops.runs.installed_jobs import find_job
 from ai_ops.runs.logs import get_logger
-from ai_ops.runs.options import KINDS, TIME_LIMIT, checked_options, job_variables
+from ai_ops.runs.options import TIME_LIMIT, checked_options, job_variables
 from ai_ops.runs.service_user import service_user
 
 logger = get_logger(__name__)
@@ -61,7 +62,7 @@ def request_run(
     """Record a run and send its message; it is done by a Celery worker.
 
     Args:
-        kind: One of `ai_ops.runs.options.KINDS`.
+        kind: One of `ai_ops.kinds.KINDS`.
         options: By name; what is left out is as configured when it runs.
         user: Who asks for it, and as whom it runs; None for the app's service user, who may.
         idempotency_key: The same key of the same user gives the same run, however often it is asked for.
@@ -224,7 +225,7 @@ def _confirm_dead_letter(run: MaintenanceRun) -> None:
 
 def may_run(kind: str, user: Any) -> bool:
     """Tell whether `user` has the permission to run the Job of that kind."""
-    job = find_job(KINDS[kind].job)
+    job = find_job(kind)
     return job is not None and Job.objects.check_perms(user, instance=job, action="run")
 
 
@@ -234,11 +235,9 @@ def runnable_job(kind: str, user: Any) -> Job:
     Raises:
         RunRefusedError: It may not; the message says why and what to do.
     """
-    name = KINDS[kind].job
-    job = find_job(name)
+    job = find_job(kind)
     if job is None or job.job_class is None:
-        path = DEFAULT_SCHEDULES[name].class_path if name in DEFAULT_SCHEDULES else name
-        raise RunRefusedError(f"The Job {path} is not installed: run nautobot-server post_upgrade.")
+        raise RunRefusedError(f"The Job {class_path_of(kind)} is not installed: run nautobot-server post_upgrade.")
     if user is not None and not Job.objects.check_perms(user, instance=job, action="run"):
         raise RunNotPermittedError(f'You may not run the Job "{job}": ask for the permission to run it.')
     if not job.enabled:

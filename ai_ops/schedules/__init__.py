@@ -10,7 +10,8 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "ai_ops.kinds": ("DEFAULT_SCHEDULES", "DefaultSchedule", "find_job"),
+    "ai_ops.kinds": ("DEFAULT_SCHEDULES", "DefaultSchedule"),
+    "ai_ops.runs.installed_jobs": ("find_job", "installed_job"),
     "ai_ops.runs.service_user": ("SERVICE_USER", "service_user"),
     "ai_ops.schedules.control": (
         "pause_schedule",

@@ -15,12 +15,13 @@ from nautobot.extras.choices import JobExecutionType, ScheduledJobStateChoices
 from nautobot.extras.models import Job, ScheduledJob
 
 from ai_ops.exceptions import ConfigurationError, RunOptionsError, ScheduleNotFoundError
-from ai_ops.kinds import DEFAULT_SCHEDULES, installed_job
+from ai_ops.kinds import DEFAULT_SCHEDULES
 from ai_ops.logic.foreign_text import shown
 from ai_ops.models import MCPServer
 from ai_ops.runs.approvals import being_made
 from ai_ops.runs.context import LIMIT_PROPERTY
-from ai_ops.runs.options import KINDS, checked_options, job_variables
+from ai_ops.runs.installed_jobs import installed_job
+from ai_ops.runs.options import checked_options, job_variables
 from ai_ops.runs.service_user import service_user
 from ai_ops.schedules.approval import APP_JOBS, HELD_BY_APPROVAL
 from ai_ops.schedules.ensure import (
@@ -61,7 +62,7 @@ def schedule_runs(kind: str, options: Mapping[str, Any] | None = None, *, user: 
     """Make a schedule for runs of that kind with these options, or bring the one of that name to what is asked for.
 
     Args:
-        kind: One of `ai_ops.runs.options.KINDS`.
+        kind: One of `ai_ops.kinds.KINDS`.
         options: By name, as `request_run` takes them.
         user: Who asks; None for the app's service user.
         when: `name`, `crontab`, `interval`, `time_zone`, `queue`, `time_limit` and `misfire_grace_time`, as
@@ -75,7 +76,7 @@ def schedule_runs(kind: str, options: Mapping[str, Any] | None = None, *, user: 
     if kind not in DEFAULT_SCHEDULES and not when.get("name"):
         raise RunOptionsError(f"A schedule of kind {kind} needs a name and a crontab: give both.")
     when["time_limit"] = when.get("time_limit") or limit
-    return ensure_schedule(KINDS[kind].job, job_kwargs=variables, user=user, **when)
+    return ensure_schedule(kind, job_kwargs=variables, user=user, **when)
 
 
 def schedule_once(
@@ -92,7 +93,7 @@ def schedule_once(
     """Make a schedule for one run. If beat is away at the time, it is started when beat is back, once.
 
     Args:
-        kind: One of `ai_ops.runs.options.KINDS`.
+        kind: One of `ai_ops.kinds.KINDS`.
         at: When, with a time zone.
         options: By name, as `request_run` takes them.
         name: Of the schedule; made from kind and time unless given.
@@ -114,7 +115,7 @@ def schedule_once(
     if ScheduledJob.objects.filter(name=name).exists():
         raise ConfigurationError(f'There is a schedule "{name}" already: give another name, or remove it.')
     expires = checked_grace(misfire_grace_time, ONCE_EXPIRES_SECONDS)
-    job = installed_job(KINDS[kind].job)
+    job = installed_job(kind)
     job_queue = queue_of(job, queue)
     with transaction.atomic():
         schedule = ScheduledJob.create_schedule(

@@ -17,13 +17,13 @@ from django_celery_beat.tzcrontab import TzAwareCrontab
 from nautobot.extras.choices import JobExecutionType, ScheduledJobStateChoices
 from nautobot.extras.models import Job, JobQueue, ScheduledJob
 
-from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.config import AiOpsSettings, hard_limit, validated_time_limit
 from ai_ops.exceptions import ConfigurationError
-from ai_ops.kinds import DEFAULT_SCHEDULES, installed_job
+from ai_ops.kinds import KINDS, kind_of_job
 from ai_ops.logic.foreign_text import printable, shown
 from ai_ops.runs.approvals import being_made
 from ai_ops.runs.context import LIMIT_PROPERTY
+from ai_ops.runs.installed_jobs import installed_job
 from ai_ops.runs.service_user import service_user
 from ai_ops.schedules.approval import HELD_BY_APPROVAL
 from ai_ops.schedules.intervals import crontab_of
@@ -54,8 +54,8 @@ def ensure_schedule(
     a new one is pending until it is approved, and so is one whose variables, times, queue, owner or limits change.
 
     Args:
-        job: A name in DEFAULT_SCHEDULES, such as "cleanup", or the class path of a Job ("package.module.ClassName").
-        name: Name of the schedule; those in DEFAULT_SCHEDULES have one of their own.
+        job: A kind in `ai_ops.kinds.KINDS`, such as "cleanup", or the class path of a Job ("package.module.ClassName").
+        name: Name of the schedule; kinds in DEFAULT_SCHEDULES have one of their own.
         crontab: Five fields, minute to day of week; those in DEFAULT_SCHEDULES have one of their own.
         interval: Seconds between two runs, in place of a crontab; those that a crontab can say.
         time_zone: In which the crontab is meant, such as "Europe/Berlin"; Nautobot's TIME_ZONE unless given.
@@ -75,8 +75,8 @@ def ensure_schedule(
         ConfigurationError: The Job is not installed, the name is another Job's, or the crontab, the interval, the time
             zone, the queue, the time limit or a variable is not valid. Nothing was changed then.
     """
-    defaults = DEFAULT_SCHEDULES.get(job)
-    name = name or (defaults and defaults.name)
+    defaults = KINDS.get(job)
+    name = name or (defaults and defaults.schedule)
     crontab = _crontab_of(crontab, interval) or (defaults and defaults.crontab)
     if not name or not crontab:
         raise ConfigurationError(f"A schedule of {job} needs a name and a crontab: give both.")
@@ -115,9 +115,7 @@ def next_start(schedule: ScheduledJob, last: datetime | None) -> datetime | None
 
 def kind_of(schedule: ScheduledJob) -> str | None:
     """The kind of runs that `schedule` starts; None where it is none of this app's."""
-    kinds = {default.class_path: kind for kind, default in DEFAULT_SCHEDULES.items()}
-    kind = kinds.get(schedule.task)
-    return MaintenanceKindChoices.SERVER if kind == "health" and schedule.kwargs.get("server") else kind
+    return kind_of_job(schedule.task, schedule.kwargs)
 
 
 def queue_of(job_model: Job, name: str | None) -> JobQueue:

@@ -18,7 +18,7 @@ from nautobot.extras.models import ScheduledJob
 from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.exceptions import AiOpsError, ConfigurationError, RunNotPermittedError
 from ai_ops.forms import ScheduleTimesForm
-from ai_ops.runs.options import KINDS
+from ai_ops.kinds import KINDS
 from ai_ops.runs.permissions import confirm_may
 from ai_ops.runs.requests import may_run, runnable_job
 from ai_ops.schedules.control import app_schedules, pause_schedule, resume_schedule, retime_schedule
