@@ -1,8 +1,35 @@
-"""Errors of this app. Each message is a sentence that says what was tried, on what, and what to do."""
+"""Errors of this app. Each message is a sentence that says what was tried, on what, and what to do.
+
+::
+
+    AiOpsError
+    ├── ConfigurationError          a setting, an option or a schedule is not valid
+    │   └── ScheduleNotFoundError
+    ├── CheckpointStoreError        Redis could not be reached, or refused a command
+    ├── SpoolError                  the worker's disk refused the scanned keys
+    ├── AgentCacheError             the shared cache could not be reached
+    ├── HealthCheckError            the server can't be checked
+    ├── CredentialsError            its secrets can't be read or sent
+    ├── IncidentError               the incident is in another state
+    ├── ToolApprovalError           its tools can't be approved as they are
+    ├── LeaseTakenError             another run holds the lease
+    ├── LeaseLostError              this run may write nothing more
+    ├── RunStoppedError             this run was told to stop
+    ├── RunRefusedError             there will be no such run
+    │   ├── RunNotPermittedError
+    │   ├── NoWorkerError
+    │   ├── RunOptionsError
+    │   └── RunConflictError
+    └── WorkersUnreachableError     Celery's workers did not answer
+
+The task functions turn them into the `error` of their result, and fail the run; other exceptions are errors of the
+program and propagate. A few errors never leave their package and are defined there: `PinsError` in `checkpoints.pins`,
+those of one probe in `mcp.http`.
+"""
 
 
 class AiOpsError(Exception):
-    """Base of all errors raised by this app on purpose."""
+    """Base of all errors that this app raises on purpose."""
 
 
 class ConfigurationError(AiOpsError):
@@ -22,19 +49,19 @@ class AgentCacheError(AiOpsError):
 
 
 class IncidentError(AiOpsError):
-    """The incident is in a state in which this can't be done to it."""
+    """The state of the incident does not allow the action."""
 
 
 class ToolApprovalError(AiOpsError):
-    """The tools of a server can't be approved as they are now."""
+    """The tools of a server can't be approved in their present state."""
 
 
 class HealthCheckError(AiOpsError):
-    """The server that was named can't be checked, or is none."""
+    """The server can't be checked, or does not exist."""
 
 
 class CredentialsError(AiOpsError):
-    """What a secrets group holds can't be read or sent; a clause on why, with nothing of the secret in it."""
+    """A secrets group can't be read or sent; the message is a clause on why, without any part of the secret."""
 
 
 class LeaseTakenError(AiOpsError):
@@ -42,7 +69,7 @@ class LeaseTakenError(AiOpsError):
 
 
 class LeaseLostError(AiOpsError):
-    """The lease could not be renewed, or another run took it over: this one may write nothing more."""
+    """The lease could not be renewed, or another run took it over: this run may write nothing more."""
 
 
 class RunStoppedError(AiOpsError):
@@ -50,7 +77,7 @@ class RunStoppedError(AiOpsError):
 
 
 class RunRefusedError(AiOpsError):
-    """There will be no such run; the message says why and what to do."""
+    """The run was refused; the message says why and what to do."""
 
 
 class RunNotPermittedError(RunRefusedError):
@@ -58,15 +85,15 @@ class RunNotPermittedError(RunRefusedError):
 
 
 class NoWorkerError(RunRefusedError):
-    """Nobody is there to run the Job."""
+    """No worker listens to the queue of the Job."""
 
 
 class RunOptionsError(RunRefusedError):
-    """The kind of run has no such options, or not with these values."""
+    """An option of the run does not exist, or has a value that is not valid."""
 
 
 class RunConflictError(RunRefusedError):
-    """The run is in a state in which this can't be done to it, or its idempotency key is another request's."""
+    """The state of the run does not allow the action, or its idempotency key is that of another request."""
 
 
 class ScheduleNotFoundError(ConfigurationError):
@@ -74,4 +101,4 @@ class ScheduleNotFoundError(ConfigurationError):
 
 
 class WorkersUnreachableError(AiOpsError):
-    """Celery's workers could not be asked what they are doing."""
+    """Celery's workers did not answer."""

@@ -1,18 +1,14 @@
-"""What is decided about maintenance runs: their names, when they are tried again, and which are lost."""
+"""Decisions on maintenance runs: their names, the hold that each has on its work, and which of them are lost."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 # Without what is mistaken for another when read aloud or from a screen: 0 and o, 1, i and l.
 NAME_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 NAME_LENGTH = 6
-
-BACKOFF_BASE_SECONDS = 30.0
-BACKOFF_CAP_SECONDS = 3600.0
 
 # A lease is renewed three times in its length, so that two renewals may be late before it is stale.
 RENEWALS_PER_LEASE = 3
@@ -62,37 +58,6 @@ class Hold(Protocol):
 
     def trouble(self, error: BaseException) -> None:
         """Note that `error` kept the run from its work: if it is one of the infrastructure, the run is tried again."""
-
-
-@dataclass(frozen=True)
-class TryAgain:
-    """The run is tried again after so many seconds."""
-
-    seconds: float
-
-
-@dataclass(frozen=True)
-class GiveUp:
-    """The run was tried as often as it may be."""
-
-    why: str
-
-
-def after_failure(attempt: int, limit: int, draw: Callable[[], float]) -> TryAgain | GiveUp:
-    """Decide what becomes of a run that the infrastructure has failed.
-
-    The wait is drawn evenly from zero to twice the last upper bound ("full jitter", Marc Brooker, "Exponential
-    Backoff And Jitter", AWS Architecture Blog, 2015), so that runs that failed together do not come back together.
-
-    Args:
-        attempt: The attempt that has just failed, from 1.
-        limit: How many attempts there may be.
-        draw: Gives a number from 0 up to, but without, 1.
-    """
-    if attempt >= limit:
-        return GiveUp(f"tried {attempt} time(s), which is the limit")
-    bound = min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2 ** (attempt - 1))
-    return TryAgain(bound * draw())
 
 
 def is_lost(*, silent_seconds: float, age_seconds: float, lease_seconds: float, known_alive: bool) -> bool:

@@ -19,9 +19,10 @@ from ai_ops.choices import RunStateChoices
 from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs.clock import database_time
 from ai_ops.runs.context import RunRequest
-from ai_ops.runs.decisions import TryAgain, after_failure, run_name
+from ai_ops.runs.decisions import run_name
 from ai_ops.runs.events import tell_of_end, tell_of_rescue
 from ai_ops.runs.logs import get_logger
+from ai_ops.runs.retries import TryAgain, after_failure
 
 logger = get_logger(__name__)
 
