@@ -1,4 +1,4 @@
-"""What developers do, as short invoke tasks; the Makefile calls them."""
+"""Tasks for developers; the Makefile calls them."""
 
 import os
 import sys

@@ -11,7 +11,7 @@ __version__ = metadata.version("nautobot-app-ai-ops")
 
 
 class AiOpsConfig(NautobotAppConfig):
-    """What Nautobot needs to know of the app."""
+    """Configuration of the app for Nautobot."""
 
     name = "ai_ops"
     verbose_name = "AI Ops"

@@ -9,7 +9,7 @@ JOB_GROUP = "AI Agents"
 
 
 class MCPProtocolChoices(ChoiceSet):
-    """How an agent reaches an MCP server."""
+    """Transports from an agent to an MCP server."""
 
     HTTP = "http"
     STDIO = "stdio"
@@ -18,7 +18,7 @@ class MCPProtocolChoices(ChoiceSet):
 
 
 class MCPTypeChoices(ChoiceSet):
-    """Who runs an MCP server."""
+    """Operators of an MCP server."""
 
     INTERNAL = "internal"
     EXTERNAL = "external"
@@ -27,7 +27,7 @@ class MCPTypeChoices(ChoiceSet):
 
 
 class MCPProbeChoices(ChoiceSet):
-    """How a health check asks a server; the same names as `ai_ops.mcp.logic.verdicts.ProbeKind`."""
+    """Ways of a health check to ask a server; the same names as `ai_ops.mcp.logic.verdicts.ProbeKind`."""
 
     AUTO = "auto"
     HTTP = "http"
@@ -50,7 +50,7 @@ class MCPServerStatus:
 
 
 class MCPIncidentKindChoices(ChoiceSet):
-    """What an incident is about."""
+    """Subjects of an incident."""
 
     OUTAGE = "outage"
     INCONCLUSIVE = "inconclusive"
@@ -68,7 +68,7 @@ class MCPIncidentKindChoices(ChoiceSet):
 
 
 class MCPToolStateChoices(ChoiceSet):
-    """How a tool stands to the approved ones; the same names as `ai_ops.mcp.logic.tools.ToolState`."""
+    """States of a tool against the approved ones; the same names as `ai_ops.mcp.logic.tools.ToolState`."""
 
     APPROVED = "approved"
     ADDED = "added"
@@ -98,7 +98,7 @@ class MaintenanceKindChoices(ChoiceSet):
 
 
 class RunTriggerChoices(ChoiceSet):
-    """What started a run."""
+    """Triggers of a run."""
 
     JOB = "job"
     SCHEDULE = "schedule"

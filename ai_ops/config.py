@@ -40,7 +40,7 @@ HARD_LIMIT_GRACE = 60
 
 @dataclass(frozen=True)
 class CleanupOptions:
-    """What the checkpoint cleanup can be told, under the same names in the function, the Job and the settings.
+    """The options of the checkpoint cleanup, under the same names in the function, the Job and the settings.
 
     Attributes:
         retention_days: Age in days past which a checkpoint may be deleted, from an hour (1/24) to 3650.

@@ -1,4 +1,4 @@
-"""The panel "AI Ops" of Nautobot's home page: what needs somebody, and whether the cleanup works."""
+"""The panel "AI Ops" of Nautobot's home page: the work that waits, and the state of the cleanup."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Line(NamedTuple):
 
 
 def lines(request: Any) -> list[Line]:
-    """What this user may see of it; a query for each line."""
+    """Return the lines that this user may see; each takes a query."""
     return list(_lines(request.user))
 
 

@@ -1,4 +1,4 @@
-"""What Prometheus gets of the app at Nautobot's /metrics/. Each is one query that an index answers, or one a kind."""
+"""Metrics for Prometheus at Nautobot's /metrics/. Each is one query that an index answers, or one a kind."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ def runs() -> Samples:
 
 @gauge("nautobot_ai_ops_dead_letters", "Dead maintenance runs that nobody has dealt with")
 def waiting_runs() -> Samples:
-    """Runs that somebody has to redrive or discard, however old."""
+    """Dead runs that wait for a decision, of any age."""
     yield [], dead_letters(MaintenanceRun.objects.all()).count()
 
 
 @gauge("nautobot_ai_ops_seconds_since_last_success", "Seconds since a maintenance run succeeded", "kind")
 def last_success() -> Samples:
-    """How long ago the last run of each kind succeeded; a kind of which none has is left out."""
+    """Seconds since the last success of each kind; a kind without one is left out."""
     now = timezone.now()
     for kind in MaintenanceKindChoices.values():
         # The newest of a kind is found by its index; grouping would read every row.

@@ -1,4 +1,4 @@
-"""How fast the checkpoint cleanup is, against Redis itself, against a simple loop and against the library.
+"""Benchmark of the checkpoint cleanup, against Redis itself, against a simple loop and against the library.
 
 ``python -m development.bench_cleanup`` prints one line of JSON per case. Every measured run has the same
 data on the same embedded server. Half of the threads are old; each old thread goes whole.
@@ -270,7 +270,7 @@ def ping(port: int, stop: Any, answers: Any) -> None:
 
 
 def pinged(port: int, action: Callable[[], Any]) -> tuple[Any, float]:
-    """What `action` returns, and the 99th percentile of another client's PING meanwhile."""
+    """Return the result of `action`, and the 99th percentile of another client's PING meanwhile."""
     stop, answers = multiprocessing.Event(), multiprocessing.Queue()
     other = multiprocessing.Process(target=ping, args=(port, stop, answers))
     other.start()

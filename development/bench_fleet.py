@@ -1,4 +1,4 @@
-"""What a run of the health check Job costs on a large fleet, with real Celery workers, PostgreSQL and Redis.
+"""Benchmark of the health check Job on a large fleet, with real Celery workers, PostgreSQL and Redis.
 
 ``python -m development.bench_health`` runs its cases, each in a process with a state folder of its own:
 
@@ -118,7 +118,7 @@ class Stack:
         supervisor.start(services.Service("fleet", command, ready=lambda: self.asked() is not None))
 
     def asked(self) -> dict[str, int] | None:
-        """How often each path was asked since the last time; None while the server does not answer."""
+        """Return the number of requests for each path since the last time; None while the server does not answer."""
         import httpx
 
         with contextlib.suppress(httpx.TransportError):

@@ -1,4 +1,4 @@
-"""What health checks cost: the time of a run, CPU, memory, and what is left in the servers.
+"""Benchmark of health checks: the time of a run, CPU, memory, and the sessions left in the servers.
 
 ``python -m development.bench_health`` prints one line of JSON per case and exits with 1 when a limit is
 exceeded. Servers run in processes of their own on loopback, so CPU is the checker's alone.
@@ -44,7 +44,7 @@ SERVER_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured, and the figures that must not be over their limits."""
+    """The measurement, and the figures that must not be over their limits."""
 
     run: Callable[[], dict[str, Any]]
     limits: dict[str, float]
@@ -141,7 +141,7 @@ def cpu_mcp(probes: int = 500) -> dict[str, Any]:
 
 
 def leak(probes: int = 500, settle: int = 200) -> dict[str, Any]:
-    """What handshakes leave in a server of the SDK."""
+    """Measure the sessions that handshakes leave in a server of the SDK."""
     with sdk_server() as (url, pid):
         probed([_handshake(url)] * settle)
         before = resident_bytes(pid)

@@ -1,4 +1,4 @@
-"""What the pages cost on a large installation: queries, and server time from the request to the finished page.
+"""Benchmark of the pages on a large installation: queries, and server time from the request to the finished page.
 
 ``python -m development.bench_pages`` prints one line of JSON per case and exits with 1 when a limit is exceeded. It
 works in a database and on a Redis server of its own, which are removed at the end. No worker runs, and there is no

@@ -1,4 +1,4 @@
-"""What the record of a run, its lease and its heartbeat cost, and what asking for one costs.
+"""Benchmark of the record of a run, its lease and its heartbeat, and of a request for a run.
 
 ``python -m development.bench_runs`` prints one line of JSON per case and exits with 1 when a limit is exceeded. It
 works in a database and on Redis servers of its own, which are removed at the end.
@@ -38,7 +38,7 @@ OLD_RUNS = 100_000
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured, and the figures that must not be over their limits."""
+    """The measurement, and the figures that must not be over their limits."""
 
     run: Callable[[], dict[str, Any]]
     limits: dict[str, float]

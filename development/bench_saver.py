@@ -1,4 +1,4 @@
-"""What keeping checkpoints costs with langgraph_checkpoint_compact, as ratios to others in the same run.
+"""Benchmark of langgraph_checkpoint_compact, as ratios to other savers in the same run.
 
 ``python -m development.bench_saver`` prints one line of JSON per case and exits with 1 when a limit is exceeded. Each
 saver talks to a Valkey of its own, with modules, since RedisSaver needs them.
@@ -147,7 +147,7 @@ class RawSaver:
 
 @contextmanager
 def compact(port: int) -> Iterator[Any]:
-    """What is measured."""
+    """The measurement."""
     with CompactRedisSaver.from_url(f"redis://127.0.0.1:{port}/2") as saver:
         yield saver
 
@@ -190,7 +190,7 @@ class Meter:
         self.client = redis.Redis(port=port)
 
     def server(self) -> float:
-        """What the server has used so far."""
+        """Return the processor time that the server has used so far."""
         cpu: Any = self.client.info("cpu")
         return 1000 * (cpu["used_cpu_user_main_thread"] + cpu["used_cpu_sys_main_thread"])
 

@@ -1,4 +1,4 @@
-"""What the local Nautobot needs before its first request, in one process, since importing Nautobot takes seconds."""
+"""Preparation of the local Nautobot for its first request, in one process, since importing Nautobot takes seconds."""
 
 from __future__ import annotations
 

@@ -81,12 +81,12 @@ def manage(env: dict[str, str], database: str, *arguments: str, config: Path | N
 
 
 def schema_fingerprint() -> str:
-    """What the template's schema was made from."""
+    """Return the sources of the template's schema."""
     return _fingerprint(PROJECT / "ai_ops" / "migrations")
 
 
 def code_fingerprint() -> str:
-    """What the rows of a migrated database may depend on: provisioning, Jobs, models, migrations."""
+    """Return the files on which the rows of a migrated database may depend: provisioning, Jobs, models, migrations."""
     return _fingerprint(PROJECT / "ai_ops")
 
 

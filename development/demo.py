@@ -46,7 +46,7 @@ EXPECTED_STATUS = {
 
 
 class Checks:
-    """What was seen to be right or wrong."""
+    """The results of the checks, right or wrong."""
 
     def __init__(self) -> None:
         self.failed = 0

@@ -34,7 +34,7 @@ def _table(*rows: Iterable[str]) -> Iterator[str]:
 
 
 def _attributes(cls: type) -> dict[str, str]:
-    """What the docstring of a dataclass says of each attribute, on one line."""
+    """Return the line of each attribute in the docstring of a dataclass."""
     section = (inspect.getdoc(cls) or "").partition("Attributes:\n")[2].partition("\nRaises:")[0]
     entries = re.split(r"^    (?=\w+:)", section, flags=re.MULTILINE)[1:]
     pairs = (entry.split(":", 1) for entry in entries)

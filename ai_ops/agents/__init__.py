@@ -1,4 +1,4 @@
-"""What agents use: their MCP tools and how they learn that a server has changed.
+"""Parts for agents: their MCP tools, and the news that a server has changed.
 
 ``ai_ops.agents.mcp_client`` is not imported here: it brings LangChain along, two seconds of import
 that a worker which only runs health checks need not spend.

@@ -125,7 +125,7 @@ async def _ask(server: UsableServer) -> list[BaseTool]:
 
 
 def _without_answer(server: UsableServer, before: _Loaded, now: float, error: Exception) -> _Loaded:
-    """What stands for a server that failed: what it had, for a while, and never "no tools" for good."""
+    """Return the tools of a server that failed: its last ones for a while, and never "no tools" for good."""
     in_grace = now - before.answered_at < GRACE_SECONDS
     tools = before.tools if in_grace else ()
     logger.warning(

@@ -1,4 +1,4 @@
-"""What REST answers when there will be no run, or no such schedule: a status and a sentence."""
+"""Answers of REST to a refused run or an unknown schedule: a status and a sentence."""
 
 from __future__ import annotations
 

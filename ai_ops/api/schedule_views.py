@@ -153,7 +153,7 @@ def _confirm_may_make(user: Any, known: ScheduledJob | None) -> None:
 
 
 def _asked_for(data: Any) -> dict[str, Any]:
-    """What the request says, each value of its type."""
+    """Return the values of the request, each of its type."""
     with as_answers():
         if not isinstance(data, Mapping) or set(data) - FIELDS or not data.get("kind"):
             raise RunOptionsError(f"Send an object with kind, and, where wanted, of {', '.join(sorted(FIELDS))}.")

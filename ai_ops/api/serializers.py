@@ -1,4 +1,4 @@
-"""How objects of AI Ops look in the REST API."""
+"""Serializers of the REST API."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -174,7 +174,7 @@ class MaintenanceRunSerializer(HarmlessInCSVMixin, BaseModelSerializer):
 
 
 class RunRequestSerializer(serializers.Serializer):
-    """What is asked for with a POST; `ai_ops.runs.options` checks it, in sentences."""
+    """The body of a request for a run; `ai_ops.runs.options` checks it, in sentences."""
 
     kind = serializers.ChoiceField(choices=list(KINDS), help_text="What is to be done.")
     options = serializers.DictField(
@@ -203,7 +203,7 @@ class ScheduleRequestSerializer(serializers.Serializer):
 
 
 class ScheduleSerializer(serializers.Serializer):
-    """How a schedule stands, as `ai_ops.schedules.status.get_schedule_status` has it."""
+    """The status of a schedule, as `ai_ops.schedules.status.get_schedule_status` returns it."""
 
     id = serializers.UUIDField()
     url = serializers.SerializerMethodField()
@@ -267,6 +267,6 @@ class MCPServerToolSetSerializer(HarmlessInCSVMixin, BaseModelSerializer):
 
 
 class ToolApprovalSerializer(serializers.Serializer):
-    """What an approval is of."""
+    """The list of tools that an approval is for."""
 
     listed_hash = serializers.CharField(help_text="The listed_hash of the tools you have looked at.")

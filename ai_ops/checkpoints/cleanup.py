@@ -187,7 +187,7 @@ class CleanupRun:
         return self._policy
 
     def report(self, retention_days: object, policy: str, error: str | None = None) -> CleanupReport:
-        """What was done until now, under a policy that the sentence `policy` describes."""
+        """Return the work done so far, under a policy that the sentence `policy` describes."""
         tally = self.tally
         return CleanupReport(
             processed_count=tally.processed,
@@ -321,7 +321,7 @@ class CleanupRun:
                     self._report_thread(deletion, outcome, sizes.get(deletion.thread))
 
     def _measured(self, deletions: Sequence[AnyDeletion]) -> dict[bytes, int]:
-        """What the keys of threads take, in bytes by thread, estimated from some keys of each.
+        """Estimate the bytes of threads from some keys of each; return them by thread.
 
         Only for the first threads of a dry run that somebody lists: a question for each key would make a run that
         deletes half as fast.

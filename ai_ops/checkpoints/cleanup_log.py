@@ -1,4 +1,4 @@
-"""What a cleanup tells people in the log."""
+"""Log lines of a cleanup."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which retention applies to a run of the cleanup, by its options and by the memory that Redis uses."""
+"""The retention of a run of the cleanup, by its options and by the memory that Redis uses."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True)
 class CheckpointRedis:
-    """Which Redis the checkpoints are in, and what can work on it.
+    """The Redis of the checkpoints, and the savers that can work on it.
 
     Attributes:
         address: Its address without user name and password.

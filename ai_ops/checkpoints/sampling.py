@@ -119,7 +119,7 @@ class StorageRun:
         return sorted(missing) if self._cleanup.complete and len(missing) <= SHOWN_MISSING_PINS else None
 
     def _sizes(self) -> dict[str, Any]:
-        """What is told of sizes: that of all keys estimated, the largest threads, and how many were measured."""
+        """Return the sizes: the estimate for all keys, the largest threads, and the number of keys measured."""
         sample, candidates = self._tally.sample(), self._tally.candidates()
         sizes = self._store.sizes([*sample, *candidates])
         measured = [sizes[key] for key in sample if key in sizes]
@@ -137,7 +137,7 @@ def _as_planned(report: CleanupReport) -> dict[str, Any]:
 
 
 def _server(configured: AiOpsSettings) -> dict[str, Any] | None:
-    """Which Redis it is; None where its user may not ask."""
+    """Describe the Redis; return None where its user may not call INFO."""
     try:
         return asdict(describe_checkpoint_redis(configured))
     except CheckpointStoreError as error:

@@ -1,4 +1,4 @@
-"""What samplings of the checkpoint storage found, kept in Nautobot's database for the page."""
+"""Snapshots of the checkpoint storage, kept in Nautobot's database for the page."""
 
 from __future__ import annotations
 

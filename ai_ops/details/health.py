@@ -130,7 +130,7 @@ class StatisticsPanel(CheckedServerPanelMixin, KeyValueTablePanel):
 
 
 def _latency(found: Statistics) -> str:
-    """What follows the uptime; nothing where no check found the server well."""
+    """The text after the uptime; empty where no check found the server well."""
     if found.p50_ms is None:
         return ""
     return f"; p50 {milliseconds(found.p50_ms)}, p95 {milliseconds(found.p95_ms)}"

@@ -1,4 +1,4 @@
-"""What the page of a run is made of: what its state means, what to do about it, its attempts and its buttons."""
+"""The page of a run: the meaning of its state, the advice, its attempts and its buttons."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ WHAT_TO_DO = {
 
 
 def meaning(run: MaintenanceRun) -> str:
-    """What the state of `run`, as its page has read it, means, in a sentence or two."""
+    """Return the meaning of the state of `run`, as its page has read it, in a sentence or two."""
     if run.state == RunStateChoices.PENDING and run.attempt:
         due = f" at {_when(run.next_attempt)}" if run.next_attempt else ""
         return (
@@ -73,7 +73,7 @@ def meaning(run: MaintenanceRun) -> str:
 
 
 def what_to_do(run: MaintenanceRun) -> str | None:
-    """What an operator does about a run in this state; None where there is nothing to say."""
+    """Return the advice to the operator for a run in this state; None where there is none."""
     return WHAT_TO_DO.get(run.state) if run.state != RunStateChoices.DEAD or _is_dead_letter(run) else None
 
 
@@ -191,7 +191,7 @@ def _ms(since, now) -> float | None:
 
 
 class PlainValuesPanel(KeyValueTablePanel):
-    """What one of the JSON fields of a run holds."""
+    """The content of one of the JSON fields of a run."""
 
     field = ""
 

@@ -1,4 +1,4 @@
-"""What the page "Checkpoint storage" is made of: sentences, panels and buttons over the last snapshot."""
+"""The page "Checkpoint storage": sentences, panels and buttons over the last snapshot."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class PlainKeysPanel(KeyValueTablePanel):
 
 
 class AgesChart(EChartsBase):
-    """How many there are of each age. Keys and threads have a chart each: a thread has many keys."""
+    """The number of keys or threads of each age, in a chart each: a thread has many keys."""
 
     def get_config(self, context=None):
         """Name the axis in the unit of the snapshot."""
@@ -186,7 +186,7 @@ def page_context(user) -> dict[str, Any]:
 
 
 def redis_facts(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Which Redis it is and what it holds, by name."""
+    """Return the facts about the Redis and its content, by name."""
     server = data["server"]
     facts: dict[str, Any] = {"Server": "Its user may not call INFO: grant +info to see what it is."}
     if server:
@@ -214,7 +214,7 @@ def redis_facts(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def cleanup_facts(cleanup: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a cleanup would have done, by name."""
+    """Return the counts of a cleanup at that time, by name."""
     if cleanup is None:
         return {"Not known": "Not all keys were looked at. Run the cleanup as a dry run to know."}
     return {
@@ -237,7 +237,7 @@ def _state(good: CheckpointStorageSnapshot | None, failed: CheckpointStorageSnap
 
 
 def _findings(data: Mapping[str, Any]) -> Iterator[Notice]:
-    """What a person should know of what was found."""
+    """Yield the warnings about the snapshot."""
     where = (
         f"database {data['server']['database']} of {data['server']['address']}" if data["server"] else "the database"
     )
@@ -263,7 +263,7 @@ def _findings(data: Mapping[str, Any]) -> Iterator[Notice]:
 
 
 def _run_notices(good: CheckpointStorageSnapshot | None, now: datetime) -> Iterator[Notice]:
-    """What has happened since the snapshot, and what is going on."""
+    """Yield sentences on the time since the snapshot, and on work that is going on."""
     runs = JobResult.objects.filter(job_model=find_job("storage"), date_created__gt=now - RUNNING)
     if runs.filter(status__in=JobResultStatusChoices.UNREADY_STATES).exists():
         yield Notice("info", "A sampling is under way: reload this page in a moment.")

@@ -81,7 +81,7 @@ def _seen_by_agents(server: MCPServer) -> SafeString | None:
 
 
 class ToolDriftPanel(Panel):
-    """What differs from the approved tools, and the button that approves it."""
+    """The differences from the approved tools, and the button that approves them."""
 
     body_content_template_path = "ai_ops/tool_drift.html"
 
@@ -105,7 +105,7 @@ class ToolDriftPanel(Panel):
 
 
 def difference(tool: MCPServerTool) -> SafeString:
-    """What is listed against what was approved, line by line, as HTML in which nothing of it is markup."""
+    """Return the listed definition against the approved one, line by line, as HTML with all of it escaped."""
     if tool.state == MCPToolStateChoices.APPROVED:
         return _lines((" ", line) for line in tool.definition.split("\n"))
     old = tool.approved_definition.split("\n") if tool.approved_definition else []
@@ -185,7 +185,7 @@ class ToolFieldsPanel(ObjectFieldsPanel):
 
 
 class ToolDefinitionPanel(Panel):
-    """What is listed under a tool's name; against what was approved where that differs."""
+    """The listed definition of a tool; against the approved one where they differ."""
 
     def render_body_content(self, context: Context) -> SafeString:
         """Return the lines."""

@@ -1,4 +1,4 @@
-"""What Nautobot would not generate rightly by itself."""
+"""Types that Nautobot would not generate correctly."""
 
 import graphene
 from graphene_django_optimizer import resolver_hints

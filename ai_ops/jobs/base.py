@@ -1,4 +1,4 @@
-"""What the app's Jobs have in common."""
+"""Base class of the app's Jobs."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ class CleanupCheckpointsJob(MaintenanceJob):
     )
 
     class Meta:
-        """What Nautobot shows of the Job."""
+        """Job metadata."""
 
         name = "Cleanup Old Checkpoints"
         description = "Clean up old LangGraph conversation checkpoints from Redis based on retention policy"

@@ -15,7 +15,7 @@ class SampleCheckpointStorageJob(MaintenanceJob):
     """Counts what is in the checkpoint Redis, and deletes nothing."""
 
     class Meta:
-        """What Nautobot shows of the Job."""
+        """Job metadata."""
 
         name = "Sample Checkpoint Storage"
         description = 'Looks at the checkpoint Redis for the page "Checkpoint storage". Deletes nothing.'

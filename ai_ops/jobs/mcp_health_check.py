@@ -24,7 +24,7 @@ MAX_JITTER_SECONDS = 10.0
 
 
 def jitter_seconds(*, is_scheduled: bool, draw: Callable[[], float] = random.random) -> float:
-    """How long a run waits before it begins; `draw` gives a number from 0 up to 1."""
+    """Return the seconds that a run waits before it begins; `draw` gives a number from 0 up to 1."""
     return MAX_JITTER_SECONDS * draw() if is_scheduled else 0.0
 
 

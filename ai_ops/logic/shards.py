@@ -1,4 +1,4 @@
-"""How a fleet that is too large for one run is divided."""
+"""Shards: the parts of a fleet that is too large for one run."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ def _is_beyond_doubt(check: ServerCheck, settings: AiOpsSettings) -> bool:
 
 
 def _targets(checks: Sequence[ServerCheck], settings: AiOpsSettings) -> list[tuple[ServerCheck, Target]]:
-    """What to ask for each check; secrets are read here, on the thread that may use the database."""
+    """Return the target of each check; secrets are read here, on the thread that may use the database."""
     asked: list[tuple[ServerCheck, Target]] = []
     for check in checks:
         try:
@@ -194,7 +194,7 @@ def prober_of(settings: AiOpsSettings) -> Prober:
 
 
 def target_of(server: MCPServer, ca_file: str) -> Target:
-    """What to ask `server`, with the CA file for a server that has none of its own."""
+    """Return the target for `server`, with the CA file for a server that has none of its own."""
     return Target(
         url=server.health_check_url,
         mcp_url=server.mcp_url,

@@ -1,4 +1,4 @@
-"""Which servers a run checks."""
+"""Query for servers due for a health check."""
 
 from __future__ import annotations
 

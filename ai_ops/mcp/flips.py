@@ -45,7 +45,7 @@ WHAT_WAS_PROBED = (
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What became of a flip: saved, refused for a reason, or not made, as `row` is not what was probed."""
+    """Return the result of a flip: saved, refused for a reason, or not made, as `row` has changed since the probe."""
 
     check: ServerCheck
     row: MCPServer | None
@@ -86,7 +86,7 @@ def _flip_together(checks: Sequence[ServerCheck], hold: Hold) -> None:
 
 
 def _saved(checks: Sequence[ServerCheck], hold: Hold) -> list[_Outcome]:
-    """What became of each; by then it is committed, and with it what tells the agents and what is owed to people."""
+    """Return the result of each, after the commit, which also notes the change for agents and the owed alerts."""
     with transaction.atomic(durable=True), logged_together(), AgentGeneration.bumped_once():
         AgentGeneration.lock()
         hold.lock()

@@ -80,7 +80,7 @@ class Percentile(Aggregate):
 
 @dataclass(frozen=True)
 class Statistics:
-    """How a server did in a window of time.
+    """The uptime and latency of a server in a window of time.
 
     Attributes:
         probes: Probes that said something about the server.
@@ -355,5 +355,5 @@ def _verdicts(report: ServerReport) -> str:
 
 
 def _said(report: ServerReport) -> bool | None:
-    """What the check says about the server; None for trouble of the checker's own, or of its network."""
+    """Return the verdict of the check; None for trouble of the checker's own, or of its network."""
     return None if report.reason == Reason.CHECKER or (report.inconclusive and not report.ok) else report.ok

@@ -433,5 +433,5 @@ def _payload(incident: MCPServerIncident) -> dict[str, Any]:
 
 
 def _about(incident: MCPServerIncident) -> dict[str, Any]:
-    """What makes a line of the Job's log lead to the incident."""
+    """Return the extra of a log line that links the Job's log to the incident."""
     return {"grouping": "incidents", "object": incident}

@@ -59,7 +59,7 @@ class ServerCheck:
         self.checked_at = timezone.now().isoformat()
 
     def step(self) -> Step:
-        """What follows from the probes so far."""
+        """Return the next step after the probes so far."""
         history = [probe.verdict for probe in self.probes]
         current = VERDICT_OF_STATUS.get(self.server.status.name)
         if self.our_network:

@@ -1,4 +1,4 @@
-"""What is known of servers' tools: kept after each listing, and approved by people.
+"""Tools of servers: recorded after each listing, and approved by users.
 
 The first list of a server becomes the approved one as it is (trust on first use): who added the server has
 chosen to trust it, and there is nothing to compare it with. It is recorded as approved by nobody.
@@ -34,7 +34,7 @@ _LISTED = ("state", "since", "hash", "description", "definition", "approved_defi
 
 @dataclass(frozen=True)
 class Recorded:
-    """What a listing changed.
+    """The changes by a listing.
 
     Attributes:
         tools: How many tools the server lists; None where the list could not be had.

@@ -75,7 +75,7 @@ class PinnedThread(OrganizationalModel):
 
 
 class CheckpointStorageSnapshot(BaseModel):
-    """What one sampling of the checkpoint Redis found, or why it found nothing: the page reads this alone."""
+    """The report of one sampling of the checkpoint Redis, or its error: the page reads this alone."""
 
     taken = models.DateTimeField(auto_now_add=True)
     data = models.JSONField(

@@ -1,4 +1,4 @@
-"""Who may decide where the credentials of an MCP server are sent.
+"""Permission to decide where the credentials of an MCP server are sent.
 
 Agents and health checks send a server's token wherever its row says. A user who may edit servers, and may not see
 secrets, must not get a token by pointing its server at a machine of their own.

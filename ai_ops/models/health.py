@@ -1,4 +1,4 @@
-"""What health checks leave behind: where each server stands, its history, and incidents.
+"""Results of health checks: the state of each server, its history, and incidents.
 
 Checks are not change-logged: a fleet that is checked every ten minutes would fill the change log with what
 nobody changed. A change of status is, on the server itself, and so are incidents.
@@ -33,7 +33,7 @@ delete_unread.lazy_sub_objs = True
 
 @extras_features("graphql")
 class MCPServerHealth(BaseModel):
-    """What the latest check of a server found; one row a server, written by every run.
+    """The latest check of a server; one row a server, written by every run.
 
     It is not part of the server's own row, because whoever edits a server saves all of its columns, and
     would bring back what a check had found before the page was opened.
@@ -179,5 +179,5 @@ class MCPServerIncident(OrganizationalModel):
 
     @property
     def duration(self):
-        """How long it lasted, or has lasted until now, as a timedelta without fractions of a second."""
+        """The time that it lasted, or has lasted until now, as a timedelta without fractions of a second."""
         return timedelta(seconds=int(((self.closed or timezone.now()) - self.opened).total_seconds()))

@@ -20,7 +20,7 @@ SHORT_HASH_LENGTH = 10
 
 @extras_features("graphql", "webhooks")
 class MCPServerToolSet(ChangeLoggedModel, BaseModel):
-    """What is known of one server's tools as a whole: when they were listed, and what was approved.
+    """The tools of one server as a whole: the time of the last listing, and the approved list.
 
     The first list of a server is approved as it is, by nobody: there is nothing to compare it with.
     """

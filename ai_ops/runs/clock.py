@@ -17,5 +17,5 @@ def from_now(wait: timedelta) -> ExpressionWrapper:
 
 
 def database_time(record: MaintenanceRun) -> datetime:
-    """What that clock says. Where `record` is gone nothing is written of it, and this process's clock does."""
+    """Return the time of that clock. Where `record` is gone nothing is written of it, and this process's clock does."""
     return MaintenanceRun.objects.filter(pk=record.pk).values_list(Now(), flat=True).first() or timezone.now()

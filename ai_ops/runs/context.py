@@ -1,4 +1,4 @@
-"""Who asked for the run that is about to start: known to the Job, needed where the run is recorded."""
+"""The request of the run that is about to start: known to the Job, needed where the run is recorded."""
 
 from __future__ import annotations
 

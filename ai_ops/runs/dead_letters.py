@@ -1,4 +1,4 @@
-"""Which runs wait for a person."""
+"""Dead letters: dead runs that wait for a decision."""
 
 from __future__ import annotations
 

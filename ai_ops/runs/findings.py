@@ -1,4 +1,4 @@
-"""What a pass of the supervisor comes to: the findings of its sub-checks, and a line about them."""
+"""Findings of a pass of the supervisor: those of its sub-checks, and a line about them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Findings:
-    """What one sub-check of the supervisor found.
+    """The findings of one sub-check of the supervisor.
 
     Attributes:
         checked: Things that were looked at.
@@ -29,7 +29,7 @@ class Findings:
 
 
 def summary(findings: Mapping[str, Findings]) -> str:
-    """What was done and what could not be, by sub-check; those with neither are left out."""
+    """Return a line on the fixed and the unfixable, by sub-check; those with neither are left out."""
     parts = []
     for name, found in findings.items():
         counts = {"fixed": found.fixed, "unfixable": found.unfixable}

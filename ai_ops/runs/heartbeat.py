@@ -1,4 +1,4 @@
-"""What a run holds while it works: its lease, renewed by a thread that does nothing else, and its heartbeat."""
+"""The hold of a run while it works: its lease, renewed by a thread that does nothing else, and its heartbeat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What counts as the infrastructure failing: worth another try, and no fault of what was being looked at."""
+"""Failures of the infrastructure: those that a retry may get past, and that are no fault of the server or thread."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _PASSING = (
 
 
 def backend_sentence(error: BaseException) -> str:
-    """What to tell of one of BACKEND_ERRORS."""
+    """Return the sentence for one of BACKEND_ERRORS."""
     return f"Nautobot's database or cache failed ({str(error).strip()}): check both, the next run tries again."
 
 

@@ -1,4 +1,4 @@
-"""How a run learns that its process is to end, in time to stop between two batches.
+"""The signal that a run's process is to end, in time to stop between two batches.
 
 Celery's warm shutdown lets tasks finish and tells them nothing; whoever sent it kills the worker half a minute
 later. Its main process hears the signal, the work is done in its children: one byte of memory that they share

@@ -1,4 +1,4 @@
-"""What is done to schedules besides making recurrent ones: a single run, pause, resume, removal, time limits."""
+"""Single runs, and changes of schedules: pause, resume, other times, removal, time limits."""
 
 from __future__ import annotations
 

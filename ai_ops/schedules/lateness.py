@@ -1,4 +1,4 @@
-"""What is decided about schedules: whether one is late, and why it does not run."""
+"""Decisions on schedules: whether one is late, and why it does not run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STANDINGS = ACTIVE, PAUSED, FINISHED, HELD, BROKEN = "active", "paused", "finish
 
 @dataclass(frozen=True)
 class ScheduleFacts:
-    """What is known of a schedule.
+    """The facts about a schedule.
 
     Attributes:
         standing: "active", "paused", "finished" (its single run is past, or its server was deleted), "held" (by an

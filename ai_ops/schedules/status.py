@@ -1,4 +1,4 @@
-"""How the app's schedules stand: next run, last run and what became of it, late or not and why."""
+"""The status of the app's schedules: next run, last run and its outcome, late or not and why."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ logger = get_logger(__name__)
 def get_schedule_status(
     schedules: QuerySet | None = None, now: datetime | None = None, *, ask_workers: bool = True
 ) -> list[dict[str, Any]]:
-    """How schedules stand, ordered by name; a constant number of queries, however many there are.
+    """Return the status of schedules, ordered by name, with a constant number of queries.
 
     Args:
         schedules: ScheduledJobs; all of this app's unless given.

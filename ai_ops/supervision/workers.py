@@ -1,4 +1,4 @@
-"""What Celery's workers say of the tasks that they have."""
+"""The tasks that Celery's workers have, as they say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the app's charts have in common."""
+"""Colours of the app's charts."""
 
 # Nautobot's own green, red and grey, as its status labels have them.
 GREEN, RED, GREY = "#2f9e44", "#e03131", "#868e96"

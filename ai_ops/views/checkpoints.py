@@ -53,7 +53,7 @@ class PinnedThreadUIViewSet(
 
 
 class CheckpointStorageView(ObjectPermissionRequiredMixin, GenericView):
-    """What the last sampling found in the checkpoint Redis. Opening the page asks Redis nothing."""
+    """The page of the last sampling of the checkpoint Redis. Opening it asks Redis nothing."""
 
     queryset = CheckpointStorageSnapshot.objects.all()
     view_titles = Titles(titles={"*": "Checkpoint storage"})

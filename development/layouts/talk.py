@@ -66,7 +66,7 @@ def _asked(interrupted):
 
 
 def states(app):
-    """What is remembered of the live threads."""
+    """Return the state of the live threads."""
     seen = {thread: app.get_state(on(thread)) for thread in LIVE}
     return {
         thread: {

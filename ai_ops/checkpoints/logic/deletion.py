@@ -1,4 +1,4 @@
-"""What is to be deleted, why, and under which conditions. Times are seconds since 1970."""
+"""Deletions: their keys, reasons and conditions. Times are seconds since 1970."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Deletion(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many keys it deletes, pointers included."""
+        """The number of keys that it deletes, pointers included."""
         return len(self.guards) + sum(map(len, self.keys.values()))
 
     def some_keys(self, number: int) -> list[bytes]:
@@ -67,7 +67,7 @@ class Deletion(NamedTuple):
 
     @property
     def checkpoints(self) -> int:
-        """How many checkpoints it deletes."""
+        """The number of checkpoints that it deletes."""
         return len(self.keys.get(Family.DOCUMENT, ()))
 
 
@@ -96,7 +96,7 @@ UNKNOWN_SIZE = "its size is not known: grant +memory|usage to the Redis user"
 
 
 class Outcome(NamedTuple):
-    """What became of a deletion.
+    """The result of a deletion.
 
     Attributes:
         deleted: Keys deleted, or that would be in a dry run.

@@ -37,7 +37,7 @@ _MARK = b":__empty__"
 
 @dataclass(frozen=True)
 class Sieved:
-    """What became of a part of the keys.
+    """The result for a part of the keys.
 
     Attributes:
         rest: The keys of the threads that need more thought.

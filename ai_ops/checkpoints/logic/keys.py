@@ -43,7 +43,7 @@ FIXED_POINTER = b"checkpoint_latest"
 
 
 class Family:
-    """What a key holds. The order is the order of deletion: what makes a thread findable goes first.
+    """The families of keys, in the order of deletion: pointers, by which a thread is found, go first.
 
     Plain numbers: keys are written to disk and back by the million, which an enumeration would slow down.
     """

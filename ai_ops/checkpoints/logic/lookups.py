@@ -1,4 +1,4 @@
-"""What the keys do not say, and which keys have to be read for it.
+"""Facts that keys do not have, and the keys whose values have them.
 
 Where a pointer points, what a DeltaChannel still needs, which of ValkeySaver's writes is an interrupt: that arrives as
 `Facts`, asked for by the functions that name the keys in question. Nothing here reads. Times are seconds since 1970.
@@ -18,7 +18,7 @@ INTERRUPT_SUFFIX = b":" + INTERRUPT_INDEX
 
 
 class Lineage(NamedTuple):
-    """What a document says of its ancestors.
+    """The ancestors of a document, as it names them.
 
     Attributes:
         parent_id: The id of the checkpoint it was made from; empty for the first.
@@ -34,7 +34,7 @@ class Lineage(NamedTuple):
 
 @dataclass(frozen=True)
 class Facts:
-    """What only the values in Redis say.
+    """Facts that only values in Redis have.
 
     Attributes:
         heads: The document that a pointer or list names as its namespace's newest, by the pointer's key.

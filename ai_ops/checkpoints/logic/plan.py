@@ -1,4 +1,4 @@
-"""What goes of threads: a plan made from what their keys and `Facts` say.
+"""The plan of deletions, made from the keys of threads and their `Facts`.
 
 Nothing here reads or writes. Times are seconds since 1970.
 """
@@ -17,7 +17,7 @@ from ai_ops.checkpoints.logic.threads import Namespace, Satellite, Thread, is_pa
 
 @dataclass(frozen=True)
 class CleanupPlan:
-    """What a group of threads has to give.
+    """The deletions from a group of threads.
 
     Attributes:
         deletions: What goes.
@@ -256,7 +256,7 @@ def _lineage(namespace: Namespace, facts: Facts, checkpoint_id: bytes) -> Lineag
 
 
 def _orphans(thread: Thread, facts: Facts, policy: RetentionPolicy, now: float) -> Iterator[Deletion]:
-    """What belongs to checkpoints that are gone, an hour after the time it carries."""
+    """Return the keys whose checkpoints are gone, an hour after the time that each carries."""
     name = thread.names[0]
     for namespace in thread.namespaces.values():
         if namespace.is_shallow:

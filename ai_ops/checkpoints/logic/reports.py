@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class CleanupReport:
-    """What one run of the checkpoint cleanup did, or in a dry run would have done.
+    """The report of one run of the checkpoint cleanup; of a dry run, as if it had deleted.
 
     Attributes:
         retention_days: The retention that was asked for, in days.

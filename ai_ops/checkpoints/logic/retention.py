@@ -28,7 +28,7 @@ class Pins(NamedTuple):
 
 @dataclass(frozen=True)
 class RetentionPolicy:
-    """What may go, as one run applies it.
+    """The retention of one run.
 
     Attributes:
         retention: Seconds past which a checkpoint may go.

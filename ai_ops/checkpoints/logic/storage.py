@@ -1,4 +1,4 @@
-"""What lies in the checkpoint Redis, in numbers small enough to keep: ages, savers, the oldest and the largest threads.
+"""The content of the checkpoint Redis in a few numbers: ages, savers, the oldest and the largest threads.
 
 Nothing here reads or writes. Times are seconds since 1970.
 """
@@ -32,7 +32,7 @@ MAX_WEEK_BARS = 53  # a year; the last one takes what is older
 
 @dataclass(frozen=True)
 class StorageReport:
-    """What one sampling of the checkpoint storage found.
+    """The report of one sampling of the checkpoint storage.
 
     Attributes:
         error: Why it found nothing, in a sentence.
@@ -201,7 +201,7 @@ class StorageTally:
 
 
 def saver_of(thread: Thread) -> str:
-    """Which saver wrote a thread, by what it left beside the checkpoints."""
+    """Return the saver that wrote a thread, by the keys beside its checkpoints."""
     spaces = thread.namespaces.values()
     if any(pointer.startswith(VALKEY_LIST) for space in spaces for pointer in space.pointers):
         return "ValkeySaver"
@@ -240,7 +240,7 @@ def shown_id(name: bytes) -> str:
 
 
 def _keys_of(thread: Thread) -> Iterator[tuple[str, bytes, float | None]]:
-    """What each key holds, the key, and the time it carries."""
+    """Yield the family of each key, the key, and the time that it carries."""
     for space in thread.namespaces.values():
         yield from (("checkpoints", document.key, document.time) for document in space.documents.values())
         yield from (("pointers", pointer, None) for pointer in set(space.pointers))

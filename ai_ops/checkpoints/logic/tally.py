@@ -1,4 +1,4 @@
-"""What a cleanup has done so far, in numbers and in the few names that people are told."""
+"""The tally of a cleanup: counts, and the few names that the log and the report mention."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ COMPACT, OTHERS = "compact", "others"
 
 @dataclass
 class Tally:
-    """What a run has done so far."""
+    """The counts of a run so far."""
 
     processed: int = 0
     deleted: int = 0

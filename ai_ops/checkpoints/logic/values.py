@@ -1,4 +1,4 @@
-"""What the values of checkpoint keys say, and by which command each is read.
+"""The meaning of the values of checkpoint keys.
 
 The layouts are those of RedisSaver, its JavaScript sibling, ValkeySaver and plain documents; nothing here asks Redis.
 """
@@ -200,7 +200,7 @@ def document_named(pointer: bytes, value: bytes, parser: KeyParser) -> Document:
 
 
 def pointer_value(guard: Guard) -> bytes:
-    """What the pointer says when it names the first of its documents."""
+    """Return the value of the pointer that names the first of its documents."""
     if not guard.documents:
         return b""
     document = guard.documents[0]

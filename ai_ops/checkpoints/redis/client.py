@@ -63,7 +63,7 @@ class RetryingRedis:
         self._calls = None if self.is_cluster else CallsAhead(client, self._retry)
 
     def size(self) -> int:
-        """How many keys the database has, on all primaries together."""
+        """Return the number of keys in the database, on all primaries together."""
         targets = [{"target_nodes": node} if node else {} for node in self._primaries()]
         return sum(self._retry(lambda at=target: int(self._client.dbsize(**at))) for target in targets)  # type: ignore[misc]
 

@@ -208,7 +208,7 @@ def _told_in_a_sentence() -> Iterator[None]:
 
 
 class _Pile:
-    """What was packed of one partition: in memory the first packs, in the file the others."""
+    """The packs of one partition: the first in memory, the others in the file."""
 
     __slots__ = ("bytes", "keys", "packs", "places")
 

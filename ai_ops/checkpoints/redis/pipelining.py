@@ -14,7 +14,7 @@ CALLS_AT_ONCE = 3
 
 
 class Answer:
-    """What Redis says to a call; None until it has said it.
+    """The answer of Redis to a call; None until it has come.
 
     Attributes:
         command: The call, packed.

@@ -1,4 +1,4 @@
-"""What Redis carries out by itself, in Lua: a look and a deletion in one step."""
+"""Scripts in Lua, which Redis runs: a look and a deletion in one step."""
 
 from __future__ import annotations
 

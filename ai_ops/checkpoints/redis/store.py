@@ -65,7 +65,7 @@ class CheckpointStore:
         return self._redis
 
     def size(self) -> int:
-        """How many keys the database has, on all primaries together."""
+        """Return the number of keys in the database, on all primaries together."""
         return self._redis.size()
 
     def memory(self) -> int | None:

@@ -32,7 +32,7 @@ UNREACHED = frozenset({Reason.DNS, Reason.CONNECT, Reason.TLS, Reason.TIMEOUT, R
 
 @dataclass(frozen=True)
 class Target:
-    """What to ask, and how.
+    """The target of a probe.
 
     Attributes:
         url: The full address of the server's health page.

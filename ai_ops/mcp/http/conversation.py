@@ -334,7 +334,7 @@ class Conversation:
         return Refused(refused)
 
     async def _discovered(self) -> Identity | None:
-        """Who the server is by ``server/discover``; None if it does not answer that either."""
+        """Return the server's identity by ``server/discover``; None if it does not answer that either."""
         headers = {
             "Accept": f"{JSON_TYPE}, {SSE_TYPE}",
             VERSION_HEADER: STATELESS_REVISION,

@@ -63,7 +63,7 @@ def parsed_url(text: str) -> httpx.URL:
 
 @dataclass(frozen=True)
 class Wording:
-    """How one probe puts things: what it asks for, and what text from outside may be shown.
+    """The words of one probe: for its request, and for text from outside that may be shown.
 
     Attributes:
         place: What an operator would correct: "health check path" or "MCP endpoint".
@@ -94,7 +94,7 @@ class Wording:
         return self.clean(str(parsed))
 
     def root(self, causes: list[BaseException]) -> str:
-        """What the operating system said, or else the outermost error."""
+        """Return the operating system's error, or else the outermost error."""
         system = next((cause for cause in reversed(causes) if isinstance(cause, OSError) and cause.strerror), None)
         if system is not None and system.errno and not isinstance(system, ssl.SSLError | socket.gaierror):
             # asyncio has put the address in the place of the words.
@@ -161,7 +161,7 @@ def _judge_credentials(response: httpx.Response, wording: Wording, redirected: b
 
 
 def explain(error: Exception, status: int | None, wording: Wording) -> Failure:
-    """What an exception says.
+    """The text of an exception.
 
     Args:
         error: What was raised: by httpx, or while the answer was read.

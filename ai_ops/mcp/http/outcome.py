@@ -1,4 +1,4 @@
-"""How a probe went, and what a run keeps of it."""
+"""Outcomes of probes, and the part of them that a run keeps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NOBODY = Identity("")
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one way of asking ended."""
+    """The end of one way of asking."""
 
     asked: str
     answered: str

@@ -16,7 +16,7 @@ from ai_ops.mcp.logic.verdicts import Probe
 
 @dataclass(frozen=True)
 class Listing:
-    """What came of asking a server for its tools.
+    """The answer of a server to the request for its tools.
 
     Attributes:
         probe: How it went, in the words of a probe. It says nothing about the server's health.

@@ -1,4 +1,4 @@
-"""What is said to an MCP server and what its answers mean: JSON-RPC messages as values, no network.
+"""Messages to an MCP server and the meaning of its answers: JSON-RPC as values, no network.
 
 Follows the specification's revisions 2024-11-05 to 2025-11-25, which begin with ``initialize``
 (modelcontextprotocol.io/specification/2025-11-25/basic/lifecycle), and knows enough of 2026-07-28, which
@@ -41,7 +41,7 @@ class RpcError:
 
 @dataclass(frozen=True)
 class Identity:
-    """Who a server says it is, and which revision it speaks; of several the newest."""
+    """A server's name, version and revision, as it gives them; of several revisions the newest."""
 
     protocol_version: str
     name: str | None = None
@@ -64,7 +64,7 @@ def initialized_notification() -> Message:
 
 
 def discover_request(request_id: int, client_version: str) -> Message:
-    """What a server of 2026-07-28 must answer, with what every request of that revision carries."""
+    """The request that a server of 2026-07-28 must answer, with the fields of every request of that revision."""
     meta = {
         "io.modelcontextprotocol/protocolVersion": STATELESS_REVISION,
         "io.modelcontextprotocol/clientInfo": _client_info(client_version),

@@ -11,7 +11,7 @@ MAX_ERRORS = 20
 
 @dataclass(frozen=True)
 class ServerReport:
-    """What one run found on one MCP server, and what it did.
+    """The report of one run on one MCP server.
 
     Attributes:
         server: The server's name, or what was asked for where there is none.
@@ -71,7 +71,7 @@ class ServerReport:
 
 @dataclass(frozen=True)
 class HealthReport:
-    """What one run of the health checks did.
+    """The report of one run of the health checks.
 
     Attributes:
         servers: One entry for each server that was probed.

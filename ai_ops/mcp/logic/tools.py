@@ -44,7 +44,7 @@ CUT_OFF = "\n(the rest is not kept; it is part of the hash)"
 
 
 class ToolState(StrEnum):
-    """How a tool stands to the approved ones."""
+    """States of a tool against the approved ones."""
 
     APPROVED = "approved"
     ADDED = "added"
@@ -73,7 +73,7 @@ class Tool:
 
 @dataclass(frozen=True)
 class KnownTool:
-    """What is known of a tool from earlier lists; a hash is empty where there was no such tool.
+    """A tool in earlier lists; a hash is empty where there was no such tool.
 
     Attributes:
         hash: As it was listed last.
@@ -85,7 +85,7 @@ class KnownTool:
 
     @property
     def state(self) -> ToolState:
-        """How it stands to what was approved."""
+        """Return its state against the approved list."""
         if self.hash == self.approved_hash:
             return ToolState.APPROVED
         if not self.approved_hash:
@@ -127,7 +127,7 @@ class ToolReader:
         return self._next(result.get("nextCursor"))
 
     def tools(self) -> tuple[Tool, ...]:
-        """What was read so far, by name."""
+        """The tools read so far, by name."""
         return tuple(_tool([same[key] for key in sorted(same)]) for _, same in sorted(self._listed.items()))
 
     def _next(self, cursor: Any) -> str | None:

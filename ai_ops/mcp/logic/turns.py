@@ -1,4 +1,4 @@
-"""Whose turn it is: of many things at many places, so that no place has too many at once."""
+"""Turns: an order of many things at many places, so that no place has too many at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a probe of an MCP server says, and when that is enough to flip the server's status."""
+"""Verdicts of probes of an MCP server, and the rule by which they flip the server's status."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_RETRY_AFTER_SECONDS = 86400.0
 
 
 class Verdict(StrEnum):
-    """What one check says about a server; UNKNOWN when the checker itself could not check."""
+    """The verdict of one check on a server; UNKNOWN when the checker itself could not check."""
 
     HEALTHY = "healthy"
     UNHEALTHY = "unhealthy"
@@ -30,7 +30,7 @@ class Verdict(StrEnum):
 
 
 class ProbeKind(StrEnum):
-    """How a server is asked. AUTO asks for the health page, and over MCP where there is none."""
+    """Ways to ask a server. AUTO asks for the health page, and over MCP where there is none."""
 
     AUTO = "auto"
     HTTP = "http"
@@ -53,7 +53,7 @@ class Reason(StrEnum):
 
 
 class Phase(StrEnum):
-    """What a probe that ran out of time was waiting for."""
+    """Phases in which a probe can run out of time."""
 
     DNS = "dns"
     CONNECT = "connect"
@@ -64,7 +64,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True)
 class Probe:
-    """What came of asking a server once.
+    """The result of asking a server once.
 
     Attributes:
         ok: Whether the server answered as a well server does.
@@ -96,7 +96,7 @@ class Probe:
 
     @property
     def verdict(self) -> Verdict:
-        """What this probe says about the server."""
+        """The verdict of this probe."""
         if self.ok:
             return Verdict.HEALTHY
         return Verdict.UNKNOWN if self.reason is Reason.CHECKER else Verdict.UNHEALTHY

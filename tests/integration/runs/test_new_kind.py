@@ -22,7 +22,7 @@ nautobot.setup()
 from django.contrib.auth import get_user_model
 from django.core.cache import cache
 from nautobot.apps.utils import construct_cache_key
-from nautobot.core.jobs import get_job
+from nautobot.extras.jobs import get_job
 from nautobot.extras.models import Job
 from nautobot.extras.utils import get_celery_queues, refresh_job_model_from_job_class
 from ai_ops import forms, kinds, metrics
