@@ -60,7 +60,7 @@ def runs() -> Samples:
             yield [kind, state], found.get((kind, state), 0)
 
 
-@gauge("nautobot_ai_ops_dead_letters", "Dead maintenance runs that nobody has dealt with")
+@gauge("nautobot_ai_ops_dead_letters", "Dead maintenance runs that wait for a decision")
 def waiting_runs() -> Samples:
     """Dead runs that wait for a decision, of any age."""
     yield [], dead_letters(MaintenanceRun.objects.all()).count()

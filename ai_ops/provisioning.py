@@ -62,7 +62,7 @@ def provision_statuses() -> None:
 
 
 def provision_schedules() -> None:
-    """Schedule and enable the Jobs, each once; a Job that somebody has used already is left as it is."""
+    """Schedule and enable the Jobs, each once; a Job that was used already is left as it is."""
     for kind in DEFAULT_SCHEDULES:
         key = f"schedule:{kind}"
         job = find_job(kind)

@@ -391,7 +391,7 @@ class MCPServerIncidentTable(BaseTable):
         return "Closed" if record.closed else "Open"
 
     def before_render(self, request):
-        """Let users tick incidents who may acknowledge them; Nautobot shows the boxes to users who may delete."""
+        """Let users who may acknowledge incidents tick them; Nautobot shows the boxes only to users who may delete."""
         if request.user.has_perm("ai_ops.acknowledge_mcpserverincident"):
             self.columns.show("pk")
 
@@ -511,7 +511,7 @@ class MaintenanceRunTable(BaseTable):
 
 
 class DeadLetterTable(MaintenanceRunTable):
-    """Dead runs that nobody has dealt with, with buttons that submit the form around the table."""
+    """Dead runs that wait for a decision, with buttons that submit the form around the table."""
 
     pk = ToggleColumn()
     note = tables.Column(accessor="error", orderable=False, attrs=BROKEN_ANYWHERE, verbose_name="Error")

@@ -238,7 +238,7 @@ def show_drift(nautobot: Nautobot, server_url: str, checks: Checks) -> None:
     names = [tool["name"] for tool in changed["results"]]
     print("\nTools", flush=True)
     checks.see(names == ["device_count"], f"Demo steady describes a tool otherwise than was approved: {names}")
-    checks.see(incidents["count"] == 1, "an incident is open until somebody approves it")
+    checks.see(incidents["count"] == 1, "an incident is open until the tools are approved")
 
 
 def demonstrate(settings: Settings, supervisor: Supervisor, mine: bool, checks: Checks) -> None:

@@ -2,7 +2,7 @@
 
 Every address comes from the environment, in the variables Nautobot itself reads
 (``NAUTOBOT_DB_*``, ``NAUTOBOT_REDIS_*``) plus ``LANGGRAPH_REDIS_URL``. ``development.services``
-sets them for the servers it starts; whoever sets them first uses servers of their own.
+sets them for the servers it starts; set them first to use servers of your own.
 """
 
 import os

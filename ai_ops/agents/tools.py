@@ -29,7 +29,7 @@ RETRY_SECONDS = 10.0
 # A known tool outlives a restart of its server. Longer is the health check's to decide: it flips the status.
 GRACE_SECONDS = 120.0
 
-# Servers change their tools, and secrets their values, without telling anybody.
+# Servers change their tools, and secrets their values, without notice.
 FRESH_SECONDS = 300.0
 
 # Building is repeated when a server changes meanwhile; a fleet that never rests must not keep a request for ever.

@@ -26,7 +26,7 @@ class Refused(APIException):
 
 
 class NoWorker(APIException):
-    """Nobody is there to do the run; another time there may be."""
+    """No worker is there for the run; a later request may find one."""
 
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
     default_code = "celery_worker_not_running"

@@ -30,7 +30,7 @@ REFUSALS = {
 
 
 class RunPermissions(TokenPermissions):
-    """Whoever is logged in sees own runs; for each action on a run there is a permission on that run."""
+    """Users see their own runs; each action on a run takes a permission on that run."""
 
     perms_map = dict.fromkeys(("GET", "HEAD", "OPTIONS", "POST", "DELETE"), ())
 

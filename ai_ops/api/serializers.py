@@ -69,7 +69,7 @@ class MCPServerSerializer(SentencesMixin, TaggedModelSerializerMixin, NautobotMo
 
 
 class PinnedThreadSerializer(SentencesMixin, NautobotModelSerializer):
-    """A pinned thread; who pinned it is who made the request."""
+    """A pinned thread; it is pinned by the user of the request."""
 
     class Meta:
         """Model and fields."""

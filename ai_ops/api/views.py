@@ -137,7 +137,7 @@ class MCPServerIncidentViewSet(ActionsViewSetMixin, NotesViewSetMixin, ReadOnlyM
     @extend_schema(request=None, responses={200: MCPServerIncidentSerializer})
     @action(detail=True, methods=["post"], permission_classes=[ActionPermissions], filterset_class=None)
     def acknowledge(self, request, *args, **kwargs):
-        """Note that this user is on it; who was first stays."""
+        """Note that this user takes care of it; the first one stays."""
         incident = self.get_object()
         confirm_may(request.user, "acknowledge", incident)
         try:
@@ -163,7 +163,7 @@ class ApprovalRefused(APIException):
 
 
 class MCPServerToolSetViewSet(ActionsViewSetMixin, ReadOnlyModelViewSet):
-    """The tools of each MCP server as a whole: when they were listed, and what was approved by whom."""
+    """The tools of each MCP server as a whole: the time of the listing, the approved list and its approver."""
 
     queryset = MCPServerToolSet.objects.select_related("server", "approved_by")
     serializer_class = MCPServerToolSetSerializer

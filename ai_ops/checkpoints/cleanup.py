@@ -323,7 +323,7 @@ class CleanupRun:
     def _measured(self, deletions: Sequence[AnyDeletion]) -> dict[bytes, int]:
         """Estimate the bytes of threads from some keys of each; return them by thread.
 
-        Only for the first threads of a dry run that somebody lists: a question for each key would make a run that
+        Only for the first threads of a dry run that lists them: a question for each key would make a run that
         deletes half as fast.
         """
         room = MEASURED_THREADS - self.tally.threads_deleted

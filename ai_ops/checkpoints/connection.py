@@ -101,7 +101,7 @@ def get_redis_connection() -> Any:
         CheckpointStoreError: The cluster could not be reached.
     """
     address = read_address(get_redis_url())
-    # Who retries must know what was being done: a scan begins anew, a deletion may be repeated.
+    # A retry depends on the work: a scan begins anew, a deletion may be repeated. So the client makes none.
     return _client(address, _options_of_calls(address) | {"retry": Retry(NoBackoff(), 0)})
 
 

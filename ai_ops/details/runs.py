@@ -33,8 +33,8 @@ from ai_ops.ui.times import ago, duration, exact
 MEANINGS = {
     RunStateChoices.PENDING: "It waits for a worker. If its message is lost, another is sent when it is due.",
     RunStateChoices.RUNNING: "A process works on it and shows that it is alive with every heartbeat.",
-    RunStateChoices.SUCCEEDED: "It did what was asked for.",
-    RunStateChoices.FAILED: "It ended with an error that another try by itself would not mend.",
+    RunStateChoices.SUCCEEDED: "It completed the work.",
+    RunStateChoices.FAILED: "Retrying will not help until the cause is fixed.",
     RunStateChoices.SKIPPED: "Another run was doing the same work, so this one did nothing.",
     RunStateChoices.INTERRUPTED: "It was told to stop. What it did until then stays.",
     RunStateChoices.LOST: "Its process died, and it is not one that is tried again by itself.",
@@ -42,11 +42,12 @@ MEANINGS = {
 }
 
 WHAT_TO_DO = {
-    RunStateChoices.FAILED: "Mend what the error names. The next run of its schedule tries again, or run the Job now.",
+    RunStateChoices.FAILED: "Fix the cause named in the error. The next run of its schedule tries again, or run the "
+    "Job now.",
     RunStateChoices.SKIPPED: "Nothing: the run that is named did the work.",
     RunStateChoices.INTERRUPTED: "Nothing: the next run goes on from where this one stopped.",
     RunStateChoices.LOST: "Look at the log of the worker and at the memory of its host at that time, and run it again.",
-    RunStateChoices.DEAD: "Mend what the error names, then press Redrive: a new run does the work. If it is not "
+    RunStateChoices.DEAD: "Fix the cause named in the error, then press Redrive: a new run does the work. If it is not "
     "needed any more, press Discard.",
 }
 
@@ -62,7 +63,7 @@ def meaning(run: MaintenanceRun) -> str:
     if run.state == RunStateChoices.PENDING and run.next_attempt is None:
         return "It waits for approval: look under Approvals, Approval Dashboard."
     if run.state == RunStateChoices.DEAD and run.discarded:
-        return f"{MEANINGS[run.state]} It was discarded at {_when(run.discarded)}: nobody needs to deal with it."
+        return f"{MEANINGS[run.state]} It was discarded at {_when(run.discarded)}: it needs no decision any more."
     if run.state == RunStateChoices.DEAD and run.is_redriven:
         return f"{MEANINGS[run.state]} A new run, listed below, does its work."
     if _is_silent(run):
@@ -165,7 +166,7 @@ class RunPanel(KeyValueTablePanel):
 
 
 class TimesPanel(KeyValueTablePanel):
-    """When it was asked for, begun and ended, and who has it."""
+    """The times of its request, its start and its end, and the process that has it."""
 
     def get_data(self, context: Context) -> dict[str, Any]:
         """Return what is known, by its names; ages by the clock of the database, which set the times."""

@@ -64,7 +64,7 @@ class ToolSetPanel(KeyValueTablePanel):
             "Could not be listed": f"{found.reason} at {found.asked:%Y-%m-%d %H:%M}" if found.reason else None,
             "What came back": found.message or None,
             "Approved": found.approved,
-            "Approved by": (found.approved_by or "nobody, as the first list") if found.approved else None,
+            "Approved by": (found.approved_by or "trusted as the first list") if found.approved else None,
             "What was approved": found.approved_changes,
             "Agents see": _seen_by_agents(found.server),
         }

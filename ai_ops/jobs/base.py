@@ -17,7 +17,7 @@ from ai_ops.runs.records import failing_with_its_job
 
 
 class MaintenanceJob(Job):
-    """A Job whose work is recorded as a run: it says who asked for it."""
+    """A Job whose work is recorded as a run, with the user who requested it."""
 
     class Meta:
         """Not a Job by itself."""

@@ -19,7 +19,7 @@ from ai_ops.runs.connections import replace_lost_connections
 name = JOB_GROUP
 
 # Schedules of all installations begin on the same second, and so would their probes of a server they share.
-# Who runs the Job by hand, or checks one server, does not wait.
+# A user who runs the Job by hand, or checks one server, does not wait.
 MAX_JITTER_SECONDS = 10.0
 
 

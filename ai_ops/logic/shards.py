@@ -13,7 +13,7 @@ from ai_ops.logic.foreign_text import shown
 
 @dataclass(frozen=True)
 class Shard:
-    """A part of a fleet: the servers between two primary keys, as far as nobody has checked them since.
+    """A part of a fleet: the servers between two primary keys, as far as they were not checked since.
 
     Ranges do not overlap, so that a server is in one shard, whatever was added or deleted meanwhile. Primary keys
     are random, so each shard is a random sample of the fleet.
@@ -21,7 +21,7 @@ class Shard:
     Attributes:
         first: The smallest primary key in it.
         last: The largest one.
-        as_of: When the fleet was divided, with a time zone; who was checked later is left out.
+        as_of: When the fleet was divided, with a time zone; servers checked later are left out.
     """
 
     first: UUID

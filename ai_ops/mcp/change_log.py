@@ -25,7 +25,7 @@ fields_of_the_first: ContextVar[dict[str, Any] | None] = ContextVar("fields_of_t
 def told_at_once(failed: Callable[[str], None]) -> Iterator[None]:
     """Call webhooks, Job hooks and event brokers for what is saved in this block as it ends, and not as the Job ends.
 
-    That may be minutes later, or never: nobody calls them for a Job whose worker was killed. Without a change log, as
+    That may be minutes later, or never: they are not called for a Job whose worker was killed. Without a change log, as
     in a shell, there is nothing to tell.
 
     Args:
@@ -45,7 +45,7 @@ def told_at_once(failed: Callable[[str], None]) -> Iterator[None]:
     except Exception as error:
         if not done:
             raise
-        # Brokers may be anybody's own and raise anything.
+        # Brokers may be of any make and raise anything.
         logger.exception("Webhooks, Job hooks and events could not all be sent", extra={"grouping": "summary"})
         failed(f"Not all webhooks, Job hooks and events could be sent ({error}): check what receives them.")
 

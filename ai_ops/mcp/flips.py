@@ -26,7 +26,7 @@ from ai_ops.models import AgentGeneration, MCPServer
 from ai_ops.runs.decisions import Hold
 from ai_ops.runs.infrastructure import BACKEND_ERRORS, backend_sentence
 
-# So many hold their rows, and the lock that whoever edits a server waits for, for about a quarter of a second.
+# So many hold their rows, and the lock that an edit of a server waits for, for about a quarter of a second.
 FLIPS_AT_ONCE = 25
 
 # A verdict on anything else is no verdict on the server as it is now.
@@ -54,7 +54,7 @@ class _Outcome:
 
 
 def flip(checks: Sequence[ServerCheck], hold: Hold) -> None:
-    """Give these servers the statuses they flip to, but for those somebody changed meanwhile.
+    """Give these servers the statuses they flip to, but for those that were changed meanwhile.
 
     They are saved in transactions of FLIPS_AT_ONCE; one that can't be saved does not keep the others back.
     """

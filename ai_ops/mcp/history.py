@@ -125,9 +125,9 @@ def record_checks(reports: Sequence[ServerReport]) -> None:
     if not probed:
         return
     with transaction.atomic():
-        # Before any row, as whoever changes servers does: several at once are changed in any order.
+        # Before any row, as every change of servers does: several at once are changed in any order.
         AgentGeneration.lock()
-        # Held until the end: nobody deletes a server between this and the rows that refer to it, and a
+        # Held until the end: no server is deleted between this and the rows that refer to it, and a
         # run that checks the same server at the same time waits, so that none overwrites the other's.
         servers = MCPServer.objects.filter(pk__in=probed).order_by("pk").select_for_update(of=("self",), no_key=True)
         urls = {str(pk): url for pk, url in servers.values_list("pk", "url")}
@@ -194,7 +194,7 @@ def trim_checks(days: int) -> int:
     deleted = 0
     for _ in range(MAX_TRIM_BATCHES):
         batch = MCPServerCheck.objects.filter(time__lt=oldest).order_by("time").values("pk")[:TRIM_BATCH]
-        # Not delete(), which would load the rows: nobody listens for them.
+        # Not delete(), which would load the rows: no signal receiver wants them.
         rows = MCPServerCheck.objects.filter(pk__in=batch).order_by()
         count = rows._raw_delete(rows.db)
         deleted += count

@@ -1,6 +1,6 @@
 """Incidents: opened by a flip to Unhealthy, closed when health is confirmed, each transition told to the world.
 
-Tools that changed under the same name open one too, until somebody approves them or they are as before.
+Tools that changed under the same name open one too, until they are approved or are as before.
 
 An outage that takes many servers at once is one incident, not one for each. Each transition is published
 through Nautobot's event broker once it is committed, and is in the change log, and so reaches webhooks and
@@ -84,7 +84,7 @@ def follow_run(reports: Sequence[ServerReport], doubt: str | None = None, run_be
     for report in flipped:
         publish(TOPIC_FLIPPED, _flip_payload(report))
     with transaction.atomic():
-        # Before any row, as whoever changes a server does. And of two shards the second sees what the first opened.
+        # Before any row, as every change of a server does. And of two shards the second sees what the first opened.
         AgentGeneration.lock()
         if doubt:
             _open_doubt(reports, doubt, now)
@@ -257,7 +257,7 @@ def _one_failing(counts: dict[str, int], message: str, *args: object, **options:
 
 
 def acknowledge(incident: MCPServerIncident, user: Any) -> None:
-    """Note that `user` is on it. Who was first stays, so that asking twice changes nothing.
+    """Note that `user` takes care of it. The first one stays, so that a second request changes nothing.
 
     Raises:
         IncidentError: The incident is closed.
@@ -309,7 +309,7 @@ def _mass_outage_since(run_began: datetime) -> MCPServerIncident | None:
 
 
 def _join(incident: MCPServerIncident, reports: Sequence[ServerReport]) -> None:
-    """Add servers to an open incident. Nobody is called again: its change is in the change log."""
+    """Add servers to an open incident. No new alert is sent: its change is in the change log."""
     incident.servers.add(*MCPServer.objects.filter(pk__in=[report.server_id for report in reports]))
     named = incident.name.partition(": ")[2].split(", ")
     incident.name = _outage_name(f"{incident.servers.count()} servers", list(dict.fromkeys(named + _reasons(reports))))
@@ -342,7 +342,7 @@ def _open_incidents() -> QuerySet[MCPServerIncident]:
     conclusive check since; of changed tools, whether some are not approved; of tools that are not listed, whether one
     server's still are not; of certificates, whether one still ends
     within days. `quiet`: of an outage, whether all
-    that are Unhealthy flap, so that nobody is to be called.
+    that are Unhealthy flap, so that no alert is due.
     """
     servers = MCPServer.objects.filter(incidents=OuterRef("pk"))
     unhealthy = Q(status__name=MCPServerStatus.UNHEALTHY)
@@ -376,7 +376,7 @@ def _open_incidents() -> QuerySet[MCPServerIncident]:
 
 
 def _close(pk: Any, now: datetime) -> bool:
-    """Close it, unless somebody did, or one of its servers failed again meanwhile."""
+    """Close it, unless it is closed already, or one of its servers failed again meanwhile."""
     with transaction.atomic():
         row = _open_incidents().filter(pk=pk, lasting=False).select_for_update(of=("self",)).first()
         if row is None:

@@ -1,4 +1,4 @@
-"""Alerts of flips that somebody must be told of, until an incident does: owed by a run, or held while a server flaps.
+"""Alerts of flips that wait for an incident: owed by a run, or held while a server flaps.
 
 An alert is one column of the server's row in MCPServerHealth. What takes it does so in the transaction that opens
 the incident, so that none is lost and none comes twice.
@@ -21,7 +21,7 @@ OWED_FOR_LONG = timedelta(minutes=2)
 
 
 def owe(reports: Sequence[ServerReport]) -> None:
-    """Note, in the transaction that makes these servers Unhealthy, that somebody must be told.
+    """Note, in the transaction that makes these servers Unhealthy, that an alert is owed.
 
     The run's end takes that with `take_due`; where it never came, `take_owed` does.
     """

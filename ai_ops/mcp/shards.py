@@ -45,7 +45,7 @@ def queue_to_share(job_result: JobResult, size: int, now: datetime) -> JobQueue 
     # On Kubernetes each run is a pod of its own, which is made before this transaction is committed.
     if queue is None or queue.queue_type != JobQueueTypeChoices.TYPE_CELERY:
         return None
-    # Without workers this is a run on somebody's command line, which nobody would help.
+    # Without workers this is a run on a command line, with no other process to help.
     return queue if get_worker_count(queue=queue) else None
 
 

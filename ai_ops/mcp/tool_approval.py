@@ -1,7 +1,7 @@
 """Tools of servers: recorded after each listing, and approved by users.
 
-The first list of a server becomes the approved one as it is (trust on first use): who added the server has
-chosen to trust it, and there is nothing to compare it with. It is recorded as approved by nobody.
+The first list of a server becomes the approved one as it is (trust on first use): the user who added the server has
+chosen to trust it, and there is nothing to compare it with. It is recorded without an approver.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def approve(tool_set: MCPServerToolSet, user: Any, seen: str) -> str:
 
     Args:
         tool_set: The server's.
-        user: Who approves.
+        user: The approver.
         seen: The `listed_hash` of what the user has looked at.
 
     Returns:
@@ -136,14 +136,14 @@ def _identify(server: MCPServer, probe: Probe) -> None:
 
 
 def _locked(pk: Any) -> MCPServer | None:
-    """The server, held until the transaction ends: nobody deletes it, and of two who write its tools one waits."""
+    """Return the server, locked until the transaction ends: of two writers of its tools one waits."""
     return MCPServer.objects.select_for_update(of=("self",), no_key=True).filter(pk=pk).first()
 
 
 def _tool_set(server: MCPServer, now: datetime) -> MCPServerToolSet:
     found = MCPServerToolSet.objects.filter(server=server).first()
     if found is None:
-        # Without signals, as an attempt is nobody's change.
+        # Without signals, as an attempt is no change by a user.
         (found,) = MCPServerToolSet.objects.bulk_create([MCPServerToolSet(server=server, asked=now)])
     return found
 

@@ -67,7 +67,7 @@ class PinnedThread(OrganizationalModel):
             raise ValidationError({"thread_id": reason})
 
     def save(self, *args, **kwargs):
-        """Note who pins, if Nautobot knows: pages, REST, imports and Jobs say whose change this is."""
+        """Note the user, if Nautobot knows: pages, REST, imports and Jobs tell whose change this is."""
         context = change_context_state.get()
         if context is not None and not self.present_in_database:
             self.pinned_by = context.get_user(self)

@@ -29,7 +29,7 @@ _together: ContextVar[_Together | None] = ContextVar("together", default=None)
 class AgentGeneration(BaseModel):
     """The one row with the number by which every process knows whether its agents' tools are still right.
 
-    It grows in the transaction that changes a server, so nobody sees the one without the other, and is
+    It grows in the transaction that changes a server, so no process sees the one without the other, and is
     mirrored in the shared cache when that is committed. The mirror is only ever behind: while the cache was
     away, or its writer died, for MIRROR_SECONDS.
     """
@@ -52,9 +52,9 @@ class AgentGeneration(BaseModel):
 
     @classmethod
     def lock(cls):
-        """Wait until nobody else is changing servers; for the rest of the transaction nobody else will.
+        """Wait until no other transaction is changing servers; none will for the rest of this one.
 
-        Whoever locks a server's row takes this first, as saving does: in one order nobody waits in a circle.
+        Lock a server's row only after this, as saving does: in one order no two wait for each other.
 
         Returns:
             The row, or None where nothing was ever changed.

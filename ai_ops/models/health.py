@@ -1,7 +1,7 @@
 """Results of health checks: the state of each server, its history, and incidents.
 
-Checks are not change-logged: a fleet that is checked every ten minutes would fill the change log with what
-nobody changed. A change of status is, on the server itself, and so are incidents.
+Checks are not change-logged: a fleet that is checked every ten minutes would fill the change log without a
+change. A change of status is logged, on the server itself, and so are incidents.
 """
 
 from datetime import timedelta
@@ -35,7 +35,7 @@ delete_unread.lazy_sub_objs = True
 class MCPServerHealth(BaseModel):
     """The latest check of a server; one row a server, written by every run.
 
-    It is not part of the server's own row, because whoever edits a server saves all of its columns, and
+    It is not part of the server's own row, because an edit of a server saves all of its columns, and
     would bring back what a check had found before the page was opened.
     """
 

@@ -64,7 +64,7 @@ class MaintenanceRun(BaseModel):
     holder = models.CharField(max_length=CHARFIELD_MAX_LENGTH, blank=True, help_text="Host and process.")
     progress = models.CharField(max_length=CHARFIELD_MAX_LENGTH, blank=True)
     cancel_requested = models.BooleanField(default=False)
-    discarded = models.DateTimeField(null=True, blank=True, help_text="When somebody decided to leave a dead run.")
+    discarded = models.DateTimeField(null=True, blank=True, help_text="When a user decided to leave a dead run.")
     created = models.DateTimeField(auto_now_add=True)
     started = models.DateTimeField(null=True, blank=True)
     finished = models.DateTimeField(null=True, blank=True)
@@ -106,7 +106,7 @@ class MaintenanceRun(BaseModel):
 
     @property
     def is_retried(self):
-        """Whether it is tried again when the infrastructure fails: one from a shell has somebody who sees it fail.
+        """Whether it is tried again when the infrastructure fails: one from a shell has a user who sees it fail.
 
         A part is done again with the run that it is a part of, and the supervisor comes again within a minute.
         """

@@ -14,7 +14,7 @@ from ai_ops.models.credential_guard import refused_changes
 from ai_ops.models.generation import AgentGeneration
 from ai_ops.validators import URL_EXAMPLE, validate_ca_file, validate_path, validate_server_url
 
-# Minutes: a week. Whoever wants a server left alone for longer gives it another status.
+# Minutes: a week. To leave a server alone for longer, give it another status.
 MAX_CHECK_INTERVAL = 10_080
 
 
@@ -84,7 +84,7 @@ class MCPServer(PrimaryModel):
     verify_tls = models.BooleanField(
         default=True,
         verbose_name="verify TLS",
-        help_text="Without it anybody on the way can answer for the server, and read its credentials.",
+        help_text="Without it any host on the way can answer for the server, and read its credentials.",
     )
     ca_file = models.CharField(
         max_length=CHARFIELD_MAX_LENGTH,
@@ -95,7 +95,7 @@ class MCPServer(PrimaryModel):
     )
     secrets_group = models.ForeignKey(
         to="extras.SecretsGroup",
-        # Without its credentials a server would look dead, some time after somebody tidied up.
+        # Without its credentials a server would look dead, some time after a secrets group was deleted.
         on_delete=models.PROTECT,
         default=None,
         blank=True,
@@ -176,7 +176,7 @@ class MCPServer(PrimaryModel):
             raise ValidationError(refusals)
 
     def save(self, *args, **kwargs):
-        """Bring URL and paths into shape also for those who save without validating, and tell the agents."""
+        """Bring URL and paths into shape, also where they were not validated, and tell the agents."""
         self._normalize()
         with transaction.atomic():
             AgentGeneration.bump()

@@ -1,6 +1,6 @@
 """The tools that MCP servers list, and those that a person approved.
 
-What a listing finds is not change-logged: it is not anybody's change. An approval is.
+Listings are not change-logged: they are no change by a user. Approvals are.
 """
 
 from django.conf import settings
@@ -22,7 +22,7 @@ SHORT_HASH_LENGTH = 10
 class MCPServerToolSet(ChangeLoggedModel, BaseModel):
     """The tools of one server as a whole: the time of the last listing, and the approved list.
 
-    The first list of a server is approved as it is, by nobody: there is nothing to compare it with.
+    The first list of a server is approved as it is, without an approver: there is nothing to compare it with.
     """
 
     server = models.OneToOneField("ai_ops.MCPServer", on_delete=delete_unread, related_name="tool_set")

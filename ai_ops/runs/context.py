@@ -18,7 +18,7 @@ class RunRequest:
 
     Attributes:
         trigger: One of `RunTriggerChoices`.
-        owner: The user as whom it runs; None from a shell.
+        owner: The user it runs as; None from a shell.
         job_result: The JobResult of the Job that does it; None from a shell.
         run_id: The record that was made when it was asked for, if there is one.
         parent_id: The run that this is a part of.

@@ -9,7 +9,7 @@ from ai_ops.models.runs import MaintenanceRun
 
 
 def is_redriven() -> Exists:
-    """An expression over runs: whether somebody has redriven it. What becomes of that is the new run's matter."""
+    """Return an expression over runs: whether a run was redriven. The fate of the new run does not count."""
     return Exists(MaintenanceRun.objects.filter(parent=OuterRef("pk"), trigger=RunTriggerChoices.REDRIVE))
 
 
@@ -19,5 +19,5 @@ def redrive_of(run: MaintenanceRun) -> MaintenanceRun | None:
 
 
 def dead_letters(runs: QuerySet[MaintenanceRun]) -> QuerySet[MaintenanceRun]:
-    """Those of `runs` that are dead, and that nobody has redriven or discarded."""
+    """Return those of `runs` that are dead and were neither redriven nor discarded."""
     return runs.filter(~is_redriven(), state=RunStateChoices.DEAD, discarded__isnull=True)

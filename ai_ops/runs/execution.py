@@ -1,4 +1,4 @@
-"""A task as a run: recorded, alone of its kind, kept alive while it works, and ended in exactly one state."""
+"""A task as a run: recorded, under an exclusive lease, kept alive while it works, and ended in exactly one state."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def run_as(
     subject: str = "",
     lease_name: str | None = None,
 ) -> Report:
-    """Do `work` as a run of that kind, or leave it to who is doing it.
+    """Do `work` as a run of that kind, or skip it while another run holds the lease.
 
     Args:
         kind: One of `ai_ops.choices.MaintenanceKindChoices`.
@@ -226,7 +226,7 @@ class _Run:
                 logger.warning("The lease could not be given back (%s): it ends by itself", str(error).strip())
 
     def _skipped(self, why: str) -> Report:
-        """Record that somebody else is at it, unless that is this very run, whose message came twice."""
+        """Record that another run holds the lease, unless it is this very run, whose message came twice."""
         if self._known is None:
             self._record.state, self._record.error = RunStateChoices.SKIPPED, why
             self._record.finished = self._record.started = None

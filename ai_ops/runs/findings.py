@@ -13,7 +13,7 @@ class Findings:
     Attributes:
         checked: Things that were looked at.
         fixed: Those of them that were put right.
-        unfixable: Those that are wrong and stay so, until somebody has looked at them.
+        unfixable: Those that are wrong and stay so, until an operator has looked at them.
     """
 
     checked: int = 0

@@ -135,7 +135,7 @@ class Keeper:
                 if self._lost:
                     return
         finally:
-            # Each thread has a connection of its own, and nobody else closes this one.
+            # Each thread has a connection of its own, and only this thread closes it.
             connection.close()
 
     def _renew_once(self) -> None:

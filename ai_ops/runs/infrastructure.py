@@ -26,7 +26,7 @@ PATIENCE_WAITS = (0.5, 1.0, 2.0, 4.0)
 BACKEND_ERRORS = (OperationalError, InterfaceError, RedisError, ConnectionInterrupted)
 
 # A Redis that is loading its data, full, or a replica for the moment may be well in a minute. One that refuses
-# the password or a command will not be, until somebody has done something about it.
+# the password or a command will not be, until an operator has fixed it.
 _PASSING = (
     OperationalError,
     InterfaceError,

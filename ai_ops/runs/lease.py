@@ -2,7 +2,7 @@
 
 Acquiring, renewing and releasing are one conditional UPDATE each, on name and token. All times are the
 database's: what the clocks of workers say does not matter, and how long a lease has left is measured here
-from before the request that renewed it, with a clock that nobody sets.
+from before the request that renewed it, with a clock that is never set.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class Lease:
     row: uuid.UUID | None = None
 
     def is_stale(self) -> bool:
-        """Whether somebody else may have it by now."""
+        """Whether another run may have it by now."""
         return time.monotonic() >= self.deadline
 
     def renew(self) -> bool:
-        """Make it last its full length again; False if it is somebody else's."""
+        """Make it last its full length again; return False if it is another run's."""
         asked = time.monotonic()
         if not self._mine().update(expires=from_now(timedelta(seconds=self.seconds))):
             return False
@@ -59,13 +59,13 @@ class Lease:
         """Keep others from taking over before this transaction ends.
 
         Raises:
-            LeaseLostError: Somebody has.
+            LeaseLostError: Another run has it.
         """
         if self._mine().select_for_update().first() is None:
             raise LeaseLostError(f'The lease "{self.name}" was taken over by another run: nothing more was written.')
 
     def release(self) -> None:
-        """Give it back, unless somebody has taken it over."""
+        """Give it back, unless another run has taken it over."""
         self._mine().update(token=None, run=None, expires=None)
 
     def _mine(self) -> Any:
@@ -73,16 +73,16 @@ class Lease:
 
 
 def acquire(name: str, holder: str, run_id: uuid.UUID, seconds: float) -> Lease:
-    """Take the lease called `name`, if nobody has it or its holder has not been heard of for its length.
+    """Take the lease called `name`, if it is free or its holder has been silent for its length.
 
     Args:
         name: What it is on.
-        holder: Who takes it, for people: host and process.
+        holder: Host and process that take it, for messages.
         run_id: The run that takes it.
         seconds: After which it is stale unless it is renewed.
 
     Raises:
-        LeaseTakenError: Somebody has it; the message names who.
+        LeaseTakenError: Another run has it; the message names it.
     """
     lease = Lease(name, uuid.uuid4(), 0, seconds, time.monotonic() + seconds)
     free = Q(token__isnull=True) | Q(expires__lt=Now())
@@ -107,7 +107,7 @@ def acquire(name: str, holder: str, run_id: uuid.UUID, seconds: float) -> Lease:
 
 
 def holder_of(name: str) -> uuid.UUID | None:
-    """Id of the run that holds the lease called `name`, stale or not; None where nobody does."""
+    """Return the id of the run that holds the lease called `name`, stale or not; None where none does."""
     return MaintenanceLease.objects.filter(name=name).values_list("run", flat=True).first()
 
 

@@ -57,7 +57,7 @@ def checked_options(kind: str, options: Mapping[str, Any] | None, user: Any) -> 
     Args:
         kind: One of `ai_ops.kinds.KINDS`.
         options: By name; those that are None are left out, and taken from the settings when it runs.
-        user: Who asks; what they may not see is not there for them. None for who may see everything.
+        user: The user who asks; objects that this user may not view count as missing. None for all permissions.
 
     Raises:
         RunOptionsError: There is no such kind or option, or a value is not valid.

@@ -1,4 +1,4 @@
-"""The latest runs, for shells, and who may see which."""
+"""The latest runs, for shells, and the runs that a user may see."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def has_begun(kind: str, request: RunRequest) -> MaintenanceRun | None:
 def begin(record: MaintenanceRun, fence: int, request: RunRequest) -> bool:
     """Note that an attempt has begun, under the lease with that fence; False if it is not this process's to do.
 
-    Whoever holds the lease is alone: a record that says that it is running was left by a process that died or was
+    The lease is exclusive: a record that says that it is running was left by a process that died or was
     stopped, and is taken over.
     """
     seen = MaintenanceRun.objects.filter(pk=record.pk, state=record.state, fence=record.fence)
@@ -178,7 +178,7 @@ def end_without_work(request: RunRequest, error: str) -> None:
 
 @contextmanager
 def failing_with_its_job(request: RunRequest) -> Iterator[None]:
-    """Let the run that was asked for fail with the Job, if that fails before the work begins: nobody else ends it."""
+    """Let the run that was asked for fail with the Job, if that fails before the work begins: no other code ends it."""
     seen = MaintenanceRun.objects.filter(pk=request.run_id).values_list("attempt", flat=True).first()
     try:
         yield

@@ -1,7 +1,8 @@
 """Runs that are asked for: by a button, by REST, from a shell, or again. The record comes first, the message after.
 
 A message may be lost with its broker and may be delivered twice. So a pending run says when it is due: when its
-message is sent that time is moved on, and who finds it in the past sends another. Of two messages one begins the run.
+message is sent that time is moved on, and a supervisor that finds it in the past sends another. Of two messages one
+begins the run.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ REDELIVERY_GRACE = timedelta(seconds=REDELIVERY_GRACE_SECONDS)
 RESEND_AFTER = timedelta(minutes=1)
 # Asking Celery for its workers takes a second. One that was there a minute ago is believed to be there.
 WORKER_SEEN_SECONDS = 60
-# Who cancels or discards a run without being logged in.
-A_SHELL = "somebody with a shell"
+# Named in the record where a run is cancelled or discarded without a login.
+A_SHELL = "a user of a shell"
 KEY_LENGTH = MaintenanceRun._meta.get_field("idempotency_key").max_length
 
 
@@ -64,7 +65,7 @@ def request_run(
     Args:
         kind: One of `ai_ops.kinds.KINDS`.
         options: By name; what is left out is as configured when it runs.
-        user: Who asks for it, and as whom it runs; None for the app's service user, who may.
+        user: The user who asks for it and as whom it runs; None for the app's service user, who may.
         idempotency_key: The same key of the same user gives the same run, however often it is asked for.
         trigger: One of `RunTriggerChoices`.
         parent: The run of which this one is a redrive.
@@ -87,7 +88,7 @@ def request_run(
         raise NoWorkerError(
             f'No Celery worker listens to the queue "{job.default_job_queue.name}": start one, and try again.'
         )
-    # Due at no time until its message is made, or it is approved; before that nobody else sees it.
+    # Due at no time until its message is made, or it is approved; before that no other process sees it.
     run = records.new_record(
         kind,
         stored.get("server", ""),
@@ -117,7 +118,7 @@ def enqueue(run: MaintenanceRun) -> JobResult | None:
     whose Job is disabled or gone, or whose last Job failed before it began is dead, with a sentence that says so.
 
     Args:
-        run: As it was seen. If it is not so any more, somebody else has seen to it, and nothing is done.
+        run: As it was seen. If it has changed, another process has taken care of it, and nothing happens.
 
     Returns:
         The JobResult of the new message; None where none was sent.
@@ -134,7 +135,7 @@ def enqueue(run: MaintenanceRun) -> JobResult | None:
         records.end(run, RunStateChoices.DEAD, error=str(refusal), next_attempt=None)
         logger.error("%s is dead: %s", run, refusal, extra={"grouping": "run"})
         return None
-    # Where nobody takes them, messages would pile up; the run is due again after a while.
+    # Without workers messages would pile up; the run is due again after a while.
     listened = _has_worker(job.default_job_queue)
     with _messages() as sent:
         if not _claim(run) or not listened:
@@ -148,7 +149,7 @@ def cancel_run(run: MaintenanceRun, user: Any = None) -> MaintenanceRun:
 
     Args:
         run: A run; what has become of it meanwhile is looked at.
-        user: Who cancels it, for its record; None from a shell.
+        user: The user who cancels it, for its record; None from a shell.
 
     Raises:
         RunConflictError: It has ended already.
@@ -174,7 +175,7 @@ def redrive_run(run: MaintenanceRun, user: Any = None) -> MaintenanceRun:
 
     Args:
         run: A dead run.
-        user: Who asks, and as whom the new run works; None for the app's service user.
+        user: The user who asks and as whom the new run works; None for the app's service user.
 
     Returns:
         The new run, whose parent is `run`.
@@ -198,7 +199,7 @@ def discard_run(run: MaintenanceRun, user: Any = None) -> MaintenanceRun:
 
     Args:
         run: A dead run.
-        user: Who decides, for its record; None from a shell.
+        user: The user who decides, for its record; None from a shell.
 
     Raises:
         RunConflictError: It is not dead, or was discarded or redriven already.
@@ -272,20 +273,20 @@ def _run_of_key(owner: Any, key: str | None, kind: str, options: Mapping[str, An
 def _job_for_another_try(run: MaintenanceRun) -> Job:
     """The Job of `run`, if its owner still may run it and the last message was not refused by Nautobot itself."""
     if run.kind not in KINDS:
-        raise RunRefusedError(f"Nobody can start a run of kind {run.kind} again: it is done by the next one.")
+        raise RunRefusedError(f"A run of kind {run.kind} can't be started again: the next one does its work.")
     owner = run.owner
     if owner is None:
-        raise RunRefusedError("Its owner was deleted: whoever may run the Job can redrive it.")
-    # The service user is inactive and has no permissions by design, and is nobody else's to run as.
+        raise RunRefusedError("Its owner was deleted: a user who may run the Job can redrive it.")
+    # The service user is inactive and has no permissions by design, and no other user may run as it.
     if owner != service_user():
         # Permissions were cached with the object that the run was read with.
         owner = get_user_model().objects.get(pk=owner.pk)
         if not owner.is_active:
-            raise RunRefusedError(f"Its owner {owner} is inactive: whoever may run the Job can redrive it.")
+            raise RunRefusedError(f"Its owner {owner} is inactive: a user who may run the Job can redrive it.")
     try:
         job = runnable_job(run.kind, None if owner == service_user() else owner)
     except RunNotPermittedError:
-        raise RunRefusedError(f"Its owner {owner} may not run the Job any more: who may can redrive it.") from None
+        raise RunRefusedError(f"Its owner {owner} may not run the Job any more: another user may redrive it.") from None
     if _failed_before_it_began(run):
         raise RunRefusedError(f"Its Job failed before the work began: see the log of {run.job_result}.")
     return job
@@ -348,7 +349,7 @@ def _celery_kwargs(run: MaintenanceRun) -> dict[str, Any]:
 
 
 def _has_worker(queue: JobQueue) -> bool:
-    """Whether somebody listens to `queue`, as far as can be known: a broker that is away says nothing of workers."""
+    """Tell whether a worker listens to `queue`; assume so where the broker is away, which says nothing of workers."""
     if queue.queue_type != JobQueueTypeChoices.TYPE_CELERY:
         return True
     key = f"ai_ops.worker_seen.{queue.name}"

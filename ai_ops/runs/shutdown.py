@@ -1,6 +1,6 @@
 """The signal that a run's process is to end, in time to stop between two batches.
 
-Celery's warm shutdown lets tasks finish and tells them nothing; whoever sent it kills the worker half a minute
+Celery's warm shutdown lets tasks finish and tells them nothing; the service manager kills the worker half a minute
 later. Its main process hears the signal, the work is done in its children: one byte of memory that they share
 since they were forked passes it on. Elsewhere a SIGTERM would end the process at once; during a run it is held
 back until the run has ended.
@@ -38,7 +38,7 @@ def is_worker_stopping() -> bool:
 def sigterm_held_back() -> Iterator[threading.Event]:
     """Hold SIGTERM back during the block, which gets an event that says whether one came; then let it act.
 
-    Where somebody else deals with SIGTERM already, or off the main thread, the event is never set.
+    Where other code handles SIGTERM already, or off the main thread, the event is never set.
     """
     came = threading.Event()
     is_main = threading.current_thread() is threading.main_thread()

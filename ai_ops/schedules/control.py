@@ -64,7 +64,7 @@ def schedule_runs(kind: str, options: Mapping[str, Any] | None = None, *, user: 
     Args:
         kind: One of `ai_ops.kinds.KINDS`.
         options: By name, as `request_run` takes them.
-        user: Who asks; None for the app's service user.
+        user: The user who asks; None for the app's service user.
         when: `name`, `crontab`, `interval`, `time_zone`, `queue`, `time_limit` and `misfire_grace_time`, as
             `ensure_schedule` takes them.
 
@@ -97,7 +97,7 @@ def schedule_once(
         at: When, with a time zone.
         options: By name, as `request_run` takes them.
         name: Of the schedule; made from kind and time unless given.
-        user: Who the run is done as; the app's service user unless given.
+        user: The user as whom it runs; the app's service user unless given.
         queue: Name of the job queue; the Job's default queue unless given.
         time_limit: Seconds after which the run stops; what the settings or the Job say unless given.
         misfire_grace_time: Seconds after which the run is dropped if no worker has begun it; a day, and at most that,

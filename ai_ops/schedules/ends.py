@@ -21,7 +21,7 @@ def follow_server(sender: Any, instance: MCPServer, **_: Any) -> None:
 
 
 def end_without_server(_hold: Hold | None = None) -> Findings:
-    """End active schedules whose server is gone, in whichever way it went.
+    """End active schedules whose server is gone, for whatever reason.
 
     Returns:
         Schedules that ended, as fixed.

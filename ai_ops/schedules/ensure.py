@@ -60,7 +60,7 @@ def ensure_schedule(
         interval: Seconds between two runs, in place of a crontab; those that a crontab can say.
         time_zone: In which the crontab is meant, such as "Europe/Berlin"; Nautobot's TIME_ZONE unless given.
         job_kwargs: Variables of the Job by name; what is left out takes the Job's default at each run.
-        user: Who the Job runs as; the app's inactive service user unless given. An existing schedule keeps
+        user: The user as whom the Job runs; the app's inactive service user unless given. An existing schedule keeps
             its owner unless one is given.
         enabled: Whether it runs. False stops a schedule without deleting it.
         queue: Name of the job queue; the Job's default queue unless given.
@@ -146,7 +146,7 @@ def _time_zone(name: str | None):
 
 
 def _crontab_of(crontab: str | None, interval: int | None) -> str | None:
-    """The crontab that was given, in whichever way; None where none was."""
+    """Return the crontab, given as one or as an interval; None where neither was given."""
     if interval is None:
         return crontab
     if crontab is not None:

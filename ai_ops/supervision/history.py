@@ -157,7 +157,7 @@ def _delete_records(hold: Hold, rows: list[Row], statuses: Iterable[str]) -> int
     with transaction.atomic():
         hold.lock()
         MaintenanceRun.objects.filter(parent__in=ids).update(parent=None)
-        # Not delete(), which would load the rows: nobody listens for them, and their children are seen to.
+        # Not delete(), which would load the rows: no signal receiver wants them, and their children are dealt with.
         runs = MaintenanceRun.objects.filter(pk__in=ids).order_by()
         deleted = runs._raw_delete(runs.db)
         # A result may be of another run too, which stays.

@@ -1,4 +1,4 @@
-"""Work that fails alone: what goes wrong with one thing keeps nobody from the next."""
+"""Isolation of work: an error with one thing does not stop the next."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def warn_of_late(_hold: Hold) -> Findings:
     """
     enabled = app_schedules().filter(enabled=True)
     clock = enabled.annotate(clock=Now()).values_list("clock", flat=True).first()
-    # Whoever runs this is a worker: asking for all of them would take a second of each minute.
+    # The process that runs this is a worker: asking for all of them would take a second of each minute.
     found = get_schedule_status(enabled, clock, ask_workers=False)
     late = [status for status in found if status["late"]]
     if late:

@@ -1,7 +1,7 @@
 """Runs whose process is gone, and what such a death leaves behind in Nautobot: both are ended here.
 
 A run is lost when it has not been heard of for three heartbeats, no lease of its own runs any more, and no worker
-knows its task. Whoever is alive after all has lost its lease by then, and can write nothing.
+knows its task. A process that is alive after all has lost its lease by then, and can write nothing.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def _has_reported_success(run: MaintenanceRun) -> bool:
 
 
 def _was_revoked(run: MaintenanceRun) -> bool:
-    """Whether somebody pressed Nautobot's Cancel button, which kills the process and tells the run nothing."""
+    """Tell whether a user pressed Nautobot's Cancel button, which kills the process and tells the run nothing."""
     return run.job_result is not None and run.job_result.status == JobResultStatusChoices.STATUS_REVOKED
 
 

@@ -36,7 +36,7 @@ def start_due(hold: Hold) -> Findings:
     """Send the messages of pending runs that are due: retries, and those whose message was lost.
 
     Returns:
-        Runs that are due, those for which a message was sent, and those that nobody can start: they are dead, or an
+        Runs that are due, those for which a message was sent, and those that can't be started: they are dead, or an
         error of the program is in the log.
     """
     due = MaintenanceRun.objects.filter(state=RunStateChoices.PENDING, next_attempt__lte=Now()).annotate(

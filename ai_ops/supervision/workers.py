@@ -18,7 +18,7 @@ ANSWER_SECONDS = 1.0
 def known_tasks(ids: Collection[str], app: Celery = nautobot_celery_app) -> frozenset[str]:
     """Those of the tasks that a worker runs or is about to run. All are asked for at once.
 
-    Where no worker answers, none is known, as Nautobot has it when somebody cancels a Job: workers that are gone
+    Where no worker answers, none is known, as Nautobot has it when a user cancels a Job: workers that are gone
     answer like that. One that is there all the same, and too slow, has lost its lease and writes nothing.
 
     Args:

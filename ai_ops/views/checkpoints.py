@@ -72,7 +72,7 @@ class CheckpointStorageSampleView(CheckpointStorageView):
     """Have the storage sampled in the background; the page says when it is done."""
 
     def get(self, request):
-        """Send back who had to log in first: there is nothing to ask for in a GET."""
+        """Send a user who had to log in first back to the page: a GET asks for nothing."""
         return redirect("plugins:ai_ops:checkpointstorage")
 
     def post(self, request):

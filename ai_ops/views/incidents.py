@@ -54,7 +54,7 @@ class MCPServerIncidentUIViewSet(
 
     @action(
         detail=True,
-        # Who had to log in first comes back with a GET, which acknowledges nothing.
+        # A user who had to log in first comes back with a GET, which acknowledges nothing.
         methods=["get", "post"],
         custom_view_base_action="view",
         custom_view_additional_permissions=["ai_ops.acknowledge_mcpserverincident"],

@@ -1,4 +1,4 @@
-"""Pages of maintenance runs: the list, one run, dead letters. Nobody adds or edits a run by hand."""
+"""Pages of maintenance runs: the list, one run, dead letters. Runs are not added or edited by hand."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class MaintenanceRunUIViewSet(ObjectDetailViewMixin, ObjectListViewMixin):
 
     @action(
         detail=True,
-        # Who had to log in first comes back with a GET, which changes nothing.
+        # A user who had to log in first comes back with a GET, which changes nothing.
         methods=["get", "post"],
         custom_view_base_action="view",
         custom_view_additional_permissions=["ai_ops.cancel_maintenancerun"],
@@ -114,7 +114,7 @@ class MaintenanceRunUIViewSet(ObjectDetailViewMixin, ObjectListViewMixin):
         custom_view_additional_permissions=["ai_ops.discard_maintenancerun"],
     )
     def discard(self, request, *args, **kwargs):
-        """Leave a dead run, which nobody needs to deal with then."""
+        """Leave a dead run, which needs no decision then."""
         return self._act("discard", discarded)
 
     def _act(self, name: str, done: Callable[[MaintenanceRun, Any], str]):
@@ -126,7 +126,7 @@ class MaintenanceRunUIViewSet(ObjectDetailViewMixin, ObjectListViewMixin):
 
 
 class DeadLettersView(ObjectPermissionRequiredMixin, GenericView):
-    """Dead runs that nobody has dealt with yet, to be redriven or discarded one by one or many at once."""
+    """Dead runs that wait for a decision, to be redriven or discarded one by one or many at once."""
 
     queryset = dead_letters(MaintenanceRun.objects.all())
     view_titles = Titles(titles={"*": "Dead Letters"})

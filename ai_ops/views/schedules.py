@@ -37,7 +37,7 @@ def paused(schedule: ScheduledJob, _request: Any) -> str:
 
 
 def resumed(schedule: ScheduledJob, request: Any) -> str:
-    """Resume `schedule`, which has its Job run again, and so is for those who may run it; what to tell the user."""
+    """Resume `schedule`, for a user who may run its Job; return the message for that user."""
     runnable_job(kind_of(schedule), request.user)
     resume_schedule(schedule.name)
     return f'"{schedule.name}" goes on at its next time.'

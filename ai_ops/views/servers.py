@@ -46,7 +46,7 @@ class MCPServerUIViewSet(NautobotUIViewSet):
 
     @action(
         detail=True,
-        # Who had to log in first comes back with a GET, which has nothing to ask for.
+        # A user who had to log in first comes back with a GET, which asks for nothing.
         methods=["get", "post"],
         custom_view_base_action="view",
         custom_view_additional_permissions=["extras.run_job"],

@@ -162,7 +162,7 @@ def _whole_thread(thread: Thread, active: float, policy: str) -> Deletion:
         guards += [Guard(key, (document,)) for key, document in overwritten.items()]
         documents += [document.key for document in ordered if document.key not in overwritten]
         shallow = namespace.is_shallow
-        # What belongs to none of these documents goes as an orphan, if nobody else's document owns it.
+        # What belongs to none of these documents goes as an orphan, if no other document owns it.
         satellites += [each for each in namespace.satellites if shallow or each.checkpoint_id in namespace.documents]
     return Deletion(
         thread=thread.names[0],

@@ -71,7 +71,7 @@ class Reading(NamedTuple):
 def is_vague(key: CheckpointKey, parser: KeyParser) -> bool:
     """Whether only the value tells what is needed of a key, or whether it is a checkpoint's at all."""
     if key.family == Family.DOCUMENT:
-        # A key that nobody can have meant has all of itself for its id, and its value is not looked at.
+        # A key that no saver can have meant has all of itself for its id, and its value is not looked at.
         return (key.time is None or not key.certain) and key.checkpoint_id != key.key
     if key.family == Family.BLOB:
         return not key.certain

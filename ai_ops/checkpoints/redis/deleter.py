@@ -49,7 +49,7 @@ class Dropped(NamedTuple):
             # Refused: there all of them are, and whatever they are the error says more.
             return [(key, GONE) for key in self.keys]
         left = [(self.keys[place], why) for place, why in zip(reply[::2], reply[1::2], strict=True)]
-        # What is gone after a second try went the first time, of which nobody has told.
+        # What is gone after a second try went the first time, when the answer was lost.
         return [(key, why) for key, why in left if why != GONE or not self.answer.repeated]
 
     def whose(self, key: bytes, deletions: Sequence[Deletion]) -> int:
@@ -273,7 +273,7 @@ def _parts(deletions: Sequence[Deletion], numbers: Sequence[int]) -> list[tuple[
     for family, types in TYPES.items():
         keys = [key for number in numbers for key in deletions[number].keys.get(family, ())]
         if family == Family.WRITE:
-            # Nobody mixes the writes of two savers in one thread but by accident: each key is looked at.
+            # The writes of two savers are in one thread only by accident: each key is looked at.
             parts.append((VALKEY_WRITES_TYPE, [key for key in keys if is_valkey_write(key)]))
             keys = [key for key in keys if not is_valkey_write(key)]
         parts.append((types, keys))

@@ -81,7 +81,7 @@ class Conversation:
     """One session with a server: the handshake, the list of its tools, and the leave.
 
     Attributes:
-        identity: Who the server says it is, as soon as it has.
+        identity: The name, version and revision that the server gives, once it has.
     """
 
     def __init__(self, http: Exchange, url: str, wording: Wording, client_version: str) -> None:

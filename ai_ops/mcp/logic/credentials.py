@@ -1,4 +1,4 @@
-"""The one header by which a probe or an agent proves who it is; what may be in it is decided here."""
+"""The one header with the credentials of a probe or an agent, and the characters that may be in it."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ class ServerReport:
         server: The server's name, or what was asked for where there is none.
         server_id: The server's id; None where there is none.
         status_before: The status at the start of the check; None where there is no server.
-        status_after: The status at its end, whoever set it; None where there is no server any more.
+        status_after: The status at its end, set by this run or not; None where there is no server any more.
         changed: Whether this run flipped the status.
         ok: Whether the last probe found the server well; None when it was not probed.
         reason: Why not, one of `ai_ops.mcp.logic.verdicts.Reason`.

@@ -279,7 +279,7 @@ class ActionsTest(RunPagesTestCase):
         run = self.run_of("dead")
         response = self.client.post(self.action(run, "discard"), follow=True)
         page = response.content.decode()
-        assert "nobody needs to deal with it" in page
+        assert "it needs no decision any more" in page
         assert f"&lt;i&gt;Redis&lt;/i&gt; is away. It was discarded by {self.user}." in page
         run.refresh_from_db()
         assert run.discarded is not None

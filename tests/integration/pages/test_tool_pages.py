@@ -185,7 +185,7 @@ class ToolsOnPagesTest(TestCase):
     def test_a_server_without_drift_shows_its_tools_alone(self):
         page = self.page(self.calm)
         assert "3 approved" in page
-        assert "nobody, as the first list" in page
+        assert "trusted as the first list" in page
         assert "differ from the approved" not in page.lower()
 
     def test_who_may_not_view_tools_does_not_see_them(self):

@@ -352,6 +352,6 @@ def test_a_run_from_a_shell_stops_at_its_time_limit(settings, configured):
 
 def test_a_run_that_is_discarded_from_a_shell_says_so():
     run = recorded(state=RunStateChoices.DEAD)
-    assert discard_run(run).error == "It was discarded by somebody with a shell."
+    assert discard_run(run).error == "It was discarded by a user of a shell."
     with pytest.raises(RunConflictError, match="was discarded on"):
         discard_run(run)

@@ -1,0 +1,66 @@
+"""Plain English, for readers whose second language it is: words that neither code nor documentation has."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+CODE = ("ai_ops", "langgraph_checkpoint_compact", "development")
+# Each with the words to write instead.
+AVOIDED = {
+    r"\b(some|any|no)body\b": "name the user, the operator, the run, the worker or the process",
+    r"\bwhoever\b": "name the user, the run or the process",
+    r"\bmend(s|ed|ing)?\b": "write fix, retry or repair",
+    r"\bwhat is done to\b": "name the action",
+}
+# The account of that name on Unix.
+THE_ACCOUNT = re.compile(r"""["']nobody["']|user nobody|\bnobody(\.pw_|\b = )""")
+QUESTIONS = re.compile(r"(What|Which|How|Who|Whose)\b")
+
+
+def sources() -> Iterator[Path]:
+    for folder in (*CODE, "docs"):
+        for path in (PROJECT / folder).rglob("*"):
+            if path.suffix in {".py", ".md", ".html"}:
+                yield path
+    yield from (PROJECT / name for name in ("README.md", "tasks.py"))
+
+
+def is_generated(path: Path) -> bool:
+    return "migrations" in path.parts or (PROJECT / "ai_ops" / "docs") in path.parents
+
+
+PATHS = sorted(path for path in sources() if not is_generated(path))
+
+
+def test_there_is_something_to_read():
+    assert len(PATHS) > 200
+
+
+@pytest.mark.parametrize("pattern", AVOIDED)
+def test_a_word_is_avoided(pattern):
+    word = re.compile(pattern, re.IGNORECASE)
+    found = [
+        f"{path.relative_to(PROJECT)}:{number}: {line.strip()}"
+        for path in PATHS
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if word.search(THE_ACCOUNT.sub("", line)) and ".proxy.mend" not in line
+    ]
+    assert found == [], f"Instead {AVOIDED[pattern]}."
+
+
+def test_a_docstring_begins_with_a_command_or_a_noun():
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    found = [
+        f"{path.relative_to(PROJECT)}: {documented}"
+        for path in PATHS
+        if path.suffix == ".py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, kinds) and QUESTIONS.match(documented := ast.get_docstring(node) or "")
+    ]
+    assert found == []
