@@ -34,8 +34,6 @@ MAX_RETENTION_DAYS = 3650  # ten years; more is a slip of the keyboard
 MIN_RETENTION_DAYS = 1 / 24  # an hour, as long as an orphan's grace
 # A run that may take less could not even get its lease; a day is longer than any schedule of a run should be.
 MIN_TIME_LIMIT, MAX_TIME_LIMIT = 10, 86_400
-# Between the soft limit, at which a run ends by itself, and the hard one, at which its process is killed.
-HARD_LIMIT_GRACE = 60
 
 
 @dataclass(frozen=True)
@@ -299,8 +297,3 @@ def validated_time_limit(value: object, name: str = "time_limit") -> int:
             f"{name} must be a whole number of seconds from {MIN_TIME_LIMIT} to {MAX_TIME_LIMIT}, not {shown(value)}."
         )
     return value
-
-
-def hard_limit(soft_limit: float) -> float:
-    """The seconds after which a process is killed that was told to stop after `soft_limit`."""
-    return soft_limit + HARD_LIMIT_GRACE

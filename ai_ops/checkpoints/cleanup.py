@@ -22,7 +22,7 @@ from ai_ops.checkpoints.logic.lookups import (
     keys_of,
     lone_pointers,
     staying_anyway,
-    touched,
+    threads_to_examine,
     trimmable,
     unread_writes,
     unseen_parents,
@@ -46,7 +46,7 @@ from ai_ops.checkpoints.redis.store import CheckpointStore
 from ai_ops.exceptions import CheckpointStoreError, LeaseLostError
 from ai_ops.logic.batches import batches
 from ai_ops.logic.globs import matches_any
-from ai_ops.runs.time_limit import whole
+from ai_ops.runs.time_limit import defer_time_limit
 
 DELETIONS_PER_BATCH = 250  # while Redis carries them out, the next are decided on
 # A dry run measures so many threads, by so many keys of each: twenty thousand questions are a third of a second.
@@ -298,7 +298,7 @@ class CleanupRun:
                 self._smallest_left = min([*sizes, self._smallest_left or sizes[0]])
                 return
             self._confirm()
-            with whole():
+            with defer_time_limit():
                 self._under_way = (chosen, (apply or self._store.apply)(chosen, dryrun=self._dryrun))
             if self._max_deletions is not None:
                 # What was refused leaves its room to those that were passed over.
@@ -309,7 +309,7 @@ class CleanupRun:
         if self._under_way is None:
             return
         chosen, outcomes = self._under_way
-        with whole():
+        with defer_time_limit():
             counted = zip(chosen, outcomes(), strict=True)
             self._under_way = None
             sizes = self._measured(chosen)
@@ -406,7 +406,7 @@ def facts_of(groups: Groups, store: CheckpointStore, now: float) -> tuple[Facts,
         What was read, and the groups: threads that are known to take no more memory than they may are apart.
     """
     sizes, groups = _sizes_of(groups, store, now)
-    affected = [(policy, touched(threads, policy, now)) for policy, threads in groups]
+    affected = [(policy, threads_to_examine(threads, policy, now)) for policy, threads in groups]
     spaces = [(policy, trimmable(threads, policy, now)) for policy, threads in affected]
     pointers = [pointer for _, some in spaces for space in some for pointer in space.pointers]
     heads = store.heads([*pointers, *(pointer for _, threads in groups for pointer in lone_pointers(threads))])

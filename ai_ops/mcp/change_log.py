@@ -22,7 +22,7 @@ fields_of_the_first: ContextVar[dict[str, Any] | None] = ContextVar("fields_of_t
 
 
 @contextmanager
-def told_at_once(failed: Callable[[str], None]) -> Iterator[None]:
+def flush_change_events(failed: Callable[[str], None]) -> Iterator[None]:
     """Call webhooks, Job hooks and event brokers for what is saved in this block as it ends, and not as the Job ends.
 
     That may be minutes later, or never: they are not called for a Job whose worker was killed. Without a change log, as

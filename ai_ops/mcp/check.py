@@ -20,7 +20,7 @@ from django.db import transaction
 from ai_ops.choices import MCPServerStatus
 from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import AgentCacheError, CredentialsError, RunStoppedError
-from ai_ops.mcp.change_log import told_at_once
+from ai_ops.mcp.change_log import flush_change_events
 from ai_ops.mcp.flips import FLIPS_AT_ONCE, flip
 from ai_ops.mcp.generation import publish_generation
 from ai_ops.mcp.history import failed_before, record_checks, unconfirmed_verdicts
@@ -282,7 +282,7 @@ def _follow_up(reports: Sequence[ServerReport], hold: Hold, doubt: str | None, r
     """Write the history and open or close incidents; return a sentence for what failed, as the flips stay made."""
     sentences: list[str] = []
     open_and_close = partial(follow_run, doubt=doubt, run_began=run_began)
-    with told_at_once(sentences.append):
+    with flush_change_events(sentences.append):
         for what, act in (("history", record_checks), ("incidents", open_and_close)):
             try:
                 with transaction.atomic():

@@ -20,7 +20,7 @@ from nautobot.extras.models import Status
 from ai_ops.choices import MCPServerStatus
 from ai_ops.logic.batches import batches
 from ai_ops.mcp import pending_alerts
-from ai_ops.mcp.change_log import logged_together, told_at_once
+from ai_ops.mcp.change_log import flush_change_events, logged_together
 from ai_ops.mcp.server_check import ServerCheck, log
 from ai_ops.models import AgentGeneration, MCPServer
 from ai_ops.runs.decisions import Hold
@@ -68,7 +68,7 @@ def _flip_together(checks: Sequence[ServerCheck], hold: Hold) -> None:
             check.error = check.error or sentence
 
     # Eleven times a flip Nautobot asks the cache what it asked for the flip before.
-    with request_cache(), told_at_once(untold):
+    with request_cache(), flush_change_events(untold):
         try:
             outcomes = _saved(checks, hold)
         except BACKEND_ERRORS as error:

@@ -37,7 +37,7 @@ _current: ContextVar[RunRequest] = ContextVar("ai_ops_run_request", default=RunR
 
 # A property of the Celery message, beside those with which Nautobot names the Job and the user.
 RUN_PROPERTY = "ai_ops_run"
-# The same for the time limit that a schedule has of its own.
+# The same for the time limit that a run, or a schedule, has of its own.
 LIMIT_PROPERTY = "ai_ops_time_limit"
 
 

@@ -29,7 +29,7 @@ from ai_ops.runs.infrastructure import (
 )
 from ai_ops.runs.logs import get_logger
 from ai_ops.runs.shutdown import is_worker_stopping, sigterm_held_back
-from ai_ops.runs.time_limit import StoppedByTimeLimitError
+from ai_ops.runs.time_limit import StoppedByTimeLimitError, limit_of
 
 logger = get_logger(__name__)
 
@@ -43,7 +43,7 @@ def run_as(
     kind: str,
     options: Mapping[str, Any],
     work: Callable[[Hold], Report],
-    nothing: Callable[[str | None], Report],
+    empty_report: Callable[[str | None], Report],
     *,
     subject: str = "",
     lease_name: str | None = None,
@@ -54,13 +54,13 @@ def run_as(
         kind: One of `ai_ops.choices.MaintenanceKindChoices`.
         options: What was asked for, for the record; ids and plain values.
         work: Does it; calls `confirm` between batches and `lock` in its transactions.
-        nothing: Gives a report of nothing done, with an error or without one.
+        empty_report: Returns the report of a run that did nothing, with an error or without one.
         subject: What part of the kind's work this is, for a run of a part.
         lease_name: What is held, unless it is the kind and the subject.
 
     Returns:
-        The report of `work` or of `nothing`, with `errors`, a list of sentences, and `run`: `id`, `name`, `state` and
-        `attempt` of the record, and `note`, why it was skipped, is tried again or could not be recorded; None where
+        The report of `work` or of `empty_report`, with `errors`, a list of sentences, and `run`: `id`, `name`, `state`
+        and `attempt` of the record, and `note`, why it was skipped, is tried again or could not be recorded; None where
         there is nothing to say.
 
     Raises:
@@ -73,11 +73,11 @@ def run_as(
     except ConfigurationError:
         # The work says what is wrong with them, as it does without a record.
         settings = AiOpsSettings()
-    run = _Run(kind, options, nothing, subject, lease_name or _lease_name(kind, subject), request, settings)
+    run = _Run(kind, options, empty_report, subject, lease_name or _lease_name(kind, subject), request, settings)
     try:
         refusal = run.prepare()
     except BACKEND_ERRORS as error:
-        return with_errors(nothing(backend_sentence(error))) | {"run": None}
+        return with_errors(empty_report(backend_sentence(error))) | {"run": None}
     return with_errors(refusal if refusal is not None else run.carry_out(work))
 
 
@@ -97,13 +97,13 @@ class _Run:
         self,
         kind: str,
         options: Mapping[str, Any],
-        nothing: Callable[[str | None], Report],
+        empty_report: Callable[[str | None], Report],
         subject: str,
         lease_name: str,
         request: RunRequest,
         settings: AiOpsSettings,
     ) -> None:
-        self._nothing = nothing
+        self._empty_report = empty_report
         self._lease_name = lease_name
         self._request = request
         self._settings = settings
@@ -124,7 +124,7 @@ class _Run:
             )
         except LeaseTakenError as taken:
             return self._skipped(str(taken))
-        if self._known is None and self._is_over(records.has_begun(self._record.kind, self._request)):
+        if self._known is None and self._is_over(records.find_duplicate(self._record.kind, self._request)):
             self._lease.release()
             return self._delivered_again()
         return self._begun()
@@ -178,14 +178,14 @@ class _Run:
             report = work(keeper)
         except (LeaseLostError, RunStoppedError) as error:
             keeper.trouble(error)
-            report = self._nothing(str(error))
+            report = self._empty_report(str(error))
         except (SoftTimeLimitExceeded, KeyboardInterrupt, SystemExit) as stop:
-            done = stop.report if isinstance(stop, StoppedByTimeLimitError) else self._nothing(STOPPED)
+            done = stop.report if isinstance(stop, StoppedByTimeLimitError) else self._empty_report(STOPPED)
             self._end(RunStateChoices.INTERRUPTED, keeper, started, done)
             raise
         except Exception as error:
             keeper.trouble(error)
-            self._end(RunStateChoices.FAILED, keeper, started, self._nothing(f"{type(error).__name__}: {error}"))
+            self._end(RunStateChoices.FAILED, keeper, started, self._empty_report(f"{type(error).__name__}: {error}"))
             raise
         if any(isinstance(error, RunStoppedError) for error in keeper.troubles):
             return report, RunStateChoices.INTERRUPTED
@@ -238,13 +238,11 @@ class _Run:
     def _without_work(self, why: str) -> Report:
         self._note = why
         logger.info("Skipped: %s", why, extra={"grouping": "run"})
-        return self._nothing(None) | {"run": self._as_dict() | {"state": RunStateChoices.SKIPPED}}
+        return self._empty_report(None) | {"run": self._as_dict() | {"state": RunStateChoices.SKIPPED}}
 
     @property
     def _time_limit(self) -> float | None:
-        """In seconds: what was asked for with this run, or else what is configured for its kind."""
-        own = self._known and self._known.options.get("time_limit")
-        return own or self._request.time_limit or self._settings.time_limits.get(self._record.kind)
+        return limit_of(self._record.kind, self._request.time_limit, self._settings)
 
     @property
     def _record_id(self) -> uuid.UUID | None:

@@ -66,8 +66,8 @@ def find_record(kind: str, request: RunRequest) -> MaintenanceRun | None:
     return MaintenanceRun.objects.filter(job_result=request.job_result, kind=kind).order_by("created").first()
 
 
-def has_begun(kind: str, request: RunRequest) -> MaintenanceRun | None:
-    """The record of another delivery of the same message that was begun, which `find_record` was too early to see."""
+def find_duplicate(kind: str, request: RunRequest) -> MaintenanceRun | None:
+    """Return the record of another delivery of the same message that has begun since `find_record`; None for none."""
     if request.run_id or request.job_result is None or request.parent_id:
         return None
     begun = MaintenanceRun.objects.filter(job_result=request.job_result, kind=kind)

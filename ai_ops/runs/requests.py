@@ -25,19 +25,20 @@ from nautobot.extras.utils import get_celery_queues, get_worker_count
 from redis.exceptions import RedisError
 
 from ai_ops.choices import RunStateChoices, RunTriggerChoices
-from ai_ops.config import AiOpsSettings, hard_limit
+from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import NoWorkerError, RunConflictError, RunNotPermittedError, RunOptionsError, RunRefusedError
 from ai_ops.kinds import KINDS, class_path_of
 from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs import approvals, records
 from ai_ops.runs.clock import from_now
-from ai_ops.runs.context import RUN_PROPERTY, RunRequest
+from ai_ops.runs.context import LIMIT_PROPERTY, RUN_PROPERTY, RunRequest
 from ai_ops.runs.dead_letters import redrive_of
 from ai_ops.runs.decisions import REDELIVERY_GRACE_SECONDS
 from ai_ops.runs.installed_jobs import find_job
 from ai_ops.runs.logs import get_logger
 from ai_ops.runs.options import TIME_LIMIT, checked_options, job_variables
 from ai_ops.runs.service_user import service_user
+from ai_ops.runs.time_limit import limit_of, message_limits
 
 logger = get_logger(__name__)
 
@@ -343,9 +344,9 @@ def _job_kwargs(run: MaintenanceRun, job: Job) -> dict[str, Any]:
 
 
 def _celery_kwargs(run: MaintenanceRun) -> dict[str, Any]:
-    limit = run.options.get(TIME_LIMIT) or AiOpsSettings.load().time_limits.get(run.kind)
-    limits = {"soft_time_limit": limit, "time_limit": hard_limit(limit)} if limit else {}
-    return {RUN_PROPERTY: str(run.pk), **limits}
+    own = run.options.get(TIME_LIMIT)
+    properties = {RUN_PROPERTY: str(run.pk)} | ({LIMIT_PROPERTY: own} if own else {})
+    return properties | message_limits(limit_of(run.kind, own, AiOpsSettings.load()))
 
 
 def _has_worker(queue: JobQueue) -> bool:

@@ -1,4 +1,8 @@
-"""The Job's soft time limit, which comes as a signal, at any moment."""
+"""Time limits of runs: the one that holds, and the signal by which it arrives, at any moment.
+
+A run stops at the limit of its own, or else at that of its kind in the settings, or else at the Job's. The own one is a
+property of the Celery message (`LIMIT_PROPERTY`), of a single run as of a schedule's.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +14,19 @@ from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
 
+from ai_ops.config import AiOpsSettings
+
 # Celery's worker sends the first; Nautobot sets the second for a Job that runs in the process that asked for it.
 SIGNALS = (signal.SIGUSR1, signal.SIGALRM)
+# Between the soft limit, at which a run ends by itself, and the hard one.
+HARD_LIMIT_GRACE_SECONDS = 60
 
 
 class StoppedByTimeLimitError(SoftTimeLimitExceeded):
     """The time limit ended a run.
 
     Attributes:
-        report: What was done until then, as the run would have returned it.
+        report: The work done until then, as the run would have returned it.
     """
 
     def __init__(self, report: dict[str, Any]) -> None:
@@ -26,9 +34,25 @@ class StoppedByTimeLimitError(SoftTimeLimitExceeded):
         self.report = report
 
 
+def limit_of(kind: str | None, own: float | None, settings: AiOpsSettings) -> float | None:
+    """Return the seconds after which a run stops by itself; None where the Job decides.
+
+    Args:
+        kind: The kind of the run; None for that of another app's Job.
+        own: The limit that the run, or its schedule, was given.
+        settings: The settings, with a limit for some kinds.
+    """
+    return own or settings.time_limits.get(kind or "")
+
+
+def message_limits(limit: float | None) -> dict[str, float]:
+    """Return the limits of a Celery message: the soft one, and a hard one at which the process is killed."""
+    return {"soft_time_limit": limit, "time_limit": limit + HARD_LIMIT_GRACE_SECONDS} if limit else {}
+
+
 @contextmanager
-def whole() -> Iterator[None]:
-    """Let the time limit wait for the end of the block: what is done in it is then counted too."""
+def defer_time_limit() -> Iterator[None]:
+    """Let the time limit wait for the end of the block, so that its work is counted."""
     handlers: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
         handlers = {each: signal.getsignal(each) for each in SIGNALS}

@@ -17,7 +17,7 @@ from django_celery_beat.tzcrontab import TzAwareCrontab
 from nautobot.extras.choices import JobExecutionType, ScheduledJobStateChoices
 from nautobot.extras.models import Job, JobQueue, ScheduledJob
 
-from ai_ops.config import AiOpsSettings, hard_limit, validated_time_limit
+from ai_ops.config import AiOpsSettings, validated_time_limit
 from ai_ops.exceptions import ConfigurationError
 from ai_ops.kinds import KINDS, kind_of_job
 from ai_ops.logic.foreign_text import printable, shown
@@ -25,6 +25,7 @@ from ai_ops.runs.approvals import being_made
 from ai_ops.runs.context import LIMIT_PROPERTY
 from ai_ops.runs.installed_jobs import installed_job
 from ai_ops.runs.service_user import service_user
+from ai_ops.runs.time_limit import limit_of, message_limits
 from ai_ops.schedules.approval import HELD_BY_APPROVAL
 from ai_ops.schedules.intervals import crontab_of
 
@@ -247,9 +248,8 @@ def take_over_limits(schedule: ScheduledJob) -> None:
         schedule.celery_kwargs.pop(name, None)
         if (limit := getattr(schedule.job_model, name)) > 0:
             schedule.celery_kwargs[name] = limit
-    configured = AiOpsSettings.load().time_limits.get(kind_of(schedule) or "")
-    if limit := schedule.celery_kwargs.get(LIMIT_PROPERTY) or configured:
-        schedule.celery_kwargs |= {"soft_time_limit": limit, "time_limit": hard_limit(limit)}
+    own = schedule.celery_kwargs.get(LIMIT_PROPERTY)
+    schedule.celery_kwargs |= message_limits(limit_of(kind_of(schedule), own, AiOpsSettings.load()))
 
 
 def _save(schedule: ScheduledJob, enabled: bool) -> None:

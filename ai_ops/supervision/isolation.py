@@ -21,13 +21,15 @@ STOPPING = (LeaseLostError, RunStoppedError, SoftTimeLimitExceeded)
 ALL_OR_NONE = (*STOPPING, *BACKEND_ERRORS)
 
 
-def alone(what: str, act: Callable[[], Result], raised: tuple[type[BaseException], ...] = ALL_OR_NONE) -> Result | None:
-    """Return what `act` returns, or None where it failed; the traceback is logged.
+def isolate(
+    what: str, act: Callable[[], Result], raised: tuple[type[BaseException], ...] = ALL_OR_NONE
+) -> Result | None:
+    """Return the result of `act`, or None where it failed; the traceback is logged.
 
     Args:
-        what: What it is about, for the log.
-        act: Does it; its result is never None.
-        raised: Errors that are passed on.
+        what: The action as a noun, for the log.
+        act: The action; its result is never None.
+        raised: Errors that are raised.
     """
     try:
         return act()

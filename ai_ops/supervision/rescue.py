@@ -31,7 +31,7 @@ from ai_ops.runs.findings import Findings
 from ai_ops.runs.logs import get_logger
 from ai_ops.runs.service_user import service_user
 from ai_ops.schedules.approval import APP_JOBS
-from ai_ops.supervision.isolation import alone
+from ai_ops.supervision.isolation import isolate
 from ai_ops.supervision.workers import known_tasks
 
 logger = get_logger(__name__)
@@ -77,7 +77,7 @@ def rescue(hold: Hold, own_run: uuid.UUID | None, ask: Ask = known_tasks) -> Fin
     for run in suspects:
         hold.confirm()
         if _is_lost(run, known_alive=str(run.job_result_id) in known):
-            rescued = alone(f"rescuing {run}", partial(_rescue_one, hold, run))
+            rescued = isolate(f"rescuing {run}", partial(_rescue_one, hold, run))
             fixed += rescued is True
             unfixable += rescued is None
         else:
@@ -113,7 +113,7 @@ def repair(hold: Hold, own_job_result: Any = None, ask: Ask = known_tasks) -> Fi
         hold.confirm()
         if str(result.pk) in known:
             continue
-        reaped = alone(f"repairing the result {result.pk}", partial(_reap, result))
+        reaped = isolate(f"repairing the result {result.pk}", partial(_reap, result))
         fixed += reaped == REAPED
         unfixable += reaped in (None, UNKNOWN)
     return Findings(len(unfinished), fixed, unfixable)

@@ -21,7 +21,7 @@ from ai_ops.runs.logs import get_logger
 from ai_ops.runs.requests import enqueue
 from ai_ops.schedules.ends import end_without_server
 from ai_ops.supervision import history, late_schedules
-from ai_ops.supervision.isolation import STOPPING, alone
+from ai_ops.supervision.isolation import STOPPING, isolate
 from ai_ops.supervision.rescue import repair, rescue
 
 logger = get_logger(__name__)
@@ -46,7 +46,7 @@ def start_due(hold: Hold) -> Findings:
     fixed = unfixable = 0
     for run in runs:
         hold.confirm()
-        sent = alone(f"starting {run}", lambda run=run: enqueue(run) is not None)
+        sent = isolate(f"starting {run}", lambda run=run: enqueue(run) is not None)
         log_drained(run, "pending", run.age, _outcome(run, sent), grouping="retries")
         fixed += sent is True
         unfixable += sent is None or run.state == RunStateChoices.DEAD
@@ -98,7 +98,7 @@ def supervise_once(hold: Hold, sub_checks: Mapping[str, SubCheck] = SUB_CHECKS) 
     for name, sub_check in sub_checks.items():
         hold.confirm()
         hold.progress(f"Sub-check: {name}")
-        found = alone(f"the supervisor's sub-check {name}", partial(sub_check, hold), STOPPING)
+        found = isolate(f"the supervisor's sub-check {name}", partial(sub_check, hold), STOPPING)
         findings[name] = found or Findings(unfixable=1)
         if found is None:
             broken.append(name)

@@ -53,8 +53,8 @@ class Facts:
     sizes: Mapping[bytes, int] | None = field(default_factory=dict)
 
 
-def touched(threads: Iterable[Thread], policy: RetentionPolicy, now: float) -> list[Thread]:
-    """The threads that something may go of, those with orphans alone excepted."""
+def threads_to_examine(threads: Iterable[Thread], policy: RetentionPolicy, now: float) -> list[Thread]:
+    """Return the threads with checkpoints past the retention; those with orphans alone are not among them."""
     oldest = now - policy.shortest
     found: list[Thread] = []
     for thread in threads:

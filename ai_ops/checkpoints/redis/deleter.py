@@ -52,8 +52,8 @@ class Dropped(NamedTuple):
         # What is gone after a second try went the first time, when the answer was lost.
         return [(key, why) for key, why in left if why != GONE or not self.answer.repeated]
 
-    def whose(self, key: bytes, deletions: Sequence[Deletion]) -> int:
-        """The number of the deletion that a key is of."""
+    def deletion_index(self, key: bytes, deletions: Sequence[Deletion]) -> int:
+        """Return the index of the deletion that a key belongs to."""
         return next(each for each in self.numbers if any(key in some for some in deletions[each].keys.values()))
 
 
@@ -121,7 +121,7 @@ class Deleter:
             self._redis.settle()
         for call in dropped:
             for key, result in call.left():
-                number = call.whose(key, deletions)
+                number = call.deletion_index(key, deletions)
                 so_far = outcomes[number]
                 wrong = (*so_far.wrong_type, key) if result == OF_ANOTHER_TYPE else so_far.wrong_type
                 outcomes[number] = so_far._replace(deleted=so_far.deleted - 1, wrong_type=wrong)

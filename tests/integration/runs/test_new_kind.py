@@ -23,7 +23,7 @@ from django.contrib.auth import get_user_model
 from django.core.cache import cache
 from nautobot.apps.utils import construct_cache_key
 from nautobot.extras.jobs import get_job
-from nautobot.extras.models import Job
+from nautobot.extras.models import Job, JobQueue
 from nautobot.extras.utils import get_celery_queues, refresh_job_model_from_job_class
 from ai_ops import forms, kinds, metrics
 from ai_ops.api.serializers import RunRequestSerializer
@@ -31,7 +31,7 @@ from ai_ops.config import AiOpsSettings
 from ai_ops.models import MaintenanceRun
 from ai_ops.runs.requests import request_run
 from ai_ops.schedules import ensure_schedule
-refresh_job_model_from_job_class(Job, get_job(kinds.KINDS["pins"].job))
+refresh_job_model_from_job_class(Job, get_job(kinds.KINDS["pins"].job), JobQueue)
 schedule = ensure_schedule("pins")
 cache.set(construct_cache_key(get_celery_queues, branch_aware=False), {"default": 1}, timeout=60)
 run = request_run("pins", {"days": 30}, get_user_model().objects.create(username="ann", is_superuser=True))

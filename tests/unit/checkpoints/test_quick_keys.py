@@ -20,7 +20,7 @@ from ai_ops.checkpoints.logic.keys import (
     KeyParser,
     KeyPrefixes,
 )
-from ai_ops.checkpoints.logic.lookups import Facts, touched, trimmable
+from ai_ops.checkpoints.logic.lookups import Facts, threads_to_examine, trimmable
 from ai_ops.checkpoints.logic.plan import CleanupPlan, make_plan
 from ai_ops.checkpoints.logic.retention import DAY, RetentionPolicy
 from ai_ops.checkpoints.logic.sieve import sieve
@@ -126,7 +126,11 @@ def questions(keys: list[CheckpointKey], policy: RetentionPolicy) -> tuple[set[b
     """What would be asked of Redis about these threads."""
     threads = group_threads(keys)
     stubs = {document.key for document in possible_stubs(threads, NOW)}
-    spaces = [space for held, some in policy.apart(threads) for space in trimmable(touched(some, held, NOW), held, NOW)]
+    spaces = [
+        space
+        for held, some in policy.apart(threads)
+        for space in trimmable(threads_to_examine(some, held, NOW), held, NOW)
+    ]
     return stubs, {document.key for space in spaces for document in space.documents.values()}
 
 
