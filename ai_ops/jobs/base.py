@@ -9,11 +9,11 @@ from django.core.exceptions import ObjectDoesNotExist
 from nautobot.apps.jobs import Job
 from nautobot.extras.models import FileProxy, JobResult
 
-from ai_ops.runs import records
+from ai_ops.runs import transitions
 from ai_ops.runs.connections import guarded_job_log
 from ai_ops.runs.context import RunRequest, request_of_job, requested_by
 from ai_ops.runs.logs import get_logger
-from ai_ops.runs.records import failing_with_its_job
+from ai_ops.runs.transitions import failing_with_its_job
 
 
 class MaintenanceJob(Job):
@@ -52,6 +52,6 @@ class MaintenanceJob(Job):
     def _without_subject(self, request: RunRequest, error: ObjectDoesNotExist) -> dict[str, Any]:
         """End at once, in a line: what the run was about has been deleted since it was asked for."""
         sentence = f"What this run is about is gone, so there is nothing to do. {error}"
-        records.end_without_work(request, sentence)
+        transitions.end_without_work(request, sentence)
         self.fail("%s", sentence)
         return {"success": False, "error": sentence}

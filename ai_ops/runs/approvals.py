@@ -9,7 +9,6 @@ from typing import Any
 
 from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
-from django.db.models.functions import Now
 from nautobot.extras.choices import JobExecutionType, ScheduledJobStateChoices
 from nautobot.extras.models import ApprovalWorkflowDefinition, Job, ScheduledJob
 
@@ -18,6 +17,7 @@ from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs.clock import from_now
 from ai_ops.runs.context import RUN_PROPERTY
 from ai_ops.runs.decisions import REDELIVERY_GRACE_SECONDS
+from ai_ops.runs.transitions import interrupt
 
 REFUSED = (ScheduledJobStateChoices.DENIED, ScheduledJobStateChoices.CANCELED)
 # An attribute of a schedule that is being made.
@@ -72,7 +72,7 @@ def follow_decision(sender: Any, instance: ScheduledJob, **_: Any) -> None:
     if RUN_PROPERTY not in kwargs:
         return
     if instance.state in REFUSED:
-        _end(waiting, "Its approval was denied.")
+        interrupt(waiting, "Its approval was denied.")
     elif instance.state == ScheduledJobStateChoices.ACTIVE and instance.enabled:
         # The schedule sends the message; should that be lost, the supervisor sends another.
         waiting.update(next_attempt=from_now(timedelta(seconds=REDELIVERY_GRACE_SECONDS)))
@@ -85,8 +85,4 @@ def follow_deletion(sender: Any, instance: ScheduledJob, **_: Any) -> None:
         waiting = MaintenanceRun.objects.filter(
             pk=kwargs[RUN_PROPERTY], state=RunStateChoices.PENDING, next_attempt=None
         )
-        _end(waiting, "The schedule with which it waited for approval was deleted.")
-
-
-def _end(waiting: Any, why: str) -> None:
-    waiting.update(state=RunStateChoices.INTERRUPTED, error=why, finished=Now())
+        interrupt(waiting, "The schedule with which it waited for approval was deleted.")

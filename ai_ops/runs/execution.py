@@ -16,7 +16,7 @@ from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import ConfigurationError, LeaseLostError, LeaseTakenError, RunStoppedError
 from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs import lease as leases
-from ai_ops.runs import records
+from ai_ops.runs import records, transitions
 from ai_ops.runs.context import RunRequest, current_request, requested_by
 from ai_ops.runs.decisions import Hold
 from ai_ops.runs.heartbeat import Keeper
@@ -75,7 +75,7 @@ def run_as(
         settings = AiOpsSettings()
     run = _Run(kind, options, empty_report, subject, lease_name or _lease_name(kind, subject), request, settings)
     try:
-        refusal = run.prepare()
+        refusal = run.acquire() or run.begin()
     except BACKEND_ERRORS as error:
         return with_errors(empty_report(backend_sentence(error))) | {"run": None}
     return with_errors(refusal if refusal is not None else run.carry_out(work))
@@ -91,7 +91,7 @@ def _lease_name(kind: str, subject: str) -> str:
 
 
 class _Run:
-    """One attempt of a run, from the lease to the record of its end."""
+    """One attempt of a run: acquire, begin, carry out (work, end, release), in this order."""
 
     def __init__(
         self,
@@ -114,8 +114,8 @@ class _Run:
         )
         self._recorded = False
 
-    def prepare(self) -> Report | None:
-        """Get the lease and begin the record; a report where there is nothing to be done."""
+    def acquire(self) -> Report | None:
+        """Take the lease; return a report where there is no work to do."""
         if self._is_over(records.find_record(self._record.kind, self._request)):
             return self._delivered_again()
         try:
@@ -127,38 +127,20 @@ class _Run:
         if self._known is None and self._is_over(records.find_duplicate(self._record.kind, self._request)):
             self._lease.release()
             return self._delivered_again()
-        return self._begun()
+        return None
 
-    def _is_over(self, known: MaintenanceRun | None) -> bool:
-        """Whether the run that this message is about has ended; what is known of it is its record from now on."""
-        if known is None:
-            return False
-        self._known = self._record = known
-        self._recorded = True
-        return known.is_final
-
-    def _delivered_again(self) -> Report:
-        return self._without_work(f"{self._record} was {self._record.state} before this message was delivered again.")
-
-    def _begun(self) -> Report | None:
-        """Note the beginning of the attempt; a report where it is another process's."""
-        record = self._record
+    def begin(self) -> Report | None:
+        """Record the start of the attempt; return a report where another process has begun it."""
         if self._known is None:
-            record.state, record.fence, record.holder = (
-                RunStateChoices.RUNNING,
-                self._lease.fence,
-                records.this_process(),
-            )
-            record.started = record.heartbeat = self._lease.acquired
-            self._note = records.saved(record)
+            self._note = transitions.start_new(self._record, self._lease.fence, self._lease.acquired)
             self._recorded = self._note is None
-        elif not records.begin(record, self._lease.fence, self._request):
+        elif not transitions.start(self._record, self._lease.fence, self._request):
             self._lease.release()
-            return self._without_work(f"{record} was begun by another process.")
+            return self._without_work(f"{self._record} was begun by another process.")
         return None
 
     def carry_out(self, work: Callable[[Hold], Report]) -> Report:
-        """Do the work and record how it ended."""
+        """Work under the lease, record the end, and release the lease."""
         started = time.monotonic()
         part = RunRequest(
             RunTriggerChoices.PART, self._request.owner, self._request.job_result, parent_id=self._record_id
@@ -203,7 +185,7 @@ class _Run:
         }
         error = str(report.get("error") or "")
         failed = state == RunStateChoices.FAILED and any(map(is_passing, keeper.troubles))
-        record_end = records.end_failed_attempt if failed else records.end_attempt
+        record_end = transitions.end_failed_attempt if failed else transitions.end_attempt
         try:
             note = with_patience(
                 lambda: record_end(self._record, state, error, **fields),
@@ -225,14 +207,23 @@ class _Run:
             except (DatabaseError, InterfaceError) as error:
                 logger.warning("The lease could not be given back (%s): it ends by itself", str(error).strip())
 
+    def _is_over(self, known: MaintenanceRun | None) -> bool:
+        """Whether the run that this message is about has ended; what is known of it is its record from now on."""
+        if known is None:
+            return False
+        self._known = self._record = known
+        self._recorded = True
+        return known.is_final
+
+    def _delivered_again(self) -> Report:
+        return self._without_work(f"{self._record} was {self._record.state} before this message was delivered again.")
+
     def _skipped(self, why: str) -> Report:
         """Record that another run holds the lease, unless it is this very run, whose message came twice."""
         if self._known is None:
-            self._record.state, self._record.error = RunStateChoices.SKIPPED, why
-            self._record.finished = self._record.started = None
-            self._recorded = records.saved(self._record) is None
+            self._recorded = transitions.skip_new(self._record, why) is None
         elif leases.holder_of(self._lease_name) != self._record.pk:
-            records.end(self._record, RunStateChoices.SKIPPED, error=why, next_attempt=None)
+            transitions.end(self._record, RunStateChoices.SKIPPED, error=why, next_attempt=None)
         return self._without_work(why)
 
     def _without_work(self, why: str) -> Report:

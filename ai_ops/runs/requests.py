@@ -29,7 +29,7 @@ from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import NoWorkerError, RunConflictError, RunNotPermittedError, RunOptionsError, RunRefusedError
 from ai_ops.kinds import KINDS, class_path_of
 from ai_ops.models.runs import MaintenanceRun
-from ai_ops.runs import approvals, records
+from ai_ops.runs import approvals, records, transitions
 from ai_ops.runs.clock import from_now
 from ai_ops.runs.context import LIMIT_PROPERTY, RUN_PROPERTY, RunRequest
 from ai_ops.runs.dead_letters import redrive_of
@@ -128,12 +128,12 @@ def enqueue(run: MaintenanceRun) -> JobResult | None:
     if run.state != RunStateChoices.PENDING or run.next_attempt is None:
         return None
     if run.cancel_requested:
-        records.end(run, RunStateChoices.INTERRUPTED, error="The run was cancelled.", next_attempt=None)
+        transitions.end(run, RunStateChoices.INTERRUPTED, error="The run was cancelled.", next_attempt=None)
         return None
     try:
         job = _job_for_another_try(run)
     except RunRefusedError as refusal:
-        records.end(run, RunStateChoices.DEAD, error=str(refusal), next_attempt=None)
+        transitions.end(run, RunStateChoices.DEAD, error=str(refusal), next_attempt=None)
         logger.error("%s is dead: %s", run, refusal, extra={"grouping": "run"})
         return None
     # Without workers messages would pile up; the run is due again after a while.
@@ -160,9 +160,7 @@ def cancel_run(run: MaintenanceRun, user: Any = None) -> MaintenanceRun:
     with transaction.atomic():
         # Told first: should it begin in between, it stops.
         told = same.exclude(state__in=RunStateChoices.FINAL).update(cancel_requested=True)
-        ended = same.filter(state=RunStateChoices.PENDING).update(
-            state=RunStateChoices.INTERRUPTED, error=sentence, finished=Now(), next_attempt=None
-        )
+        ended = transitions.interrupt(same, sentence)
         if ended and (schedule := approvals.schedule_of(run)):
             schedule.delete()
     run.refresh_from_db()

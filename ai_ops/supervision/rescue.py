@@ -23,7 +23,7 @@ from ai_ops.choices import RunStateChoices, RunTriggerChoices
 from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import WorkersUnreachableError
 from ai_ops.models.runs import MaintenanceLease, MaintenanceRun
-from ai_ops.runs import records
+from ai_ops.runs import records, transitions
 from ai_ops.runs.decisions import MINIMUM_RESCUE_AGE_SECONDS, Hold, is_lost
 from ai_ops.runs.drained import log_drained
 from ai_ops.runs.events import tell_of_rescue
@@ -162,13 +162,13 @@ def _rescue_one(hold: Hold, run: Any) -> bool:
         if _has_reported_success(locked):
             why = "Its work was done, as its Job's result says, and its process could not write its end."
             counters = records.counters_of(locked.job_result.result)
-            records.end(locked, RunStateChoices.SUCCEEDED, progress="", counters=counters)
+            transitions.end(locked, RunStateChoices.SUCCEEDED, progress="", counters=counters)
         elif locked.cancel_requested or _was_revoked(locked):
             logger.warning("%s was lost. %s", locked, why, extra={"grouping": "rescue"})
-            records.end(locked, RunStateChoices.INTERRUPTED, error=f"The run was cancelled. {why}", progress="")
+            transitions.end(locked, RunStateChoices.INTERRUPTED, error=f"The run was cancelled. {why}", progress="")
         else:
             logger.warning("%s was lost. %s", locked, why, extra={"grouping": "rescue"})
-            records.end_failed_attempt(locked, RunStateChoices.LOST, why, progress="")
+            transitions.end_failed_attempt(locked, RunStateChoices.LOST, why, progress="")
         tell_of_rescue(locked.pk, why)
         log_drained(run, "running", run.silent, f"it is {locked.state} now", grouping="rescue")
     return True

@@ -51,7 +51,7 @@ from ai_ops.checkpoints.redis import deleter
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
 from ai_ops.mcp import check as health_run
 from ai_ops.models import AgentGeneration, MaintenanceRun, MCPServer
-from ai_ops.runs import infrastructure, records
+from ai_ops.runs import infrastructure, transitions
 from ai_ops.runs.context import RunRequest, requested_by
 from ai_ops.runs.execution import run_as
 from ai_ops.runs.requests import request_run
@@ -295,7 +295,7 @@ def rescue_and_retry() -> None:
     """Do what the supervisor does, with the short leases of these processes: rescue what is silent, try what is due."""
     silent = MaintenanceRun.objects.filter(state=RunStateChoices.RUNNING, heartbeat__lt=Now() - 2 * LEASE)
     for run in silent:
-        records.end_failed_attempt(run, RunStateChoices.LOST, "Its process died.")
+        transitions.end_failed_attempt(run, RunStateChoices.LOST, "Its process died.")
     due = MaintenanceRun.objects.filter(state=RunStateChoices.PENDING, next_attempt__lte=Now())
     for run in due.order_by("next_attempt")[:RETRIES_AT_ONCE]:
         scheduled(run.kind, run.pk)

@@ -1,0 +1,194 @@
+"""Transitions of runs: every change of the state of a run is here.
+
+::
+
+    pending ── start ──> running ── end ──> succeeded, failed, interrupted
+       │                    │
+       │                    └── end_failed_attempt ──> pending (tried again), dead, or failed (not retried)
+       ├── interrupt ──> interrupted
+       ├── skip ──> skipped
+       └── end_without_work ──> failed
+
+A transition is one conditional UPDATE on state and fence, as they were seen: of two processes one makes it. A run from
+a shell has no pending record: `start_new` and `skip_new` insert one.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import F, QuerySet
+from django.db.models.functions import Now
+
+from ai_ops.choices import RunStateChoices
+from ai_ops.models.runs import MaintenanceRun
+from ai_ops.runs.clock import database_time
+from ai_ops.runs.context import RunRequest
+from ai_ops.runs.events import tell_of_end, tell_of_rescue
+from ai_ops.runs.logs import get_logger
+from ai_ops.runs.records import saved, text_of, this_process
+from ai_ops.runs.retries import TryAgain, after_failure
+
+logger = get_logger(__name__)
+
+# States that observers are told of.
+ENDS_BADLY = (RunStateChoices.FAILED, RunStateChoices.DEAD)
+
+
+def start_new(record: MaintenanceRun, fence: int, acquired: datetime | None) -> str | None:
+    """Insert the record of a run that has just begun; return a sentence if that failed, which stops no work.
+
+    Args:
+        record: The record, not saved yet.
+        fence: The fence of the run's lease.
+        acquired: When the lease was acquired, by the database's clock; None where that is not known.
+    """
+    record.state, record.fence, record.holder = RunStateChoices.RUNNING, fence, this_process()
+    record.started = record.heartbeat = acquired
+    return saved(record)
+
+
+def skip_new(record: MaintenanceRun, why: str) -> str | None:
+    """Insert the record of a run that does nothing; return a sentence if that failed."""
+    record.state, record.error = RunStateChoices.SKIPPED, why
+    record.finished = record.started = None
+    return saved(record)
+
+
+def start(record: MaintenanceRun, fence: int, request: RunRequest) -> bool:
+    """Start an attempt of a recorded run, under the lease with that fence; return False if another process did.
+
+    The lease is exclusive: a record that says that it is running was left by a process that died or was
+    stopped, and is taken over.
+    """
+    seen = MaintenanceRun.objects.filter(pk=record.pk, state=record.state, fence=record.fence)
+    if record.state == RunStateChoices.RUNNING:
+        died = attempt_of(record, RunStateChoices.LOST, "Its process died.", database_time(record))
+        record.attempts = [*record.attempts, died]
+    elif record.state != RunStateChoices.PENDING:
+        return False
+    begun = seen.update(
+        state=RunStateChoices.RUNNING,
+        attempt=F("attempt") + 1,
+        attempts=record.attempts,
+        started=Now(),
+        heartbeat=Now(),
+        finished=None,
+        next_attempt=None,
+        fence=fence,
+        holder=this_process(),
+        job_result=request.job_result or record.job_result,
+        error="",
+        errors=[],
+    )
+    if begun:
+        if record.state == RunStateChoices.RUNNING:
+            tell_of_rescue(record.pk, "Another process took its work over.")
+        record.refresh_from_db()
+    return bool(begun)
+
+
+def attempt_of(record: MaintenanceRun, state: str, error: str, ended: datetime) -> dict[str, Any]:
+    """Return an entry of `MaintenanceRun.attempts`: the end of the latest attempt of `record`."""
+    return {
+        "attempt": record.attempt,
+        "state": state,
+        "error": error,
+        "started": record.started,
+        "ended": ended,
+        "fence": record.fence,
+        "holder": record.holder,
+        "job_result": str(record.job_result_id) if record.job_result_id else None,
+    }
+
+
+def end(record: MaintenanceRun, state: str, *, error: str = "", **fields: Any) -> bool:
+    """End the attempt in a final state; return False, and change nothing, if the record is of a later attempt."""
+    mine = MaintenanceRun.objects.filter(pk=record.pk, state=record.state, fence=record.fence)
+    fields = {"errors": [text_of(error)] if error else []} | fields
+    ended = mine.update(state=state, finished=Now(), heartbeat=Now(), error=text_of(error), **fields)
+    if ended:
+        record.state = state
+        if state in ENDS_BADLY:
+            tell_of_end(record.pk)
+    return bool(ended)
+
+
+def end_failed_attempt(record: MaintenanceRun, state: str, error: str, **fields: Any) -> str | None:
+    """End an attempt that the infrastructure failed, for a retry or for good; return a sentence that says which.
+
+    Args:
+        record: As it was seen; if it is not so any more, nothing is written.
+        state: How the attempt ended, failed or lost.
+        error: Why, in a sentence.
+        fields: What else is to be noted.
+    """
+    decision = after_failure(record.attempt, record.max_attempts, secrets.SystemRandom().random)
+    now = database_time(record)
+    attempts = [*record.attempts, attempt_of(record, state, error, now)]
+    if not record.is_retried:
+        return None if end(record, state, error=error, attempts=attempts, **fields) else _ended_elsewhere(record)
+    if isinstance(decision, TryAgain):
+        due = now + timedelta(seconds=decision.seconds)
+        ended = end(record, RunStateChoices.PENDING, error=error, attempts=attempts, next_attempt=due, **fields)
+        note = f"{record} is tried again at {due:%Y-%m-%d %H:%M:%S} UTC."
+    else:
+        error = f"{error} It was {decision.why}."
+        ended = end(record, RunStateChoices.DEAD, error=error, attempts=attempts, **fields)
+        note = f"{record} is dead: it was {decision.why}. Redrive or discard it on its page."
+    if not ended:
+        return _ended_elsewhere(record)
+    logger.warning("%s", note, extra={"grouping": "run"})
+    return note
+
+
+def end_attempt(record: MaintenanceRun, state: str, error: str, **fields: Any) -> str | None:
+    """End a run in a final state; return a sentence if another process has ended it."""
+    return None if end(record, state, error=error, **fields) else _ended_elsewhere(record)
+
+
+def interrupt(waiting: QuerySet[MaintenanceRun], why: str) -> bool:
+    """End those of `waiting` that are pending, before their work begins; return whether there was one."""
+    pending = waiting.filter(state=RunStateChoices.PENDING)
+    return bool(pending.update(state=RunStateChoices.INTERRUPTED, error=why, finished=Now(), next_attempt=None))
+
+
+def end_without_work(request: RunRequest, error: str) -> None:
+    """Fail the requested run, whose work has not begun; without a request do nothing."""
+    waiting = MaintenanceRun.objects.filter(pk=request.run_id, state=RunStateChoices.PENDING)
+    ended = waiting.update(
+        state=RunStateChoices.FAILED,
+        error=text_of(error),
+        errors=[text_of(error)],
+        finished=Now(),
+        next_attempt=None,
+        job_result=request.job_result,
+    )
+    if ended:
+        tell_of_end(request.run_id)
+
+
+@contextmanager
+def failing_with_its_job(request: RunRequest) -> Iterator[None]:
+    """Fail the requested run with its Job, if that fails before the work begins: no other code ends it."""
+    seen = MaintenanceRun.objects.filter(pk=request.run_id).values_list("attempt", flat=True).first()
+    try:
+        yield
+    except Exception as error:
+        if MaintenanceRun.objects.filter(pk=request.run_id, attempt=seen).exists():
+            end_without_work(request, f"{type(error).__name__}: {error}")
+        raise
+
+
+def _ended_elsewhere(record: MaintenanceRun) -> str:
+    """Bring the state of `record` up to date, which the supervisor or another process has ended; return a sentence."""
+    record.state = (
+        MaintenanceRun.objects.filter(pk=record.pk).values_list("state", flat=True).first() or RunStateChoices.LOST
+    )
+    note = f"{record} was ended by the supervisor, or another process, meanwhile."
+    logger.warning("%s", note, extra={"grouping": "run"})
+    return note
