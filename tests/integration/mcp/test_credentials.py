@@ -34,7 +34,6 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def _everything_is_logged(caplog, monkeypatch):
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setattr("ai_ops.mcp.check.PAUSE_SECONDS", 0.02)
     monkeypatch.setattr(tools, "_built", None)
     cache.delete(AgentGeneration.MIRROR_KEY)
 

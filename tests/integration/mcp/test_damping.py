@@ -11,21 +11,15 @@ from nautobot.extras.models import Status
 from ai_ops.celery_tasks import check_mcp_server_health, close_resolved_incidents, perform_mcp_health_checks
 from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import ConfigurationError
-from ai_ops.mcp import check as health_run
 from ai_ops.mcp.history import record_checks
 from ai_ops.mcp.incidents import follow_run
 from ai_ops.mcp.logic.reports import ServerReport
 from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth, MCPServerIncident
 from tests.fakes.mcp_server import FakeMCPServer
+from tests.fakes.servers import NOBODY_LISTENS
+from tests.fakes.servers import add as saved
 
 pytestmark = pytest.mark.django_db
-
-NOBODY_LISTENS = "http://127.0.0.1:1"
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch):
-    monkeypatch.setattr(health_run, "PAUSE_SECONDS", 0.02)
 
 
 @pytest.fixture
@@ -34,11 +28,8 @@ def up():
         yield server
 
 
-def add(name: str, url: str = NOBODY_LISTENS, status_name: str = "Healthy", **fields) -> MCPServer:
-    status = Status.objects.get_for_model(MCPServer).get(name=status_name)
-    server = MCPServer(name=name, url=url, status=status, probe="http", **fields)
-    server.validated_save()
-    return server
+def add(name, url=NOBODY_LISTENS, status_name="Healthy", **fields):
+    return saved(name, url, status_name, probe="http", **fields)
 
 
 def status_of(server: MCPServer) -> str:

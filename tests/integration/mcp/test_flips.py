@@ -13,7 +13,6 @@ from nautobot.core.models.utils import serialize_object_v2
 from nautobot.extras.models import CustomField, ObjectChange, Status, Tag
 
 from ai_ops.celery_tasks import perform_mcp_health_checks
-from ai_ops.mcp import check as health_run
 from ai_ops.mcp.change_log import logged_together
 from ai_ops.mcp.flips import FLIPS_AT_ONCE
 from ai_ops.models import AgentGeneration, MCPServer, MCPServerIncident
@@ -51,11 +50,6 @@ def connected():
     yield connect
     for broker in brokers:
         deregister_event_broker(broker)
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch):
-    monkeypatch.setattr(health_run, "PAUSE_SECONDS", 0.02)
 
 
 @pytest.fixture

@@ -15,10 +15,9 @@ from django.test import override_settings
 from django.utils import timezone
 from nautobot.apps.change_logging import web_request_context
 from nautobot.core.graphql import execute_query
-from nautobot.extras.models import ObjectChange, Status
+from nautobot.extras.models import ObjectChange
 
 from ai_ops.celery_tasks import check_mcp_server_health, perform_mcp_health_checks
-from ai_ops.mcp import check as health_run
 from ai_ops.mcp import history as health_history
 from ai_ops.mcp.history import buckets, record_checks, statistics, trim_checks, with_uptime
 from ai_ops.mcp.logic.reports import ServerReport
@@ -26,28 +25,16 @@ from ai_ops.mcp.logic.verdicts import Probe, ProbeAgain, Reason
 from ai_ops.mcp.server_check import ServerCheck
 from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth
 from tests.fakes.mcp_server import FakeMCPServer
+from tests.fakes.servers import add
 from tests.locks import wait_for_a_lock
 
 pytestmark = pytest.mark.django_db
-
-NOBODY_LISTENS = "http://127.0.0.1:1"
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch):
-    monkeypatch.setattr(health_run, "PAUSE_SECONDS", 0.02)
 
 
 @pytest.fixture
 def up():
     with FakeMCPServer().running() as server:
         yield server
-
-
-def add(name: str, url: str = NOBODY_LISTENS, status_name: str = "Healthy") -> MCPServer:
-    server = MCPServer(name=name, url=url, status=Status.objects.get_for_model(MCPServer).get(name=status_name))
-    server.validated_save()
-    return server
 
 
 def checked(server: MCPServer, hours_ago: float = 0, ok: bool | None = True, latency_ms: float = 10.0) -> None:

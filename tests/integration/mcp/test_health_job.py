@@ -11,23 +11,18 @@ from django.urls import reverse
 from django.utils import timezone
 from nautobot.core.templatetags.helpers import render_markdown
 from nautobot.extras.choices import JobExecutionType, JobResultStatusChoices, ObjectChangeEventContextChoices
-from nautobot.extras.models import Job, JobLogEntry, JobResult, ObjectChange, ScheduledJob, Status
+from nautobot.extras.models import Job, JobLogEntry, JobResult, ObjectChange, ScheduledJob
 
 from ai_ops.celery_tasks import check_mcp_server_health
 from ai_ops.choices import JOB_GROUP
 from ai_ops.jobs.mcp_health_check import MCPServerHealthCheckJob
-from ai_ops.mcp import check as health_run
 from ai_ops.models import MaintenanceRun, MCPServer, MCPServerIncident, MCPServerTool
 from tests.fakes.mcp_server import FakeMCPServer
+from tests.fakes.servers import add
 from tests.fakes.wire import TOOL, WireServer, body, error, init, raw, result, tools
 
 # Job logs are written through a database alias of their own.
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "job_logs"])
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch):
-    monkeypatch.setattr(health_run, "PAUSE_SECONDS", 0.02)
 
 
 @pytest.fixture
@@ -47,13 +42,6 @@ def job():
     found.enabled = True
     found.validated_save()
     return found
-
-
-def add(name, url, status_name):
-    status = Status.objects.get_for_model(MCPServer).get(name=status_name)
-    server = MCPServer(name=name, url=url, status=status)
-    server.validated_save()
-    return server
 
 
 def run(job, user, **job_kwargs):

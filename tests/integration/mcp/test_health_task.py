@@ -34,12 +34,11 @@ from ai_ops.models import MCPServer, MCPServerCheck
 from ai_ops.models.runs import MaintenanceLease
 from tests.fakes.certificates import CertificateAuthority
 from tests.fakes.mcp_server import FakeMCPServer
+from tests.fakes.servers import NOBODY_LISTENS, add
 
 pytestmark = pytest.mark.django_db
 # For tests in which somebody else changes rows at the same time, in a connection of their own.
 committed = pytest.mark.django_db(transaction=True)
-
-NOBODY_LISTENS = "http://127.0.0.1:1"
 
 
 @pytest.fixture(autouse=True)
@@ -73,12 +72,6 @@ def status(name: str) -> Status:
     if created:
         found.content_types.add(ContentType.objects.get_for_model(MCPServer))
     return found
-
-
-def add(name: str, url: str, status_name: str, **fields) -> MCPServer:
-    server = MCPServer(name=name, url=url, status=status(status_name), **fields)
-    server.validated_save()
-    return server
 
 
 def status_of(server: MCPServer) -> str:

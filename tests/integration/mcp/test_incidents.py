@@ -22,18 +22,16 @@ from nautobot.extras.models import JobResult, ObjectChange, Status
 
 from ai_ops.celery_tasks import close_resolved_incidents, perform_mcp_health_checks
 from ai_ops.exceptions import IncidentError
-from ai_ops.mcp import check as health_run
 from ai_ops.mcp.history import record_checks
 from ai_ops.mcp.incidents import acknowledge, follow_run
 from ai_ops.mcp.logic.reports import ServerReport
 from ai_ops.models import MCPServer, MCPServerHealth, MCPServerIncident
 from ai_ops.schedules import find_job
 from tests.fakes.mcp_server import FakeMCPServer
+from tests.fakes.servers import NOBODY_LISTENS, add
 
 pytestmark = pytest.mark.django_db
 committed = pytest.mark.django_db(transaction=True)
-
-NOBODY_LISTENS = "http://127.0.0.1:1"
 
 
 class Listener(EventBroker):
@@ -55,11 +53,6 @@ class Broken(EventBroker):
         raise ConnectionError("nobody listens")
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch):
-    monkeypatch.setattr(health_run, "PAUSE_SECONDS", 0.02)
-
-
 @pytest.fixture
 def listener():
     broker = Listener()
@@ -76,12 +69,6 @@ def up():
 
 def status(name):
     return Status.objects.get_for_model(MCPServer).get(name=name)
-
-
-def add(name: str, url: str = NOBODY_LISTENS, status_name: str = "Healthy") -> MCPServer:
-    server = MCPServer(name=name, url=url, status=status(status_name))
-    server.validated_save()
-    return server
 
 
 def give(server: MCPServer, status_name: str) -> None:

@@ -10,14 +10,11 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 from django.utils import timezone
-from nautobot.extras.models import Status
 
 from ai_ops.celery_tasks import close_resolved_incidents, perform_mcp_health_checks
-from ai_ops.mcp import check as health_run
 from ai_ops.models import MCPServer, MCPServerHealth, MCPServerIncident
 from ai_ops.models.runs import MaintenanceLease
-
-NOBODY_LISTENS = "http://127.0.0.1:1"
+from tests.fakes.servers import add
 
 # Checks all servers and is killed as soon as the first flips are committed, as many at once as its argument says.
 KILLED = """
@@ -36,18 +33,6 @@ flips.FLIPS_AT_ONCE = int(sys.argv[1])
 health_run.PAUSE_SECONDS = 0.02
 perform_mcp_health_checks()
 """
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch):
-    monkeypatch.setattr(health_run, "PAUSE_SECONDS", 0.02)
-
-
-def add(name: str, status_name: str = "Healthy") -> MCPServer:
-    status = Status.objects.get_for_model(MCPServer).get(name=status_name)
-    server = MCPServer(name=name, url=NOBODY_LISTENS, status=status)
-    server.validated_save()
-    return server
 
 
 def opened() -> list[str]:
@@ -75,7 +60,7 @@ def test_the_next_run_opens_the_incidents_of_all_flips_that_a_killed_worker_comm
 
 @pytest.mark.django_db
 def test_the_review_opens_it_for_a_server_that_is_not_checked_again_soon():
-    server = add("down", "Unhealthy")
+    server = add("down", status_name="Unhealthy")
     health = MCPServerHealth(server=server, checked=timezone.now(), ok=False, reason="HTTP", alert_held=True)
     health.message = "GET http://127.0.0.1:1/health answered 500"
     health.save()

@@ -19,7 +19,6 @@ from ai_ops.celery_tasks import perform_mcp_health_checks
 from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import ConfigurationError
 from ai_ops.logic.shards import Shard
-from ai_ops.mcp import check as health_run
 from ai_ops.mcp.shards import enqueue_shards
 from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth, MCPServerIncident
 from ai_ops.runs.context import RunRequest, requested_by
@@ -28,11 +27,6 @@ from tests.fakes.mcp_server import FakeMCPServer
 
 pytestmark = pytest.mark.django_db
 committed = pytest.mark.django_db(transaction=True, databases=["default", "job_logs"])
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch):
-    monkeypatch.setattr(health_run, "PAUSE_SECONDS", 0.02)
 
 
 @pytest.fixture
