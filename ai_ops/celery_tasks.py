@@ -160,7 +160,7 @@ def _cleaned_up(
         report = CleanupReport(retention_days, error=str(error), dryrun=dryrun, policy=policy_sentence)
         report = run.report(retention_days, policy_sentence, str(error)) if run else report
     except SoftTimeLimitExceeded as limit:
-        reason = "The Job's time limit was reached: what was deleted stays deleted, and the next run goes on."
+        reason = "The Job's time limit was reached: deleted keys stay deleted, and the next run continues."
         report = CleanupReport(retention_days, error=reason, dryrun=dryrun, policy=policy_sentence)
         report = run.report(retention_days, policy_sentence, reason) if run else report
         log_cleanup(logger, report, run.tally.unfixable_names if run else [])
@@ -179,7 +179,7 @@ def cleanup_user_checkpoints(
     Args:
         user_id: The user's id; characters that mean something in a glob are taken as they are.
         retention_days: Age in days past which a checkpoint may go, 1 to 3650.
-        dryrun: Delete nothing, and report what would go.
+        dryrun: Delete nothing, and report the keys that a run would delete.
         options: As `cleanup_old_checkpoints` takes them, `thread_pattern` excepted.
     """
     pattern = f"user-{glob.escape(str(user_id))}-*"
@@ -194,7 +194,7 @@ def move_conversations(source: str = AUTO, pattern: str = "*", dryrun: bool = Fa
     Args:
         source: The saver that has them, ``redis`` or ``valkey``; ``auto`` for the one that has conversations there.
         pattern: A glob over thread ids.
-        dryrun: Write nothing, and count what would be moved.
+        dryrun: Write nothing, and count the threads that a run would move.
 
     Returns:
         `success`, `error` (None or a sentence), and the rest of its `MoveReport`.
@@ -225,7 +225,7 @@ def _moved(hold: Hold, source: str, pattern: str, dryrun: bool) -> dict[str, Any
         hold.trouble(error)
         report.error = str(error)
     except SoftTimeLimitExceeded as limit:
-        report.error = "The Job's time limit was reached: what was moved stays, and the next run goes on."
+        report.error = "The Job's time limit was reached: moved threads stay moved, and the next run continues."
         log_move(logger, report)
         raise StoppedByTimeLimitError(report.as_dict()) from limit
     log_move(logger, report)
@@ -257,7 +257,7 @@ def _sampled(hold: Hold) -> dict[str, Any]:
         hold.trouble(error)
         report = StorageReport(error=str(error))
     except SoftTimeLimitExceeded:
-        keep_snapshot(StorageReport(error="The Job's time limit was reached before all was looked at.").as_dict())
+        keep_snapshot(StorageReport(error="The Job's time limit was reached before all keys were sampled.").as_dict())
         raise
     with transaction.atomic():
         hold.lock()

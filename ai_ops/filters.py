@@ -294,7 +294,7 @@ class MCPServerToolSetFilterSet(BaseFilterSet):
     """Filter for MCPServerToolSet, such as `drifted=true` and `reason=TIMEOUT`."""
 
     server = _server_filter()
-    drifted = django_filters.BooleanFilter(method="filter_drifted", label="Differs from what is approved")
+    drifted = django_filters.BooleanFilter(method="filter_drifted", label="Differs from the approved list")
 
     class Meta:
         """Model and fields."""

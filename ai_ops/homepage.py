@@ -37,7 +37,7 @@ def _lines(user: Any) -> Iterator[Line]:
     runs = MaintenanceRun.objects.restrict(user, "view")
     if user.has_perm("ai_ops.view_mcpserver"):
         address = reverse("plugins:ai_ops:mcpserver_list") + f"?status={MCPServerStatus.UNHEALTHY}"
-        yield _count("Unhealthy MCP servers", address, servers, "Servers whose tools agents do without")
+        yield _count("Unhealthy MCP servers", address, servers, "Servers without tools for agents")
     if user.has_perm("ai_ops.view_mcpserverincident"):
         address = reverse("plugins:ai_ops:mcpserverincident_list") + "?is_open=true"
         yield _count("Open incidents", address, incidents, "Outages that are not over")

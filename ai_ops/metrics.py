@@ -49,7 +49,7 @@ def gauge(name: str, what: str, *labels: str) -> Callable[[Callable[[], Samples]
     return metric_of
 
 
-@gauge("nautobot_ai_ops_runs", "Maintenance runs asked for in the last 24 hours", "kind", "state")
+@gauge("nautobot_ai_ops_runs", "Maintenance runs requested in the last 24 hours", "kind", "state")
 def runs() -> Samples:
     """Runs of the last day; each kind and state has a value, so that none begins with an increase."""
     recent = MaintenanceRun.objects.filter(created__gt=timezone.now() - WINDOW).order_by()

@@ -176,18 +176,18 @@ class MaintenanceRunSerializer(HarmlessInCSVMixin, BaseModelSerializer):
 class RunRequestSerializer(serializers.Serializer):
     """The body of a request for a run; `ai_ops.runs.options` checks it, in sentences."""
 
-    kind = serializers.ChoiceField(choices=list(KINDS), help_text="What is to be done.")
+    kind = serializers.ChoiceField(choices=list(KINDS), help_text="Kind of the run.")
     options = serializers.DictField(
         required=False,
-        help_text="By name; what is left out is as configured. All kinds have time_limit, in seconds; cleanup has "
-        "those of its Job; server has server, the id of an MCP server.",
+        help_text="By name; omit an option to use the configured value. All kinds have time_limit, in seconds; cleanup "
+        "has those of its Job; server has server, the id of an MCP server.",
     )
 
 
 class ScheduleRequestSerializer(serializers.Serializer):
     """The body of a POST: a crontab or an interval for a recurrent schedule, or a time for a single run."""
 
-    kind = serializers.ChoiceField(choices=list(KINDS), help_text="What is to be done.")
+    kind = serializers.ChoiceField(choices=list(KINDS), help_text="Kind of the run.")
     options = serializers.DictField(required=False, help_text="As those of a run.")
     name = serializers.CharField(required=False, help_text="Of the schedule; each kind but server has one of its own.")
     crontab = serializers.CharField(required=False, help_text="Five fields, minute to day of week.")
@@ -257,7 +257,7 @@ class MCPServerToolSerializer(HarmlessInCSVMixin, BaseModelSerializer):
 class MCPServerToolSetSerializer(HarmlessInCSVMixin, BaseModelSerializer):
     """The tools of an MCP server as a whole."""
 
-    drifted = serializers.BooleanField(read_only=True, help_text="Whether they differ from what is approved.")
+    drifted = serializers.BooleanField(read_only=True, help_text="Whether they differ from the approved tools.")
 
     class Meta:
         """Model and fields."""
@@ -269,4 +269,4 @@ class MCPServerToolSetSerializer(HarmlessInCSVMixin, BaseModelSerializer):
 class ToolApprovalSerializer(serializers.Serializer):
     """The list of tools that an approval is for."""
 
-    listed_hash = serializers.CharField(help_text="The listed_hash of the tools you have looked at.")
+    listed_hash = serializers.CharField(help_text="The listed_hash of the tools that you reviewed.")

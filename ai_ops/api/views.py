@@ -172,7 +172,7 @@ class MCPServerToolSetViewSet(ActionsViewSetMixin, ReadOnlyModelViewSet):
     @extend_schema(request=ToolApprovalSerializer, responses={200: MCPServerToolSetSerializer})
     @action(detail=True, methods=["post"], permission_classes=[ActionPermissions], filterset_class=None)
     def approve(self, request, *args, **kwargs):
-        """Make the tools as listed last the approved ones; `listed_hash` says which you have looked at."""
+        """Make the tools as listed last the approved ones; `listed_hash` names those that you reviewed."""
         tool_set = self.get_object()
         confirm_may(request.user, "approve", tool_set)
         approval = ToolApprovalSerializer(data=request.data)

@@ -49,8 +49,8 @@ def log_cleanup(
     _log_over_limits(logger, report)
     if report.unfixable_count:
         logger.warning(
-            "Kept %d keys that carry no readable time, are no checkpoints or are of a newer version, such as %s: look "
-            "at them, and delete by hand what is not needed.",
+            "Kept %d keys that carry no readable time, are no checkpoints or are of a newer version, such as %s: "
+            "inspect them, and delete by hand those that are not needed.",
             report.unfixable_count,
             ", ".join(unfixable),
         )

@@ -26,9 +26,7 @@ def keep_snapshot(data: dict[str, Any]) -> dict[str, Any]:
             snapshots.exclude(pk__in=kept).delete()
     except DatabaseError as error:
         said = " ".join(str(error).split())
-        sentence = (
-            f"Nautobot's database could not keep what was found ({said}): check it; the next sampling tries again."
-        )
+        sentence = f"Nautobot's database could not save the snapshot ({said}): check it; the next sampling tries again."
         return data | {"success": False, "error": data["error"] or sentence}
     return data
 

@@ -92,7 +92,7 @@ class HealthPanel(CheckedServerPanelMixin, KeyValueTablePanel):
         return {
             "Last check": ago(health.checked),
             "Result": {True: "OK", False: health.reason, None: f"Not checked ({health.reason})"}[health.ok],
-            "What came back": health.message,
+            "Answer": health.message,
             "Latency": milliseconds(health.latency_ms),
             "Last OK": ago(health.last_ok),
             "Last failure": ago(health.last_failure),

@@ -36,8 +36,8 @@ MEANINGS = {
     RunStateChoices.SUCCEEDED: "It completed the work.",
     RunStateChoices.FAILED: "Retrying will not help until the cause is fixed.",
     RunStateChoices.SKIPPED: "Another run was doing the same work, so this one did nothing.",
-    RunStateChoices.INTERRUPTED: "It was told to stop. What it did until then stays.",
-    RunStateChoices.LOST: "Its process died, and it is not one that is tried again by itself.",
+    RunStateChoices.INTERRUPTED: "It was told to stop. The work done until then stays.",
+    RunStateChoices.LOST: "Its process died, and runs of this kind or trigger are not retried.",
     RunStateChoices.DEAD: "The infrastructure failed it as often as it may be tried.",
 }
 
@@ -45,7 +45,7 @@ WHAT_TO_DO = {
     RunStateChoices.FAILED: "Fix the cause named in the error. The next run of its schedule tries again, or run the "
     "Job now.",
     RunStateChoices.SKIPPED: "Nothing: the run that is named did the work.",
-    RunStateChoices.INTERRUPTED: "Nothing: the next run goes on from where this one stopped.",
+    RunStateChoices.INTERRUPTED: "Nothing: the next run continues where this one stopped.",
     RunStateChoices.LOST: "Look at the log of the worker and at the memory of its host at that time, and run it again.",
     RunStateChoices.DEAD: "Fix the cause named in the error, then press Redrive: a new run does the work. If it is not "
     "needed any more, press Discard.",

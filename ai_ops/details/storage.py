@@ -141,7 +141,7 @@ PANELS = {
     ),
     SectionChoices.RIGHT_HALF: (
         _ages_panel("Threads", SectionChoices.RIGHT_HALF, "A thread is as old as its newest checkpoint"),
-        PlainKeysPanel(weight=100, label="What a cleanup would delete", context_data_key="cleanup_facts"),
+        PlainKeysPanel(weight=100, label="Deletions of a cleanup now", context_data_key="cleanup_facts"),
         DataTablePanel(
             weight=200,
             label="Largest threads (sampled)",
@@ -188,7 +188,7 @@ def page_context(user) -> dict[str, Any]:
 def redis_facts(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return the facts about the Redis and its content, by name."""
     server = data["server"]
-    facts: dict[str, Any] = {"Server": "Its user may not call INFO: grant +info to see what it is."}
+    facts: dict[str, Any] = {"Server": "Its user may not call INFO: grant +info to see the server's name and version."}
     if server:
         facts = {
             "Server": f"{server['software']} {server['version']}, database {server['database']} of {server['address']}",
@@ -216,7 +216,7 @@ def redis_facts(data: Mapping[str, Any]) -> dict[str, Any]:
 def cleanup_facts(cleanup: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the counts of a cleanup at that time, by name."""
     if cleanup is None:
-        return {"Not known": "Not all keys were looked at. Run the cleanup as a dry run to know."}
+        return {"Not known": "Not all keys were sampled. Run the cleanup as a dry run for the full count."}
     return {
         "Keys": f"{cleanup['deleted_count']:,}",
         "Whole threads": f"{cleanup['threads_deleted']:,} of {cleanup['threads_deleted'] + cleanup['threads_kept']:,}",
@@ -228,7 +228,7 @@ def cleanup_facts(cleanup: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _state(good: CheckpointStorageSnapshot | None, failed: CheckpointStorageSnapshot | None) -> Iterator[Notice]:
     if failed:
-        rest = f" What follows was sampled {plain_ago(good.taken)}." if good else ""
+        rest = f" The values below were sampled {plain_ago(good.taken)}." if good else ""
         yield Notice("danger", f"Sampling failed {plain_ago(failed.taken)}. {failed.data['error']}{rest}")
     elif not good:
         yield Notice("info", "Nothing has been sampled yet: press Refresh, or wait for the hourly schedule.")
@@ -257,7 +257,7 @@ def _findings(data: Mapping[str, Any]) -> Iterator[Notice]:
     if not data["complete"]:
         yield Notice(
             "info",
-            f"Only {data['scanned_keys']:,} of about {data['database_keys']:,} keys were looked at: counts are of "
+            f"Only {data['scanned_keys']:,} of about {data['database_keys']:,} keys were sampled: the counts are of "
             "those, and threads may have more keys and be younger than shown.",
         )
 
@@ -268,7 +268,7 @@ def _run_notices(good: CheckpointStorageSnapshot | None, now: datetime) -> Itera
     if runs.filter(status__in=JobResultStatusChoices.UNREADY_STATES).exists():
         yield Notice("info", "A sampling is under way: reload this page in a moment.")
     elif good and _cleaned_since(good.taken):
-        yield Notice("info", "A cleanup has run since: press Refresh to see what it left.")
+        yield Notice("info", "A cleanup has run since: press Refresh to see the result.")
     elif good and now - good.taken > STALE:
         yield Notice(
             "warning",

@@ -62,10 +62,10 @@ class ToolSetPanel(KeyValueTablePanel):
             "Tools": ", ".join(f"{count} {label.lower()}" for count, label in counts if count) or "none",
             "Last listed": found.listed,
             "Could not be listed": f"{found.reason} at {found.asked:%Y-%m-%d %H:%M}" if found.reason else None,
-            "What came back": found.message or None,
+            "Answer": found.message or None,
             "Approved": found.approved,
             "Approved by": (found.approved_by or "trusted as the first list") if found.approved else None,
-            "What was approved": found.approved_changes,
+            "Approved changes": found.approved_changes,
             "Agents see": _seen_by_agents(found.server),
         }
 
@@ -132,7 +132,7 @@ def _compared(old: list[str], new: list[str]) -> Iterator[tuple[str, str]]:
     if shown_to < len(a):
         yield REMARK, ""
     if max(len(old), len(new)) > MAX_COMPARED_LINES:
-        yield REMARK, f"What follows after {MAX_COMPARED_LINES} lines is not compared here."
+        yield REMARK, f"Lines after the first {MAX_COMPARED_LINES} are not compared here."
 
 
 def _lines(lines: Iterable[tuple[str, str]]) -> SafeString:
@@ -148,7 +148,7 @@ TOOL_PANELS = (
         section=SectionChoices.LEFT_HALF,
         label="Tools",
         required_permissions=VIEW_TOOLS,
-        hide_if_unset=("Last listed", "Could not be listed", "What came back", "Approved", "Approved by", "Agents see"),
+        hide_if_unset=("Last listed", "Could not be listed", "Answer", "Approved", "Approved by", "Agents see"),
     ),
     ToolDriftPanel(
         weight=100,

@@ -51,7 +51,7 @@ class MaintenanceJob(Job):
 
     def _without_subject(self, request: RunRequest, error: ObjectDoesNotExist) -> dict[str, Any]:
         """End at once, in a line: what the run was about has been deleted since it was asked for."""
-        sentence = f"What this run is about is gone, so there is nothing to do. {error}"
+        sentence = f"The subject of this run was deleted, so there is no work. {error}"
         transitions.end_without_work(request, sentence)
         self.fail("%s", sentence)
         return {"success": False, "error": sentence}

@@ -53,7 +53,7 @@ class CleanupCheckpointsJob(MaintenanceJob):
         description="Checkpoints older than this go, unless a live conversation needs them or a retention policy says "
         "otherwise. 0.5 is twelve hours. Leave this and the fields below empty to use the configured values.",
     )
-    dryrun = DryRunVar(description="Delete nothing, and report what would go.")
+    dryrun = DryRunVar(description="Delete nothing, and report the keys that a run would delete.")
     thread_pattern = StringVar(
         required=False,
         label="Thread pattern",

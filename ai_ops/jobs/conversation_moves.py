@@ -27,7 +27,7 @@ class MoveConversationsJob(MaintenanceJob):
     pattern = StringVar(
         default="*", label="Thread pattern", description="Only threads whose id matches this glob, such as user-42-*."
     )
-    dryrun = DryRunVar(description="Write nothing, and count what would be moved.")
+    dryrun = DryRunVar(description="Write nothing, and count the threads that a run would move.")
 
     class Meta:
         """The metadata that Nautobot shows of the Job."""

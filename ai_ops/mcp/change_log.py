@@ -47,7 +47,7 @@ def flush_change_events(failed: Callable[[str], None]) -> Iterator[None]:
             raise
         # Brokers may be of any make and raise anything.
         logger.exception("Webhooks, Job hooks and events could not all be sent", extra={"grouping": "summary"})
-        failed(f"Not all webhooks, Job hooks and events could be sent ({error}): check what receives them.")
+        failed(f"Not all webhooks, Job hooks and events could be sent ({error}): check the receivers.")
 
 
 @contextmanager

@@ -63,7 +63,7 @@ _UNLISTED = Q(listed__isnull=False) & ~Q(reason__in=("", Reason.CHECKER))
 
 DRIFT_REASON = "DRIFT"
 DRIFT_REMEDY = (
-    "Look at what changed on the server's page. Approve it if that is as it should be; if not, give the server the "
+    "Review the changes on the server's page. Approve them if they are intended; if not, give the server the "
     "status Vulnerable. Nothing was switched off."
 )
 

@@ -101,10 +101,10 @@ def approve(tool_set: MCPServerToolSet, user: Any, seen: str) -> str:
         if server is None or row is None:
             raise ToolApprovalError("There is nothing to approve: the server was deleted.")
         if not row.drifted:
-            raise ToolApprovalError(f"There is nothing to approve: {server} lists what is approved.")
+            raise ToolApprovalError(f"There is nothing to approve: {server} lists the approved tools.")
         if row.listed_hash != seen:
             raise ToolApprovalError(
-                f"{server} lists other tools than those you have looked at: look again before you approve."
+                f"{server} lists other tools than those that you reviewed: review them again before you approve."
             )
         row.approved_changes = _approve_rows(server, now)
         row.approved_hash, row.approved, row.approved_by = row.listed_hash, now, user

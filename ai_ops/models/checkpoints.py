@@ -79,7 +79,7 @@ class CheckpointStorageSnapshot(BaseModel):
 
     taken = models.DateTimeField(auto_now_add=True)
     data = models.JSONField(
-        encoder=DjangoJSONEncoder, help_text="What sample_checkpoint_storage() returned; see the app's documentation."
+        encoder=DjangoJSONEncoder, help_text="The report of sample_checkpoint_storage(); see the app's documentation."
     )
 
     is_metadata_associable_model = False

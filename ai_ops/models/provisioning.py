@@ -11,7 +11,7 @@ class ProvisioningRecord(BaseModel):
     key = models.CharField(
         max_length=CHARFIELD_MAX_LENGTH,
         unique=True,
-        help_text="Kind and name of what was provisioned, such as status:Healthy.",
+        help_text="Kind and name of the provisioned object, such as status:Healthy.",
     )
     created = models.DateTimeField(auto_now_add=True)
 

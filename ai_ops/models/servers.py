@@ -79,7 +79,7 @@ class MCPServer(PrimaryModel):
         max_length=20,
         choices=MCPProbeChoices,
         default=MCPProbeChoices.AUTO,
-        help_text="What a health check asks for. The SDKs' own servers have no health page, so MCP is tried then.",
+        help_text="The way of the health check. The SDKs' own servers have no health page, so MCP is tried then.",
     )
     verify_tls = models.BooleanField(
         default=True,

@@ -28,11 +28,11 @@ class MCPServerToolSet(ChangeLoggedModel, BaseModel):
     server = models.OneToOneField("ai_ops.MCPServer", on_delete=delete_unread, related_name="tool_set")
     asked = models.DateTimeField(help_text="When the server was last asked for its tools.")
     listed = models.DateTimeField(null=True, blank=True, help_text="When it last gave a list.")
-    retry_at = models.DateTimeField(null=True, blank=True, help_text="Until when it asked not to be asked again.")
+    retry_at = models.DateTimeField(null=True, blank=True, help_text="Until then it asked for no further request.")
     reason = models.CharField(
         max_length=REASON_MAX_LENGTH, blank=True, help_text="Why the last attempt gave no list; empty if it did."
     )
-    message = models.TextField(blank=True, help_text="What came back then, and what to do about it.")
+    message = models.TextField(blank=True, help_text="The answer to that request, and the advice.")
     listed_hash = models.CharField(max_length=HASH_LENGTH, blank=True, help_text="Hash of all tools as listed last.")
     approved_hash = models.CharField(max_length=HASH_LENGTH, blank=True, help_text="Hash of all tools as approved.")
     approved = models.DateTimeField(null=True, blank=True, help_text="When the approved tools became so.")
@@ -44,7 +44,7 @@ class MCPServerToolSet(ChangeLoggedModel, BaseModel):
         related_name="+",
         help_text="Empty for the first list, which is approved as it is.",
     )
-    approved_changes = models.TextField(blank=True, help_text="What the last approval took in.")
+    approved_changes = models.TextField(blank=True, help_text="The changes in the last approval.")
 
     natural_key_field_names = ["pk"]
     is_metadata_associable_model = False
@@ -81,20 +81,20 @@ class MCPServerTool(BaseModel):
     server = models.ForeignKey("ai_ops.MCPServer", on_delete=delete_unread, related_name="tools")
     name = models.CharField(max_length=MAX_TOOL_NAME_CHARACTERS)
     state = models.CharField(max_length=20, choices=MCPToolStateChoices, db_index=True)
-    since = models.DateTimeField(help_text="When its state, or what is listed under its name, last changed.")
+    since = models.DateTimeField(help_text="When its state or its listed definition last changed.")
     first_seen = models.DateTimeField()
     hash = models.CharField(
-        max_length=HASH_LENGTH, blank=True, help_text="SHA-256 of what is listed; empty for a removed tool."
+        max_length=HASH_LENGTH, blank=True, help_text="SHA-256 of the listed definition; empty for a removed tool."
     )
     approved_hash = models.CharField(
-        max_length=HASH_LENGTH, blank=True, help_text="The same of what was approved; empty for an added tool."
+        max_length=HASH_LENGTH, blank=True, help_text="SHA-256 of the approved definition; empty for an added tool."
     )
     description = models.CharField(
         max_length=CHARFIELD_MAX_LENGTH, blank=True, help_text="The beginning of its description."
     )
     definition = models.TextField(blank=True, help_text="All that the server says of it, as listed last.")
     approved_definition = models.TextField(
-        blank=True, help_text="The same as approved, where that differs from what is listed."
+        blank=True, help_text="The approved definition, where it differs from the listed one."
     )
 
     natural_key_field_names = ["pk"]

@@ -351,7 +351,7 @@ def checkpoint_facts(overview: Overview) -> dict[str, Any]:
     facts["The next cleanup would delete"] = (
         f"{good.cleanup['deleted_count']:,} keys, {good.cleanup['threads_deleted']:,} whole threads"
         if good.cleanup
-        else "Not known: not all keys were looked at."
+        else "Not known: not all keys were sampled."
     )
     return facts
 
@@ -412,7 +412,7 @@ FIRST_PANELS = (
     RowsPanel(
         outage_rows,
         "No server is down, as far as is known.",
-        {"server": "Server", "since": "Down since", "why": "Why, and what to do", "acknowledged": "Acknowledged by"},
+        {"server": "Server", "since": "Down since", "why": "Reason and advice", "acknowledged": "Acknowledged by"},
         weight=100,
         label="Down now",
         body_id="ai-ops-down-now",

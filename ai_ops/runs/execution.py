@@ -36,7 +36,7 @@ logger = get_logger(__name__)
 Report = dict[str, Any]
 
 # Where the work itself does not say what it has done.
-STOPPED = "The Job's time limit was reached, or it was stopped; what was done stays, the next run goes on."
+STOPPED = "The Job's time limit was reached, or it was stopped; the work done stays, and the next run continues."
 
 
 def run_as(
@@ -205,7 +205,7 @@ class _Run:
             try:
                 on_a_sound_connection(self._lease.release)
             except (DatabaseError, InterfaceError) as error:
-                logger.warning("The lease could not be given back (%s): it ends by itself", str(error).strip())
+                logger.warning("The lease could not be released (%s): it expires", str(error).strip())
 
     def _is_over(self, known: MaintenanceRun | None) -> bool:
         """Whether the run that this message is about has ended; what is known of it is its record from now on."""

@@ -79,11 +79,11 @@ class Keeper:
         self.reconnect()
         self._confirm_lease()
         if self._cancelled:
-            raise RunStoppedError("The run was cancelled; what it did until then stays, and the next run goes on.")
+            raise RunStoppedError("The run was cancelled; the work done until then stays, and the next run continues.")
         if is_worker_stopping() or self._is_told():
-            raise RunStoppedError("The worker was told to stop; what was done stays, and the next run goes on.")
+            raise RunStoppedError("The worker was told to stop; the work done stays, and the next run continues.")
         if self._ends and time.monotonic() >= self._ends:
-            raise RunStoppedError(f"The run's time limit of {self._time_limit:g} s was reached; what was done stays.")
+            raise RunStoppedError(f"The run's time limit of {self._time_limit:g} s was reached; the work done stays.")
 
     def lock(self) -> None:
         """Make sure, inside a transaction, that no other run takes over before it is committed.

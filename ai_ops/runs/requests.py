@@ -361,5 +361,5 @@ def _has_worker(queue: JobQueue) -> bool:
             return False
         cache.set(key, True, WORKER_SEEN_SECONDS)
     except (BrokerError, RedisError, ConnectionInterrupted) as error:
-        logger.warning("Celery could not be asked for its workers: %s", error)
+        logger.warning("Celery did not tell its workers: %s", error)
     return True

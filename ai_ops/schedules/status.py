@@ -117,7 +117,7 @@ def _listened_queues() -> Mapping[str, int] | None:
     try:
         return get_celery_queues()
     except (BrokerError, RedisError, OSError) as error:
-        logger.warning("Celery could not be asked for its workers: %s", error)
+        logger.warning("Celery did not tell its workers: %s", error)
         return None
 
 

@@ -36,5 +36,5 @@ def isolate(
     except raised:
         raise
     except Exception:
-        logger.exception("Failed: %s. All else goes on", what, extra={"grouping": "supervisor"})
+        logger.exception("Failed: %s. The other work continues", what, extra={"grouping": "supervisor"})
         return None

@@ -63,7 +63,7 @@ def choose_saver(configured: str, able: Mapping[str, str | None], found: Evidenc
     if older := [saver for saver in OLDER if saver in found.savers]:
         return _of_those(older, found.savers, able)
     if found.trouble:
-        return _first_able(f"the database could not be looked at ({found.trouble})", able)
+        return _first_able(f"the database could not be sampled ({found.trouble})", able)
     if not found.complete:
         return _first_able(f"the first {found.keys:,} keys are of no older saver, and no more were looked at", able)
     return _named(COMPACT, "no older saver has conversations there", able)

@@ -135,7 +135,7 @@ SENTENCES: tuple[tuple[Callable[[Exception, str], bool], str], ...] = (
     ),
     (
         _is(InvalidResponse),
-        "What answers at the address of the checkpoint Redis is no Redis, or speaks TLS ({said}): check the host and "
+        "The server at the address of the checkpoint Redis is no Redis, or speaks TLS ({said}): check the host and "
         "port in LANGGRAPH_REDIS_URL, or NAUTOBOT_REDIS_HOST and NAUTOBOT_REDIS_PORT; for TLS write rediss://.",
     ),
     (

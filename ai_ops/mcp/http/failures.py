@@ -156,7 +156,7 @@ def _judge_credentials(response: httpx.Response, wording: Wording, redirected: b
     return Failure(
         Reason.AUTH_REQUIRED,
         f"refuses the credentials of the server's secrets group ({status})",
-        "renew what the secrets group holds, and check what it is permitted to do",
+        "renew the credentials in the secrets group, and check their permissions",
     )
 
 

@@ -216,7 +216,7 @@ def _unreadable(raw: Any, flaw: str, hide: Callable[[str], str]) -> _Definition:
     name = raw.get("name") if isinstance(raw, Mapping) else None
     called = visible(hide(name))[:MAX_UNREADABLE_NAME] if isinstance(name, str) else ""
     digest = _sha256("".join(_canonical(hide(each)) for each in _flattened(raw)))
-    shown = f"Can't be read, since {flaw}. Agents may load it all the same. What is listed:\n  {visible(written)}"
+    shown = f"Can't be read, since {flaw}. Agents may load it all the same. It is listed as:\n  {visible(written)}"
     label = f"{UNREADABLE}{called}".strip() + f" #{digest[:10]}" * (not called.strip())
     return _Definition(label, digest, _kept(shown), _excerpt(f"Can't be read, since {flaw}."))
 

@@ -223,7 +223,7 @@ def test_keys_and_values_that_tell_no_time_stay_and_are_named(checkpoint_redis, 
     assert report["deleted_count"] == 0
     assert report["unfixable_count"] == len(odd) + 3
     assert checkpoint_redis.dbsize() == len(odd) + 3
-    assert any("look at them" in message for message in caplog.messages)
+    assert any("inspect them" in message for message in caplog.messages)
 
 
 def test_redis_down(checkpoint_server, checkpoint_redis, monkeypatch):

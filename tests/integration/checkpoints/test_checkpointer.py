@@ -182,7 +182,7 @@ def test_a_user_that_may_not_scan_gets_what_agents_had_before(checkpoint_server,
     finally:
         database_two.execute_command("ACL", "DELUSER", "narrow")
     assert described.saver in ("ValkeySaver", "CompactRedisSaver")
-    assert "the database could not be looked at" in described.reason
+    assert "the database could not be sampled" in described.reason
 
 
 def test_a_redis_that_is_away_is_an_error_of_the_app(monkeypatch):

@@ -302,7 +302,7 @@ def test_credentials_are_sent_with_each_request_of_a_handshake(prober):
         refused = prober.probe(over_mcp(own, credentials=Credentials.bearer("old")))
     assert refused.reason is Reason.AUTH_REQUIRED
     assert (
-        "refuses the credentials of the server's secrets group (401): renew what the secrets group holds"
+        "refuses the credentials of the server's secrets group (401): renew the credentials in the secrets group"
         in refused.message
     )
 

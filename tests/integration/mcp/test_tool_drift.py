@@ -187,7 +187,7 @@ def test_nobody_approves_what_they_have_not_seen(up, user):
     seen = check(server).listed_hash
     up.tools = [POISONED, LIST]
     tool_set = check(server)
-    with pytest.raises(ToolApprovalError, match="other tools than those you have looked at"):
+    with pytest.raises(ToolApprovalError, match="other tools than those that you reviewed"):
         approve(tool_set, user, seen)
     assert states(server)["device_count"] == "changed"
     approve(tool_set, user, tool_set.listed_hash)

@@ -111,7 +111,7 @@ def test_sampling_failed_with_what_to_do_and_what_was_there_before(
     page = page_of(operator)
     assert "Sampling failed" in page
     assert "check LANGGRAPH_REDIS_URL" in page
-    assert "What follows was sampled" in page
+    assert "The values below were sampled" in page
     assert "before" in page
 
 
@@ -120,7 +120,7 @@ def test_sampling_failed_from_the_beginning(operator, checkpoint_server, checkpo
     sample_checkpoint_storage()
     page = page_of(operator)
     assert "Sampling failed" in page
-    assert "What follows" not in page
+    assert "The values below" not in page
 
 
 def test_no_keys_at_all(operator, checkpoint_redis):
@@ -144,7 +144,7 @@ def test_a_part_of_the_keys_is_called_that(operator, checkpoint_redis, monkeypat
     pin_thread("nowhere")
     sample_checkpoint_storage()
     page = page_of(operator)
-    assert "of about 3,000 keys were looked at" in page
+    assert "of about 3,000 keys were sampled" in page
     assert "Run the cleanup as a dry run to know." in page
     assert "<td>Not known</td>" in page
 

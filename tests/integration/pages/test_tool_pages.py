@@ -240,7 +240,7 @@ class ToolsOnPagesTest(TestCase):
     def test_long_differences_are_not_compared_to_the_end(self):
         for text in ("a", "b"):
             lists(self.calm, ("count", "\n".join(f"{text}{number}" for number in range(1000))))
-        assert "What follows after 400 lines is not compared here." in self.page(self.calm)
+        assert "Lines after the first 400 are not compared here." in self.page(self.calm)
 
     def test_a_difference_beyond_what_is_kept_is_said_to_be(self):
         for end in "ab":

@@ -319,7 +319,7 @@ def test_a_run_whose_server_is_gone_ends_by_itself(alice, django_capture_on_comm
         server.delete()
     run.refresh_from_db()
     assert (run.state, run.next_attempt) == (RunStateChoices.FAILED, None)
-    assert "What this run is about is gone" in run.error
+    assert "The subject of this run was deleted" in run.error
     assert run.job_result.status == JobResultStatusChoices.STATUS_FAILURE
 
 
