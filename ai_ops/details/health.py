@@ -1,4 +1,4 @@
-"""The panels on a server's page that show its checks and incidents, and an incident's own page."""
+"""The panels on a server's page that show its checks and incidents."""
 
 from __future__ import annotations
 
@@ -12,26 +12,20 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from nautobot.apps.ui import (
-    ButtonColorChoices,
     EChartsPanel,
     EChartsTypeChoices,
     KeyValueTablePanel,
-    ObjectDetailContent,
-    ObjectFieldsPanel,
     ObjectsTablePanel,
     Panel,
-    PostButton,
     SectionChoices,
 )
 from nautobot.apps.views import get_obj_from_context
 
 from ai_ops.mcp.history import WINDOWS, Bucket, Statistics, buckets, statistics
 from ai_ops.models.health import MCPServerHealth
-from ai_ops.runs.permissions import may
 from ai_ops.tables import (
     MCPServerCheckTable,
     MCPServerIncidentTable,
-    MCPServerTable,
     certificate_badge,
     milliseconds,
     percent,
@@ -302,66 +296,5 @@ HEALTH_PANELS = (
         max_display_count=10,
         add_button_route=None,
         required_permissions=VIEW_CHECKS,
-    ),
-)
-
-
-class AcknowledgeButton(PostButton):
-    """Say that one is on it."""
-
-    def should_render(self, context: Context) -> bool:
-        """Show it while there is something to acknowledge."""
-        incident = get_obj_from_context(context)
-        wanted = super().should_render(context) and not incident.closed and not incident.acknowledged
-        return wanted and may(context["request"].user, "acknowledge", incident)
-
-
-class IncidentFieldsPanel(ObjectFieldsPanel):
-    """The fields of an incident."""
-
-    def render_value(self, key: str, value: Any, context: Context) -> Any:
-        """Keep the lines of the message apart."""
-        if key == "message":
-            return format_html('<span style="white-space: pre-line">{}</span>', value)
-        return super().render_value(key, value, context)
-
-
-INCIDENT_DETAIL = ObjectDetailContent(
-    panels=(
-        IncidentFieldsPanel(
-            weight=100,
-            section=SectionChoices.LEFT_HALF,
-            fields=(
-                "name",
-                "kind",
-                "reason",
-                "message",
-                "opened",
-                "closed",
-                "duration",
-                "acknowledged",
-                "acknowledged_by",
-                "escalated",
-            ),
-        ),
-        ObjectsTablePanel(
-            weight=100,
-            section=SectionChoices.RIGHT_HALF,
-            table_class=MCPServerTable,
-            table_filter="incidents",
-            table_title="Servers",
-            exclude_columns=("latency", "uptime_24h", "flapping", "url", "description", "tags", "actions"),
-            enable_related_link=False,
-            add_button_route=None,
-        ),
-    ),
-    extra_buttons=(
-        AcknowledgeButton(
-            weight=100,
-            label="Acknowledge",
-            icon="mdi-hand-back-right",
-            color=ButtonColorChoices.BLUE,
-            link_name="plugins:ai_ops:mcpserverincident_acknowledge",
-        ),
     ),
 )

@@ -16,7 +16,7 @@ from rest_framework.decorators import action
 
 from ai_ops import filters, forms, tables
 from ai_ops.api import serializers
-from ai_ops.details.health import INCIDENT_DETAIL
+from ai_ops.details.incidents import INCIDENT_DETAIL
 from ai_ops.exceptions import IncidentError
 from ai_ops.mcp.incidents import acknowledge
 from ai_ops.models import (
