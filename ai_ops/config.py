@@ -105,7 +105,7 @@ class AiOpsSettings(CleanupOptions):
         flap_low_percent: Share of changes below which a server stops flapping, 0 to flap_high_percent.
         flap_high_percent: Share of changes from which it flaps, up to 100.
         mass_failure_percent: Share of Healthy servers that must newly fail for a run to be doubted; 0 is half.
-        control_url: What the control asks: an address that answers as long as this network works.
+        control_url: The address of the control, which answers as long as this network works.
         tool_check_interval_minutes: Minutes between two lists of a server's tools, 1 to 10080; 0 is never.
         prefix_tool_names: Whether agents see every tool with the name of its server in front; if not, only those whose
             name is taken.

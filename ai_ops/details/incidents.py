@@ -23,7 +23,7 @@ from ai_ops.tables import (
 
 
 class AcknowledgeButton(PostButton):
-    """Say that one is on it."""
+    """Acknowledge the incident."""
 
     def should_render(self, context: Context) -> bool:
         """Show it while there is something to acknowledge."""
