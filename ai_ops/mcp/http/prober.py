@@ -1,4 +1,4 @@
-"""Asks MCP servers over HTTP how they are: many at once, from a few threads with an event loop each."""
+"""Probes of MCP servers over HTTP: many at once, from a few threads with an event loop each."""
 
 from __future__ import annotations
 
@@ -26,13 +26,17 @@ from ai_ops.mcp.http.tls import CAFileError, ssl_context
 from ai_ops.mcp.http.tool_listing import Listing, ToolListing
 from ai_ops.mcp.http.transports import Resolver, probe_transport
 from ai_ops.mcp.logic.turns import Turns
-from ai_ops.mcp.logic.verdicts import MAX_WORKERS, Probe, Reason
+from ai_ops.mcp.logic.verdicts import Probe, Reason
 
 __all__ = ["Listing", "Prober", "Target", "unasked"]
 
 logger = logging.getLogger(__name__)
 
 THREAD_NAME = "mcp-probe"
+
+# Threads that probe at once: enough that a dead server does not hold up the others, few enough for a Celery worker that
+# shares its cores.
+MAX_WORKERS = 4
 
 # Of a fleet many may live on one host, behind one proxy: what is meant to see whether it is well must not be its load.
 MAX_AT_ONE_PORT = 8

@@ -9,13 +9,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
-# One lost packet, or one restart of a container, must not take a server's tools away: a status is
-# flipped only when this many checks in a row say so, with a pause between them.
-CHECKS_TO_FLIP = 3
-PAUSE_SECONDS = 5.0
-
-# Enough that a dead server does not hold up the others, few enough for a Celery worker that shares its cores.
-MAX_WORKERS = 4
+from ai_ops.mcp.logic.rounds import CHECKS_TO_FLIP
 
 # A server may ask to be left alone, and not for ever: after a day it is asked again.
 MAX_RETRY_AFTER_SECONDS = 86400.0

@@ -29,7 +29,7 @@ from ai_ops.choices import MCPProtocolChoices
 from ai_ops.mcp import check as health_run
 from ai_ops.mcp.http.prober import MAX_AT_ONE_PORT
 from ai_ops.mcp.http.tls import ssl_context
-from ai_ops.mcp.logic.verdicts import PAUSE_SECONDS
+from ai_ops.mcp.logic.rounds import PAUSE_SECONDS
 from ai_ops.models import MCPServer, MCPServerCheck
 from ai_ops.models.runs import MaintenanceLease
 from tests.fakes.certificates import CertificateAuthority

@@ -5,9 +5,9 @@ from itertools import product
 import pytest
 
 from ai_ops.mcp.logic.reports import HealthReport, ServerReport
+from ai_ops.mcp.logic.rounds import CHECKS_TO_FLIP
 from ai_ops.mcp.logic.verdicts import (
     AS_BEFORE,
-    CHECKS_TO_FLIP,
     INCONCLUSIVE,
     LEFT_ALONE,
     NOT_CONFIRMED,
