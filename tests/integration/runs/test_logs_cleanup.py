@@ -149,7 +149,7 @@ def test_the_example_of_the_documentation_makes_a_schedule_whose_runs_succeed(ad
     old_result(OTHERS, admin)
     long_ago = Now() - timedelta(days=91)
     JobResult.objects.update(date_created=long_ago, date_done=long_ago)
-    (example,) = re.findall(r"^```python\n(.*?)^```", EXTENDING.read_text(), re.DOTALL | re.MULTILINE)
+    example, *_ = re.findall(r"^```python\n(.*?)^```", EXTENDING.read_text(), re.DOTALL | re.MULTILINE)
     exec(example, {})
     schedule = ScheduledJob.objects.get(name="Clean up logs")
     assert (schedule.enabled, schedule.job_model.enabled) == (True, True)

@@ -93,5 +93,5 @@ def test_a_kind_is_an_entry_a_task_and_a_job(copy_with_the_kind):
     name, label, state, options, counters = found.pop("run")
     assert "pins" in name
     assert (label, state, options) == ("Review of old pins", "succeeded", {"days": 30})
-    assert counters == {"old_pins": 0}
+    assert counters == {"success": True, "old_pins": 0}
     assert found == {"schedule": ["AI Ops: review old pins", "5 4 * * 1"], "filter": True, "REST": True}
