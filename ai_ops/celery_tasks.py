@@ -48,7 +48,6 @@ from ai_ops.mcp.logic.reports import HealthReport, ServerReport
 from ai_ops.mcp.shards import enqueue_shards, queue_to_share, shard_servers
 from ai_ops.mcp.tool_listing import list_tools
 from ai_ops.models import MCPServer
-from ai_ops.runs.context import current_request
 from ai_ops.runs.decisions import Hold
 from ai_ops.runs.events import TOPIC_CHECKED, publish
 from ai_ops.runs.execution import run_as
@@ -333,11 +332,10 @@ def _checked_due_servers(hold: Hold, shard: Shard | None) -> dict[str, Any]:
     logger.info("Starting MCP server health checks...")
     try:
         settings, now = AiOpsSettings.load(), timezone.now()
-        job_result = current_request().job_result
         if shard:
             return _with_tools(check_servers(_as_probed(shard_servers(shard, now)), hold, shard.as_of), hold).as_dict()
-        if job_result and (queue := queue_to_share(job_result, settings.health_check_shard_size, now)):
-            report = _shared(job_result, queue, settings.health_check_shard_size, hold)
+        if hold.job_result and (queue := queue_to_share(hold.job_result, settings.health_check_shard_size, now)):
+            report = _shared(hold.job_result, queue, settings.health_check_shard_size, hold)
         else:
             report = _with_tools(check_servers(_as_probed(due_servers(now)), hold), hold).as_dict()
         hold.confirm()
@@ -407,15 +405,10 @@ def _checked_server(hold: Hold, server_id: uuid.UUID | str) -> dict[str, Any]:
 
 def _with_tools(report: HealthReport, hold: Hold, *, always: bool = False) -> HealthReport:
     """Tell observers, and list the tools of servers that passed; that changes nothing of what the checks found."""
-    publish(TOPIC_CHECKED, _checked_payload(report))
+    publish(TOPIC_CHECKED, {**report.as_dict(), "run": str(hold.run_id) if hold.run_id else None})
     passed = [server.server_id for server in report.servers if server.ok and server.server_id]
     error = list_tools(passed, hold, always=always)
     return replace(report, error=report.error or error, errors=(*report.errors, *([error] if error else [])))
-
-
-def _checked_payload(report: HealthReport) -> dict[str, Any]:
-    run = current_request().parent_id
-    return {**report.as_dict(), "run": str(run) if run else None}
 
 
 def close_resolved_incidents() -> dict[str, Any]:

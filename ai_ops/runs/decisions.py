@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 # Without what is mistaken for another when read aloud or from a screen: 0 and o, 1, i and l.
 NAME_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
@@ -27,10 +28,14 @@ class Hold(Protocol):
     Attributes:
         fence: Rises with each run that takes over.
         fence_key: Where other stores than the database may write it down; the same for all runs of a kind.
+        run_id: The id of the run's record; None where that could not be written.
+        job_result: The JobResult of the Job that does the run; None from a shell.
     """
 
     fence: int
     fence_key: str
+    run_id: uuid.UUID | None
+    job_result: Any
 
     def confirm(self) -> None:
         """Return if the run may go on; asks no database.

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.models.functions import Now
@@ -34,6 +35,7 @@ class Keeper:
         run_id: The record whose heartbeat goes with it; None where it could not be written.
         is_told: Says whether a signal told this process to stop.
         time_limit: Seconds after which the run stops by itself; None for no limit.
+        job_result: The JobResult of the Job that does the run; None from a shell.
     """
 
     def __init__(
@@ -42,12 +44,14 @@ class Keeper:
         run_id: uuid.UUID | None,
         is_told: Callable[[], bool] = lambda: False,
         time_limit: float | None = None,
+        job_result: Any = None,
     ) -> None:
         self.lease = lease
         self.fence = lease.fence
         self.fence_key = f"ai_ops:fence:{lease.row}"
         self.troubles: list[BaseException] = []
-        self._run_id = run_id
+        self.run_id = run_id
+        self.job_result = job_result
         self._is_told = is_told
         self._ends = time.monotonic() + time_limit if time_limit else None
         self._time_limit = time_limit
@@ -142,8 +146,8 @@ class Keeper:
         if not self.lease.renew():
             self._lost = f'The lease "{self.lease.name}" was taken over by another run'
             return
-        if self._run_id is None:
+        if self.run_id is None:
             return
-        run = MaintenanceRun.objects.filter(pk=self._run_id, fence=self.lease.fence)
+        run = MaintenanceRun.objects.filter(pk=self.run_id, fence=self.lease.fence)
         run.update(heartbeat=Now(), progress=self._line)
         self._cancelled = run.filter(cancel_requested=True).exists()

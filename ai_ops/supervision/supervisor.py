@@ -13,7 +13,6 @@ from django.db.models.functions import Now
 from ai_ops.checkpoints import orphans
 from ai_ops.choices import RunStateChoices
 from ai_ops.models.runs import MaintenanceRun
-from ai_ops.runs.context import current_request
 from ai_ops.runs.decisions import Hold
 from ai_ops.runs.drained import log_drained
 from ai_ops.runs.findings import Findings, summary
@@ -66,8 +65,8 @@ def _outcome(run: MaintenanceRun, sent: bool | None) -> str:
 
 # In this order: what a rescue leaves is repaired before its next attempt is made, and what takes longest comes last.
 SUB_CHECKS: Mapping[str, SubCheck] = {
-    "rescue": lambda hold: rescue(hold, current_request().parent_id),
-    "repair": lambda hold: repair(hold, current_request().job_result),
+    "rescue": lambda hold: rescue(hold, hold.run_id),
+    "repair": lambda hold: repair(hold, hold.job_result),
     "retries": start_due,
     "schedules": lambda hold: end_without_server(hold) + late_schedules.warn_of_late(hold),
     "history": history.trim,

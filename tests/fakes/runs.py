@@ -18,6 +18,8 @@ class FreeHold:
 
     fence = 1
     fence_key = "ai_ops:fence:test"
+    run_id = None
+    job_result = None
 
     def __init__(self) -> None:
         self.confirmed = 0
