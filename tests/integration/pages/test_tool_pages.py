@@ -107,7 +107,7 @@ class MCPServerToolSetAPITest(APIViewTestCases.GetObjectViewTestCase, APIViewTes
         self.assertHttpStatus(self.approve(tool_set), 400)
         response = self.approve(tool_set, listed_hash="something else")
         self.assertHttpStatus(response, 409)
-        assert "look again" in response.data["detail"]
+        assert "review them again" in response.data["detail"]
         response = self.approve(tool_set, listed_hash=tool_set.listed_hash)
         self.assertHttpStatus(response, 200)
         assert response.data["drifted"] is False
