@@ -90,7 +90,7 @@ def cleanup_old_checkpoints(
     Args:
         retention_days: Age in days past which a checkpoint may go, from an hour (1/24) to 3650; None for what is
             configured. It holds for threads that no retention policy matches.
-        dryrun: Delete nothing, and report what would go.
+        dryrun: Delete nothing, and report the keys that a run would delete.
         pinned_threads: Ids of threads that stay whatever their age, beside those that are pinned in Nautobot.
         trial_policy: The name or the id of a retention policy that a dry run takes for enabled.
         on_thread: Called for each conversation that went whole, or would go.

@@ -7,8 +7,8 @@ from typing import Any
 from django.core.exceptions import PermissionDenied
 from django.db.models import Exists, Model, OuterRef, QuerySet
 
+from ai_ops.kinds import KINDS
 from ai_ops.models.runs import MaintenanceRun
-from ai_ops.runs.options import KINDS
 from ai_ops.runs.requests import may_run
 
 # Nautobot's own, each a box on the form of a permission; others are written into its field "additional actions".

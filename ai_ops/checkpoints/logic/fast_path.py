@@ -192,7 +192,7 @@ class QuickKeys:
         return all(not each if head == pointer else each in owners for head, each in zip(heads, ids, strict=True))
 
     def _deletion(self, name: bytes, rows: list[Row], newest: bytes, policy: str) -> Deletion:
-        """What `make_plan` would make of a thread that goes whole."""
+        """Return the deletion of a whole thread, as `make_plan` would make it."""
         if rows[0][2] == name:
             # A plain thread: the scan may have brought a key twice.
             plain = {Family.DOCUMENT: tuple(dict.fromkeys([row[0] for row in rows]))}
@@ -260,7 +260,7 @@ def _first_tick_at(time: float) -> int:
 
 
 def _id_at(time: float) -> bytes:
-    """What ids of version 6 made at `time` or later are not less than; of a time without beginning nothing."""
+    """Return the lower bound of ids of version 6 made at `time` or later; of a time without beginning an empty one."""
     if time == -inf:
         return b""
     text = f"{_first_tick_at(time):015x}"

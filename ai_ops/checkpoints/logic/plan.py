@@ -120,7 +120,7 @@ def _bytes_left(thread: Thread, facts: Facts, policy: RetentionPolicy, now: floa
 def _over_limits(
     thread: Thread, facts: Facts, policy: RetentionPolicy, now: float, waiting: bool
 ) -> Iterator[OverLimit]:
-    """What of a live thread stays above the limits of its policy, and why."""
+    """The part of a live thread that stays above the limits of its policy, and the reason."""
     name, why = thread.names[0], WAITING if waiting else NEEDED
     narrowed = narrowed_to_size(thread, facts, policy, now)
     if policy.max_checkpoints is not None:

@@ -174,11 +174,11 @@ class RetentionPolicy:
         return any((document.time or now) < now - self.retention for document in namespace.documents.values())
 
     def kept_anyway(self, ordered: Sequence[Document], now: float) -> int:
-        """How many of a namespace's checkpoints, newest first, stay whatever they say of their ancestors."""
+        """Return the number of a namespace's checkpoints, newest first, that stay in any case."""
         return self.kept_of(len(ordered), sum((document.time or now) >= now - self.retention for document in ordered))
 
     def kept_of(self, count: int, recent: int) -> int:
-        """How many of so many checkpoints stay, where so many are within the retention."""
+        """Return the number of `count` checkpoints that stay, where `recent` are within the retention."""
         kept = max(recent, self.keep_last, 1) if self.trim_live_threads else count
         if self.max_checkpoints is not None:
             kept = min(kept, self.max_checkpoints)

@@ -145,7 +145,7 @@ def test_a_part_of_the_keys_is_called_that(operator, checkpoint_redis, monkeypat
     sample_checkpoint_storage()
     page = page_of(operator)
     assert "of about 3,000 keys were sampled" in page
-    assert "Run the cleanup as a dry run to know." in page
+    assert "Run the cleanup as a dry run for the full count." in page
     assert "<td>Not known</td>" in page
 
 
