@@ -249,7 +249,7 @@ class CleanupRun:
             return
         self._policy_of_now()
         busy = {key.thread.strip(b"{}") for key in part.keys}
-        quick = self._quick.sieve(part.text, busy, self._policy, self._now)
+        quick = self._quick.decide(part.text, busy, self._policy, self._now)
         self.tally.keep(quick.kept_threads)
         yield from quick.deletions
         sieved = sieve([*part.keys, *self._store.complete(self._parsed(quick.rest))], self._policy, self._now)

@@ -36,7 +36,7 @@ _MARK = b":__empty__"
 
 
 @dataclass(frozen=True)
-class Sieved:
+class QuickDecisions:
     """The result for a part of the keys.
 
     Attributes:
@@ -129,7 +129,7 @@ class QuickKeys:
             text = b"\n".join([b"" if b"\n" in key else key for key in keys])
         return [first or second for first, second in self._shapes.findall(text)]
 
-    def sieve(self, text: bytes, busy: Iterable[bytes], policy: RetentionPolicy, now: float) -> Sieved:
+    def decide(self, text: bytes, busy: Iterable[bytes], policy: RetentionPolicy, now: float) -> QuickDecisions:
         """Decide on the threads that are young or old in every part.
 
         Args:
@@ -164,7 +164,7 @@ class QuickKeys:
                         kept[held] += 1
                         continue
             rest.extend([row[0] for row in rows])
-        return Sieved(rest, kept, (self._deletion(*each) for each in expired))
+        return QuickDecisions(rest, kept, (self._deletion(*each) for each in expired))
 
     def _grouped(self, text: bytes, busy: Iterable[bytes]) -> tuple[dict[bytes, list[Row]], list[bytes], set[bytes]]:
         """Return keys by their stems, the keys that have none, and the ids of threads that these may be of."""

@@ -164,7 +164,7 @@ def test_the_quick_way_decides_as_the_thorough_way_does(
     text = b"\n".join(key for key, thread in zip(keys, threads, strict=True) if thread)
     others = [parser.parse(key) for key, thread in zip(keys, threads, strict=True) if not thread]
     apart = [key for key in others if key is not None]
-    first = quick.sieve(text, {key.thread.strip(b"{}") for key in apart}, policy, NOW)
+    first = quick.decide(text, {key.thread.strip(b"{}") for key in apart}, policy, NOW)
     left = [*apart, *(key for key in map(parser.parse, first.rest) if key is not None)]
     second = sieve(left, policy, NOW)
     rest = planned(second.keys, policy)
