@@ -41,6 +41,10 @@ MAX_WORKERS = 4
 # Of a fleet many may live on one host, behind one proxy: what is meant to see whether it is well must not be its load.
 MAX_AT_ONE_PORT = 8
 
+# A server that swallows packets costs its lane a probe's whole time, and no work: after so long the lane goes on
+# without it. As many more servers are waited for at once as there are lanes.
+PATIENCE_SECONDS = 0.5
+
 Answer = TypeVar("Answer")
 
 _Settings = tuple[bool, str]
@@ -227,20 +231,44 @@ class Round(Generic[Answer]):
         transports: dict[_Settings, httpx.AsyncBaseTransport | Exception] = {}
         async with AsyncExitStack() as stack:
             lanes = min(self._concurrency, len(self._targets))
-            await asyncio.gather(*(self._lane(transports, stack) for _ in range(lanes)))
+            slow = asyncio.Semaphore(lanes)
+            await asyncio.gather(*(self._lane(transports, stack, slow) for _ in range(lanes)))
 
     async def _lane(
-        self, transports: dict[_Settings, httpx.AsyncBaseTransport | Exception], stack: AsyncExitStack
+        self,
+        transports: dict[_Settings, httpx.AsyncBaseTransport | Exception],
+        stack: AsyncExitStack,
+        slow: asyncio.Semaphore,
     ) -> None:
-        """Ask one after the other. The one broad catch: whatever a server does to a library costs only its own."""
-        while (number := self._turns.take()) is not None:
-            target = self._targets[number]
-            try:
-                answer = await self._ask(await self._shared(transports, stack, target), target)
-            except Exception as error:
-                answer = self._without_answer(target, error)
-            self._answers.put((number, answer))
-            self._turns.give_back(number)
+        """Ask one after the other, and begin the next while as many as `slow` allows are still waited for."""
+        left: set[asyncio.Task[None]] = set()
+        while (number := self._turns.take()) is not None or left:
+            if number is None:
+                # The end of one makes room at its place for another, which a lane must be there to take.
+                ended, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+                for asked in ended:
+                    asked.result()
+                continue
+            asking = asyncio.create_task(self._ask_one(number, transports, stack))
+            await asyncio.wait([asking], timeout=PATIENCE_SECONDS)
+            if asking.done() or slow.locked():
+                await asking
+                continue
+            await slow.acquire()
+            asking.add_done_callback(lambda _: slow.release())
+            left.add(asking)
+
+    async def _ask_one(
+        self, number: int, transports: dict[_Settings, httpx.AsyncBaseTransport | Exception], stack: AsyncExitStack
+    ) -> None:
+        """Ask one. The one broad catch: whatever a server does to a library costs only its own."""
+        target = self._targets[number]
+        try:
+            answer = await self._ask(await self._shared(transports, stack, target), target)
+        except Exception as error:
+            answer = self._without_answer(target, error)
+        self._answers.put((number, answer))
+        self._turns.give_back(number)
 
     async def _shared(
         self, transports: dict[_Settings, httpx.AsyncBaseTransport | Exception], stack: AsyncExitStack, target: Target
