@@ -33,6 +33,7 @@ from ai_ops.models import (
     ThreadErasure,
 )
 from ai_ops.runs.dead_letters import dead_letters
+from ai_ops.runs.quiet import quiet_passes, without_quiet_passes
 from ai_ops.schedules.lateness import STANDINGS
 from ai_ops.schedules.status import get_schedule_status
 
@@ -241,6 +242,7 @@ class MaintenanceRunFilterSet(BaseFilterSet):
     job_result = django_filters.ModelMultipleChoiceFilter(queryset=JobResult.objects.all(), label="Job result (ID)")
     has_error = django_filters.BooleanFilter(method="_with_error", label="Has an error")
     is_dead_letter = django_filters.BooleanFilter(method="_dead_letters", label="Is a dead letter")
+    is_quiet = django_filters.BooleanFilter(method="_quiet", label="Is a pass that found nothing to do")
 
     class Meta:
         """Model and fields."""
@@ -275,6 +277,9 @@ class MaintenanceRunFilterSet(BaseFilterSet):
     def _dead_letters(self, queryset: QuerySet, name: str, value: bool) -> QuerySet:
         waiting = dead_letters(MaintenanceRun.objects.all())
         return dead_letters(queryset) if value else queryset.exclude(pk__in=waiting.values("pk"))
+
+    def _quiet(self, queryset: QuerySet, name: str, value: bool) -> QuerySet:
+        return queryset.filter(quiet_passes()) if value else without_quiet_passes(queryset)
 
 
 class MCPServerToolFilterSet(BaseFilterSet):

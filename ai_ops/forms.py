@@ -353,6 +353,7 @@ class MaintenanceRunFilterForm(BootstrapMixin, forms.Form):
         "subject",
         "has_error",
         "is_dead_letter",
+        "is_quiet",
         "created__gte",
         "created__lte",
     ]
@@ -370,6 +371,11 @@ class MaintenanceRunFilterForm(BootstrapMixin, forms.Form):
     )
     is_dead_letter = forms.NullBooleanField(
         required=False, label="Is a dead letter", widget=StaticSelect2(choices=BOOLEAN_WITH_BLANK_CHOICES)
+    )
+    is_quiet = forms.NullBooleanField(
+        required=False,
+        label="Is a pass that found nothing to do",
+        widget=StaticSelect2(choices=BOOLEAN_WITH_BLANK_CHOICES),
     )
     created__gte = FilterTimeField(required=False, label="From", widget=DateTimePicker())
     created__lte = FilterTimeField(required=False, label="Until", widget=DateTimePicker())

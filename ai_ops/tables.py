@@ -470,16 +470,16 @@ class MaintenanceRunTable(BaseTable):
             "execution_time_ms",
             "note",
         )
-        # Without the start: the time in the name is a moment earlier, and an error needs the room.
         default_columns = (
             "name",
             "kind",
             "subject",
             "state",
+            "started",
+            "execution_time_ms",
             "trigger",
             "owner",
             "attempt",
-            "execution_time_ms",
             "note",
         )
 

@@ -7,9 +7,11 @@ from typing import Any
 
 from django.template import Context
 from django.utils.dateparse import parse_datetime
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import mark_safe
 from nautobot.apps.templatetags import hyperlinked_object
 from nautobot.apps.ui import (
+    Button,
     ButtonColorChoices,
     DataTablePanel,
     KeyValueTablePanel,
@@ -21,13 +23,16 @@ from nautobot.apps.ui import (
 from nautobot.apps.utils import is_uuid
 from nautobot.apps.views import get_obj_from_context
 from nautobot.extras.models import JobResult
+from nautobot.extras.views import render_jobresult_files
 
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices
 from ai_ops.config import AiOpsSettings
+from ai_ops.kinds import KINDS
 from ai_ops.models import MaintenanceRun, MCPServer
 from ai_ops.runs.decisions import MISSED_HEARTBEATS, RENEWALS_PER_LEASE
 from ai_ops.runs.permissions import may_decide
 from ai_ops.tables import MaintenanceRunTable, state_badge
+from ai_ops.ui.run_summary import summary
 from ai_ops.ui.times import ago, duration, exact
 
 MEANINGS = {
@@ -144,6 +149,12 @@ def _subject(run: MaintenanceRun, user: Any) -> Any:
     return run.subject
 
 
+def _files(run: MaintenanceRun, user: Any) -> str | None:
+    """Links to the files of the run's Job, such as the table of a cleanup, for a user that may view its result."""
+    result = JobResult.objects.restrict(user, "view").filter(pk=run.job_result_id).first()
+    return render_jobresult_files(result.files) or None if result else None
+
+
 class RunPanel(KeyValueTablePanel):
     """The run in words, from what was asked for to what became of it."""
 
@@ -155,6 +166,8 @@ class RunPanel(KeyValueTablePanel):
             "What that means": meaning(run),
             "Error": run.error or None,
             "What to do": what_to_do(run),
+            "Result": format_html_join(mark_safe("<br>"), "{}", ((each,) for each in summary(run))) or None,
+            "Files": _files(run, context["request"].user),
             "Progress": run.progress or None,
             "Kind": run.get_kind_display(),
             "Subject": _subject(run, context["request"].user) or None,
@@ -209,6 +222,14 @@ class PlainValuesPanel(KeyValueTablePanel):
         return ("yes" if value else "no") if isinstance(value, bool) else super().render_value(key, value, context)
 
 
+class CountersPanel(PlainValuesPanel):
+    """The counters of a run that has no result in words."""
+
+    def should_render(self, context: Context) -> bool:
+        """Leave them out where the result says the same in words."""
+        return super().should_render(context) and not summary(get_obj_from_context(context))
+
+
 class AttemptsPanel(DataTablePanel):
     """Each attempt, with how it ended and where its log is."""
 
@@ -247,6 +268,36 @@ class RunButton(PostButton):
         return _is_dead_letter(run)
 
 
+class RepeatButton(RunButton):
+    """Run again, after a question: what is run may delete."""
+
+    # A link: the page behind it asks.
+    template_path = Button.template_path
+    action = "repeat"
+
+    def fits(self, run: MaintenanceRun) -> bool:
+        """Tell whether the run has ended and waits for no other decision."""
+        return run.is_final and not _is_dead_letter(run) and run.kind in KINDS
+
+
+class DeleteNowButton(RepeatButton):
+    """Run a cleanup that deletes what this dry run has reported."""
+
+    action = "delete_now"
+
+    def fits(self, run: MaintenanceRun) -> bool:
+        """Tell whether it was a dry run that found something to delete."""
+        counters = run.counters
+        dry = run.kind == MaintenanceKindChoices.CLEANUP and counters.get("dryrun") is True
+        return super().fits(run) and dry and run.state == RunStateChoices.SUCCEEDED and bool(counters["deleted_count"])
+
+
+class DiscardButton(RunButton):
+    """Discard a dead letter, after a question."""
+
+    template_path = Button.template_path
+
+
 class CancelButton(RunButton):
     """Stop a run between two batches, or keep it from being started."""
 
@@ -261,7 +312,7 @@ RUN_DETAIL = ObjectDetailContent(
             weight=100,
             section=SectionChoices.LEFT_HALF,
             label="Run",
-            hide_if_unset=("Error", "What to do", "Progress", "Subject", "Parent"),
+            hide_if_unset=("Error", "What to do", "Result", "Files", "Progress", "Subject", "Parent"),
         ),
         TimesPanel(
             weight=100,
@@ -270,7 +321,7 @@ RUN_DETAIL = ObjectDetailContent(
             hide_if_unset=("Due", "Started", "Finished", "Duration", "Last heartbeat", "Fence", "Idempotency key"),
         ),
         PlainValuesPanel(weight=200, section=SectionChoices.LEFT_HALF, label="Options", field="options"),
-        PlainValuesPanel(weight=200, section=SectionChoices.RIGHT_HALF, label="Counters", field="counters"),
+        CountersPanel(weight=200, section=SectionChoices.RIGHT_HALF, label="Counters", field="counters"),
         AttemptsPanel(
             weight=300,
             section=SectionChoices.FULL_WIDTH,
@@ -309,13 +360,27 @@ RUN_DETAIL = ObjectDetailContent(
             link_name="plugins:ai_ops:maintenancerun_redrive",
             action="redrive",
         ),
-        RunButton(
+        DiscardButton(
             weight=300,
             label="Discard",
             icon="mdi-trash-can-outline",
             color=ButtonColorChoices.DEFAULT,
             link_name="plugins:ai_ops:maintenancerun_discard",
             action="discard",
+        ),
+        DeleteNowButton(
+            weight=400,
+            label="Delete these now",
+            icon="mdi-delete-outline",
+            color=ButtonColorChoices.RED,
+            link_name="plugins:ai_ops:maintenancerun_delete_now",
+        ),
+        RepeatButton(
+            weight=500,
+            label="Run again",
+            icon="mdi-play-circle-outline",
+            color=ButtonColorChoices.BLUE,
+            link_name="plugins:ai_ops:maintenancerun_repeat",
         ),
     ),
 )

@@ -21,3 +21,8 @@ def redrive_of(run: MaintenanceRun) -> MaintenanceRun | None:
 def dead_letters(runs: QuerySet[MaintenanceRun]) -> QuerySet[MaintenanceRun]:
     """Return those of `runs` that are dead and were neither redriven nor discarded."""
     return runs.filter(~is_redriven(), state=RunStateChoices.DEAD, discarded__isnull=True)
+
+
+def is_dead_letter(run: MaintenanceRun) -> bool:
+    """Tell whether `run` waits for a decision; one query for a dead run."""
+    return run.state == RunStateChoices.DEAD and run.discarded is None and redrive_of(run) is None

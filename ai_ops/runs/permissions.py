@@ -35,9 +35,30 @@ def confirm_may(user: Any, action: str, instance: Model) -> None:
         raise PermissionDenied(f"You may not {action} {instance}: ask for {what}.")
 
 
+# Actions for which the permission to run the Job stands in for one of their own.
+RUN_ACTIONS = frozenset({"repeat", "delete_now"})
+
+
 def may_decide(user: Any, action: str, run: MaintenanceRun) -> bool:
-    """Tell whether `user` may cancel, redrive or discard `run`; a redrive takes the permission to run the Job too."""
+    """Tell whether `user` may cancel, redrive, discard or repeat `run`.
+
+    What makes a new run takes the permission to run its Job; a repeat takes no other.
+    """
+    if action in RUN_ACTIONS:
+        return may(user, "view", run) and run.kind in KINDS and may_run(run.kind, user)
     return may(user, action, run) and (action != "redrive" or run.kind not in KINDS or may_run(run.kind, user))
+
+
+def confirm_may_decide(user: Any, action: str, run: MaintenanceRun) -> None:
+    """Refuse an action on a run that `user` sees, unless it is permitted.
+
+    Raises:
+        PermissionDenied: It is not; the message says which permission is missing.
+    """
+    if action not in RUN_ACTIONS:
+        confirm_may(user, action, run)
+    elif run.kind not in KINDS or not may_run(run.kind, user):
+        raise PermissionDenied(f"You may not run {run} again: ask for the permission to run its Job.")
 
 
 def permitted_runs(user: Any, action: str) -> QuerySet:

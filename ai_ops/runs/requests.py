@@ -32,7 +32,7 @@ from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs import approvals, records, transitions
 from ai_ops.runs.clock import from_now
 from ai_ops.runs.context import LIMIT_PROPERTY, RUN_PROPERTY, RunRequest
-from ai_ops.runs.dead_letters import redrive_of
+from ai_ops.runs.dead_letters import is_dead_letter, redrive_of
 from ai_ops.runs.decisions import REDELIVERY_GRACE_SECONDS
 from ai_ops.runs.installed_jobs import find_job
 from ai_ops.runs.logs import get_logger
@@ -49,6 +49,7 @@ RESEND_AFTER = timedelta(minutes=1)
 WORKER_SEEN_SECONDS = 60
 # Named in the record where a run is cancelled or discarded without a login.
 A_SHELL = "a user of a shell"
+SHARD = "shard"
 KEY_LENGTH = MaintenanceRun._meta.get_field("idempotency_key").max_length
 
 
@@ -191,6 +192,31 @@ def redrive_run(run: MaintenanceRun, user: Any = None) -> MaintenanceRun:
         if child.job_result:
             sent.append(child)
         return child
+
+
+def repeat_run(run: MaintenanceRun, user: Any = None, **changes: Any) -> MaintenanceRun:
+    """Ask for the same work again, as a run of its own with the same options.
+
+    Args:
+        run: A run that has ended.
+        user: The user that asks, and as which the new run works; None for the app's service user.
+        **changes: Options that differ from those of `run`, such as ``dryrun=False``.
+
+    Returns:
+        The new run, whose parent is `run`.
+
+    Raises:
+        RunConflictError: The run has not ended, or is a dead letter, which is redriven or discarded.
+        RunRefusedError: There will be no run; the message says why and what to do.
+    """
+    run.refresh_from_db()
+    if not run.is_final:
+        raise RunConflictError(f"{run} is {run.state}: only a run that has ended is run again.")
+    if is_dead_letter(run):
+        raise RunConflictError(f"{run} is a dead letter: redrive it, or discard it.")
+    # A shard is the part of a fleet that was due when the fleet was divided: nothing of it may be due now.
+    options = {name: value for name, value in run.options.items() if name != SHARD} | changes
+    return request_run(run.kind, options, user, trigger=RunTriggerChoices.JOB, parent=run)
 
 
 def discard_run(run: MaintenanceRun, user: Any = None) -> MaintenanceRun:

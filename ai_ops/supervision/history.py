@@ -22,7 +22,7 @@ from django.db.models.functions import Now
 from nautobot.extras.choices import JobResultStatusChoices
 from nautobot.extras.models import JobLogEntry, JobResult
 
-from ai_ops.choices import MaintenanceKindChoices, RunStateChoices
+from ai_ops.choices import RunStateChoices
 from ai_ops.config import AiOpsSettings
 from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs.dead_letters import is_redriven
@@ -31,6 +31,7 @@ from ai_ops.runs.drained import log_drained, log_first
 from ai_ops.runs.findings import Findings
 from ai_ops.runs.installed_jobs import find_job
 from ai_ops.runs.logs import get_logger
+from ai_ops.runs.quiet import PASSES, quiet_passes
 from ai_ops.schedules.approval import APP_JOBS
 
 logger = get_logger(__name__)
@@ -43,9 +44,6 @@ MAX_KEPT = 5000
 
 DEAD_LETTER_FACTOR = 3
 QUIET_AGE = timedelta(minutes=10)
-
-# Kinds whose passes are so many that only those that did something are kept.
-PASSES = (MaintenanceKindChoices.SUPERVISOR, MaintenanceKindChoices.INCIDENTS)
 
 
 class Row(NamedTuple):
@@ -97,11 +95,7 @@ def _expired() -> QuerySet[MaintenanceRun]:
 
 
 def _quiet_passes() -> QuerySet[MaintenanceRun]:
-    supervisor = Q(kind=MaintenanceKindChoices.SUPERVISOR) & (Q(counters__quiet=True) | Q(counters__fixed=0))
-    counts = dict.fromkeys(("opened", "auto_closed", "escalated", "errors"), 0)
-    review = Q(kind=MaintenanceKindChoices.INCIDENTS, **{f"counters__{name}": 0 for name in counts})
-    nothing_done = Q(supervisor | review, state=RunStateChoices.SUCCEEDED) | Q(state=RunStateChoices.SKIPPED)
-    return MaintenanceRun.objects.filter(nothing_done, kind__in=PASSES, created__lt=Now() - QUIET_AGE)
+    return MaintenanceRun.objects.filter(quiet_passes(), created__lt=Now() - QUIET_AGE)
 
 
 def _results_without_run() -> list[uuid.UUID]:

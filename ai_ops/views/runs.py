@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.db.models.functions import Now
+from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.html import format_html
 from django_tables2 import RequestConfig
 from nautobot.apps.ui import Titles
@@ -30,11 +33,17 @@ from ai_ops.details.runs import RUN_DETAIL
 from ai_ops.exceptions import RunNotPermittedError, RunRefusedError
 from ai_ops.models import MaintenanceRun
 from ai_ops.runs.dead_letters import dead_letters, is_redriven
-from ai_ops.runs.permissions import confirm_may, permitted_runs, with_rights
-from ai_ops.runs.requests import cancel_run, discard_run, redrive_run
+from ai_ops.runs.permissions import confirm_may_decide, permitted_runs, with_rights
+from ai_ops.runs.quiet import PASSES, without_quiet_passes
+from ai_ops.runs.requests import cancel_run, discard_run, redrive_run, repeat_run
 from ai_ops.views.ids import ID_PATTERN
 
 DEAD_LETTERS = "plugins:ai_ops:deadletters"
+DISCARDING = "What it was to do is not done. It stays in the list of runs and needs no decision any more."
+DELETING = (
+    "A cleanup with the same options deletes what is past its retention by the time that it runs, "
+    "also what became so since. This can't be undone."
+)
 
 
 def cancelled(run: MaintenanceRun, user: Any) -> str:
@@ -47,6 +56,18 @@ def redriven(run: MaintenanceRun, user: Any) -> str:
     """Redrive `run`; what to tell the user."""
     child = redrive_run(run, user)
     return format_html('{} is done again by <a href="{}">{}</a>.', run, child.get_absolute_url(), child)
+
+
+def repeated(run: MaintenanceRun, user: Any) -> str:
+    """Run the work of `run` again; return the sentence for the user."""
+    child = repeat_run(run, user)
+    return format_html('{} is run again as <a href="{}">{}</a>.', run, child.get_absolute_url(), child)
+
+
+def deleted_now(run: MaintenanceRun, user: Any) -> str:
+    """Do for real what `run`, a dry run, reported; return the sentence for the user."""
+    child = repeat_run(run, user, dryrun=False)
+    return format_html('<a href="{}">{}</a> deletes what {} reported.', child.get_absolute_url(), child, run)
 
 
 def discarded(run: MaintenanceRun, user: Any) -> str:
@@ -65,6 +86,17 @@ def act(request: Any, run: MaintenanceRun, done: Callable[[MaintenanceRun, Any],
         messages.warning(request, str(refusal))
 
 
+def confirm(request: Any, question: str, sentences: Sequence[str], return_url: str, **context: Any) -> HttpResponse:
+    """Ask before something is done; the form of the page posts to where it is."""
+    context |= {"question": question, "sentences": sentences, "return_url": return_url}
+    return render(request, "ai_ops/maintenancerun_confirm.html", context)
+
+
+def _plain(query: QueryDict) -> dict[str, Any]:
+    """Return what a list was asked for, but for the page of it."""
+    return {name: values for name, values in query.lists() if name != "page"}
+
+
 class MaintenanceRunUIViewSet(ObjectDetailViewMixin, ObjectListViewMixin):
     """List and detail of runs, and what may be done with one."""
 
@@ -80,11 +112,26 @@ class MaintenanceRunUIViewSet(ObjectDetailViewMixin, ObjectListViewMixin):
     def get_queryset(self) -> QuerySet[MaintenanceRun]:
         """Give a run's page the clock of the database, by which the ages of its times are told."""
         queryset = super().get_queryset()
+        if self.action == "list" and self._hides_quiet_passes():
+            return without_quiet_passes(queryset)
         if self.action == "retrieve":
             return queryset.select_related("owner", "parent", "job_result").annotate(
                 database_now=Now(), is_redriven=is_redriven()
             )
         return queryset
+
+    def get_extra_context(self, request, instance=None):
+        """Tell the list whether it leaves out quiet passes, and where they are."""
+        extra = super().get_extra_context(request, instance)
+        if self.action == "list":
+            extra["quiet_hidden"] = self._hides_quiet_passes()
+            extra["show_quiet"] = f"?{urlencode({**_plain(request.GET), 'is_quiet': True}, doseq=True)}"
+        return extra
+
+    def _hides_quiet_passes(self) -> bool:
+        """Whether the user asked neither for them nor for a kind of which they are."""
+        asked = self.request.GET
+        return not asked.get("is_quiet") and not set(asked.getlist("kind")) & set(PASSES)
 
     @action(
         detail=True,
@@ -114,14 +161,39 @@ class MaintenanceRunUIViewSet(ObjectDetailViewMixin, ObjectListViewMixin):
         custom_view_additional_permissions=["ai_ops.discard_maintenancerun"],
     )
     def discard(self, request, *args, **kwargs):
-        """Leave a dead run, which needs no decision then."""
-        return self._act("discard", discarded)
+        """Ask whether a dead run is left; leave it, so that it needs no decision any more."""
+        return self._act("discard", discarded, "Discard this run?", DISCARDING)
 
-    def _act(self, name: str, done: Callable[[MaintenanceRun, Any], str]):
+    @action(
+        detail=True,
+        methods=["get", "post"],
+        custom_view_base_action="view",
+        custom_view_additional_permissions=["extras.run_job"],
+    )
+    def repeat(self, request, *args, **kwargs):
+        """Ask whether the work of a run is done again; have a new run do it."""
+        return self._act("repeat", repeated, "Run this again?", "A new run does the same work with the same options.")
+
+    @action(
+        detail=True,
+        methods=["get", "post"],
+        url_path="delete-now",
+        url_name="delete_now",
+        custom_view_base_action="view",
+        custom_view_additional_permissions=["extras.run_job"],
+    )
+    def delete_now(self, request, *args, **kwargs):
+        """Ask whether a cleanup deletes what a dry run reported; have a new run do it."""
+        sentence = f"{self.get_object()} was a dry run and deleted nothing."
+        return self._act("delete_now", deleted_now, "Delete these conversations now?", sentence, DELETING)
+
+    def _act(self, name: str, done: Callable[[MaintenanceRun, Any], str], question: str = "", *sentences: str):
         run = self.get_object()
-        confirm_may(self.request.user, name, run)
+        confirm_may_decide(self.request.user, name, run)
         if self.request.method == "POST":
             act(self.request, run, done)
+        elif question:
+            return confirm(self.request, question, [str(run), *sentences], self.get_return_url(self.request, run))
         return redirect(self.get_return_url(self.request, run))
 
 
@@ -158,6 +230,10 @@ class DeadLettersView(ObjectPermissionRequiredMixin, GenericView):
             raise PermissionDenied
         if not runs:
             messages.warning(request, "Tick the runs that you mean: none that is still a dead letter was ticked.")
+        elif name == "discard" and "_confirm" not in request.POST:
+            question = f"Discard {len(runs)} runs?" if len(runs) > 1 else "Discard this run?"
+            sentences = [*map(str, runs), DISCARDING]
+            return confirm(request, question, sentences, reverse(DEAD_LETTERS), runs=runs, action=name)
         for run in runs:
             act(request, run, self.actions[name])
         return redirect(DEAD_LETTERS)

@@ -3,12 +3,15 @@
 import re
 from datetime import timedelta
 
+from django.core.cache import cache
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 from nautobot.apps.testing import TestCase, ViewTestCases, extract_page_body
-from nautobot.extras.models import JobResult
+from nautobot.apps.utils import construct_cache_key
+from nautobot.extras.models import Job, JobResult
+from nautobot.extras.utils import get_celery_queues
 from nautobot.users.models import User
 
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
@@ -118,6 +121,22 @@ class ListTest(RunPagesTestCase):
         for page in (self.table(), self.detail(run)):
             assert "Tickets" not in page
             assert str(server.pk) in page
+
+    def test_passes_that_found_nothing_are_left_out_unless_asked_for(self):
+        quiet = {"kind": MaintenanceKindChoices.SUPERVISOR, "counters": {"quiet": True}}
+        make_run("quiet pass", RunStateChoices.SUCCEEDED, **quiet)
+        make_run("pass that did something", RunStateChoices.SUCCEEDED, **quiet | {"counters": {"fixed": 2}})
+        make_run("pass that failed", RunStateChoices.FAILED, **quiet)
+        page = self.page("/plugins/ai-ops/runs/")
+        assert "found nothing to do are left out" in page
+        assert "quiet pass" not in self.table()
+        for name in ("pass that did something", "pass that failed", "succeeded run"):
+            assert name in self.table()
+        for asked in ({"kind": MaintenanceKindChoices.SUPERVISOR}, {"is_quiet": "true"}):
+            with self.subTest(asked):
+                assert "quiet pass" in self.table(**asked)
+        assert "succeeded run" not in self.table(is_quiet="true")
+        assert "quiet pass" not in self.table(is_quiet="false", kind=MaintenanceKindChoices.SUPERVISOR)
 
     def test_it_is_filtered_from_its_page(self):
         page = self.table(state="dead", is_dead_letter="true")
@@ -250,13 +269,63 @@ class ActionsTest(RunPagesTestCase):
         assert run.discarded is None
 
     def test_a_get_changes_nothing(self):
-        for state, name in (("running", "cancel"), ("dead", "redrive"), ("dead", "discard")):
+        asks = ("discard", "repeat", "delete_now")
+        cases = (("running", "cancel"), ("dead", "redrive"), ("dead", "discard"), ("failed", "repeat"))
+        for state, name in (*cases, ("succeeded", "delete_now")):
             run = self.run_of(state)
-            self.assertRedirects(self.client.get(self.action(run, name)), run.get_absolute_url())
+            answer = self.client.get(self.action(run, name))
+            if name in asks:
+                self.assertContains(answer, "Confirm")
+            else:
+                self.assertRedirects(answer, run.get_absolute_url())
             run.refresh_from_db()
             assert not run.cancel_requested
             assert run.discarded is None
-        assert not MaintenanceRun.objects.filter(trigger=RunTriggerChoices.REDRIVE).exists()
+        assert MaintenanceRun.objects.count() == len(RunStateChoices.values())
+
+    def test_what_has_ended_is_run_again_but_for_dead_letters(self):
+        make_run("a pass", RunStateChoices.SUCCEEDED, kind=MaintenanceKindChoices.ORPHANS)
+        discarded = make_run("left alone", RunStateChoices.DEAD, discarded=timezone.now())
+        shown = {
+            run.name
+            for run in MaintenanceRun.objects.all()
+            if f'href="{self.action(run, "repeat")}"' in self.detail(run)
+        }
+        ended = {f"{state} run" for state in RunStateChoices.FINAL if state != RunStateChoices.DEAD}
+        assert shown == {*ended, discarded.name}
+
+    def test_a_run_is_done_again_with_its_options_and_a_dry_run_for_real(self):
+        Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=True)
+        cache.set(construct_cache_key(get_celery_queues, branch_aware=False), {"default": 1}, timeout=60)
+        options = {"dryrun": True, "thread_pattern": "user-42-*"}
+        counters = {"dryrun": True, "deleted_count": 7}
+        run = make_run("tried", RunStateChoices.SUCCEEDED, options=options, counters=counters)
+        assert f'href="{self.action(run, "delete_now")}"' in self.detail(run)
+        for name, expected in (("repeat", options), ("delete_now", options | {"dryrun": False})):
+            with self.subTest(name):
+                page = self.client.post(self.action(run, name), follow=True).content.decode()
+                child = run.children.order_by("created").last()
+                assert child.get_absolute_url() in page
+                assert (child.kind, child.options, child.owner) == (CLEANUP, expected, self.user)
+                assert child.state == RunStateChoices.PENDING
+
+    def test_a_shard_is_run_again_as_the_whole(self):
+        Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=True)
+        cache.set(construct_cache_key(get_celery_queues, branch_aware=False), {"default": 1}, timeout=60)
+        run = make_run("part", RunStateChoices.SUCCEEDED, kind="health", options={"shard": "of an hour ago"})
+        self.client.post(self.action(run, "repeat"))
+        assert run.children.get().options == {}
+
+    def test_only_a_dry_run_that_found_something_can_be_done_for_real(self):
+        for name, state, counters in (
+            ("real", "succeeded", {"dryrun": False, "deleted_count": 7}),
+            ("found nothing", "succeeded", {"dryrun": True, "deleted_count": 0}),
+            ("failed", "failed", {"dryrun": True, "deleted_count": 7}),
+            ("of another kind", "succeeded", {"checked_count": 3}),
+        ):
+            with self.subTest(name):
+                run = make_run(name, state, counters=counters)
+                assert self.action(run, "delete_now") not in self.detail(run)
 
     def test_a_running_run_is_told_to_stop(self):
         self.allow("view", "cancel")
@@ -313,8 +382,8 @@ class DeadLettersTest(RunPagesTestCase):
         assert "dead run" in page
         assert "left alone" not in page
         assert "failed run" not in page
-        for name in ("redrive", "discard"):
-            assert f'formaction="{self.action(self.run_of("dead"), name)}"' in page
+        for button, name in (("formaction", "redrive"), ("href", "discard")):
+            assert f'{button}="{self.action(self.run_of("dead"), name)}' in page
         MaintenanceRun.objects.filter(state=RunStateChoices.DEAD).delete()
         assert "No dead letters" in self.page(self.url)
 
@@ -334,7 +403,11 @@ class DeadLettersTest(RunPagesTestCase):
         self.allow("view", "discard")
         assert 'type="checkbox"' in self.page(self.url)
         ticked = [str(self.run_of("dead").pk), str(second.pk), str(self.run_of("succeeded").pk), "no id"]
-        response = self.client.post(self.url, {"action": "discard", "pk": ticked}, follow=True)
+        response = self.client.post(self.url, {"action": "discard", "pk": ticked})
+        self.assertContains(response, "Discard 2 runs?")
+        asked = re.findall('name="pk" value="(.*?)"', response.content.decode())
+        assert not MaintenanceRun.objects.filter(discarded__isnull=False).exists()
+        response = self.client.post(self.url, {"action": "discard", "pk": asked, "_confirm": ""}, follow=True)
         self.assertHttpStatus(response, 200)
         dealt_with = MaintenanceRun.objects.filter(discarded__isnull=False).values_list("name", flat=True)
         assert sorted(dealt_with) == ["dead run", "second"]

@@ -1,0 +1,26 @@
+"""Passes that found nothing to do: hundreds a day, among which the other runs are looked for."""
+
+from __future__ import annotations
+
+from django.db.models import Q, QuerySet
+
+from ai_ops.choices import MaintenanceKindChoices, RunStateChoices
+from ai_ops.models.runs import MaintenanceRun
+
+# Kinds whose passes are so many that only those that did something are kept, and shown.
+PASSES = (MaintenanceKindChoices.SUPERVISOR, MaintenanceKindChoices.INCIDENTS)
+
+
+def quiet_passes() -> Q:
+    """Return the condition on runs that are passes of the supervisor or the incident review without anything to do."""
+    supervisor = Q(kind=MaintenanceKindChoices.SUPERVISOR) & (Q(counters__quiet=True) | Q(counters__fixed=0))
+    counts = dict.fromkeys(("opened", "auto_closed", "escalated", "errors"), 0)
+    review = Q(kind=MaintenanceKindChoices.INCIDENTS, **{f"counters__{name}": 0 for name in counts})
+    nothing_done = Q(supervisor | review, state=RunStateChoices.SUCCEEDED) | Q(state=RunStateChoices.SKIPPED)
+    return Q(nothing_done, kind__in=PASSES)
+
+
+def without_quiet_passes(runs: QuerySet[MaintenanceRun]) -> QuerySet[MaintenanceRun]:
+    """Return `runs` but for those passes."""
+    # Not the negated condition: of a counter that a run does not have the database says neither yes nor no.
+    return runs.exclude(pk__in=MaintenanceRun.objects.filter(quiet_passes()).values("pk"))

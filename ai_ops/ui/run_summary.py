@@ -1,0 +1,89 @@
+"""The result of a run in sentences, from the counters that its record keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from django.template.defaultfilters import filesizeformat
+
+from ai_ops.choices import MaintenanceKindChoices, RunStateChoices
+from ai_ops.logic.durations import duration
+from ai_ops.models import MaintenanceRun
+
+Counters = Mapping[str, Any]
+
+
+def summary(run: MaintenanceRun) -> list[str]:
+    """Return what `run` did, a sentence for each thing worth knowing; nothing where its counters do not tell."""
+    in_words = _IN_WORDS.get(run.kind)
+    if in_words is None or not run.counters or run.state == RunStateChoices.SKIPPED:
+        return []
+    try:
+        return in_words(run.counters)
+    except (KeyError, TypeError, ValueError):
+        # Counters of another version of this app, or a part of them.
+        return []
+
+
+def _cleanup(counters: Counters) -> list[str]:
+    dry = counters["dryrun"]
+    keys, threads = _count(counters["deleted_count"], "key"), _count(counters["threads_deleted"], "thread")
+    verb = "would go" if dry else "went"
+    trimmed, orphans = counters["checkpoints_trimmed"], counters["orphan_count"]
+    said = [
+        f"Of {_count(counters['processed_count'], 'scanned key')} {keys} {verb}: {threads} whole, "
+        f"{_count(trimmed, 'old checkpoint')} of live threads, {_count(orphans, 'key')} whose checkpoint was gone.",
+        f"{_count(counters['threads_kept'], 'thread')} stayed.",
+    ]
+    if dry:
+        said[0] = f"A dry run: nothing was deleted. {said[0]}"
+    if counters["unfixable_count"]:
+        said.append(f"{_count(counters['unfixable_count'], 'key')} stayed, since nothing tells their age.")
+    if counters["changed_count"]:
+        said.append(
+            f"{_count(counters['changed_count'], 'deletion')} not made, since the conversation went on meanwhile."
+        )
+    if counters["limit_reached"]:
+        said.append("It stopped at its limit of deletions: the next run goes on.")
+    if counters.get("policy"):
+        said.append(f"Retention: {counters['policy']}")
+    before, after = counters.get("memory_before_bytes"), counters.get("memory_after_bytes")
+    if not dry and before and after:
+        said.append(f"Redis used {filesizeformat(before)} before and {filesizeformat(after)} after.")
+    said.append(f"It took {duration(counters['seconds'])}.")
+    return said
+
+
+def _health(counters: Counters) -> list[str]:
+    changed, failed = counters["changed_count"], counters["failed_count"]
+    checked = counters["checked_count"]
+    said = [
+        f"{_count(checked, 'server')} checked: {failed:,} failed, {changed:,} changed {_its(changed)} status.",
+    ]
+    if changed:
+        told = "were told" if counters["cache_cleared"] else "could not be told"
+        said.append(f"Agents {told} to drop their cached MCP clients.")
+    return said
+
+
+def _incidents(counters: Counters) -> list[str]:
+    return [
+        f"{_count(counters['opened'], 'incident')} opened, {counters['auto_closed']:,} closed, "
+        f"{counters['escalated']:,} escalated."
+    ]
+
+
+def _its(count: int) -> str:
+    return "its" if count == 1 else "their"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+_IN_WORDS: dict[str, Callable[[Counters], list[str]]] = {
+    MaintenanceKindChoices.CLEANUP: _cleanup,
+    MaintenanceKindChoices.HEALTH: _health,
+    MaintenanceKindChoices.INCIDENTS: _incidents,
+}
