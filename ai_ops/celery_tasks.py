@@ -9,52 +9,28 @@ import glob
 import time
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from celery.exceptions import SoftTimeLimitExceeded
-from django.db import transaction
-from django.db.models import QuerySet
 from django.utils import timezone
-from nautobot.extras.models import JobQueue, JobResult
 
-from ai_ops.checkpoints.cleanup import CleanupRun
-from ai_ops.checkpoints.cleanup_log import log_cleanup
-from ai_ops.checkpoints.cleanup_policy import cleanup_policy
-from ai_ops.checkpoints.connection import describe_checkpoint_redis, get_redis_connection
-from ai_ops.checkpoints.conversation_moves import Move, log_move, source_of
-from ai_ops.checkpoints.fencing import fence_of
-from ai_ops.checkpoints.key_names import compact_keys, key_parser
+from ai_ops.checkpoints.cleanup_run import clean_up
+from ai_ops.checkpoints.conversation_moves import move_threads
 from ai_ops.checkpoints.logic.conversation_moves import MoveReport
 from ai_ops.checkpoints.logic.reports import CleanupReport, ThreadReport
 from ai_ops.checkpoints.logic.storage import StorageReport
-from ai_ops.checkpoints.pins import CurrentPins, pin_thread, read_pins, unpin_thread
-from ai_ops.checkpoints.policies import read_policies
-from ai_ops.checkpoints.redis.store import CheckpointStore
-from ai_ops.checkpoints.sampling import StorageRun
-from ai_ops.checkpoints.snapshots import keep_snapshot
+from ai_ops.checkpoints.pins import pin_thread, unpin_thread
+from ai_ops.checkpoints.sampling import sample
 from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.config import AiOpsSettings
-from ai_ops.exceptions import AiOpsError, ConfigurationError, HealthCheckError, LeaseLostError, RunStoppedError
-from ai_ops.logic.foreign_text import shown
 from ai_ops.logic.savers import AUTO, COMPACT
 from ai_ops.logic.shards import Shard
-from ai_ops.mcp.check import check_servers
-from ai_ops.mcp.due import due_servers
-from ai_ops.mcp.history import trim_checks
+from ai_ops.mcp.health_run import check_due_servers, check_one_server
 from ai_ops.mcp.incidents import review_incidents
 from ai_ops.mcp.logic.reports import HealthReport, ServerReport
-from ai_ops.mcp.shards import enqueue_shards, queue_to_share, shard_servers
-from ai_ops.mcp.tool_listing import list_tools
-from ai_ops.models import MCPServer
 from ai_ops.runs.decisions import Hold
-from ai_ops.runs.events import TOPIC_CHECKED, publish
 from ai_ops.runs.execution import run_as
-from ai_ops.runs.infrastructure import BACKEND_ERRORS, backend_sentence
-from ai_ops.runs.logs import get_logger
 from ai_ops.runs.queries import get_recent_runs
-from ai_ops.runs.time_limit import StoppedByTimeLimitError
 from ai_ops.supervision.supervisor import no_supervision, supervise_once
 
 __all__ = (
@@ -69,9 +45,6 @@ __all__ = (
     "supervise",
     "unpin_thread",
 )
-
-# Only loggers below Celery's task logger reach a Job's log; from a shell they print like any other.
-logger = get_logger(__name__)
 
 SUBJECT_LENGTH = 36  # of a UUID; what is longer is none, and the check says so
 
@@ -111,63 +84,11 @@ def cleanup_old_checkpoints(
     return run_as(
         MaintenanceKindChoices.CLEANUP,
         given,
-        lambda hold: _cleaned_up(
+        lambda hold: clean_up(
             hold, retention_days, dryrun, frozenset(pinned_threads), on_thread, options, trial_policy
         ),
         lambda error: CleanupReport(retention_days, error=error, dryrun=dryrun).as_dict(),
     )
-
-
-def _cleaned_up(
-    hold: Hold,
-    retention_days: float | None,
-    dryrun: bool,
-    pinned: frozenset[str],
-    on_thread: Callable[[ThreadReport], object] | None,
-    options: dict[str, Any],
-    trial_policy: str | None,
-) -> dict[str, Any]:
-    logger.info("Starting checkpoint cleanup task...")
-    run, policy_sentence = None, ""
-    try:
-        configured = AiOpsSettings.load()
-        chosen = configured.cleanup_options(retention_days=retention_days, **options)
-        retention_days = chosen.retention_days
-        if trial_policy and not dryrun:
-            raise ConfigurationError("trial_policy is for dry runs: enable the policy to have it applied.")
-        parser = key_parser(configured)
-        with get_redis_connection() as client:
-            store = CheckpointStore(client, parser, fence=fence_of(hold))
-            pins, classes = CurrentPins(pinned), read_policies(trial_policy)
-            policy, policy_sentence = cleanup_policy(store, parser.prefixes, chosen, pins(), classes)
-            run = CleanupRun(
-                store,
-                parser,
-                policy,
-                time.time(),
-                dryrun=dryrun,
-                max_deletions=chosen.max_deletions,
-                progress=_telling(hold),
-                on_thread=on_thread,
-                pinned=pins,
-                confirm=hold.confirm,
-                compact=compact_keys(configured),
-            )
-            run.execute()
-    except AiOpsError as error:
-        hold.trouble(error)
-        report = CleanupReport(retention_days, error=str(error), dryrun=dryrun, policy=policy_sentence)
-        report = run.report(retention_days, policy_sentence, str(error)) if run else report
-    except SoftTimeLimitExceeded as limit:
-        reason = "The Job's time limit was reached: deleted keys stay deleted, and the next run continues."
-        report = CleanupReport(retention_days, error=reason, dryrun=dryrun, policy=policy_sentence)
-        report = run.report(retention_days, policy_sentence, reason) if run else report
-        log_cleanup(logger, report, run.tally.unfixable_names if run else [])
-        raise StoppedByTimeLimitError(report.as_dict()) from limit
-    else:
-        report = run.report(retention_days, policy_sentence)
-    log_cleanup(logger, report, run.tally.unfixable_names if run else [], run.smallest_left if run else None)
-    return report.as_dict()
 
 
 def cleanup_user_checkpoints(
@@ -204,31 +125,9 @@ def move_conversations(source: str = AUTO, pattern: str = "*", dryrun: bool = Fa
     return run_as(
         MaintenanceKindChoices.MOVES,
         {"source": source, "pattern": pattern, "dryrun": dryrun},
-        lambda hold: _moved(hold, source, pattern, dryrun),
+        lambda hold: move_threads(hold, source, pattern, dryrun),
         lambda error: MoveReport(source, COMPACT, dryrun, error=error).as_dict(),
     )
-
-
-def _moved(hold: Hold, source: str, pattern: str, dryrun: bool) -> dict[str, Any]:
-    logger.info("Moving conversations to CompactRedisSaver...")
-    report = MoveReport(source, COMPACT, dryrun)
-    try:
-        described = describe_checkpoint_redis()
-        if (saver := source_of(source, described)) is None:
-            logger.info("There is nothing to move: agents have %s, as %s", described.saver, described.reason)
-            return report.as_dict()
-        move = Move(saver, dryrun=dryrun, confirm=hold.confirm, progress=_telling(hold))
-        report = move.report
-        move.execute(pattern)
-    except AiOpsError as error:
-        hold.trouble(error)
-        report.error = str(error)
-    except SoftTimeLimitExceeded as limit:
-        report.error = "The Job's time limit was reached: moved threads stay moved, and the next run continues."
-        log_move(logger, report)
-        raise StoppedByTimeLimitError(report.as_dict()) from limit
-    log_move(logger, report)
-    return report.as_dict()
 
 
 def sample_checkpoint_storage() -> dict[str, Any]:
@@ -243,54 +142,7 @@ def sample_checkpoint_storage() -> dict[str, Any]:
     Raises:
         SoftTimeLimitExceeded: The Job's time is up. The page says so then.
     """
-    return run_as(MaintenanceKindChoices.STORAGE, {}, _sampled, lambda error: StorageReport(error=error).as_dict())
-
-
-def _sampled(hold: Hold) -> dict[str, Any]:
-    logger.info("Sampling the checkpoint storage...")
-    try:
-        report = _looked_at_storage(hold)
-    except (LeaseLostError, RunStoppedError):
-        raise
-    except AiOpsError as error:
-        hold.trouble(error)
-        report = StorageReport(error=str(error))
-    except SoftTimeLimitExceeded:
-        keep_snapshot(StorageReport(error="The Job's time limit was reached before all keys were sampled.").as_dict())
-        raise
-    with transaction.atomic():
-        hold.lock()
-        result = keep_snapshot(report.as_dict())
-    if result["success"]:
-        logger.info(
-            "✅ Checkpoint storage sampled: %d threads, %d checkpoint keys, %s s",
-            report.thread_count,
-            report.checkpoint_keys,
-            report.seconds,
-        )
-    else:
-        logger.error("❌ Sampling the checkpoint storage failed: %s", result["error"])
-    return result
-
-
-def _looked_at_storage(hold: Hold) -> StorageReport:
-    options = AiOpsSettings.load()
-    parser = key_parser(options)
-    with get_redis_connection() as client:
-        store = CheckpointStore(client, parser)
-        policy, sentence = cleanup_policy(store, parser.prefixes, options, read_pins(), read_policies())
-        return StorageRun(store, parser, policy, _telling(hold), options).execute(sentence)
-
-
-def _telling(hold: Hold) -> Callable[[str], None]:
-    """Progress for the Job's log and the run's page; where it is told the run stops, if it is to."""
-
-    def tell(line: str) -> None:
-        hold.confirm()
-        hold.progress(line)
-        logger.info(line)
-
-    return tell
+    return run_as(MaintenanceKindChoices.STORAGE, {}, sample, lambda error: StorageReport(error=error).as_dict())
 
 
 def perform_mcp_health_checks(*, shard: Shard | str | None = None) -> dict[str, Any]:
@@ -321,46 +173,11 @@ def perform_mcp_health_checks(*, shard: Shard | str | None = None) -> dict[str, 
     return run_as(
         MaintenanceKindChoices.HEALTH,
         {"shard": str(part)} if part else {},
-        lambda hold: _checked_due_servers(hold, part),
+        lambda hold: check_due_servers(hold, part),
         lambda error: HealthReport(error=error).as_dict(),
         # Shards that are under way at the same time have no first server in common.
         subject=str(part.first) if part else "",
     )
-
-
-def _checked_due_servers(hold: Hold, shard: Shard | None) -> dict[str, Any]:
-    logger.info("Starting MCP server health checks...")
-    try:
-        settings, now = AiOpsSettings.load(), timezone.now()
-        if shard:
-            return _with_tools(check_servers(_as_probed(shard_servers(shard, now)), hold, shard.as_of), hold).as_dict()
-        if hold.job_result and (queue := queue_to_share(hold.job_result, settings.health_check_shard_size, now)):
-            report = _shared(hold.job_result, queue, settings.health_check_shard_size, hold)
-        else:
-            report = _with_tools(check_servers(_as_probed(due_servers(now)), hold), hold).as_dict()
-        hold.confirm()
-        if trimmed := trim_checks(settings.check_history_days):
-            logger.info("%s check(s) older than %s days deleted from the history", trimmed, settings.check_history_days)
-        return report
-    except BACKEND_ERRORS as error:
-        hold.trouble(error)
-        return HealthReport(error=backend_sentence(error)).as_dict()
-    except ConfigurationError as error:
-        return HealthReport(error=str(error)).as_dict()
-
-
-def _as_probed(servers: QuerySet[MCPServer]) -> QuerySet[MCPServer]:
-    return servers.select_related("status", "secrets_group")
-
-
-def _shared(job_result: JobResult, queue: JobQueue, size: int, hold: Hold) -> dict[str, Any]:
-    """Leave the due servers to further runs of the Job."""
-    with transaction.atomic():
-        hold.lock()
-        shards = enqueue_shards(job_result, queue, size, timezone.now())
-    count = sum(shard["server_count"] for shard in shards)
-    logger.info("%s due server(s) are checked by %s further run(s) of this Job, one for each shard", count, len(shards))
-    return {**HealthReport().as_dict(), "shards": shards}
 
 
 def check_mcp_server_health(server_id: uuid.UUID | str) -> dict[str, Any]:
@@ -380,35 +197,10 @@ def check_mcp_server_health(server_id: uuid.UUID | str) -> dict[str, Any]:
     return run_as(
         MaintenanceKindChoices.SERVER,
         {"server": str(server_id)},
-        lambda hold: _checked_server(hold, server_id),
+        lambda hold: check_one_server(hold, server_id),
         lambda error: ServerReport(server=str(server_id), error=error).as_dict(),
         subject=str(server_id)[:SUBJECT_LENGTH],
     )
-
-
-def _checked_server(hold: Hold, server_id: uuid.UUID | str) -> dict[str, Any]:
-    known = ServerReport(server=str(server_id))
-    try:
-        server = _existing_server(server_id)
-        known = ServerReport(server=server.name, server_id=str(server.pk))
-        if reason := server.why_not_checked():
-            raise HealthCheckError(reason)
-        logger.info("Starting MCP server health checks...", extra={"object": server})
-        report = _with_tools(check_servers([server], hold), hold, always=True)
-    except (HealthCheckError, ConfigurationError) as error:
-        return replace(known, error=str(error)).as_dict()
-    except BACKEND_ERRORS as error:
-        hold.trouble(error)
-        return replace(known, error=backend_sentence(error)).as_dict()
-    return {**report.servers[0].as_dict(), "success": report.error is None, "error": report.error}
-
-
-def _with_tools(report: HealthReport, hold: Hold, *, always: bool = False) -> HealthReport:
-    """Tell observers, and list the tools of servers that passed; that changes nothing of what the checks found."""
-    publish(TOPIC_CHECKED, {**report.as_dict(), "run": str(hold.run_id) if hold.run_id else None})
-    passed = [server.server_id for server in report.servers if server.ok and server.server_id]
-    error = list_tools(passed, hold, always=always)
-    return replace(report, error=report.error or error, errors=(*report.errors, *([error] if error else [])))
 
 
 def close_resolved_incidents() -> dict[str, Any]:
@@ -453,14 +245,3 @@ def supervise() -> dict[str, Any]:
         SoftTimeLimitExceeded: The Job's time is up. What was done until then stays.
     """
     return run_as(MaintenanceKindChoices.SUPERVISOR, {}, supervise_once, no_supervision)
-
-
-def _existing_server(server_id: uuid.UUID | str) -> MCPServer:
-    try:
-        key = uuid.UUID(str(server_id))
-    except ValueError:
-        raise HealthCheckError(f"{shown(str(server_id))} is not the id of an MCP server: give its UUID.") from None
-    server = MCPServer.objects.select_related("status", "secrets_group").filter(pk=key).first()
-    if server is None:
-        raise HealthCheckError(f"There is no MCP server with the id {key}: it may have been deleted.")
-    return server

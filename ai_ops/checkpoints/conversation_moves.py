@@ -12,7 +12,12 @@ from typing import Any
 from celery.exceptions import SoftTimeLimitExceeded
 from redis.exceptions import RedisClusterException, RedisError
 
-from ai_ops.checkpoints.connection import CheckpointRedis, get_redis_connection, open_saver
+from ai_ops.checkpoints.connection import (
+    CheckpointRedis,
+    describe_checkpoint_redis,
+    get_redis_connection,
+    open_saver,
+)
 from ai_ops.checkpoints.key_names import key_parser
 from ai_ops.checkpoints.logic.conversation_moves import MoveReport
 from ai_ops.checkpoints.logic.keys import Family
@@ -24,7 +29,10 @@ from ai_ops.exceptions import AiOpsError, CheckpointStoreError, ConfigurationErr
 from ai_ops.logic.batches import batches
 from ai_ops.logic.foreign_text import shown
 from ai_ops.logic.savers import AUTO, CLASSES, COMPACT, OLDER, VALKEY
+from ai_ops.runs.decisions import Hold
 from ai_ops.runs.logs import get_logger
+from ai_ops.runs.progress import progress_of
+from ai_ops.runs.time_limit import StoppedByTimeLimitError
 
 logger = get_logger(__name__)
 
@@ -156,3 +164,26 @@ def log_move(log: logging.Logger, report: MoveReport) -> None:
         log.warning("%s", error)
     if (error := report.error or report.failure()) is not None:
         log.error("❌ Moving conversations failed: %s", error)
+
+
+def move_threads(hold: Hold, source: str, pattern: str, dryrun: bool) -> dict[str, Any]:
+    """Move under the lease of a run; the arguments are those of `move_conversations`, and so is the result."""
+    logger.info("Moving conversations to CompactRedisSaver...")
+    report = MoveReport(source, COMPACT, dryrun)
+    try:
+        described = describe_checkpoint_redis()
+        if (saver := source_of(source, described)) is None:
+            logger.info("There is nothing to move: agents have %s, as %s", described.saver, described.reason)
+            return report.as_dict()
+        move = Move(saver, dryrun=dryrun, confirm=hold.confirm, progress=progress_of(hold, logger))
+        report = move.report
+        move.execute(pattern)
+    except AiOpsError as error:
+        hold.trouble(error)
+        report.error = str(error)
+    except SoftTimeLimitExceeded as limit:
+        report.error = "The Job's time limit was reached: moved threads stay moved, and the next run continues."
+        log_move(logger, report)
+        raise StoppedByTimeLimitError(report.as_dict()) from limit
+    log_move(logger, report)
+    return report.as_dict()

@@ -7,18 +7,29 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from celery.exceptions import SoftTimeLimitExceeded
+from django.db import transaction
 from redis.exceptions import NoPermissionError
 
 from ai_ops.checkpoints.cleanup import CleanupRun, threads_of
-from ai_ops.checkpoints.connection import describe_checkpoint_redis
-from ai_ops.checkpoints.key_names import compact_keys
+from ai_ops.checkpoints.cleanup_policy import cleanup_policy
+from ai_ops.checkpoints.connection import describe_checkpoint_redis, get_redis_connection
+from ai_ops.checkpoints.key_names import compact_keys, key_parser
 from ai_ops.checkpoints.logic.keys import CheckpointKey, KeyParser
 from ai_ops.checkpoints.logic.reports import CleanupReport
 from ai_ops.checkpoints.logic.retention import RetentionPolicy
 from ai_ops.checkpoints.logic.storage import SHOWN_MISSING_PINS, StorageReport, StorageTally
+from ai_ops.checkpoints.pins import read_pins
+from ai_ops.checkpoints.policies import read_policies
 from ai_ops.checkpoints.redis.store import CheckpointStore
+from ai_ops.checkpoints.snapshots import keep_snapshot
 from ai_ops.config import AiOpsSettings
-from ai_ops.exceptions import CheckpointStoreError
+from ai_ops.exceptions import AiOpsError, CheckpointStoreError, LeaseLostError, RunStoppedError
+from ai_ops.runs.decisions import Hold
+from ai_ops.runs.logs import get_logger
+from ai_ops.runs.progress import progress_of
+
+logger = get_logger(__name__)
 
 # Both bound what a sampling costs: past either, it makes do with the keys it has seen. Twenty seconds of one
 # worker and a few seconds of Redis, in batches of a thousand keys, is what a million takes.
@@ -144,3 +155,40 @@ def _server(configured: AiOpsSettings) -> dict[str, Any] | None:
         if isinstance(error.__cause__, NoPermissionError):
             return None
         raise
+
+
+def sample(hold: Hold) -> dict[str, Any]:
+    """Sample under the lease of a run, and keep the snapshot; the result is that of `sample_checkpoint_storage`."""
+    logger.info("Sampling the checkpoint storage...")
+    try:
+        report = _looked_at_storage(hold)
+    except (LeaseLostError, RunStoppedError):
+        raise
+    except AiOpsError as error:
+        hold.trouble(error)
+        report = StorageReport(error=str(error))
+    except SoftTimeLimitExceeded:
+        keep_snapshot(StorageReport(error="The Job's time limit was reached before all keys were sampled.").as_dict())
+        raise
+    with transaction.atomic():
+        hold.lock()
+        result = keep_snapshot(report.as_dict())
+    if result["success"]:
+        logger.info(
+            "✅ Checkpoint storage sampled: %d threads, %d checkpoint keys, %s s",
+            report.thread_count,
+            report.checkpoint_keys,
+            report.seconds,
+        )
+    else:
+        logger.error("❌ Sampling the checkpoint storage failed: %s", result["error"])
+    return result
+
+
+def _looked_at_storage(hold: Hold) -> StorageReport:
+    options = AiOpsSettings.load()
+    parser = key_parser(options)
+    with get_redis_connection() as client:
+        store = CheckpointStore(client, parser)
+        policy, sentence = cleanup_policy(store, parser.prefixes, options, read_pins(), read_policies())
+        return StorageRun(store, parser, policy, progress_of(hold, logger), options).execute(sentence)

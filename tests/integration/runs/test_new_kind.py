@@ -60,8 +60,8 @@ def copy_with_the_kind(tmp_path):
         ("kinds.py", "ALL_KINDS = (\n", "ALL_KINDS = (\n" + entry),
         (
             "celery_tasks.py",
-            "from ai_ops.models import MCPServer\n",
-            "from ai_ops.models import MCPServer, PinnedThread\n",
+            "from ai_ops.runs.decisions import Hold\n",
+            "from ai_ops.models import PinnedThread\nfrom ai_ops.runs.decisions import Hold\n",
         ),
         (
             "jobs/__init__.py",

@@ -1,0 +1,82 @@
+"""One run of the checkpoint cleanup, from its options to its report and its log lines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from celery.exceptions import SoftTimeLimitExceeded
+
+from ai_ops.checkpoints.cleanup import CleanupRun
+from ai_ops.checkpoints.cleanup_log import log_cleanup
+from ai_ops.checkpoints.cleanup_policy import cleanup_policy
+from ai_ops.checkpoints.connection import get_redis_connection
+from ai_ops.checkpoints.fencing import fence_of
+from ai_ops.checkpoints.key_names import compact_keys, key_parser
+from ai_ops.checkpoints.logic.reports import CleanupReport, ThreadReport
+from ai_ops.checkpoints.pins import CurrentPins
+from ai_ops.checkpoints.policies import read_policies
+from ai_ops.checkpoints.redis.store import CheckpointStore
+from ai_ops.config import AiOpsSettings
+from ai_ops.exceptions import AiOpsError, ConfigurationError
+from ai_ops.runs.decisions import Hold
+from ai_ops.runs.logs import get_logger
+from ai_ops.runs.progress import progress_of
+from ai_ops.runs.time_limit import StoppedByTimeLimitError
+
+# Only loggers below Celery's task logger reach a Job's log; from a shell they print like any other.
+logger = get_logger(__name__)
+
+
+def clean_up(
+    hold: Hold,
+    retention_days: float | None,
+    dryrun: bool,
+    pinned: frozenset[str],
+    on_thread: Callable[[ThreadReport], object] | None,
+    options: dict[str, Any],
+    trial_policy: str | None,
+) -> dict[str, Any]:
+    """Clean up under the lease of a run; the arguments are those of `cleanup_old_checkpoints`, and so is the result."""
+    logger.info("Starting checkpoint cleanup task...")
+    run, policy_sentence = None, ""
+    try:
+        configured = AiOpsSettings.load()
+        chosen = configured.cleanup_options(retention_days=retention_days, **options)
+        retention_days = chosen.retention_days
+        if trial_policy and not dryrun:
+            raise ConfigurationError("trial_policy is for dry runs: enable the policy to have it applied.")
+        parser = key_parser(configured)
+        with get_redis_connection() as client:
+            store = CheckpointStore(client, parser, fence=fence_of(hold))
+            pins, classes = CurrentPins(pinned), read_policies(trial_policy)
+            policy, policy_sentence = cleanup_policy(store, parser.prefixes, chosen, pins(), classes)
+            run = CleanupRun(
+                store,
+                parser,
+                policy,
+                time.time(),
+                dryrun=dryrun,
+                max_deletions=chosen.max_deletions,
+                progress=progress_of(hold, logger),
+                on_thread=on_thread,
+                pinned=pins,
+                confirm=hold.confirm,
+                compact=compact_keys(configured),
+            )
+            run.execute()
+    except AiOpsError as error:
+        hold.trouble(error)
+        report = CleanupReport(retention_days, error=str(error), dryrun=dryrun, policy=policy_sentence)
+        report = run.report(retention_days, policy_sentence, str(error)) if run else report
+    except SoftTimeLimitExceeded as limit:
+        reason = "The Job's time limit was reached: deleted keys stay deleted, and the next run continues."
+        report = CleanupReport(retention_days, error=reason, dryrun=dryrun, policy=policy_sentence)
+        report = run.report(retention_days, policy_sentence, reason) if run else report
+        log_cleanup(logger, report, run.tally.unfixable_names if run else [])
+        raise StoppedByTimeLimitError(report.as_dict()) from limit
+    else:
+        report = run.report(retention_days, policy_sentence)
+    log_cleanup(logger, report, run.tally.unfixable_names if run else [], run.smallest_left if run else None)
+    return report.as_dict()
