@@ -89,7 +89,7 @@ class MCPServerFilterSet(StatusModelFilterSetMixin, NautobotFilterSet):
         exclude = ("url",)
 
     def _with_certificate(self, queryset: QuerySet, name: str, value: Decimal) -> QuerySet:
-        # What is further away than time is told means all of them.
+        # A date beyond the calendar means all of them.
         days = min(float(value), MAX_CERTIFICATE_DAYS)
         return queryset.filter(health__certificate_ends__lt=timezone.now() + timedelta(days=days))
 

@@ -69,7 +69,7 @@ WITH_ROOM = {"td": {"style": "min-width: 14rem; overflow-wrap: anywhere"}}
 BROKEN_ANYWHERE = {"th": {"class": "text-wrap"}, "td": {"style": "overflow-wrap: anywhere"}}
 
 
-# What a cell of a list can show of an error; the whole is on the page of the run or server.
+# The most characters of an error in a cell of a list; all of it is on the page of the run or server.
 SHORT_ERROR = 120
 LONG_ERROR = 400
 

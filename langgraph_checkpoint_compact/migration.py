@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     # A dependency of langgraph-checkpoint, which no code here needs.
     from langchain_core.runnables import RunnableConfig
 
-# What a saver adds to metadata by itself is not compared.
+# Metadata that a saver adds by itself is not compared.
 _ADDED_METADATA = frozenset({"thread_id", "checkpoint_id", "checkpoint_ns", "writes"})
 
 

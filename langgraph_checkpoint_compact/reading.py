@@ -73,7 +73,7 @@ class ThreadReader:
         for _ in range(ATTEMPTS):
             answer = yield Run(READ, self.keys, [*arguments, *members, *have])
             done, documents, records, logs, writes = answer
-            # What is large comes by commands of its own, and may have been deleted meanwhile.
+            # Large values come by commands of their own, and may have been deleted meanwhile.
             if (yield from self._take_values(records)) and (yield from self._take_logs(logs)):
                 pending = yield from self._take_writes(writes)
                 if pending is not None:

@@ -32,7 +32,7 @@ Keys = tuple[bytes, bytes]
 
 
 # --------------------------------------------------------------------------------------------
-# What a thread has
+# Content of a thread
 
 
 @dataclass(slots=True)
@@ -233,7 +233,7 @@ def remove(thread: Thread, doomed: Collection[bytes]) -> Steps[bool]:
 
 
 # --------------------------------------------------------------------------------------------
-# What the newest checkpoints need
+# Needs of the newest checkpoints
 
 
 def not_needed(thread: Thread) -> Generator[Request, Any, Collection[bytes]]:

@@ -158,7 +158,7 @@ def _asked_for(data: Any) -> dict[str, Any]:
         if not isinstance(data, Mapping) or set(data) - FIELDS or not data.get("kind"):
             raise RunOptionsError(f"Send an object with kind, and, where wanted, of {', '.join(sorted(FIELDS))}.")
         asked = {name: value for name, value in data.items() if value is not None}
-        # What the others may be is said where they are checked.
+        # The values of the others are checked elsewhere, with a sentence.
         for name in FIELDS - {"options", "kind", "interval", "misfire_grace_time"}:
             if not isinstance(asked.get(name, ""), str):
                 raise RunOptionsError(f"{name} must be a text, not {shown(asked[name])}.")

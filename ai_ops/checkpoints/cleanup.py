@@ -301,7 +301,7 @@ class CleanupRun:
             with defer_time_limit():
                 self._under_way = (chosen, (apply or self._store.apply)(chosen, dryrun=self._dryrun))
             if self._max_deletions is not None:
-                # What was refused leaves its room to those that were passed over.
+                # A refused deletion leaves its room to those that were passed over.
                 self._count()
 
     def _count(self) -> None:
@@ -441,7 +441,7 @@ def _sizes_of(groups: Groups, store: CheckpointStore, now: float) -> tuple[dict[
         live = [each for each in threads if (each.last_activity() or -math.inf) >= now - policy.shortest]
         sizes = store.sizes([key for thread in live for key in keys_of(thread)])
         asked |= bool(live)
-        # What Redis did not measure may be of any size.
+        # A thread that Redis did not measure may be of any size.
         above = [each for each in live if not sizes or _bytes_of(each, sizes) > policy.max_bytes]
         found |= {key: sizes[key] for thread in above for key in keys_of(thread) if key in sizes}
         known = set(map(id, above))

@@ -28,7 +28,7 @@ THREADS_AT_ONCE = 2000
 DELETIONS_AT_ONCE = 250
 # Threads that are looked at together, with all their documents, since they may have checkpoints to trim.
 TRIMMED_AT_ONCE = 20
-# How often a thread is trimmed and measured again; it halves the excess each time, or better.
+# The most rounds of trimming and measuring a thread; it halves the excess each time, or better.
 SHRINKS = 8
 
 Deletions = list[CompactDeletion]

@@ -111,7 +111,7 @@ class Move:
         except CompactSaverError as error:
             self.report.add_failure(thread_id, str(error))
         except Exception as error:
-            # What a saver makes of a damaged document is its own.
+            # Savers raise errors of any kind for a damaged document.
             logger.exception("A conversation could not be moved", extra={"grouping": "move"})
             self.report.add_failure(thread_id, f"its saver can't read it ({type(error).__name__}): see the log.")
         else:

@@ -21,7 +21,7 @@ SHOWN_CHARACTERS = 2000
 QUOTED_CHARACTERS, QUOTED_NUMBER = 200, 10**18
 FORMULA_SIGNS = "=+-@\t\r＝＋－＠"  # spreadsheets take the full-width signs for the others
 
-# What Python-Markdown, which renders for Nautobot, takes for more than the character itself. A character reference
+# Characters that mean something to Python-Markdown, which renders for Nautobot. A character reference
 # shows exactly that character, and nothing that cuts the text before it is rendered brings it back to life: Nautobot
 # replaces what looks like a password, and would take the backslash or the backtick that made it harmless as well.
 _ACTIVE = re.compile(
@@ -35,7 +35,7 @@ _ACTIVE = re.compile(
     """,
     re.VERBOSE,
 )
-# What does so at the beginning of a line alone: code, headers, quotes, lists, tables.
+# Those that do so at the beginning of a line alone: code, headers, quotes, lists, tables.
 _ACTIVE_FIRST = re.compile(r"\A[ #>+=:|~-]")
 _NUMBERED = re.compile(r"\A(\d+)\.")
 

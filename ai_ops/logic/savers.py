@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-# What the setting `checkpoint_saver` takes, and the classes of each: the asynchronous and the synchronous one.
+# The values of the setting `checkpoint_saver`, and the classes of each: the asynchronous and the synchronous one.
 AUTO, COMPACT, REDIS, VALKEY = "auto", "compact", "redis", "valkey"
 CLASSES = {
     COMPACT: ("AsyncCompactRedisSaver", "CompactRedisSaver"),
@@ -14,10 +14,10 @@ CLASSES = {
 # Those that agents got before there was a choice, in the order in which they were tried.
 OLDER = (REDIS, VALKEY)
 
-# What the keys of CompactRedisSaver begin with, unless told otherwise.
+# The default beginning of the keys of CompactRedisSaver.
 DEFAULT_PREFIX = "lgc"
 _PREFIX = re.compile(r"[A-Za-z0-9_.\-~:/@,+=]+")
-# What the keys of other savers begin with; the package refuses these too.
+# The beginnings of the keys of other savers; the package refuses these too.
 _OTHERS = ("checkpoint", "writes", "write_keys", "write_registry", "thread")
 
 

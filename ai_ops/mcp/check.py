@@ -145,7 +145,7 @@ def _probe_once(
                     _settle(agreed, hold)
                     agreed, saved = [], time.monotonic()
         except (SoftTimeLimitExceeded, RunStoppedError):
-            # What is under way ends within the time of a probe, and its verdict is not lost: it counts in the next run.
+            # Probes under way end within their time, and their verdicts are not lost: they count in the next run.
             for number, probe in probes.rest():
                 hold.reconnect()
                 check, _ = asked[number]

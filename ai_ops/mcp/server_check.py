@@ -47,7 +47,7 @@ class ServerCheck:
     our_network: bool = False
     # Whether its flip waits for the next run to confirm it.
     waits: bool = False
-    # What earlier runs said that could not be confirmed in them, oldest first.
+    # Verdicts of earlier runs that were not confirmed in them, oldest first.
     earlier: Sequence[Verdict] = ()
 
     def __post_init__(self) -> None:

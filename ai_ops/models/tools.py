@@ -14,7 +14,7 @@ from ai_ops.models.health import REASON_MAX_LENGTH, delete_unread
 
 # SHA-256 in hexadecimal.
 HASH_LENGTH = 64
-# What is enough to tell one hash from another by eye.
+# Enough to tell one hash from another by eye.
 SHORT_HASH_LENGTH = 10
 
 

@@ -16,9 +16,9 @@ from ai_ops.schedules.lateness import ACTIVE, BROKEN, HELD, PAUSED
 
 # A run takes some time and starts some seconds late: what is due every minute is not stale after one.
 LEAST_SLACK = timedelta(minutes=5)
-# What is due once a day is not fresh for two.
+# A result that is due once a day is not fresh for two days.
 MOST_SLACK = timedelta(hours=1)
-# How often work is expected that no schedule starts: by hand, or by a clock outside of Nautobot.
+# The period of work that no schedule starts: by hand, or by a clock outside of Nautobot.
 UNSCHEDULED = timedelta(hours=1)
 
 
@@ -42,7 +42,7 @@ NEEDS = {
     "certificates": ("certificate ends soon", "certificates end soon"),
 }
 
-# What waits for a decision, and breaks nothing until then.
+# Work that waits for a decision, and breaks nothing until then.
 LESS_URGENT = frozenset({"certificates"})
 
 

@@ -28,7 +28,7 @@ from ai_ops.tables import milliseconds, percent
 from ai_ops.ui.charts import AMBER, BLUE, GREEN, GREY, READABLE_NAME, RED
 from ai_ops.ui.times import ago
 
-# What Nautobot puts around a chart leaves a fifth of a panel empty.
+# Nautobot's own margins around a chart leave a fifth of a panel empty.
 GRID = {"left": 60, "right": 20, "top": 30, "bottom": 30}
 LEGEND = {"top": 0, "right": 10}
 BADGE = '<span class="badge bg-{}">{}</span>'
@@ -138,7 +138,7 @@ class ChartPanel(OverviewPanel, EChartsPanel):
 
 
 # --------------------------------------------------------------------------------------------
-# What is down, and the machinery
+# Servers that are down, and the machinery
 
 
 def outage_rows(overview: Overview) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ MISSED_HEARTBEATS = 3
 # However short the lease: a database that restarts takes its time.
 MINIMUM_RESCUE_AGE_SECONDS = 60.0
 
-# How long the message of a run may be under way before another is sent: longer than a queue is usually busy.
+# Seconds after which a second message of a run is sent: longer than a queue is usually busy.
 REDELIVERY_GRACE_SECONDS = 900.0
 
 

@@ -22,7 +22,7 @@ from ai_ops.runs.shutdown import is_worker_stopping
 
 logger = get_logger(__name__)
 
-# How long a wait may go on after the run was told to stop.
+# The most seconds that a wait lasts after the run was told to stop.
 POLL_SECONDS = 0.25
 PROGRESS_LENGTH = MaintenanceRun._meta.get_field("progress").max_length
 

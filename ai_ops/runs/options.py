@@ -15,7 +15,7 @@ from ai_ops.models import MCPServer, RetentionPolicy
 
 # Of all kinds: seconds after which this run stops.
 TIME_LIMIT = "time_limit"
-# What a Job's form takes for a text; PostgreSQL keeps no NUL in one.
+# The most characters of a text in a Job's form; PostgreSQL keeps no NUL in one.
 MAX_TEXT = 255
 
 

@@ -17,7 +17,7 @@ from ai_ops.runs.logs import get_logger
 
 logger = get_logger(__name__)
 
-# What the names of the modules with this app's Jobs begin with.
+# The beginning of the names of the modules with this app's Jobs.
 APP_JOBS = "ai_ops.jobs."
 
 # States in which an approval workflow holds a schedule. Enabling one here would go around the approvers.

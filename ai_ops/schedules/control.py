@@ -35,7 +35,7 @@ from ai_ops.schedules.ensure import (
 
 logger = logging.getLogger(__name__)
 
-# How long the message of a single run waits for a worker. It has no next run that would do the same.
+# Seconds that the message of a single run waits for a worker. It has no next run that would do the same.
 ONCE_EXPIRES_SECONDS = 86_400
 # After which hour, time of day and day of the week are the same again.
 WEEK = timedelta(days=7)
@@ -49,7 +49,7 @@ def app_schedules() -> Any:
 def servers_that_are_gone(schedules: Iterable[ScheduledJob]) -> dict[Any, str]:
     """Return the ids of the deleted MCP servers that `schedules` are to check, by the id of the schedule."""
     asked = {schedule.pk: str(schedule.kwargs["server"]) for schedule in schedules if schedule.kwargs.get("server")}
-    # What is written by hand may have no hyphens, or be no id at all.
+    # An id written by hand may have no hyphens, or be no id at all.
     wanted = {pk: str(UUID(server)) if is_uuid(server) else server for pk, server in asked.items()}
     if not wanted:
         return {}
@@ -175,7 +175,7 @@ def resume_schedule(name: str) -> ScheduledJob:
             raise ConfigurationError(f'The time of "{schedule.name}" is past: schedule another run.')
         if not schedule.enabled:
             if not schedule.one_off:
-                # What is past by now is not late.
+                # A start that is past by now is not late.
                 schedule.start_time = _start_from_now(schedule)
             schedule.enabled, schedule.state = True, ScheduledJobStateChoices.ACTIVE
             schedule.validated_save()

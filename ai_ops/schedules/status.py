@@ -73,7 +73,7 @@ def get_scheduler_status(now: datetime | None = None) -> dict[str, Any]:
     last = newest and newest.last_run_at
     due = min(filter(None, (next_start(each, _last_start(each)) for each in schedules)), default=None)
     sign = last_sign()
-    # What was started tells less: Nautobot erases it when a schedule is paused.
+    # The last start tells less: Nautobot erases it when a schedule is paused.
     running = sign.fresh if sign else scheduler_runs(last, due, now)
     return {
         "running": running,

@@ -15,7 +15,7 @@ logger = get_logger(__name__)
 
 Result = TypeVar("Result")
 
-# What ends the run, whatever it is at.
+# Errors that end the run at any point.
 STOPPING = (LeaseLostError, RunStoppedError, SoftTimeLimitExceeded)
 # Without a database there is no next thing either.
 ALL_OR_NONE = (*STOPPING, *BACKEND_ERRORS)

@@ -36,8 +36,8 @@ from ai_ops.supervision.workers import known_tasks
 
 logger = get_logger(__name__)
 
-# What one pass looks at and may put right. More than that is a disaster that should not be made worse in one go; the
-# next pass is a minute away.
+# The most that one pass looks at and may repair. More than that is a disaster that should not be made worse in one go;
+# the next pass is a minute away.
 MAX_RUNS = 100
 MAX_JOB_RESULTS = 100
 
@@ -46,7 +46,7 @@ UNSENT_AFTER = timedelta(hours=1)
 # A run is older than the JobResults of its attempts, by the waits between them.
 LONGEST_RUN = timedelta(days=2)
 
-# What became of a JobResult that was to be reaped; unknown is where only its own backend could tell and did not.
+# The fate of a JobResult that was to be reaped; unknown is where only its own backend could tell and did not.
 REAPED, ENDED, UNKNOWN = "reaped", "ended", "unknown"
 
 Ask = Callable[[Collection[str]], frozenset[str]]

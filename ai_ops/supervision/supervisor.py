@@ -118,7 +118,7 @@ def no_supervision(error: str | None) -> dict[str, Any]:
 
 def _report(findings: Mapping[str, Findings], broken: list[str]) -> dict[str, Any]:
     total = sum(findings.values(), Findings())
-    # What a pass deletes is the trace of passes before it: counted as work, it would keep every second pass.
+    # A pass deletes the traces of passes before it: counted as work, it would keep every second pass.
     fixed = sum(found.fixed for name, found in findings.items() if name != "history")
     return {
         "success": not broken,

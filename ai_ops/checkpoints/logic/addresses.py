@@ -14,7 +14,7 @@ from ai_ops.exceptions import ConfigurationError
 
 SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 EXAMPLE = "redis://:password@redis.example.com:6379/0"
-# What ends a part of an address, by what it is written as inside a user name or password.
+# The characters that end a part of an address, with their escapes inside a user name or password.
 SPECIAL = {"/": "%2F", "?": "%3F", "#": "%23", "[": "%5B", "]": "%5D"}
 # This app's own, which an address may not change.
 RESERVED_OPTIONS = frozenset({

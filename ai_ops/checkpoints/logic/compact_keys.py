@@ -17,7 +17,7 @@ from ai_ops.logic.savers import DEFAULT_PREFIX
 
 IDS = b":ids"
 _SAFE = ":/@,+=~"
-# What is not escaped: most ids, and quoting them would take as long as all else that is done with a key.
+# Ids that need no escaping, as most do: quoting them would take as long as all other work on a key.
 _PLAIN = re.compile(r"[A-Za-z0-9_.\-~:/@,+=]+").fullmatch
 _EMPTY = "%"  # the thread whose id is the empty text
 # No saver's keys are longer: see MAX_KEY_BYTES of the other layouts.

@@ -155,14 +155,14 @@ def _whole_thread(thread: Thread, active: float, policy: str) -> Deletion:
     satellites: list[Satellite] = []
     for namespace in namespaces:
         ordered = namespace.newest_first()
-        # What points to none of these documents says nothing of this thread, whatever it is called.
+        # A key that points to none of these documents says nothing of this thread, under any name.
         guards += [Guard(pointer, tuple(ordered)) for pointer in sorted(set(namespace.pointers)) if ordered]
         overwritten = {each.key: each for each in ordered if each.is_shallow}
         overwritten |= {each.key: each for each in ordered[:1] if each.bears_parents_id}
         guards += [Guard(key, (document,)) for key, document in overwritten.items()]
         documents += [document.key for document in ordered if document.key not in overwritten]
         shallow = namespace.is_shallow
-        # What belongs to none of these documents goes as an orphan, if no other document owns it.
+        # A key that belongs to none of these documents goes as an orphan, if no other document owns it.
         satellites += [each for each in namespace.satellites if shallow or each.checkpoint_id in namespace.documents]
     return Deletion(
         thread=thread.names[0],

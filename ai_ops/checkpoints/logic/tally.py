@@ -17,10 +17,10 @@ SHOWN_KEY_BYTES = 120
 LARGEST_THREADS = 10
 # Threads above a limit that the report names; it counts all of them.
 NAMED_OVER_LIMITS = 20
-# What is counted for each policy, by the names of the report.
+# The counts of each policy, by the names of the report.
 OF_POLICIES = ("threads_deleted", "threads_kept", "checkpoints_trimmed", "deleted_count")
 
-# What is counted for each layout, by the names of the report.
+# The counts of each layout, by the names of the report.
 OF_LAYOUTS = {
     "deleted_count": "deleted",
     "threads_deleted": "threads_deleted",
@@ -39,7 +39,7 @@ class Tally:
 
     processed: int = 0
     deleted: int = 0
-    # What counts for `max_deletions`: keys, and checkpoints that went from a key that stays.
+    # The count for `max_deletions`: keys, and checkpoints that went from a key that stays.
     spent: int = 0
     threads_deleted: int = 0
     threads_kept: int = 0

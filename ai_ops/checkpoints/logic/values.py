@@ -30,7 +30,7 @@ from ai_ops.checkpoints.logic.threads import Document
 MAX_VALUES = 250_000
 MAX_CHANNELS = 1_000
 MAX_NUMBER = 10**18  # of a thread whose id is a number
-# What is read of a document where its key does not tell, and where people write times.
+# The names that are read of a document where its key does not have them, and the places where programs write times.
 NAMES = ("$.thread_id", "$.checkpoint_ns", "$.checkpoint_id")
 TIMES = ("$.checkpoint.ts", "$.ts", "$.timestamp", "$.created_at", "$.metadata.timestamp")
 DETAILS = (*NAMES, *TIMES)

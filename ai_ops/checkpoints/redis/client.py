@@ -98,7 +98,7 @@ class RetryingRedis:
         """Send commands together; an answer that is an error of its key's type comes back as None."""
         if not commands:
             return []
-        # What was asked for before happens before.
+        # Earlier calls happen before.
         self.settle()
 
         def send() -> list[Any]:

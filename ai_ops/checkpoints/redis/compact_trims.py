@@ -22,7 +22,7 @@ from langgraph_checkpoint_compact.requests import Command, Request, Run
 from langgraph_checkpoint_compact.scripts import REMOVE
 from langgraph_checkpoint_compact.session import Session, TailMemory
 
-# What is read of one thread before it is decided on: that of ten thousand checkpoints and more.
+# The most that is read of one thread before the decision: enough for ten thousand checkpoints and more.
 THREAD_BYTES = 32 * 1024 * 1024
 FIELD_BYTES = 8 * 1024 * 1024
 # Of one answer.

@@ -49,7 +49,7 @@ class Dropped(NamedTuple):
             # Refused: there all of them are, and whatever they are the error says more.
             return [(key, GONE) for key in self.keys]
         left = [(self.keys[place], why) for place, why in zip(reply[::2], reply[1::2], strict=True)]
-        # What is gone after a second try went the first time, when the answer was lost.
+        # A key that is gone at a second try went the first time, when the answer was lost.
         return [(key, why) for key, why in left if why != GONE or not self.answer.repeated]
 
     def deletion_index(self, key: bytes, deletions: Sequence[Deletion]) -> int:

@@ -26,7 +26,7 @@ from ai_ops.logic.foreign_text import printable
 
 SAID_CHARACTERS = 300  # of a server's or a client's own words
 
-# What an ACL must allow; the documentation of the installation has the same list, with INFO, which is optional.
+# Commands that an ACL must allow; the page on installation has the same list, with INFO, which is optional.
 COMMANDS = (
     "SCAN", "DBSIZE", "TYPE", "GET", "GETRANGE", "LINDEX", "LREM", "EXISTS", "ZRANGE", "JSON.GET", "EVAL", "SET",
     "UNLINK", "SELECT",
@@ -35,7 +35,7 @@ COMMANDS = (
 )  # fmt: skip
 
 
-# How the scripts of CompactRedisSaver begin what they say of a thread that is damaged, or of a newer version's.
+# The beginnings of errors of CompactRedisSaver's scripts, for a thread that is damaged, or of a newer version.
 OF_COMPACT_SAVER = ("LGCDAMAGED", "LGCNEWER")
 
 

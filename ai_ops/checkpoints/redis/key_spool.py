@@ -70,7 +70,7 @@ class KeySpool:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._file is not None:
-            # What it still had to write is of no use any more.
+            # Its unwritten rest is of no use any more.
             with suppress(OSError):
                 self._file.close()
 

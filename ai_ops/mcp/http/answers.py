@@ -28,7 +28,7 @@ Received = JSONRPCRequest | JSONRPCNotification | JSONRPCResponse | JSONRPCError
 
 INVALID_REQUEST, INVALID_PARAMS = -32600, -32602
 
-# What the agents' client, which offers none of these, says to a server that asks for them.
+# The answer of the agents' client, which offers none of these, to a server that asks for them.
 _NOT_OFFERED = {
     "sampling/createMessage": "Sampling not supported",
     "elicitation/create": "Elicitation not supported",

@@ -11,7 +11,7 @@ import httpx
 from ai_ops.mcp.http.connections import CURIOUS_SECONDS
 from ai_ops.mcp.http.failures import BodyError
 
-# What a server says about its health fits many times; more is not a health page.
+# A health page fits many times; a longer body is none.
 MAX_BODY_BYTES = 1024 * 1024
 
 _PACKED = frozenset({"gzip", "x-gzip", "deflate"})

@@ -18,7 +18,7 @@ from ai_ops.mcp.logic.credentials import Credentials
 from ai_ops.mcp.logic.protocol import ProtocolViolation
 from ai_ops.mcp.logic.verdicts import Phase, Reason
 
-# What comes from outside ends up in logs: enough to recognise it, too little to flood them.
+# Characters of foreign text in logs: enough to recognise it, too few to flood them.
 MAX_SHOWN_CHARACTERS = 200
 
 # This machine has run out of something: no word about the server that was to be asked.

@@ -93,7 +93,8 @@ class Credentials:
         return sorted(plain - {""}, key=len, reverse=True)
 
 
-# How URLs, JSON, HTML and Python's repr() write a character; a percent sign that is written so again is another 25.
+# The ways in which URLs, JSON, HTML and Python's repr() write a character; a percent sign written so again is another
+# 25.
 _WRITTEN = re.compile(
     r"%(?:25)*(?P<url>[0-9a-f]{2})|\\+(?:u00|x)(?P<code>[0-9a-f]{2})|&\#0*(?P<decimal>[0-9]{1,3});?"
     r"|&\#x0*(?P<hex>[0-9a-f]{1,2});?|&(?P<name>[a-z]{2,8});|\\+|\+",

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from ai_ops.mcp.logic.verdicts import Reason
 
-# What an outage of our own network looks like. TLS is not among them: bytes came back, so the network works.
+# The reasons in an outage of our own network. TLS is not among them: bytes came back, so the network works.
 NETWORK_REASONS = frozenset({Reason.DNS, Reason.CONNECT, Reason.TIMEOUT})
 
 # Two servers may well fail by chance within ten minutes.

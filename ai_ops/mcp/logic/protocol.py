@@ -13,7 +13,7 @@ from typing import Any
 JSON_TYPE = "application/json"
 SSE_TYPE = "text/event-stream"
 
-# What the agents' client speaks: langchain-mcp-adapters 0.3 with mcp below 2. It asks for the newest of them.
+# The revisions of the agents' client: langchain-mcp-adapters 0.3 with mcp below 2. It asks for the newest of them.
 CLIENT_REVISIONS = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
 STATELESS_REVISION = "2026-07-28"
 

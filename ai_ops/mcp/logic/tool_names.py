@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
-# What the interfaces of models take as the name of a tool at most.
+# The longest name of a tool that the interfaces of models take.
 MAX_NAME_CHARACTERS = 64
 _OTHER_CHARACTERS = re.compile(r"[^A-Za-z0-9_-]+")
 _DIGEST_CHARACTERS = 8

@@ -211,7 +211,7 @@ def _flaw(raw: Any, hide: Callable[[str], str]) -> str | None:
 
 def _unreadable(raw: Any, flaw: str, hide: Callable[[str], str]) -> _Definition:
     """Something that is listed, under a name that no readable tool has."""
-    # What is nested too deep for JSON's own recursion is shown by its beginning, and hashed whole.
+    # A value nested too deep for JSON's own recursion is shown by its beginning, and hashed whole.
     written = _canonical(_hidden(_cut_at_depth(raw), hide))
     name = raw.get("name") if isinstance(raw, Mapping) else None
     called = visible(hide(name))[:MAX_UNREADABLE_NAME] if isinstance(name, str) else ""
