@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable
 
@@ -150,7 +151,7 @@ def planned(keys: list[CheckpointKey], policy: RetentionPolicy) -> CleanupPlan:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=int(os.environ.get("AI_OPS_EXAMPLES", "150")), deadline=None)
 @given(populations())
 def test_the_quick_way_decides_as_the_thorough_way_does(
     population: tuple[list[bytes], KeyPrefixes, RetentionPolicy],
