@@ -32,9 +32,11 @@ class AiOpsConfig(NautobotAppConfig):
         super().ready()
         # Models can only be imported once all apps are loaded.
         from celery.signals import beat_init
+        from health_check.plugins import plugin_dir
         from nautobot.extras.models import Job, ScheduledJob
 
         from ai_ops.api.choice_names import name_choices
+        from ai_ops.health_checks import CheckpointRedisHealth, LastRunsHealth
         from ai_ops.models import MCPServer
         from ai_ops.provisioning import provision
         from ai_ops.runs.approvals import follow_decision, follow_deletion
@@ -44,6 +46,8 @@ class AiOpsConfig(NautobotAppConfig):
         from ai_ops.schedules.ends import follow_server
 
         register(check_settings)
+        for check in (CheckpointRedisHealth, LastRunsHealth):
+            plugin_dir.register(check)
         name_choices(settings)
         pre_migrate.connect(refuse_its_database, sender=self)
         nautobot_database_ready.connect(provision, sender=self)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
+from django.db import transaction
 from django.utils import timezone
 
 from ai_ops.checkpoints.cleanup_run import clean_up
@@ -28,6 +29,7 @@ from ai_ops.logic.shards import Shard
 from ai_ops.mcp.health_run import check_due_servers, check_one_server
 from ai_ops.mcp.incidents import review_incidents
 from ai_ops.mcp.logic.reports import HealthReport, ServerReport
+from ai_ops.mcp.maintenance_incidents import follow_maintenance
 from ai_ops.runs.decisions import Hold
 from ai_ops.runs.execution import run_as
 from ai_ops.runs.queries import get_recent_runs
@@ -224,7 +226,13 @@ def close_resolved_incidents() -> dict[str, Any]:
 
 def _reviewed(hold: Hold) -> dict[str, Any]:
     started = time.monotonic()
-    counts = review_incidents(timezone.now(), timedelta(hours=AiOpsSettings.load().incident_escalation_hours), hold)
+    now = timezone.now()
+    counts = review_incidents(now, timedelta(hours=AiOpsSettings.load().incident_escalation_hours), hold)
+    with transaction.atomic():
+        hold.lock()
+        opened, closed = follow_maintenance(now)
+    counts["opened"] += opened
+    counts["auto_closed"] += closed
     return {**counts, "execution_time_ms": round((time.monotonic() - started) * 1000)}
 
 

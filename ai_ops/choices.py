@@ -57,6 +57,10 @@ class MCPIncidentKindChoices(ChoiceSet):
     DRIFT = "drift"
     CERTIFICATE = "certificate"
     LISTING = "listing"
+    DEAD_LETTERS = "dead_letters"
+    SCHEDULES = "schedules"
+    CLEANUP = "cleanup"
+    TEST = "test"
 
     CHOICES = (
         (OUTAGE, "Outage"),
@@ -64,7 +68,14 @@ class MCPIncidentKindChoices(ChoiceSet):
         (DRIFT, "Changed tools"),
         (CERTIFICATE, "Certificate ends"),
         (LISTING, "Tools not listed"),
+        (DEAD_LETTERS, "Dead letters"),
+        (SCHEDULES, "Late schedules"),
+        (CLEANUP, "Failed cleanup"),
+        (TEST, "Test"),
     )
+
+    # What is wrong with maintenance itself: such an incident has no servers.
+    OF_MAINTENANCE = (DEAD_LETTERS, SCHEDULES, CLEANUP)
 
 
 class MCPToolStateChoices(ChoiceSet):

@@ -12,6 +12,7 @@ from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.exceptions import ConfigurationError
 from ai_ops.logic.foreign_text import shown
 from ai_ops.logic.limits import CHECK_TIMEOUT_SECONDS, PROBE_CONCURRENCY
+from ai_ops.logic.quiet_time import EXAMPLE, is_span
 from ai_ops.logic.savers import AUTO, CLASSES, DEFAULT_PREFIX, is_prefix
 
 # A run of a thousand dead servers takes fifteen times as long.
@@ -109,6 +110,8 @@ class AiOpsSettings(CleanupOptions):
         tool_check_interval_minutes: Minutes between two lists of a server's tools, 1 to 10080; 0 is never.
         prefix_tool_names: Whether agents see every tool with the name of its server in front; if not, only those whose
             name is taken.
+        quiet_time: Hours of the day, in Nautobot's time zone, in which no incident is opened or escalated, such as
+            ``22:00-06:00``; what is still wrong afterwards is told then. Empty for none.
         incident_escalation_hours: Hours for which an incident is open before it is escalated, 1 to 8760.
         lease_seconds: Seconds after which a run that was not heard of may be replaced by another, 3 to 600.
         max_attempts: How often a run is tried before it is dead, 1 to 20, when the infrastructure fails it.
@@ -133,6 +136,7 @@ class AiOpsSettings(CleanupOptions):
     check_history_days: int = 30
     tool_check_interval_minutes: int = 60
     prefix_tool_names: bool = False
+    quiet_time: str = ""
     incident_escalation_hours: int = 4
     flap_low_percent: float = 5.0
     flap_high_percent: float = 20.0
@@ -199,6 +203,10 @@ class AiOpsSettings(CleanupOptions):
         _validate_number("incident_escalation_hours", self.incident_escalation_hours, MAX_ESCALATION_HOURS)
         if self.tool_check_interval_minutes != 0 or isinstance(self.tool_check_interval_minutes, bool):
             _validate_number("tool_check_interval_minutes", self.tool_check_interval_minutes, MAX_TOOL_CHECK_INTERVAL)
+        if self.quiet_time != "" and not is_span(self.quiet_time):
+            raise ConfigurationError(
+                f"quiet_time must be two times of the day such as {EXAMPLE}, not {shown(self.quiet_time)}."
+            )
         self._validate_damping()
 
     def _validate_runs(self) -> None:

@@ -1,93 +1,216 @@
-"""Metrics for Prometheus at Nautobot's /metrics/. Each is one query that an index answers, or one a kind."""
+"""What Prometheus gets of the app at Nautobot's /metrics/.
+
+Names and units follow Prometheus' conventions; `promtool check metrics` is a test. Counters and histograms are kept in
+the database (`ai_ops.runs.totals`), so that they survive restarts and are the same from every process. A scrape asks
+Nautobot's database alone, in a fixed number of queries that indexes answer.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from datetime import timedelta
-from functools import wraps
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
 
 from django.db import ProgrammingError, transaction
 from django.db.models import Count
 from django.utils import timezone
-from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.utils import floatToGoString
 
-from ai_ops.choices import MaintenanceKindChoices, MCPServerStatus, RunStateChoices
-from ai_ops.models import MaintenanceRun, MCPServer, MCPServerIncident
+from ai_ops.choices import MaintenanceKindChoices, MCPIncidentKindChoices, RunStateChoices
+from ai_ops.mcp.logic.verdicts import Reason
+from ai_ops.models import CheckpointStorageSnapshot, MaintenanceRun, MCPServerIncident
+from ai_ops.overview import logic, queries
+from ai_ops.overview.page import Overview, unrestricted_user
+from ai_ops.runs import totals
 from ai_ops.runs.dead_letters import dead_letters
 
 logger = logging.getLogger(__name__)
 
-# Older runs are history: they would have the whole table counted at every scrape.
-WINDOW = timedelta(hours=24)
-
-Samples = Iterable[tuple[list[str], float]]
-Metric = Callable[[], Iterator[GaugeMetricFamily]]
+PREFIX = "nautobot_ai_ops_"
+FAMILIES = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}
+UNFINISHED = (RunStateChoices.PENDING, RunStateChoices.RUNNING)
 
 
-def gauge(name: str, what: str, *labels: str) -> Callable[[Callable[[], Samples]], Metric]:
-    """Make a metric of a function that gives values with their labels.
+@dataclass(frozen=True)
+class Kind:
+    """A metric as Prometheus knows it.
 
-    Nautobot asks for all metrics after every ``migrate`` too, ``migrate ai_ops zero`` included: where the tables are
-    not there, there is a metric without a value.
+    Attributes:
+        type: One of FAMILIES.
+        what: Its help text.
+        labels: Names of its labels.
     """
 
-    def metric_of(measure: Callable[[], Samples]) -> Metric:
-        @wraps(measure)
-        def metric() -> Iterator[GaugeMetricFamily]:
-            family = GaugeMetricFamily(name, what, labels=labels)
-            try:
-                with transaction.atomic():
-                    for values, value in measure():
-                        family.add_metric(values, value)
-            except ProgrammingError as error:
-                logger.warning("%s has no value, as the app's tables are not as it needs them: %s", name, error)
-            yield family
-
-        return metric
-
-    return metric_of
+    type: str
+    what: str
+    labels: tuple[str, ...] = ()
 
 
-@gauge("nautobot_ai_ops_runs", "Maintenance runs requested in the last 24 hours", "kind", "state")
-def runs() -> Samples:
-    """Runs of the last day; each kind and state has a value, so that none begins with an increase."""
-    recent = MaintenanceRun.objects.filter(created__gt=timezone.now() - WINDOW).order_by()
-    counts = recent.values_list("kind", "state").annotate(count=Count("pk"))
-    found = {(kind, state): count for kind, state, count in counts}
+# Without the prefix, and without the "_total" that a counter gets.
+KINDS = {
+    "runs": Kind("counter", "Maintenance runs that ended, by how they ended.", ("kind", "outcome")),
+    "run_duration_seconds": Kind("histogram", "Time that maintenance runs worked.", ("kind",)),
+    "active_runs": Kind("gauge", "Maintenance runs that are not over.", ("kind", "state")),
+    "seconds_since_last_success": Kind("gauge", "Seconds since a maintenance run of a whole succeeded.", ("kind",)),
+    "dead_letters": Kind("gauge", "Dead maintenance runs that were neither redriven nor discarded."),
+    "late_schedules": Kind("gauge", "Schedules that should have started a run and have not."),
+    "mcp_servers": Kind("gauge", "MCP servers by their state.", ("state",)),
+    "mcp_flapping_servers": Kind("gauge", "MCP servers that change their state too often."),
+    "mcp_checks": Kind("counter", "Health checks of MCP servers by their result.", ("reason",)),
+    "mcp_check_latency_seconds": Kind("histogram", "Time that MCP servers took to answer a health check."),
+    "mcp_certificate_expiry_timestamp_seconds": Kind(
+        "gauge", "When the TLS certificate of an MCP server expires, as Unix time.", ("server",)
+    ),
+    "open_incidents": Kind("gauge", "Incidents that are not closed.", ("kind",)),
+    "changed_tools": Kind("gauge", "Tools that differ from the approved ones."),
+    "deleted_keys": Kind("counter", "Keys that maintenance deleted in the checkpoint Redis.", ("kind",)),
+    "deleted_threads": Kind("counter", "Threads that maintenance deleted whole.", ("kind",)),
+    "checkpoint_keys": Kind("gauge", "Keys of checkpoints at the last sampling."),
+    "checkpoint_bytes": Kind("gauge", "Bytes that these keys take, estimated at the last sampling."),
+    "checkpoint_threads": Kind("gauge", "Threads at the last sampling."),
+    "redis_memory_bytes": Kind("gauge", "Memory that the checkpoint Redis used at the last sampling."),
+    "redis_evicted_keys": Kind("counter", "Keys that the checkpoint Redis had evicted at the last sampling."),
+    "storage_sampled_timestamp_seconds": Kind("gauge", "When the checkpoint Redis was last sampled, as Unix time."),
+}
+
+# What the overview calls the states of servers; a status of another name is put in small letters.
+STATES = {
+    logic.UP: "up",
+    logic.DOWN: "down",
+    logic.STALE: "not_checked_in_time",
+    logic.NOT_CHECKED: "not_checked_yet",
+    f"{logic.NEVER_CHECKED} (STDIO)": "never_checked",
+}
+# Of a sampling, by the names above.
+SAMPLED = {
+    "checkpoint_keys": "checkpoint_keys",
+    "checkpoint_bytes": "checkpoint_bytes",
+    "checkpoint_threads": "thread_count",
+    "redis_memory_bytes": "memory_bytes",
+    "redis_evicted_keys": "evicted_keys",
+}
+
+# Name, labels and value.
+Sample = tuple[str, list[str], float]
+
+
+def collect() -> Iterator[Metric]:
+    """Give all metrics.
+
+    Nautobot asks for them after every ``migrate`` too, ``migrate ai_ops zero`` included: where the tables are not
+    as this version needs them, there are metrics without values.
+    """
+    families = _families()
+    try:
+        with transaction.atomic():
+            for reading in READINGS:
+                reading(families)
+    except ProgrammingError as error:
+        logger.warning("The metrics have no values, as the app's tables are not as it needs them: %s", error)
+        families = _families()
+    yield from families.values()
+
+
+def _families() -> dict[str, Any]:
+    return {name: FAMILIES[kind.type](PREFIX + name, kind.what, labels=kind.labels) for name, kind in KINDS.items()}
+
+
+def _reading(samples: Callable[[], Iterable[Sample]]) -> Callable[[dict[str, Any]], None]:
+    def read(families: dict[str, Any]) -> None:
+        for name, labels, value in samples():
+            families[name].add_metric(labels, value)
+
+    return read
+
+
+def _read_totals(families: dict[str, Any]) -> None:
+    """Counters and histograms; what has not happened yet is 0, so that nothing begins with an increase."""
+    found = {(each.name, each.labels): each for each in totals.totals()}
     for kind in MaintenanceKindChoices.values():
-        for state in RunStateChoices.values():
-            yield [kind, state], found.get((kind, state), 0)
+        ended = [found.get((totals.RUNS, (kind, state))) for state in RunStateChoices.FINAL]
+        for state, total in zip(RunStateChoices.FINAL, ended, strict=True):
+            families["runs"].add_metric([kind, state], total.count if total else 0)
+        worked = [each for each in ended if each and each.labels[1] != RunStateChoices.SKIPPED]
+        _add_histogram(families["run_duration_seconds"], [kind], worked, totals.RUN_BUCKETS)
+        for name, prefix in (("deleted_keys", totals.KEYS), ("deleted_threads", totals.THREADS)):
+            total = found.get((prefix, (kind,)))
+            families[name].add_metric([kind], total.count if total else 0)
+    reasons = (totals.WELL, *Reason)
+    checks = [found.get((totals.CHECKS, (reason,))) for reason in reasons]
+    for reason, total in zip(reasons, checks, strict=True):
+        families["mcp_checks"].add_metric([reason], total.count if total else 0)
+    answered = [each for each in checks if each and each.labels == (totals.WELL,)]
+    _add_histogram(families["mcp_check_latency_seconds"], [], answered, totals.CHECK_BUCKETS)
 
 
-@gauge("nautobot_ai_ops_dead_letters", "Dead maintenance runs that wait for a decision")
-def waiting_runs() -> Samples:
-    """Dead runs that wait for a decision, of any age."""
-    yield [], dead_letters(MaintenanceRun.objects.all()).count()
+def _add_histogram(family: Any, labels: list[str], found: Iterable[totals.Counted], ends: tuple[float, ...]) -> None:
+    found = list(found)
+    counts = accumulate(sum(each.buckets[place] for each in found) for place in range(len(ends)))
+    buckets = [(floatToGoString(end), float(count)) for end, count in zip(ends, counts, strict=True)]
+    buckets.append(("+Inf", float(sum(each.count for each in found))))
+    family.add_metric(labels, buckets, sum(each.size for each in found))
 
 
-@gauge("nautobot_ai_ops_seconds_since_last_success", "Seconds since a maintenance run succeeded", "kind")
-def last_success() -> Samples:
-    """Seconds since the last success of each kind; a kind without one is left out."""
-    now = timezone.now()
+@_reading
+def _read_runs() -> Iterator[Sample]:
+    """Read runs that are not over, by the index of those."""
+    rows = MaintenanceRun.objects.filter(state__in=UNFINISHED).order_by().values_list("kind", "state")
+    found = {(kind, state): count for kind, state, count in rows.annotate(count=Count("pk"))}
     for kind in MaintenanceKindChoices.values():
-        # The newest of a kind is found by its index; grouping would read every row.
-        succeeded = MaintenanceRun.objects.filter(kind=kind, state=RunStateChoices.SUCCEEDED, finished__isnull=False)
-        finished = succeeded.order_by("-created").values_list("finished", flat=True).first()
-        if finished is not None:
-            yield [kind], max(0.0, (now - finished).total_seconds())
+        for state in UNFINISHED:
+            yield "active_runs", [kind, state], found.get((kind, state), 0)
+    yield "dead_letters", [], dead_letters(MaintenanceRun.objects.all()).count()
 
 
-@gauge("nautobot_ai_ops_unhealthy_servers", "MCP servers that are down")
-def unhealthy_servers() -> Samples:
-    """MCP servers whose status is Unhealthy."""
-    yield [], MCPServer.objects.filter(status__name=MCPServerStatus.UNHEALTHY).count()
+@_reading
+def _read_overview() -> Iterator[Sample]:
+    """Read what the overview says, in its words."""
+    page = Overview(unrestricted_user(), timezone.now())
+    for kind, ended in page.successes[0].items():
+        yield "seconds_since_last_success", [kind], max(0.0, (page.now - ended).total_seconds())
+    yield "late_schedules", [], sum(bool(status["late"]) for status in page.all_statuses)
+    states = {STATES.get(state, state.lower()): len(found) for state, found in page.states.items()}
+    for state in (*STATES.values(), *sorted(set(states) - set(STATES.values()))):
+        yield "mcp_servers", [state], states.get(state, 0)
+    yield "mcp_flapping_servers", [], sum(server.facts.flapping for server in page.servers)
+    for server in page.servers:
+        if server.certificate_ends:
+            yield "mcp_certificate_expiry_timestamp_seconds", [server.name], server.certificate_ends.timestamp()
+    yield "changed_tools", [], queries.changed_tools(page.user)
 
 
-@gauge("nautobot_ai_ops_open_incidents", "MCP server incidents that are not over")
-def open_incidents() -> Samples:
-    """Incidents that are not closed."""
-    yield [], MCPServerIncident.objects.filter(closed__isnull=True).count()
+@_reading
+def _read_incidents() -> Iterator[Sample]:
+    rows = MCPServerIncident.objects.filter(closed__isnull=True).order_by().values_list("kind")
+    found = dict(rows.annotate(count=Count("pk")))
+    for kind in MCPIncidentKindChoices.values():
+        yield "open_incidents", [kind], found.get(kind, 0)
 
 
-metrics = [runs, waiting_runs, last_success, unhealthy_servers, open_incidents]
+@_reading
+def _read_storage() -> Iterator[Sample]:
+    snapshot = CheckpointStorageSnapshot.objects.filter(data__success=True).order_by("-taken").first()
+    if snapshot is None:
+        return
+    for name, key in SAMPLED.items():
+        if (value := snapshot.data.get(key)) is not None:
+            yield name, [], value
+    yield "storage_sampled_timestamp_seconds", [], snapshot.taken.timestamp()
+
+
+READINGS: tuple[Callable[[dict[str, Any]], None], ...] = (
+    _read_totals,
+    _read_runs,
+    _read_overview,
+    _read_incidents,
+    _read_storage,
+)
+metrics = [collect]

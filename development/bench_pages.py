@@ -88,10 +88,10 @@ WITH made AS (
 )
 INSERT INTO ai_ops_maintenancerun (id, name, kind, subject, trigger, state, job_result_id, options, attempt,
                                    max_attempts, attempts, holder, progress, cancel_requested, created, started,
-                                   finished, execution_time_ms, counters, error, errors)
+                                   finished, execution_time_ms, counters, error, errors, trace_parent)
 SELECT id, 'run ' || number, kind, '', 'schedule', CASE WHEN failed THEN 'failed' ELSE usual END, result, '{{}}', 1, 5,
        '[]', '', '', false, at, at, at, 900, '{{"checked_count": 1000, "changed_count": 0, "failed_count": 3}}',
-       CASE WHEN failed THEN 'The Redis of checkpoints did not answer.' ELSE '' END, '[]'
+       CASE WHEN failed THEN 'The Redis of checkpoints did not answer.' ELSE '' END, '[]', ''
 FROM made
 """
 INCIDENTS_SQL = """
@@ -168,6 +168,23 @@ def overview(times: int = TIMES) -> dict[str, Any]:
     return figures
 
 
+def metrics(times: int = TIMES) -> dict[str, Any]:
+    """The app's part of `/metrics/`, as Nautobot collects it."""
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    from ai_ops.metrics import collect
+
+    taken = []
+    for _ in range(times):
+        began = time.perf_counter()
+        samples = sum(len(family.samples) for family in collect())
+        taken.append((time.perf_counter() - began) * 1000)
+    with CaptureQueriesContext(connection) as captured:
+        list(collect())
+    return {"ms": round(statistics.median(taken)), "queries": len(captured), "samples": samples}
+
+
 def _measured(path: str, user: Any, times: int) -> tuple[list[float], int, list[str]]:
     from django.db import connection
     from django.test import Client
@@ -212,6 +229,7 @@ def _user_with_permissions() -> Any:
 
 CASES = {
     "overview": Case(overview, {"superuser_ms": 300, "user_ms": 300, "superuser_queries": 25, "user_queries": 25}),
+    "metrics": Case(metrics, {"ms": 200, "queries": 15}),
 }
 
 

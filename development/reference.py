@@ -1,4 +1,4 @@
-"""The page "Reference", made from the code: settings, options, schedules, reasons, permissions.
+"""The page "Reference", made from the code: settings, options, schedules, permissions, metrics, events and the like.
 
 ``python -m development.reference`` writes it anew, and a test compares it with the code.
 """
@@ -23,7 +23,12 @@ pages that it links to explain it.
 
 def page() -> str:
     """Return the page as the code is now. Nautobot must be set up."""
-    return "\n".join([HEAD, *_settings(), *_options(), *_schedules(), *_reasons(), *_permissions()])
+    return "\n".join([HEAD, *_settings(), *_options(), *_schedules(), *_reasons(), *_permissions(), *_made()])
+
+
+def _made() -> Iterator[str]:
+    """What the app tells others."""
+    yield from (*_metrics(), *_events(), *_checks())
 
 
 def _table(*rows: Iterable[str]) -> Iterator[str]:
@@ -98,6 +103,51 @@ def _permissions() -> Iterator[str]:
         for item in group.items
     )
     yield from _table(("entry", "permission"), *rows)
+
+
+def _metrics() -> Iterator[str]:
+    from ai_ops.metrics import KINDS, PREFIX
+
+    yield from (
+        "## Metrics",
+        "",
+        f"At Nautobot's `/metrics/`, each with `{PREFIX}` in front; see [Monitoring](monitoring.md).",
+        "",
+    )
+    rows = (
+        (
+            f"`{name}{'_total' if kind.type == 'counter' else ''}`",
+            kind.type,
+            ", ".join(f"`{label}`" for label in kind.labels),
+            kind.what,
+        )
+        for name, kind in KINDS.items()
+    )
+    yield from _table(("metric", "type", "labels", "meaning"), *rows)
+
+
+def _events() -> Iterator[str]:
+    from ai_ops.runs.events import TOPICS
+
+    yield from (
+        "## Events",
+        "",
+        "Through Nautobot's event brokers; see [External Interactions](../user/external_interactions.md).",
+        "",
+    )
+    yield from _table(("topic", "published when"), *((f"`{topic}`", when) for topic, when in TOPICS.items()))
+
+
+def _checks() -> Iterator[str]:
+    from ai_ops.doctor import CHECKS
+
+    yield from (
+        "## Checks of the doctor",
+        "",
+        "By `nautobot-server ai_ops doctor`; see [Command Line](../user/command_line.md#doctor).",
+        "",
+    )
+    yield from _table(("check", "does"), *((name, f"{inspect.getdoc(check)}") for name, check in CHECKS.items()))
 
 
 def main() -> None:

@@ -36,6 +36,7 @@ from ai_ops.filters import (
     ThreadErasureFilterSet,
 )
 from ai_ops.mcp.incidents import acknowledge
+from ai_ops.mcp.maintenance_incidents import send_test_incident
 from ai_ops.mcp.on_demand import request_check
 from ai_ops.mcp.tool_approval import approve
 from ai_ops.models import (
@@ -133,6 +134,13 @@ class MCPServerIncidentViewSet(ActionsViewSetMixin, NotesViewSetMixin, ReadOnlyM
     queryset = MCPServerIncident.objects.select_related("acknowledged_by").prefetch_related("servers")
     serializer_class = MCPServerIncidentSerializer
     filterset_class = MCPServerIncidentFilterSet
+
+    @extend_schema(request=None, responses={201: MCPServerIncidentSerializer})
+    @action(detail=False, methods=["post"], filterset_class=None)
+    def test(self, request, *args, **kwargs):
+        """Make an incident that is a test and over at once; it takes the permission to add incidents."""
+        incident = send_test_incident(request.user)
+        return Response(self.get_serializer(incident).data, status=status.HTTP_201_CREATED)
 
     @extend_schema(request=None, responses={200: MCPServerIncidentSerializer})
     @action(detail=True, methods=["post"], permission_classes=[ActionPermissions], filterset_class=None)

@@ -47,6 +47,7 @@ from ai_ops.exceptions import CheckpointStoreError, LeaseLostError
 from ai_ops.logic.batches import batches
 from ai_ops.logic.globs import matches_any
 from ai_ops.runs.time_limit import defer_time_limit
+from ai_ops.runs.tracing import phase
 
 DELETIONS_PER_BATCH = 250  # while Redis carries them out, the next are decided on
 # A dry run measures so many threads, by so many keys of each: twenty thousand questions are a third of a second.
@@ -174,6 +175,7 @@ class CleanupRun:
         self._delete_ownerless_blobs()
         self._memory.append(self._store.memory())
 
+    @phase("compact threads")
     def _clean_compact_threads(self) -> None:
         for deletions in self._compact.deletions(self._policy_of_now, decide=self.complete):
             self._delete(deletions, self._compact.store.apply)
@@ -221,6 +223,7 @@ class CleanupRun:
             self._last_line = now
             self._progress(line % tuple(f"{number:,}" for number in numbers) if numbers else line)
 
+    @phase("scan")
     def _scan(self, spool: KeySpool, expected: int) -> None:
         parse = self._parser.parse
 
@@ -268,6 +271,7 @@ class CleanupRun:
     def _parsed(self, keys: Sequence[bytes]) -> Iterator[CheckpointKey]:
         return filter(None, map(self._parser.parse, keys))
 
+    @phase("ownerless blobs")
     def _delete_ownerless_blobs(self) -> None:
         """Look again for checkpoints of the threads that seemed to have none, and delete what still has none.
 
@@ -285,6 +289,7 @@ class CleanupRun:
             self._delete([blob_deletion(thread, keys) for thread, keys in batch])
         self._count()
 
+    @phase("deletion")
     def _delete(
         self, deletions: Sequence[AnyDeletion], apply: Callable[..., Callable[[], list[Outcome]]] | None = None
     ) -> None:

@@ -90,7 +90,7 @@ def get_redis_url() -> str:
     return url
 
 
-def get_redis_connection() -> Any:
+def get_redis_connection(timeout: float | None = None) -> Any:
     """A client of the checkpoint Redis, with a timeout on every call; replies are bytes. Close it after use.
 
     It is a redis.Redis, or a redis.cluster.RedisCluster for a cluster, which asks for the cluster's nodes now;
@@ -102,7 +102,10 @@ def get_redis_connection() -> Any:
     """
     address = read_address(get_redis_url())
     # A retry depends on the work: a scan begins anew, a deletion may be repeated. So the client makes none.
-    return _client(address, _options_of_calls(address) | {"retry": Retry(NoBackoff(), 0)})
+    options = _options_of_calls(address) | {"retry": Retry(NoBackoff(), 0)}
+    if timeout is not None:
+        options |= {"socket_connect_timeout": timeout, "socket_timeout": timeout}
+    return _client(address, options)
 
 
 def _options_of_calls(address: RedisAddress) -> dict[str, Any]:

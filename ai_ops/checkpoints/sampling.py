@@ -28,6 +28,7 @@ from ai_ops.exceptions import AiOpsError, CheckpointStoreError, LeaseLostError, 
 from ai_ops.runs.decisions import Hold
 from ai_ops.runs.logs import get_logger
 from ai_ops.runs.progress import progress_of
+from ai_ops.runs.tracing import phase
 
 logger = get_logger(__name__)
 
@@ -101,6 +102,7 @@ class StorageRun:
         return StorageReport(
             server=server,
             memory_bytes=report.memory_before_bytes,
+            evicted_keys=self._store.redis.evicted_keys(),
             database_keys=size,
             scanned_keys=report.processed_count,
             complete=complete,
@@ -129,6 +131,7 @@ class StorageRun:
         missing = self._tally.missing_pins
         return sorted(missing) if self._cleanup.complete and len(missing) <= SHOWN_MISSING_PINS else None
 
+    @phase("sizes")
     def _sizes(self) -> dict[str, Any]:
         """Return the sizes: the estimate for all keys, the largest threads, and the number of keys measured."""
         sample, candidates = self._tally.sample(), self._tally.candidates()

@@ -35,6 +35,7 @@ from ai_ops.mcp.logic.verdicts import (
     INCONCLUSIVE,
     NOT_CONFIRMED,
     Keep,
+    Probe,
     ProbeAgain,
     ProbeKind,
     Verdict,
@@ -45,6 +46,7 @@ from ai_ops.mcp.server_check import ServerCheck, log
 from ai_ops.models import MCPServer
 from ai_ops.runs.decisions import Hold
 from ai_ops.runs.infrastructure import BACKEND_ERRORS, backend_sentence
+from ai_ops.runs.tracing import ended_span, phase
 
 # So long after the last flips were saved the next are, however few they are by then.
 GATHER_SECONDS = 0.25
@@ -106,7 +108,8 @@ def _probe_in_rounds(checks: Sequence[ServerCheck], workers: int, hold: Hold) ->
     settings = AiOpsSettings.load()
     with prober_of(settings) as prober:
         while undecided:
-            _probe_once(undecided, prober, workers, settings, hold)
+            with phase("round", **{"ai_ops.servers": len(undecided)}):
+                _probe_once(undecided, prober, workers, settings, hold)
             if any(len(check.probes) == 1 for check in undecided):
                 _take_in_earlier_runs(undecided)
             undecided = [check for check in undecided if isinstance(check.step(), ProbeAgain)]
@@ -138,6 +141,7 @@ def _probe_once(
                 hold.reconnect()
                 check, _ = asked[number]
                 check.add(probe)
+                _trace(check.server, probe)
                 hold.confirm()
                 if _is_beyond_doubt(check, settings):
                     agreed.append(check)
@@ -153,6 +157,16 @@ def _probe_once(
                 check.waits = len(check.probes) >= CHECKS_TO_FLIP
             raise
     _settle(agreed, hold)
+
+
+def _trace(server: MCPServer, probe: Probe) -> None:
+    attributes = {
+        "ai_ops.server.id": str(server.pk),
+        "ai_ops.server.name": server.name,
+        "ai_ops.probe.result": str(probe.reason or "OK"),
+        "http.response.status_code": probe.http_status,
+    }
+    ended_span("probe", probe.latency_ms / 1000, attributes, ok=probe.ok)
 
 
 def _take_in_earlier_runs(checks: Sequence[ServerCheck]) -> None:
@@ -285,7 +299,8 @@ def _follow_up(reports: Sequence[ServerReport], hold: Hold, doubt: str | None, r
             try:
                 with transaction.atomic():
                     hold.lock()
-                    act(reports)
+                    with phase(what):
+                        act(reports)
             except BACKEND_ERRORS as error:
                 hold.trouble(error)
                 sentences.append(f"The {what} of this run could not be kept. {backend_sentence(error)}")

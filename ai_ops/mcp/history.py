@@ -41,6 +41,7 @@ from ai_ops.mcp.logic.verdicts import Probe, Reason, Verdict
 from ai_ops.models import AgentGeneration, MCPServer
 from ai_ops.models.health import MCPServerCheck, MCPServerHealth
 from ai_ops.runs.logs import get_logger
+from ai_ops.runs.totals import count_checks
 
 logger = get_logger(__name__)
 
@@ -134,6 +135,7 @@ def record_checks(reports: Sequence[ServerReport]) -> None:
         urls = {str(pk): url for pk, url in servers.values_list("pk", "url")}
         found = {server_id: probed[server_id] for server_id in urls}
         MCPServerCheck.objects.bulk_create([_as_check(report) for report in found.values()], batch_size=1_000)
+        count_checks((report.reason or "", report.latency_ms or 0.0) for report in found.values())
         settings = AiOpsSettings.load()
         known = MCPServerHealth.objects.in_bulk(list(found), field_name="server_id")
         known = {str(server_id): health for server_id, health in known.items()}

@@ -17,11 +17,13 @@ from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
 from django.db import transaction
-from django.db.models import Case, Count, Exists, OuterRef, Q, QuerySet, When
+from django.db.models import Case, Count, Exists, OuterRef, Q, QuerySet, Value, When
 from django.utils import timezone
 
 from ai_ops.choices import MCPIncidentKindChoices, MCPProtocolChoices, MCPServerStatus, MCPToolStateChoices
+from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import IncidentError, LeaseLostError
+from ai_ops.logic.quiet_time import is_quiet
 from ai_ops.mcp import pending_alerts
 from ai_ops.mcp.logic.certificates import DAY, INCIDENT_DAYS
 from ai_ops.mcp.logic.reports import ServerReport
@@ -31,16 +33,18 @@ from ai_ops.models import AgentGeneration, MCPServer
 from ai_ops.models.health import MCPServerHealth, MCPServerIncident
 from ai_ops.models.tools import MCPServerTool, MCPServerToolSet
 from ai_ops.runs.decisions import Hold
-from ai_ops.runs.events import publish
+from ai_ops.runs.events import (
+    TOPIC_ACKNOWLEDGED,
+    TOPIC_CLOSED,
+    TOPIC_ESCALATED,
+    TOPIC_FLIPPED,
+    TOPIC_OPENED,
+    publish,
+)
 from ai_ops.runs.logs import get_logger
 
 logger = get_logger(__name__)
 
-TOPIC_FLIPPED = "ai_ops.mcp.flipped"
-TOPIC_OPENED = "ai_ops.mcp.incident.opened"
-TOPIC_CLOSED = "ai_ops.mcp.incident.closed"
-TOPIC_ACKNOWLEDGED = "ai_ops.mcp.incident.acknowledged"
-TOPIC_ESCALATED = "ai_ops.mcp.incident.escalated"
 
 # Two servers may well fail by chance within ten minutes; three have something in common.
 MASS_OUTAGE_SERVERS = 3
@@ -86,13 +90,16 @@ def follow_run(reports: Sequence[ServerReport], doubt: str | None = None, run_be
     with transaction.atomic():
         # Before any row, as every change of a server does. And of two shards the second sees what the first opened.
         AgentGeneration.lock()
-        if doubt:
+        if doubt and not in_quiet_time(now):
             _open_doubt(reports, doubt, now)
-        telling = pending_alerts.take_due(reports, flipped)
-        _open_outages(
-            [report for report in telling if report.status_after == MCPServerStatus.UNHEALTHY], now, run_began
-        )
-        open_certificates(now)
+        if in_quiet_time(now):
+            pending_alerts.hold(flipped)
+        else:
+            telling = pending_alerts.take_due(reports, flipped)
+            _open_outages(
+                [report for report in telling if report.status_after == MCPServerStatus.UNHEALTHY], now, run_began
+            )
+            open_certificates(now)
     if any(report.ok for report in reports):
         close_ended([report.server_id for report in reports if report.ok], now)
 
@@ -109,6 +116,8 @@ def open_drifts(now: datetime) -> None:
     Tools that were added or removed open none: an agent sees the one as new, and can't call the other. One that can't
     be read may be an approved one that was changed.
     """
+    if in_quiet_time(now):
+        return
     known = MCPServerIncident.objects.filter(closed__isnull=True, kind=MCPIncidentKindChoices.DRIFT)
     changed = MCPServerTool.objects.filter(_DRIFTED)
     rows = changed.exclude(server__in=known.values("servers__pk")).values_list("server", "server__name", "name")
@@ -124,6 +133,8 @@ def open_unlisted(now: datetime) -> None:
 
     Agents may load tools that can't be compared with the approved ones.
     """
+    if in_quiet_time(now):
+        return
     known = MCPServerIncident.objects.filter(closed__isnull=True, kind=MCPIncidentKindChoices.LISTING)
     unlisted = MCPServerToolSet.objects.filter(_UNLISTED).exclude(server__in=known.values("servers__pk"))
     # Those that are down have an incident for that.
@@ -194,6 +205,8 @@ def _certificate_sentence(server: str, ends: datetime, now: datetime) -> str:
 
 def open_owed(now: datetime) -> int:
     """Open incidents for servers whose run was killed after it had flipped them; return how many those are."""
+    if in_quiet_time(now):
+        return 0
     with transaction.atomic():
         AgentGeneration.lock()
         down = pending_alerts.take_owed(now)
@@ -239,7 +252,7 @@ def review_incidents(now: datetime, escalate_after: timedelta, hold: Hold) -> di
             hold.lock()
             if not incident.lasting:
                 counts["auto_closed"] += _close(incident.pk, now)
-            elif now - incident.opened >= escalate_after and not incident.quiet:
+            elif now - incident.opened >= escalate_after and not incident.quiet and not in_quiet_time(now):
                 counts["escalated"] += _escalate(incident.pk, now)
     return counts
 
@@ -326,6 +339,11 @@ def _outage_name(who: str, reasons: Sequence[str]) -> str:
     return f"{who}: {', '.join(reasons)}"[: MCPServerIncident._meta.get_field("name").max_length]
 
 
+def in_quiet_time(now: datetime) -> bool:
+    """Tell whether incidents wait for the end of the quiet time."""
+    return is_quiet(AiOpsSettings.load().quiet_time, timezone.localtime(now).time())
+
+
 def open_incident(incident: MCPServerIncident, server_ids: Collection[Any]) -> None:
     """Save a new incident of these servers and tell the world of it; servers deleted meanwhile are left out."""
     with transaction.atomic():
@@ -360,6 +378,8 @@ def _open_incidents() -> QuerySet[MCPServerIncident]:
         .annotate(
             lasting=Case(
                 When(is_doubt, then=Exists(servers) & ~Exists(checked_since)),
+                # These are closed by what opens them.
+                When(kind__in=MCPIncidentKindChoices.OF_MAINTENANCE, then=Value(True)),
                 When(is_drift, then=Exists(MCPServerTool.objects.filter(_DRIFTED, server__incidents=OuterRef("pk")))),
                 When(is_listing, then=Exists(unlisted)),
                 When(is_certificate, then=Exists(ends_soon.exclude(status__name=MCPServerStatus.VULNERABLE))),
@@ -381,11 +401,16 @@ def _close(pk: Any, now: datetime) -> bool:
         row = _open_incidents().filter(pk=pk, lasting=False).select_for_update(of=("self",)).first()
         if row is None:
             return False
-        row.closed = now
-        row.validated_save()
-        publish(TOPIC_CLOSED, _payload(row))
-    logger.info("Incident closed after %s: %s", row.duration, row, extra=_about(row))
+        close_incident(row, now)
     return True
+
+
+def close_incident(incident: MCPServerIncident, now: datetime) -> None:
+    """Save the end of an incident whose row is locked, and tell the world of it."""
+    incident.closed = now
+    incident.validated_save()
+    publish(TOPIC_CLOSED, _payload(incident))
+    logger.info("Incident closed after %s: %s", incident.duration, incident, extra=_about(incident))
 
 
 def _escalate(pk: Any, now: datetime) -> bool:

@@ -75,6 +75,11 @@ def take_due(reports: Sequence[ServerReport], flipped: Sequence[ServerReport]) -
     ]
 
 
+def hold(flipped: Sequence[ServerReport]) -> None:
+    """Hold the alerts of servers that a run has flipped; a later run that finds them as they are takes them."""
+    MCPServerHealth.objects.filter(server__in=[report.server_id for report in flipped]).update(alert_held=True)
+
+
 def _as_found(health: MCPServerHealth) -> ServerReport:
     return ServerReport(
         server=health.server.name,

@@ -27,6 +27,7 @@ from ai_ops.models import AgentGeneration, MCPServer
 from ai_ops.runs.decisions import Hold
 from ai_ops.runs.infrastructure import BACKEND_ERRORS, backend_sentence
 from ai_ops.runs.logs import get_logger
+from ai_ops.runs.tracing import phase
 
 logger = get_logger(__name__)
 
@@ -37,6 +38,7 @@ LISTING_SECONDS = 300.0
 CHUNK = 200
 
 
+@phase("tools")
 def list_tools(server_ids: Collection[str], hold: Hold, *, always: bool = False) -> str | None:
     """List the tools of those of these servers that are due, and keep what was found.
 

@@ -8,6 +8,7 @@ from ai_ops.models.retention import RetentionPolicy, ThreadErasure
 from ai_ops.models.runs import MaintenanceLease, MaintenanceRun
 from ai_ops.models.servers import MAX_CHECK_INTERVAL, MCPServer, unhealthy_status_pk
 from ai_ops.models.tools import MCPServerTool, MCPServerToolSet
+from ai_ops.models.totals import Total
 
 __all__ = (
     "MAX_CHECK_INTERVAL",
@@ -26,5 +27,6 @@ __all__ = (
     "ProvisioningRecord",
     "RetentionPolicy",
     "ThreadErasure",
+    "Total",
     "unhealthy_status_pk",
 )

@@ -13,6 +13,7 @@ from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerCh
 from ai_ops.models.references import LooseForeignKey
 
 KIND_MAX_LENGTH = 20
+TRACE_PARENT_LENGTH = 55  # of version 00, which is the one that OpenTelemetry writes
 
 
 @extras_features("custom_links", "export_templates", "graphql")
@@ -64,6 +65,9 @@ class MaintenanceRun(BaseModel):
     holder = models.CharField(max_length=CHARFIELD_MAX_LENGTH, blank=True, help_text="Host and process.")
     progress = models.CharField(max_length=CHARFIELD_MAX_LENGTH, blank=True)
     cancel_requested = models.BooleanField(default=False)
+    trace_parent = models.CharField(
+        max_length=TRACE_PARENT_LENGTH, blank=True, help_text="Trace of the request, as W3C's traceparent."
+    )
     discarded = models.DateTimeField(null=True, blank=True, help_text="When a user decided to leave a dead run.")
     created = models.DateTimeField(auto_now_add=True)
     started = models.DateTimeField(null=True, blank=True)

@@ -16,6 +16,24 @@ TOPIC_RUN_DEAD = "ai_ops.run.dead"
 TOPIC_RUN_RESCUED = "ai_ops.run.rescued"
 TOPIC_SCHEDULE_LATE = "ai_ops.schedule.late"
 TOPIC_CHECKED = "ai_ops.mcp.checked"
+TOPIC_FLIPPED = "ai_ops.mcp.flipped"
+TOPIC_OPENED = "ai_ops.mcp.incident.opened"
+TOPIC_CLOSED = "ai_ops.mcp.incident.closed"
+TOPIC_ACKNOWLEDGED = "ai_ops.mcp.incident.acknowledged"
+TOPIC_ESCALATED = "ai_ops.mcp.incident.escalated"
+# By topic: when it is published.
+TOPICS = {
+    TOPIC_CHECKED: "a health check has ended",
+    TOPIC_FLIPPED: "a check has changed the status of a server",
+    TOPIC_OPENED: "an incident has been opened",
+    TOPIC_CLOSED: "an incident is over",
+    TOPIC_ACKNOWLEDGED: "a user has acknowledged an incident",
+    TOPIC_ESCALATED: "an incident has been open for `incident_escalation_hours`",
+    TOPIC_RUN_FAILED: "a run has failed",
+    TOPIC_RUN_DEAD: "a run gave up after its last attempt",
+    TOPIC_RUN_RESCUED: "the attempt of a process that died was ended for it",
+    TOPIC_SCHEDULE_LATE: "a schedule should have started a run and has not; once a day for each start",
+}
 _TOPIC_OF_STATE = {RunStateChoices.FAILED: TOPIC_RUN_FAILED, RunStateChoices.DEAD: TOPIC_RUN_DEAD}
 
 

@@ -30,6 +30,7 @@ from ai_ops.runs.infrastructure import (
 from ai_ops.runs.logs import get_logger
 from ai_ops.runs.shutdown import is_worker_stopping, sigterm_held_back
 from ai_ops.runs.time_limit import StoppedByTimeLimitError, limit_of
+from ai_ops.runs.tracing import run_span
 
 logger = get_logger(__name__)
 
@@ -141,6 +142,10 @@ class _Run:
 
     def carry_out(self, work: Callable[[Hold], Report]) -> Report:
         """Work under the lease, record the end, and release the lease."""
+        with run_span(self._record):
+            return self._carried_out(work)
+
+    def _carried_out(self, work: Callable[[Hold], Report]) -> Report:
         started = time.monotonic()
         part = RunRequest(
             RunTriggerChoices.PART, self._request.owner, self._request.job_result, parent_id=self._record_id

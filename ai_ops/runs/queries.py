@@ -12,11 +12,12 @@ from ai_ops.models.runs import MaintenanceRun
 MAX_LIMIT = 1000
 
 
-def get_recent_runs(limit: int = 10) -> list[dict[str, Any]]:
-    """The latest runs, newest first.
+def get_recent_runs(limit: int = 10, runs: QuerySet | None = None) -> list[dict[str, Any]]:
+    """Return the latest runs, newest first.
 
     Args:
         limit: How many at most, 1 to 1000.
+        runs: The runs to choose from; all of them unless given.
 
     Returns:
         Of each run `id`, `name`, `kind`, `subject`, `trigger`, `state`, `owner` (user name or None), `attempt`,
@@ -28,7 +29,8 @@ def get_recent_runs(limit: int = 10) -> list[dict[str, Any]]:
     """
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
         raise ValueError(f"limit must be a whole number from 1 to {MAX_LIMIT}, not {shown(limit)}.")
-    return [_as_dict(run) for run in MaintenanceRun.objects.select_related("owner")[:limit]]
+    chosen = MaintenanceRun.objects.all() if runs is None else runs
+    return [_as_dict(run) for run in chosen.select_related("owner")[:limit]]
 
 
 def visible_to(user: Any, runs: QuerySet | None = None) -> QuerySet:

@@ -16,6 +16,8 @@ from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs.context import RunRequest
 from ai_ops.runs.decisions import run_name
 from ai_ops.runs.logs import get_logger
+from ai_ops.runs.totals import count_run
+from ai_ops.runs.tracing import trace_parent
 
 logger = get_logger(__name__)
 
@@ -44,6 +46,7 @@ def new_record(
         job_result=request.job_result,
         parent_id=request.parent_id,
         options=dict(options),
+        trace_parent=trace_parent(),
         **fields,
     )
 
@@ -88,6 +91,8 @@ def saved(record: MaintenanceRun) -> str | None:
     try:
         with transaction.atomic():
             record.save(force_insert=True)
+            if record.is_final:
+                count_run(record.kind, record.state)
     except (DatabaseError, InterfaceError) as error:
         sentence = f"The record of this run could not be written ({str(error).strip()}): the work goes on without it."
         logger.error("%s", sentence, extra={"grouping": "run"})

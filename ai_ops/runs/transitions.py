@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db import transaction
 from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 
@@ -32,6 +33,7 @@ from ai_ops.runs.events import tell_of_end, tell_of_rescue
 from ai_ops.runs.logs import get_logger
 from ai_ops.runs.records import saved, text_of, this_process
 from ai_ops.runs.retries import TryAgain, after_failure
+from ai_ops.runs.totals import count_run
 
 logger = get_logger(__name__)
 
@@ -110,7 +112,10 @@ def end(record: MaintenanceRun, state: str, *, error: str = "", **fields: Any) -
     """End the attempt in a final state; return False, and change nothing, if the record is of a later attempt."""
     mine = MaintenanceRun.objects.filter(pk=record.pk, state=record.state, fence=record.fence)
     fields = {"errors": [text_of(error)] if error else []} | fields
-    ended = mine.update(state=state, finished=Now(), heartbeat=Now(), error=text_of(error), **fields)
+    with transaction.atomic():
+        ended = mine.update(state=state, finished=Now(), heartbeat=Now(), error=text_of(error), **fields)
+        if ended and state in RunStateChoices.FINAL:
+            count_run(record.kind, state, fields.get("execution_time_ms"), fields.get("counters"))
     if ended:
         record.state = state
         if state in ENDS_BADLY:
@@ -153,23 +158,26 @@ def end_attempt(record: MaintenanceRun, state: str, error: str, **fields: Any) -
 
 def interrupt(waiting: QuerySet[MaintenanceRun], why: str) -> bool:
     """End those of `waiting` that are pending, before their work begins; return whether there was one."""
-    pending = waiting.filter(state=RunStateChoices.PENDING)
-    return bool(pending.update(state=RunStateChoices.INTERRUPTED, error=why, finished=Now(), next_attempt=None))
+    return _end_pending(waiting, RunStateChoices.INTERRUPTED, error=why)
 
 
 def end_without_work(request: RunRequest, error: str) -> None:
     """Fail the requested run, whose work has not begun; without a request do nothing."""
-    waiting = MaintenanceRun.objects.filter(pk=request.run_id, state=RunStateChoices.PENDING)
-    ended = waiting.update(
-        state=RunStateChoices.FAILED,
-        error=text_of(error),
-        errors=[text_of(error)],
-        finished=Now(),
-        next_attempt=None,
-        job_result=request.job_result,
-    )
-    if ended:
+    waiting = MaintenanceRun.objects.filter(pk=request.run_id)
+    text = text_of(error)
+    if _end_pending(waiting, RunStateChoices.FAILED, error=text, errors=[text], job_result=request.job_result):
         tell_of_end(request.run_id)
+
+
+def _end_pending(waiting: QuerySet[MaintenanceRun], state: str, **fields: Any) -> bool:
+    """End those of `waiting` that are pending, and count them; return whether there was one."""
+    with transaction.atomic():
+        pending = waiting.filter(state=RunStateChoices.PENDING).order_by().select_for_update()
+        runs = dict(pending.values_list("pk", "kind"))
+        MaintenanceRun.objects.filter(pk__in=runs).update(state=state, finished=Now(), next_attempt=None, **fields)
+        for kind in runs.values():
+            count_run(kind, state)
+    return bool(runs)
 
 
 @contextmanager

@@ -52,7 +52,7 @@ def get_schedule_status(
     )
     results = JobResult.objects.in_bulk([row.newest for row in rows if row.newest])
     runs = {run.job_result_id: run for run in _runs_of(results)}
-    queues = _listened_queues() if ask_workers else None
+    queues = listened_queues() if ask_workers else None
     gone = servers_that_are_gone(rows)
     return [_as_dict(row, results.get(row.newest), runs.get(row.newest), queues, now, row.pk in gone) for row in rows]
 
@@ -112,8 +112,8 @@ def _runs_of(results: Mapping[Any, JobResult]) -> QuerySet:
     return MaintenanceRun.objects.filter(job_result__in=list(results), parent=None).order_by("-created")
 
 
-def _listened_queues() -> Mapping[str, int] | None:
-    """Workers by queue; None where Celery can't be asked."""
+def listened_queues() -> Mapping[str, int] | None:
+    """Return the numbers of workers by queue; None where Celery can't be asked."""
     try:
         return get_celery_queues()
     except (BrokerError, RedisError, OSError) as error:

@@ -18,6 +18,7 @@ from ai_ops.runs.drained import log_drained
 from ai_ops.runs.findings import Findings, summary
 from ai_ops.runs.logs import get_logger
 from ai_ops.runs.requests import enqueue
+from ai_ops.runs.tracing import phase
 from ai_ops.schedules.ends import end_without_server
 from ai_ops.supervision import history, late_schedules
 from ai_ops.supervision.isolation import STOPPING, isolate
@@ -97,7 +98,8 @@ def supervise_once(hold: Hold, sub_checks: Mapping[str, SubCheck] = SUB_CHECKS) 
     for name, sub_check in sub_checks.items():
         hold.confirm()
         hold.progress(f"Sub-check: {name}")
-        found = isolate(f"the supervisor's sub-check {name}", partial(sub_check, hold), STOPPING)
+        with phase(f"sub-check {name}"):
+            found = isolate(f"the supervisor's sub-check {name}", partial(sub_check, hold), STOPPING)
         findings[name] = found or Findings(unfixable=1)
         if found is None:
             broken.append(name)

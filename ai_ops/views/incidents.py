@@ -19,6 +19,7 @@ from ai_ops.api import serializers
 from ai_ops.details.incidents import INCIDENT_DETAIL
 from ai_ops.exceptions import IncidentError
 from ai_ops.mcp.incidents import acknowledge
+from ai_ops.mcp.maintenance_incidents import send_test_incident
 from ai_ops.models import (
     MCPServerIncident,
 )
@@ -50,6 +51,7 @@ class MCPServerIncidentUIViewSet(
         extra = super().get_extra_context(request, instance)
         if self.action == "list":
             extra["may_acknowledge"] = _acknowledgeable(request.user).exists()
+            extra["may_test"] = request.user.has_perm("ai_ops.add_mcpserverincident")
         return extra
 
     @action(
@@ -86,6 +88,20 @@ class MCPServerIncidentUIViewSet(
                 messages.warning(request, "Nothing was acknowledged: tick the incidents first.")
             for incident in incidents:
                 _acknowledge(request, incident)
+        return redirect("plugins:ai_ops:mcpserverincident_list")
+
+    @action(
+        detail=False,
+        methods=["get", "post"],
+        url_path="test",
+        url_name="test",
+        custom_view_base_action="add",
+    )
+    def test(self, request, *args, **kwargs):
+        """Make an incident that is a test, so that webhooks, Job hooks and event brokers are told of one."""
+        if request.method == "POST":
+            incident = send_test_incident(request.user)
+            messages.success(request, f"{incident} was made: see whether it arrives where incidents are told.")
         return redirect("plugins:ai_ops:mcpserverincident_list")
 
 

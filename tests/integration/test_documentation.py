@@ -7,6 +7,7 @@ from dataclasses import fields
 
 import pytest
 
+from ai_ops.choices import MCPIncidentKindChoices
 from ai_ops.config import AiOpsSettings
 from ai_ops.mcp.logic.verdicts import Phase, Reason
 from ai_ops.navigation import menu_items
@@ -40,3 +41,31 @@ def test_the_reference_is_what_the_code_makes_of_it():
 )
 def test_a_page_that_explains_leaves_nothing_out(path, names):
     assert names - first_cells(path) == set()
+
+
+def test_the_glossary_has_its_words_in_order_and_once():
+    words = re.findall(r"^\| ([^|]+?) \| ", (DOCS / "user/glossary.md").read_text(), re.MULTILINE)[2:]
+    assert words == sorted(set(words), key=str.lower)
+    assert {"lease", "fence", "drift", "flapping", "dead letter", "orphan"} <= set(words)
+
+
+def test_every_address_of_rest_is_on_its_page():
+    from ai_ops.api.urls import router
+
+    page = (DOCS / "user/rest_api.md").read_text()
+    for prefix, viewset, _ in router.registry:
+        assert f"`/api/plugins/ai-ops/{prefix}/`" in page
+        for action in viewset.get_extra_actions():
+            assert f"{action.url_path}/`" in page, f"{prefix} {action.url_path}"
+
+
+def test_the_events_of_the_reference_are_all_that_are_published():
+    from ai_ops.runs import events
+
+    assert {value for name, value in vars(events).items() if name.startswith("TOPIC_")} == set(events.TOPICS)
+
+
+def test_each_kind_of_incident_is_on_the_page_of_notifications():
+    page = (DOCS / "user/notifications.md").read_text()
+    for _, name in MCPIncidentKindChoices.CHOICES:
+        assert f"| {name} |" in page

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[2]
-NAMED = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (PROJECT / "docs" / "user" / "runs.md").read_text())
+PAGES = ("docs/user/runs.md", "docs/dev/promises.md")
+TEXT = "".join((PROJECT / page).read_text() for page in PAGES)
+NAMED = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", TEXT)
 
 
 def test_promises_name_tests():
@@ -16,5 +18,5 @@ def test_promises_name_tests():
 @pytest.mark.parametrize(("path", "name"), sorted(set(NAMED)))
 def test_the_test_of_a_promise_exists(path, name):
     file = PROJECT / path
-    assert file.exists(), f"{path} is named by docs/user/runs.md and does not exist"
+    assert file.exists(), f"{path} is named by a page of promises and does not exist"
     assert re.search(rf"^\s*def {name}\(", file.read_text(), re.MULTILINE), f"{path} has no {name}"

@@ -38,6 +38,7 @@ class StorageReport:
         error: Why it found nothing, in a sentence.
         server: What `ai_ops.checkpoints.connection.CheckpointRedis` says of it; None where its user may not call INFO.
         memory_bytes: Memory the whole server uses; None where its user may not ask.
+        evicted_keys: Keys that the server evicted since it started; None likewise.
         database_keys: Keys in the database, of whatever kind.
         scanned_keys: So many of them were looked at.
         complete: Whether those were all. If not, threads may have more keys than were seen.
@@ -62,6 +63,7 @@ class StorageReport:
     error: str | None = None
     server: dict[str, Any] | None = None
     memory_bytes: int | None = None
+    evicted_keys: int | None = None
     database_keys: int = 0
     scanned_keys: int = 0
     complete: bool = True

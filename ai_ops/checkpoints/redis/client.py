@@ -69,13 +69,20 @@ class RetryingRedis:
 
     def memory(self) -> int | None:
         """Bytes of memory the server uses, all primaries together; None if the user may not ask."""
+        return self._sum_of_info("memory", "used_memory")
+
+    def evicted_keys(self) -> int | None:
+        """Keys that the server evicted since it started, on all primaries together; None if the user may not ask."""
+        return self._sum_of_info("stats", "evicted_keys")
+
+    def _sum_of_info(self, section: str, name: str) -> int | None:
         try:
-            infos = [self._retry(lambda at=node: self._info(at)) for node in self._primaries()]  # type: ignore[misc]
+            infos = [self._retry(lambda at=node: self._info(section, at)) for node in self._primaries()]  # type: ignore[misc]
         except CheckpointStoreError as error:
             if isinstance(error.__cause__, NoPermissionError):
                 return None
             raise
-        return sum(int(info["used_memory"]) for info in infos)
+        return sum(int(info[name]) for info in infos)
 
     def scan(self, restarted: Callable[[], object]) -> Iterator[list[bytes]]:
         """All keys of all primaries, in batches; a key may come twice.
@@ -179,9 +186,9 @@ class RetryingRedis:
         """The nodes to scan: those of a cluster, or just the one there is."""
         return list(self._client.get_primaries()) if self.is_cluster else [None]
 
-    def _info(self, node: Any) -> dict[str, Any]:
+    def _info(self, section: str, node: Any) -> dict[str, Any]:
         target = {"target_nodes": node} if node else {}
-        reply: dict[str, Any] = self._client.info("memory", **target)
+        reply: dict[str, Any] = self._client.info(section, **target)
         return reply
 
     def _scan_node(self, client: Any) -> Iterator[list[bytes]]:

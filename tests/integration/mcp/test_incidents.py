@@ -18,7 +18,7 @@ from nautobot.apps.events import EventBroker, deregister_event_broker, register_
 from nautobot.apps.testing import APIViewTestCases, TestCase, ViewTestCases
 from nautobot.core.graphql import execute_query
 from nautobot.extras.choices import JobResultStatusChoices
-from nautobot.extras.models import JobResult, ObjectChange, Status
+from nautobot.extras.models import JobResult, ObjectChange, ScheduledJob, Status
 
 from ai_ops.celery_tasks import close_resolved_incidents, perform_mcp_health_checks
 from ai_ops.exceptions import IncidentError
@@ -51,6 +51,12 @@ class Listener(EventBroker):
 class Broken(EventBroker):
     def publish(self, *, topic, payload):
         raise ConnectionError("nobody listens")
+
+
+@pytest.fixture(autouse=True)
+def _no_schedules(db):
+    """Those that are provisioned are late: no beat has started them here."""
+    ScheduledJob.objects.all().delete()
 
 
 @pytest.fixture

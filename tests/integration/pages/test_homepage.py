@@ -1,4 +1,4 @@
-"""What the home page and /metrics/ say of the app."""
+"""The panel of the app on the home page."""
 
 from datetime import timedelta
 
@@ -8,10 +8,7 @@ from django.urls import reverse
 from django.utils import timezone
 from nautobot.apps.testing import TestCase, extract_page_body
 from nautobot.extras.models import Status
-from nautobot.extras.registry import registry
-from prometheus_client import CollectorRegistry
 
-from ai_ops import metrics
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
 from ai_ops.models import MaintenanceRun, MCPServer, MCPServerIncident
 
@@ -104,60 +101,3 @@ def make_trouble_many():
     for number in range(20):
         make_run(f"more {number}")
         MCPServerIncident.objects.create(name=f"outage {number}", opened=timezone.now())
-
-
-class Collector:
-    """Collects the app's metrics as Nautobot's does."""
-
-    def collect(self):
-        for metric in metrics.metrics:
-            yield from metric()
-
-
-class MetricsTest(TestCase):
-    @classmethod
-    def setUpTestData(cls):
-        make_trouble()
-
-    def value(self, name, **labels):
-        collected = CollectorRegistry()
-        collected.register(Collector())
-        return collected.get_sample_value(f"nautobot_ai_ops_{name}", labels)
-
-    def test_nautobot_knows_them(self):
-        assert set(metrics.metrics) <= set(registry["app_metrics"])
-
-    def test_they_count_what_needs_somebody(self):
-        for name, count in (("dead_letters", 1), ("open_incidents", 1), ("unhealthy_servers", 2)):
-            with self.subTest(name):
-                assert self.value(name) == count
-
-    def test_runs_of_the_last_day_are_counted_by_kind_and_state(self):
-        MaintenanceRun.objects.filter(name="discarded").update(created=timezone.now() - timedelta(days=2))
-        assert self.value("runs", kind="cleanup", state="dead") == 2
-        assert self.value("runs", kind="cleanup", state="succeeded") == 1
-        assert self.value("runs", kind="health", state="failed") == 0
-
-    def test_the_last_success_of_a_kind_has_an_age(self):
-        assert self.value("seconds_since_last_success", kind="cleanup") is None
-        for name, minutes in (("old", 90), ("new", 60)):
-            ended = timezone.now() - timedelta(minutes=minutes)
-            run = make_run(name, RunStateChoices.SUCCEEDED, finished=ended)
-            MaintenanceRun.objects.filter(pk=run.pk).update(created=ended)
-        MaintenanceRun.objects.filter(name="redriven by").delete()
-        assert self.value("seconds_since_last_success", kind="cleanup") // 60 == 60
-        assert self.value("seconds_since_last_success", kind="health") is None
-
-    def test_they_take_no_more_queries_for_more_of_everything(self):
-        with CaptureQueriesContext(connection) as few:
-            list(Collector().collect())
-        make_trouble_many()
-        with CaptureQueriesContext(connection) as many:
-            list(Collector().collect())
-        assert len(many) == len(few)
-
-    def test_without_the_tables_there_are_metrics_without_values(self):
-        with connection.cursor() as cursor:
-            cursor.execute("ALTER TABLE ai_ops_maintenancerun RENAME TO ai_ops_gone")
-        assert self.value("dead_letters") is None
-        assert self.value("open_incidents") == 1

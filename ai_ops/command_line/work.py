@@ -1,0 +1,166 @@
+"""Commands that work: cleanup, check, storage --sample, threads."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from nautobot.apps.change_logging import web_request_context
+
+from ai_ops import celery_tasks
+from ai_ops.choices import RunStateChoices
+from ai_ops.command_line.answers import NEEDS_YOU, NOT_KNOWN, WELL, Answer, Table
+from ai_ops.command_line.views import storage
+from ai_ops.exceptions import ConfigurationError
+from ai_ops.logic.foreign_text import shown
+from ai_ops.mcp.maintenance_incidents import send_test_incident
+from ai_ops.models import MCPServer
+from ai_ops.notifications import add_receiver, allow_job_hook
+from ai_ops.runs.service_user import service_user
+
+# The parent of every logger of the tasks.
+TASK_LOGGER = "celery.task"
+
+
+@contextmanager
+def progress_on_stderr(is_quiet: bool) -> Iterator[None]:
+    """Print what a Job would log, line by line, while the work goes on."""
+    logger = logging.getLogger(TASK_LOGGER)
+    handler: logging.Handler = logging.NullHandler() if is_quiet else logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    # Nautobot's own handlers would print the lines once more.
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
+
+
+@contextmanager
+def changes_by(name: str | None) -> Iterator[Any]:
+    """Put the changes of the block into the change log, as those of a user.
+
+    Args:
+        name: The user's name; None for the user of the app's schedules.
+
+    Raises:
+        ConfigurationError: There is no such user.
+    """
+    user = service_user() if name is None else get_user_model().objects.filter(username=name).first()
+    if user is None:
+        raise ConfigurationError(f"There is no user {shown(name)}: give the name of one in --user.")
+    with web_request_context(user, context_detail="nautobot-server ai_ops"):
+        yield user
+
+
+def cleanup(options: Mapping[str, Any], dryrun: bool) -> Answer:
+    """Clean up old checkpoints in this process."""
+    given = {name: value for name, value in options.items() if value is not None}
+    retention = given.pop("retention_days", None)
+    report = celery_tasks.cleanup_old_checkpoints(retention, dryrun, **given)
+    if said := _not_done(report):
+        return said
+    verb = "would delete" if dryrun else "deleted"
+    names = ("deleted_count", "threads_deleted", "checkpoints_trimmed", "processed_count", "policy")
+    deleted, threads, trimmed, processed, policy = (report[name] for name in names)
+    line = (
+        f"The cleanup {verb} {deleted:,} of {processed:,} keys: {threads:,} whole threads, and {trimmed:,} old "
+        f"checkpoints of live ones. {policy}"
+    )
+    return Answer(WELL, report, (line,))
+
+
+def check(names: list[str]) -> Answer:
+    """Check all servers that are due, or those that are named."""
+    if not names:
+        report = celery_tasks.perform_mcp_health_checks()
+        if said := _not_done(report):
+            return said
+        line = (
+            f"{report['checked_count']:,} servers checked, {report['failed_count']:,} failed, "
+            f"{report['changed_count']:,} changed their status."
+        )
+        return Answer(NEEDS_YOU if report["failed_count"] else WELL, report, (line,))
+    reports = [_checked(name) for name in names]
+    rows = tuple(
+        (each["server"], _verdict(each), each["status_after"], each.get("latency_ms"), each["error"] or each["message"])
+        for each in reports
+    )
+    codes = {NOT_KNOWN if not each["success"] or each["ok"] is None else not each["ok"] for each in reports}
+    code = NEEDS_YOU if True in codes else NOT_KNOWN if NOT_KNOWN in codes else WELL
+    return Answer(code, reports, (), (Table(("server", "answer", "status", "latency (ms)", "message"), rows),))
+
+
+def _checked(name: str) -> dict[str, Any]:
+    pk = MCPServer.objects.filter(name=name).values_list("pk", flat=True).first()
+    if pk is None:
+        error = f"There is no MCP server called {shown(name)}."
+        return dict.fromkeys(("ok", "status_after", "message")) | {"success": False, "server": name, "error": error}
+    return celery_tasks.check_mcp_server_health(pk)
+
+
+def _verdict(report: Mapping[str, Any]) -> str:
+    if not report["success"] or report["ok"] is None:
+        return "not known"
+    return "well" if report["ok"] else str(report["reason"])
+
+
+def sample() -> Answer:
+    """Sample the checkpoint Redis now, and show what was found."""
+    report = celery_tasks.sample_checkpoint_storage()
+    return _not_done(report) or storage()
+
+
+def pin(thread: str, note: str) -> Answer:
+    """Pin a thread."""
+    celery_tasks.pin_thread(thread, note)
+    return Answer(WELL, {"thread": thread, "pinned": True}, (f"The thread {shown(thread)} is pinned.",))
+
+
+def unpin(thread: str) -> Answer:
+    """Take the pin off a thread."""
+    was = celery_tasks.unpin_thread(thread)
+    said = "is no longer pinned" if was else "was not pinned"
+    return Answer(
+        WELL, {"thread": thread, "pinned": False, "was_pinned": was}, (f"The thread {shown(thread)} {said}.",)
+    )
+
+
+def test_notification(user: Any) -> Answer:
+    """Make an incident that is a test."""
+    incident = send_test_incident(user)
+    line = f"{incident} was made: see whether it arrives where incidents are told."
+    return Answer(WELL, {"id": str(incident.pk), "name": incident.name}, (line,))
+
+
+def add_webhook(receiver: str, url: str, options: Mapping[str, str]) -> Answer:
+    """Make the webhook that tells a receiver of incidents."""
+    webhook = add_receiver(receiver, url, **options)
+    line = f'The webhook "{webhook.name}" tells {receiver} of incidents. Try it: nautobot-server ai_ops notify test'
+    return Answer(WELL, {"id": str(webhook.pk), "name": webhook.name}, (line,))
+
+
+def allow_hook(class_path: str) -> Answer:
+    """Let scheduled runs call the Job of a Job hook."""
+    permission = allow_job_hook(class_path)
+    line = f'The app\'s scheduled runs may call {shown(class_path)}, by the permission "{permission.name}".'
+    return Answer(WELL, {"id": str(permission.pk), "name": permission.name}, (line,))
+
+
+def _not_done(report: Mapping[str, Any]) -> Answer | None:
+    """Return the answer where a run failed, or was left to another that is under way; None where it was done."""
+    run = report.get("run") or {}
+    if run.get("state") == RunStateChoices.SKIPPED:
+        return Answer(NOT_KNOWN, report, (f"Nothing was done: {run.get('note')}",))
+    if not report["success"]:
+        return Answer(NEEDS_YOU, report, (str(report["error"]),))
+    return None

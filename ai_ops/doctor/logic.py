@@ -1,0 +1,189 @@
+"""Decisions of the doctor, from facts that others gathered. Nothing here asks a database, a Redis or a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ai_ops.logic.durations import duration
+
+# A Redis that is nearly full evicts, or refuses writes, before the next cleanup has run.
+FULL_PERCENT = 90
+# A run that takes longer than this share of its limit does not end in time once there is a little more to do.
+LONG_PERCENT = 80
+# What a scan passes in a second at least: a tenth of what was measured on one core beside its Redis.
+KEYS_A_SECOND = 5_000
+# Names that a sentence lists; the number says how many there are.
+LISTED_NAMES = 5
+
+WELL_CODE, PROBLEM_CODE, UNKNOWN_CODE = 0, 1, 2
+
+
+class Outcome(StrEnum):
+    """The answer to one check. UNKNOWN where what was asked did not answer."""
+
+    WELL = "well"
+    PROBLEM = "problem"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The answer to one check, with what to do about it.
+
+    Attributes:
+        outcome: Whether it is well.
+        message: What was found, in a sentence.
+        advice: What to do, in a sentence; empty where all is well.
+        check: Name of the check, one of `ai_ops.doctor.CHECKS`.
+    """
+
+    outcome: Outcome
+    message: str
+    advice: str = ""
+    check: str = ""
+
+
+def well(message: str) -> Finding:
+    """Return a finding of something that is well."""
+    return Finding(Outcome.WELL, message)
+
+
+def problem(message: str, advice: str) -> Finding:
+    """Return a finding of something that needs the operator."""
+    return Finding(Outcome.PROBLEM, message, advice)
+
+
+def unknown(message: str, advice: str) -> Finding:
+    """Return a finding of something that could not be told."""
+    return Finding(Outcome.UNKNOWN, message, advice)
+
+
+def exit_code(findings: Iterable[Finding]) -> int:
+    """Return 0 where all is well, 1 where something needs the operator, 2 where nothing does but not all is known."""
+    outcomes = {finding.outcome for finding in findings}
+    if Outcome.PROBLEM in outcomes:
+        return PROBLEM_CODE
+    return UNKNOWN_CODE if Outcome.UNKNOWN in outcomes else WELL_CODE
+
+
+def listed(names: Collection[str]) -> str:
+    """Return names as a sentence lists them: the first few in order, then how many more."""
+    shown = sorted(names)[:LISTED_NAMES]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def judge_database(own: str, nautobot: Mapping[str, str], here: bool, elsewhere: Sequence[int]) -> Finding:
+    """Judge whether the app looks into the database of the checkpoints, and shares it with nothing else.
+
+    Args:
+        own: Server and database of the checkpoints, such as ``redis.example.com:6379/2``.
+        nautobot: Those of Nautobot, by what it keeps there.
+        here: Whether the database has keys of a checkpoint saver.
+        elsewhere: Other databases of the same server that have such keys.
+    """
+    shared = [what for what, address in nautobot.items() if address == own]
+    if shared:
+        return problem(
+            f"The checkpoints share {own} with Nautobot's {' and '.join(shared)}.",
+            "Name another database, or a server of their own, in LANGGRAPH_REDIS_URL or LANGGRAPH_REDIS_DB.",
+        )
+    if not here and elsewhere:
+        others = ", ".join(str(number) for number in elsewhere)
+        return problem(
+            f"{own} has no checkpoints, and database {others} of the same server has some.",
+            "Tell the app where agents keep theirs, in LANGGRAPH_REDIS_URL or LANGGRAPH_REDIS_DB.",
+        )
+    return well(f"The checkpoints have {own} to themselves" + ("." if here else ", which has none yet."))
+
+
+def judge_memory(policy: str | None, used: int | None, limit: int | None, evicted: int | None) -> Finding:
+    """Judge whether the checkpoint Redis loses or refuses checkpoints.
+
+    Args:
+        policy: Its `maxmemory_policy`; None where its user may not ask.
+        used: Bytes that it uses.
+        limit: Its `maxmemory` in bytes; 0 for none.
+        evicted: Keys that it evicted since it started.
+    """
+    if policy is None or used is None or limit is None:
+        return unknown("INFO does not say how much memory the checkpoint Redis may use.", "Allow its user +info.")
+    if limit and policy.startswith("allkeys"):
+        return problem(
+            f"The checkpoint Redis may evict any key ({policy}), which breaks conversations half way.",
+            "Set maxmemory-policy to noeviction, and memory_limit_mb and memory_retention_days to clean up earlier.",
+        )
+    if limit and used * 100 >= limit * FULL_PERCENT:
+        return problem(
+            f"The checkpoint Redis uses {used * 100 // limit} percent of its maxmemory.",
+            "Clean up with a shorter retention, or raise maxmemory.",
+        )
+    gone = f"; it evicted {evicted:,} keys since it started" if evicted else ""
+    return well(f"The memory policy is {policy}{gone}." if limit else "The checkpoint Redis has no limit of memory.")
+
+
+def judge_commands(refused: Sequence[str]) -> Finding:
+    """Judge the ACL of the Redis user, by the commands that it may not call."""
+    if refused:
+        return problem(
+            f"The Redis user may not call {listed(refused)}.",
+            "Give it the permissions of the ACL line in the documentation of the installation.",
+        )
+    return well("The Redis user may call every command that the app needs.")
+
+
+def judge_workers(queues: Mapping[str, int] | None, wanted: Collection[str]) -> Finding:
+    """Judge whether workers listen to the queues of the schedules and Jobs.
+
+    Args:
+        queues: Workers by queue; None where Celery could not be asked.
+        wanted: The queues that the app's runs go to.
+    """
+    if queues is None:
+        return unknown("Celery can't be asked for its workers.", "See whether Celery's broker runs.")
+    if not queues:
+        return problem("No Celery worker answers.", "Start one: nautobot-server celery worker.")
+    if missing := [name for name in wanted if not queues.get(name)]:
+        return problem(
+            f"No Celery worker listens to {listed(missing)}.",
+            "Start one with --queues, or give the runs another queue.",
+        )
+    return well(f"Celery workers listen to {listed(wanted)}.")
+
+
+def judge_limit(kind: str, limit: float, longest: float | None, needed: float) -> str | None:
+    """Return why a time limit is too short, in a clause; None where it is long enough.
+
+    Args:
+        kind: The kind of run.
+        limit: Seconds after which it is stopped; 0 for never.
+        longest: Seconds that the longest of its latest runs took.
+        needed: Seconds that what is there may take at worst.
+    """
+    if not limit:
+        return None
+    if longest is not None and longest * 100 >= limit * LONG_PERCENT:
+        return f"{kind} took {duration(longest)} of {duration(limit)}"
+    if needed > limit:
+        return f"{kind} may take {duration(needed)} and has {duration(limit)}"
+    return None
+
+
+def cleanup_seconds(keys: int | None) -> float:
+    """Return how long a scan of that many keys takes on a slow machine."""
+    return (keys or 0) / KEYS_A_SECOND
+
+
+def health_seconds(servers: int, at_once: int, timeout: float, rounds: int, pause: float) -> float:
+    """Return how long a health check takes at worst: every server silent in every round.
+
+    Args:
+        servers: Servers that are checked.
+        at_once: Servers that are asked at the same time.
+        timeout: Seconds for which each is waited for.
+        rounds: Times that each is asked.
+        pause: Seconds between two rounds.
+    """
+    return rounds * timeout * -(-servers // max(1, at_once)) + (rounds - 1) * pause

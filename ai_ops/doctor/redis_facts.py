@@ -1,0 +1,101 @@
+"""Questions of the doctor to the checkpoint Redis: each bounded, and none writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+from redis.cluster import RedisCluster
+from redis.exceptions import ResponseError
+
+from ai_ops.checkpoints.redis.errors import COMMANDS
+
+# Pages of a scan after which a database is taken to have no checkpoints: a hundred thousand keys.
+MOST_PAGES = 100
+SCAN_COUNT = 1000
+# Other databases of the same server that are looked at; a server has 16 unless told otherwise.
+MOST_DATABASES = 16
+DEFAULT_PORT = 6379
+
+# Redis 7 and Valkey answer for the user that runs a script; nothing is called.
+ASK_ACL = """
+local refused = {}
+for _, each in ipairs(cjson.decode(ARGV[1])) do
+    local known, allowed = pcall(redis.acl_check_cmd, unpack(each))
+    if known and not allowed then refused[#refused + 1] = each[1] end
+end
+return refused
+"""
+# No saver writes it, and it is not written here either.
+KEY = "checkpoint:ai-ops-doctor"
+# Arguments with which a command is asked about, by its name; every other one takes a key and two more.
+ARGUMENTS: dict[str, tuple[str, ...]] = {
+    "SCAN": ("0",),
+    "DBSIZE": (),
+    "INFO": (),
+    "SELECT": ("0",),
+    "EVAL": ("return 1", "0"),
+    # Each of their arguments is a key.
+    "EXISTS": (KEY,),
+    "UNLINK": (KEY,),
+}
+
+
+def has_keys(client: Any, prefixes: Sequence[bytes]) -> bool:
+    """Whether the database has a key that begins with one of `prefixes`, as far as a bounded scan shows."""
+    cursor: Any = 0
+    for _ in range(MOST_PAGES):
+        cursor, keys = client.scan(cursor, count=SCAN_COUNT)
+        if any(key.startswith(tuple(prefixes)) for key in keys):
+            return True
+        if cursor == 0:
+            return False
+    return False
+
+
+def databases_with(client: Any, prefixes: Sequence[bytes], own: int) -> list[int]:
+    """Return the other databases of the same server that have such keys; none of a cluster, which has one."""
+    if isinstance(client, RedisCluster):
+        return []
+    numbers = [int(name[2:]) for name in client.info("keyspace") if name.startswith("db")]
+    found = []
+    for number in [each for each in numbers if each != own][:MOST_DATABASES]:
+        with client.client() as one, suppress(ResponseError):
+            one.execute_command("SELECT", number)
+            if has_keys(one, prefixes):
+                found.append(number)
+            one.execute_command("SELECT", own)
+    return found
+
+
+def refused_commands(client: Any, prefixes: Iterable[str]) -> list[str]:
+    """Return what the user of `client` may not call, or which keys it may not delete.
+
+    Raises:
+        redis.exceptions.ResponseError: The server can't tell, as those before Redis 7, or refuses the script itself.
+    """
+    asked = [[name, *ARGUMENTS.get(name, (KEY, "1", "1"))] for name in (*COMMANDS, "INFO")]
+    refused = [_text(name) for name in client.eval(ASK_ACL, 0, json.dumps(asked))]
+    by_prefix = [["UNLINK", f"{prefix}ai-ops-doctor"] for prefix in prefixes]
+    if "UNLINK" not in refused:
+        for command, key in by_prefix:
+            if client.eval(ASK_ACL, 0, json.dumps([[command, key]])):
+                refused.append(f"{command} {key.removesuffix('ai-ops-doctor')}*")
+    return refused
+
+
+def server_and_database(url: str) -> str:
+    """Return host, port and database of an address, without anything else of it."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port or DEFAULT_PORT
+    except ValueError:
+        return ""
+    return f"{parts.hostname}:{port}/{parts.path.strip('/') or 0}"
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value

@@ -1,0 +1,114 @@
+"""Incidents of maintenance itself: dead letters, late schedules, a cleanup that failed; and one that is a test.
+
+At most one of each kind is open. It is opened when there is something, and closed when there is nothing any more, so
+that a night of failures is one message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from ai_ops.choices import MaintenanceKindChoices, MCPIncidentKindChoices, RunStateChoices
+from ai_ops.logic.foreign_text import printable
+from ai_ops.mcp.incidents import close_incident, in_quiet_time, open_incident
+from ai_ops.models import MaintenanceRun, MCPServerIncident
+from ai_ops.runs.dead_letters import dead_letters
+from ai_ops.schedules.status import get_schedule_status
+
+QUOTED = 5
+ERROR_CHARACTERS = 300
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What an incident of one kind is about.
+
+    Attributes:
+        title: Its name, with the number.
+        reason: A word, as those of servers have one.
+        sentences: What is wrong, the first few.
+        remedy: What to do.
+    """
+
+    title: str
+    reason: str
+    sentences: tuple[str, ...]
+    remedy: str
+
+
+def follow_maintenance(now: datetime) -> tuple[int, int]:
+    """Open an incident for each kind of trouble that has none, and close those whose trouble is over.
+
+    Returns:
+        How many were opened, and closed.
+    """
+    opened = closed = 0
+    for kind, look in LOOKS.items():
+        trouble = look(now)
+        with transaction.atomic():
+            incidents = MCPServerIncident.objects.filter(kind=kind, closed__isnull=True)
+            known = incidents.select_for_update().first()
+            if known is not None and trouble is None:
+                close_incident(known, now)
+                closed += 1
+            elif known is None and trouble is not None and not in_quiet_time(now):
+                message = "\n".join([*trouble.sentences, trouble.remedy])
+                row = MCPServerIncident(
+                    name=trouble.title, kind=kind, reason=trouble.reason, message=message, opened=now
+                )
+                open_incident(row, ())
+                opened += 1
+    return opened, closed
+
+
+def send_test_incident(user: Any) -> MCPServerIncident:
+    """Make an incident that is over at once, so that whatever is told of incidents is told of this one."""
+    now = timezone.now()
+    incident = MCPServerIncident(
+        name=f"Test by {printable(str(user), 100)}",
+        kind=MCPIncidentKindChoices.TEST,
+        reason="TEST",
+        message="This is a test: nothing is wrong. What receives it is told of real incidents too.",
+        opened=now,
+        closed=now,
+    )
+    open_incident(incident, ())
+    return incident
+
+
+def _dead_letters(_: datetime) -> Trouble | None:
+    waiting = dead_letters(MaintenanceRun.objects.all())
+    count = waiting.count()
+    sentences = tuple(f"{run.name}: {run.error[:ERROR_CHARACTERS]}" for run in waiting[:QUOTED])
+    title = f"{count} run{'s' * (count != 1)} gave up"
+    return Trouble(title, "DEAD", sentences, "Redrive or discard each: AI Ops > Dead letters.") if count else None
+
+
+def _late_schedules(now: datetime) -> Trouble | None:
+    late = [each for each in get_schedule_status(now=now, ask_workers=False) if each["late"]]
+    sentences = tuple(f"{each['name']}: {each['why']}" for each in late[:QUOTED])
+    title = f"{len(late)} schedule{'s are' if len(late) != 1 else ' is'} late"
+    return Trouble(title, "LATE", sentences, "See AI Ops > Schedules.") if late else None
+
+
+def _failed_cleanup(_: datetime) -> Trouble | None:
+    # One that was left to another run, or is under way, says nothing.
+    ended = MaintenanceRun.objects.filter(kind=MaintenanceKindChoices.CLEANUP, state__in=RunStateChoices.FINAL)
+    last = ended.exclude(state=RunStateChoices.SKIPPED).order_by("-created").first()
+    if last is None or last.state != RunStateChoices.FAILED:
+        return None
+    sentences = (f"{last.name}: {last.error[:ERROR_CHARACTERS]}",)
+    return Trouble("The last checkpoint cleanup failed", "FAILED", sentences, "See its page under AI Ops > Runs.")
+
+
+LOOKS: Mapping[str, Callable[[datetime], Trouble | None]] = {
+    MCPIncidentKindChoices.DEAD_LETTERS: _dead_letters,
+    MCPIncidentKindChoices.SCHEDULES: _late_schedules,
+    MCPIncidentKindChoices.CLEANUP: _failed_cleanup,
+}

@@ -1,0 +1,113 @@
+"""Counters for Prometheus, kept in the database: they survive restarts and the retention of what they count.
+
+Each is a row, raised in the transaction that ends a run or keeps checks. Rows of several keys are raised in the order
+of their keys, so that no two transactions wait for each other.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import connection
+
+from ai_ops.models.totals import BUCKETS, Total
+
+# Upper ends of the ranges, in seconds. A pass of the supervisor takes milliseconds, a large cleanup an hour.
+RUN_BUCKETS = (0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0)
+CHECK_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+# The first part of a key; the others are the labels. A server's reason and a kind have no slash in them.
+RUNS, CHECKS, KEYS, THREADS = "runs", "checks", "keys", "threads"
+SEPARATOR = "/"
+WELL = "OK"
+COLUMNS = ("count", "size", *(f"bucket_{place}" for place in range(1, BUCKETS + 1)))
+# Every name in it is one of ours.
+ADD_SQL = f"""
+INSERT INTO ai_ops_total (id, key, {", ".join(COLUMNS)}) VALUES {{values}}
+ON CONFLICT (key) DO UPDATE SET {", ".join(f"{name} = ai_ops_total.{name} + EXCLUDED.{name}" for name in COLUMNS)}
+"""  # noqa: S608
+
+
+@dataclass
+class Increment:
+    """What is to be added to one total."""
+
+    count: int = 0
+    size: float = 0.0
+    buckets: list[int] = field(default_factory=lambda: [0] * BUCKETS)
+
+    def add(self, seconds: float, ends: Sequence[float]) -> None:
+        """Add one event of that size."""
+        self.count += 1
+        self.size += seconds
+        place = bisect_left(ends, seconds)
+        # What is longer than the last range is in the count alone.
+        if place < BUCKETS:
+            self.buckets[place] += 1
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A total as it stands.
+
+    Attributes:
+        name: The first part of its key.
+        labels: The others.
+        count: Events.
+        size: The sum of their sizes.
+        buckets: How many were in each range, not added up.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    count: int
+    size: float
+    buckets: tuple[int, ...]
+
+
+def count_run(
+    kind: str, outcome: str, milliseconds: int | None = None, counters: Mapping[str, Any] | None = None
+) -> None:
+    """Count a run that has ended, how long it worked, and what it deleted."""
+    run = Increment()
+    run.add((milliseconds or 0) / 1000, RUN_BUCKETS)
+    increments = {_key(RUNS, kind, outcome): run}
+    if counters and not counters.get("dryrun"):
+        for name, counter in ((KEYS, "deleted_count"), (THREADS, "threads_deleted")):
+            if (number := counters.get(counter)) and isinstance(number, int):
+                increments[_key(name, kind)] = Increment(number)
+    raise_totals(increments)
+
+
+def count_checks(checks: Iterable[tuple[str, float]]) -> None:
+    """Count checks of servers, each by its reason, empty for one that found the server well, and its milliseconds."""
+    increments: dict[str, Increment] = defaultdict(Increment)
+    for reason, milliseconds in checks:
+        increments[_key(CHECKS, reason or WELL)].add(milliseconds / 1000, CHECK_BUCKETS)
+    raise_totals(increments)
+
+
+def raise_totals(increments: Mapping[str, Increment]) -> None:
+    """Add to totals, in one statement however many they are; one that is not there yet begins at nothing."""
+    # In the order of their keys, in which the rows are locked.
+    rows = [(key, each.count, each.size, *each.buckets) for key, each in sorted(increments.items())]
+    if not rows:
+        return
+    values = ", ".join([f"(gen_random_uuid(), {', '.join(['%s'] * len(rows[0]))})"] * len(rows))
+    with connection.cursor() as cursor:
+        # Django sets what was there to what is inserted, and adds nothing to it.
+        cursor.execute(ADD_SQL.format(values=values), [value for row in rows for value in row])
+
+
+def totals() -> Iterator[Counted]:
+    """Return all totals; one query."""
+    for key, count, size, *buckets in Total.objects.values_list("key", *COLUMNS):
+        name, *labels = key.split(SEPARATOR)
+        yield Counted(name, tuple(labels), count, size, tuple(buckets))
+
+
+def _key(*parts: str) -> str:
+    return SEPARATOR.join(parts)
