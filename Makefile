@@ -6,8 +6,8 @@ export UV_PYTHON_DOWNLOADS := never
 unexport PYTHONDONTWRITEBYTECODE
 READY := .venv/.ready
 
-.PHONY: demo test start lint docs bench-cleanup bench-health bench-runs bench-saver bench-pages soak clean distclean
-demo test start lint docs bench-cleanup bench-health bench-runs bench-saver bench-pages soak: $(READY)
+.PHONY: demo test start lint docs bench-cleanup bench-health bench-runs bench-saver bench-pages soak build matrix clean distclean
+demo test start lint docs bench-cleanup bench-health bench-runs bench-saver bench-pages soak build matrix: $(READY)
 	@exec .venv/bin/invoke $@ $(ARGS)
 
 $(READY): requirements.txt pyproject.toml | $(UV)

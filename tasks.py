@@ -113,6 +113,29 @@ def soak(_, seconds=600):
 
 
 @task
+def build(context):
+    """Build the wheels and source archives of the app, with its help pages, and of the saver, into dist/."""
+    _run(context, "mkdocs build --strict --quiet")
+    for folder in (".", "packages/langgraph-checkpoint-compact"):
+        _run(context, f"uv build --quiet --out-dir {PROJECT / 'dist'} {folder}")
+
+
+@task(iterable=["python", "nautobot", "paths"])
+def matrix(_, python, nautobot, paths):
+    """Run the tests with each Python and the oldest and newest Nautobot; --python 3.12, again for each, for some."""
+    chosen = []
+    for option, values in (("--python", python), ("--nautobot", nautobot), ("--paths", paths)):
+        chosen += [option, *values] if values else []
+    _become(sys.executable, "-m", "development.matrix", *chosen)
+
+
+@task
+def release(_, version, dry_run=False):
+    """Change the version, gather the notes into CHANGELOG.md, commit and tag; nothing is uploaded."""
+    _become(sys.executable, "-m", "development.release", version, *(["--dry-run"] if dry_run else []))
+
+
+@task
 def requirements(context, upgrade=False):
     """Pin the exact versions of everything in requirements.txt, keeping those that still fit."""
     _run(
