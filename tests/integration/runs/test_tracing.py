@@ -88,7 +88,7 @@ def test_a_health_check_has_a_span_for_each_round_and_each_probe(exporter):
         assert span.attributes["http.response.status_code"] == 200
         assert 0 < span.end_time - span.start_time < 10**10
     assert spans["ai_ops.round"].parent.span_id == spans["ai_ops.run health"].context.span_id
-    assert {"ai_ops.history", "ai_ops.mcp.incidents", "ai_ops.tools"} <= set(spans)
+    assert {"ai_ops.history", "ai_ops.incidents", "ai_ops.tools"} <= set(spans)
 
 
 def test_a_run_that_fails_is_an_error_and_quotes_nothing(exporter, monkeypatch):
