@@ -67,7 +67,7 @@ for line in sys.stdin:
 """
 # The static files are those of the first time.
 KNOWN_FILES = " --no-collectstatic --no-trace-paths"
-BEAT = "__import__('ai_ops.schedules.status').schedule_status.get_scheduler_status()"
+BEAT = "__import__('ai_ops.schedules.status', fromlist=['status']).get_scheduler_status()"
 NEW_OPERATOR = f"""
 from django.contrib.auth import get_user_model
 from nautobot.users.models import Token
@@ -93,6 +93,22 @@ class Place:
     def pip(self, *arguments: str) -> None:
         command = [uv(), "pip", *arguments, "--quiet", "--python", self.python]
         subprocess.run(command, check=True, capture_output=True, timeout=TIMEOUT_SECONDS)
+
+    def doctor(self) -> dict[str, str]:
+        """Ask the doctor in a process of its own; what is not well, by the name of its check."""
+        start = "import sys; from nautobot.core.cli import main; sys.argv[0] = 'nautobot-server'; main()"
+        done = subprocess.run(
+            [self.python, "-c", start, "ai_ops", "doctor", "--json"],
+            cwd=self.folder,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+        )
+        assert done.returncode in (0, 1, 2), done.stderr
+        checks = json.loads(done.stdout)["checks"]
+        assert len(checks) == 16
+        return {check["check"]: check["outcome"] for check in checks if check["outcome"] != "well"}
 
     def service(self, name: str, *command: str, ready) -> services.Service:
         start = "import sys; from nautobot.core.cli import main; sys.argv[0] = 'nautobot-server'; main()"
@@ -268,6 +284,8 @@ def use(place: Place, shell: Shell) -> None:
         assert rest.get("/api/plugins/ai-ops/runs/", params={"state": "succeeded"}).json()["count"] > len(jobs)
         look_at_help(url)
         until(lambda: shell.tells(BEAT)["last_sign"], "beat's sign of life", TIMEOUT_SECONDS)
+        # Nautobot's own Job is the operator's to schedule; all else is as the documentation has set it up.
+        assert place.doctor() == {"logs cleanup": "problem"}
         shell.does("ScheduledJob.objects.update(enabled=False, last_run_at=None)")
         assert shell.tells(BEAT)["running"] is True, "whatever was paused"
 
