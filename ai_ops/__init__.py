@@ -36,8 +36,8 @@ class AiOpsConfig(NautobotAppConfig):
         from nautobot.extras.models import Job, ScheduledJob
 
         from ai_ops.api.choice_names import name_choices
-        from ai_ops.health_checks import CheckpointRedisHealth, LastRunsHealth
         from ai_ops.models import MCPServer
+        from ai_ops.overview.health_endpoint import CheckpointRedisHealth, LastRunsHealth
         from ai_ops.provisioning import provision
         from ai_ops.runs.approvals import follow_decision, follow_deletion
         from ai_ops.schedules.approval import follow_change, note_before

@@ -1,4 +1,4 @@
-"""What Prometheus gets of the app at Nautobot's /metrics/.
+"""Metrics for Prometheus at Nautobot's /metrics/.
 
 Names and units follow Prometheus' conventions; `promtool check metrics` is a test. Counters and histograms are kept in
 the database (`ai_ops.runs.totals`), so that they survive restarts and are the same from every process. A scrape asks

@@ -27,7 +27,7 @@ def page() -> str:
 
 
 def _made() -> Iterator[str]:
-    """What the app tells others."""
+    """The section on messages to other systems."""
     yield from (*_metrics(), *_events(), *_checks())
 
 

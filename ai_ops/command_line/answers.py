@@ -31,7 +31,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command found.
+    """The answer of a command.
 
     Attributes:
         code: The exit code: WELL, NEEDS_YOU or NOT_KNOWN.

@@ -77,7 +77,7 @@ class Surroundings:
 
     @cached_property
     def scheduler(self) -> dict[str, Any]:
-        """What is known of Celery beat."""
+        """The facts about Celery beat."""
         return get_scheduler_status(self.now)
 
     @cached_property

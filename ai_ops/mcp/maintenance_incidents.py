@@ -27,7 +27,7 @@ ERROR_CHARACTERS = 300
 
 @dataclass(frozen=True)
 class Trouble:
-    """What an incident of one kind is about.
+    """The subject of incidents of one kind.
 
     Attributes:
         title: Its name, with the number.

@@ -33,7 +33,7 @@ ON CONFLICT (key) DO UPDATE SET {", ".join(f"{name} = ai_ops_total.{name} + EXCL
 
 @dataclass
 class Increment:
-    """What is to be added to one total."""
+    """An addition to one total."""
 
     count: int = 0
     size: float = 0.0

@@ -29,7 +29,7 @@ _propagator = TraceContextTextMapPropagator()
 
 
 class Instruments(NamedTuple):
-    """What is measured of runs; names as OpenTelemetry's conventions have them."""
+    """The measurements of runs; names as OpenTelemetry's conventions have them."""
 
     duration: Any
     succeeded: Any
