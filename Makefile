@@ -11,6 +11,7 @@ demo test start lint docs bench-cleanup bench-health bench-runs bench-saver benc
 	@exec .venv/bin/invoke $@ $(ARGS)
 
 $(READY): requirements.txt pyproject.toml | $(UV)
+	@echo "Making the virtual environment: a minute at the first time ..."
 	$(UV) venv --quiet --clear --python $(PYTHON) .venv
 	$(UV) pip install --quiet --python .venv/bin/python --requirements requirements.txt
 	$(UV) pip install --quiet --python .venv/bin/python --no-deps --editable .

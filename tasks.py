@@ -23,9 +23,9 @@ def _run(context: Context, command: str, **env: str) -> None:
 
 
 @task
-def demo(_):
+def demo(_, json=False):
     """Show both Jobs at work on real conversations and real MCP servers."""
-    _become(sys.executable, "-m", "development.demo")
+    _become(sys.executable, "-m", "development.demo", *(["--json"] if json else []))
 
 
 @task

@@ -5,6 +5,7 @@ It exits with 0 only if everything it says was seen to be so.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import httpx
 
 from development import conversations, other_savers
-from development.services import STATE, Service, ServiceError, Settings, Supervisor, state_lock
+from development.services import STATE, Service, ServiceError, Settings, Supervisor, state_lock, telling
 from development.stack import (
     api_token,
     mcp_servers,
@@ -180,16 +181,39 @@ class Nautobot:
         return [f"{entry['log_level']:>8}  {entry['message']}" for entry in entries]
 
 
-def show(nautobot: Nautobot, title: str, result_id: str, checks: Checks) -> dict[str, Any]:
-    """Print a Job's outcome, log and result; give the result."""
+def show(nautobot: Nautobot, title: str, result_id: str, checks: Checks, as_json: bool) -> dict[str, Any]:
+    """Print a Job's outcome, log and result, this also as JSON where that is asked for; give the result."""
     job_result = nautobot.wait(result_id)
     status = job_result["status"]["value"]
     print(f"\n{title}: {status}")
     for line in nautobot.log_lines(result_id):
         print(f"  {line}")
-    print("RESULT", json.dumps(job_result["result"], ensure_ascii=False), flush=True)
+    result = job_result["result"] or {}
+    if as_json:
+        print("RESULT", json.dumps(job_result["result"], ensure_ascii=False), flush=True)
+    for sentence in in_words(result):
+        print(f"  {sentence}", flush=True)
     checks.see(status == "SUCCESS", f"{title} succeeded")
-    return job_result["result"] or {}
+    return result
+
+
+def in_words(result: dict[str, Any]) -> list[str]:
+    """Return what the result of a Job says, in sentences."""
+    said = [result["error"]] if result.get("error") else []
+    if "threads_deleted" in result:
+        said.append(
+            f"Of {result['processed_count']:,} keys {result['deleted_count']:,} were deleted: "
+            f"{result['threads_deleted']:,} whole threads, {result['checkpoints_trimmed']:,} old checkpoints of live "
+            f"threads. {result['threads_kept']:,} threads stayed."
+        )
+    elif "thread_count" in result:
+        said.append(f"{result['checkpoint_keys']:,} checkpoint keys of {result['thread_count']:,} threads are left.")
+    elif "checked_count" in result:
+        said.append(
+            f"{result['checked_count']:,} servers checked, {result['failed_count']:,} failed, "
+            f"{result['changed_count']:,} changed their status."
+        )
+    return said
 
 
 def put_servers(nautobot: Nautobot, ports: list[int]) -> None:
@@ -205,18 +229,18 @@ def put_servers(nautobot: Nautobot, ports: list[int]) -> None:
 # The whole
 
 
-def run_jobs(nautobot: Nautobot, checks: Checks) -> None:
+def run_jobs(nautobot: Nautobot, checks: Checks, as_json: bool) -> None:
     """Run both Jobs, at the same time, and the sampling through the Celery worker; show what they did."""
     cleanup = nautobot.run_job(
         "checkpoint_cleanup", "CleanupCheckpointsJob", {"retention_days": RETENTION_DAYS, "dryrun": False}
     )
     health = nautobot.run_job("mcp_health_check", "MCPServerHealthCheckJob", {})
-    report = show(nautobot, "Cleanup Old Checkpoints", cleanup, checks)
+    report = show(nautobot, "Cleanup Old Checkpoints", cleanup, checks, as_json)
     checks.see(report.get("deleted_count", 0) > 0, "old checkpoint keys were deleted")
     storage = nautobot.run_job("checkpoint_storage", "SampleCheckpointStorageJob", {})
-    report = show(nautobot, "Sample Checkpoint Storage", storage, checks)
+    report = show(nautobot, "Sample Checkpoint Storage", storage, checks, as_json)
     checks.see(report.get("thread_count", 0) >= 3, "the page Checkpoint Storage shows the threads that are left")
-    report = show(nautobot, "MCP Server Health Check", health, checks)
+    report = show(nautobot, "MCP Server Health Check", health, checks, as_json)
     checks.see(report.get("checked_count", 0) >= 3, "the three HTTP servers that are not Vulnerable were checked")
 
 
@@ -241,12 +265,11 @@ def show_drift(nautobot: Nautobot, server_url: str, checks: Checks) -> None:
     checks.see(incidents["count"] == 1, "an incident is open until the tools are approved")
 
 
-def demonstrate(settings: Settings, supervisor: Supervisor, mine: bool, checks: Checks) -> None:
+def demonstrate(settings: Settings, supervisor: Supervisor, mine: bool, checks: Checks, as_json: bool) -> None:
     """Bring everything up, run both Jobs, and look at what they left."""
     started = time.monotonic()
     processes: list[Service] = []
     if mine:
-        print("Starting PostgreSQL and Redis, preparing the database ...", flush=True)
         env = start_servers(supervisor, settings)
         print("Starting Nautobot, its Celery worker and the MCP servers ...", flush=True)
         processes = [web(settings, env), worker(env), mcp_servers(settings, env)]
@@ -258,14 +281,15 @@ def demonstrate(settings: Settings, supervisor: Supervisor, mine: bool, checks: 
     redis_url = env["LANGGRAPH_REDIS_URL"]
     before = asyncio.run(fill(redis_url))
     had = asyncio.run(count_checkpoints(redis_url))
-    supervisor.wait_ready(*processes)
+    with telling("Waiting for Nautobot"):
+        supervisor.wait_ready(*processes)
     print(f"Nautobot is ready after {time.monotonic() - started:.0f} s: {web_url(settings)}", flush=True)
 
     headers = {"Authorization": f"Token {api_token(settings)}"}
     with httpx.Client(base_url=web_url(settings), headers=headers, timeout=60) as client:
         nautobot = Nautobot(client)
         put_servers(nautobot, settings.mcp_ports)
-        run_jobs(nautobot, checks)
+        run_jobs(nautobot, checks, as_json)
         statuses = nautobot.statuses()
         show_drift(nautobot, f"http://127.0.0.1:{settings.mcp_ports[1]}", checks)
     print("\nMCP servers", flush=True)
@@ -281,10 +305,13 @@ def demonstrate(settings: Settings, supervisor: Supervisor, mine: bool, checks: 
 
 def main() -> int:
     """Run the demo; give the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print the results of the Jobs as JSON too")
+    as_json = parser.parse_args().json
     checks = Checks()
     try:
         with state_lock() as mine, Supervisor() as supervisor:
-            demonstrate(Settings.load(), supervisor, mine, checks)
+            demonstrate(Settings.load(), supervisor, mine, checks, as_json)
     except KeyboardInterrupt:
         print("Stopped.")
         return 130

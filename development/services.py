@@ -28,6 +28,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -92,6 +93,39 @@ def free_ports(count: int) -> list[int]:
     finally:
         for each in sockets:
             each.close()
+
+
+def is_taken(port: int) -> bool:
+    """Tell whether a program listens on a port of 127.0.0.1."""
+    with socket.socket() as probe:
+        # As servers do: what is left of closed connections does not keep the port.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
+
+
+@contextmanager
+def telling(sentence: str, every: float = 10.0) -> Iterator[None]:
+    """Print a sentence, and each ten seconds that the block goes on: it is still at work, and not stuck."""
+    print(f"{sentence} ...", flush=True)
+    began, done = time.monotonic(), threading.Event()
+
+    def tell() -> None:
+        while not done.wait(every):
+            print(
+                f"  still at it after {time.monotonic() - began:.0f} s: {sentence[0].lower()}{sentence[1:]}", flush=True
+            )
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        done.set()
+        teller.join()
 
 
 # --------------------------------------------------------------------------------------------
@@ -171,6 +205,8 @@ class Service:
     ready: Callable[[], bool]
     env: Mapping[str, str] | None = None
     cwd: str | Path = PROJECT
+    # What it listens on, on 127.0.0.1: another program there would be taken for it.
+    ports: Sequence[int] = ()
     popen: dict[str, object] = dataclasses.field(default_factory=dict)
     stop_signal: signal.Signals = signal.SIGTERM
     # Whether it is started again when it ends by itself. Celery's beat ends with a database that is away.
@@ -183,7 +219,17 @@ class Service:
             self.log = STATE / "logs" / f"{self.name}.log"
 
     def start(self) -> None:
-        """Start the process in a session of its own; it ends when this process does."""
+        """Start the process in a session of its own; it ends when this process does.
+
+        Raises:
+            ServiceError: Another program has one of its ports.
+        """
+        for port in self.ports:
+            if is_taken(port):
+                raise ServiceError(
+                    f"Another program listens on port {port}, which {self.name} needs: end that program, or write "
+                    f"another number in place of {port} into {STATE / 'settings.json'}."
+                )
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -291,6 +337,7 @@ def postgres(settings: Settings) -> Service:
         command,
         ready=lambda: subprocess.run(is_ready, cwd="/", **user).returncode == 0,  # type: ignore[call-overload]
         cwd="/",
+        ports=(settings.postgres_port,),
         popen=user,
         stop_signal=signal.SIGINT,  # "fast shutdown": disconnects clients instead of waiting for them
     )
@@ -322,6 +369,7 @@ def redis_server(
         name,
         [*command, *options],
         ready=lambda: redis_answers(port, password),
+        ports=(port,),
         cwd="/",
         log=folder / "server.log",
     )
@@ -424,10 +472,12 @@ class Supervisor:
             die_with_parent(signal.SIGTERM)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         # A second Ctrl-C must not leave half of them running.
         for signum in self.SIGNALS:
             signal.signal(signum, signal.SIG_IGN)
+        if kind is KeyboardInterrupt:
+            print("\nStopping ...", flush=True)
         for service in reversed(self.services):
             service.stop()
         for signum, handler in self._handlers.items():

@@ -20,6 +20,7 @@ from development.services import (
     Supervisor,
     environment,
     state_lock,
+    telling,
     wanted_services,
 )
 
@@ -57,7 +58,8 @@ def web(settings: Settings, env: dict[str, str]) -> Service:
     """Nautobot's pages and REST API."""
     # --insecure: serve the static files too, which otherwise needs DEBUG or a web server in front.
     command = [NAUTOBOT_SERVER, "runserver", "--noreload", "--insecure", f"127.0.0.1:{settings.web_port}"]
-    return Service("web", command, ready=lambda: _answers(web_url(settings) + "/robots.txt"), env=env, restarts=True)
+    ready = lambda: _answers(web_url(settings) + "/robots.txt")  # noqa: E731
+    return Service("web", command, ready=ready, env=env, ports=(settings.web_port,), restarts=True)
 
 
 def worker(env: dict[str, str]) -> Service:
@@ -83,7 +85,7 @@ def mcp_servers(settings: Settings, env: dict[str, str]) -> Service:
     *alive, _ = settings.mcp_ports
     command = [sys.executable, "-m", "development.demo_mcp_servers", *map(str, alive)]
     ready = lambda: all(_answers(f"http://127.0.0.1:{port}/health") for port in alive)  # noqa: E731
-    return Service("mcp-servers", command, ready=ready, env=env)
+    return Service("mcp-servers", command, ready=ready, env=env, ports=alive)
 
 
 def _answers(url: str) -> bool:
@@ -95,12 +97,15 @@ def _answers(url: str) -> bool:
 
 def start_servers(supervisor: Supervisor, settings: Settings) -> dict[str, str]:
     """Start PostgreSQL and Redis and bring the database up to the code; give Nautobot's environment."""
-    supervisor.start(*wanted_services(settings))
+    with telling("Starting PostgreSQL and Redis"):
+        supervisor.start(*wanted_services(settings))
     env = stack_environment(settings)
-    must_migrate = database.prepare_live(env)
+    with telling("Preparing the database"):
+        must_migrate = database.prepare_live(env)
     if must_migrate:
         command = [sys.executable, "-m", "development.bootstrap", "--migrate"]
-        result = subprocess.run(command, env=env, cwd=PROJECT, capture_output=True, text=True)
+        with telling("Bringing the database up to the code"):
+            result = subprocess.run(command, env=env, cwd=PROJECT, capture_output=True, text=True)
         if result.returncode:
             raise ServiceError(f"The database could not be prepared:\n{result.stdout[-2000:]}{result.stderr[-4000:]}")
         database.live_is_current()
@@ -122,18 +127,17 @@ def build_help_pages() -> subprocess.Popen[bytes] | None:
 def main() -> int:
     """Start everything, print where it is, and stay until Ctrl-C."""
     started = time.monotonic()
-    settings = Settings.load()
-    with state_lock() as mine:
-        if not mine:
-            print(f"Already running: {web_url(settings)} (login {USER}, password {PASSWORD})")
-            return 0
-        try:
+    try:
+        settings = Settings.load()
+        with state_lock() as mine:
+            if not mine:
+                print(f"Already running: {web_url(settings)} (login {USER}, password {PASSWORD})")
+                return 0
             with Supervisor() as supervisor:
-                print("Starting PostgreSQL and Redis ...", flush=True)
                 help_pages = build_help_pages()
                 env = start_servers(supervisor, settings)
-                print("Starting Nautobot, its Celery worker and beat, and MCP servers ...", flush=True)
-                supervisor.start(web(settings, env), worker(env), beat(env), mcp_servers(settings, env))
+                with telling("Starting Nautobot, its Celery worker and beat, and MCP servers"):
+                    supervisor.start(web(settings, env), worker(env), beat(env), mcp_servers(settings, env))
                 if help_pages and help_pages.wait():
                     print(f"The help pages could not be built: see {HELP_LOG}.", flush=True)
                 print(
@@ -142,11 +146,11 @@ def main() -> int:
                     flush=True,
                 )
                 supervisor.watch()
-        except KeyboardInterrupt:
-            print("Stopped.")
-        except ServiceError as error:
-            print(error, file=sys.stderr)
-            return 1
+    except KeyboardInterrupt:
+        print("Stopped.")
+    except ServiceError as error:
+        print(error, file=sys.stderr)
+        return 1
     return 0
 
 

@@ -19,10 +19,10 @@ def outside_environment(state: Path) -> dict[str, str]:
     return env | {"AI_OPS_STATE": str(state)}
 
 
-def start(module: str, state: Path) -> subprocess.Popen[str]:
+def start(module: str, state: Path, *arguments: str) -> subprocess.Popen[str]:
     """Start ``python -m module``."""
     return subprocess.Popen(
-        [sys.executable, "-m", module],
+        [sys.executable, "-m", module, *arguments],
         cwd=services.PROJECT,
         env=outside_environment(state),
         stdout=subprocess.PIPE,

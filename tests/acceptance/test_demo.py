@@ -45,7 +45,7 @@ def state(tmp_path_factory):
 @pytest.fixture(scope="module")
 def demo_output(state):
     """What the demo printed, from an empty state folder; it must have ended well."""
-    demo = local_processes.start("development.demo", state)
+    demo = local_processes.start("development.demo", state, "--json")
     output, _ = demo.communicate(timeout=300)
     logs = {path.name: path.read_text(errors="replace")[-2000:] for path in (state / "logs").glob("*.log")}
     assert demo.returncode == 0, f"{output}\n{logs if demo.returncode else ''}"

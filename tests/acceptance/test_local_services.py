@@ -1,9 +1,11 @@
 """The local servers: they start, are found again, and leave no process behind."""
 
+import json
 import os
 import re
 import shlex
 import signal
+import socket
 from pathlib import Path
 
 import psycopg2
@@ -12,6 +14,7 @@ import redis
 
 from development import services
 from tests.acceptance import local_processes
+from tests.acceptance.fault_world import until
 
 ENV_LINE = re.compile(r"export (\w+)=(.*)")
 
@@ -91,6 +94,40 @@ def test_start_while_running_uses_what_runs(state):
         assert first.process.poll() is None
     finally:
         first.stop()
+
+
+def test_a_port_that_another_program_has_is_named_with_what_to_do(state):
+    Servers(state).stop()
+    settings = json.loads((state / "settings.json").read_text())
+    for name, what in (("postgres_port", "postgres"), ("checkpoint_redis_port", "checkpoints")):
+        with socket.create_server(("127.0.0.1", settings[name])):
+            again = local_processes.start("development.services", state)
+            output, _ = again.communicate(timeout=60)
+        assert again.returncode == 1
+        assert f"Another program listens on port {settings[name]}, which {what} needs: end that program" in output
+        assert "settings.json" in output
+        assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("module", ["development.services", "development.stack", "development.demo"])
+def test_ctrl_c_while_servers_start_says_that_it_stops_and_leaves_no_traceback(state, module):
+    starting = local_processes.start(module, state)
+    until(lambda: len(local_processes.descendants(starting.pid)) >= 2, "servers")
+    children = local_processes.descendants(starting.pid)
+    starting.send_signal(signal.SIGINT)
+    output, _ = starting.communicate(timeout=60)
+    assert "Stopping ..." in output
+    assert "Traceback" not in output
+    local_processes.assert_gone(children)
+
+
+def test_long_work_says_that_it_goes_on(capsys):
+    with services.telling("Preparing the database", every=0.05):
+        until(lambda: "still at it after 0 s: preparing the database" in capsys.readouterr().out, "a line")
+    capsys.readouterr()
+    with services.telling("Preparing the database"):
+        pass
+    assert capsys.readouterr().out == "Preparing the database ...\n"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be shut out of what PostgreSQL's user must reach")
