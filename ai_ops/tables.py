@@ -510,11 +510,24 @@ class MaintenanceRunTable(BaseTable):
         return truncatechars(record.progress or record.error, SHORT_ERROR) or self.default
 
 
+# On a narrow screen what the name of a run says already makes room for its error.
+ON_WIDE_SCREENS = {"th": {"class": "d-none d-xl-table-cell"}, "td": {"class": "d-none d-xl-table-cell"}}
+
+
 class DeadLetterTable(MaintenanceRunTable):
     """Dead runs that wait for a decision, with buttons that submit the form around the table."""
 
     pk = ToggleColumn()
-    note = tables.Column(accessor="error", orderable=False, attrs=BROKEN_ANYWHERE, verbose_name="Error")
+    name = tables.Column(linkify=True, attrs={"td": {"style": "overflow-wrap: anywhere; min-width: 9rem"}})
+    kind = tables.Column(attrs=ON_WIDE_SCREENS)
+    subject = tables.Column(attrs=ON_WIDE_SCREENS)
+    owner = tables.Column(attrs=ON_WIDE_SCREENS)
+    note = tables.Column(
+        accessor="error",
+        orderable=False,
+        attrs={"td": {"style": "overflow-wrap: anywhere; min-width: 16rem"}},
+        verbose_name="Error",
+    )
     finished = AgeColumn(attrs=ONE_LINE, verbose_name="Dead since")
     actions = tables.TemplateColumn(
         template_name="ai_ops/inc/dead_letter_buttons.html", orderable=False, verbose_name=""

@@ -11,6 +11,7 @@ from django.template import Context
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.text import slugify
 from nautobot.apps.ui import (
     EChartsPanel,
     EChartsTypeChoices,
@@ -178,13 +179,16 @@ class CheckChartPanel(CheckedServerPanelMixin, EChartsPanel):
     def render_header_extra_content(self, context: Context) -> SafeString:
         """Offer the windows."""
         chosen = _chosen(context)
+        # The page that is loaded anew shows the same chart.
+        place = slugify(self.label)
         links = format_html_join(
             "",
-            '<a class="btn btn-sm btn-{}" href="?window={}"{}>{}</a>',
+            '<a class="btn btn-sm btn-{}" href="?window={}#{}"{}>{}</a>',
             (
                 (
                     "primary active" if window is chosen else "secondary",
                     key,
+                    place,
                     mark_safe(' aria-current="true"') if window is chosen else "",
                     window.name,
                 )
@@ -192,7 +196,7 @@ class CheckChartPanel(CheckedServerPanelMixin, EChartsPanel):
             ),
         )
         # Above the link that folds the panel and covers all of its header.
-        return format_html('<div class="btn-group position-relative z-2 d-print-none">{}</div>', links)
+        return format_html('<div class="btn-group position-relative z-2 d-print-none" id="{}">{}</div>', place, links)
 
 
 def _still_to_come(moment: datetime | None) -> datetime | None:

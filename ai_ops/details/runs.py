@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.template import Context
+from django.template.loader import render_to_string
 from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import mark_safe
@@ -17,6 +18,7 @@ from nautobot.apps.ui import (
     KeyValueTablePanel,
     ObjectDetailContent,
     ObjectsTablePanel,
+    Panel,
     PostButton,
     SectionChoices,
 )
@@ -153,6 +155,23 @@ def _files(run: MaintenanceRun, user: Any) -> str | None:
     """Links to the files of the run's Job, such as the table of a cleanup, for a user that may view its result."""
     result = JobResult.objects.restrict(user, "view").filter(pk=run.job_result_id).first()
     return render_jobresult_files(result.files) or None if result else None
+
+
+class FollowingPanel(Panel):
+    """A line that keeps the page of a run up to date until the run has ended."""
+
+    def should_render(self, context: Context) -> bool:
+        """Leave it out for a run that has ended, or waits for approval."""
+        run = get_obj_from_context(context)
+        waits = run.state == RunStateChoices.PENDING and run.next_attempt is None
+        return super().should_render(context) and not run.is_final and not waits
+
+    def render(self, context: Context) -> str:
+        """Render the line without the frame of a panel."""
+        if not self.should_render(context):
+            return ""
+        following = {"following": f"The run is {get_obj_from_context(context).state}."}
+        return render_to_string("ai_ops/inc/following.html", following, request=context["request"])
 
 
 class RunPanel(KeyValueTablePanel):
@@ -308,6 +327,7 @@ class CancelButton(RunButton):
 
 RUN_DETAIL = ObjectDetailContent(
     panels=(
+        FollowingPanel(weight=10, section=SectionChoices.FULL_WIDTH),
         RunPanel(
             weight=100,
             section=SectionChoices.LEFT_HALF,

@@ -14,6 +14,7 @@ from nautobot.apps.ui import Panel
 from nautobot.apps.views import get_obj_from_context
 
 from ai_ops.choices import MaintenanceKindChoices, MCPIncidentKindChoices, MCPProtocolChoices
+from ai_ops.mcp.on_demand import is_being_checked
 from ai_ops.models import MCPServer, MCPServerHealth, MCPServerIncident
 from ai_ops.overview import queries
 from ai_ops.overview.logic import DOWN, NOT_CHECKED, STALE, UP, Level, ServerFacts, down_since, server_state
@@ -112,7 +113,11 @@ class ServerBannerPanel(Panel):
     def get_extra_context(self, context: Context) -> Mapping[str, Any]:
         """Add the banner."""
         server = get_obj_from_context(context)
-        return {"banner": banner_of(server, context["request"].user, timezone.now()), "bar": bar_of(server)}
+        return {
+            "banner": banner_of(server, context["request"].user, timezone.now()),
+            "bar": bar_of(server),
+            "following": "A check of this server is under way." if is_being_checked(server) else None,
+        }
 
     def render(self, context: Context) -> str:
         """Render the banner without the frame of a panel."""

@@ -166,9 +166,11 @@ def page_context(user) -> dict[str, Any]:
     now = timezone.now()
     visible = CheckpointStorageSnapshot.objects.restrict(user, "view")
     good, failed = latest_snapshots(visible)
+    sampling = _is_sampling(now)
     context: dict[str, Any] = {
         "snapshot": good,
-        "notices": [*_state(good, failed), *_run_notices(good, now)],
+        "notices": [*_state(good, failed), *(() if sampling else _run_notices(good, now))],
+        "following": "A sampling is under way." if sampling else None,
         "buttons": BUTTONS,
         "left_half_panels": PANELS[SectionChoices.LEFT_HALF],
         "right_half_panels": PANELS[SectionChoices.RIGHT_HALF],
@@ -262,12 +264,14 @@ def _findings(data: Mapping[str, Any]) -> Iterator[Notice]:
         )
 
 
-def _run_notices(good: CheckpointStorageSnapshot | None, now: datetime) -> Iterator[Notice]:
-    """Yield sentences on the time since the snapshot, and on work that is going on."""
+def _is_sampling(now: datetime) -> bool:
     runs = JobResult.objects.filter(job_model=find_job("storage"), date_created__gt=now - RUNNING)
-    if runs.filter(status__in=JobResultStatusChoices.UNREADY_STATES).exists():
-        yield Notice("info", "A sampling is under way: reload this page in a moment.")
-    elif good and _cleaned_since(good.taken):
+    return runs.filter(status__in=JobResultStatusChoices.UNREADY_STATES).exists()
+
+
+def _run_notices(good: CheckpointStorageSnapshot | None, now: datetime) -> Iterator[Notice]:
+    """Yield sentences on the time since the snapshot."""
+    if good and _cleaned_since(good.taken):
         yield Notice("info", "A cleanup has run since: press Refresh to see the result.")
     elif good and now - good.taken > STALE:
         yield Notice(

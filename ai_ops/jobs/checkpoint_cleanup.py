@@ -107,6 +107,7 @@ class CleanupCheckpointsJob(MaintenanceJob):
 
         name = "Cleanup Old Checkpoints"
         description = "Clean up old LangGraph conversation checkpoints from Redis based on retention policy"
+        template_name = "ai_ops/cleanup_job.html"
         # Nothing secret is entered, and a Job with sensitive variables can't be scheduled.
         has_sensitive_variables = False
         # A million threads take minutes, on a slow Redis more than Nautobot's default of five. The batch under way

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from ai_ops.choices import MaintenanceKindChoices, RunTriggerChoices
+from datetime import timedelta
+
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
 from ai_ops.exceptions import RunRefusedError
 from ai_ops.models import MaintenanceRun, MCPServer
 from ai_ops.runs.requests import may_run, request_run
+
+# Three probes with two pauses take less than a minute; what has not ended after so long waits for something else.
+LONGEST_CHECK = timedelta(minutes=10)
 
 
 def request_check(server: MCPServer, user) -> MaintenanceRun:
@@ -20,6 +28,15 @@ def request_check(server: MCPServer, user) -> MaintenanceRun:
     if reason := server.why_not_checked():
         raise RunRefusedError(reason)
     return request_run(MaintenanceKindChoices.SERVER, {"server": str(server.pk)}, user, trigger=RunTriggerChoices.JOB)
+
+
+def is_being_checked(server: MCPServer) -> bool:
+    """Tell whether a check of `server` alone is under way or waits for a worker."""
+    runs = MaintenanceRun.objects.filter(kind=MaintenanceKindChoices.SERVER, subject=str(server.pk))
+    recent = runs.filter(created__gt=Now() - LONGEST_CHECK)
+    return recent.filter(
+        Q(state=RunStateChoices.RUNNING) | Q(state=RunStateChoices.PENDING, next_attempt__isnull=False)
+    ).exists()
 
 
 def may_run_check(user) -> bool:

@@ -84,7 +84,7 @@ class CheckpointStorageSampleView(CheckpointStorageView):
         except RunRefusedError as refusal:
             messages.warning(request, str(refusal))
             return redirect("plugins:ai_ops:checkpointstorage")
-        sentence = 'The storage is being <a href="{}">sampled</a>: reload this page in a moment.'
+        sentence = 'The storage is being <a href="{}">sampled</a>.'
         if schedule := schedule_of(run):
             sentence = 'The sampling waits for <a href="{}">approval</a>.'
         messages.success(request, format_html(sentence, (schedule or run.job_result).get_absolute_url()))

@@ -52,7 +52,7 @@ class MCPServerUIViewSet(NautobotUIViewSet):
         custom_view_additional_permissions=["extras.run_job"],
     )
     def check(self, request, *args, **kwargs):
-        """Check this one server now, and show the run."""
+        """Have this one server checked now; its page says when that is done."""
         server = self.get_object()
         if request.method != "POST":
             return redirect(server)
@@ -71,10 +71,12 @@ class MCPServerUIViewSet(NautobotUIViewSet):
                 ),
             )
             return redirect(server)
-        if not JobResult.objects.check_perms(request.user, instance=run.job_result):
-            messages.success(request, f"The check of {server} has been requested.")
-            return redirect(server)
-        return redirect(run.job_result)
+        sentence = f"The check of {server} has been requested."
+        if JobResult.objects.check_perms(request.user, instance=run.job_result):
+            address = run.job_result.get_absolute_url()
+            sentence = format_html('The <a href="{}">check</a> of {} has been requested.', address, server)
+        messages.success(request, sentence)
+        return redirect(server)
 
     @action(
         detail=True,

@@ -1,18 +1,21 @@
 """The check of one server on demand, by button and by REST."""
 
 import re
+import uuid
+from datetime import timedelta
 
 from django.contrib.contenttypes.models import ContentType
 from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 from nautobot.apps.testing import APITestCase, TestCase
 from nautobot.apps.utils import construct_cache_key
 from nautobot.extras.models import ApprovalWorkflowDefinition, Job, JobResult, ScheduledJob, Status
 from nautobot.extras.utils import get_celery_queues
 from nautobot.users.models import ObjectPermission
 
-from ai_ops.models import MCPServer
+from ai_ops.models import MaintenanceRun, MCPServer
 from ai_ops.schedules import find_job
 
 
@@ -77,9 +80,27 @@ class CheckButtonTest(CheckTestCase, TestCase):
         self.assertContains(response, sentence)
         self.assert_no_run()
 
-    def test_it_asks_for_a_check_and_shows_the_run(self):
+    def test_it_asks_for_a_check_and_the_servers_page_follows_it(self):
         self.add_permissions(*self.all_that_is_needed)
-        self.assertRedirects(self.post(), self.only_run().get_absolute_url(), fetch_redirect_response=False)
+        response = self.post(follow=True)
+        self.assertRedirects(response, self.server.get_absolute_url())
+        self.assertContains(response, self.only_run().get_absolute_url())
+        self.assertContains(response, "A check of this server is under way.")
+        MaintenanceRun.objects.update(state="succeeded")
+        assert "under way" not in self.page()
+
+    def test_what_is_over_or_waits_for_approval_or_was_lost_long_ago_is_not_followed(self):
+        self.add_permissions(*self.all_that_is_needed)
+        self.post()
+        for fields in (
+            {"state": "failed"},
+            {"state": "pending", "next_attempt": None},
+            {"state": "running", "created": timezone.now() - timedelta(hours=1)},
+            {"state": "running", "created": timezone.now(), "subject": str(uuid.uuid4())},
+        ):
+            with self.subTest(fields):
+                MaintenanceRun.objects.update(**fields)
+                assert "under way" not in self.page()
 
     def test_the_job_runs_for_this_server_alone(self):
         self.add_permissions(*self.all_that_is_needed)

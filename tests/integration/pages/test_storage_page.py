@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -152,7 +153,11 @@ def test_a_part_of_the_keys_is_called_that(operator, checkpoint_redis, monkeypat
 def test_a_sampling_under_way(operator, checkpoint_redis):
     sample_checkpoint_storage()
     JobResult.objects.create(name="a run", job_model=find_job("storage"), status=JobResultStatusChoices.STATUS_STARTED)
-    assert "A sampling is under way" in page_of(operator)
+    page = page_of(operator)
+    assert "A sampling is under way" in page
+    assert 'hx-trigger="every 3s' in page
+    JobResult.objects.update(status=JobResultStatusChoices.STATUS_SUCCESS)
+    assert "ai-ops-following" not in page_of(operator)
 
 
 def test_a_cleanup_since(operator, checkpoint_redis):
@@ -225,3 +230,21 @@ def test_it_is_in_the_navigation(reader):
     client = Client()
     client.force_login(reader)
     assert f'href="{reverse(PAGE)}"' in client.get(reverse("home")).content.decode()
+
+
+def test_the_form_of_the_cleanup_says_what_a_real_run_would_delete(operator, checkpoint_redis):
+    Job.objects.filter(pk=find_job("cleanup").pk).update(enabled=True)
+    address = reverse("extras:job_run_by_class_path", kwargs={"class_path": find_job("cleanup").class_path})
+    client = Client()
+    client.force_login(operator)
+    assert "No sample tells what a real run would delete now" in client.get(address).content.decode()
+    for days in (0.1, 40, 50):
+        checkpoint_redis.set(f"checkpoint:user:{days}:{old_id(days)}", "x" * 1000)
+    sampled = sample_checkpoint_storage()
+    page = " ".join(client.get(address).content.decode().split())
+    assert sampled["cleanup"]["deleted_count"]
+    assert f"would delete <strong>{sampled['cleanup']['deleted_count']}</strong> keys" in page
+    link = re.search('href="([^"]*dryrun=true)"', page)[1]
+    ticked = '<input type="checkbox" name="dryrun"[^>]* checked'
+    assert not re.search(ticked, page)
+    assert re.search(ticked, client.get(address + link.removeprefix(address)).content.decode())
