@@ -96,8 +96,10 @@ def _doubt(checks: Sequence[ServerCheck], *, may_ask: bool = True) -> str | None
     if doubt is None:
         return None
     for check in checks if doubt.inconclusive else new:
-        check.our_network = doubt.inconclusive and check.flips_to is not None
-        check.waits = not doubt.inconclusive
+        if not doubt.inconclusive:
+            check.wait_for_next_run()
+        elif check.flips_to:
+            check.blame_our_network()
     log(logging.ERROR if doubt.inconclusive else logging.WARNING, "summary", "%s", doubt.sentence)
     return doubt.sentence if doubt.inconclusive else None
 
@@ -154,7 +156,8 @@ def _probe_once(
                 hold.reconnect()
                 check, _ = asked[number]
                 check.add(probe)
-                check.waits = len(check.probes) >= CHECKS_TO_FLIP
+                if len(check.probes) >= CHECKS_TO_FLIP:
+                    check.wait_for_next_run()
             raise
     _settle(agreed, hold)
 
@@ -174,7 +177,7 @@ def _take_in_earlier_runs(checks: Sequence[ServerCheck]) -> None:
     waiting = [check for check in checks if isinstance(check.step(), ProbeAgain) or check.step() is ASKED_TO_WAIT]
     earlier = unconfirmed_verdicts([check.server.pk for check in waiting]) if waiting else {}
     for check in waiting:
-        check.earlier = earlier.get(check.server.pk, ())
+        check.recall(earlier.get(check.server.pk, ()))
 
 
 def _is_beyond_doubt(check: ServerCheck, settings: AiOpsSettings) -> bool:
@@ -247,7 +250,7 @@ def _settle(checks: Sequence[ServerCheck], hold: Hold) -> None:
     for check in checks:
         if isinstance(step := check.step(), Keep):
             _keep(check, step)
-            check.settled = True
+            check.keep()
 
 
 def _keep(check: ServerCheck, step: Keep) -> None:
@@ -262,7 +265,7 @@ def _keep(check: ServerCheck, step: Keep) -> None:
     elif step is INCONCLUSIVE:
         level = logging.ERROR
         telling = next(probe for probe in check.probes if probe.verdict is Verdict.UNKNOWN)
-        check.error = telling.message
+        check.fail(telling.message)
     server = check.server
     log(level, "servers", "%s stays %s: %s. %s", server, check.status_after, step.why, telling.message, about=server)
 

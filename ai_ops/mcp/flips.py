@@ -65,7 +65,7 @@ def flip(checks: Sequence[ServerCheck], hold: Hold) -> None:
 def _flip_together(checks: Sequence[ServerCheck], hold: Hold) -> None:
     def untold(sentence: str) -> None:
         for check in checks:
-            check.error = check.error or sentence
+            check.fail(sentence)
 
     # Eleven times a flip Nautobot asks the cache what it asked for the flip before.
     with request_cache(), flush_change_events(untold):
@@ -130,11 +130,12 @@ def _save(check: ServerCheck, row: MCPServer | None, status: Status | None) -> _
 
 def _note(outcome: _Outcome) -> None:
     check = outcome.check
-    check.changed, check.error, check.settled = outcome.saved, outcome.error, True
+    status_now = check.status_after
     if outcome.saved:
-        check.status_after = check.flips_to
+        status_now = check.flips_to
     elif not outcome.error:
-        check.status_after = outcome.row.status.name if outcome.row else None
+        status_now = outcome.row.status.name if outcome.row else None
+    check.conclude(outcome.saved, status_now, outcome.error)
 
 
 def _tell(outcome: _Outcome) -> None:

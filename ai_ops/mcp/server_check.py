@@ -35,7 +35,20 @@ VERDICT_OF_STATUS = {status: verdict for verdict, status in STATUS_OF_VERDICT.it
 
 @dataclass
 class ServerCheck:
-    """One server on its way through a run; `server` stays as it was read at the start."""
+    """One server on its way through a run. Only its own methods change it.
+
+    Attributes:
+        server: The server, as it was read at the start.
+        probes: Its probes in this run, oldest first.
+        settled: Whether its flip was made or refused, or its status stays.
+        status_after: The name of its status now; None for a server that was deleted.
+        changed: Whether this run has flipped the status.
+        error: Why the check could not be made or its result not be kept, in a sentence.
+        checked_at: When the last probe ended, ISO 8601.
+        our_network: Whether its failure is blamed on this worker's network.
+        waits: Whether its flip waits for the next run to confirm it.
+        earlier: Verdicts of earlier runs that were not confirmed in them, oldest first.
+    """
 
     server: MCPServer
     probes: list[Probe] = field(default_factory=list)
@@ -45,21 +58,61 @@ class ServerCheck:
     error: str | None = None
     checked_at: str | None = None
     our_network: bool = False
-    # Whether its flip waits for the next run to confirm it.
     waits: bool = False
-    # Verdicts of earlier runs that were not confirmed in them, oldest first.
     earlier: Sequence[Verdict] = ()
+    # The step that follows, until something changes.
+    _step: Step | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.status_after = self.server.status.name
 
     def add(self, probe: Probe) -> None:
-        """Note what a probe said, and when."""
+        """Note a probe and its time."""
         self.probes.append(probe)
         self.checked_at = timezone.now().isoformat()
+        self._step = None
+
+    def recall(self, earlier: Sequence[Verdict]) -> None:
+        """Let unconfirmed verdicts of earlier runs count, oldest first."""
+        self.earlier = earlier
+        self._step = None
+
+    def blame_our_network(self) -> None:
+        """Leave its status, as its failure may be this worker's own network."""
+        self.our_network = True
+        self._step = None
+
+    def wait_for_next_run(self) -> None:
+        """Leave its status until the next run finds the same."""
+        self.waits = True
+        self._step = None
+
+    def fail(self, sentence: str) -> None:
+        """Note an error, unless there is one already."""
+        self.error = self.error or sentence
+
+    def keep(self) -> None:
+        """Settle it without a flip."""
+        self.settled = True
+
+    def conclude(self, saved: bool, status_now: str | None, error: str | None) -> None:
+        """Settle it with the result of its flip.
+
+        Args:
+            saved: Whether the status was saved.
+            status_now: The name of its status now; None for a server that was deleted.
+            error: Why it could not be saved, in a sentence.
+        """
+        self.changed, self.error, self.settled = saved, error, True
+        self.status_after = status_now
 
     def step(self) -> Step:
         """Return the next step after the probes so far."""
+        if self._step is None:
+            self._step = self._next_step()
+        return self._step
+
+    def _next_step(self) -> Step:
         history = [probe.verdict for probe in self.probes]
         current = VERDICT_OF_STATUS.get(self.server.status.name)
         if self.our_network:
