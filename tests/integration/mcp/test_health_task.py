@@ -159,7 +159,7 @@ def test_vulnerable_and_stdio_servers_are_not_asked(up):
 
 @pytest.mark.parametrize("status_name", ["Maintenance", "Being moved"])
 def test_a_server_in_any_other_status_is_asked_once_logged_and_left_alone(up, caplog, status_name):
-    server = add("moving", up.url, status_name)
+    server = add("moving", up.url, status(status_name).name)
     up.health_status = 500
     result = perform_mcp_health_checks()
     assert (result["checked_count"], result["changed_count"], result["failed_count"]) == (1, 0, 1)
