@@ -181,7 +181,8 @@ def wheel(tmp_path_factory) -> Path:
         subprocess.run([Path(sys.executable).with_name("mkdocs"), "build", "--quiet"], cwd=services.PROJECT, check=True)
     folder = tmp_path_factory.mktemp("wheel")
     built = subprocess.run(
-        [uv(), "build", "--quiet", "--wheel", "--out-dir", str(folder), str(services.PROJECT)],
+        # Both: the wheel is built from the source archive.
+        [uv(), "build", "--quiet", "--out-dir", str(folder), str(services.PROJECT)],
         capture_output=True,
         text=True,
         timeout=TIMEOUT_SECONDS,
