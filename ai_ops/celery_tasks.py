@@ -8,7 +8,7 @@ from __future__ import annotations
 import glob
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -17,13 +17,17 @@ from django.utils import timezone
 
 from ai_ops.checkpoints.cleanup_run import clean_up
 from ai_ops.checkpoints.conversation_moves import move_threads
+from ai_ops.checkpoints.erasure import Request as ErasureRequest
+from ai_ops.checkpoints.erasure import erase_conversations
 from ai_ops.checkpoints.logic.conversation_moves import MoveReport
+from ai_ops.checkpoints.logic.erasure import ErasureReport
 from ai_ops.checkpoints.logic.reports import CleanupReport, ThreadReport
 from ai_ops.checkpoints.logic.storage import StorageReport
 from ai_ops.checkpoints.pins import pin_thread, unpin_thread
 from ai_ops.checkpoints.sampling import sample
 from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.config import AiOpsSettings
+from ai_ops.exceptions import ConfigurationError, ErasureError
 from ai_ops.logic.savers import AUTO, COMPACT
 from ai_ops.logic.shards import Shard
 from ai_ops.mcp.health_run import check_due_servers, check_one_server
@@ -39,6 +43,7 @@ __all__ = (
     "check_mcp_server_health",
     "cleanup_old_checkpoints",
     "cleanup_user_checkpoints",
+    "erase_threads",
     "get_recent_runs",
     "move_conversations",
     "perform_mcp_health_checks",
@@ -93,19 +98,74 @@ def cleanup_old_checkpoints(
     )
 
 
-def cleanup_user_checkpoints(
-    user_id: str, retention_days: int | None = 30, dryrun: bool = False, **options: Any
+def erase_threads(
+    thread_ids: Iterable[str] = (),
+    thread_pattern: str | None = None,
+    *,
+    store_namespaces: Iterable[str | Sequence[str]] = (),
+    reason: str,
+    include_pinned: bool = False,
+    dryrun: bool = False,
 ) -> dict[str, Any]:
-    """Do the same for the threads of one user alone, those called ``user-{user_id}-...``.
+    """Delete whole threads of every layout at once, whatever their age, those that wait or run included.
+
+    Then it looks again, until nothing is left. The record of the erasure is kept, and for `erasure_guard_days` the
+    collection of orphans deletes what a late write brings back.
+
+    Args:
+        thread_ids: Ids of threads, exactly as the agent has them in its configuration.
+        thread_pattern: A glob over the ids of others, such as ``user-42-*``.
+        store_namespaces: Namespaces of LangGraph's RedisStore whose items go too, with all below them: texts such as
+            ``users.42``, or their parts as a list.
+        reason: The reason, for the record.
+        include_pinned: Whether pinned threads go too. Without it they stay, and the erasure is no success.
+        dryrun: Delete nothing and record nothing, and report what would go.
+
+    Returns:
+        `success`, `error` (None or a sentence), `verified`, `deleted_count`, `deleted_by_family`, `seconds`, and the
+        rest of `ai_ops.checkpoints.logic.erasure.ErasureReport`.
+
+    Raises:
+        SoftTimeLimitExceeded: The Job's time is up. What was deleted until then stays deleted, and the record says so.
+    """
+    try:
+        request = ErasureRequest.checked(
+            thread_ids, thread_pattern, store_namespaces, reason, include_pinned=include_pinned, dryrun=dryrun
+        )
+    except ConfigurationError as error:
+        return ErasureReport(error=str(error), dryrun=dryrun).as_dict()
+    return run_as(
+        MaintenanceKindChoices.ERASURE,
+        # The names are in the record of the erasure, as the setting `erasure_ids` says.
+        {"dryrun": dryrun, "thread_count": len(request.thread_ids), "include_pinned": include_pinned},
+        lambda hold: erase_conversations(hold, request),
+        lambda error: ErasureReport(error=error or "The same erasure is under way already.", dryrun=dryrun).as_dict(),
+        subject=request.subject,
+    )
+
+
+def cleanup_user_checkpoints(user_id: str) -> int:
+    """Delete every checkpoint of one user's threads, those called ``user-{user_id}-...``, whatever their age.
+
+    It is an erasure, and leaves its record. Pinned threads stay, and the log names their number. By age:
+    ``cleanup_old_checkpoints(thread_pattern=...)``.
 
     Args:
         user_id: The user's id; characters that mean something in a glob are taken as they are.
-        retention_days: Age in days past which a checkpoint may go, 1 to 3650.
-        dryrun: Delete nothing, and report the keys that a run would delete.
-        options: As `cleanup_old_checkpoints` takes them, `thread_pattern` excepted.
+
+    Returns:
+        The number of deleted keys.
+
+    Raises:
+        ErasureError: It could not be carried out, or something is left; the message says why.
     """
     pattern = f"user-{glob.escape(str(user_id))}-*"
-    return cleanup_old_checkpoints(retention_days, dryrun, thread_pattern=pattern, **options)
+    report = erase_threads(thread_pattern=pattern, reason="All checkpoints of a user (cleanup_user_checkpoints).")
+    # Pinned threads stay, as the log says.
+    if report["error"] and not report["pinned_threads"]:
+        raise ErasureError(report["error"])
+    count: int = report["deleted_count"]
+    return count
 
 
 def move_conversations(source: str = AUTO, pattern: str = "*", dryrun: bool = False) -> dict[str, Any]:

@@ -30,6 +30,9 @@ DEFAULT_CA_DIRECTORIES = (
 )
 MAX_SHARD_SIZE = 1_000_000
 MAX_ESCALATION_HOURS = 8760  # a year
+MAX_GUARD_DAYS = 365
+# The forms in which records of erasures keep thread ids.
+PLAIN, SHA256 = "plain", "sha256"
 MAX_TOOL_CHECK_INTERVAL = 10_080  # minutes: a week
 MAX_RETENTION_DAYS = 3650  # ten years; more is a slip of the keyboard
 MIN_RETENTION_DAYS = 1 / 24  # an hour, as long as an orphan's grace
@@ -116,6 +119,8 @@ class AiOpsSettings(CleanupOptions):
         lease_seconds: Seconds after which a run that was not heard of may be replaced by another, 3 to 600.
         max_attempts: How often a run is tried before it is dead, 1 to 20, when the infrastructure fails it.
         run_history_days: Days for which finished runs are kept, 1 to 3650.
+        erasure_guard_days: Days for which late writes to erased threads are deleted, 1 to 365.
+        erasure_ids: The form in which records of erasures keep thread ids: ``plain`` or ``sha256``.
         time_limits: Seconds after which a run stops, 10 to 86400, by kind; a kind that is not named has its Job's.
 
     Raises:
@@ -145,6 +150,8 @@ class AiOpsSettings(CleanupOptions):
     lease_seconds: int = 30
     max_attempts: int = 5
     run_history_days: int = 30
+    erasure_guard_days: int = 7
+    erasure_ids: str = PLAIN
     time_limits: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -213,6 +220,9 @@ class AiOpsSettings(CleanupOptions):
         _validate_number("lease_seconds", self.lease_seconds, 600, lowest=3)
         _validate_number("max_attempts", self.max_attempts, 20)
         _validate_number("run_history_days", self.run_history_days, MAX_RETENTION_DAYS)
+        _validate_number("erasure_guard_days", self.erasure_guard_days, MAX_GUARD_DAYS)
+        if self.erasure_ids not in (PLAIN, SHA256):
+            raise ConfigurationError(f"erasure_ids must be {PLAIN} or {SHA256}, not {shown(self.erasure_ids)}.")
         if not isinstance(self.time_limits, Mapping) or set(self.time_limits) - set(MaintenanceKindChoices.values()):
             raise ConfigurationError(
                 f"time_limits must give seconds for kinds of runs ({', '.join(MaintenanceKindChoices.values())}), "

@@ -40,6 +40,10 @@ class CheckpointStoreError(AiOpsError):
     """The checkpoint Redis could not be reached or refused a command."""
 
 
+class ErasureError(AiOpsError):
+    """An erasure could not be carried out, or not to its end."""
+
+
 class SpoolError(AiOpsError):
     """The keys that were scanned could not be kept on the worker's disk."""
 

@@ -70,6 +70,29 @@ def _move_options(options: Options, _asked: Asked) -> Options:
     return options
 
 
+def _erasure_options(options: Options, _asked: Asked) -> Options:
+    for name in ("thread_ids", "store_namespaces"):
+        given = options.get(name, [])
+        if not isinstance(given, list) or not all(isinstance(each, str) and each for each in given):
+            raise RunOptionsError(f"{name} must be a list of texts, not {shown(given)}.")
+        if any("\n" in each or "\r" in each or "\0" in each for each in given):
+            raise RunOptionsError(f"{name} must have no line breaks: erase such a thread in a shell.")
+    if not isinstance(options.get("reason"), str) or not options["reason"].strip():
+        raise RunOptionsError("An erasure needs a reason, which its record keeps.")
+    if not isinstance(options.get("thread_pattern"), str | None) or options.get("thread_pattern") == "":
+        raise RunOptionsError(f"thread_pattern must be a glob, not {shown(options['thread_pattern'])}.")
+    for name in ("include_pinned", "dryrun"):
+        _confirm_flag(name, options)
+    if not any(options.get(name) for name in ("thread_ids", "thread_pattern", "store_namespaces")):
+        raise RunOptionsError("Nothing is named that could be erased: give thread_ids or a thread_pattern.")
+    return options
+
+
+def _erasure_variables(options: Options) -> Options:
+    lists = {name: "\n".join(options[name]) for name in ("thread_ids", "store_namespaces") if name in options}
+    return options | lists
+
+
 def _health_options(options: Options, _asked: Asked) -> Options:
     shard = options.get("shard")
     if not isinstance(shard, str | None):
@@ -184,7 +207,14 @@ ALL_KINDS = (
         options=frozenset({"source", "pattern", "dryrun"}),
         checked=_move_options,
     ),
-    Kind(ERASURE, "Erasure of conversations"),
+    Kind(
+        ERASURE,
+        "Erasure of conversations",
+        job="ai_ops.jobs.erasure.EraseConversationsJob",
+        options=frozenset({"thread_ids", "thread_pattern", "store_namespaces", "reason", "include_pinned", "dryrun"}),
+        checked=_erasure_options,
+        variables=_erasure_variables,
+    ),
     Kind(THREADS, "Search for threads"),
     Kind(
         SUPERVISOR,

@@ -184,6 +184,19 @@ class RunRequestSerializer(serializers.Serializer):
     )
 
 
+class ErasureRequestSerializer(serializers.Serializer):
+    """The body of a POST that erases conversations."""
+
+    thread_ids = serializers.ListField(child=serializers.CharField(), required=False)
+    thread_pattern = serializers.CharField(required=False, help_text="A glob over thread ids.")
+    store_namespaces = serializers.ListField(
+        child=serializers.CharField(), required=False, help_text="Of LangGraph's RedisStore, such as users.42."
+    )
+    reason = serializers.CharField(help_text="For the record.")
+    include_pinned = serializers.BooleanField(required=False, help_text="Whether pinned threads go too.")
+    dryrun = serializers.BooleanField(required=False, help_text="Delete nothing, and report what would go.")
+
+
 class ScheduleRequestSerializer(serializers.Serializer):
     """The body of a POST: a crontab or an interval for a recurrent schedule, or a time for a single run."""
 

@@ -2,7 +2,7 @@
 
 from nautobot.apps.api import OrderedDefaultRouter
 
-from ai_ops.api import run_views, schedule_views, views
+from ai_ops.api import run_views, schedule_views, thread_views, views
 
 app_name = "ai_ops-api"
 
@@ -17,6 +17,7 @@ router.register("pinned-threads", views.PinnedThreadViewSet)
 router.register("retention-policies", views.RetentionPolicyViewSet)
 router.register("thread-erasures", views.ThreadErasureViewSet)
 router.register("runs", run_views.MaintenanceRunViewSet)
+router.register("threads", thread_views.ThreadViewSet, basename="thread")
 router.register("schedules", schedule_views.ScheduleViewSet, basename="schedule")
 
 urlpatterns = router.urls

@@ -15,6 +15,7 @@ from django.db.models.functions import Now
 
 from ai_ops.checkpoints.cleanup import CleanupRun
 from ai_ops.checkpoints.connection import get_redis_connection
+from ai_ops.checkpoints.erasure import erase_late_writes
 from ai_ops.checkpoints.fencing import fence_of
 from ai_ops.checkpoints.key_names import key_parser
 from ai_ops.checkpoints.logic.deletion import Deletion, Outcome
@@ -89,6 +90,7 @@ def _nothing(error: str | None, run: CleanupRun | None = None) -> dict[str, Any]
 def _collected(own: Hold, confirm: Callable[[], object]) -> dict[str, Any]:
     run = None
     try:
+        erase_late_writes(own, confirm)
         parser = key_parser(AiOpsSettings.load())
         with get_redis_connection() as client:
             store = CheckpointStore(client, parser, fence=fence_of(own))

@@ -5,6 +5,7 @@ from nautobot.apps.jobs import register_jobs
 from ai_ops.jobs.checkpoint_cleanup import CleanupCheckpointsJob
 from ai_ops.jobs.checkpoint_storage import SampleCheckpointStorageJob
 from ai_ops.jobs.conversation_moves import MoveConversationsJob
+from ai_ops.jobs.erasure import EraseConversationsJob
 from ai_ops.jobs.mcp_health_check import MCPServerHealthCheckJob
 from ai_ops.jobs.mcp_incidents import CloseResolvedIncidentsJob
 from ai_ops.jobs.supervisor import SuperviseRunsJob
@@ -13,6 +14,7 @@ jobs = [
     CleanupCheckpointsJob,
     SampleCheckpointStorageJob,
     MoveConversationsJob,
+    EraseConversationsJob,
     MCPServerHealthCheckJob,
     CloseResolvedIncidentsJob,
     SuperviseRunsJob,

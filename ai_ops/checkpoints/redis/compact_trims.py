@@ -97,6 +97,16 @@ class Trims:
             for each in found
         ]
 
+    def descended(self, keys: tuple[bytes, bytes], is_old: Callable[[bytes], bool]) -> Trim | None:
+        """Return the checkpoints of a thread that are old or made from old ones, though these be gone; None if unread.
+
+        Args:
+            keys: The thread's keys.
+            is_old: Tells it of an id.
+        """
+        (found,) = self._together([_descended(Thread(self._session, keys), is_old)])
+        return found if isinstance(found, Trim) else None
+
     def apply(self, trims: Sequence[Trim]) -> list[bool]:
         """Trim threads; for each whether it was not written to meanwhile."""
         found = self._together([remove(each.thread, each.doomed) for each in trims])
@@ -160,6 +170,22 @@ def _chosen(thread: Thread, keep: Keep) -> Generator[Request, Any, Trim]:
         raise DamagedThreadError("The time of one of its checkpoints can't be told.")
     doomed = yield from beside(thread, lambda newest: kept)
     return Trim(thread, doomed)
+
+
+def _descended(thread: Thread, is_old: Callable[[bytes], bool]) -> Generator[Request, Any, Trim]:
+    yield from thread.look()
+    yield from thread.look_at_values()
+    doomed: set[bytes] = set()
+    # Parents are older than what was made from them.
+    for member in sorted(thread.documents, key=lambda name: name.partition(b"|")[2]):
+        namespace, _, checkpoint_id = member.partition(b"|")
+        parent = thread.documents[member].parent_id.encode("utf-8", "surrogatepass")
+        known = namespace + b"|" + parent
+        if is_old(checkpoint_id) or known in doomed or (parent and known not in thread.documents and is_old(parent)):
+            doomed.add(member)
+    root = {member for member in thread.documents if member.startswith(b"|")}
+    # A subgraph's first checkpoint has no parent of its own: the graph's own namespace says what it is part of.
+    return Trim(thread, set(thread.documents) if root and root <= doomed else doomed)
 
 
 def has_interrupt(fields: Iterable[bytes]) -> bool | None:

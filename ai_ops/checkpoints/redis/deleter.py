@@ -18,6 +18,8 @@ KEYS_PER_COMMAND = 100  # one command is one pause for every other client: about
 DELETIONS_PER_BREATH = 2500
 
 TYPES = {
+    # Of threads that are erased; otherwise pointers are compared first.
+    Family.POINTER: b",string,list,",
     Family.SUPERSEDED_BLOB: b",ReJSON-RL,",
     Family.DOCUMENT: b",ReJSON-RL,string,",
     Family.WRITE: b",ReJSON-RL,",

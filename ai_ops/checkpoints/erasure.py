@@ -1,0 +1,311 @@
+"""Erasures: whole threads deleted at once, the record of it, and the guard against late writes."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.db import Error as DatabaseError
+from django.utils import timezone
+from nautobot.apps.constants import CHARFIELD_MAX_LENGTH
+from nautobot.extras.signals import change_context_state
+
+from ai_ops.checkpoints.connection import get_redis_connection
+from ai_ops.checkpoints.fencing import fence_of
+from ai_ops.checkpoints.key_names import compact_keys, key_parser
+from ai_ops.checkpoints.logic.erasure import Erased, ErasureReport, Targets, hashed
+from ai_ops.checkpoints.logic.reports import text_of
+from ai_ops.checkpoints.logic.retention import RetentionPolicy
+from ai_ops.checkpoints.pins import read_pins
+from ai_ops.checkpoints.redis.eraser import Eraser, joined
+from ai_ops.checkpoints.redis.store import CheckpointStore
+from ai_ops.config import SHA256, AiOpsSettings
+from ai_ops.exceptions import AiOpsError, ConfigurationError, ErasureError
+from ai_ops.logic.foreign_text import shown
+from ai_ops.logic.globs import why_no_glob
+from ai_ops.models import THREAD_ID_MAX_LENGTH, ThreadErasure
+from ai_ops.runs.context import current_request
+from ai_ops.runs.decisions import Hold
+from ai_ops.runs.logs import get_logger
+from ai_ops.runs.progress import progress_of
+
+logger = get_logger(__name__)
+
+# Looks after the first deletion. A writer in the middle of a turn writes for seconds.
+ROUNDS = 3
+SECONDS_BETWEEN_ROUNDS = 1.0
+# Of the ids in a record and in a report.
+RECORDED_THREADS, REPORTED_THREADS = 10_000, 100
+MAX_THREADS = 10_000
+
+
+@dataclass(frozen=True)
+class Request:
+    """An erasure that was asked for, with everything checked.
+
+    Attributes:
+        thread_ids: Ids of threads.
+        thread_pattern: A glob over the ids of others; None for none.
+        store_namespaces: Namespaces of LangGraph's store, their parts joined by dots.
+        reason: The reason, for the record.
+        include_pinned: Whether pinned threads go too.
+        dryrun: Whether to delete nothing, and report what would go.
+    """
+
+    thread_ids: tuple[str, ...]
+    thread_pattern: str | None
+    store_namespaces: tuple[str, ...]
+    reason: str
+    include_pinned: bool = False
+    dryrun: bool = False
+
+    @classmethod
+    def checked(
+        cls,
+        thread_ids: Iterable[str],
+        thread_pattern: str | None,
+        store_namespaces: Iterable[str | Sequence[str]],
+        reason: str,
+        *,
+        include_pinned: bool = False,
+        dryrun: bool = False,
+    ) -> Request:
+        """Return a request; raise ConfigurationError where it is not usable."""
+        if isinstance(thread_ids, str) or isinstance(store_namespaces, str):
+            raise ConfigurationError("thread_ids and store_namespaces must be lists, also for a single one.")
+        ids = tuple(dict.fromkeys(map(str, thread_ids)))
+        spaces = tuple(dict.fromkeys(map(joined, store_namespaces)))
+        if not ids and thread_pattern is None and not spaces:
+            raise ConfigurationError("Nothing is named that could be erased: give thread_ids or a thread_pattern.")
+        if len(ids) > MAX_THREADS:
+            raise ConfigurationError(f"Give at most {MAX_THREADS} thread_ids at once, or a thread_pattern.")
+        for name in ids:
+            if not 1 <= len(name) <= THREAD_ID_MAX_LENGTH or "\0" in name or not _is_text(name):
+                raise ConfigurationError(f"No thread can be called {shown(name)}.")
+        if thread_pattern is not None and (reason_why := why_no_glob(str(thread_pattern))):
+            raise ConfigurationError(f"thread_pattern is no usable glob. {reason_why}")
+        if any(not each or "\0" in each for each in spaces):
+            raise ConfigurationError("A namespace of the store must not be empty: all items would be meant.")
+        if not isinstance(reason, str) or not reason.strip() or len(reason) > CHARFIELD_MAX_LENGTH or "\0" in reason:
+            raise ConfigurationError(f"Give a reason of at most {CHARFIELD_MAX_LENGTH} characters, for the record.")
+        return cls(ids, thread_pattern, spaces, reason.strip(), include_pinned, dryrun)
+
+    @property
+    def targets(self) -> Targets:
+        """The threads that are meant."""
+        return Targets(frozenset(map(_encoded, self.thread_ids)), self.thread_pattern)
+
+    @property
+    def subject(self) -> str:
+        """A name for what is erased that tells nothing of it: two erasures of the same do not run at once."""
+        words = "\0".join([*sorted(self.thread_ids), "", self.thread_pattern or "", "", *sorted(self.store_namespaces)])
+        return hashlib.sha256(words.encode(errors="surrogateescape")).hexdigest()[:32]
+
+
+def erase_conversations(hold: Hold, request: Request) -> dict[str, Any]:
+    """Erase under the lease of a run, and log it; the report of `erase_threads`."""
+    logger.info("Erasing conversations: %s", request.reason)
+    try:
+        report = erase(request, hold, progress_of(hold))
+    except AiOpsError as error:
+        hold.trouble(error)
+        report = ErasureReport(error=str(error), dryrun=request.dryrun)
+    counts = ", ".join(f"{count:,} {family}" for family, count in sorted(report.deleted_by_family.items()))
+    logger.info(
+        "%s %d keys of %d threads in %s s%s",
+        "Would delete" if request.dryrun else "Deleted",
+        report.deleted_count,
+        report.thread_count,
+        report.seconds,
+        f": {counts}" if counts else "",
+    )
+    if report.error is not None:
+        logger.error("❌ Erasure failed: %s", report.error)
+    elif report.verified:
+        logger.info("✅ Erasure verified: a last look found nothing left")
+    return report.as_dict()
+
+
+def erase(request: Request, hold: Hold, progress: Callable[[str], object]) -> ErasureReport:
+    """Erase what was asked for, and keep the record of it.
+
+    Raises:
+        CheckpointStoreError: Redis failed for longer than it was waited for; the record says so.
+    """
+    settings, started = AiOpsSettings.load(), time.monotonic()
+    record = None if request.dryrun else _new_record(request, settings)
+    total, last, rounds = Erased(), Erased(), 0
+    error: str | None = "It did not come to its end."
+    try:
+        pins = RetentionPolicy(0, 0) if request.include_pinned else RetentionPolicy(0, 0).with_pins(read_pins())
+        parser = key_parser(settings)
+        with get_redis_connection() as client:
+            store = CheckpointStore(client, parser, fence=fence_of(hold))
+            eraser = Eraser(store, parser, compact_keys(settings), hold.confirm, dryrun=request.dryrun)
+            for rounds in range(1, ROUNDS + 2):
+                last = eraser.erase(request.targets, pins, request.store_namespaces)
+                _add(total, last)
+                progress(f"Erasing: look {rounds}, {last.keys:,} keys")
+                if not last.keys or request.dryrun:
+                    break
+                hold.wait(SECONDS_BETWEEN_ROUNDS if rounds > 1 else 0.0)
+            store.release()
+        error = _why_left(last, request)
+    except AiOpsError as failure:
+        error = str(failure)
+        raise
+    finally:
+        report = ErasureReport(
+            error=error,
+            dryrun=request.dryrun,
+            verified=error is None and not request.dryrun,
+            deleted_count=total.keys,
+            deleted_by_family=dict(total.by_family),
+            thread_count=len(total.threads),
+            threads=tuple(map(text_of, sorted(total.threads)[:REPORTED_THREADS])),
+            pinned_threads=tuple(map(text_of, sorted(total.pinned)[:REPORTED_THREADS])),
+            uncertain_keys=last.uncertain,
+            rounds=rounds,
+            seconds=round(time.monotonic() - started, 3),
+            erasure=str(record.pk) if record else None,
+        )
+        if record:
+            _finish(record, report, total)
+    return report
+
+
+def erase_late_writes(hold: Hold, confirm: Callable[[], object]) -> int:
+    """Delete what turned up of erased threads that are guarded; return the number of keys.
+
+    Raises:
+        AiOpsError: Redis or the database failed.
+    """
+    now = timezone.now()
+    # The guard is over: nothing is left that needs the names.
+    ThreadErasure.objects.filter(guarded_until__lt=now).exclude(guard={}).update(guard={})
+    records = list(ThreadErasure.objects.filter(guarded_until__gte=now).exclude(guard={}))
+    if not records:
+        return 0
+    settings = AiOpsSettings.load()
+    parser = key_parser(settings)
+    deleted = 0
+    with get_redis_connection() as client:
+        store = CheckpointStore(client, parser, fence=fence_of(hold))
+        eraser = Eraser(store, parser, compact_keys(settings), confirm)
+        guards = {_guarded(record): record.created.timestamp() for record in records}
+        found = eraser.erase_late(guards)
+        store.release()
+        for record in records:
+            targets = _guarded(record)
+            if any(map(targets.has, found.threads)):
+                record.late_count += found.keys
+                record.save(update_fields=["late_count"])
+        deleted = found.keys
+    if deleted:
+        logger.warning(
+            "Late writes to %d erased threads: %d keys deleted",
+            len(found.threads),
+            deleted,
+            extra={"grouping": "orphans"},
+        )
+    return deleted
+
+
+def _add(total: Erased, found: Erased) -> None:
+    total.threads |= found.threads
+    total.by_family.update(found.by_family)
+    total.pinned |= found.pinned
+
+
+def _why_left(last: Erased, request: Request) -> str | None:
+    """Why something is left after the last look, in a sentence; None if nothing is."""
+    if last.keys and not request.dryrun:
+        return (
+            f"{last.keys} keys were found again at the last look, and deleted: a process still writes to these "
+            "threads. Stop it, and erase again."
+        )
+    if last.pinned:
+        return (
+            f"{len(last.pinned)} of the threads are pinned and were left as they are: delete the pins, or say "
+            "that pinned threads go too (include_pinned)."
+        )
+    if last.uncertain:
+        return (
+            f"{last.uncertain} keys stay, as they may be of another thread: nothing in them says which. Look at them "
+            "with explain_thread, and delete by hand what is not needed."
+        )
+    return None
+
+
+def _new_record(request: Request, settings: AiOpsSettings) -> ThreadErasure:
+    """Record the erasure before anything is deleted: the guard holds from now on, whatever becomes of the run."""
+    is_hashed = settings.erasure_ids == SHA256
+    user = _user()
+    ids = [hashed(_encoded(name)) for name in request.thread_ids] if is_hashed else list(request.thread_ids)
+    pattern = request.thread_pattern or ""
+    try:
+        return ThreadErasure.objects.create(
+            requested_by=user,
+            requested_by_name=getattr(user, "username", "") or "",
+            reason=request.reason,
+            thread_pattern=hashed(_encoded(pattern)) if pattern and is_hashed else pattern,
+            thread_ids=ids,
+            is_hashed=is_hashed,
+            store_namespaces=[hashed(_encoded(each)) for each in request.store_namespaces]
+            if is_hashed
+            else list(request.store_namespaces),
+            include_pinned=request.include_pinned,
+            guarded_until=timezone.now() + timedelta(days=settings.erasure_guard_days),
+            guard={"ids": ids, "pattern": pattern},
+            error="It has not come to its end.",
+        )
+    except DatabaseError as error:
+        said = " ".join(str(error).split())
+        raise ErasureError(f"The erasure could not be recorded, so nothing was deleted ({said}).") from error
+
+
+def _user() -> Any:
+    if owner := current_request().owner:
+        return owner
+    context = change_context_state.get()
+    return context.get_user() if context is not None else None
+
+
+def _finish(record: ThreadErasure, report: ErasureReport, total: Erased) -> None:
+    names = sorted(total.threads)[:RECORDED_THREADS]
+    found = [hashed(name) if record.is_hashed else text_of(name) for name in names]
+    record.thread_ids = list(dict.fromkeys([*record.thread_ids, *found]))[:RECORDED_THREADS]
+    record.guard = record.guard | {"ids": record.thread_ids}
+    record.thread_count = report.thread_count
+    record.deleted_count = report.deleted_count
+    record.deleted_by_family = report.deleted_by_family
+    record.verified = report.verified
+    record.rounds = report.rounds
+    record.seconds = report.seconds
+    record.error = report.error or ""
+    record.finished = timezone.now()
+    record.save()
+
+
+def _guarded(record: ThreadErasure) -> Targets:
+    names = frozenset(record.guard.get("ids", ()))
+    pattern = record.guard.get("pattern") or None
+    if record.is_hashed:
+        return Targets(pattern=pattern, hashes=names)
+    return Targets(frozenset(map(_encoded, names)), pattern)
+
+
+def _encoded(name: str) -> bytes:
+    return name.encode(errors="surrogateescape")
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

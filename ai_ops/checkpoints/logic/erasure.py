@@ -1,0 +1,209 @@
+"""Erasure of whole threads: the threads that are meant, their keys, and what of them is a late write.
+
+Nothing here reads or writes. Times are seconds since 1970.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ai_ops.checkpoints.logic.deletion import Deletion, Reason
+from ai_ops.checkpoints.logic.keys import CheckpointKey, Family, readings, stem_of
+from ai_ops.checkpoints.logic.lookups import Lineage
+from ai_ops.checkpoints.logic.threads import Namespace, Thread
+from ai_ops.logic.globs import compiled
+
+FAMILIES = {
+    Family.POINTER: "pointers",
+    Family.DOCUMENT: "checkpoints",
+    Family.WRITE: "writes",
+    Family.REGISTRY: "registries",
+    Family.BLOB: "blobs",
+}
+COMPACT_FAMILY, STORE_FAMILY = "compact threads", "store items"
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Threads that are to be erased.
+
+    Attributes:
+        ids: Their ids.
+        pattern: A glob over the ids of others; None for none.
+        hashes: SHA-256 of the ids of others, in hexadecimal digits.
+    """
+
+    ids: frozenset[bytes] = frozenset()
+    pattern: str | None = None
+    hashes: frozenset[str] = frozenset()
+
+    def has(self, name: bytes) -> bool:
+        """Tell whether a thread with this id is meant."""
+        if name in self.ids:
+            return True
+        if self.pattern is not None and compiled(self.pattern).match(name.decode(errors="surrogateescape")):
+            return True
+        return bool(self.hashes) and hashed(name) in self.hashes
+
+    def may_have(self, key: CheckpointKey) -> bool:
+        """Tell whether a key may be of a thread that is meant, however it is read."""
+        names = {key.thread, key.thread.strip(b"{}"), *(name for name, _ in readings(stem_of(key)))}
+        return any(map(self.has, names))
+
+
+def hashed(name: bytes) -> str:
+    """Return the SHA-256 of a thread's id, in hexadecimal digits."""
+    return hashlib.sha256(name).hexdigest()
+
+
+@dataclass
+class Erased:
+    """What one look at the threads has found and done.
+
+    Attributes:
+        threads: Ids of the threads of which keys were found.
+        by_family: Keys that were deleted, or that would be in a dry run, by what they held.
+        pinned: Ids of threads that stay since they are pinned.
+        uncertain: Keys that may be of these threads, and may as well be of others; they stay.
+        foreign: Keys of such names that hold what no saver writes there; they stay.
+    """
+
+    threads: set[bytes] = field(default_factory=set)
+    by_family: Counter[str] = field(default_factory=Counter)
+    pinned: set[bytes] = field(default_factory=set)
+    uncertain: int = 0
+    foreign: int = 0
+
+    @property
+    def keys(self) -> int:
+        """The number of keys."""
+        return self.by_family.total()
+
+
+@dataclass(frozen=True)
+class ErasureReport:
+    """What an erasure did, or in a dry run would have done.
+
+    Attributes:
+        error: Why something is left, in a sentence; None if nothing is.
+        dryrun: Whether nothing was deleted.
+        verified: Whether a last look found nothing left.
+        deleted_count: Keys deleted.
+        deleted_by_family: Keys deleted, by what they held.
+        thread_count: Threads of which something was deleted.
+        threads: The first of their ids.
+        pinned_threads: The first of the threads that stay since they are pinned.
+        uncertain_keys: Keys that stay since they may be of another thread.
+        rounds: Looks that it took.
+        seconds: How long it took.
+        erasure: The id of the record.
+    """
+
+    error: str | None = None
+    dryrun: bool = False
+    verified: bool = False
+    deleted_count: int = 0
+    deleted_by_family: dict[str, int] = field(default_factory=dict)
+    thread_count: int = 0
+    threads: tuple[str, ...] = ()
+    pinned_threads: tuple[str, ...] = ()
+    uncertain_keys: int = 0
+    rounds: int = 0
+    seconds: float = 0.0
+    erasure: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result of `erase_threads`: `success`, and every attribute by its name, fit for JSON."""
+        lists = {"threads": list(self.threads), "pinned_threads": list(self.pinned_threads)}
+        return {"success": self.error is None, **asdict(self), **lists}
+
+
+def erasing(thread: Thread) -> Deletion:
+    """Return the deletion of all that a thread has, whatever it is at."""
+    spaces = sorted(thread.namespaces.values(), key=lambda space: not space.is_root)
+    return _deletion(thread, spaces, {id(space): set(space.documents) for space in spaces}, everything=True)
+
+
+def late_deletion(
+    thread: Thread,
+    lineage: Mapping[bytes, Lineage],
+    erased_at: float,
+    time_of: Mapping[bytes, float | None],
+) -> Deletion | None:
+    """Return the deletion of what goes on from an erased thread; None where there is nothing of it.
+
+    That is what carries a time before the erasure, and each checkpoint that was made from one of those: the turn of a
+    writer that had read the thread before it was erased. A new conversation has a first checkpoint without a parent.
+
+    Args:
+        thread: A thread with the name of an erased one.
+        lineage: What its documents say of their parents, by key.
+        erased_at: The time of the erasure.
+        time_of: The times of ids, by id.
+    """
+    doomed = {id(space): _tainted(space, lineage, erased_at, time_of) for space in thread.namespaces.values()}
+    spaces = list(thread.namespaces.values())
+    # A subgraph's first checkpoint has no parent of its own: the graph's own namespace says what it is part of.
+    telling = [space for space in spaces if space.is_root and space.documents] or [s for s in spaces if s.documents]
+    everything = bool(telling) and all(len(doomed[id(space)]) == len(space.documents) for space in telling)
+    if everything:
+        doomed = {id(space): set(space.documents) for space in spaces}
+    found = _deletion(thread, spaces, doomed, everything=everything, erased_at=erased_at)
+    return found if found.size or found.list_entries else None
+
+
+def _tainted(
+    space: Namespace, lineage: Mapping[bytes, Lineage], erased_at: float, time_of: Mapping[bytes, float | None]
+) -> set[bytes]:
+    """The ids of the checkpoints of a namespace that go on from an erased thread."""
+    found: set[bytes] = set()
+    for document in reversed(space.newest_first()):
+        said = lineage.get(document.key)
+        parent = said.parent_id if said else b""
+        made = time_of.get(parent)
+        if (
+            (document.time is not None and document.time < erased_at)
+            or parent in found
+            or (parent and parent not in space.documents and made is not None and made < erased_at)
+        ):
+            found.add(document.checkpoint_id)
+    return found
+
+
+def _deletion(
+    thread: Thread,
+    spaces: Sequence[Namespace],
+    doomed: Mapping[int, set[bytes]],
+    *,
+    everything: bool,
+    erased_at: float = 0.0,
+) -> Deletion:
+    keys: dict[int, dict[bytes, None]] = {family: {} for family in FAMILIES}
+    entries: list[tuple[bytes, bytes]] = []
+    for space in spaces:
+        ids = doomed[id(space)]
+        whole = everything or (bool(ids) and len(ids) == len(space.documents))
+        keys[Family.DOCUMENT].update((space.documents[each].key, None) for each in ids)
+        if whole:
+            keys[Family.POINTER].update(dict.fromkeys(space.pointers))
+            keys[Family.BLOB].update(dict.fromkeys(space.blobs))
+        else:
+            entries += [(pointer, each) for pointer in set(space.pointers) for each in ids]
+        for satellite in space.satellites:
+            is_late = satellite.time is not None and satellite.time < erased_at
+            if whole or satellite.checkpoint_id in ids or (satellite.checkpoint_id not in space.documents and is_late):
+                keys[satellite.family][satellite.key] = None
+    by_family = {family: tuple(some) for family, some in keys.items() if some}
+    return Deletion(thread.names[0], Reason.EXPIRED, (), (), tuple(entries), by_family, len(spaces), None)
+
+
+def counted(deletions: Iterable[Deletion]) -> Counter[str]:
+    """Return how many keys of each family go."""
+    found: Counter[str] = Counter()
+    for deletion in deletions:
+        found.update({FAMILIES[family]: len(keys) for family, keys in deletion.keys.items()})
+    return found

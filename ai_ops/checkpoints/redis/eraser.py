@@ -1,0 +1,270 @@
+"""One look at the threads that are to be erased: found by a scan, and deleted whatever their age."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ai_ops.checkpoints.logic.compact_keys import CompactKeys, sort_out
+from ai_ops.checkpoints.logic.compact_keys import Thread as CompactThread
+from ai_ops.checkpoints.logic.deletion import Deletion
+from ai_ops.checkpoints.logic.erasure import (
+    COMPACT_FAMILY,
+    STORE_FAMILY,
+    Erased,
+    Targets,
+    counted,
+    erasing,
+    late_deletion,
+)
+from ai_ops.checkpoints.logic.fast_path import QuickKeys
+from ai_ops.checkpoints.logic.keys import CheckpointKey, KeyParser
+from ai_ops.checkpoints.logic.retention import RetentionPolicy
+from ai_ops.checkpoints.logic.threads import Thread, group_threads
+from ai_ops.checkpoints.logic.values import first_found, json_in
+from ai_ops.checkpoints.redis.key_spool import KeySpool
+from ai_ops.checkpoints.redis.store import CheckpointStore
+from ai_ops.logic.batches import batches
+
+if TYPE_CHECKING:
+    from ai_ops.checkpoints.redis.compact_trims import Trims
+
+DELETED_AT_ONCE = 100
+# What langgraph.store.redis calls its items and their vectors (STORE_PREFIX and STORE_VECTOR_PREFIX).
+STORE_HEADS = (b"store:", b"store_vectors:")
+# It puts a backslash before each sign that its index would take for the end of a word.
+_ESCAPED = re.compile(r"\\(.)")
+
+# Deletes the two keys of threads, unless they hold what their saver does not write. ARGV: "1" for a dry run.
+DROP_COMPACT = """
+local found = 0
+for index = 1, #KEYS do
+  local kind = redis.call('TYPE', KEYS[index]).ok
+  if kind == 'hash' or kind == 'zset' then
+    found = found + 1
+    if ARGV[1] ~= '1' then redis.call('UNLINK', KEYS[index]) end
+  end
+end
+return found
+"""
+# Deletes items of a store. A key with this name may be another program's: the type tells.
+DROP_STORE = DROP_COMPACT.replace("kind == 'hash' or kind == 'zset'", "kind == 'ReJSON-RL' or kind == 'hash'")
+
+# Lets a pointer say what it is to say, if it still says what it said. KEYS: the pointer. ARGV: that, and this.
+REPOINT = """
+if redis.call('TYPE', KEYS[1]).ok ~= 'string' or redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1
+"""
+
+
+class Eraser:
+    """Finds the keys of threads, and deletes them.
+
+    Args:
+        store: Where they are.
+        parser: Takes keys apart.
+        compact: The names of the keys of CompactRedisSaver.
+        confirm: Called between batches; raises if the run may not go on.
+        dryrun: Whether to find only.
+    """
+
+    def __init__(
+        self,
+        store: CheckpointStore,
+        parser: KeyParser,
+        compact: CompactKeys,
+        confirm: Callable[[], object] = lambda: None,
+        *,
+        dryrun: bool = False,
+    ) -> None:
+        self._store = store
+        self._redis = store.redis
+        self._parser = parser
+        self._quick = QuickKeys(parser)
+        self._compact = compact
+        self._confirm = confirm
+        self._dryrun = dryrun
+
+    def erase(self, targets: Targets, pins: RetentionPolicy, store_namespaces: Sequence[str] = ()) -> Erased:
+        """Delete all keys of the threads, and the items of the store under the namespaces.
+
+        Args:
+            targets: The threads.
+            pins: A policy that covers the threads which may be erased.
+            store_namespaces: Namespaces of LangGraph's store, their parts joined by dots.
+        """
+        found = Erased()
+        size = self._store.size()
+        with KeySpool(size, self._quick.threads_of) as spool:
+            compact, items = self._scan(targets, spool, with_store=bool(store_namespaces))
+            for part in spool:
+                keys = [*part.keys, *self._parsed(part.text.split(b"\n"))]
+                threads = [each for each in group_threads(keys) if self._is_meant(each, targets, pins, found)]
+                for batch in batches(threads, DELETED_AT_ONCE):
+                    self._apply([erasing(thread) for thread in batch], found)
+        self._erase_compact(compact, pins, found)
+        self._erase_items(items, store_namespaces, found)
+        return found
+
+    def erase_late(self, guards: Mapping[Targets, float]) -> Erased:
+        """Delete what turned up of erased threads with a time before their erasure, or made from such.
+
+        Args:
+            guards: The erased threads, and the time of each erasure, in seconds since 1970.
+        """
+        found = Erased()
+        every = _AnyOf(guards)
+        with KeySpool(self._store.size(), self._quick.threads_of) as spool:
+            compact, _ = self._scan(every, spool, with_store=False)
+            for part in spool:
+                threads = [
+                    each
+                    for each in group_threads([*part.keys, *self._parsed(part.text.split(b"\n"))])
+                    if every.has(each.names[0])
+                ]
+                lineage = self._store.lineage([doc.key for thread in threads for doc in thread.documents()])
+                times = {said.parent_id: self._parser.time_of(said.parent_id) for said in lineage.values()}
+                for thread in threads:
+                    if deletion := late_deletion(thread, lineage, every.erased_at(thread.names[0]), times):
+                        self._repoint(thread, deletion)
+                        self._apply([deletion], found)
+        for each in compact.values():
+            self._erase_late_compact(each, every.erased_at(each.name), found)
+        return found
+
+    def _scan(
+        self, targets: Targets | _AnyOf, spool: KeySpool, *, with_store: bool
+    ) -> tuple[dict[bytes, CompactThread], list[bytes]]:
+        """Fill the spool with the keys of the threads; return those of CompactRedisSaver, and the store's keys."""
+        compact: dict[bytes, CompactThread] = {}
+        items: list[bytes] = []
+
+        def restarted() -> None:
+            spool.clear()
+            compact.clear()
+            items.clear()
+
+        for keys in self._store.scan(restarted):
+            self._confirm()
+            known = self._quick.threads_of(keys)
+            likely = [key for key, name in zip(keys, known, strict=True) if name and self._may_be(name, targets)]
+            others = sort_out([key for key, name in zip(keys, known, strict=True) if not name], self._compact)
+            for thread in self._compact.threads_in(others[True]):
+                if targets.has(thread.name):
+                    compact[thread.name] = thread
+            if with_store:
+                items += [key for key in others[False] if key.startswith(STORE_HEADS)]
+            complete = self._store.complete([*self._parsed(likely), *self._parsed(others[False])])
+            spool.add(key for key in complete if targets.may_have(key))
+        return compact, items
+
+    @staticmethod
+    def _may_be(name: bytes, targets: Targets | _AnyOf) -> bool:
+        return targets.has(name) or targets.has(b"{" + name + b"}")
+
+    def _parsed(self, keys: Iterable[bytes]) -> Iterator[CheckpointKey]:
+        return filter(None, map(self._parser.parse, filter(None, keys)))
+
+    def _is_meant(self, thread: Thread, targets: Targets, pins: RetentionPolicy, found: Erased) -> bool:
+        if not targets.has(thread.names[0]):
+            if any(map(targets.has, thread.names)):
+                found.uncertain += sum(1 for _ in thread.documents())
+            return False
+        if not pins.covers(thread.names):
+            found.pinned.add(thread.names[0])
+            return False
+        return True
+
+    def _apply(self, deletions: Sequence[Deletion], found: Erased) -> None:
+        self._confirm()
+        outcomes = self._store.apply(deletions, dryrun=self._dryrun)()
+        found.by_family.update(counted(deletions))
+        for deletion, outcome in zip(deletions, outcomes, strict=True):
+            found.threads.add(deletion.thread)
+            found.foreign += len(outcome.wrong_type)
+
+    def _erase_compact(self, threads: Mapping[bytes, CompactThread], pins: RetentionPolicy, found: Erased) -> None:
+        for name, thread in threads.items():
+            if not pins.covers((name,)):
+                found.pinned.add(name)
+            elif count := self._drop(DROP_COMPACT, thread.keys):
+                found.threads.add(name)
+                found.by_family[COMPACT_FAMILY] += count
+
+    def _drop(self, script: str, keys: Sequence[bytes]) -> int:
+        """Delete keys that one script can reach; return how many."""
+        self._confirm()
+        if not self._dryrun:
+            self._redis.claim()
+        answer = self._redis.script(script, keys, [b"1" if self._dryrun else b"0"])
+        self._redis.settle()
+        return int(answer.value or 0)
+
+    def _erase_items(self, keys: Sequence[bytes], namespaces: Sequence[str], found: Erased) -> None:
+        """Delete the items of the store under some namespaces, with their vectors."""
+        for key, reading in self._redis.read(keys, "$.prefix"):
+            said = first_found(json_in(reading.text)) if reading.is_document else None
+            prefix = _ESCAPED.sub(r"\1", said) if isinstance(said, str) else None
+            if prefix is not None and any(prefix == each or prefix.startswith(f"{each}.") for each in namespaces):
+                found.by_family[STORE_FAMILY] += self._drop(DROP_STORE, [key])
+
+    def _repoint(self, thread: Thread, deletion: Deletion) -> None:
+        """Let the pointers of namespaces that a new conversation has name its newest checkpoint."""
+        gone = {key for keys in deletion.keys.values() for key in keys}
+        for space in thread.namespaces.values():
+            left = [document for document in space.newest_first() if document.key not in gone]
+            pointers = [pointer for pointer in set(space.pointers) if pointer not in gone]
+            for pointer, head in self._store.heads(pointers).items() if left and not self._dryrun else ():
+                if head.key in gone and not pointer.startswith(b"thread:"):
+                    self._redis.script(REPOINT, [pointer], [head.key, left[0].key])
+        self._redis.settle()
+
+    @property
+    def _trims(self) -> Trims:
+        # LangGraph comes with it, and is imported where such a thread is there.
+        from ai_ops.checkpoints.redis.compact_trims import Trims
+
+        return Trims(self._redis, self._compact.prefix)
+
+    def _erase_late_compact(self, thread: CompactThread, erased_at: float, found: Erased) -> None:
+        def is_old(checkpoint_id: bytes) -> bool:
+            made = self._parser.time_of(checkpoint_id)
+            return made is not None and made < erased_at
+
+        trim = self._trims.descended(thread.keys, is_old)
+        if trim is None or not trim.doomed:
+            return
+        if len(trim.doomed) == len(trim.thread.documents):
+            count = self._drop(DROP_COMPACT, thread.keys)
+        else:
+            self._redis.claim()
+            count = len(trim.doomed) if self._dryrun or self._trims.apply([trim])[0] else 0
+        found.by_family[COMPACT_FAMILY] += count
+        if count:
+            found.threads.add(thread.name)
+
+
+class _AnyOf:
+    """The threads of several erasures."""
+
+    def __init__(self, guards: Mapping[Targets, float]) -> None:
+        self._guards = guards
+
+    def has(self, name: bytes) -> bool:
+        """Tell whether one of the erasures was of a thread with this id."""
+        return any(targets.has(name) for targets in self._guards)
+
+    def may_have(self, key: CheckpointKey) -> bool:
+        """Tell whether a key may be of such a thread."""
+        return any(targets.may_have(key) for targets in self._guards)
+
+    def erased_at(self, name: bytes) -> float:
+        """Return the time of the last erasure of this thread."""
+        return max(time for targets, time in self._guards.items() if targets.has(name))
+
+
+def joined(namespace: str | Sequence[str]) -> str:
+    """Return a namespace of the store as text, its parts joined by dots."""
+    return namespace if isinstance(namespace, str) else ".".join(map(str, namespace))

@@ -1,0 +1,74 @@
+"""The Job that erases conversations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nautobot.apps.jobs import BooleanVar, DryRunVar, StringVar, TextVar
+
+from ai_ops.celery_tasks import erase_threads
+from ai_ops.choices import JOB_GROUP
+from ai_ops.jobs.base import MaintenanceJob
+
+name = JOB_GROUP
+
+# Besides the permission to run the Job: it decides about people's data.
+PERMISSION = "ai_ops.add_threaderasure"
+
+
+class EraseConversationsJob(MaintenanceJob):
+    """Delete whole conversations at once, whatever their age, and keep a record of it."""
+
+    thread_ids = TextVar(
+        required=False,
+        label="Thread IDs",
+        description="One on each line, exactly as the agent has them in its configuration.",
+    )
+    thread_pattern = StringVar(
+        required=False, label="Thread pattern", description="All threads whose id matches this glob, such as user-42-*."
+    )
+    store_namespaces = TextVar(
+        required=False,
+        label="Store namespaces",
+        description="Namespaces of LangGraph's RedisStore whose items go too, one on each line, such as users.42.",
+    )
+    reason = StringVar(label="Reason", max_length=255, description="For the record, which is kept as evidence.")
+    include_pinned = BooleanVar(
+        default=False, label="Include pinned threads", description="Without it pinned threads stay."
+    )
+    dryrun = DryRunVar(description="Delete nothing, and report what would go.")
+
+    class Meta:
+        """The metadata that Nautobot shows of the Job."""
+
+        name = "Erase Conversations"
+        description = "Deletes whole conversations at once, whatever their age, and keeps a record of it"
+        has_sensitive_variables = False
+        soft_time_limit = 3600
+        time_limit = 3780
+
+    def run(
+        self,
+        reason: str,
+        thread_ids: str = "",
+        thread_pattern: str = "",
+        store_namespaces: str = "",
+        include_pinned: bool = False,
+        dryrun: bool = False,
+    ) -> dict[str, Any]:
+        """Erase; the report is the result, also of a failed run."""
+        if self.job_result is not None and not self.user.has_perm(PERMISSION):
+            error = f"You may not erase conversations: ask for the permission {PERMISSION}."
+            self.fail("%s", error)
+            return {"success": False, "error": error}
+        report = erase_threads(
+            [line for line in (thread_ids or "").splitlines() if line],
+            thread_pattern or None,
+            store_namespaces=[line.strip() for line in (store_namespaces or "").splitlines() if line.strip()],
+            reason=reason,
+            include_pinned=include_pinned,
+            dryrun=dryrun,
+        )
+        if not report["success"]:
+            self.fail("%s", report["error"])
+        return report

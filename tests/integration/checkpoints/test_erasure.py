@@ -1,0 +1,243 @@
+"""Erasures: whole threads of each layout, verified, recorded, and guarded against late writes; with the real savers."""
+
+from __future__ import annotations
+
+import hashlib
+from types import SimpleNamespace
+
+import pytest
+from django.test import override_settings
+from django.urls import reverse
+from langgraph.checkpoint.redis import RedisSaver
+from langgraph.checkpoint.redis.shallow import ShallowRedisSaver
+from langgraph.graph import END, START, StateGraph
+from langgraph.store.redis import RedisStore
+from nautobot.apps.testing import APITestCase
+
+from ai_ops.celery_tasks import cleanup_old_checkpoints, cleanup_user_checkpoints, erase_threads, pin_thread
+from ai_ops.checkpoints.erasure import erase_late_writes
+from ai_ops.exceptions import ErasureError
+from ai_ops.models import MaintenanceRun, ThreadErasure
+from langgraph_checkpoint_compact import CompactRedisSaver
+from tests.fakes.conversations import Dialogue, days_ago, graph, old_id, on
+from tests.integration.checkpoints.test_checkpoint_property import valkey_saver
+
+pytestmark = pytest.mark.django_db
+
+SAVERS = ("redis", "shallow", "valkey", "compact")
+HOLD = SimpleNamespace(
+    fence=1, fence_key="ai_ops:fence:test", confirm=lambda: None, lock=lambda: None, wait=lambda seconds: None
+)
+
+
+@pytest.fixture
+def make(checkpoint_server, checkpoint_redis, monkeypatch):
+    """Gives a saver of a kind, and the client of its database."""
+    monkeypatch.setattr("ai_ops.checkpoints.erasure.SECONDS_BETWEEN_ROUNDS", 0.0)
+
+    def of_kind(kind):
+        if kind == "valkey":
+            monkeypatch.setenv("LANGGRAPH_REDIS_URL", checkpoint_server.url(2))
+            client = checkpoint_server.client(2)
+            return valkey_saver(checkpoint_server), client
+        if kind == "compact":
+            return CompactRedisSaver(checkpoint_redis), checkpoint_redis
+        saver = (RedisSaver if kind == "redis" else ShallowRedisSaver)(redis_client=checkpoint_redis)
+        saver.setup()
+        return saver, checkpoint_redis
+
+    return of_kind
+
+
+def keys_of(client, *threads):
+    return {key for key in client.scan_iter() if any(thread.encode() in key for thread in threads)}
+
+
+@pytest.mark.parametrize("kind", SAVERS)
+def test_all_of_a_thread_goes_whatever_its_age_and_what_it_is_at(make, kind):
+    saver, client = make(kind)
+    for name in ("person-1", "person-1-b", "other", "person-10"):
+        graph(saver, subgraph=True, asks=True).invoke({"said": ["hello"]}, on(name))
+    kept = keys_of(client, "other", "person-10") | keys_of(client, "person-1-b")
+    report = erase_threads(["person-1", "is not there"], reason="a request")
+    assert (report["success"], report["verified"], report["thread_count"]) == (True, True, 1), report
+    assert report["deleted_count"] == sum(report["deleted_by_family"].values()) > 0
+    assert not graph(saver, asks=True).get_state(on("person-1")).values
+    assert set(client.scan_iter()) == kept
+    record = ThreadErasure.objects.get()
+    assert (record.thread_ids, record.verified, record.deleted_count, record.error) == (
+        ["person-1", "is not there"], True, report["deleted_count"], ""
+    )  # fmt: skip
+    again = erase_threads(["person-1"], reason="a request")
+    assert (again["deleted_count"], again["verified"]) == (0, True)
+
+
+def test_a_pattern_takes_all_layouts_at_once_and_a_dry_run_takes_none(make, checkpoint_redis):
+    graph(make("redis")[0]).invoke({"said": ["hello"]}, on("user-7-a"))
+    graph(make("compact")[0]).invoke({"said": ["hello"]}, on("user-7-b"))
+    checkpoint_redis.set(f"checkpoint:user-7-c:{old_id(0)}", "{}")
+    checkpoint_redis.set("checkpoint:user-7-d:no time at all", "{}")
+    checkpoint_redis.set(f"checkpoint:user-77-c:{old_id(0)}", "{}")
+    checkpoint_redis.set("checkpoint_latest:user-7-a:nothing", "checkpoint:user-7-a:nothing:x")
+    count = checkpoint_redis.dbsize()
+    dry = erase_threads(thread_pattern="user-7-*", reason="why", dryrun=True)
+    assert checkpoint_redis.dbsize() == count
+    assert not ThreadErasure.objects.exists()
+    assert cleanup_user_checkpoints("7") == dry["deleted_count"] == count - 1
+    assert [key.decode().split(":")[1] for key in checkpoint_redis.scan_iter()] == ["user-77-c"]
+    assert cleanup_user_checkpoints("7") == 0
+
+
+def test_pinned_threads_stay_unless_said_so(make, checkpoint_redis):
+    saver, _ = make("redis")
+    for name in ("case-1", "case-2", "user-1"):
+        graph(saver).invoke({"said": ["hello"]}, on(name))
+    pin_thread("case-1")
+    pin_thread("case-*", is_glob=True)
+    report = erase_threads(["case-1", "case-2", "user-1"], reason="why")
+    assert (report["success"], report["verified"], report["thread_count"]) == (False, False, 1)
+    assert report["pinned_threads"] == ["case-1", "case-2"]
+    assert "2 of the threads are pinned" in report["error"]
+    assert ThreadErasure.objects.get().error == report["error"]
+    assert erase_threads(thread_pattern="case-*", reason="why", include_pinned=True)["verified"]
+    assert not checkpoint_redis.dbsize()
+
+
+def test_a_key_that_may_be_of_another_thread_stays_and_is_told(checkpoint_redis):
+    checkpoint_redis.set(f"checkpoint:a:b:{old_id(0)}", "{}")
+    report = erase_threads(["a"], reason="why")
+    assert (report["success"], report["uncertain_keys"], checkpoint_redis.dbsize()) == (False, 1, 1)
+    assert erase_threads(["a:b"], reason="why")["verified"]
+
+
+def test_items_of_the_store_go_with_their_namespace_and_those_below(make, checkpoint_server, checkpoint_redis):
+    with RedisStore.from_conn_string(checkpoint_server.url(0)) as store:
+        store.setup()
+        for space in (("users", "42"), ("users", "42", "notes"), ("users", "421"), ("others",)):
+            store.put(space, "key", {"said": "secret"})
+        report = erase_threads(store_namespaces=[["users", "42"]], reason="why")
+        assert report["deleted_by_family"] == {"store items": 2}
+        assert report["verified"]
+        assert store.get(("users", "42", "notes"), "key") is None
+        assert store.get(("users", "421"), "key").value == {"said": "secret"}
+
+
+@pytest.mark.parametrize("kind", ["redis", "valkey", "compact"])
+def test_a_writer_in_the_middle_of_a_turn_does_not_bring_a_thread_back_and_a_new_conversation_lives(make, kind):
+    saver, client = make(kind)
+    erased = []
+
+    def first(state):
+        if state["said"][-1] == "erase me":
+            erased.append(erase_threads(["person"], reason="in the middle"))
+        return {"said": ["first"]}
+
+    builder = StateGraph(Dialogue)
+    builder.add_node("first", first)
+    builder.add_node("second", lambda state: {"said": ["second"]})
+    builder.add_edge(START, "first").add_edge("first", "second").add_edge("second", END)
+    app = builder.compile(checkpointer=saver)
+    app.invoke({"said": ["a secret"]}, on("person"))
+    said = app.invoke({"said": ["erase me"]}, on("person"))["said"]
+    assert erased[0]["deleted_count"]
+    assert "a secret" in said, "the writer goes on with what it has read"
+    assert keys_of(client, "person"), "and writes it back"
+
+    assert erase_late_writes(HOLD, lambda: None) > 0
+    assert not app.get_state(on("person")).values
+    assert not keys_of(client, "person")
+    assert ThreadErasure.objects.get().late_count > 0
+
+    assert app.invoke({"said": ["anew"]}, on("person"))["said"] == ["anew", "first", "second"]
+    assert erase_late_writes(HOLD, lambda: None) == 0
+    assert app.get_state(on("person")).values["said"] == ["anew", "first", "second"]
+
+
+@pytest.mark.parametrize("kind", SAVERS)
+def test_late_writes_with_a_time_before_the_erasure_go(make, kind):
+    saver, client = make(kind)
+    erase_threads(["person"], thread_pattern="user-1-*", reason="why")
+    with days_ago(0.5):
+        for name in ("person", "user-1-x", "other"):
+            graph(saver).invoke({"said": ["late"]}, on(name))
+    assert erase_late_writes(HOLD, lambda: None) > 0
+    assert not keys_of(client, "person", "user-1-x")
+    assert keys_of(client, "other")
+
+
+def test_records_have_hashes_where_set_and_the_guard_still_knows_the_threads(make, checkpoint_redis):
+    saver, client = make("redis")
+    with override_settings(PLUGINS_CONFIG={"ai_ops": {"erasure_ids": "sha256", "erasure_guard_days": 1}}):
+        graph(saver).invoke({"said": ["hello"]}, on("person"))
+        assert erase_threads(["person"], reason="why")["verified"]
+        record = ThreadErasure.objects.get()
+        assert record.thread_ids == [hashlib.sha256(b"person").hexdigest()]
+        assert "person" not in str(record.guard)
+        assert "person" not in str(MaintenanceRun.objects.values_list())
+        with days_ago(0.5):
+            graph(saver).invoke({"said": ["late"]}, on("person"))
+        assert erase_late_writes(HOLD, lambda: None) > 0
+        assert not keys_of(client, "person")
+        ThreadErasure.objects.update(guarded_until="2020-01-01T00:00:00Z")
+        assert erase_late_writes(HOLD, lambda: None) == 0
+        assert ThreadErasure.objects.get().guard == {}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"thread_ids": ["a"], "reason": ""},
+        {"thread_ids": ["a"], "reason": "x" * 256},
+        {"thread_ids": [""]},
+        {"thread_ids": "person"},
+        {"thread_ids": ["a\0b"]},
+        {"thread_pattern": "*a" * 11},
+        {"thread_pattern": ""},
+        {"store_namespaces": [""]},
+    ],
+)
+def test_what_can_not_be_erased_is_refused_with_a_sentence(checkpoint_redis, asked):
+    checkpoint_redis.set(f"checkpoint:a:{old_id(0)}", "{}")
+    report = erase_threads(**{"reason": "why", **asked})
+    assert report["success"] is False
+    assert report["error"].endswith(".")
+    assert checkpoint_redis.dbsize() == 1
+
+
+def test_a_redis_that_is_away_is_told_and_recorded(monkeypatch):
+    monkeypatch.setenv("LANGGRAPH_REDIS_URL", "redis://127.0.0.1:1/0")
+    monkeypatch.setattr("ai_ops.checkpoints.redis.client.RETRY_DELAYS", ())
+    report = erase_threads(["a"], reason="why")
+    assert (report["success"], report["verified"]) == (False, False)
+    assert ThreadErasure.objects.get().error == report["error"]
+    with pytest.raises(ErasureError):
+        cleanup_user_checkpoints("1")
+
+
+def test_a_cleanup_does_not_bring_anything_back(make):
+    saver, client = make("redis")
+    graph(saver).invoke({"said": ["hello"]}, on("person"))
+    erase_threads(["person"], reason="why")
+    assert cleanup_old_checkpoints(30)["deleted_count"] == 0
+    assert not client.dbsize()
+
+
+class RestTest(APITestCase):
+    def test_an_erasure_takes_a_permission_of_its_own(self):
+        url = reverse("plugins-api:ai_ops-api:thread-erase")
+        body = {"thread_ids": ["person"], "reason": "why"}
+        self.add_permissions("extras.run_job")
+        refused = self.client.post(url, body, format="json", **self.header)
+        self.assertHttpStatus(refused, 403)
+        assert "ai_ops.add_threaderasure" in refused.data["detail"]
+        self.add_permissions("ai_ops.add_threaderasure")
+        for broken in (
+            {"thread_ids": ["person"]},
+            {"reason": "why"},
+            {**body, "x": 1},
+            {**body, "thread_ids": "p"},
+            [],
+        ):
+            with self.subTest(broken):
+                self.assertHttpStatus(self.client.post(url, broken, format="json", **self.header), 400)
