@@ -106,7 +106,7 @@ class AskTest(RunAPITestCase):
             ({"kind": "laundry"}, 'There is no kind of run "laundry": give one of cleanup'),
             ({"kind": "cleanup", "options": [1]}, "The options must be an object"),
             ({"kind": "cleanup", "options": {"redis_password": "x"}}, "has no option redis_password"),
-            ({"kind": "cleanup", "options": {"retention_days": 0}}, "from 1 to 3650, not 0."),
+            ({"kind": "cleanup", "options": {"retention_days": 0}}, "to 3650, not 0."),
             ({"kind": "cleanup", "options": {"thread_pattern": "a\x00"}}, "thread_pattern"),
         ):
             with self.subTest(data=data):
