@@ -19,6 +19,7 @@ from ai_ops.checkpoints.cleanup_run import clean_up
 from ai_ops.checkpoints.conversation_moves import move_threads
 from ai_ops.checkpoints.erasure import Request as ErasureRequest
 from ai_ops.checkpoints.erasure import erase_conversations
+from ai_ops.checkpoints.explanation import explain
 from ai_ops.checkpoints.logic.conversation_moves import MoveReport
 from ai_ops.checkpoints.logic.erasure import ErasureReport
 from ai_ops.checkpoints.logic.reports import CleanupReport, ThreadReport
@@ -44,6 +45,7 @@ __all__ = (
     "cleanup_old_checkpoints",
     "cleanup_user_checkpoints",
     "erase_threads",
+    "explain_thread",
     "get_recent_runs",
     "move_conversations",
     "perform_mcp_health_checks",
@@ -142,6 +144,23 @@ def erase_threads(
         lambda error: ErasureReport(error=error or "The same erasure is under way already.", dryrun=dryrun).as_dict(),
         subject=request.subject,
     )
+
+
+def explain_thread(thread_id: str) -> dict[str, Any]:
+    """Tell what the cleanup sees of a thread, and checkpoint by checkpoint what the next run would do, and why.
+
+    It looks the thread up by direct questions: nothing is scanned, nothing is changed. The options are the configured
+    ones, with the retention policies and the pins of now.
+
+    Args:
+        thread_id: The thread's id, exactly as the agent has it in its configuration.
+
+    Returns:
+        `success`, `error` (None or a sentence), and the rest of `ai_ops.checkpoints.logic.explanation.Explanation`:
+        among them `found`, `layout`, `pinned`, `policy`, `waits`, `decision` (a sentence), and `namespaces`, each with
+        its `checkpoints`: `checkpoint_id`, `time`, `bytes`, `goes`, `rule`.
+    """
+    return explain(str(thread_id)).as_dict()
 
 
 def cleanup_user_checkpoints(user_id: str) -> int:

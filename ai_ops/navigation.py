@@ -89,6 +89,12 @@ menu_items = (
                         permissions=["ai_ops.view_checkpointstoragesnapshot"],
                     ),
                     NavMenuItem(
+                        link="plugins:ai_ops:threads",
+                        name="Threads",
+                        weight=120,
+                        permissions=["ai_ops.view_checkpointstoragesnapshot"],
+                    ),
+                    NavMenuItem(
                         link="plugins:ai_ops:retentionpolicy_list",
                         name="Retention Policies",
                         weight=150,

@@ -37,6 +37,7 @@ from ai_ops.checkpoints.logic.keys import UUID_EPOCH, KeyParser
 from ai_ops.checkpoints.logic.retention import DAY, RetentionPolicy
 from ai_ops.checkpoints.redis.store import CheckpointStore
 from ai_ops.logic.batches import batches
+from ai_ops.logic.policies import Policy, PolicyIndex
 from development import services
 from langgraph_checkpoint_compact import CompactRedisSaver
 from langgraph_checkpoint_compact.documents import StoredCheckpoint
@@ -242,13 +243,23 @@ def library(client: redis.Redis, layout: str, threads: int, limit: int) -> float
     return (time.perf_counter() - started) * (threads / 2) / done
 
 
-def ours(port: int, answers: Any) -> None:
+def policies_of(count: int) -> PolicyIndex | None:
+    """Return so many policies over the threads of the benchmark; half of the threads match one."""
+    patterns = [f"user-{number}*" for number in range(10, 10 + count)]
+    return PolicyIndex([Policy(each, (each,), retention=30 * DAY) for each in patterns]) if count else None
+
+
+def ours(port: int, answers: Any, policies: int = 0) -> None:
     """Run the cleanup in a process of its own; seconds, its report and its peak memory in KiB."""
     with redis.Redis(port=port) as client:
         now = time.time()
         parser = KeyParser(now)
         run = CleanupRun(
-            CheckpointStore(client, parser), parser, RetentionPolicy(30 * DAY, 30 * DAY), now, dryrun=False
+            CheckpointStore(client, parser),
+            parser,
+            RetentionPolicy(30 * DAY, 30 * DAY, classes=policies_of(policies)),
+            now,
+            dryrun=False,
         )
         started, cpu = time.perf_counter(), time.process_time()
         run.execute()
@@ -306,10 +317,10 @@ def _spin() -> None:
         pass
 
 
-def measured(port: int) -> tuple[float, float, dict[str, Any], int]:
+def measured(port: int, policies: int = 0) -> tuple[float, float, dict[str, Any], int]:
     """The cleanup, in a process that has done nothing else."""
     answers = multiprocessing.get_context("spawn").Queue()
-    process = multiprocessing.get_context("spawn").Process(target=ours, args=(port, answers))
+    process = multiprocessing.get_context("spawn").Process(target=ours, args=(port, answers, policies))
     process.start()
     result: tuple[float, float, dict[str, Any], int] = answers.get()
     process.join()
@@ -340,9 +351,23 @@ def in_turns(
     return old, keys, deleted, floors, times
 
 
-def case(client: Client, port: int, layout: str, threads: int) -> tuple[dict[str, Any], int]:
+def with_policies(client: Client, port: int, layout: str, threads: int, policies: int, deleted: int) -> dict[str, Any]:
+    """Compare the cleanup with so many policies to that without, in turns on the same data."""
+    times: dict[int, list[float]] = {0: [], policies: []}
+    for _ in range(3):
+        for count in (0, policies):
+            refill(client, layout)
+            seconds, _, report, _ = measured(port, count)
+            assert report["deleted_count"] == deleted, "policies of the same retention delete the same"
+            times[count].append(seconds)
+    without, given = statistics.median(times[0]), statistics.median(times[policies])
+    return {"policies": policies, "with_policies_s": given, "without_s": without, "policies_ratio": given / without}
+
+
+def case(client: Client, port: int, layout: str, threads: int, policies: int = 0) -> tuple[dict[str, Any], int]:
     """One line, and the peak memory in KiB."""
     old, keys, deleted, floors, times = in_turns(client, port, layout, threads)
+    compared = with_policies(client, port, layout, threads, policies, deleted) if policies else {}
     batched_s = statistics.median(floors)
     floor_s = None
     if threads <= SMALL:
@@ -370,6 +395,7 @@ def case(client: Client, port: int, layout: str, threads: int) -> tuple[dict[str
         "library_s": library_s, "library_ratio": library_s and library_s / seconds,
         "sampled": SAMPLE if threads > SAMPLE else None,
         "ping_idle_p99_ms": idle, "ping_busy_p99_ms": crowded, "ping_p99_ms": p99,
+        **compared,
     }  # fmt: skip
     return line, peak
 
@@ -379,6 +405,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layouts", nargs="+", default=list(LAYOUTS), choices=list(LAYOUTS))
     parser.add_argument("--threads", nargs="+", type=int, default=[10_000, 100_000])
+    parser.add_argument("--policies", type=int, default=0, help="compare a run with so many retention policies")
     parser.add_argument(
         "--million",
         action="store_true",
@@ -398,7 +425,7 @@ def main() -> None:
                     # Writing the file of a large case takes longer than the client waits by itself.
                     with Client(port=port, socket_timeout=SAVE_SECONDS) as client:
                         client.server = server
-                        line, peak = case(client, port, layout, threads)
+                        line, peak = case(client, port, layout, threads, chosen.policies)
                 finally:
                     server.stop()
             smallest = peak if smallest is None else smallest

@@ -36,6 +36,8 @@ OLD_THREADS = {"demo:site": 31, "demo:audit-2026": 45, "demo:upgrade:draft": 400
 LIVE_THREAD = "demo:site:berlin"
 TAIL_THREAD = "demo:upgrade"  # live, with an old tail
 WAITING_THREAD = "demo:rollout"  # waits for a person's answer
+HELD_THREAD = "demo:held:case"  # of long ago, under a policy that holds it for ever
+ERASED_THREAD = "demo:person:42"  # of today, and erased
 
 EXPECTED_STATUS = {
     "Demo recovered": ("Unhealthy", "Healthy"),
@@ -69,6 +71,9 @@ async def fill(redis_url: str) -> dict[str, Any]:
         for thread_id in (*OLD_THREADS, LIVE_THREAD, TAIL_THREAD, WAITING_THREAD):
             await saver.adelete_thread(thread_id)
         for thread_id, days in OLD_THREADS.items():
+            await conversations.hold_in_the_past(saver, thread_id, QUESTIONS, timedelta(days=days))
+        for thread_id, days in ((HELD_THREAD, 400), (ERASED_THREAD, 0)):
+            await saver.adelete_thread(thread_id)
             await conversations.hold_in_the_past(saver, thread_id, QUESTIONS, timedelta(days=days))
         await conversations.hold_in_the_past(saver, TAIL_THREAD, QUESTIONS, timedelta(days=40))
         for question in QUESTIONS:
@@ -244,6 +249,43 @@ def run_jobs(nautobot: Nautobot, checks: Checks, as_json: bool) -> None:
     checks.see(report.get("checked_count", 0) >= 3, "the three HTTP servers that are not Vulnerable were checked")
 
 
+def put_policy(nautobot: Nautobot) -> None:
+    """Hold the threads of one class for ever."""
+    path = "plugins/ai-ops/retention-policies/"
+    for known in nautobot.call("GET", path, params={"name": "Demo hold"})["results"]:
+        nautobot.call("DELETE", f"{path}{known['id']}/")
+    nautobot.call("POST", path, json={"name": "Demo hold", "thread_patterns": "demo:held*", "retention": "forever"})
+
+
+def show_threads(nautobot: Nautobot, checks: Checks) -> None:
+    """Explain a held conversation, and erase another."""
+    print("\nA held conversation, an erasure and an explanation", flush=True)
+    path = "plugins/ai-ops/threads/"
+    held = nautobot.call("GET", f"{path}explain/", params={"thread_id": HELD_THREAD})
+    checks.see(
+        held["found"] and held["policy"] == "Demo hold",
+        f"{HELD_THREAD} is 400 days old and there: {held['decision']} (policy {held['policy']})",
+    )
+    query = {"module_name": "ai_ops.jobs.erasure", "job_class_name": "EraseConversationsJob"}
+    (job,) = nautobot.call("GET", "extras/jobs/", params=query)["results"]
+    # Nautobot installs Jobs disabled, and this one has no schedule that would enable it.
+    nautobot.call("PATCH", f"extras/jobs/{job['id']}/", json={"enabled": True})
+    body = {"thread_ids": [ERASED_THREAD], "reason": "The demo's request to be forgotten"}
+    run = nautobot.call("POST", f"{path}erase/", json=body)
+    deadline = time.monotonic() + 60
+    while run["state"] in ("pending", "running") and time.monotonic() < deadline:
+        time.sleep(0.5)
+        run = nautobot.call("GET", f"plugins/ai-ops/runs/{run['id']}/")
+    erasures = nautobot.call("GET", "plugins/ai-ops/thread-erasures/", params={"limit": 1})["results"]
+    record = erasures[0] if erasures else {}
+    checks.see(
+        bool(record.get("verified")) and record["deleted_count"] > 0,
+        f"{ERASED_THREAD} is erased: {record.get('deleted_count')} keys, verified {record.get('verified')}",
+    )
+    gone = nautobot.call("GET", f"{path}explain/", params={"thread_id": ERASED_THREAD})
+    checks.see(not gone["found"], f"{ERASED_THREAD}: {gone['decision']}")
+
+
 def drift(nautobot: Nautobot, server_url: str) -> str:
     """Have a server list other tools, and check it; give its id."""
     httpx.post(f"{server_url}/drift").raise_for_status()
@@ -289,7 +331,9 @@ def demonstrate(settings: Settings, supervisor: Supervisor, mine: bool, checks: 
     with httpx.Client(base_url=web_url(settings), headers=headers, timeout=60) as client:
         nautobot = Nautobot(client)
         put_servers(nautobot, settings.mcp_ports)
+        put_policy(nautobot)
         run_jobs(nautobot, checks, as_json)
+        show_threads(nautobot, checks)
         statuses = nautobot.statuses()
         show_drift(nautobot, f"http://127.0.0.1:{settings.mcp_ports[1]}", checks)
     print("\nMCP servers", flush=True)

@@ -1,11 +1,11 @@
-"""Threads in the REST API: erased."""
+"""Threads in the REST API: explained and erased."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status, viewsets
 from rest_framework.decorators import action
 from rest_framework.exceptions import ParseError, PermissionDenied
@@ -14,10 +14,12 @@ from rest_framework.response import Response
 from ai_ops.api.errors import as_answers
 from ai_ops.api.run_views import RunPermissions
 from ai_ops.api.serializers import ErasureRequestSerializer, MaintenanceRunSerializer
+from ai_ops.celery_tasks import explain_thread
 from ai_ops.choices import MaintenanceKindChoices
-from ai_ops.models import ThreadErasure
+from ai_ops.models import THREAD_ID_MAX_LENGTH, ThreadErasure
 from ai_ops.runs.requests import request_run
 
+VIEW = "ai_ops.view_checkpointstoragesnapshot"
 ERASE = "ai_ops.add_threaderasure"
 
 
@@ -27,6 +29,20 @@ class ThreadViewSet(viewsets.ViewSet):
     permission_classes = [RunPermissions]
     # The permissions ask for one; threads are in no table.
     queryset = ThreadErasure.objects.none()
+
+    @extend_schema(
+        parameters=[OpenApiParameter("thread_id", str, required=True, description="Exactly as the agent has it.")],
+        responses={200: OpenApiTypes.OBJECT, 400: OpenApiTypes.OBJECT, 403: OpenApiTypes.OBJECT},
+    )
+    @action(detail=False, methods=["get"])
+    def explain(self, request, *args, **kwargs):
+        """Tell what the cleanup sees of a thread, and what the next run would do with it."""
+        if not request.user.has_perm(VIEW):
+            raise PermissionDenied(f"You may not look at conversations: ask for the permission {VIEW}.")
+        thread_id = request.query_params.get("thread_id", "")
+        if not thread_id or "\0" in thread_id or len(thread_id) > THREAD_ID_MAX_LENGTH:
+            raise ParseError(f"Give a thread_id of 1 to {THREAD_ID_MAX_LENGTH} characters.")
+        return Response(explain_thread(thread_id))
 
     @extend_schema(
         request=ErasureRequestSerializer,

@@ -110,7 +110,7 @@ def erase_conversations(hold: Hold, request: Request) -> dict[str, Any]:
     """Erase under the lease of a run, and log it; the report of `erase_threads`."""
     logger.info("Erasing conversations: %s", request.reason)
     try:
-        report = erase(request, hold, progress_of(hold))
+        report = erase(request, hold, progress_of(hold, logger))
     except AiOpsError as error:
         hold.trouble(error)
         report = ErasureReport(error=str(error), dryrun=request.dryrun)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,12 +15,15 @@ from ai_ops.checkpoints.cleanup import CleanupRun, threads_of
 from ai_ops.checkpoints.cleanup_policy import cleanup_policy
 from ai_ops.checkpoints.connection import describe_checkpoint_redis, get_redis_connection
 from ai_ops.checkpoints.key_names import compact_keys, key_parser
+from ai_ops.checkpoints.logic.compact_plan import Look, State
 from ai_ops.checkpoints.logic.keys import CheckpointKey, KeyParser
+from ai_ops.checkpoints.logic.lookups import untold_writes
 from ai_ops.checkpoints.logic.reports import CleanupReport
 from ai_ops.checkpoints.logic.retention import RetentionPolicy
 from ai_ops.checkpoints.logic.storage import SHOWN_MISSING_PINS, StorageReport, StorageTally
 from ai_ops.checkpoints.pins import read_pins
 from ai_ops.checkpoints.policies import read_policies
+from ai_ops.checkpoints.redis.compact_store import CompactStore
 from ai_ops.checkpoints.redis.store import CheckpointStore
 from ai_ops.checkpoints.snapshots import keep_snapshot
 from ai_ops.config import AiOpsSettings
@@ -74,6 +77,8 @@ class StorageRun:
         self._now = time.time()
         self._started = time.monotonic()
         self._policy = policy
+        self._parser = parser
+        self._compact = CompactStore(store.redis, compact_keys(configured), parser)
         self._tally = StorageTally(self._now, policy.pinned, policy.pinned_globs)
         self._cleanup = CleanupRun(
             store,
@@ -85,7 +90,7 @@ class StorageRun:
             on_keys=self._count,
             enough=self._has_enough,
             compact=compact_keys(configured),
-            on_compact=lambda looks: self._tally.add_compact(looks, parser),
+            on_compact=self._count_compact,
         )
 
     def execute(self, policy_sentence: str) -> StorageReport:
@@ -117,12 +122,20 @@ class StorageRun:
             pin_count=len(self._policy.pinned) + len(self._policy.pinned_globs),
             missing_pins=self._missing_pins(),
             cleanup=_as_planned(report) if complete else None,
+            max_memory_bytes=self._store.max_memory(),
+            policies=report.policies if complete else {},
+            states=dict(tally.states),
             seconds=round(time.monotonic() - self._started, 3),
             **self._sizes(),
         )
 
     def _count(self, keys: list[CheckpointKey]) -> None:
-        self._tally.add(threads_of(keys, self._store, self._now))
+        threads = threads_of(keys, self._store, self._now)
+        self._tally.add(threads, self._store.interrupts(untold_writes(threads)))
+
+    def _count_compact(self, looks: Sequence[Look]) -> None:
+        whole = [look for look in looks if look.state == State.WHOLE]
+        self._tally.add_compact(looks, self._parser, self._compact.waiting(whole) if whole else {})
 
     def _has_enough(self, scanned: int) -> bool:
         return scanned >= MAX_KEYS or time.monotonic() - self._started >= MAX_SCAN_SECONDS

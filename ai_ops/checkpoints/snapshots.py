@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from django.db import Error as DatabaseError
 from django.db import transaction
+from django.db.models.fields.json import KT
+from django.utils import timezone
 
 from ai_ops.models import CheckpointStorageSnapshot, PinnedThread
 
 KEPT = 5  # of those that succeeded, and of those that failed
+# Of each day the last one, for a trend over a year and a month more.
+KEPT_DAYS = 400
 
 
 def keep_snapshot(data: dict[str, Any]) -> dict[str, Any]:
@@ -23,12 +28,44 @@ def keep_snapshot(data: dict[str, Any]) -> dict[str, Any]:
         with transaction.atomic():
             snapshots.create(data=data)
             kept = [each.pk for success in (True, False) for each in snapshots.filter(data__success=success)[:KEPT]]
-            snapshots.exclude(pk__in=kept).delete()
+            snapshots.exclude(pk__in=[*kept, *_last_of_each_day()]).delete()
     except DatabaseError as error:
         said = " ".join(str(error).split())
         sentence = f"Nautobot's database could not save the snapshot ({said}): check it; the next sampling tries again."
         return data | {"success": False, "error": data["error"] or sentence}
     return data
+
+
+def _last_of_each_day() -> list[Any]:
+    """Return the ids of the last successful snapshot of each day."""
+    since = timezone.now() - timedelta(days=KEPT_DAYS)
+    rows = CheckpointStorageSnapshot.objects.filter(data__success=True, taken__gte=since).order_by("taken")
+    return list({taken.date(): pk for pk, taken in rows.values_list("pk", "taken")}.values())
+
+
+def trend(queryset=None) -> list[dict[str, Any]]:
+    """Return the numbers of each day, oldest first: `day`, `keys`, `threads`, `memory`, `max_memory`.
+
+    Args:
+        queryset: The snapshots that may be seen; all of them unless given.
+    """
+    snapshots = CheckpointStorageSnapshot.objects.all() if queryset is None else queryset
+    since = timezone.now() - timedelta(days=KEPT_DAYS)
+    rows = (
+        snapshots.filter(data__success=True, taken__gte=since)
+        .order_by("taken")
+        .values_list(
+            "taken",
+            *(KT(f"data__{name}") for name in ("checkpoint_keys", "thread_count", "memory_bytes", "max_memory_bytes")),
+        )
+    )
+    by_day = {}
+    for taken, *numbers in rows:
+        keys, threads, memory, limit = (int(each) if each is not None else None for each in numbers)
+        by_day[taken.date()] = {
+            "day": taken.date().isoformat(), "keys": keys, "threads": threads, "memory": memory, "max_memory": limit
+        }  # fmt: skip
+    return list(by_day.values())
 
 
 def latest_snapshots(queryset=None) -> tuple[CheckpointStorageSnapshot | None, CheckpointStorageSnapshot | None]:

@@ -3,7 +3,22 @@
 from __future__ import annotations
 
 from django.utils.html import format_html
-from nautobot.apps.ui import ObjectDetailContent, ObjectFieldsPanel, SectionChoices
+from nautobot.apps.templatetags import hyperlinked_object
+from nautobot.apps.ui import (
+    ButtonColorChoices,
+    KeyValueTablePanel,
+    ObjectDetailContent,
+    ObjectFieldsPanel,
+    PostButton,
+    SectionChoices,
+)
+from nautobot.apps.views import get_obj_from_context
+
+from ai_ops.checkpoints.snapshots import latest_snapshots
+from ai_ops.choices import MaintenanceKindChoices, RunStateChoices
+from ai_ops.models import CheckpointStorageSnapshot, MaintenanceRun
+from ai_ops.runs.requests import may_run
+from ai_ops.ui.times import plain_ago
 
 
 class RetentionPolicyFieldsPanel(ObjectFieldsPanel):
@@ -16,6 +31,63 @@ class RetentionPolicyFieldsPanel(ObjectFieldsPanel):
         if key in INHERITED and value in ("", None):
             return format_html('<span class="text-secondary">{}</span>', "as the run says")
         return super().render_value(key, value, context)
+
+
+class PolicyMatchesPanel(KeyValueTablePanel):
+    """The threads that a policy matched at the last sampling, and what a cleanup would have deleted by it."""
+
+    def get_data(self, context):
+        """Read the last sample, and the last dry run that tried the policy."""
+        policy, user = get_obj_from_context(context), context["request"].user
+        facts = _sampled(policy, user)
+        if tried := _last_trial(policy, user):
+            counts = ((tried.job_result.result or {}).get("policies") or {}).get(policy.name)
+            if counts:
+                facts["Last dry run"] = hyperlinked_object(tried)
+                facts |= {f"Dry run: {name.lower()}": value for name, value in _in_words(counts).items()}
+        return facts
+
+
+def _sampled(policy, user):
+    snapshot = latest_snapshots(CheckpointStorageSnapshot.objects.restrict(user, "view"))[0]
+    counts = ((snapshot.data.get("policies") or {}) if snapshot else {}).get(policy.name)
+    if not policy.enabled:
+        return {"Sample": "The policy is not enabled. Press Dry run to see what it would do."}
+    if snapshot is None or counts is None:
+        return {"Sample": "Not sampled with this policy yet: refresh Checkpoint Storage, or press Dry run."}
+    if policy.last_updated and policy.last_updated > snapshot.taken:
+        return {"Sample": "The policy has changed since the last sampling. Press Dry run to see what it does now."}
+    return {"Sampled": plain_ago(snapshot.taken), **_in_words(counts)}
+
+
+def _in_words(counts):
+    goes, stays = counts["threads_deleted"], counts["threads_kept"]
+    return {
+        "Threads that match": f"{goes + stays:,}",
+        "Whole threads that would go": f"{goes:,}",
+        "Checkpoints of live threads that would go": f"{counts['checkpoints_trimmed']:,}",
+        "Keys that would go": f"{counts['deleted_count']:,}",
+    }
+
+
+def _last_trial(policy, user):
+    runs = MaintenanceRun.objects.restrict(user, "view").filter(
+        kind=MaintenanceKindChoices.CLEANUP,
+        state=RunStateChoices.SUCCEEDED,
+        options__trial_policy=str(policy.pk),
+    )
+    if policy.last_updated:
+        runs = runs.filter(created__gte=policy.last_updated)
+    run = runs.first()
+    return run if run and run.job_result else None
+
+
+class DryRunButton(PostButton):
+    """Run the cleanup as a dry run that takes the policy for enabled."""
+
+    def should_render(self, context):
+        """Show it to users who may run the Job."""
+        return super().should_render(context) and may_run("cleanup", context["request"].user)
 
 
 INHERITED = ("retention", "pending_retention", "trim_live_threads", "keep_last")
@@ -38,6 +110,16 @@ RETENTION_POLICY_DETAIL = ObjectDetailContent(
                 "max_thread_mb",
                 "description",
             ),
+        ),
+        PolicyMatchesPanel(weight=100, section=SectionChoices.RIGHT_HALF, label="Matches"),
+    ),
+    extra_buttons=(
+        DryRunButton(
+            weight=100,
+            label="Dry run",
+            icon="mdi-test-tube",
+            color=ButtonColorChoices.BLUE,
+            link_name="plugins:ai_ops:retentionpolicy_try",
         ),
     ),
 )

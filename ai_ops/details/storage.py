@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.template.defaultfilters import filesizeformat
@@ -24,15 +24,18 @@ from nautobot.apps.ui import (
 from nautobot.extras.choices import JobResultStatusChoices
 from nautobot.extras.models import JobResult
 
-from ai_ops.checkpoints.snapshots import in_redis, latest_snapshots
+from ai_ops.checkpoints.logic.trend import limit_sentence
+from ai_ops.checkpoints.snapshots import in_redis, latest_snapshots, trend
+from ai_ops.choices import MaintenanceKindChoices, RunStateChoices
 from ai_ops.kinds import DEFAULT_SCHEDULES
-from ai_ops.models import CheckpointStorageSnapshot, PinnedThread
+from ai_ops.models import CheckpointStorageSnapshot, MaintenanceRun, PinnedThread
 from ai_ops.runs.installed_jobs import find_job
 from ai_ops.runs.requests import may_run
 from ai_ops.ui.charts import READABLE_NAME
 from ai_ops.ui.times import ago, plain_ago
 
 SHOWN_PINS = 10
+SHOWN_CLEANUPS = 60
 # The schedule is hourly; one run may be late or lost.
 STALE = timedelta(hours=3)
 # A worker that was killed leaves its run unfinished for ever; no sampling takes longer than this.
@@ -126,10 +129,59 @@ BUTTONS = (
     RunJobButton(weight=200, label="Clean up…", icon="mdi-broom", kind="cleanup"),
 )
 
+
+def _lines(label: str, section: SectionChoices, names: Mapping[str, str], axis: str, unit: int = 1) -> EChartsPanel:
+    """Return a chart of numbers over the days of the trend, by their names in it and in the chart."""
+
+    def lines(context) -> dict[str, Any]:
+        days = context["trend"]
+        series = [
+            {"name": shown, "data": [None if day[name] is None else day[name] / unit for day in days]}
+            for name, shown in names.items()
+        ]
+        return {"x": [day["day"] for day in days], "series": series}
+
+    return EChartsPanel(
+        weight=60,
+        section=section,
+        label=label,
+        chart_class=TrendChart,
+        chart_kwargs={"chart_type": EChartsTypeChoices.LINE, "data": lines, "y_label": axis},
+        chart_height="18rem",
+    )
+
+
+class TrendChart(EChartsBase):
+    """A line over days."""
+
+    def get_config(self, context=None):
+        """Make the names of the axes readable."""
+        config = super().get_config(context)
+        config["yAxis"] |= READABLE_NAME
+        return config
+
+
+def _deletions(context) -> dict[str, Any]:
+    runs = context["cleanups"]
+    return {
+        "x": [f"{run.created:%Y-%m-%d %H:%M}" for run in runs],
+        "series": [{"name": "Keys", "data": [run.counters.get("deleted_count", 0) for run in runs]}],
+    }
+
+
 THREAD_COLUMNS = ["thread", "keys", "age"]
 PANELS = {
     SectionChoices.LEFT_HALF: (
         _ages_panel("Keys", SectionChoices.LEFT_HALF, "A key is as old as its checkpoint"),
+        _lines("Trend of keys and threads", SectionChoices.LEFT_HALF, {"keys": "Keys", "threads": "Threads"}, "Number"),
+        EChartsPanel(
+            weight=70,
+            section=SectionChoices.LEFT_HALF,
+            label="Keys deleted by the last cleanups",
+            chart_class=TrendChart,
+            chart_kwargs={"chart_type": EChartsTypeChoices.BAR, "data": _deletions, "y_label": "Keys"},
+            chart_height="18rem",
+        ),
         PlainKeysPanel(weight=100, label="Redis", context_data_key="redis_facts"),
         DataTablePanel(
             weight=200,
@@ -141,7 +193,15 @@ PANELS = {
     ),
     SectionChoices.RIGHT_HALF: (
         _ages_panel("Threads", SectionChoices.RIGHT_HALF, "A thread is as old as its newest checkpoint"),
+        _lines(
+            "Trend of memory",
+            SectionChoices.RIGHT_HALF,
+            {"memory": "Used", "max_memory": "maxmemory"},
+            "MiB",
+            1024 * 1024,
+        ),
         PlainKeysPanel(weight=100, label="Deletions of a cleanup now", context_data_key="cleanup_facts"),
+        PlainKeysPanel(weight=110, label="Threads by state and policy", context_data_key="thread_facts"),
         DataTablePanel(
             weight=200,
             label="Largest threads (sampled)",
@@ -180,11 +240,36 @@ def page_context(user) -> dict[str, Any]:
         context |= {
             "redis_facts": redis_facts(data),
             "cleanup_facts": cleanup_facts(data["cleanup"]),
+            "thread_facts": thread_facts(data),
+            "trend": (days := trend(visible)),
+            "cleanups": _cleanups(user),
             "oldest_threads": _rows(data["oldest_threads"], now),
             "largest_threads": _rows(data["largest_threads"], now),
             "pinned_threads": _pinned_rows(user, good),
         }
+        context["redis_facts"]["Trend"] = limit_sentence(
+            [(date.fromisoformat(day["day"]), day["memory"]) for day in days], data.get("max_memory_bytes")
+        )
     return context
+
+
+def thread_facts(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the number of threads in each state and under each policy, by name."""
+    states = data.get("states") or {}
+    facts = {name.capitalize(): f"{count:,}" for name, count in sorted(states.items())}
+    for name, counts in (data.get("policies") or {}).items():
+        goes, stays = counts["threads_deleted"], counts["threads_kept"]
+        label = f"Policy {name}" if name else "No policy"
+        facts[label] = f"{goes + stays:,}: {goes:,} would go, {stays:,} stay"
+    return facts or {"Not known": "Press Refresh to count them."}
+
+
+def _cleanups(user) -> list[MaintenanceRun]:
+    """Return the last cleanups that deleted, oldest first, of those that the user may view."""
+    runs = MaintenanceRun.objects.restrict(user, "view").filter(
+        kind=MaintenanceKindChoices.CLEANUP, state=RunStateChoices.SUCCEEDED
+    )
+    return [run for run in runs[:SHOWN_CLEANUPS] if not run.options.get("dryrun")][::-1]
 
 
 def redis_facts(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class RetentionPolicy(OrganizationalModel):
         max_length=20,
         blank=True,
         validators=[validate_duration],
-        help_text="The same for threads that wait for an answer. Empty: as the run says, and not less than the above.",
+        help_text="The same for threads that wait for an answer. Empty: as above, or as the run says if longer.",
     )
     trim_live_threads = models.BooleanField(
         null=True, blank=True, help_text="Whether old checkpoints of live threads go too. Empty: as the run says."

@@ -6,6 +6,7 @@ from ai_ops.views.retention import RetentionPolicyUIViewSet, ThreadErasureUIView
 from ai_ops.views.runs import DeadLettersView, MaintenanceRunUIViewSet
 from ai_ops.views.schedules import SchedulesView
 from ai_ops.views.servers import MCPServerCheckUIViewSet, MCPServerUIViewSet
+from ai_ops.views.threads import ThreadEraseView, ThreadsView
 from ai_ops.views.tools import MCPServerToolUIViewSet
 
 __all__ = [
@@ -20,5 +21,7 @@ __all__ = [
     "PinnedThreadUIViewSet",
     "RetentionPolicyUIViewSet",
     "SchedulesView",
+    "ThreadEraseView",
     "ThreadErasureUIViewSet",
+    "ThreadsView",
 ]

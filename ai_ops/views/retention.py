@@ -1,11 +1,19 @@
 """Pages of retention policies and erasures."""
 
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.shortcuts import redirect
+from django.utils.html import format_html
 from nautobot.apps.views import NautobotUIViewSet, ObjectDetailViewMixin, ObjectListViewMixin
+from rest_framework.decorators import action
 
 from ai_ops import filters, forms, tables
 from ai_ops.api import serializers
+from ai_ops.choices import MaintenanceKindChoices, RunTriggerChoices
 from ai_ops.details.retention import ERASURE_DETAIL, RETENTION_POLICY_DETAIL
+from ai_ops.exceptions import RunNotPermittedError, RunRefusedError
 from ai_ops.models import RetentionPolicy, ThreadErasure
+from ai_ops.runs.requests import request_run
 from ai_ops.views.ids import ID_PATTERN
 
 
@@ -20,6 +28,36 @@ class RetentionPolicyUIViewSet(NautobotUIViewSet):
     bulk_update_form_class = forms.RetentionPolicyBulkEditForm
     table_class = tables.RetentionPolicyTable
     object_detail_content = RETENTION_POLICY_DETAIL
+
+    @action(
+        detail=True,
+        # A user who had to log in first comes back with a GET, which asks for nothing.
+        methods=["get", "post"],
+        url_path="try",
+        url_name="try",
+        custom_view_base_action="view",
+        custom_view_additional_permissions=["extras.run_job"],
+    )
+    def dry_run(self, request, *args, **kwargs):
+        """Run the cleanup as a dry run that takes this policy for enabled."""
+        policy = self.get_object()
+        if request.method != "POST":
+            return redirect(policy)
+        try:
+            run = request_run(
+                MaintenanceKindChoices.CLEANUP,
+                {"dryrun": True, "trial_policy": str(policy.pk)},
+                request.user,
+                trigger=RunTriggerChoices.JOB,
+            )
+        except RunNotPermittedError as refusal:
+            raise PermissionDenied(str(refusal)) from refusal
+        except RunRefusedError as refusal:
+            messages.warning(request, str(refusal))
+            return redirect(policy)
+        sentence = 'The dry run <a href="{}">{}</a> has been requested: reload this page in a moment.'
+        messages.success(request, format_html(sentence, run.get_absolute_url(), run))
+        return redirect(policy)
 
 
 class ThreadErasureUIViewSet(ObjectDetailViewMixin, ObjectListViewMixin):

@@ -43,6 +43,11 @@ class CompactKeys:
         """Whether `key` has the name of a thread's first key."""
         return key.startswith(self.start) and key.endswith(b"}") and self.thread_of(key) is not None
 
+    def key_of(self, thread: bytes) -> bytes:
+        """Return the name of the first key of the thread with this id, in UTF-8."""
+        text = thread.decode("utf-8", "surrogateescape")
+        return self.start + (quote(text, safe=_SAFE, errors="surrogatepass") or _EMPTY).encode() + b"}"
+
     def thread_of(self, key: bytes) -> bytes | None:
         """The id of the thread whose first key has this name, in UTF-8; None where no thread's has."""
         if len(key) > _MAX_NAME or not key.isascii():

@@ -62,14 +62,21 @@ class _Cuts:
     def __init__(self, policy: RetentionPolicy, now: float) -> None:
         self._policy = policy
         self._now = now
-        self._by_names: dict[int, Cut] = {}
+        self._by_rank: dict[int, Cut] = {}
+        self._by_ranks: dict[int, Cut] = {}
+        self._rank_of = policy.classes.rank_of if policy.classes is not None else None
         self.of_the_run = self._cut(policy.by_rank(NO_POLICY))
 
-    def of(self, names: tuple[bytes, ...]) -> Cut:
-        """The cut of a thread that may have these names."""
-        policy = self._policy.of(names)
-        if (found := self._by_names.get(id(policy))) is None:
-            found = self._by_names[id(policy)] = self._cut(policy)
+    def of(self, name: bytes, stem: bytes) -> Cut:
+        """Return the cut of a thread."""
+        if stem.endswith(b"}:") or self._rank_of is None:
+            policy = self._policy.of(_possible(name, stem))
+            if (found := self._by_ranks.get(id(policy))) is None:
+                found = self._by_ranks[id(policy)] = self._cut(policy)
+            return found
+        rank = self._rank_of(name)
+        if (found := self._by_rank.get(rank)) is None:
+            found = self._by_rank[rank] = self._cut(self._policy.by_rank(rank))
         return found
 
     def _cut(self, policy: RetentionPolicy) -> Cut:
@@ -153,7 +160,7 @@ class QuickKeys:
                 _, heads, _, ids = zip(*rows, strict=True)
                 if self._is_whole(stem, heads, ids):
                     if has_classes:
-                        held, old, young, most = cuts.of(_possible(name, stem))
+                        held, old, young, most = cuts.of(name, stem)
                     newest = max(ids)
                     if newest < old:
                         if policy.covers(_possible(name, stem)):

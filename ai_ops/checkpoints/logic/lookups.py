@@ -109,6 +109,18 @@ def staying_anyway(
     return found
 
 
+def untold_writes(threads: Iterable[Thread]) -> list[bytes]:
+    """Return the writes on the heads of threads whose keys do not say whether they are interrupts."""
+    return [
+        write
+        for thread in threads
+        for namespace, head in thread.heads()
+        if not any(pointer.startswith(b"checkpoint_latest:") for pointer in namespace.pointers)
+        for write in namespace.writes_of(head.checkpoint_id)
+        if not write.endswith(INTERRUPT_SUFFIX)
+    ]
+
+
 def unseen_parents(lineage: Mapping[bytes, Lineage], documents: Mapping[bytes, Document]) -> list[bytes]:
     """The keys of ancestors that a DeltaChannel is read from and that the scan has not brought.
 

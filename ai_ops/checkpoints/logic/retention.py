@@ -109,8 +109,11 @@ class RetentionPolicy:
         retention = self.retention if given.retention is None else given.retention
         pending = given.pending_retention
         if pending is None:
-            # A thread that waits for an answer is not to go before it would go without.
-            pending = self.pending_retention if given.retention is None else max(self.pending_retention, retention)
+            pending = self.pending_retention
+            if given.retention is not None:
+                # The run has none of its own where both are the same. A thread that waits for an answer is not to go
+                # before it would go without waiting.
+                pending = retention if pending == self.retention else max(pending, retention)
         return replace(
             self,
             retention=retention,

@@ -15,6 +15,8 @@ from typing import Any
 
 from ai_ops.checkpoints.logic.compact_plan import Look, State, time_of_id
 from ai_ops.checkpoints.logic.keys import VALKEY_LIST, KeyParser
+from ai_ops.checkpoints.logic.lookups import Facts
+from ai_ops.checkpoints.logic.plan import waits_for_answer
 from ai_ops.checkpoints.logic.reports import text_of
 from ai_ops.checkpoints.logic.retention import DAY, RetentionPolicy
 from ai_ops.checkpoints.logic.threads import Thread
@@ -57,6 +59,10 @@ class StorageReport:
         missing_pins: Those of which nothing is in Redis; None where that is not known, or they are too many.
         cleanup: What a cleanup would have done then: the counts and the policy of `CleanupReport`; None where
             not all keys were looked at.
+        max_memory_bytes: Memory the server may use, Redis' ``maxmemory``; None where it has no limit or does not say.
+        policies: By the name of each retention policy what a cleanup would do: `threads_deleted`, `threads_kept`,
+            `checkpoints_trimmed`, `deleted_count`; under the empty name for threads under no policy. Empty without.
+        states: Threads by state: `pinned`, `waiting` (for an answer), `idle`.
         seconds: How long the sampling took.
     """
 
@@ -81,6 +87,9 @@ class StorageReport:
     pin_count: int = 0
     missing_pins: list[str] | None = None
     cleanup: dict[str, Any] | None = None
+    max_memory_bytes: int | None = None
+    policies: dict[str, dict[str, int]] = field(default_factory=dict)
+    states: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
@@ -111,6 +120,7 @@ class StorageTally:
         self.thread_count = self.checkpoint_keys = self.undated_keys = 0
         self.families: Counter[str] = Counter()
         self.savers: Counter[str] = Counter()
+        self.states: Counter[str] = Counter()
         self.missing_pins = set(pins)
         self._now = now
         self._pins = RetentionPolicy(0, 0, pinned=pins, pinned_globs=globs)
@@ -120,9 +130,16 @@ class StorageTally:
         self._most_keys: list[_Entry] = []
         self._sample: list[tuple[int, bytes]] = []
 
-    def add(self, threads: Iterable[Thread]) -> None:
-        """Count threads of which all keys are there."""
+    def add(self, threads: Iterable[Thread], interrupts: frozenset[bytes] = frozenset()) -> None:
+        """Count threads of which all keys are there.
+
+        Args:
+            threads: The threads.
+            interrupts: Those of their writes that are interrupts, where the key does not say so.
+        """
+        facts = Facts(interrupts=interrupts)
         for thread in threads:
+            self._add_state(thread.names, waits_for_answer(thread, facts))
             self.thread_count += 1
             self.savers[saver_of(thread)] += 1
             active = thread.last_activity()
@@ -132,13 +149,16 @@ class StorageTally:
             keys = self._add_keys(_keys_of(thread), active)
             self._add_to_lists(thread.names[0], active, keys, len(keys))
 
-    def add_compact(self, looks: Iterable[Look], parser: KeyParser) -> None:
+    def add_compact(
+        self, looks: Iterable[Look], parser: KeyParser, waiting: Mapping[Look, bool | None] | None = None
+    ) -> None:
         """Count threads of CompactRedisSaver, by what is known of each."""
         for look in looks:
             if look.state == State.GONE:
                 continue
             self.thread_count += 1
             self.savers["CompactRedisSaver"] += 1
+            self._add_state((look.thread.name,), bool(waiting and waiting.get(look)))
             active = time_of_id(look.newest, parser)
             if active is not None:
                 self._threads_by_day[self._day(active)] += 1
@@ -168,6 +188,9 @@ class StorageTally:
     def bars(self) -> tuple[str, list[dict[str, Any]]]:
         """The unit of the chart, and its bars."""
         return age_bars(self._keys_by_day, self._threads_by_day)
+
+    def _add_state(self, names: tuple[bytes, ...], waits: bool) -> None:
+        self.states["pinned" if not self._pins.covers(names) else "waiting" if waits else "idle"] += 1
 
     def _add_pins(self, names: tuple[bytes, ...]) -> None:
         if not self._pins.covers(names):

@@ -84,6 +84,17 @@ class RetryingRedis:
             raise
         return sum(int(info[name]) for info in infos)
 
+    def max_memory(self) -> int | None:
+        """Bytes of memory the server may use, all primaries together; None without a limit, or if it is not told."""
+        try:
+            infos = [self._retry(lambda at=node: self._info(at)) for node in self._primaries()]  # type: ignore[misc]
+        except CheckpointStoreError as error:
+            if isinstance(error.__cause__, NoPermissionError):
+                return None
+            raise
+        limits = [int(info.get("maxmemory", 0)) for info in infos]
+        return sum(limits) if limits and all(limits) else None
+
     def scan(self, restarted: Callable[[], object]) -> Iterator[list[bytes]]:
         """All keys of all primaries, in batches; a key may come twice.
 

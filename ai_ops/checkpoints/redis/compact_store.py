@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 # The pending writes of a checkpoint: 64 KiB and the write that comes last.
 WRITES_BYTES = 1024 * 1024
 NAMESPACES = 100
+# Checkpoints of a thread that are listed.
+MEMBERS = 10_000
 # Deletions after which Redis is surely left to others for a moment.
 DELETIONS_PER_BREATH = 2500
 
@@ -155,6 +157,11 @@ class CompactStore:
             else:
                 left = largest_namespace(found.thread.documents.keys() - set(found.doomed))
                 yield Trimmed(look, _deletion(look, active, policy.name, found) if found.doomed else None, left)
+
+    def members(self, look: Look) -> list[bytes]:
+        """Return the names of a thread's checkpoints, ``<namespace>|<id>``, in their order; at most MEMBERS."""
+        (found,) = self._redis.ask([("ZRANGE", look.thread.keys[1], 0, MEMBERS - 1)])
+        return list(found or ())
 
     def half(self, look: Look) -> CompactDeletion | Look | None:
         """Decide about one key of a thread without the other: it goes, it stays, or that can't be told."""

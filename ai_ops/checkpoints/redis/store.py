@@ -72,6 +72,10 @@ class CheckpointStore:
         """Bytes of memory the server uses, all primaries together; None if the user may not ask."""
         return self._redis.memory()
 
+    def max_memory(self) -> int | None:
+        """Bytes of memory the server may use, all primaries together; None without a limit, or if it is not told."""
+        return self._redis.max_memory()
+
     def sizes(self, keys: Sequence[bytes]) -> dict[bytes, int]:
         """Bytes of memory that keys take, by key; without those that are gone, empty if the user may not ask."""
         found: dict[bytes, int] = {}

@@ -1,0 +1,224 @@
+"""Why a checkpoint stays or goes: the rule that holds for it, in words.
+
+Nothing here reads or writes. Times are seconds since 1970.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from ai_ops.checkpoints.logic.deletion import Deletion, Reason
+from ai_ops.checkpoints.logic.lookups import Facts
+from ai_ops.checkpoints.logic.plan import narrowed_to_size, waits_for_answer
+from ai_ops.checkpoints.logic.reports import text_of
+from ai_ops.checkpoints.logic.retention import RetentionPolicy
+from ai_ops.checkpoints.logic.threads import Document, Namespace, Thread
+from ai_ops.logic.policies import duration_text
+
+PINNED = "the thread is pinned"
+UNDATED = "a checkpoint of the thread has no readable time"
+WAITS = "the thread waits for an answer"
+NEWEST = "the newest of its namespace"
+POINTED = "the pointer of its namespace names it"
+ANCESTOR = "a checkpoint that stays is read from it"
+UNTRIMMED = "live threads are not trimmed"
+
+
+@dataclass(frozen=True)
+class CheckpointVerdict:
+    """The next cleanup's decision on a checkpoint.
+
+    Attributes:
+        checkpoint_id: Its id.
+        time: When it was made, ISO 8601 in UTC; None where nothing tells.
+        bytes: What it takes in Redis; None where that is not known.
+        goes: Whether the next cleanup deletes it.
+        rule: Why, as a clause.
+    """
+
+    checkpoint_id: str
+    time: str | None
+    bytes: int | None
+    goes: bool
+    rule: str
+
+
+@dataclass(frozen=True)
+class NamespaceVerdict:
+    """A namespace of a thread: its name, empty for the graph's own, and its checkpoints, newest first."""
+
+    name: str
+    checkpoints: tuple[CheckpointVerdict, ...]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a cleanup sees of a thread, and what it would do.
+
+    Attributes:
+        thread: The thread's id.
+        found: Whether anything of it is in Redis.
+        error: Why it could not be looked at, in a sentence.
+        layout: The saver that wrote it; empty where nothing was found.
+        complete: Whether these are surely all of its checkpoints.
+        notes: What was not looked at, in sentences.
+        last_activity: When its newest checkpoint was made, ISO 8601 in UTC.
+        keys: Keys that were found.
+        bytes: What they take in Redis; None where that is not known.
+        waits: Whether it waits for an answer; None where that can't be told.
+        pinned: Whether it is pinned.
+        policy: The name of the retention policy that holds; empty for the configured options.
+        retention: What holds, in words.
+        decision: What the next cleanup does, in a sentence.
+        namespaces: Its namespaces.
+        over_limits: Limits of the policy that it stays above, and why.
+    """
+
+    thread: str
+    found: bool = False
+    error: str | None = None
+    layout: str = ""
+    complete: bool = True
+    notes: tuple[str, ...] = ()
+    last_activity: str | None = None
+    keys: int = 0
+    bytes: int | None = None
+    waits: bool | None = None
+    pinned: bool = False
+    policy: str = ""
+    retention: str = ""
+    decision: str = ""
+    namespaces: tuple[NamespaceVerdict, ...] = ()
+    over_limits: tuple[dict[str, Any], ...] = field(default=())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result of `explain_thread`: `success`, and every attribute by its name, fit for JSON."""
+        lists = {"notes": list(self.notes), "over_limits": list(self.over_limits)}
+        spaces = [
+            asdict(space) | {"checkpoints": [asdict(each) for each in space.checkpoints]} for space in self.namespaces
+        ]
+        return {"success": self.error is None, **asdict(self), **lists, "namespaces": spaces}
+
+
+def retention_text(policy: RetentionPolicy) -> str:
+    """Return the provisions of a policy in words."""
+    parts = [
+        f"{duration_text(policy.retention)} for idle threads",
+        f"{duration_text(policy.pending_retention)} for threads that wait for an answer",
+        f"live threads keep the last {policy.keep_last}" if policy.trim_live_threads else "live threads stay",
+    ]
+    if policy.max_checkpoints is not None:
+        parts.append(f"at most {policy.max_checkpoints} checkpoints in a namespace")
+    if policy.max_bytes is not None:
+        parts.append(f"at most {policy.max_bytes / 1024 / 1024:g} MiB")
+    return "; ".join(parts)
+
+
+def verdicts(
+    thread: Thread,
+    facts: Facts,
+    policy: RetentionPolicy,
+    now: float,
+    gone: frozenset[bytes],
+    sizes: Mapping[bytes, int],
+) -> tuple[NamespaceVerdict, ...]:
+    """Return the decision on each checkpoint of a thread, and the rule.
+
+    Args:
+        thread: The thread.
+        facts: What was read of it.
+        policy: The policy that holds.
+        now: The moment ages are counted from.
+        gone: The keys that the plan deletes.
+        sizes: Bytes that keys take.
+    """
+    rules = _Rules(thread, facts, policy, now)
+    return tuple(
+        NamespaceVerdict(
+            "" if space.is_root else text_of(space.name),
+            tuple(
+                CheckpointVerdict(
+                    text_of(document.checkpoint_id),
+                    iso(document.time),
+                    sizes.get(document.key),
+                    document.key in gone,
+                    rules.of(space, document, document.key in gone, place),
+                )
+                for place, document in enumerate(space.newest_first())
+            ),
+        )
+        for space in sorted(thread.namespaces.values(), key=lambda space: (not space.is_root, space.name))
+        if space.documents
+    )
+
+
+class _Rules:
+    """The rules in the order in which a cleanup applies them."""
+
+    def __init__(self, thread: Thread, facts: Facts, policy: RetentionPolicy, now: float) -> None:
+        self._policy = policy
+        self._facts = facts
+        self._now = now
+        self._active = thread.last_activity()
+        self._is_pinned = not policy.covers(thread.names)
+        self._waits = waits_for_answer(thread, facts)
+        narrowed = narrowed_to_size(thread, facts, policy, now) if self._active is not None else policy
+        self._narrowed = narrowed if narrowed.retention != policy.retention else None
+
+    def of(self, space: Namespace, document: Document, goes: bool, place: int) -> str:
+        """Return the rule for one checkpoint; `place` is 0 for the newest of its namespace."""
+        return self._why_it_goes(document, place) if goes else self._why_it_stays(space, document, place)
+
+    def _why_it_goes(self, document: Document, place: int) -> str:
+        policy = self._policy
+        longest = policy.pending_retention if self._waits else policy.retention
+        if self._active is not None and self._active < self._now - longest:
+            return f"the thread was last active before its retention of {duration_text(longest)}"
+        if policy.trim_live_threads and (document.time or self._now) < self._now - policy.retention:
+            return f"older than the retention of {duration_text(policy.retention)}"
+        if policy.max_checkpoints is not None and place >= policy.max_checkpoints:
+            return f"over the limit of {policy.max_checkpoints} checkpoints"
+        return f"over the limit of {(policy.max_bytes or 0) / 1024 / 1024:g} MiB"
+
+    def _why_it_stays(self, space: Namespace, document: Document, place: int) -> str:
+        policy = self._narrowed or self._policy
+        if self._is_pinned:
+            return PINNED
+        if self._active is None:
+            return UNDATED
+        if self._waits:
+            return WAITS
+        if place == 0:
+            return NEWEST
+        if any(self._facts.heads.get(pointer) == document for pointer in space.pointers):
+            return POINTED
+        within = policy.max_checkpoints is None or place < policy.max_checkpoints
+        if within and not policy.trim_live_threads:
+            return UNTRIMMED
+        if within and (document.time or self._now) >= self._now - policy.retention:
+            return f"within the retention of {duration_text(self._policy.retention)}"
+        if within and place < policy.keep_last:
+            return f"one of the last {policy.keep_last} of its namespace"
+        return ANCESTOR
+
+
+def decision(deletions: list[Deletion], *, pinned: bool, found: bool) -> str:
+    """Return what a cleanup does with a thread, in a sentence."""
+    if not found:
+        return "Nothing of this thread was found."
+    if pinned:
+        return "The thread stays with everything it has: it is pinned."
+    if any(each.reason is Reason.EXPIRED for each in deletions):
+        return "The next cleanup deletes the whole thread."
+    trimmed = sum(each.checkpoints for each in deletions if each.reason is Reason.TRIMMED)
+    if trimmed:
+        return f"The thread stays; the next cleanup deletes {trimmed} of its checkpoints."
+    return "The thread stays as it is."
+
+
+def iso(time: float | None) -> str | None:
+    """Return a time as text, ISO 8601 in UTC."""
+    return None if time is None else datetime.fromtimestamp(time, tz=UTC).isoformat(timespec="seconds")

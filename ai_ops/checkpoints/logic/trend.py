@@ -1,0 +1,46 @@
+"""The trend of the checkpoint storage, in words: when Redis reaches its limit at this rate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+# A rate from fewer days is that of a weekend, or of a single load.
+LEAST_DAYS = 3
+# Older days say little about what comes.
+LOOKED_AT_DAYS = 30
+# Beyond a few years no rate holds.
+FURTHEST_DAYS = 3650
+
+
+def slope(points: Sequence[tuple[float, float]]) -> float:
+    """Return the slope of the line that fits the points best, by the method of least squares; 0 for a single one."""
+    count = len(points)
+    mean_x, mean_y = sum(x for x, _ in points) / count, sum(y for _, y in points) / count
+    spread = sum((x - mean_x) ** 2 for x, _ in points)
+    return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else 0.0
+
+
+def limit_sentence(days: Sequence[tuple[date, int | None]], limit: int | None) -> str:
+    """Return when the memory reaches its limit at the rate of the last days, in a sentence.
+
+    Args:
+        days: Each day and the bytes of memory used on it, oldest first.
+        limit: Redis' ``maxmemory`` in bytes; None where it has none.
+    """
+    known = [(day, used) for day, used in days if used is not None][-LOOKED_AT_DAYS:]
+    if limit is None:
+        return "Redis has no maxmemory: it takes what the machine has."
+    if len(known) < LEAST_DAYS:
+        return f"The trend is told after {LEAST_DAYS} days."
+    last_day, used = known[-1]
+    if used >= limit:
+        return "Redis has reached its maxmemory."
+    rate = slope([((day - known[0][0]).days, used) for day, used in known])
+    left = (limit - used) / rate if rate > 0 else FURTHEST_DAYS + 1
+    if left > FURTHEST_DAYS:
+        return "At the rate of the last days, Redis does not reach its maxmemory."
+    reached = last_day + timedelta(days=round(left))
+    return (
+        f"At the rate of the last days, Redis reaches its maxmemory in about {round(left)} days, on {reached:%Y-%m-%d}."
+    )

@@ -1,0 +1,129 @@
+"""The keys of one thread, looked up by their names: no scan of the database.
+
+Pointers and lists say where the newest checkpoints are, and each checkpoint says which one it was made from. Names of
+namespaces are found in the checkpoints themselves: a subgraph has that of its node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ai_ops.checkpoints.logic.keys import CheckpointKey, KeyParser
+from ai_ops.checkpoints.logic.values import first_found, json_in
+from ai_ops.checkpoints.redis.store import CheckpointStore
+from ai_ops.logic.batches import batches
+
+# What one look may ask for; a conversation has fewer checkpoints.
+MAX_CHECKPOINTS = 10_000
+MAX_NAMESPACES = 500
+ASKED_AT_ONCE = 500
+ROOTS = (b"__empty__", b"")
+
+
+class ThreadLookup:
+    """Finds the keys of a thread.
+
+    Args:
+        store: Where they are.
+        parser: Takes keys apart.
+    """
+
+    def __init__(self, store: CheckpointStore, parser: KeyParser) -> None:
+        self._store = store
+        self._redis = store.redis
+        self._parser = parser
+        self._head = parser.prefixes.checkpoint.encode()
+
+    def keys(self, name: bytes) -> tuple[list[CheckpointKey], list[str]]:
+        """Return the keys of the thread with this id, and what was not looked at, in sentences."""
+        found: dict[bytes, None] = {}
+        notes: list[str] = []
+        waiting, seen = list(ROOTS), set(ROOTS)
+        while waiting and len(seen) <= MAX_NAMESPACES:
+            documents: list[bytes] = []
+            for space in waiting:
+                documents += self._of_namespace(name, space, found)
+            fresh = [space for space in self._below(name, documents, found) if space not in seen]
+            seen.update(fresh)
+            waiting = fresh
+        if waiting:
+            notes.append(f"Only {MAX_NAMESPACES} possible namespaces were looked up.")
+        parsed = filter(None, map(self._parser.parse, found))
+        return list(self._store.complete(parsed)), notes
+
+    def _of_namespace(self, name: bytes, space: bytes, found: dict[bytes, None]) -> list[bytes]:
+        """Look up one namespace in the layouts of RedisSaver, the shallow savers and ValkeySaver."""
+        stem = name + b":" + space
+        pointer = self._head + b"_latest:" + stem
+        documents = self._line(pointer, found)
+        alone = [self._head + b":" + stem, *([self._head + b":" + name] if not space else [])]
+        registries = [b"write_keys_zset:" + stem + b":shallow", b"write_registry:" + stem + b":shallow"]
+        found.update(dict.fromkeys(self._there([*alone, *registries])))
+        for braced in (b"{" + name + b"}:" + space, stem):
+            documents += self._list(braced, found)
+        self._add_writes(documents, found)
+        return documents
+
+    def _line(self, pointer: bytes, found: dict[bytes, None]) -> list[bytes]:
+        """Follow a pointer, and from each checkpoint the one it was made from."""
+        heads = self._store.heads([pointer])
+        if pointer not in heads:
+            return []
+        found[pointer] = None
+        documents: list[bytes] = []
+        at, stem = heads[pointer].key, heads[pointer].key[: -len(heads[pointer].checkpoint_id) or None]
+        while at and at not in found and len(documents) < MAX_CHECKPOINTS:
+            said = self._store.lineage([at]).get(at)
+            if said is None:
+                break
+            found[at] = None
+            documents.append(at)
+            at = stem + said.parent_id if said.parent_id else b""
+        return documents
+
+    def _list(self, stem: bytes, found: dict[bytes, None]) -> list[bytes]:
+        """Read ValkeySaver's list of the checkpoints of a namespace."""
+        key = b"thread:" + stem
+        (ids,) = self._redis.ask([("LRANGE", key, 0, MAX_CHECKPOINTS - 1)])
+        if not ids:
+            return []
+        found[key] = None
+        names = [b":" + each for each in dict.fromkeys(ids)]
+        documents = self._there([b"checkpoint:" + stem + each for each in names])
+        found.update(dict.fromkeys([*documents, *self._there([b"writes:" + stem + each for each in names])]))
+        return documents
+
+    def _add_writes(self, documents: Sequence[bytes], found: dict[bytes, None]) -> None:
+        """Look up the lists of writes of RedisSaver's checkpoints, and the writes in them."""
+        heads = len(self._head) + 1
+        registries = [b"write_keys_zset:" + key[heads:] for key in documents if key.startswith(self._head + b":")]
+        for some in batches(registries, ASKED_AT_ONCE):
+            replies = self._redis.ask([("ZRANGE", key, 0, 1000) for key in some])
+            for key, members in zip(some, replies, strict=True):
+                if members:
+                    found[key] = None
+                    found.update(dict.fromkeys(self._there(members)))
+
+    def _below(self, name: bytes, documents: Iterable[bytes], found: dict[bytes, None]) -> list[bytes]:
+        """Return the namespaces that subgraphs of these checkpoints may have, by the names of nodes and tasks."""
+        spaces: dict[bytes, None] = {}
+        tasks = {key.rsplit(b":", 2)[1] for key in found if key.startswith(self._parser.prefixes.write.encode() + b":")}
+        for key, reading in self._redis.read(list(documents)[:ASKED_AT_ONCE], "$.checkpoint.versions_seen"):
+            seen = first_found(json_in(reading.text)) if reading.is_document else None
+            parsed = self._parser.parse(key)
+            if not isinstance(seen, dict) or parsed is None:
+                continue
+            base = b"" if parsed.namespace in ROOTS else parsed.namespace + b"|"
+            for node in seen:
+                if not node.startswith("__"):
+                    spaces[base + node.encode()] = None
+                    spaces.update((base + node.encode() + b":" + task, None) for task in tasks)
+        return list(spaces)
+
+    def _there(self, keys: Sequence[bytes]) -> list[bytes]:
+        """Return those of the keys that exist."""
+        there: list[bytes] = []
+        for some in batches(keys, ASKED_AT_ONCE):
+            replies = self._redis.ask([("EXISTS", key) for key in some])
+            there += [key for key, exists in zip(some, replies, strict=True) if exists]
+        return there
