@@ -102,7 +102,6 @@ class MaintenanceKindChoices(ChoiceSet):
     ORPHANS = kinds.ORPHANS
     MOVES = kinds.MOVES
     ERASURE = kinds.ERASURE
-    THREADS = kinds.THREADS
     SUPERVISOR = kinds.SUPERVISOR
 
     CHOICES = tuple((kind.name, kind.label) for kind in kinds.ALL_KINDS)

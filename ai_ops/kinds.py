@@ -20,7 +20,7 @@ from ai_ops.logic.shards import Shard
 CLEANUP, STORAGE, MOVES = "cleanup", "storage", "moves"
 HEALTH, SERVER, INCIDENTS = "health", "server", "incidents"
 ORPHANS, SUPERVISOR = "orphans", "supervisor"
-ERASURE, THREADS = "erasure", "threads"
+ERASURE = "erasure"
 
 Options = dict[str, Any]
 
@@ -215,7 +215,6 @@ ALL_KINDS = (
         checked=_erasure_options,
         variables=_erasure_variables,
     ),
-    Kind(THREADS, "Search for threads"),
     Kind(
         SUPERVISOR,
         "Supervision",
