@@ -48,7 +48,8 @@ def explain(thread_id: str) -> Explanation:
 
     The options are the configured ones, with the policies and the pins of now.
     """
-    name = thread_id.encode(errors="surrogateescape")
+    # Half of a pair is no character of UTF-8: no key has it, and none is found.
+    name = thread_id.encode(errors="surrogatepass")
     try:
         settings = AiOpsSettings.load()
         parser = key_parser(settings)

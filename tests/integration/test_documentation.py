@@ -54,7 +54,7 @@ def test_every_address_of_rest_is_on_its_page():
 
     page = (DOCS / "user/rest_api.md").read_text()
     for prefix, viewset, _ in router.registry:
-        assert f"`/api/plugins/ai-ops/{prefix}/`" in page
+        assert f"`/api/plugins/ai-ops/{prefix}/" in page
         # Notes are Nautobot's own.
         for action in (each for each in viewset.get_extra_actions() if each.url_path != "notes"):
             assert f"{action.url_path}/`" in page, f"{prefix} {action.url_path}"

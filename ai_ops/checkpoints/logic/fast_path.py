@@ -67,10 +67,12 @@ class _Cuts:
         self._rank_of = policy.classes.rank_of if policy.classes is not None else None
         self.of_the_run = self._cut(policy.by_rank(NO_POLICY))
 
-    def of(self, name: bytes, stem: bytes) -> Cut:
-        """Return the cut of a thread."""
+    def of(self, name: bytes, stem: bytes) -> Cut | None:
+        """Return the cut of a thread; None where its possible names are of several policies, and values must tell."""
         if stem.endswith(b"}:") or self._rank_of is None:
             policy = self._policy.of(_possible(name, stem))
+            if policy is not self._policy.of((name,)):
+                return None
             if (found := self._by_ranks.get(id(policy))) is None:
                 found = self._by_ranks[id(policy)] = self._cut(policy)
             return found
@@ -151,16 +153,18 @@ class QuickKeys:
         if len(set(names)) < len(names):
             unsure |= _repeated(names)
         cuts = _Cuts(policy, now)
-        held, old, young, most = cuts.of_the_run
         has_classes = policy.classes is not None
-        kept: Counter[str] = Counter({held: 0})
+        kept: Counter[str] = Counter({cuts.of_the_run[0]: 0})
         expired = []
         for name, (stem, rows) in zip(names, groups.items(), strict=True):
             if name not in unsure:
                 _, heads, _, ids = zip(*rows, strict=True)
                 if self._is_whole(stem, heads, ids):
-                    if has_classes:
-                        held, old, young, most = cuts.of(name, stem)
+                    cut = cuts.of(name, stem) if has_classes else cuts.of_the_run
+                    if cut is None:
+                        rest.extend([row[0] for row in rows])
+                        continue
+                    held, old, young, most = cut
                     newest = max(ids)
                     if newest < old:
                         if policy.covers(_possible(name, stem)):

@@ -75,25 +75,24 @@ class RetryingRedis:
         """Keys that the server evicted since it started, on all primaries together; None if the user may not ask."""
         return self._sum_of_info("stats", "evicted_keys")
 
+    def max_memory(self) -> int | None:
+        """Bytes of memory the server may use, all primaries together; None without a limit, or if it is not told."""
+        limits = self._infos("memory", "maxmemory")
+        return sum(limits) if limits and all(limits) else None
+
     def _sum_of_info(self, section: str, name: str) -> int | None:
+        infos = self._infos(section, name)
+        return None if infos is None else sum(infos)
+
+    def _infos(self, section: str, name: str) -> list[int] | None:
+        """A number of INFO from each primary, 0 where the server does not have it; None if the user may not ask."""
         try:
             infos = [self._retry(lambda at=node: self._info(section, at)) for node in self._primaries()]  # type: ignore[misc]
         except CheckpointStoreError as error:
             if isinstance(error.__cause__, NoPermissionError):
                 return None
             raise
-        return sum(int(info[name]) for info in infos)
-
-    def max_memory(self) -> int | None:
-        """Bytes of memory the server may use, all primaries together; None without a limit, or if it is not told."""
-        try:
-            infos = [self._retry(lambda at=node: self._info(at)) for node in self._primaries()]  # type: ignore[misc]
-        except CheckpointStoreError as error:
-            if isinstance(error.__cause__, NoPermissionError):
-                return None
-            raise
-        limits = [int(info.get("maxmemory", 0)) for info in infos]
-        return sum(limits) if limits and all(limits) else None
+        return [int(info.get(name, 0)) for info in infos]
 
     def scan(self, restarted: Callable[[], object]) -> Iterator[list[bytes]]:
         """All keys of all primaries, in batches; a key may come twice.

