@@ -120,6 +120,45 @@ def sample() -> Answer:
     return _not_done(report) or storage()
 
 
+def explain(thread: str) -> Answer:
+    """Tell what the next cleanup would do with a thread, and why."""
+    report = celery_tasks.explain_thread(thread)
+    if not report["success"]:
+        return Answer(NOT_KNOWN, report, (str(report["error"]),))
+    if not report["found"]:
+        return Answer(NOT_KNOWN, report, (f"Nothing of the thread {shown(thread)} is in Redis.", *report["notes"]))
+    holder = report["policy"] or "the configured options"
+    lines = (f"{report['decision']} By {holder}: {report['retention']}", *report["notes"])
+    rows = tuple(
+        (space["name"], each["checkpoint_id"], each["time"], "goes" if each["goes"] else "stays", each["rule"])
+        for space in report["namespaces"]
+        for each in space["checkpoints"]
+    )
+    return Answer(WELL, report, lines, (Table(("namespace", "checkpoint", "time", "next cleanup", "rule"), rows),))
+
+
+def erase(options: Mapping[str, Any]) -> Answer:
+    """Delete whole threads at once, and look whether something is left."""
+    report = celery_tasks.erase_threads(
+        options["threads"],
+        options["pattern"],
+        store_namespaces=options["store_namespace"],
+        reason=options["reason"],
+        include_pinned=options["include_pinned"],
+        dryrun=options["dry_run"],
+    )
+    if said := _not_done(report):
+        return said
+    verb = "would be deleted" if report["dryrun"] else "were deleted"
+    line = f"{report['deleted_count']:,} keys of {report['thread_count']:,} threads {verb}."
+    more = (
+        ()
+        if report["dryrun"]
+        else ("A last look found nothing left." if report["verified"] else "It was not verified.",)
+    )
+    return Answer(WELL, report, (line, *more))
+
+
 def pin(thread: str, note: str) -> Answer:
     """Pin a thread."""
     celery_tasks.pin_thread(thread, note)

@@ -65,7 +65,9 @@ class Command(BaseCommand):
         pin = command("pin", "keep a thread whatever its age", actions)
         pin.add_argument("--note", default="", help="why")
         unpin = command("unpin", "take the pin off a thread", actions)
-        for each in (pin, unpin):
+        explain = command("explain", "what the next cleanup would do with a thread, and why", actions)
+        _add_erase(command("erase", "delete whole threads at once, whatever their age", actions))
+        for each in (pin, unpin, explain):
             each.add_argument("thread", metavar="ID", help="id of the thread")
         _add_notify(commands, command)
         command("doctor", "go through the set-up: for each point well, or what to do")
@@ -108,6 +110,17 @@ def _add_cleanup(parser: CommandParser) -> None:
     )
 
 
+def _add_erase(parser: CommandParser) -> None:
+    parser.add_argument("threads", nargs="*", metavar="ID", help="id of a thread")
+    parser.add_argument("--pattern", metavar="GLOB", help="threads whose id matches too, such as user-42-*")
+    parser.add_argument("--reason", required=True, help="the reason, for the record")
+    parser.add_argument(
+        "--store-namespace", action="append", default=[], metavar="NAME", help="of RedisStore, to go too"
+    )
+    parser.add_argument("--include-pinned", action="store_true", help="pinned threads too")
+    parser.add_argument("--dry-run", action="store_true", help="delete nothing, and say what would go")
+
+
 def _add_notify(commands: Any, command: Any) -> None:
     notify = commands.add_parser("notify", help="who is told of incidents", description="who is told of incidents")
     actions = notify.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -139,9 +152,12 @@ def _cleanup(options: dict[str, Any]) -> Answer:
 
 
 def _threads(options: dict[str, Any]) -> Answer:
-    if options["action"] == "pin":
+    action = options["action"]
+    if action == "erase":
+        return work.erase(options)
+    if action == "pin":
         return work.pin(options["thread"], options["note"])
-    return work.unpin(options["thread"])
+    return work.explain(options["thread"]) if action == "explain" else work.unpin(options["thread"])
 
 
 LOOKS = {

@@ -21,7 +21,8 @@ from ai_ops.management.commands.ai_ops import Command
 from ai_ops.models import MaintenanceRun, MCPServer, PinnedThread
 from ai_ops.runs import lease
 from development.services import PROJECT
-from tests.fakes.conversations import old_id
+from langgraph_checkpoint_compact import CompactRedisSaver
+from tests.fakes.conversations import days_ago, graph, old_id, on
 from tests.fakes.mcp_server import FakeMCPServer
 from tests.integration.pages.test_overview import make_all_well, make_run, make_server, make_trouble
 
@@ -173,6 +174,28 @@ def test_a_thread_is_pinned_in_the_name_of_a_user():
     assert change.user_name == "ada"
     assert run_json("threads", "unpin", "user-42-a")[1]["was_pinned"] is True
     assert not PinnedThread.objects.exists()
+
+
+def test_a_thread_is_explained(checkpoint_redis):
+    with days_ago(90):
+        graph(CompactRedisSaver(checkpoint_redis)).invoke({"said": ["hello"]}, on("old"))
+    code, said = run("threads", "explain", "old", "--quiet")
+    assert code == 0
+    assert "goes" in said
+    assert run("threads", "explain", "no such thread", "--quiet")[0] == 2
+
+
+def test_a_thread_is_erased_with_a_reason(checkpoint_redis):
+    checkpoint_redis.set(f"checkpoint:mine:{old_id(1)}", "{}")
+    checkpoint_redis.set(f"checkpoint:other:{old_id(1)}", "{}")
+    assert (
+        run_json("threads", "erase", "mine", "--reason", "asked for", "--dry-run", "--quiet")[1]["deleted_count"] == 1
+    )
+    assert len(checkpoint_redis.keys("checkpoint:*")) == 2
+    code, said = run("threads", "erase", "mine", "--reason", "asked for", "--quiet")
+    assert code == 0
+    assert "A last look found nothing left." in said
+    assert [key.split(b":")[1] for key in checkpoint_redis.keys("checkpoint:*")] == [b"other"]
 
 
 def test_a_user_that_does_not_exist_is_refused():
