@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry import metrics, trace
 from opentelemetry.context import Context
@@ -18,7 +18,10 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from ai_ops.choices import RunStateChoices
-from ai_ops.models.runs import MaintenanceRun
+
+if TYPE_CHECKING:
+    # The cleanup traces its phases too, and runs without Django's models in benchmarks and in the demo.
+    from ai_ops.models.runs import MaintenanceRun
 
 NAME = "ai_ops"
 TRACE_PARENT = "traceparent"
