@@ -6,6 +6,7 @@
     ├── ConfigurationError          a setting, an option or a schedule is not valid
     │   └── ScheduleNotFoundError
     ├── CheckpointStoreError        Redis could not be reached, or refused a command
+    ├── ErasureError                an erasure could not be carried out to its end
     ├── SpoolError                  the worker's disk refused the scanned keys
     ├── AgentCacheError             the shared cache could not be reached
     ├── HealthCheckError            the server can't be checked
