@@ -193,6 +193,8 @@ class ThreadErasure(BaseModel):
     Erasures make these records; nothing edits them.
     """
 
+    natural_key_field_names = ["pk"]
+
     created = models.DateTimeField(auto_now_add=True)
     finished = models.DateTimeField(null=True, blank=True)
     requested_by = models.ForeignKey(

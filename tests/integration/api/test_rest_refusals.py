@@ -148,7 +148,11 @@ def test_nonsense_in_a_change_and_in_an_approval_is_refused_in_sentences(rest):
         assert send(rest, "post", approve, data) == 400
 
 
-@pytest.mark.parametrize("viewset", [each for _, each, _ in router.registry], ids=viewset_name)
+# Conversations are in no table: there is no list of them to filter.
+LISTED = [each for _, each, _ in router.registry if getattr(each, "filterset_class", None)]
+
+
+@pytest.mark.parametrize("viewset", LISTED, ids=viewset_name)
 def test_nonsense_in_a_filter_is_refused_in_sentences(rest, viewset):
     address = reverse(f"plugins-api:ai_ops-api:{viewset_name(viewset)}-list")
     filters = list(viewset.filterset_class.base_filters)
