@@ -62,7 +62,7 @@ def hashed(name: bytes) -> str:
 
 @dataclass
 class Erased:
-    """What one look at the threads has found and done.
+    """The findings and deletions of one look at the threads.
 
     Attributes:
         threads: Ids of the threads of which keys were found.
@@ -86,7 +86,7 @@ class Erased:
 
 @dataclass(frozen=True)
 class ErasureReport:
-    """What an erasure did, or in a dry run would have done.
+    """The report of an erasure, or of its dry run.
 
     Attributes:
         error: Why something is left, in a sentence; None if nothing is.

@@ -56,7 +56,7 @@ class NamespaceVerdict:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a cleanup sees of a thread, and what it would do.
+    """The view that a cleanup has of a thread, and what it would do.
 
     Attributes:
         thread: The thread's id.
