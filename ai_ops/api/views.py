@@ -6,7 +6,7 @@ from nautobot.core.api.filter_backends import NautobotFilterBackend, NautobotOrd
 from nautobot.extras.api.serializers import JobResultSerializer, JobRunResponseSerializer, ScheduledJobSerializer
 from rest_framework import status
 from rest_framework.decorators import action
-from rest_framework.exceptions import APIException
+from rest_framework.exceptions import APIException, PermissionDenied
 from rest_framework.response import Response
 
 from ai_ops.api.actions import ActionPermissions, ActionsViewSetMixin
@@ -139,6 +139,8 @@ class MCPServerIncidentViewSet(ActionsViewSetMixin, NotesViewSetMixin, ReadOnlyM
     @action(detail=False, methods=["post"], filterset_class=None)
     def test(self, request, *args, **kwargs):
         """Make an incident that is a test and over at once; it takes the permission to add incidents."""
+        if not request.user.has_perm("ai_ops.view_mcpserverincident"):
+            raise PermissionDenied("You may not view incidents: ask for the permission to view them.")
         incident = send_test_incident(request.user)
         return Response(self.get_serializer(incident).data, status=status.HTTP_201_CREATED)
 

@@ -96,6 +96,7 @@ class MCPServerIncidentUIViewSet(
         url_path="test",
         url_name="test",
         custom_view_base_action="add",
+        custom_view_additional_permissions=["ai_ops.view_mcpserverincident"],
     )
     def test(self, request, *args, **kwargs):
         """Make an incident that is a test, so that webhooks, Job hooks and event brokers are told of one."""

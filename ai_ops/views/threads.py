@@ -15,6 +15,7 @@ from ai_ops.models import THREAD_ID_MAX_LENGTH, CheckpointStorageSnapshot, Threa
 from ai_ops.runs.requests import may_run, request_run
 
 ERASE = "ai_ops.add_threaderasure"
+VIEW = "ai_ops.view_checkpointstoragesnapshot"
 
 
 class ThreadsView(ObjectPermissionRequiredMixin, GenericView):
@@ -26,7 +27,7 @@ class ThreadsView(ObjectPermissionRequiredMixin, GenericView):
 
     def get_required_permission(self):
         """Ask for the permission to see what is in the checkpoint Redis."""
-        return "ai_ops.view_checkpointstoragesnapshot"
+        return VIEW
 
     def get(self, request):
         """Show the page; with a thread_id the thread."""
@@ -61,6 +62,8 @@ class ThreadEraseView(ThreadsView):
 
     def post(self, request):
         """Enqueue the erasure."""
+        if not request.user.has_perm(VIEW):
+            raise PermissionDenied(f"You may not look at conversations: ask for the permission {VIEW}.")
         thread_id, reason = request.POST.get("thread_id", ""), request.POST.get("reason", "")
         address = f"{reverse('plugins:ai_ops:threads')}"
         options = {"thread_ids": [thread_id], "reason": reason, "include_pinned": "include_pinned" in request.POST}

@@ -16,12 +16,12 @@ from nautobot.extras.models import FileProxy
 
 from ai_ops import models
 from ai_ops.api.serializers import HarmlessInCSVMixin
-from ai_ops.models import MCPServer, MCPServerIncident, MCPServerTool, PinnedThread
+from ai_ops.models import MCPServer, MCPServerIncident, MCPServerTool, PinnedThread, RetentionPolicy
 
 pytestmark = pytest.mark.django_db
 
 FORMULAS = ("=1+1", "+1", "-1+1", "@SUM(1)", "\t=1", "\r=1", " =1", '=HYPERLINK("http://evil")')
-IMPORTED = {MCPServer, PinnedThread}
+IMPORTED = {MCPServer, PinnedThread, RetentionPolicy}
 
 
 def test_every_model_is_harmless_in_csv_or_can_be_imported_again():

@@ -121,7 +121,15 @@ def page_actions():
             yield Action(PAGES + pattern.name, "post", view.queryset.model, choice or pattern.name, False, choice)
 
 
-ACTIONS = [*page_actions(), *api_actions()]
+# On no object of their model: they take the permission to add one, and that to run a Job, with tests of their own.
+ON_NO_OBJECT = {
+    "mcpserverincident_test",
+    "mcpserverincident-test",
+    "thread_erase",
+    "thread-erase",
+    "retentionpolicy_try",
+}
+ACTIONS = [each for each in (*page_actions(), *api_actions()) if each.name.rpartition(":")[2] not in ON_NO_OBJECT]
 
 
 def make_server(_):
