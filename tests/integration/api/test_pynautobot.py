@@ -23,6 +23,8 @@ from ai_ops.models import (
     MCPServerTool,
     MCPServerToolSet,
     PinnedThread,
+    RetentionPolicy,
+    ThreadErasure,
 )
 from tests.fakes.runs import recorded
 
@@ -92,6 +94,12 @@ class PynautobotTest(LiveServerTestCase):
                 related = found.servers[0] if "incident" in name else found.server
                 assert related.name == "one"
 
+    def test_policies_and_erasures_are_found(self):
+        policy = RetentionPolicy.objects.create(name="bots", thread_patterns="bot-*")
+        self.assert_found(self.api.retention_policies, policy, name="bots")
+        erasure = ThreadErasure.objects.create(reason="asked for", guarded_until=timezone.now())
+        self.assert_found(self.api.thread_erasures, erasure, reason="asked for")
+
     def test_pinned_threads_are_created_found_updated_and_deleted(self):
         pins = self.api.pinned_threads
         pin = pins.create(thread_id="user-1-a", note="stays")
@@ -151,5 +159,7 @@ class PynautobotTest(LiveServerTestCase):
 
 def test_no_endpoint_is_left_out():
     tested = {"mcp-servers", "mcp-server-health", "mcp-server-checks", "mcp-server-tools", "mcp-server-tool-sets"}
-    tested |= {"mcp-server-incidents", "pinned-threads", "runs", "schedules"}
+    tested |= {"mcp-server-incidents", "pinned-threads", "runs", "schedules", "retention-policies", "thread-erasures"}
+    # Conversations are in no table: there is nothing to list.
+    tested.add("threads")
     assert {prefix for prefix, _, _ in router.registry} == tested

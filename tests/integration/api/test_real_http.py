@@ -133,7 +133,7 @@ def test_buttons_of_pages_send_the_browser_on(browser, messages_stay):
         ("mcpserver_check", {"pk": server.pk}, {}),
         ("mcpserverincident_acknowledge", {"pk": incident.pk}, {}),
         ("checkpointstorage_sample", {}, {}),
-        ("deadletters", {}, {"action": "discard", "pk": str(in_state(RunStateChoices.DEAD).pk)}),
+        ("deadletters", {}, {"_confirm": "", "action": "discard", "pk": str(in_state(RunStateChoices.DEAD).pk)}),
         ("schedules", {}, {"action": "pause", "name": schedule.name}),
     ]
     for name, key, data in buttons:
