@@ -7,6 +7,7 @@ must be nothing.
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -60,6 +61,13 @@ class Attempt:
         self._http = Exchange(transport, target.credentials, started + timeout)
         self._wording = Wording("health check path", "answers a GET with a 2xx status", target.credentials)
         self._identity: Identity | None = None
+        self._started = started
+        self._decided: float | None = None
+
+    @property
+    def latency_ms(self) -> float:
+        """Milliseconds from the start to the answer that decided; to now where none has. The leave does not count."""
+        return round(((self._decided or time.monotonic()) - self._started) * 1000, 1)
 
     async def made(self) -> Outcome:
         """Ask in the way the target says."""
@@ -128,9 +136,12 @@ class Attempt:
                 await self._use(talk)
                 http.require_in_time()
         finally:
+            self._decided = time.monotonic()
             http.ends += self._for_leaving
             self._identity = talk.identity and self._shown_identity(talk.identity)
-            await talk.leave()
+            # Nothing depends on the answer: a server that gives none must not keep a lane for the rest of the time.
+            with http.within(self._for_leaving):
+                await talk.leave()
         identity = self._identity or Identity("")
         return f"answered {http.status} as {identity.name} {identity.version}, MCP {identity.protocol_version}"
 

@@ -124,9 +124,9 @@ class Prober:
         return listing
 
     async def _probe(self, transport: httpx.AsyncBaseTransport, target: Target) -> Probe:
-        started = time.monotonic()
-        outcome = await Attempt(transport, target, started, self._timeout).made()
-        return outcome.as_probe(round((time.monotonic() - started) * 1000, 1))
+        attempt = Attempt(transport, target, time.monotonic(), self._timeout)
+        outcome = await attempt.made()
+        return outcome.as_probe(attempt.latency_ms)
 
     async def _list(self, transport: httpx.AsyncBaseTransport, target: Target) -> Listing:
         return await ToolListing(transport, target, time.monotonic(), self._timeout).listed()

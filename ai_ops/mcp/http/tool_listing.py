@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import httpx
@@ -32,7 +31,6 @@ class ToolListing(Attempt):
 
     def __init__(self, transport: httpx.AsyncBaseTransport, target: Target, started: float, timeout: float) -> None:
         super().__init__(transport, target, started, timeout)
-        self._started = started
         self._wording = Wording("MCP endpoint", "lists its tools as MCP says and within the limits", target.credentials)
         credentials = target.credentials
         self._reader = ToolReader(credentials.hide_in) if credentials else ToolReader()
@@ -40,7 +38,7 @@ class ToolListing(Attempt):
     async def listed(self) -> Listing:
         """Shake hands, list all pages, take leave."""
         outcome = await self._outcome(self._converse)
-        probe = outcome.as_probe(round((time.monotonic() - self._started) * 1000, 1))
+        probe = outcome.as_probe(self.latency_ms)
         return Listing(probe, self._reader.tools() if probe.ok else None)
 
     def _keep(self, page: Message) -> None:

@@ -64,7 +64,8 @@ class Probe:
         ok: Whether the server answered as a well server does.
         reason: Why not; None when ok.
         message: One sentence: what was asked, what came back, and for a failure what to do about it.
-        latency_ms: Milliseconds from the name lookup to the last byte, or to the failure.
+        latency_ms: Milliseconds from the name lookup to the last byte, or to the failure; the end of a session does not
+            count.
         http_status: Status code of the last answer, where one came at all.
         remedy: What to do about a failure, the end of `message` as a sentence of its own; empty when ok.
         phase: What a probe whose reason is TIMEOUT was waiting for.

