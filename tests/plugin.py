@@ -16,8 +16,20 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 
 from development import database, services
+
+# The same examples in each run of the suite, and no clock, so that only a change can fail a test. A campaign over more
+# examples, for which the number is set, tries others each time.
+settings.register_profile(
+    "suite",
+    deadline=None,
+    database=None,
+    derandomize="AI_OPS_EXAMPLES" not in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("suite")
 
 # The saver's tests start the servers that they need themselves.
 WITHOUT_NAUTOBOT = [Path(__file__).parent / name for name in ("unit", "saver")]

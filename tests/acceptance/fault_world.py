@@ -11,7 +11,6 @@ import multiprocessing
 import multiprocessing.forkserver
 import os
 import signal
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
@@ -26,8 +25,8 @@ from tests.acceptance import fault_processes
 from tests.acceptance.fault_processes import Tuning
 from tests.fakes.cut_proxy import CutProxy
 from tests.plugin import RedisServer, running_redis
+from tests.waiting import LONGEST_SECONDS
 
-TIMEOUT_SECONDS = 60.0
 FINAL = ("succeeded", "failed", "skipped", "interrupted", "lost", "dead")
 
 NOTES = """
@@ -110,18 +109,18 @@ class Child:
     def kill(self) -> None:
         """End it as the kernel does when memory is short, and wait until it is gone."""
         self.process.kill()
-        self.process.join(TIMEOUT_SECONDS)
+        self.process.join(LONGEST_SECONDS)
 
-    def result(self, seconds: float = TIMEOUT_SECONDS) -> Any:
+    def result(self, seconds: float = LONGEST_SECONDS) -> Any:
         """What it returned, when it has ended; raises what it raised as an AssertionError."""
         if not self._pipe.poll(seconds):
             raise TimeoutError(f"no answer from process {self.process.pid}")
         try:
             how, answer = self._pipe.recv()
         except EOFError:
-            self.process.join(TIMEOUT_SECONDS)
+            self.process.join(LONGEST_SECONDS)
             raise Died(f"process {self.process.pid} ended with {self.process.exitcode}") from None
-        self.process.join(TIMEOUT_SECONDS)
+        self.process.join(LONGEST_SECONDS)
         assert how == "returned", answer
         return answer
 
@@ -223,15 +222,6 @@ class World:
             # Only of the database with the cache: the broker's is beside it, and a worker may listen there.
             with server.client() as client:
                 client.flushdb()
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float = TIMEOUT_SECONDS) -> Any:
-    """Wait until `condition` gives something, and give that."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"{what} did not come about in {seconds:g} s"
-        time.sleep(0.005)
-    return value
 
 
 def celery_worker(env: dict[str, str], folder: Path, name: str, *options: str) -> services.Service:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import psutil
+
 from development import services
+from tests.waiting import until
 
 
 def outside_environment(state: Path) -> dict[str, str]:
@@ -42,26 +44,22 @@ def remove(state: Path) -> None:
     assert not state.exists()
 
 
-def descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[psutil.Process]:
     """The processes that `pid` started, and those that they started."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, task.read_text().split()):
-            found += [child, *descendants(child)]
-    return found
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
 
 
-def alive(pid: int) -> bool:
+def runs(process: psutil.Process) -> bool:
     """Whether the process runs; one that has ended and waits to be collected does not."""
     try:
-        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
 
 
-def assert_gone(pids: list[int], seconds: float = 20) -> None:
-    """Fail if one of the processes still runs after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while any(map(alive, pids)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not [Path(f"/proc/{pid}/cmdline").read_text() for pid in pids if alive(pid)]
+def assert_gone(processes: list[psutil.Process]) -> None:
+    """Fail if one of the processes still runs after a minute."""
+    until(lambda: not any(map(runs, processes)), "the end of all processes")

@@ -17,9 +17,10 @@ from redis.exceptions import OutOfMemoryError
 
 from ai_ops.runs.decisions import REDELIVERY_GRACE_SECONDS
 from tests.acceptance import fault_processes as processes
-from tests.acceptance.fault_world import Died, World, running_world, until
+from tests.acceptance.fault_world import Died, World, running_world
 from tests.fakes.conversations import days_ago, graph, on
 from tests.fakes.mcp_server import FakeMCPServer
+from tests.waiting import until
 
 HEALTH, CLEANUP, INCIDENTS = "health", "cleanup", "incidents"
 STARTERS, ROUNDS = 20, 100

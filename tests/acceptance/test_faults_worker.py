@@ -12,8 +12,9 @@ import pytest
 from development import services
 from development.stack import NAUTOBOT_SERVER
 from tests.acceptance import fault_processes as processes
-from tests.acceptance.fault_world import World, celery_worker, running_world, until
+from tests.acceptance.fault_world import World, celery_worker, running_world
 from tests.fakes.mcp_server import FakeMCPServer
+from tests.waiting import until
 
 HEALTH, INCIDENTS = "health", "incidents"
 # Each worker listens to a queue of its own, so that a test says which one gets the message.

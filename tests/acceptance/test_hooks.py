@@ -12,9 +12,10 @@ import pytest
 from development import services
 from tests.acceptance import fault_processes as processes
 from tests.acceptance import hook_processes
-from tests.acceptance.fault_world import World, celery_worker, running_world, until
+from tests.acceptance.fault_world import World, celery_worker, running_world
 from tests.fakes.mcp_server import FakeMCPServer
 from tests.fakes.webhook_receiver import Delivery, WebhookReceiver
+from tests.waiting import until
 
 SERVER, INCIDENT = "mcpserver", "mcpserverincident"
 # Nobody is asked for it: the proxy answers. Loopback, and the addresses reserved for examples, are refused.

@@ -26,8 +26,8 @@ import pytest
 from ai_ops.schedules import DEFAULT_SCHEDULES
 from development import database, services
 from tests.acceptance import local_processes
-from tests.acceptance.fault_world import until
 from tests.plugin import running_redis
+from tests.waiting import until
 
 UNINSTALL = services.PROJECT / "docs" / "admin" / "uninstall.md"
 TOKEN = "0123456789" * 4

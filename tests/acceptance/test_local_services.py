@@ -14,7 +14,7 @@ import redis
 
 from development import services
 from tests.acceptance import local_processes
-from tests.acceptance.fault_world import until
+from tests.waiting import until
 
 ENV_LINE = re.compile(r"export (\w+)=(.*)")
 
@@ -45,7 +45,7 @@ class Servers:
 
     def stop(self, signum: signal.Signals = signal.SIGINT) -> None:
         self.process.send_signal(signum)
-        self.process.wait(30)
+        self.process.wait(60)
         self.process.stdout.close()
 
 
@@ -90,7 +90,7 @@ def test_start_while_running_uses_what_runs(state):
     try:
         again = Servers(state)
         assert again.env == first.env
-        assert again.process.wait(30) == 0
+        assert again.process.wait(60) == 0
         assert first.process.poll() is None
     finally:
         first.stop()

@@ -25,6 +25,7 @@ from langgraph_checkpoint_compact import (
 from langgraph_checkpoint_compact.names import thread_keys
 from tests.fakes.redis_servers import plain_server
 from tests.fakes.side_by_side import SideBySide, comparable
+from tests.waiting import until
 
 THREADS = ["a:b", "{a}", "a*", "a", "%7B", "line\nbreak", "", "x" * 300, "ä€", "a}:ids", "a?", "[a]", "\ud800", "%"]
 BIG = "x" * 3000
@@ -358,10 +359,7 @@ def test_a_replica_is_read_from_and_refuses_to_be_written_to(valkey_port, client
     config = talk(CompactRedisSaver(client), "t", 3)
     with plain_server("replica", "--replicaof", "127.0.0.1", str(valkey_port)) as port:
         replica = redis.Redis(port=port, db=2)
-        deadline = time.monotonic() + 20
-        while not replica.exists("lgc:{t}:ids"):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until(lambda: replica.exists("lgc:{t}:ids"), "the thread at the replica")
         saver = CompactRedisSaver(replica, ttl=10, refresh_on_read=True)
         expected = CompactRedisSaver(client).get_tuple(config)
         assert comparable(saver.get_tuple(config)) == comparable(expected)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -240,11 +239,9 @@ def test_redis_down(checkpoint_server, checkpoint_redis, monkeypatch):
 
 def test_wrong_password(checkpoint_server, checkpoint_redis, monkeypatch):
     monkeypatch.setenv("LANGGRAPH_REDIS_URL", checkpoint_server.url(0, password="wrong"))
-    started = time.monotonic()
     report = cleanup_old_checkpoints(30)
     assert "refused the user name or password" in report["error"]
     assert "wrong" not in report["error"].replace("WRONGPASS", "")
-    assert time.monotonic() - started < 2
 
 
 @pytest.mark.parametrize(("seconds", "phases"), [(0, {"Scanning", "Deleting"}), (3600, set())])

@@ -33,7 +33,7 @@ def server(name, folder, *options, password="secret", modules=False, port=None):
     service = services.redis_server(name, port, password, modules=modules, folder=Path(folder), options=options)
     service.start()
     try:
-        service.wait_ready(time.monotonic() + 30)
+        service.wait_ready(time.monotonic() + 60)
         yield port
     finally:
         service.stop()
@@ -108,7 +108,7 @@ def test_sentinel(tmp_path, monkeypatch):
         )
         sentinel.start()
         try:
-            sentinel.wait_ready(time.monotonic() + 30)
+            sentinel.wait_ready(time.monotonic() + 60)
             monkeypatch.setenv("LANGGRAPH_REDIS_URL", f"redis+sentinel://:secret@127.0.0.1:{sentinel_port}/agents/2")
             with redis.Redis(port=port, password="secret", db=2) as client:
                 fill(client)
@@ -174,7 +174,7 @@ def test_a_server_that_speaks_tls_itself(tmp_path, monkeypatch):
     server.start()
     try:
         try:
-            server.wait_ready(time.monotonic() + 30)
+            server.wait_ready(time.monotonic() + 60)
         except services.ServiceError as error:
             if "TLS" in str(error):
                 pytest.skip(f"{binary} is built without TLS")

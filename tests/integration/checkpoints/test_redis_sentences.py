@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
@@ -27,6 +26,7 @@ from development import services
 from tests.fakes.certificates import CertificateAuthority
 from tests.fakes.conversations import old_id
 from tests.fakes.redis_servers import cluster_ports, debian_redis, debian_server, plain_server
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db
 
@@ -124,12 +124,19 @@ def busy(server: Server) -> Iterator[str]:
     with server.configured(lua_time_limit="1"):
         running = threading.Thread(target=run)
         running.start()
-        time.sleep(0.1)
+        until(lambda: is_busy(server.admin), "the script")
         try:
             yield server.url()
         finally:
             server.admin.script_kill()
             running.join()
+
+
+def is_busy(client: redis.Redis) -> bool:
+    try:
+        return not client.ping()
+    except redis.ResponseError:
+        return True
 
 
 @contextmanager
@@ -138,9 +145,7 @@ def unable_to_save(server: Server) -> Iterator[str]:
     with server.configured(dir=folder, save="3600 1"):
         shutil.rmtree(folder)
         server.admin.bgsave()
-        deadline = time.monotonic() + 5
-        while server.admin.info("persistence")["rdb_last_bgsave_status"] == "ok" and time.monotonic() < deadline:
-            time.sleep(0.02)
+        until(lambda: server.admin.info("persistence")["rdb_last_bgsave_status"] != "ok", "the save that fails")
         yield server.url()
 
 
@@ -214,7 +219,7 @@ def test_a_redis_that_still_loads_its_data_is_named(tmp_path, monkeypatch):
     loading = services.Service("loading", command, ready=lambda: listens(port), cwd="/", log=tmp_path / "log")
     loading.start()
     try:
-        loading.wait_ready(time.monotonic() + 10)
+        loading.wait_ready(time.monotonic() + 60)
         assert "still loading its data" in error_of(monkeypatch, f"redis://127.0.0.1:{port}/0")
     finally:
         loading.stop()
@@ -247,19 +252,13 @@ def test_a_node_of_a_cluster_is_named(monkeypatch, slots):
     with plain_server("node", *options, port=cluster_ports(1)[0]) as port:
         with redis.Redis(port=port) as client:
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-            wait_for(lambda: client.cluster("info")["cluster_state"] == "ok")
+            until(lambda: client.cluster("info")["cluster_state"] == "ok", "the cluster")
             fill(client)
             client.set(f"checkpoint:{{other}}::{old_id(40)}", "{}")
             if slots == "none":
                 client.execute_command("CLUSTER", "DELSLOTSRANGE", 0, 16383)
         error = error_of(monkeypatch, f"redis://127.0.0.1:{port}/0")
     assert re.search(r"cluster.*redis\+cluster://", error)
-
-
-def wait_for(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
 
 
 def test_a_port_that_nothing_listens_on_and_a_name_that_nothing_has(monkeypatch):

@@ -225,7 +225,7 @@ def test_a_server_that_is_ill_costs_no_more_than_the_time_of_a_probe(fake, setti
     add("ill", "Healthy", url=fake.url, mcp_endpoint=path)
     started = time.monotonic()
     assert names() == ["lookup"]
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 20, "the client by itself would wait for 30 s and more"
 
 
 @committed

@@ -254,7 +254,7 @@ def test_servers_that_are_edited_together_in_another_order_and_their_history_wai
 
     editor = threading.Thread(target=edit_the_last_and_when_the_history_waits_the_first)
     editor.start()
-    assert edited.wait(30)
+    assert edited.wait(60)
     record_checks([report(first), report(last)])
     editor.join()
     assert MCPServerCheck.objects.count() == 2
@@ -291,7 +291,7 @@ def test_a_server_that_is_being_deleted_meanwhile_does_not_spoil_the_history_of_
 
     thread = threading.Thread(target=delete)
     thread.start()
-    began.wait(5)
+    began.wait(60)
     record_checks([report(kept), report(gone)])
     done.set()
     thread.join()
@@ -419,12 +419,12 @@ def test_a_history_that_can_not_be_written_leaves_the_flips_made_and_says_so(up)
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("LOCK TABLE ai_ops_mcpservercheck IN EXCLUSIVE MODE")
             locked.set()
-            done.wait(10)
+            done.wait(60)
         connection.close()
 
     thread = threading.Thread(target=lock_the_history)
     thread.start()
-    locked.wait(5)
+    locked.wait(60)
     with connection.cursor() as cursor:
         cursor.execute("SET lock_timeout = '200ms'")
     try:

@@ -35,6 +35,7 @@ from ai_ops.models.runs import MaintenanceLease
 from tests.fakes.certificates import CertificateAuthority
 from tests.fakes.mcp_server import FakeMCPServer
 from tests.fakes.servers import NOBODY_LISTENS, add
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db
 # For tests in which somebody else changes rows at the same time, in a connection of their own.
@@ -83,9 +84,8 @@ def meanwhile(fake: FakeMCPServer, act):
     """Do something in a database connection of its own once `fake` has been asked for the first time."""
 
     def wait_and_act():
-        while not fake.requests:
-            time.sleep(0.01)
         try:
+            until(lambda: fake.requests, "the first request")
             act()
         finally:
             connection.close()
@@ -191,10 +191,10 @@ def test_many_servers_going_down_at_once_take_two_pauses_and_no_more(up, pauses)
     assert (result["changed_count"], result["worker_count"]) == (40, 4)
     assert len(up.requests) == 3 * 40
     assert up.open_most <= MAX_AT_ONE_PORT
-    assert 10 <= elapsed < 13
+    assert 10 <= elapsed < 20, "a pause for each server would take 200 s"
     first, second, third = (up.requests[start : start + 40] for start in (0, 40, 80))
-    assert second[0][0] - first[-1][0] == pytest.approx(5, abs=0.3)
-    assert third[0][0] - second[-1][0] == pytest.approx(5, abs=0.3)
+    assert second[0][0] - first[-1][0] >= 4.9
+    assert third[0][0] - second[-1][0] >= 4.9
 
 
 def test_only_those_that_differ_are_asked_again(up):
@@ -370,14 +370,13 @@ def test_when_this_machine_can_not_check_nothing_is_flipped_and_the_run_says_so(
 
 
 @contextlib.contextmanager
-def time_limit(seconds: float):
-    """What Celery does to a task whose soft time limit is over, by another signal."""
+def soft_limit():
+    """Raise what Celery raises in a task whose soft time limit is over, by another signal."""
 
     def over(signum, frame):
         raise SoftTimeLimitExceeded
 
     previous = signal.signal(signal.SIGALRM, over)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
@@ -385,10 +384,27 @@ def time_limit(seconds: float):
         signal.signal(signal.SIGALRM, previous)
 
 
-def test_the_time_limit_ends_a_run_in_a_pause_and_nothing_undecided_is_flipped(up, caplog):
+@contextlib.contextmanager
+def time_limit(seconds: float):
+    with soft_limit():
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        yield
+
+
+def exceed_soft_limit():
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
+
+
+def test_the_time_limit_ends_a_run_in_a_pause_and_nothing_undecided_is_flipped(up, caplog, pauses):
+    pauses(60)
     server = add("down", up.url, "Healthy")
     up.health_status = 500
-    with time_limit(0.45), pytest.raises(SoftTimeLimitExceeded):
+
+    def end_the_pause():
+        time.sleep(1)  # for the answer to be counted
+        exceed_soft_limit()
+
+    with meanwhile(up, end_the_pause), soft_limit(), pytest.raises(SoftTimeLimitExceeded):
         perform_mcp_health_checks()
     assert status_of(server) == "Healthy"
     assert "stopped by the time limit: 1 of 1 server(s) probed, 0 status change(s) made" in caplog.text
@@ -400,7 +416,15 @@ def test_the_time_limit_keeps_what_three_checks_agreed_on_before_it(up, caplog):
     with FakeMCPServer(health_status=500).running() as slow:
         quick, hangs = add("a-quick", up.url, "Healthy"), add("b-hangs", slow.url, "Healthy")
         up.health_status = 500
-        with meanwhile(slow, lambda: setattr(slow, "delay", 2)), time_limit(3.2), pytest.raises(SoftTimeLimitExceeded):
+
+        def hang_at_the_third_check():
+            until(lambda: len(slow.requests) == 2, "the second check")
+            slow.delay = 30
+            until(lambda: len(up.requests) == 3, "the third check of the other server")
+            time.sleep(1)  # for its answer to be counted
+            exceed_soft_limit()
+
+        with meanwhile(slow, hang_at_the_third_check), soft_limit(), pytest.raises(SoftTimeLimitExceeded):
             perform_mcp_health_checks()
     assert (status_of(quick), status_of(hangs)) == ("Unhealthy", "Healthy")
     assert current_generation() != before
@@ -412,7 +436,7 @@ def test_dead_servers_flip_after_some_runs_none_of_which_has_the_time_for_two_ro
     settings.PLUGINS_CONFIG = {"ai_ops": settings.PLUGINS_CONFIG["ai_ops"] | {"check_timeout": 1}}
     with FakeMCPServer(delay=60).running() as silent:
         servers = [add(f"dead {number}", f"{silent.url}/{number}", "Healthy") for number in range(24)]
-        for _ in range(5):
+        for _ in range(10):
             # Three at the most are at it at once: with one host and port of eight, three rounds of a second each.
             with time_limit(4.0), contextlib.suppress(SoftTimeLimitExceeded):
                 perform_mcp_health_checks()
@@ -452,7 +476,7 @@ def test_one_server_is_checked_by_the_same_rules(up):
         "inconclusive": False,
         "verdicts": "111",
     }
-    assert 0 < latency < 1000
+    assert 0 < latency < 10_000
     assert len(up.requests) == 3
     assert status_of(server) == "Healthy"
 
@@ -534,7 +558,7 @@ def test_the_time_for_a_probe_is_a_setting(settings):
         server = add("slow", slow.url, "Unhealthy")
         result = check_mcp_server_health(server.pk)
     assert (result["reason"], result["phase"]) == ("TIMEOUT", "answer")
-    assert result["latency_ms"] == pytest.approx(1000, abs=300)
+    assert 990 <= result["latency_ms"] < 10_000, "30 s without the setting"
     assert result["remedy"] == "The server accepts but does not answer, so look into its log."
 
 

@@ -220,7 +220,7 @@ def test_no_file_keeps_anything_waiting_and_all_failures_sound_the_same(authorit
     os.close(reading)
     os.close(writing)
     assert len(said) == 1
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60, "a FIFO and /dev/zero have no end"
 
 
 def test_a_ca_file_in_one_of_the_folders_is_used_and_a_link_within_them_too(authority, tmp_path):

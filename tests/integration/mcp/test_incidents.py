@@ -311,7 +311,7 @@ def test_two_reviews_at_once_close_an_incident_once(listener):
         with transaction.atomic():
             MCPServerIncident.objects.select_for_update().get()
             began.set()
-            go.wait(5)
+            go.wait(60)
         connection.close()
 
     def other_review():
@@ -320,7 +320,7 @@ def test_two_reviews_at_once_close_an_incident_once(listener):
 
     holder, other = threading.Thread(target=hold), threading.Thread(target=other_review)
     holder.start()
-    began.wait(5)
+    began.wait(60)
     other.start()
     threading.Timer(0.3, go.set).start()
     close_resolved_incidents()

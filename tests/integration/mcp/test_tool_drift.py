@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-import time
 from datetime import timedelta
 
 import pytest
@@ -27,6 +26,7 @@ from development.services import free_ports
 from tests.fakes.mcp_server import FakeMCPServer
 from tests.fakes.servers import add
 from tests.integration.mcp.test_mcp_http import _listens
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db
 
@@ -417,10 +417,8 @@ def fastmcp(tmp_path):
     script = tmp_path / "server.py"
     script.write_text(SERVER)
     with subprocess.Popen([sys.executable, str(script), str(port)]) as process:
-        deadline = timezone.now() + timedelta(seconds=30)
-        while timezone.now() < deadline and not _listens(port):
-            time.sleep(0.1)
         try:
+            until(lambda: _listens(port), "the server")
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()

@@ -184,7 +184,7 @@ def test_a_run_whose_end_meets_a_database_that_is_away_is_written_when_that_is_b
         return {"success": True, "error": None}
 
     def back():
-        refused.wait(30)
+        refused.wait(60)
         time.sleep(0.6)
         allow(True)
 

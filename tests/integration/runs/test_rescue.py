@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 import uuid
 from datetime import timedelta
 
@@ -26,6 +25,7 @@ from ai_ops.schedules import find_job
 from ai_ops.supervision.rescue import MAX_RUNS, repair, rescue
 from ai_ops.supervision.workers import known_tasks
 from tests.fakes.runs import FreeHold, recorded
+from tests.waiting import until
 
 HOUR = timedelta(hours=1)
 NOBODY: frozenset[str] = frozenset()
@@ -268,9 +268,7 @@ def test_workers_say_which_tasks_they_have(checkpoint_server):
     try:
         for task in (running, waiting):
             app.send_task("busy", task_id=task)
-        deadline = time.monotonic() + 30
-        while (known := known_tasks([running, waiting, absent], app)) != {running, waiting}:
-            assert time.monotonic() < deadline, known
+        until(lambda: known_tasks([running, waiting, absent], app) == {running, waiting}, "both tasks")
     finally:
         worker.kill()
         worker.wait()

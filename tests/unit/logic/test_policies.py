@@ -63,16 +63,22 @@ def test_hostile_names_and_patterns_cost_little():
     """Eight kilobytes of a letter against the patterns that make a naive matcher try each way to divide them."""
     policies = [Policy(str(number), ("*a" * MAX_STARS + "b", "*[!b]" * MAX_STARS + "b")) for number in range(50)]
     index = PolicyIndex(policies)
-    started = time.monotonic()
+    started = time.process_time()
     assert index.rank_of(b"a" * 8192) == NO_POLICY
     assert index.rank_of(b"\xff\xfe" * 4096) == NO_POLICY
-    assert time.monotonic() - started < 1.0
+    assert time.process_time() - started < 30, "hours, if each way were tried"
 
 
 def test_fifty_policies_cost_no_more_than_a_few_look_ups():
-    index = PolicyIndex([Policy(str(number), (f"team-{number:02}-*", f"bot-{number}")) for number in range(50)])
-    names = [f"team-{number % 60:02}-{number}".encode() for number in range(20_000)]
-    started = time.perf_counter()
-    found = [index.rank_of(name) for name in names]
-    assert time.perf_counter() - started < 0.5, "25 microseconds for each, on the slowest machine"
+    names = [f"team-{number % 60:02}-{number}".encode() for number in range(5_000)]
+
+    def timed(policies):
+        index = PolicyIndex(
+            [Policy(str(number), (f"team-{number:02}-*", f"bot-{number}")) for number in range(policies)]
+        )
+        started = time.process_time()
+        return [index.rank_of(name) for name in names], time.process_time() - started
+
+    found, fifty = timed(50)
     assert found[:60] == [*range(50), *[NO_POLICY] * 10]
+    assert fifty < 10 * min(timed(1)[1] for _ in range(3)), "a look at each would take fifty times as long"
