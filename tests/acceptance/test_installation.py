@@ -22,10 +22,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+import redis
 
 from ai_ops.schedules import DEFAULT_SCHEDULES
 from development import database, services
 from tests.acceptance import local_processes
+from tests.acceptance.day_in_the_life import Day
 from tests.plugin import running_redis
 from tests.waiting import until
 
@@ -46,7 +48,8 @@ WITH_THE_APP = (
     CONFIG
     + """
 PLUGINS = ["ai_ops"]
-PLUGINS_CONFIG = {"ai_ops": {"retention_days": 30}}
+# The MCP servers of the test are on this machine, and nothing is to wait for the minutes between attempts.
+PLUGINS_CONFIG = {"ai_ops": {"retention_days": 30, "allow_loopback": True, "max_attempts": 1}}
 """
 )
 
@@ -64,6 +67,16 @@ for line in sys.stdin:
         traceback.print_exc(file=sys.stdout)
         print("\\nFAILED", flush=True)
     print("\\nDONE", flush=True)
+"""
+# A command of the app, its exit code and its JSON.
+COMMAND = """
+import io
+said, code = io.StringIO(), 0
+try:
+    call_command("ai_ops", *{arguments!r}, "--json", "--quiet", stdout=said)
+except SystemExit as end:
+    code = end.code
+print(json.dumps([code, json.loads(said.getvalue())]))
 """
 # The static files are those of the first time.
 KNOWN_FILES = " --no-collectstatic --no-trace-paths"
@@ -159,6 +172,10 @@ class Shell:
         program, *arguments = shlex.split(command)
         assert program == "nautobot-server"
         return self.does(f"call_command(*{arguments!r})")
+
+    def command(self, *arguments: str):
+        """Run `nautobot-server ai_ops ...`; its exit code, and what it printed as JSON."""
+        return json.loads(self.does(COMMAND.format(arguments=arguments)).strip().splitlines()[-1])
 
     def tells(self, expression: str):
         """The value of an expression."""
@@ -287,6 +304,8 @@ def use(place: Place, shell: Shell) -> None:
         until(lambda: shell.tells(BEAT)["last_sign"], "beat's sign of life", TIMEOUT_SECONDS)
         # Nautobot's own Job is the operator's to schedule; all else is as the documentation has set it up.
         assert place.doctor() == {"logs cleanup": "problem"}
+        with redis.Redis.from_url(place.env["LANGGRAPH_REDIS_URL"]) as agents:
+            Day(rest, shell.command, agents).live()
         shell.does("ScheduledJob.objects.update(enabled=False, last_run_at=None)")
         assert shell.tells(BEAT)["running"] is True, "whatever was paused"
 
