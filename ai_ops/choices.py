@@ -128,7 +128,7 @@ class RunTriggerChoices(ChoiceSet):
 
 
 class RunStateChoices(ChoiceSet):
-    """Where a run stands. All but the first two are final."""
+    """States of a run. All but the first two are final."""
 
     PENDING = "pending"
     RUNNING = "running"

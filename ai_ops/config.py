@@ -270,7 +270,7 @@ class AiOpsSettings(CleanupOptions):
 
     @property
     def folders_of_ca_files(self) -> tuple[str, ...]:
-        """Where a CA file may be: in `ca_directories`, and what the setting `ca_file` names itself."""
+        """Return where a CA file may be: in `ca_directories`, and at the setting `ca_file` itself."""
         return (*self.ca_directories, self.ca_file) if self.ca_file else tuple(self.ca_directories)
 
     def cleanup_options(self, **given: Any) -> CleanupOptions:

@@ -397,7 +397,7 @@ class MCPServerIncidentTable(BaseTable):
 
 
 def incident_badge(incident: MCPServerIncident) -> str:
-    """Whether an incident is open, acknowledged or closed, in the colour of how urgent that is."""
+    """Return whether an incident is open, acknowledged or closed, in the colour of how urgent that is."""
     if incident.closed:
         color, word = "success", "Closed"
     elif incident.acknowledged:

@@ -28,7 +28,7 @@ CORE_CONFIG = HERE / "core_config.py"
 
 
 def snapshot_path(version: str) -> Path:
-    """Where the dump for that version of Nautobot lies, if there is one."""
+    """Return the path of the dump for that version of Nautobot, which need not exist."""
     return HERE / f"nautobot-{version}.sql.xz"
 
 

@@ -35,7 +35,7 @@ def api_token(settings: Settings) -> str:
 
 
 def web_url(settings: Settings) -> str:
-    """Where the local Nautobot answers."""
+    """Return the address at which the local Nautobot answers."""
     return f"http://127.0.0.1:{settings.web_port}"
 
 

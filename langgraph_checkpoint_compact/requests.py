@@ -41,7 +41,7 @@ class ScanPage:
 
 @dataclass(frozen=True, slots=True)
 class ScanPosition:
-    """Where a scan goes on: the number of the cluster's primary, and the cursor there."""
+    """The place where a scan goes on: the number of the cluster's primary, and the cursor there."""
 
     node: int = 0
     cursor: int = 0

@@ -108,7 +108,7 @@ def _cell(value: Any) -> Any:
 
 
 class MCPServerHealthSerializer(HarmlessInCSVMixin, BaseModelSerializer):
-    """Where an MCP server stands."""
+    """The latest health of an MCP server."""
 
     class Meta:
         """Model and fields."""

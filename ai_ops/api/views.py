@@ -106,7 +106,7 @@ class ThreadErasureViewSet(ReadOnlyModelViewSet):
 
 
 class MCPServerHealthViewSet(ReadOnlyModelViewSet):
-    """Where MCP servers stand: their latest check, and when they were last well and last not."""
+    """Latest health of MCP servers: the last check, and when each was last well and last not."""
 
     queryset = MCPServerHealth.objects.select_related("server")
     serializer_class = MCPServerHealthSerializer

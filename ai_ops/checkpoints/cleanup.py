@@ -369,7 +369,7 @@ class CleanupRun:
         return goes
 
     def _is_limit_used_up(self) -> bool:
-        """Whether nothing more fits; one key is the least there is."""
+        """Return whether nothing more fits; one key is the least there is."""
         return self.limit_reached and self._max_deletions is not None and self.tally.spent >= self._max_deletions
 
     def _within_limit(self, deletions: Sequence[AnyDeletion]) -> tuple[Sequence[AnyDeletion], Sequence[AnyDeletion]]:
@@ -489,12 +489,12 @@ def _thread_report(deletion: AnyDeletion, outcome: Outcome, size: int | None) ->
 
 
 def may_match(thread: bytes, globs: Sequence[str]) -> bool:
-    """Whether keys taken for those of `thread` may be of a thread that one of the globs matches."""
+    """Return whether keys taken for those of `thread` may be of a thread that one of the globs matches."""
     parts = thread.strip(b"{}").split(b":")
     names = [thread, *(b":".join(parts[:number]) for number in range(1, len(parts) + 1))]
     return bool(globs) and matches_any(globs, [name.decode(errors="surrogateescape") for name in names])
 
 
 def _may_be(thread: bytes, pin: bytes) -> bool:
-    """Whether keys taken for those of `thread` may be of `pin`: a key does not always tell where an id ends."""
+    """Return whether keys taken for those of `thread` may be of `pin`: a key does not always tell where an id ends."""
     return (thread + b":").startswith(pin + b":") or pin.startswith(thread + b":")

@@ -83,7 +83,7 @@ def latest_snapshots(queryset=None) -> tuple[CheckpointStorageSnapshot | None, C
 
 
 def in_redis(pin: PinnedThread, snapshot: CheckpointStorageSnapshot | None) -> str:
-    """Whether a pinned thread was there: "Yes", "No", or "Not known" where no sampling has looked for it."""
+    """Return whether a pinned thread was there: "Yes", "No", or "Not known" where no sampling has looked for it."""
     missing = snapshot.data["missing_pins"] if snapshot else None
     if missing is None or snapshot is None or pin.created is None or pin.created > snapshot.taken:
         return "Not known"

@@ -101,7 +101,7 @@ class HealthPanel(CheckedServerPanelMixin, KeyValueTablePanel):
 
 
 def _certificate(health: MCPServerHealth) -> str | None:
-    """When the certificate ends, and how many days are left."""
+    """Return when the certificate ends, and how many days are left."""
     if not health.certificate_ends:
         return None
     return format_html(

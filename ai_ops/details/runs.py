@@ -133,7 +133,7 @@ def _when(moment: Any) -> str | None:
 
 
 def _is_silent(run: MaintenanceRun) -> bool:
-    """Whether it missed as many heartbeats as a run may."""
+    """Return whether it missed as many heartbeats as a run may."""
     if run.state != RunStateChoices.RUNNING or run.heartbeat is None:
         return False
     allowed = AiOpsSettings.load().lease_seconds / RENEWALS_PER_LEASE * MISSED_HEARTBEATS

@@ -47,7 +47,7 @@ def _tool_set(context: Context) -> MCPServerToolSet | None:
 
 
 class ToolSetPanel(KeyValueTablePanel):
-    """When the tools were listed and approved, in words."""
+    """Times at which the tools were listed and approved, in words."""
 
     def should_render(self, context: Context) -> bool:
         """Leave it out for a server that was never asked, and compute nothing to find that out."""

@@ -45,7 +45,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
 
 
 def has_keys(client: Any, prefixes: Sequence[bytes]) -> bool:
-    """Whether the database has a key that begins with one of `prefixes`, as far as a bounded scan shows."""
+    """Return whether the database has a key that begins with one of `prefixes`, as far as a bounded scan shows."""
     cursor: Any = 0
     for _ in range(MOST_PAGES):
         cursor, keys = client.scan(cursor, count=SCAN_COUNT)

@@ -22,5 +22,5 @@ _OTHERS = ("checkpoint", "writes", "write_keys", "write_registry", "thread")
 
 
 def is_prefix(text: object) -> bool:
-    """Whether the saver takes `text` as its prefix."""
+    """Return whether the saver takes `text` as its prefix."""
     return isinstance(text, str) and bool(_PREFIX.fullmatch(text)) and not text.startswith(_OTHERS)

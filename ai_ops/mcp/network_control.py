@@ -1,4 +1,4 @@
-"""Whether a run that sees many servers fail at once is to be believed, and the control that may tell."""
+"""The control that tells a failure of many servers from one of this worker's network."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class MaintenanceRun(BaseModel):
 
     @property
     def is_retried(self):
-        """Whether it is tried again when the infrastructure fails: one from a shell has a user who sees it fail.
+        """Return whether it is tried again when the infrastructure fails: one from a shell has a user who sees it fail.
 
         A part is done again with the run that it is a part of, and the supervisor comes again within a minute.
         """
@@ -120,7 +120,7 @@ class MaintenanceRun(BaseModel):
 
     @property
     def is_final(self):
-        """Whether nothing more becomes of it."""
+        """Return whether nothing more becomes of it."""
         return self.state in RunStateChoices.FINAL
 
 

@@ -62,7 +62,7 @@ class MCPServerToolSet(ChangeLoggedModel, BaseModel):
 
     @property
     def drifted(self):
-        """Whether the tools as listed last are others than the approved ones."""
+        """Return whether the tools as listed last are others than the approved ones."""
         return self.listed_hash != self.approved_hash
 
     def get_absolute_url(self, api=False):

@@ -120,7 +120,7 @@ def expires_after(every: timedelta | None) -> timedelta:
 
 
 def is_stale(at: datetime | None, every: timedelta | None, now: datetime) -> bool:
-    """Whether what was found at `at` says nothing any more; what was never found says nothing."""
+    """Return whether what was found at `at` says nothing any more; what was never found says nothing."""
     return at is None or now - at > expires_after(every)
 
 
@@ -176,7 +176,7 @@ def _why_unknown(health: Health | None, unchecked: int, now: datetime) -> str | 
 
 
 def needs_a_person(schedule: Mapping[str, Any]) -> bool:
-    """Whether a schedule, as `get_schedule_status` has it, is late, paused or broken."""
+    """Return whether a schedule, as `get_schedule_status` has it, is late, paused or broken."""
     return bool(schedule["late"]) or schedule["standing"] in (PAUSED, BROKEN)
 
 

@@ -61,7 +61,7 @@ class Overview:
         self.now = now
 
     def sees(self, *permissions: str) -> bool:
-        """Whether the user has all of these permissions."""
+        """Return whether the user has all of these permissions."""
         return bool(self.user.has_perms(permissions))
 
     @cached_property
@@ -217,7 +217,7 @@ class Overview:
 
     @cached_property
     def may_clean_up(self) -> bool:
-        """Whether the user may run the cleanup."""
+        """Return whether the user may run the cleanup."""
         return may_run(MaintenanceKindChoices.CLEANUP, self.user)
 
     def _address(self, key: str) -> str:

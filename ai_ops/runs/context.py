@@ -14,7 +14,7 @@ from ai_ops.choices import RunTriggerChoices
 
 @dataclass(frozen=True)
 class RunRequest:
-    """Where a run comes from.
+    """The origin of a run.
 
     Attributes:
         trigger: One of `RunTriggerChoices`.
@@ -57,7 +57,7 @@ def requested_by(request: RunRequest) -> Iterator[None]:
 
 
 def request_of_job(job: Any) -> RunRequest:
-    """Where the run of a Nautobot Job comes from.
+    """Return the origin of the run of a Nautobot Job.
 
     The record is named by the message, or is that of an earlier delivery of the same message.
     """

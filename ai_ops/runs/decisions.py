@@ -66,7 +66,7 @@ class Hold(Protocol):
 
 
 def is_lost(*, silent_seconds: float, age_seconds: float, lease_seconds: float, known_alive: bool) -> bool:
-    """Whether a run that is said to be running has no process any more.
+    """Return whether a run that is said to be running has no process any more.
 
     Args:
         silent_seconds: Since its last heartbeat, by the database's clock.

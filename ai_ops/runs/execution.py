@@ -215,7 +215,7 @@ class _Run:
                 logger.warning("The lease could not be released (%s): it expires", str(error).strip())
 
     def _is_over(self, known: MaintenanceRun | None) -> bool:
-        """Whether the run that this message is about has ended; what is known of it is its record from now on."""
+        """Return whether the run of this message has ended; from now on its record is all that is known of it."""
         if known is None:
             return False
         self._known = self._record = known

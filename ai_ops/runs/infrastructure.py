@@ -45,7 +45,7 @@ def backend_sentence(error: BaseException) -> str:
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether trying again later may help."""
+    """Return whether trying again later may help."""
     if isinstance(error, AiOpsError) and error.__cause__ is not None:
         # An error of this app's own says what was tried; its cause, what failed.
         return is_passing(error.__cause__)

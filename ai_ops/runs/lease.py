@@ -44,7 +44,7 @@ class Lease:
     row: uuid.UUID | None = None
 
     def is_stale(self) -> bool:
-        """Whether another run may have it by now."""
+        """Return whether another run may have it by now."""
         return time.monotonic() >= self.deadline
 
     def renew(self) -> bool:

@@ -30,7 +30,7 @@ def _tell_children(**_: Any) -> None:
 
 
 def is_worker_stopping() -> bool:
-    """Whether the Celery worker of this process is shutting down."""
+    """Return whether the Celery worker of this process is shutting down."""
     return _shared[0] == STOPPING
 
 

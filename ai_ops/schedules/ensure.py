@@ -106,7 +106,7 @@ def ensure_schedule(
 
 
 def next_start(schedule: ScheduledJob, last: datetime | None) -> datetime | None:
-    """When beat starts what the schedule is for, if it started it at `last` the last time; None for never again."""
+    """Return when beat starts the schedule's Job, if it last did so at `last`; None for never again."""
     if schedule.one_off:
         return None if last else schedule.start_time
     # As beat has it: a match at the start itself is one.

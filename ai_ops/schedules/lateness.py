@@ -36,7 +36,7 @@ class ScheduleFacts:
 
 
 def lateness(facts: ScheduleFacts, now: datetime) -> tuple[bool, str | None]:
-    """Whether a schedule is late, and why it does not run, or will not, in a sentence; None where all is well."""
+    """Return whether a schedule is late, and why it does not or will not run, in a sentence; None if all is well."""
     if facts.server_is_gone:
         return False, "The MCP server that it checks was deleted: remove it."
     if facts.standing != ACTIVE:

@@ -92,7 +92,7 @@ def is_scheduler_running() -> bool:
 
 
 def _last_start(schedule: ScheduledJob) -> datetime | None:
-    """When beat last started it; what it did before the schedule was changed or resumed says nothing."""
+    """Return when beat last started it; what it did before the schedule was changed or resumed says nothing."""
     last = schedule.last_run_at
     return last if last and last >= schedule.start_time else None
 

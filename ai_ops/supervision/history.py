@@ -123,7 +123,7 @@ def _expired_messages() -> list[uuid.UUID]:
 
 
 def _is_expired(status: str, sent: datetime, options: Any, now: datetime) -> bool:
-    """Whether no worker will begin it any more."""
+    """Return whether no worker will begin it any more."""
     expires = (options or {}).get("expires")
     if status == JobResultStatusChoices.STATUS_REVOKED:
         return True

@@ -175,7 +175,7 @@ def _rescue_one(hold: Hold, run: Any) -> bool:
 
 
 def _has_reported_success(run: MaintenanceRun) -> bool:
-    """Whether the Job that did `run` ended well: then its process lived until after the work.
+    """Return whether the Job that did `run` ended well: then its process lived until after the work.
 
     The result of a part's Job is that of the whole.
     """
@@ -235,7 +235,7 @@ def _left_over(unfinished: list[Any]) -> list[Any]:
 
 
 def _is_over(result: Any, states: set[str]) -> bool:
-    """Whether no run of these states is still to be done, or being done, by the Job of `result`."""
+    """Return whether no run of these states is still to be done, or being done, by the Job of `result`."""
     if RunStateChoices.RUNNING in states:
         return False
     if result.status == JobResultStatusChoices.STATUS_STARTED:

@@ -129,7 +129,7 @@ class MaintenanceRunUIViewSet(ObjectDetailViewMixin, ObjectListViewMixin):
         return extra
 
     def _hides_quiet_passes(self) -> bool:
-        """Whether the user asked neither for them nor for a kind of which they are."""
+        """Return whether the user asked neither for them nor for a kind of which they are."""
         asked = self.request.GET
         return not asked.get("is_quiet") and not set(asked.getlist("kind")) & set(PASSES)
 

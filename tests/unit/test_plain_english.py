@@ -20,7 +20,7 @@ AVOIDED = {
 }
 # The account of that name on Unix.
 THE_ACCOUNT = re.compile(r"""["']nobody["']|user nobody|\bnobody(\.pw_|\b = )""")
-QUESTIONS = re.compile(r"(What|Which|How|Who|Whose)\b")
+QUESTIONS = re.compile(r"(What|Which|How|Who|Whose|Whether|When|Where)\b")
 
 
 def sources() -> Iterator[Path]:
@@ -62,5 +62,18 @@ def test_a_docstring_begins_with_a_command_or_a_noun():
         if path.suffix == ".py"
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, kinds) and QUESTIONS.match(documented := ast.get_docstring(node) or "")
+    ]
+    assert found == []
+
+
+def test_a_heading_names_its_subject():
+    heading = re.compile(r"^#+ (.*)$", re.MULTILINE)
+    found = [
+        f"{path.relative_to(PROJECT)}: {title}"
+        for path in PATHS
+        # A page of questions has questions for headings.
+        if path.suffix == ".md" and path.name != "faq.md"
+        for title in heading.findall(path.read_text())
+        if QUESTIONS.match(title) and title != "How-tos"
     ]
     assert found == []

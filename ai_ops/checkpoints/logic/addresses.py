@@ -52,7 +52,7 @@ class RedisAddress:
 
     @property
     def uses_tls(self) -> bool:
-        """Whether the connection is encrypted."""
+        """Return whether the connection is encrypted."""
         return self.scheme.startswith("rediss")
 
     @property
@@ -114,7 +114,7 @@ def read_address(url: str, variable: str = "LANGGRAPH_REDIS_URL") -> RedisAddres
 
 
 def is_host(text: str) -> bool:
-    """Whether `text` is the name or the address of a host, with nothing before or after it."""
+    """Return whether `text` is the name or the address of a host, with nothing before or after it."""
     match = _HOST.fullmatch(text)
     return match is not None and match[2] is None and _has_possible_labels(text)
 

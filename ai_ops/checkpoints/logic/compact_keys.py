@@ -40,7 +40,7 @@ class CompactKeys:
         return f"{self.prefix}:{{".encode()
 
     def is_hash(self, key: bytes) -> bool:
-        """Whether `key` has the name of a thread's first key."""
+        """Return whether `key` has the name of a thread's first key."""
         return key.startswith(self.start) and key.endswith(b"}") and self.thread_of(key) is not None
 
     def key_of(self, thread: bytes) -> bytes:

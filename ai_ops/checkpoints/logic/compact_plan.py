@@ -114,7 +114,7 @@ class Sorted:
 
 
 def time_of_id(checkpoint_id: bytes, parser: KeyParser) -> float | None:
-    """When the checkpoint with this id was made; None where that can't be said, or a later id may be an older one."""
+    """Return when the checkpoint with this id was made; None where the id does not say, or its order is not by time."""
     if len(checkpoint_id) == _ULID_LENGTH or (
         len(checkpoint_id) == _UUID_LENGTH and checkpoint_id[14:15] in _SORTED_VERSIONS
     ):
@@ -198,7 +198,7 @@ def expired_thread(look: Look, active: float, policy: str = "") -> CompactDeleti
 
 
 def may_have_old(look: Look, policy: RetentionPolicy, now: float, parser: KeyParser) -> bool:
-    """Whether a thread may have checkpoints past the retention or too many of them.
+    """Return whether a thread may have checkpoints past the retention or too many of them.
 
     The first and the last in the order of names tell: in one namespace the first is the oldest; of several namespaces
     only all checkpoints tell.

@@ -189,7 +189,7 @@ class QuickKeys:
         return [name for name in self.threads_of([key]) if name]
 
     def _is_whole(self, stem: bytes, heads: tuple[bytes, ...], ids: tuple[bytes, ...]) -> bool:
-        """Whether these are all the kinds of keys that a thread of this layout has, each with its checkpoint."""
+        """Return whether these are all the kinds of keys that a thread of this layout has, each with its checkpoint."""
         if stem.endswith(b"}:"):
             document, pointer, most = VALKEY_DOCUMENT, b"thread", self._of_valkey
         elif stem.endswith(_MARK):
@@ -228,7 +228,7 @@ class QuickKeys:
 
 
 def _is_within(most: int | None, ids: Iterable[bytes]) -> bool:
-    """Whether the checkpoints of these keys are surely within a limit."""
+    """Return whether the checkpoints of these keys are surely within a limit."""
     return most is None or len(set(filter(None, ids))) <= most
 
 
@@ -254,7 +254,7 @@ def _any(heads: Iterable[bytes]) -> bytes:
 
 
 def _is_ambiguous(heads: Sequence[bytes], distinct: int) -> bool:
-    """Whether a prefix that was chosen makes one kind of keys look like another, or is no printable ASCII."""
+    """Return whether a prefix that was chosen makes one kind of keys look like another, or is no printable ASCII."""
     if len(set(heads)) != distinct or not all(head.isascii() and head.decode().isprintable() for head in heads):
         return True
     return any(one != other and other.startswith(one + b":") for one in heads for other in heads)

@@ -164,7 +164,7 @@ class KeyParser:
         return self._parsers[head[1]](key, key[head.end() :])
 
     def time_of(self, checkpoint_id: bytes) -> float | None:
-        """When the checkpoint with this id was made, seconds since 1970; None when the id does not say."""
+        """Return when the checkpoint with this id was made, seconds since 1970; None when the id does not say."""
         return self._believed(id_time(checkpoint_id))
 
     def time_of_value(self, value: object) -> float | None:
@@ -181,7 +181,7 @@ class KeyParser:
         return time if time is not None and EARLIEST <= time <= self.latest else None
 
     def is_past_grace(self, time: float | None) -> bool:
-        """Whether what was made at `time` and has no owner was left behind rather than being written."""
+        """Return whether what was made at `time` and has no owner was left behind rather than being written."""
         return time is not None and time < self._grace_over
 
     def _document(self, key: bytes, rest: bytes) -> CheckpointKey:
@@ -277,7 +277,7 @@ def split_stem(stem: bytes) -> tuple[bytes, bytes, bool]:
 
 
 def _namespace_in(stem: bytes) -> int:
-    """Where the longest end of `stem` begins that has a namespace's shape, after a thread and a colon; 0 if none has.
+    """Return where the longest end of `stem` with a namespace's shape begins, after a thread and a colon; 0 for none.
 
     LangGraph joins the levels of a namespace with "|" and a node with its task's id by ":"; neither character may
     occur in a node's name (langgraph.constants.NS_SEP and NS_END). From the right, level by level: a regular
@@ -334,12 +334,12 @@ def stem_of(key: CheckpointKey) -> bytes:
 
 
 def is_langgraph_id(checkpoint_id: bytes) -> bool:
-    """Whether LangGraph makes such ids: UUIDs of version 6, and the one of zeros that stands for none."""
+    """Return whether LangGraph makes such ids: UUIDs of version 6, and the one of zeros that stands for none."""
     return _IS_LANGGRAPH_ID.fullmatch(checkpoint_id) is not None
 
 
 def _may_be_valkeys(stem: bytes) -> bool:
-    """Whether ValkeySaver may have written this: a thread, a colon, and perhaps a namespace of LangGraph's form."""
+    """Return whether ValkeySaver may have written this: a thread, a colon, perhaps a namespace of LangGraph's form."""
     return b":" in stem and not stem.endswith(b":" + ROOT_NAMESPACE)
 
 

@@ -243,7 +243,7 @@ def needed_ids(namespace: Namespace, facts: Facts, policy: RetentionPolicy, now:
 
 
 def _is_unseen(namespace: Namespace, facts: Facts, checkpoint_id: bytes) -> bool:
-    """Whether an ancestor is there that the scan has missed: then nothing tells what that one is read from."""
+    """Return whether an ancestor is there that the scan has missed: then nothing tells what that one is read from."""
     if not facts.unseen or checkpoint_id in namespace.documents:
         return False
     stems = {each.key[: len(each.key) - len(each.checkpoint_id)] for each in namespace.documents.values()}

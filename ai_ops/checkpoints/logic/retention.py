@@ -63,12 +63,12 @@ class RetentionPolicy:
 
     @property
     def has_limits(self) -> bool:
-        """Whether checkpoints may go whatever their age."""
+        """Return whether checkpoints may go whatever their age."""
         return self.max_checkpoints is not None or self.max_bytes is not None
 
     @property
     def may_trim_some(self) -> bool:
-        """Whether anything may go of a live thread."""
+        """Return whether anything may go of a live thread."""
         return self.trim_live_threads or self.has_limits
 
     def with_pins(self, pins: Pins) -> RetentionPolicy:
@@ -157,7 +157,7 @@ class RetentionPolicy:
         return min(self.retention, self.pending_retention)
 
     def covers(self, names: Iterable[bytes]) -> bool:
-        """Whether a thread that has one of these names is subject to the policy, whichever it is."""
+        """Return whether a thread that has one of these names is subject to the policy, whichever it is."""
         if self.thread_pattern is None and not self.pinned and not self.pinned_globs:
             return True
         texts = list(map(_text, names))
@@ -166,7 +166,7 @@ class RetentionPolicy:
         return self.thread_pattern is None or all(compiled(self.thread_pattern).match(text) for text in texts)
 
     def may_trim(self, namespace: Namespace, now: float) -> bool:
-        """Whether a namespace of a live thread has checkpoints that may go, and not just the last ones."""
+        """Return whether a namespace of a live thread has checkpoints that may go, and not just the last ones."""
         count = len(namespace.documents)
         if not self.may_trim_some or namespace.is_shallow or count <= 1:
             return False

@@ -28,7 +28,7 @@ class Evidence:
 
     @property
     def is_decided(self) -> bool:
-        """Whether more keys would change nothing."""
+        """Return whether more keys would change nothing."""
         return COMPACT in self.savers if self.was_chosen else any(saver in self.savers for saver in OLDER)
 
 

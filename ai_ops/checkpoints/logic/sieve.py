@@ -65,12 +65,12 @@ def _ends_in_ids(documents: list[CheckpointKey]) -> bool:
 
 
 def _is_within(policy: RetentionPolicy, times: Sequence[float | None]) -> bool:
-    """Whether so many checkpoints are surely within the limits."""
+    """Return whether so many checkpoints are surely within the limits."""
     return policy.max_bytes is None and len(times) <= (policy.max_checkpoints or 0)
 
 
 def _is_complete(group: list[CheckpointKey]) -> bool:
-    """Whether all that a thread has belongs to a checkpoint of it, and nothing can be a stub."""
+    """Return whether all that a thread has belongs to a checkpoint of it, and nothing can be a stub."""
     families = {key[0] for key in group}
     if families == {Family.DOCUMENT}:
         return True

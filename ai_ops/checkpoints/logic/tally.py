@@ -103,7 +103,7 @@ class Tally:
             heapq.heappushpop(self.largest, entry)
 
     def is_large(self, keys: int) -> bool:
-        """Whether a thread of so many keys is among the largest so far."""
+        """Return whether a thread of so many keys is among the largest so far."""
         return len(self.largest) < LARGEST_THREADS or keys > self.largest[0][0]
 
     def add_unfixable(self, keys: Sequence[bytes]) -> None:

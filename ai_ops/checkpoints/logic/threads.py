@@ -41,7 +41,7 @@ class Document(NamedTuple):
 
     @property
     def is_shallow(self) -> bool:
-        """Whether the key has no id: each turn overwrites the document."""
+        """Return whether the key has no id: each turn overwrites the document."""
         if self.bears_parents_id:
             return False
         return not self.key.endswith(b":" + self.checkpoint_id) or not self.checkpoint_id
@@ -68,12 +68,12 @@ class Namespace:
 
     @property
     def is_shallow(self) -> bool:
-        """Whether a shallow saver wrote it: one document, which each turn overwrites."""
+        """Return whether a shallow saver wrote it: one document, which each turn overwrites."""
         return any(document.is_shallow for document in self.documents.values())
 
     @property
     def is_root(self) -> bool:
-        """Whether this is the graph's own namespace rather than a subgraph's."""
+        """Return whether this is the graph's own namespace rather than a subgraph's."""
         return self.name in (ROOT_NAMESPACE, b"")
 
     def newest_first(self) -> list[Document]:
@@ -111,7 +111,7 @@ class Thread:
             yield from namespace.documents.values()
 
     def last_activity(self) -> float | None:
-        """When its newest checkpoint was made; None without checkpoints, or when one of them is undated."""
+        """Return when its newest checkpoint was made; None without checkpoints, or when one of them is undated."""
         times = [document.time for document in self.documents()]
         times += [document.time for other in self.kin if times for document in other.documents()]
         known = [time for time in times if time is not None]
@@ -205,7 +205,7 @@ class _Grouping:
         return None if thread is None else thread.namespaces.get(space)
 
     def _possible_spaces(self, key: CheckpointKey) -> list[tuple[bytes, bytes]]:
-        """Where the document may be; its saver's spelling first."""
+        """Return the keys at which the document may be; its saver's spelling first."""
         spaces = [(key.thread, key.namespace)]
         if not key.certain and key.key.startswith((VALKEY_LIST, VALKEY_WRITES)):
             if (split := split_braces(stem_of(key))) is not None:
@@ -249,7 +249,7 @@ def _make_kin(one: Thread, other: Thread) -> None:
 
 
 def _is_owned_by(namespace: Namespace, key: CheckpointKey) -> bool:
-    """Whether the document that a key belongs to, or one that it may point to, is in a namespace."""
+    """Return whether the document that a key belongs to, or one that it may point to, is in a namespace."""
     if key.key.startswith((VALKEY_LIST, VALKEY_WRITES)):
         # ValkeySaver's own document has the same stem, whatever else is in the namespace.
         document = namespace.documents.get(key.checkpoint_id)
@@ -325,5 +325,5 @@ def set_own_ids(threads: Iterable[Thread], own: Mapping[bytes, Document]) -> Non
 
 
 def is_past_grace(time: float | None, now: float) -> bool:
-    """Whether what was made at `time` and has no owner was left behind rather than being written."""
+    """Return whether what was made at `time` and has no owner was left behind rather than being written."""
     return time is not None and time < now - ORPHAN_GRACE

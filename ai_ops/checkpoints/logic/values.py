@@ -59,17 +59,17 @@ class Reading(NamedTuple):
 
     @property
     def is_document(self) -> bool:
-        """Whether it is a JSON document of RedisJSON, and not a string that looks like one."""
+        """Return whether it is a JSON document of RedisJSON, and not a string that looks like one."""
         return self.kind == b"ReJSON-RL"
 
     @property
     def is_unread(self) -> bool:
-        """Whether there is a value, of which nothing is known."""
+        """Return whether there is a value, of which nothing is known."""
         return self.kind != b"none" and self.value is None
 
 
 def is_vague(key: CheckpointKey, parser: KeyParser) -> bool:
-    """Whether only the value tells what is needed of a key, or whether it is a checkpoint's at all."""
+    """Return whether only the value tells what is needed of a key, or whether it is a checkpoint's at all."""
     if key.family == Family.DOCUMENT:
         # A key that no saver can have meant has all of itself for its id, and its value is not looked at.
         return (key.time is None or not key.certain) and key.checkpoint_id != key.key
@@ -110,7 +110,7 @@ def _has_our_prefix(key: CheckpointKey, parser: KeyParser) -> bool:
 
 
 def _is_valkeys(key: CheckpointKey, reading: Reading, details: Mapping[str, Any] | None) -> bool:
-    """Whether a document without our prefix is ValkeySaver's, and not of a RedisSaver with another prefix."""
+    """Return whether a document without our prefix is ValkeySaver's, and not of a RedisSaver with another prefix."""
     if reading.is_document:
         return False
     return stem_of(key).startswith(b"{") or _name(details, "$.thread_id") is not None
@@ -253,7 +253,7 @@ def versions_in(reading: Reading) -> dict[bytes, bytes] | None:
 
 
 def is_interrupt(reading: Reading) -> bool:
-    """Whether a write is an interrupt, or has one among it; one that can't be read may be."""
+    """Return whether a write is an interrupt, or has one among it; one that can't be read may be."""
     if reading.is_unread:
         return True
     if reading.is_document:
@@ -270,12 +270,12 @@ def own_document(key: bytes, reading: Reading, parser: KeyParser) -> Document | 
 
 
 def is_valkey_write(write: bytes) -> bool:
-    """Whether a key is that of ValkeySaver's writes, all of a checkpoint's in one value."""
+    """Return whether a key is that of ValkeySaver's writes, all of a checkpoint's in one value."""
     return write.startswith(VALKEY_WRITES)
 
 
 def is_valkey_list(pointer: bytes) -> bool:
-    """Whether a pointer is ValkeySaver's list of checkpoints."""
+    """Return whether a pointer is ValkeySaver's list of checkpoints."""
     return pointer.startswith(VALKEY_LIST)
 
 

@@ -103,7 +103,7 @@ class CompactStore:
                     yield Look(thread, *found)
 
     def waiting(self, looks: Sequence[Look]) -> dict[Look, bool | None]:
-        """Whether threads wait for an answer to an interrupt; None where that can't be told."""
+        """Return whether threads wait for an answer to an interrupt; None where that can't be told."""
         from ai_ops.checkpoints.redis.compact_trims import has_interrupt
 
         found: dict[Look, bool | None] = {}
@@ -261,7 +261,7 @@ class CompactStore:
         return Outcome(0, wrong_type=deletion.keys[:1])
 
     def _is_known(self, look: Look) -> bool:
-        """Whether all checkpoints of a thread are of a format that is known here; looked at in portions."""
+        """Return whether all checkpoints of a thread are of a format that is known here; looked at in portions."""
         at = 0
         while at < look.checkpoints:
             last = at + scripts.CHECKED_AT_ONCE - 1

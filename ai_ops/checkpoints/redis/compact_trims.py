@@ -189,7 +189,7 @@ def _descended(thread: Thread, is_old: Callable[[bytes], bool]) -> Generator[Req
 
 
 def has_interrupt(fields: Iterable[bytes]) -> bool | None:
-    """Whether one of these fields of pending writes has an interrupt; None where one can't be read."""
+    """Return whether one of these fields of pending writes has an interrupt; None where one can't be read."""
     from langgraph.checkpoint.serde.types import INTERRUPT
 
     try:

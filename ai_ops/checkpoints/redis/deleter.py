@@ -172,7 +172,7 @@ class Deleter:
         return bool(answer.value[0])
 
     def _is_dead_end(self, document: Document) -> bool:
-        """Whether a pointer's document is missing, and not because it is still being written."""
+        """Return whether a pointer's document is missing, and not because it is still being written."""
         stale = self._parser.is_past_grace(document.time)
         return stale and not self._redis.ask([("EXISTS", document.key)])[0]
 

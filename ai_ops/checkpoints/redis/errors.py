@@ -52,7 +52,7 @@ def explain(error: Exception) -> str:
 def _is(
     *kinds: type[Exception], words: Sequence[str] = (), without: str | None = None
 ) -> Callable[[Exception, str], bool]:
-    """Whether an error is one of these, or says one of these words: inside a script every error is a plain one."""
+    """Return whether an error is one of these, or says one of these words: a script's errors are all plain ones."""
 
     def applies(error: Exception, said: str) -> bool:
         is_other = without is not None and without in said
@@ -184,7 +184,7 @@ SENTENCES: tuple[tuple[Callable[[Exception, str], bool], str], ...] = (
 
 
 def is_about_the_value(error: RedisError) -> bool:
-    """Whether the error says something of one key's value rather than of the server or the user."""
+    """Return whether the error says something of one key's value rather than of the server or the user."""
     if isinstance(error, NoPermissionError | ReadOnlyError | BusyLoadingError) or not isinstance(error, ResponseError):
         return False
     text = str(error)

@@ -122,7 +122,7 @@ class KeySpool:
                 yield Part(text, keys)
 
     def _is_too_large(self, number: int) -> bool:
-        """Whether a partition is to be divided; what is still buffered of it is little."""
+        """Return whether a partition is to be divided; what is still buffered of it is little."""
         texts, rows = self._texts[number], self._rows[number]
         return self._depth < MAX_DEPTH and (texts.keys + rows.keys > MOST_KEYS or texts.bytes + rows.bytes > MOST_BYTES)
 

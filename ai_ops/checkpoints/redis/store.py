@@ -61,7 +61,7 @@ class CheckpointStore:
 
     @property
     def redis(self) -> RetryingRedis:
-        """Where the checkpoints are, for what knows another layout."""
+        """The client of the checkpoint Redis, for code that knows another layout."""
         return self._redis
 
     def size(self) -> int:

@@ -163,7 +163,7 @@ class Attempt:
 
 
 def _decides(page: Outcome) -> bool:
-    """Whether the health page says how the server is. What it answers otherwise says nothing about MCP."""
+    """Return whether the health page says how the server is. What it answers otherwise says nothing about MCP."""
     if page.failure is None or page.failure.reason in UNREACHED:
         return True
     return page.status is not None and page.status >= 500

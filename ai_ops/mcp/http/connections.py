@@ -127,7 +127,7 @@ class _Connection:
         self._stream.end_at(time.monotonic() + seconds)
 
     def is_over(self) -> bool:
-        """Whether the server has hung up, or says what was not asked."""
+        """Return whether the server has hung up, or says what was not asked."""
         return bool(self._stream.get_extra_info("is_readable"))
 
     def close(self) -> None:
@@ -184,7 +184,7 @@ class _Connection:
             self._http.receive_data(data)
 
     def is_done(self) -> bool:
-        """Whether another request may follow; makes ready for it."""
+        """Return whether another request may follow; makes ready for it."""
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
         self._http.start_next_cycle()

@@ -66,7 +66,7 @@ class Refused(Exception):
 
 @dataclass
 class _Resumption:
-    """Where to go on with a stream that ended too early: the last event's id, and how long to wait before."""
+    """The place to go on with a stream that ended too early: the last event's id, and the wait before."""
 
     last_event_id: str = ""
     seconds: float = RESUMPTION_SECONDS
@@ -356,7 +356,7 @@ class Conversation:
             return None
 
     async def _speaks_only_sse(self) -> bool:
-        """Whether the endpoint is that of the transport before Streamable HTTP: a GET is told where to post."""
+        """Return whether the endpoint is that of the transport before Streamable HTTP: a GET is told where to post."""
         headers: Mapping[str, str] = {"Accept": SSE_TYPE}
         for url in dict.fromkeys((self._url, str(httpx.URL(self._url).join("sse")))):
             with self._http.within(CURIOUS_SECONDS):

@@ -55,7 +55,7 @@ def ssl_context(*, verify: bool = True, ca_file: str = "", directories: Sequence
 
 
 def _resolved(ca_file: str, directories: Sequence[str] | None) -> str:
-    """Where the path leads; a link to outside of the folders is outside."""
+    """Resolve the path; a link to outside of the folders is outside."""
     path = Path(ca_file).resolve(strict=True)
     if directories is not None and not any(path.is_relative_to(Path(each).resolve()) for each in directories):
         raise ValueError("outside of the folders")
@@ -86,7 +86,7 @@ def _content(path: str) -> bytes:
 
 
 def certificate_end(connection: ssl.SSLObject) -> datetime | None:
-    """When the certificate that the other side showed expires; None if it can't be read."""
+    """Return when the certificate that the other side showed expires; None if it can't be read."""
     shown = connection.getpeercert(binary_form=True)
     try:
         return x509.load_der_x509_certificate(shown).not_valid_after_utc if shown else None

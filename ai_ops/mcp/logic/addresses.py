@@ -1,4 +1,4 @@
-"""Where a probe, or an agent, may connect to: a decision about one IP address.
+"""Decide whether a probe or an agent may connect to an IP address.
 
 Private ranges are where MCP servers live and are allowed. Never allowed is what only this machine, its
 link or its cloud answers on: a server's address is typed in by people, and a user who may enter one must not

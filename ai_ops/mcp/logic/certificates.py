@@ -1,4 +1,4 @@
-"""When the end of a server's TLS certificate is worth a warning, and when an incident."""
+"""Thresholds at which the end of a TLS certificate is worth a warning, or an incident."""
 
 from __future__ import annotations
 

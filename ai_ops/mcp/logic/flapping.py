@@ -1,4 +1,4 @@
-"""Whether a server flaps: whether its probes change between well and ill too often to be told each time.
+"""Detect flapping: probes of a server that change between well and ill too often for an alert each time.
 
 The method is Nagios's, as its documentation describes it under "Detection and Handling of State Flapping":
 of the last 21 probes the share of changes from one to the next, newer ones weighted up to 50 percent more,

@@ -1,4 +1,4 @@
-"""Whether a run says something about the servers, or about this worker's own network."""
+"""Decide whether many failures at once are of the servers, or of this worker's own network."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class ServerReport:
 
     @property
     def failed(self) -> bool:
-        """Whether the server failed its check, or the check itself failed."""
+        """Return whether the server failed its check, or the check itself failed."""
         return self.ok is False or self.error is not None
 
     def as_dict(self) -> dict[str, Any]:

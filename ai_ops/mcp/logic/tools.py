@@ -150,7 +150,7 @@ def set_hash(hashes: Mapping[str, str]) -> str:
 
 
 def is_due(asked: float | None, now: float, interval: float, server: uuid.UUID) -> bool:
-    """Whether a server's tools are to be listed again.
+    """Return whether a server's tools are to be listed again.
 
     Time is divided into stretches of `interval` that begin at another moment for each server, so that those of
     a large fleet are not all listed in the same run. A run that comes late leaves no stretch out, and after an
@@ -315,7 +315,7 @@ def _hidden(value: Any, hide: Callable[[str], str]) -> Any:
 
 
 def _is_deeper(value: Any, levels: int) -> bool:
-    """Whether lists and objects are nested deeper than `levels`; without recursion, which has a limit itself."""
+    """Return whether lists and objects are nested deeper than `levels`; without recursion, which has a limit itself."""
     layer = [value]
     for _ in range(levels):
         layer = [inner for each in layer for inner in _parts(each)]

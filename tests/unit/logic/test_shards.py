@@ -1,4 +1,4 @@
-"""How a fleet is divided."""
+"""Division of a fleet into shards."""
 
 from __future__ import annotations
 
