@@ -1,17 +1,19 @@
 """The page "Reference", made from the code: settings, options, schedules, permissions, metrics, events and the like.
 
-``python -m development.reference`` writes it anew, and a test compares it with the code.
+``python -m development.reference`` writes it anew, and "REST Schema" with it; a test compares both with the code.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
+from development import reference_rest
 from development.services import PROJECT
+from development.tables import table
 
 PAGE = PROJECT / "docs" / "admin" / "reference.md"
 HEAD = """# Reference
@@ -29,13 +31,6 @@ def page() -> str:
 def _made() -> Iterator[str]:
     """The section on messages to other systems."""
     yield from (*_metrics(), *_events(), *_checks())
-
-
-def _table(*rows: Iterable[str]) -> Iterator[str]:
-    heading, *others = (list(row) for row in rows)
-    for row in (heading, ["---"] * len(heading), *others):
-        yield f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |"
-    yield ""
 
 
 def _attributes(cls: type) -> dict[str, str]:
@@ -56,7 +51,7 @@ def _settings() -> Iterator[str]:
     meanings = _attributes(CleanupOptions) | _attributes(AiOpsSettings)
     yield from ("## Settings", "", 'In `PLUGINS_CONFIG["ai_ops"]`; see [Settings](settings.md).', "")
     rows = ((f"`{each.name}`", f"`{_default(each)!r}`", meanings[each.name]) for each in fields(AiOpsSettings))
-    yield from _table(("setting", "default", "meaning"), *rows)
+    yield from table(("setting", "default", "meaning"), *rows)
 
 
 def _options() -> Iterator[str]:
@@ -68,7 +63,7 @@ def _options() -> Iterator[str]:
         (f"`{kind}`", ", ".join(f"`{option}`" for option in [*sorted(option_names(known)), TIME_LIMIT]))
         for kind, known in KINDS.items()
     )
-    yield from _table(("kind", "options"), *rows)
+    yield from table(("kind", "options"), *rows)
 
 
 def _schedules() -> Iterator[str]:
@@ -81,7 +76,7 @@ def _schedules() -> Iterator[str]:
         (f"`{kind}`", each.name, f"`{each.crontab}`", import_string(each.class_path).name, f"`{each.class_path}`")
         for kind, each in DEFAULT_SCHEDULES.items()
     )
-    yield from _table(("kind", "schedule", "crontab", "Job", "class"), *rows)
+    yield from table(("kind", "schedule", "crontab", "Job", "class"), *rows)
 
 
 def _reasons() -> Iterator[str]:
@@ -102,7 +97,7 @@ def _permissions() -> Iterator[str]:
         for group in tab.groups
         for item in group.items
     )
-    yield from _table(("entry", "permission"), *rows)
+    yield from table(("entry", "permission"), *rows)
 
 
 def _metrics() -> Iterator[str]:
@@ -123,7 +118,7 @@ def _metrics() -> Iterator[str]:
         )
         for name, kind in KINDS.items()
     )
-    yield from _table(("metric", "type", "labels", "meaning"), *rows)
+    yield from table(("metric", "type", "labels", "meaning"), *rows)
 
 
 def _events() -> Iterator[str]:
@@ -135,7 +130,7 @@ def _events() -> Iterator[str]:
         "Through Nautobot's event brokers; see [External Interactions](../user/external_interactions.md).",
         "",
     )
-    yield from _table(("topic", "published when"), *((f"`{topic}`", when) for topic, when in TOPICS.items()))
+    yield from table(("topic", "published when"), *((f"`{topic}`", when) for topic, when in TOPICS.items()))
 
 
 def _checks() -> Iterator[str]:
@@ -147,15 +142,16 @@ def _checks() -> Iterator[str]:
         "By `nautobot-server ai_ops doctor`; see [Command Line](../user/command_line.md#doctor).",
         "",
     )
-    yield from _table(("check", "does"), *((name, f"{inspect.getdoc(check)}") for name, check in CHECKS.items()))
+    yield from table(("check", "does"), *((name, f"{inspect.getdoc(check)}") for name, check in CHECKS.items()))
 
 
 def main() -> None:
-    """Write the page."""
+    """Write the page, and that of the REST schema."""
     import nautobot
 
     nautobot.setup(PROJECT / "development" / "nautobot_config.py")
     PAGE.write_text(page())
+    reference_rest.PAGE.write_text(reference_rest.page())
 
 
 if __name__ == "__main__":

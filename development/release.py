@@ -1,7 +1,7 @@
 """Prepare a release: version, changelog and tag. Nothing is uploaded.
 
-``python -m development.release 0.2.0`` changes the version in ``pyproject.toml``, gathers the notes in ``changes/``
-into ``CHANGELOG.md``, and commits and tags that. ``--dry-run`` prints what would be done.
+``python -m development.release 0.2.0`` changes the version in ``pyproject.toml``, lets towncrier gather the notes in
+``changes/`` into ``CHANGELOG.md``, and commits and tags that. ``--dry-run`` prints the section that would be written.
 """
 
 from __future__ import annotations
@@ -14,52 +14,50 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from packaging.version import InvalidVersion, Version
+
 from development.services import PROJECT
 
 VERSION = re.compile(r'^version = "([^"]+)"$', re.MULTILINE)
 NUMBER = re.compile(r"\d+\.\d+\.\d+(?:(?:a|b|rc)\d+)?")
-# In this order; the names are those of the files' ends.
-KINDS = ("security", "removed", "changed", "added", "fixed")
-MARK = "<!-- towncrier release notes start -->"
+# In the section that towncrier makes of nothing.
+NO_NOTES = "No significant changes."
+TOWNCRIER = Path(sys.executable).with_name("towncrier")
 
 
-def release(version: str, project: Path = PROJECT, today: datetime | None = None) -> list[Path]:
-    """Write the version and the notes; return the files that changed or went.
+def release(version: str, project: Path = PROJECT, today: datetime | None = None, *, dry_run: bool = False) -> str:
+    """Write the version and the notes; return the section of the changelog.
 
     Raises:
-        SystemExit: The version is none or not newer, or there are no notes.
+        SystemExit: The version is none or is older, or there are no notes.
     """
     settings = project / "pyproject.toml"
     text = settings.read_text()
     found = VERSION.search(text)
     if found is None or not NUMBER.fullmatch(version):
         raise SystemExit(f"{version} is no version such as 1.2.3, or pyproject.toml has none.")
-    if _order(version) < _order(found[1]):
+    try:
+        is_older = Version(version) < Version(found[1])
+    except InvalidVersion:
+        raise SystemExit(f"{found[1]} in pyproject.toml is no version.") from None
+    if is_older:
         raise SystemExit(f"{version} is older than {found[1]}.")
-    notes = sorted(each for each in (project / "changes").iterdir() if each.suffix[1:] in KINDS)
-    if not notes:
+    date = today or datetime.now(UTC)
+    section = _towncrier(project, version, date, "--draft")
+    if NO_NOTES in section:
         raise SystemExit("There are no notes in changes/: nothing that users see has changed.")
-    changelog = project / "CHANGELOG.md"
-    section = _section(version, notes, today or datetime.now(UTC))
-    changelog.write_text(changelog.read_text().replace(MARK, f"{MARK}\n\n{section}", 1))
-    settings.write_text(text[: found.start(1)] + version + text[found.end(1) :])
-    for note in notes:
-        note.unlink()
-    return [settings, changelog, *notes]
+    if not dry_run:
+        _towncrier(project, version, date, "--yes")
+        settings.write_text(text[: found.start(1)] + version + text[found.end(1) :])
+    return section
 
 
-def _section(version: str, notes: Sequence[Path], today: datetime) -> str:
-    lines = [f"## {version} ({today:%Y-%m-%d})"]
-    for kind in KINDS:
-        of_kind = [" ".join(note.read_text().split()) for note in notes if note.suffix == f".{kind}"]
-        if of_kind:
-            lines += ["", f"### {kind.capitalize()}", "", *(f"- {text}" for text in of_kind)]
-    return "\n".join(lines) + "\n"
-
-
-def _order(version: str) -> tuple[list[int], bool, str]:
-    numbers, _, rest = re.sub(r"(a|b|rc)", r" \1", version, count=1).partition(" ")
-    return [int(part) for part in numbers.split(".")], not rest, rest
+def _towncrier(project: Path, version: str, today: datetime, option: str) -> str:
+    command = [TOWNCRIER, "build", option, "--version", version, "--date", f"{today:%Y-%m-%d}", "--dir", project]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"towncrier failed: {done.stderr.strip()}")
+    return done.stdout
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,13 +67,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dry-run", action="store_true")
     chosen = parser.parse_args(arguments)
     if chosen.dry_run:
-        notes = sorted(each.name for each in (PROJECT / "changes").iterdir() if each.suffix[1:] in KINDS)
-        print(f"Version {chosen.version}, notes {', '.join(notes) or 'none'}, tag v{chosen.version}")
+        print(release(chosen.version, dry_run=True))
         return 0
     if subprocess.run(["git", "status", "--porcelain"], cwd=PROJECT, capture_output=True, check=True).stdout:
         raise SystemExit("Commit or remove your changes first.")
-    changed = release(chosen.version)
-    subprocess.run(["git", "add", "--all", *map(str, changed)], cwd=PROJECT, check=True)
+    release(chosen.version)
+    subprocess.run(["git", "add", "--all", "pyproject.toml", "CHANGELOG.md", "changes"], cwd=PROJECT, check=True)
     subprocess.run(["git", "commit", "--quiet", "-m", f"Release {chosen.version}"], cwd=PROJECT, check=True)
     subprocess.run(
         ["git", "tag", "-a", f"v{chosen.version}", "-m", f"Version {chosen.version}"], cwd=PROJECT, check=True

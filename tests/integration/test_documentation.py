@@ -12,7 +12,7 @@ from ai_ops.config import AiOpsSettings
 from ai_ops.mcp.logic.verdicts import Phase, Reason
 from ai_ops.navigation import menu_items
 from ai_ops.schedules import DEFAULT_SCHEDULES
-from development import reference
+from development import reference, reference_rest
 
 DOCS = reference.PROJECT / "docs"
 
@@ -23,8 +23,9 @@ def first_cells(path):
     return {name for row in rows for name in re.findall(r"`([^`]+)`", row)} | set(rows)
 
 
-def test_the_reference_is_what_the_code_makes_of_it():
-    assert reference.PAGE.read_text() == reference.page(), "Run `python -m development.reference`."
+@pytest.mark.parametrize("generated", [reference, reference_rest])
+def test_the_reference_is_what_the_code_makes_of_it(generated):
+    assert generated.PAGE.read_text() == generated.page(), "Run `python -m development.reference`."
 
 
 @pytest.mark.parametrize(
