@@ -209,7 +209,7 @@ class CleanupRun:
             memory_before_bytes=self._memory[0] if self._memory else None,
             memory_after_bytes=self._memory[-1] if len(self._memory) > 1 else None,
             layouts=tally.layouts(),
-            largest_threads=tuple(thread.as_dict() for _, _, thread in sorted(tally.largest, reverse=True)),
+            largest_threads=tuple(thread.as_dict() for _, _, thread in tally.largest),
             policies=tally.policies(("", *classes.names)) if (classes := self._policy.classes) else {},
             over_limit_count=tally.over_limit_count,
             over_limits=tuple(map(_over_limit_report, tally.over_limits)),

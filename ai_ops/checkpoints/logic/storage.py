@@ -20,6 +20,7 @@ from ai_ops.checkpoints.logic.plan import waits_for_answer
 from ai_ops.checkpoints.logic.reports import text_of
 from ai_ops.checkpoints.logic.retention import DAY, RetentionPolicy
 from ai_ops.checkpoints.logic.threads import Thread
+from ai_ops.logic.largest import Largest
 
 SHOWN_THREADS = 10
 SHOWN_CHARACTERS = 120  # of a thread's id
@@ -126,9 +127,9 @@ class StorageTally:
         self._pins = RetentionPolicy(0, 0, pinned=pins, pinned_globs=globs)
         self._keys_by_day: Counter[int] = Counter()
         self._threads_by_day: Counter[int] = Counter()
-        self._oldest: list[_Entry] = []
-        self._most_keys: list[_Entry] = []
-        self._sample: list[tuple[int, bytes]] = []
+        self._oldest = Largest[_Entry](SHOWN_THREADS)
+        self._most_keys = Largest[_Entry](SIZED_THREADS)
+        self._sample = Largest[tuple[int, bytes]](SIZED_KEYS)
 
     def add(self, threads: Iterable[Thread], interrupts: frozenset[bytes] = frozenset()) -> None:
         """Count threads of which all keys are there.
@@ -178,7 +179,7 @@ class StorageTally:
 
     def oldest(self) -> list[dict[str, Any]]:
         """The threads that were idle longest."""
-        return [entry.row for entry in sorted(self._oldest, reverse=True)]
+        return [entry.row for entry in self._oldest]
 
     def largest(self, sizes: Mapping[bytes, int]) -> list[dict[str, Any]]:
         """The largest of the threads that have most keys; `sizes` are bytes by key, for some keys of each."""
@@ -206,20 +207,16 @@ class StorageTally:
                 self.undated_keys += 1
             else:
                 self._keys_by_day[self._day(dated)] += 1
-            entry = (-zlib.crc32(key), key)
-            if len(self._sample) < SIZED_KEYS:
-                heapq.heappush(self._sample, entry)
-            elif entry > self._sample[0]:
-                heapq.heapreplace(self._sample, entry)
+            self._sample.add((-zlib.crc32(key), key))
         self.checkpoint_keys += len(keys)
         return keys
 
     def _add_to_lists(self, name: bytes, active: float | None, keys: Sequence[bytes], rank: int) -> None:
         row = {"thread": shown_id(name), "keys": len(keys), "last_activity": _iso(active)}
         if active is not None:
-            _keep_highest(self._oldest, _Entry(-active, self.thread_count, row), SHOWN_THREADS)
+            self._oldest.add(_Entry(-active, self.thread_count, row))
         step = -(-len(keys) // SIZED_KEYS_PER_THREAD)
-        _keep_highest(self._most_keys, _Entry(rank, self.thread_count, row, keys[::step]), SIZED_THREADS)
+        self._most_keys.add(_Entry(rank, self.thread_count, row, keys[::step]))
 
     def _day(self, time: float) -> int:
         return max(0, int((self._now - time) // DAY))
@@ -271,13 +268,6 @@ def _keys_of(thread: Thread) -> Iterator[tuple[str, bytes, float | None]]:
         yield from (("pointers", pointer, None) for pointer in set(space.pointers))
         yield from {("writes and registries", each.key, each.time) for each in space.satellites}
         yield from (("blobs", blob, None) for blob in set(space.blobs))
-
-
-def _keep_highest(heap: list[_Entry], entry: _Entry, size: int) -> None:
-    if len(heap) < size:
-        heapq.heappush(heap, entry)
-    elif entry > heap[0]:
-        heapq.heapreplace(heap, entry)
 
 
 def _scaled(entry: _Entry, sizes: Mapping[bytes, int]) -> int | None:

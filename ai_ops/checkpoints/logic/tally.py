@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from ai_ops.checkpoints.logic.compact_plan import CompactDeletion
 from ai_ops.checkpoints.logic.deletion import Deletion, Outcome, OverLimit, Reason
 from ai_ops.checkpoints.logic.reports import ThreadReport
+from ai_ops.logic.largest import Largest
 
 NAMED_KEYS = 5  # of those that could not be dated, so many are named in the log
 SHOWN_KEY_BYTES = 120
@@ -48,7 +48,7 @@ class Tally:
     changed: int = 0
     unfixable: int = 0
     unfixable_names: list[str] = field(default_factory=list)
-    largest: list[tuple[int, int, ThreadReport]] = field(default_factory=list)
+    largest: Largest[tuple[int, int, ThreadReport]] = field(default_factory=lambda: Largest(LARGEST_THREADS))
 
     over_limit_count: int = 0
     over_limits: list[OverLimit] = field(default_factory=list)
@@ -96,15 +96,12 @@ class Tally:
     def add_thread(self, thread: ThreadReport) -> None:
         """Remember a deleted thread as one of the largest."""
         # The second number keeps two reports from being compared.
-        entry = (thread.keys, -self.threads_deleted, thread)
-        if len(self.largest) < LARGEST_THREADS:
-            heapq.heappush(self.largest, entry)
-        else:
-            heapq.heappushpop(self.largest, entry)
+        self.largest.add((thread.keys, -self.threads_deleted, thread))
 
     def is_large(self, keys: int) -> bool:
         """Return whether a thread of so many keys is among the largest so far."""
-        return len(self.largest) < LARGEST_THREADS or keys > self.largest[0][0]
+        threshold = self.largest.threshold
+        return threshold is None or keys > threshold[0]
 
     def add_unfixable(self, keys: Sequence[bytes]) -> None:
         """Count keys that stay because nothing tells their age or their kind."""
