@@ -73,10 +73,13 @@ def docs(context):
 
 
 @task
-def bench_cleanup(_, million=False, layouts="", threads=""):
-    """Measure the checkpoint cleanup against Redis itself, against a loop and against the library."""
+def bench_cleanup(_, million=False, layouts="", threads="", policies=0):
+    """Measure the checkpoint cleanup against Redis itself, against a loop and against the library.
+
+    With --policies 50 a run with so many retention policies is compared with one without, and nothing else.
+    """
     chosen = ["--million"] if million else []
-    for option, values in (("--layouts", layouts), ("--threads", threads)):
+    for option, values in (("--layouts", layouts), ("--threads", threads), ("--policies", str(policies or ""))):
         chosen += [option, *values.split()] if values else []
     _become(sys.executable, "-m", "development.bench_cleanup", *chosen)
 

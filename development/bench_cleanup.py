@@ -13,6 +13,9 @@ data on the same embedded server. Half of the threads are old; each old thread g
 - `ping_busy_p99_ms`: the same while two processes are busy that leave Redis alone, as many as cleanup and server are:
   on two cores the PING waits for those, whatever Redis has to do.
 - `rss_growth_mib`: peak memory of the process that ran the cleanup over that of the smallest size.
+
+With ``--policies 50`` it does nothing but compare a run with so many retention policies to one without, in turns:
+`policies_ratio` of the times, `policies_cpu_ratio` of the CPU times. It fails where the first is over its limit.
 """
 
 from __future__ import annotations
@@ -48,6 +51,9 @@ FLOOR_KEYS = 100  # in one UNLINK, as the cleanup has them
 RUNS = {10.0: 3, 40.0: 2}
 SMALL = 10_000  # threads up to which the floor with one key in each UNLINK is measured too
 SAMPLE = 2_000  # threads on which the slow ways are measured when there are more
+POLICY_RUNS = 3  # with policies and without, in turns
+# What fifty policies may cost, as a share of the time without.
+POLICIES_LIMIT = 1.15
 SAVE_SECONDS = 300.0  # that the server may take to write its file, or to load it
 SLOW_SECONDS = 10.0  # after which the library has deleted enough
 OLD_DAYS, NEW_DAYS = 60, 1
@@ -244,8 +250,14 @@ def library(client: redis.Redis, layout: str, threads: int, limit: int) -> float
 
 
 def policies_of(count: int) -> PolicyIndex | None:
-    """Return so many policies over the threads of the benchmark; half of the threads match one."""
-    patterns = [f"user-{number}*" for number in range(10, 10 + count)]
+    """Return so many policies over the threads of the benchmark; half of the threads match one.
+
+    The patterns are those that people write: beginnings mostly, some ends and ids, and every tenth has another form.
+    """
+    forms = ("user-{}*", "user-{}*", "user-{}*", "user-{}*", "*-{}", "user-{}*", "user-{}", "user-{}*", "user-{}*")
+    patterns = [
+        f"user-?{number}" if number % 10 == 9 else forms[number % 10].format(number) for number in range(10, 10 + count)
+    ]
     return PolicyIndex([Policy(each, (each,), retention=30 * DAY) for each in patterns]) if count else None
 
 
@@ -351,23 +363,30 @@ def in_turns(
     return old, keys, deleted, floors, times
 
 
-def with_policies(client: Client, port: int, layout: str, threads: int, policies: int, deleted: int) -> dict[str, Any]:
+def with_policies(client: Client, port: int, layout: str, threads: int, policies: int) -> dict[str, Any]:
     """Compare the cleanup with so many policies to that without, in turns on the same data."""
-    times: dict[int, list[float]] = {0: [], policies: []}
-    for _ in range(3):
+    old = fill(client, layout, threads)
+    keys = client.dbsize()
+    times: dict[int, list[tuple[float, float]]] = {0: [], policies: []}
+    for _ in range(POLICY_RUNS):
         for count in (0, policies):
             refill(client, layout)
-            seconds, _, report, _ = measured(port, count)
-            assert report["deleted_count"] == deleted, "policies of the same retention delete the same"
-            times[count].append(seconds)
-    without, given = statistics.median(times[0]), statistics.median(times[policies])
-    return {"policies": policies, "with_policies_s": given, "without_s": without, "policies_ratio": given / without}
+            seconds, cpu, report, _ = measured(port, count)
+            assert report["deleted_count"] == len(old), "policies of the same retention delete the same"
+            times[count].append((seconds, cpu))
+    (without_s, without_cpu_s), (with_s, with_cpu_s) = (
+        [statistics.median(each) for each in zip(*times[count], strict=True)] for count in (0, policies)
+    )
+    return {
+        "layout": layout, "threads": threads, "median_of_runs": POLICY_RUNS, "keys": keys, "deleted": len(old),
+        "policies": policies, "policies_ratio": with_s / without_s, "policies_cpu_ratio": with_cpu_s / without_cpu_s,
+        "with_policies_s": with_s, "without_s": without_s,
+    }  # fmt: skip
 
 
-def case(client: Client, port: int, layout: str, threads: int, policies: int = 0) -> tuple[dict[str, Any], int]:
+def case(client: Client, port: int, layout: str, threads: int) -> tuple[dict[str, Any], int]:
     """One line, and the peak memory in KiB."""
     old, keys, deleted, floors, times = in_turns(client, port, layout, threads)
-    compared = with_policies(client, port, layout, threads, policies, deleted) if policies else {}
     batched_s = statistics.median(floors)
     floor_s = None
     if threads <= SMALL:
@@ -395,7 +414,6 @@ def case(client: Client, port: int, layout: str, threads: int, policies: int = 0
         "library_s": library_s, "library_ratio": library_s and library_s / seconds,
         "sampled": SAMPLE if threads > SAMPLE else None,
         "ping_idle_p99_ms": idle, "ping_busy_p99_ms": crowded, "ping_p99_ms": p99,
-        **compared,
     }  # fmt: skip
     return line, peak
 
@@ -413,25 +431,39 @@ def main() -> None:
     )
     chosen = parser.parse_args()
     chosen.threads += [1_000_000] * chosen.million
+    slow = []
     for layout in chosen.layouts:
         smallest = None
         for threads in chosen.threads:
-            (port,) = services.free_ports(1)
-            with tempfile.TemporaryDirectory() as folder:
-                server = services.redis_server("bench", port, "", modules=layout == "RedisSaver", folder=Path(folder))
-                server.start()
-                try:
-                    server.wait_ready(time.monotonic() + 30)
-                    # Writing the file of a large case takes longer than the client waits by itself.
-                    with Client(port=port, socket_timeout=SAVE_SECONDS) as client:
-                        client.server = server
-                        line, peak = case(client, port, layout, threads, chosen.policies)
-                finally:
-                    server.stop()
-            smallest = peak if smallest is None else smallest
-            line["rss_growth_mib"] = (peak - smallest) / 1024
+            with running(layout) as (client, port):
+                if chosen.policies:
+                    line = with_policies(client, port, layout, threads, chosen.policies)
+                    slow += [layout] if line["policies_ratio"] > POLICIES_LIMIT else []
+                else:
+                    line, peak = case(client, port, layout, threads)
+                    smallest = peak if smallest is None else smallest
+                    line["rss_growth_mib"] = (peak - smallest) / 1024
             print(json.dumps({key: round(each, 3) if isinstance(each, float) else each for key, each in line.items()}))
             sys.stdout.flush()
+    if slow:
+        sys.exit(f"{chosen.policies} policies cost more than {POLICIES_LIMIT - 1:.0%}: {', '.join(slow)}.")
+
+
+@contextlib.contextmanager
+def running(layout: str) -> Iterator[tuple[Client, int]]:
+    """Start a server for a case, and give a client and the port."""
+    (port,) = services.free_ports(1)
+    with tempfile.TemporaryDirectory() as folder:
+        server = services.redis_server("bench", port, "", modules=layout == "RedisSaver", folder=Path(folder))
+        server.start()
+        try:
+            server.wait_ready(time.monotonic() + 30)
+            # Writing the file of a large case takes longer than the client waits by itself.
+            with Client(port=port, socket_timeout=SAVE_SECONDS) as client:
+                client.server = server
+                yield client, port
+        finally:
+            server.stop()
 
 
 if __name__ == "__main__":

@@ -107,7 +107,11 @@ class PolicyIndex:
                     others.append((rank, pattern))
         self._starts, self._ends = sorted(starts.items()), sorted(ends.items())
         self._ranks = [NO_POLICY, *(rank for rank, _ in others)]
+        self._first_other = others[0][0] if others else 0
         self._others = any_of(pattern for _, pattern in others) if others else None
+
+        patterns = [pattern for policy in self.policies for pattern in policy.patterns]
+        self._may_be_braced = any(each[0] in "*?[{" and each[-1] in "*?]}" for each in patterns)
 
     def __len__(self) -> int:
         """Return how many policies there are."""
@@ -125,11 +129,16 @@ class PolicyIndex:
             rank = ranks.get(name[length:], last)
             if rank < best:
                 best = rank
-        if self._others is not None:
+        # The first that matches counts, and comparing takes longer than looking up.
+        if self._others is not None and self._first_other < best:
             found = self._others.match(name.decode(errors="surrogateescape"))
             if found and self._ranks[found.lastindex or 0] < best:
                 best = self._ranks[found.lastindex or 0]
         return best if best < last else NO_POLICY
+
+    def rank_of_braced(self, name: bytes) -> int:
+        """Return the same for an id in braces, which few patterns can match."""
+        return self.rank_of(name) if self._may_be_braced else NO_POLICY
 
     def ranks_of(self, names: Iterable[bytes]) -> tuple[int, ...]:
         """Return the places of the policies for all names that a thread may have, the likeliest name's first."""

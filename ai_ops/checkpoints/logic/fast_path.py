@@ -63,21 +63,24 @@ class _Cuts:
         self._policy = policy
         self._now = now
         self._by_rank: dict[int, Cut] = {}
-        self._by_ranks: dict[int, Cut] = {}
-        self._rank_of = policy.classes.rank_of if policy.classes is not None else None
+        self._by_ranks: dict[tuple[int, int], Cut] = {}
+        self._classes = policy.classes
         self.of_the_run = self._cut(policy.by_rank(NO_POLICY))
 
-    def of(self, name: bytes, stem: bytes) -> Cut | None:
-        """Return the cut of a thread; None where its possible names are of several policies, and values must tell."""
-        if stem.endswith(b"}:") or self._rank_of is None:
-            policy = self._policy.of(_possible(name, stem))
-            if policy is not self._policy.of((name,)):
-                return None
-            if (found := self._by_ranks.get(id(policy))) is None:
-                found = self._by_ranks[id(policy)] = self._cut(policy)
-            return found
-        rank = self._rank_of(name)
-        if (found := self._by_rank.get(rank)) is None:
+    def of(self, name: bytes, stem: bytes) -> Cut:
+        """Return the cut of a thread.
+
+        Where its possible names are of several policies, it goes if all of them say so, and stays if all do. What is
+        between is for values to tell. Nearly always the first name is the thread's.
+        """
+        if (classes := self._classes) is None:
+            return self.of_the_run
+        rank = classes.rank_of(name)
+        if stem.endswith(b"}:") and (other := classes.rank_of_braced(stem[:-1])) != rank:
+            if (found := self._by_ranks.get((rank, other))) is None:
+                cuts = [self._cut(self._policy.by_rank(each)) for each in (rank, other)]
+                found = self._by_ranks[rank, other] = _agreed(cuts)
+        elif (found := self._by_rank.get(rank)) is None:
             found = self._by_rank[rank] = self._cut(self._policy.by_rank(rank))
         return found
 
@@ -160,11 +163,7 @@ class QuickKeys:
             if name not in unsure:
                 _, heads, _, ids = zip(*rows, strict=True)
                 if self._is_whole(stem, heads, ids):
-                    cut = cuts.of(name, stem) if has_classes else cuts.of_the_run
-                    if cut is None:
-                        rest.extend([row[0] for row in rows])
-                        continue
-                    held, old, young, most = cut
+                    held, old, young, most = cuts.of(name, stem) if has_classes else cuts.of_the_run
                     newest = max(ids)
                     if newest < old:
                         if policy.covers(_possible(name, stem)):
@@ -225,6 +224,12 @@ class QuickKeys:
         keys = {Family.DOCUMENT: tuple(documents.values())}
         keys |= {family: tuple(dict.fromkeys(some)) for family, some in others.items() if some}
         return Deletion(name, Reason.EXPIRED, guards, (), (), keys, 1, _time_of(newest), policy)
+
+
+def _agreed(cuts: Sequence[Cut]) -> Cut:
+    """Return the cut on whose outside all of the cuts agree."""
+    names, olds, youngs, limits = zip(*cuts, strict=True)
+    return names[0], min(olds), max(youngs), min((each for each in limits if each is not None), default=None)
 
 
 def _is_within(most: int | None, ids: Iterable[bytes]) -> bool:

@@ -239,3 +239,21 @@ def test_every_key_has_an_answer_of_its_own(keys: list[bytes]) -> None:
 )
 def test_the_usual_shapes_are_recognised(key: bytes, thread: bytes) -> None:
     assert QuickKeys(KeyParser(NOW)).threads_of([key]) == [thread]
+
+
+@pytest.mark.parametrize(
+    ("days", "decided"), [(0.01, "kept"), (2.0, "for values to tell"), (40.0, "goes"), (29.0, "for values to tell")]
+)
+def test_a_valkey_thread_whose_two_names_are_of_two_policies_is_decided_where_both_agree(
+    days: float, decided: str
+) -> None:
+    made = uuid6(days)
+    keys = [b"checkpoint:{a}::" + made, b"writes:{a}::" + made, b"thread:{a}:"]
+    policies = PolicyIndex([Policy("short", ("a",), retention=3600.0)])
+    policy = RetentionPolicy(30 * DAY, 30 * DAY, classes=policies)
+    result = QuickKeys(KeyParser(NOW)).decide(b"\n".join(keys), (), policy, NOW)
+    goes = list(result.deletions)
+    found = "goes" if goes else "for values to tell" if result.rest else "kept"
+    assert found == decided
+    assert [each.policy for each in goes] == ["short"] * (decided == "goes")
+    assert result.kept_threads["short"] == (decided == "kept")
