@@ -327,19 +327,21 @@ class ThreadErasureTable(BaseTable):
         """Columns a user may choose, and those shown at first."""
 
         model = ThreadErasure
+        # On a narrow screen the first columns are seen.
         fields = (
             "name",
-            "created",
-            "requested_by_name",
+            "verified",
             "reason",
-            "thread_pattern",
             "thread_count",
             "deleted_count",
+            "requested_by_name",
+            "thread_pattern",
             "late_count",
-            "verified",
             "guarded_until",
+            "created",
         )
-        default_columns = fields
+        # The name has the time.
+        default_columns = fields[:-1]
 
     def render_name(self, record):
         """Name the erasure by its time."""

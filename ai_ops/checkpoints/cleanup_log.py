@@ -9,6 +9,9 @@ from typing import Any
 from ai_ops.checkpoints.logic.reports import CleanupReport
 from ai_ops.checkpoints.logic.tally import SHOWN_KEY_BYTES
 
+# Threads above a limit that have a line of their own; the report names more.
+LOGGED_OVER_LIMITS = 20
+
 
 def log_cleanup(
     logger: logging.Logger, report: CleanupReport, unfixable: Sequence[str], smallest_left: int | None = None
@@ -67,7 +70,7 @@ def log_cleanup(
 
 
 def _log_over_limits(logger: logging.Logger, report: CleanupReport) -> None:
-    for thread in report.over_limits:
+    for thread in report.over_limits[:LOGGED_OVER_LIMITS]:
         logger.warning(
             "Thread %s stays above %s of the policy %s: %s",
             thread["thread"][:SHOWN_KEY_BYTES],
@@ -75,8 +78,8 @@ def _log_over_limits(logger: logging.Logger, report: CleanupReport) -> None:
             thread["policy"],
             thread["why"],
         )
-    if (more := report.over_limit_count - len(report.over_limits)) > 0:
-        logger.warning("And %d more threads stay above a limit of their policy", more)
+    if (more := report.over_limit_count - LOGGED_OVER_LIMITS) > 0:
+        logger.warning("And %d more threads stay above a limit of their policy: see over_limits of the report", more)
 
 
 def _shown(thread: dict[str, Any]) -> tuple[str, int, str]:

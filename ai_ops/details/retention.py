@@ -36,6 +36,10 @@ class RetentionPolicyFieldsPanel(ObjectFieldsPanel):
 class PolicyMatchesPanel(KeyValueTablePanel):
     """The threads that a policy matched at the last sampling, and what a cleanup would have deleted by it."""
 
+    def render_key(self, key, value, context):
+        """Leave capital letters where they are."""
+        return key
+
     def get_data(self, context):
         """Read the last sample, and the last dry run that tried the policy."""
         policy, user = get_obj_from_context(context), context["request"].user

@@ -24,7 +24,7 @@ from nautobot.apps.ui import (
 from nautobot.extras.choices import JobResultStatusChoices
 from nautobot.extras.models import JobResult
 
-from ai_ops.checkpoints.logic.trend import limit_sentence
+from ai_ops.checkpoints.logic.trend import SOON_DAYS, days_to_limit, limit_sentence
 from ai_ops.checkpoints.snapshots import in_redis, latest_snapshots, trend
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices
 from ai_ops.kinds import DEFAULT_SCHEDULES
@@ -161,6 +161,14 @@ class TrendChart(EChartsBase):
         return config
 
 
+class DeletionsPanel(EChartsPanel):
+    """A chart of what the last cleanups have deleted."""
+
+    def should_render(self, context):
+        """Show it once a cleanup has run: a chart without bars says less than none."""
+        return bool(context["cleanups"]) and super().should_render(context)
+
+
 def _deletions(context) -> dict[str, Any]:
     runs = context["cleanups"]
     return {
@@ -173,8 +181,10 @@ THREAD_COLUMNS = ["thread", "keys", "age"]
 PANELS = {
     SectionChoices.LEFT_HALF: (
         _ages_panel("Keys", SectionChoices.LEFT_HALF, "A key is as old as its checkpoint"),
-        _lines("Trend of keys and threads", SectionChoices.LEFT_HALF, {"keys": "Keys", "threads": "Threads"}, "Number"),
-        EChartsPanel(
+        # A thread has many keys: on one axis its line would be flat.
+        _lines("Trend of keys", SectionChoices.LEFT_HALF, {"keys": "Keys"}, "Keys"),
+        _lines("Trend of threads", SectionChoices.LEFT_HALF, {"threads": "Threads"}, "Threads"),
+        DeletionsPanel(
             weight=70,
             section=SectionChoices.LEFT_HALF,
             label="Keys deleted by the last cleanups",
@@ -201,7 +211,7 @@ PANELS = {
             1024 * 1024,
         ),
         PlainKeysPanel(weight=100, label="Deletions of a cleanup now", context_data_key="cleanup_facts"),
-        PlainKeysPanel(weight=110, label="Threads by state and policy", context_data_key="thread_facts"),
+        PlainKeysPanel(weight=110, label="Threads by state, policy and saver", context_data_key="thread_facts"),
         DataTablePanel(
             weight=200,
             label="Largest threads (sampled)",
@@ -247,20 +257,24 @@ def page_context(user) -> dict[str, Any]:
             "largest_threads": _rows(data["largest_threads"], now),
             "pinned_threads": _pinned_rows(user, good),
         }
-        context["redis_facts"]["Trend"] = limit_sentence(
-            [(date.fromisoformat(day["day"]), day["memory"]) for day in days], data.get("max_memory_bytes")
-        )
+        memory = [(date.fromisoformat(day["day"]), day["memory"]) for day in days]
+        sentence = limit_sentence(memory, data.get("max_memory_bytes"))
+        context["redis_facts"]["Trend"] = sentence
+        left = days_to_limit(memory, data.get("max_memory_bytes"))
+        if left is not None and left <= SOON_DAYS:
+            context["notices"].append(Notice("warning", f"{sentence} Shorten a retention, or give Redis more memory."))
     return context
 
 
 def thread_facts(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the number of threads in each state and under each policy, by name."""
+    """Return the number of threads in each state, under each policy and of each saver, by name."""
     states = data.get("states") or {}
     facts = {name.capitalize(): f"{count:,}" for name, count in sorted(states.items())}
     for name, counts in (data.get("policies") or {}).items():
         goes, stays = counts["threads_deleted"], counts["threads_kept"]
         label = f"Policy {name}" if name else "No policy"
         facts[label] = f"{goes + stays:,}: {goes:,} would go, {stays:,} stay"
+    facts |= {name: f"{count:,}" for name, count in sorted((data.get("savers") or {}).items())}
     return facts or {"Not known": "Press Refresh to count them."}
 
 

@@ -16,7 +16,7 @@ NAMED_KEYS = 5  # of those that could not be dated, so many are named in the log
 SHOWN_KEY_BYTES = 120
 LARGEST_THREADS = 10
 # Threads above a limit that the report names; it counts all of them.
-NAMED_OVER_LIMITS = 20
+NAMED_OVER_LIMITS = 1000
 # The counts of each policy, by the names of the report.
 OF_POLICIES = ("threads_deleted", "threads_kept", "checkpoints_trimmed", "deleted_count")
 

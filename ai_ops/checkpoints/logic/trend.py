@@ -21,6 +21,26 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
     return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else 0.0
 
 
+# A month is time to buy memory, or to agree on shorter retentions.
+SOON_DAYS = 30
+
+
+def days_to_limit(days: Sequence[tuple[date, int | None]], limit: int | None) -> float | None:
+    """Return the days after which the memory reaches its limit, counted from the last one; 0 where it has.
+
+    None where it does not, at the rate of the last days, or where that is not known. The arguments are those of
+    `limit_sentence`.
+    """
+    known = _known(days)
+    if limit is None or len(known) < LEAST_DAYS:
+        return None
+    if (used := known[-1][1]) >= limit:
+        return 0.0
+    rate = slope([((day - known[0][0]).days, each) for day, each in known])
+    left = (limit - used) / rate if rate > 0 else FURTHEST_DAYS + 1
+    return None if left > FURTHEST_DAYS else left
+
+
 def limit_sentence(days: Sequence[tuple[date, int | None]], limit: int | None) -> str:
     """Return when the memory reaches its limit at the rate of the last days, in a sentence.
 
@@ -28,19 +48,21 @@ def limit_sentence(days: Sequence[tuple[date, int | None]], limit: int | None) -
         days: Each day and the bytes of memory used on it, oldest first.
         limit: Redis' ``maxmemory`` in bytes; None where it has none.
     """
-    known = [(day, used) for day, used in days if used is not None][-LOOKED_AT_DAYS:]
+    known = _known(days)
     if limit is None:
         return "Redis has no maxmemory: it takes what the machine has."
     if len(known) < LEAST_DAYS:
         return f"The trend is told after {LEAST_DAYS} days."
-    last_day, used = known[-1]
-    if used >= limit:
-        return "Redis has reached its maxmemory."
-    rate = slope([((day - known[0][0]).days, used) for day, used in known])
-    left = (limit - used) / rate if rate > 0 else FURTHEST_DAYS + 1
-    if left > FURTHEST_DAYS:
+    left = days_to_limit(days, limit)
+    if left is None:
         return "At the rate of the last days, Redis does not reach its maxmemory."
-    reached = last_day + timedelta(days=round(left))
+    if not left:
+        return "Redis has reached its maxmemory."
+    reached = known[-1][0] + timedelta(days=round(left))
     return (
         f"At the rate of the last days, Redis reaches its maxmemory in about {round(left)} days, on {reached:%Y-%m-%d}."
     )
+
+
+def _known(days: Sequence[tuple[date, int | None]]) -> list[tuple[date, int]]:
+    return [(day, used) for day, used in days if used is not None][-LOOKED_AT_DAYS:]

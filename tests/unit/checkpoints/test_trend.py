@@ -6,7 +6,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from ai_ops.checkpoints.logic.trend import limit_sentence, slope
+from ai_ops.checkpoints.logic.trend import days_to_limit, limit_sentence, slope
 
 MIB = 1024 * 1024
 
@@ -36,3 +36,17 @@ def test_the_slope_is_that_of_the_line_that_fits_best():
 def test_the_sentence_says_when_the_limit_is_reached(used, limit, said):
     known = [None if each is None else each * MIB for each in used]
     assert said in limit_sentence(days(*known), limit and limit * MIB)
+
+
+@pytest.mark.parametrize(
+    ("used", "limit", "left"),
+    [
+        ((10, 20, 30, 40), 100, 6),
+        ((40, 40, 40), 100, None),
+        ((98, 99, 100), 100, 0),
+        ((1, 2), 3, None),
+        ((1, 2, 3), None, None),
+    ],
+)
+def test_the_days_to_the_limit_are_those_of_the_sentence(used, limit, left):
+    assert days_to_limit(days(*used), limit) == left
