@@ -99,9 +99,10 @@ class CompactRun:
                 if self._on_threads is not None:
                     self._on_threads(looks)
                 if decide:
-                    yield from self._deletions(looks, held)
+                    yield from self.decided(looks, held)
 
-    def _deletions(self, looks: Sequence[Look], policy: RetentionPolicy) -> Iterator[Deletions]:
+    def decided(self, looks: Sequence[Look], policy: RetentionPolicy) -> Iterator[Deletions]:
+        """Give what goes of some threads, some at a time."""
         groups = [(held, sort_threads(some, held, self._now, self._parser)) for held, some in _apart(looks, policy)]
         waiting = self.store.waiting([look for _, found in groups for look, _ in found.unsure])
         for held, found in groups:

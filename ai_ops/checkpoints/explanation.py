@@ -3,50 +3,210 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from urllib.parse import unquote_to_bytes
 
 from ai_ops.checkpoints.cleanup import facts_of, threads_of
 from ai_ops.checkpoints.cleanup_policy import cleanup_policy
+from ai_ops.checkpoints.compact_cleanup import CompactRun
 from ai_ops.checkpoints.connection import get_redis_connection
 from ai_ops.checkpoints.key_names import compact_keys, key_parser
 from ai_ops.checkpoints.logic.compact_keys import CompactKeys
-from ai_ops.checkpoints.logic.compact_plan import State, kept_members, settle_unsure, sort_threads, time_of_id
+from ai_ops.checkpoints.logic.compact_plan import CompactDeletion, State, time_of_id
+from ai_ops.checkpoints.logic.deletion import OverLimit
+from ai_ops.checkpoints.logic.erasure import Targets
 from ai_ops.checkpoints.logic.explanation import (
-    ANCESTOR,
-    PINNED,
-    WAITS,
+    PART,
     CheckpointVerdict,
     Explanation,
     NamespaceVerdict,
+    Rules,
     decision,
+    decision_on_rest,
     iso,
+    joined,
     retention_text,
     verdicts,
 )
 from ai_ops.checkpoints.logic.keys import CheckpointKey, KeyParser
-from ai_ops.checkpoints.logic.lookups import keys_of
+from ai_ops.checkpoints.logic.lookups import keys_of, untold_writes
 from ai_ops.checkpoints.logic.plan import make_plan, waits_for_answer
 from ai_ops.checkpoints.logic.reports import text_of
 from ai_ops.checkpoints.logic.retention import RetentionPolicy
 from ai_ops.checkpoints.logic.storage import saver_of
+from ai_ops.checkpoints.logic.tally import Tally
 from ai_ops.checkpoints.logic.threads import Thread
 from ai_ops.checkpoints.pins import read_pins
 from ai_ops.checkpoints.policies import read_policies
 from ai_ops.checkpoints.redis.compact_store import CompactStore
 from ai_ops.checkpoints.redis.store import CheckpointStore
 from ai_ops.checkpoints.redis.thread_lookup import ThreadLookup
+from ai_ops.checkpoints.redis.thread_scan import ThreadScan
 from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import AiOpsError
+from ai_ops.logic.globs import longest_plain
 
-LOOKED_UP = (
-    "Checkpoints were looked up from the newest one back, without a scan of the database: other branches, orphans, "
-    "plain keys and the keys of the JavaScript saver are not among them."
-)
+COMPACT_LAYOUT = "CompactRedisSaver"
+# What nothing lists (plain keys, keys of the JavaScript saver, other branches without a search index) is looked for by
+# its name, and no longer than this: a page waits for it. Redis compares a million names in a second.
+SEARCH_SECONDS = 3.0
+# More keys of one thread than any conversation has.
+MAX_KEYS = 100_000
 
 
-def explain(thread_id: str) -> Explanation:
+class _Explainer:
+    """Explains threads of one Redis.
+
+    Args:
+        store: The Redis.
+        parser: Takes keys apart.
+        compact: The names of the keys of CompactRedisSaver.
+        policy: The run's options, with policies and pins.
+        search_seconds: The longest that names are looked through.
+    """
+
+    def __init__(
+        self,
+        store: CheckpointStore,
+        parser: KeyParser,
+        compact: CompactKeys,
+        policy: RetentionPolicy,
+        search_seconds: float,
+    ) -> None:
+        self._store = store
+        self._parser = parser
+        self._compact = compact
+        self._policy = policy
+        self._search_seconds = search_seconds
+        self._now = time.time()
+
+    def explain(self, name: bytes) -> Explanation:
+        """Explain the thread with this id."""
+        compact = self._of_compact(name)
+        keys, complete = ThreadLookup(self._store, self._parser).keys(name)
+        if compact is not None:
+            # The copy that a move has left is found by its pointers; there is no need to search for more.
+            thread = self._thread(name, keys)
+            return compact if thread is None else joined(compact, self._of_thread(name, thread, (), complete=complete))
+        notes: tuple[str, ...] = ()
+        if not complete:
+            keys, complete, notes = self._searched(name, keys)
+        thread = self._thread(name, keys)
+        if thread is None:
+            return self._of_nothing(name, notes, complete=complete)
+        return self._of_thread(name, thread, notes, complete=complete)
+
+    def _searched(self, name: bytes, known: list[CheckpointKey]) -> tuple[list[CheckpointKey], bool, tuple[str, ...]]:
+        """Look for keys of the thread by their names, beside those that are known."""
+        deadline = time.monotonic() + self._search_seconds
+        scan = ThreadScan(self._store, self._parser, self._compact)
+        text = longest_plain(name.decode(errors="surrogateescape"))
+        keys = {key.key: key for key in known}
+        with scan.spool() as spool:
+            scanned = scan.run(
+                Targets(frozenset({name})), spool, text=text, enough=lambda looked_at: time.monotonic() >= deadline
+            )
+            for some in scan.keys_in(spool):
+                keys |= {key.key: key for key in some[: MAX_KEYS - len(keys)]}
+        if scanned.complete and len(keys) < MAX_KEYS:
+            return list(keys.values()), True, ()
+        looked_at = f"About {scanned.looked_at:,} of {self._store.size():,} keys were looked through"
+        note = f"{looked_at} for others of this thread, in the time that there is: it may have more."
+        return list(keys.values()), False, (note,)
+
+    def _thread(self, name: bytes, keys: list[CheckpointKey]) -> Thread | None:
+        """Build the thread; the one that is surely called so, if there are several."""
+        threads = [each for each in threads_of(keys, self._store, self._now) if name in each.names]
+        return min(threads, key=lambda each: (each.names[0] != name, not any(each.documents())), default=None)
+
+    def _of_nothing(self, name: bytes, notes: tuple[str, ...], *, complete: bool) -> Explanation:
+        policy = self._policy.of((name,))
+        return Explanation(
+            text_of(name),
+            complete=complete,
+            notes=notes,
+            pinned=not policy.covers((name,)),
+            policy=policy.name,
+            retention=retention_text(policy),
+            decision=decision([], pinned=False, found=False),
+        )
+
+    def _of_thread(self, name: bytes, thread: Thread, notes: tuple[str, ...], *, complete: bool) -> Explanation:
+        policy, now = self._policy.of(thread.names), self._now
+        facts, groups = facts_of([(policy, [thread])], self._store, now)
+        facts = replace(facts, interrupts=facts.interrupts | self._store.interrupts(untold_writes([thread])))
+        held = next(each for each, threads in groups if threads)
+        plan = make_plan([thread], facts, held, now)
+        gone = {key for each in plan.deletions for some in each.keys.values() for key in some}
+        gone |= {guard.key for each in plan.deletions for guard in each.guards}
+        every = keys_of(thread)
+        sizes = self._store.sizes(every)
+        pinned = not policy.covers(thread.names)
+        has_checkpoints = any(thread.documents())
+        if len(thread.names) > 1:
+            others = ", ".join(text_of(each) for each in thread.names if each != name)
+            notes = (*notes, f"Nothing says whether these keys are of this thread or of {others}: all of it counts.")
+        return Explanation(
+            text_of(name),
+            found=True,
+            layout=saver_of(thread),
+            complete=complete,
+            notes=notes,
+            last_activity=iso(thread.last_activity()),
+            keys=len(every),
+            bytes=sum(sizes.values()) if sizes else None,
+            waits=waits_for_answer(thread, facts),
+            pinned=pinned,
+            policy=policy.name,
+            retention=retention_text(policy),
+            decision=decision(plan.deletions, pinned=pinned, found=True)
+            if has_checkpoints
+            else decision_on_rest(plan.deletions, len(every), pinned=pinned),
+            namespaces=verdicts(thread, facts, held, now, frozenset(gone), sizes),
+            over_limits=tuple(map(_over_limit, plan.over_limits)),
+        )
+
+    def _of_compact(self, name: bytes) -> Explanation | None:
+        """Explain a thread of CompactRedisSaver; None where there is none."""
+        key = self._compact.key_of(name)
+        threads = list(self._compact.threads_in([key, key + b":ids"]))
+        store = CompactStore(self._store.redis, self._compact, self._parser)
+        (look,) = store.look(threads, 0.0)
+        if look.state == State.GONE:
+            return None
+        tally = Tally()
+        run = CompactRun(store, self._compact, self._parser, self._now, tally)
+        deletions = [each for some in run.decided([look], self._policy) for each in some]
+        policy = self._policy.of((name,))
+        pinned = not policy.covers((name,))
+        is_whole = look.state == State.WHOLE
+        active = time_of_id(look.newest, self._parser) if is_whole else None
+        waits = bool(store.waiting([look])[look]) if is_whole else False
+        rules = Rules(policy, self._now, active, pinned=pinned, waits=waits)
+        said = decision(deletions, pinned=pinned, found=True)
+        return Explanation(
+            text_of(name),
+            found=True,
+            layout=COMPACT_LAYOUT,
+            notes=() if is_whole else (f"This is no whole conversation: {PART}.",),
+            last_activity=iso(active),
+            keys=look.thread.has_hash + look.thread.has_ids if is_whole else 1,
+            bytes=store.sizes([look])[0],
+            waits=waits,
+            pinned=pinned,
+            policy=policy.name,
+            retention=retention_text(policy),
+            decision=said if is_whole else decision_on_rest(deletions, 1, pinned=pinned),
+            namespaces=_compact_namespaces(store.members(look), deletions, rules, self._parser) if is_whole else (),
+            over_limits=tuple(map(_over_limit, tally.over_limits)),
+        )
+
+
+def explain(thread_id: str, search_seconds: float = SEARCH_SECONDS) -> Explanation:
     """Look a thread up by direct questions, and say what the next cleanup would do with it.
 
-    The options are the configured ones, with the policies and the pins of now.
+    What nothing lists is looked for by its name, for so many seconds. The options are the configured ones, with the
+    policies and the pins of now.
     """
     # Half of a pair is no character of UTF-8: no key has it, and none is found.
     name = thread_id.encode(errors="surrogatepass")
@@ -55,116 +215,35 @@ def explain(thread_id: str) -> Explanation:
         parser = key_parser(settings)
         with get_redis_connection() as client:
             store = CheckpointStore(client, parser)
-            base, _ = cleanup_policy(store, parser.prefixes, settings, read_pins(), read_policies())
-            found = _explain_compact(name, store, parser, compact_keys(settings), base)
-            return found or _explain_others(name, store, parser, base)
+            policy, _ = cleanup_policy(store, parser.prefixes, settings, read_pins(), read_policies())
+            return _Explainer(store, parser, compact_keys(settings), policy, search_seconds).explain(name)
     except AiOpsError as error:
         return Explanation(text_of(name), error=str(error))
 
 
-def _explain_others(name: bytes, store: CheckpointStore, parser: KeyParser, base: RetentionPolicy) -> Explanation:
-    now = time.time()
-    keys, notes = ThreadLookup(store, parser).keys(name)
-    thread = _thread_of(name, keys, store, now)
-    if thread is None:
-        policy = base.of((name,))
-        return Explanation(
-            text_of(name),
-            complete=False,
-            notes=(*notes, LOOKED_UP),
-            pinned=not policy.covers((name,)),
-            policy=policy.name,
-            retention=retention_text(policy),
-            decision=decision([], pinned=False, found=False),
-        )
-    policy = base.of(thread.names)
-    facts, groups = facts_of([(policy, [thread])], store, now)
-    held = next(each for each, threads in groups if threads)
-    plan = make_plan([thread], facts, held, now)
-    gone = {key for each in plan.deletions for some in each.keys.values() for key in some}
-    gone |= {guard.key for each in plan.deletions for guard in each.guards}
-    every = keys_of(thread)
-    sizes = store.sizes(every)
-    pinned = not policy.covers(thread.names)
-    return Explanation(
-        text_of(name),
-        found=True,
-        layout=saver_of(thread),
-        complete=False,
-        notes=(*notes, LOOKED_UP),
-        last_activity=iso(thread.last_activity()),
-        keys=len(every),
-        bytes=sum(sizes.values()) if sizes else None,
-        waits=waits_for_answer(thread, facts),
-        pinned=pinned,
-        policy=policy.name,
-        retention=retention_text(policy),
-        decision=decision(list(plan.deletions), pinned=pinned, found=True),
-        namespaces=verdicts(thread, facts, held, now, frozenset(gone), sizes),
-        over_limits=tuple(each._asdict() | {"thread": text_of(each.thread)} for each in plan.over_limits),
-    )
-
-
-def _thread_of(name: bytes, keys: list[CheckpointKey], store: CheckpointStore, now: float) -> Thread | None:
-    threads = threads_of(keys, store, now)
-    return next((each for each in threads if each.names[0] == name and any(each.documents())), None)
-
-
-def _explain_compact(
-    name: bytes, store: CheckpointStore, parser: KeyParser, compact: CompactKeys, base: RetentionPolicy
-) -> Explanation | None:
-    """Explain a thread of CompactRedisSaver; None where there is none."""
-    now = time.time()
-    key = compact.key_of(name)
-    threads = list(compact.threads_in([key, key + b":ids"]))
-    compact_store = CompactStore(store.redis, compact, parser)
-    (look,) = compact_store.look(threads, 0.0)
-    if look.state == State.GONE:
-        return None
-    policy = base.of((name,))
-    pinned = not policy.covers((name,))
-    active = time_of_id(look.newest, parser)
-    if look.state != State.WHOLE or active is None:
-        text = "The thread stays: only a part of it is there, or something else has changed it."
-        return Explanation(text_of(name), True, None, "CompactRedisSaver", pinned=pinned, decision=text)
-    waits = compact_store.waiting([look])[look]
-    (trimmed,) = compact_store.trimmed([(look, active)], policy, now)
-    sorted_out = sort_threads([look], policy, now, parser)
-    sorted_out.expired += settle_unsure(sorted_out, {look: waits}, policy, now)
-    expired = bool(sorted_out.expired)
-    doomed = set(trimmed.deletion.trim.doomed) if trimmed.deletion and not pinned and not waits else set()
-    members = compact_store.members(look)
-    kept = kept_members(members, policy, now, parser) or set(members)
-    size = compact_store.sizes([look])[0]
-
-    def verdict(member: bytes) -> CheckpointVerdict:
-        checkpoint_id = member.partition(b"|")[2]
-        goes = expired or member in doomed
-        rule = "the thread was last active before its retention" if expired else "past the retention or over a limit"
-        if not goes:
-            rule = PINNED if pinned else WAITS if waits else "within the retention" if member in kept else ANCESTOR
-        return CheckpointVerdict(text_of(checkpoint_id), iso(time_of_id(checkpoint_id, parser)), None, goes, rule)
-
+def _compact_namespaces(
+    members: list[bytes], deletions: list[CompactDeletion], rules: Rules, parser: KeyParser
+) -> tuple[NamespaceVerdict, ...]:
+    """Return the decision on each checkpoint, ``<namespace>|<id>``, and the rule."""
+    whole = any(each.trim is None for each in deletions)
+    doomed = {member for each in deletions if each.trim is not None for member in each.trim.doomed}
     spaces: dict[bytes, list[bytes]] = {}
     for member in members:
-        spaces.setdefault(member.partition(b"|")[0], []).append(member)
-    text = "The next cleanup deletes the whole thread." if expired else "The thread stays as it is."
-    if doomed and not expired:
-        text = f"The thread stays; the next cleanup deletes {len(doomed)} of its checkpoints."
-    return Explanation(
-        text_of(name),
-        found=True,
-        layout="CompactRedisSaver",
-        last_activity=iso(active),
-        keys=2,
-        bytes=size,
-        waits=waits,
-        pinned=pinned,
-        policy=policy.name,
-        retention=retention_text(policy),
-        decision=decision([], pinned=True, found=True) if pinned else text,
-        namespaces=tuple(
-            NamespaceVerdict(text_of(space), tuple(verdict(each) for each in sorted(some, reverse=True)))
-            for space, some in sorted(spaces.items())
-        ),
+        space, _, checkpoint_id = member.partition(b"|")
+        spaces.setdefault(space, []).append(checkpoint_id)
+
+    def verdict(space: bytes, place: int, checkpoint_id: bytes) -> CheckpointVerdict:
+        made, goes = time_of_id(checkpoint_id, parser), whole or space + b"|" + checkpoint_id in doomed
+        return CheckpointVerdict(text_of(checkpoint_id), iso(made), None, goes, rules.of(made, place, goes=goes))
+
+    return tuple(
+        NamespaceVerdict(
+            text_of(unquote_to_bytes(space)),
+            tuple(verdict(space, *each) for each in enumerate(sorted(some, reverse=True))),
+        )
+        for space, some in sorted(spaces.items())
     )
+
+
+def _over_limit(thread: OverLimit) -> dict[str, object]:
+    return thread._asdict() | {"thread": text_of(thread.thread)}

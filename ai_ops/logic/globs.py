@@ -19,6 +19,8 @@ MAX_STARS = 10
 MAX_PATTERNS = 100
 
 _SIGNS = re.compile(r"[*?\[]")
+# Signs that every saver writes as they are, and that mean nothing in a glob of Redis.
+_SAME_IN_KEYS = re.compile(r"[A-Za-z0-9_.\-~:/@,+=]+")
 
 
 def why_no_glob(pattern: str) -> str | None:
@@ -77,3 +79,16 @@ def matches_any(patterns: Sequence[str], names: Iterable[str]) -> bool:
 def split_lines(text: str) -> list[str]:
     """Return the patterns in a text that has one on each line. Blanks at the ends of a line are left out."""
     return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def common_text(pattern: str) -> str:
+    """Return the longest text that is in every match of `pattern`, of signs that are the same in a key of Redis.
+
+    Empty where there is none. What comes after a bracket is left out: where it ends is hard to say.
+    """
+    return longest_plain(*re.split(r"[*?]", pattern.partition("[")[0]))
+
+
+def longest_plain(*texts: str) -> str:
+    """Return the longest part of the texts that is the same in a key of Redis; empty where there is none."""
+    return max((part for text in texts for part in _SAME_IN_KEYS.findall(text)), key=len, default="")

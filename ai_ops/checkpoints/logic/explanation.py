@@ -5,17 +5,18 @@ Nothing here reads or writes. Times are seconds since 1970.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from ai_ops.checkpoints.logic.compact_plan import CompactDeletion
 from ai_ops.checkpoints.logic.deletion import Deletion, Reason
 from ai_ops.checkpoints.logic.lookups import Facts
 from ai_ops.checkpoints.logic.plan import narrowed_to_size, waits_for_answer
 from ai_ops.checkpoints.logic.reports import text_of
 from ai_ops.checkpoints.logic.retention import RetentionPolicy
-from ai_ops.checkpoints.logic.threads import Document, Namespace, Thread
+from ai_ops.checkpoints.logic.threads import Thread
 from ai_ops.logic.policies import duration_text
 
 PINNED = "the thread is pinned"
@@ -25,6 +26,8 @@ NEWEST = "the newest of its namespace"
 POINTED = "the pointer of its namespace names it"
 ANCESTOR = "a checkpoint that stays is read from it"
 UNTRIMMED = "live threads are not trimmed"
+PART = "a part of the thread is missing, or something else has changed it"
+OPAQUE = "its metadata are encrypted, which hides what the newest checkpoint is read from"
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,7 @@ def verdicts(
         gone: The keys that the plan deletes.
         sizes: Bytes that keys take.
     """
-    rules = _Rules(thread, facts, policy, now)
+    rules = _rules_of(thread, facts, policy, now)
     return tuple(
         NamespaceVerdict(
             "" if space.is_root else text_of(space.name),
@@ -145,7 +148,12 @@ def verdicts(
                     iso(document.time),
                     sizes.get(document.key),
                     document.key in gone,
-                    rules.of(space, document, document.key in gone, place),
+                    rules.of(
+                        document.time,
+                        place,
+                        goes=document.key in gone,
+                        pointed=any(facts.heads.get(pointer) == document for pointer in space.pointers),
+                    ),
                 )
                 for place, document in enumerate(space.newest_first())
             ),
@@ -155,58 +163,87 @@ def verdicts(
     )
 
 
-class _Rules:
-    """The rules in the order in which a cleanup applies them."""
+@dataclass(frozen=True)
+class Rules:
+    """The rules in the order in which a cleanup applies them to the checkpoints of a thread.
 
-    def __init__(self, thread: Thread, facts: Facts, policy: RetentionPolicy, now: float) -> None:
-        self._policy = policy
-        self._facts = facts
-        self._now = now
-        self._active = thread.last_activity()
-        self._is_pinned = not policy.covers(thread.names)
-        self._waits = waits_for_answer(thread, facts)
-        narrowed = narrowed_to_size(thread, facts, policy, now) if self._active is not None else policy
-        self._narrowed = narrowed if narrowed.retention != policy.retention else None
+    Attributes:
+        policy: The policy that holds.
+        now: The moment ages are counted from.
+        active: When the newest checkpoint was made; None where a checkpoint has no readable time.
+        pinned: Whether the thread is pinned.
+        waits: Whether it waits for an answer.
+        narrowed: The policy by which it takes no more memory than it may, where that is another.
+    """
 
-    def of(self, space: Namespace, document: Document, goes: bool, place: int) -> str:
-        """Return the rule for one checkpoint; `place` is 0 for the newest of its namespace."""
-        return self._why_it_goes(document, place) if goes else self._why_it_stays(space, document, place)
+    policy: RetentionPolicy
+    now: float
+    active: float | None
+    pinned: bool
+    waits: bool
+    narrowed: RetentionPolicy | None = None
 
-    def _why_it_goes(self, document: Document, place: int) -> str:
-        policy = self._policy
-        longest = policy.pending_retention if self._waits else policy.retention
-        if self._active is not None and self._active < self._now - longest:
+    def of(self, time: float | None, place: int, *, goes: bool, pointed: bool = False) -> str:
+        """Return the rule for one checkpoint.
+
+        Args:
+            time: When it was made.
+            place: Its place in its namespace, 0 for the newest.
+            goes: What the plan says of it.
+            pointed: Whether the pointer of its namespace names it.
+        """
+        return self._why_it_goes(time, place) if goes else self._why_it_stays(time, place, pointed)
+
+    def _why_it_goes(self, time: float | None, place: int) -> str:
+        policy = self.policy
+        longest = policy.pending_retention if self.waits else policy.retention
+        if self.active is not None and self.active < self.now - longest:
             return f"the thread was last active before its retention of {duration_text(longest)}"
-        if policy.trim_live_threads and (document.time or self._now) < self._now - policy.retention:
+        is_old = (time or self.now) < self.now - policy.retention
+        if policy.trim_live_threads and is_old and place >= policy.keep_last:
             return f"older than the retention of {duration_text(policy.retention)}"
         if policy.max_checkpoints is not None and place >= policy.max_checkpoints:
             return f"over the limit of {policy.max_checkpoints} checkpoints"
         return f"over the limit of {(policy.max_bytes or 0) / 1024 / 1024:g} MiB"
 
-    def _why_it_stays(self, space: Namespace, document: Document, place: int) -> str:
-        policy = self._narrowed or self._policy
-        if self._is_pinned:
+    def _why_it_stays(self, time: float | None, place: int, pointed: bool) -> str:
+        policy = self.narrowed or self.policy
+        if self.pinned:
             return PINNED
-        if self._active is None:
+        if self.active is None:
             return UNDATED
-        if self._waits:
+        if self.waits:
             return WAITS
         if place == 0:
             return NEWEST
-        if any(self._facts.heads.get(pointer) == document for pointer in space.pointers):
+        if pointed:
             return POINTED
         within = policy.max_checkpoints is None or place < policy.max_checkpoints
         if within and not policy.trim_live_threads:
             return UNTRIMMED
-        if within and (document.time or self._now) >= self._now - policy.retention:
-            return f"within the retention of {duration_text(self._policy.retention)}"
+        if within and (time or self.now) >= self.now - policy.retention:
+            return f"within the retention of {duration_text(self.policy.retention)}"
         if within and place < policy.keep_last:
             return f"one of the last {policy.keep_last} of its namespace"
         return ANCESTOR
 
 
-def decision(deletions: list[Deletion], *, pinned: bool, found: bool) -> str:
+def _rules_of(thread: Thread, facts: Facts, policy: RetentionPolicy, now: float) -> Rules:
+    active = thread.last_activity()
+    narrowed = narrowed_to_size(thread, facts, policy, now) if active is not None else policy
+    return Rules(
+        policy,
+        now,
+        active,
+        pinned=not policy.covers(thread.names),
+        waits=waits_for_answer(thread, facts),
+        narrowed=narrowed if narrowed.retention != policy.retention else None,
+    )
+
+
+def decision(deletions: Iterable[Deletion | CompactDeletion], *, pinned: bool, found: bool) -> str:
     """Return what a cleanup does with a thread, in a sentence."""
+    deletions = list(deletions)
     if not found:
         return "Nothing of this thread was found."
     if pinned:
@@ -217,6 +254,31 @@ def decision(deletions: list[Deletion], *, pinned: bool, found: bool) -> str:
     if trimmed:
         return f"The thread stays; the next cleanup deletes {trimmed} of its checkpoints."
     return "The thread stays as it is."
+
+
+def decision_on_rest(deletions: Iterable[Deletion | CompactDeletion], keys: int, *, pinned: bool) -> str:
+    """Return what a cleanup does with what is left of a thread without a checkpoint, in a sentence."""
+    goes = sum(each.size for each in deletions)
+    if pinned or not goes:
+        return f"No checkpoint of this thread is left. The {keys} keys that are left stay for now."
+    return f"No checkpoint of this thread is left. The next cleanup deletes {goes} of the {keys} keys that are left."
+
+
+def joined(one: Explanation, other: Explanation) -> Explanation:
+    """Return the explanation of a thread that two savers have written: the cleanup decides on each by itself."""
+    return replace(
+        one,
+        layout=f"{one.layout} and {other.layout}",
+        complete=one.complete and other.complete,
+        notes=(*one.notes, *other.notes),
+        last_activity=max(filter(None, (one.last_activity, other.last_activity)), default=None),
+        keys=one.keys + other.keys,
+        bytes=None if one.bytes is None or other.bytes is None else one.bytes + other.bytes,
+        waits=bool(one.waits or other.waits),
+        decision=f"{one.layout}: {one.decision} {other.layout}: {other.decision}",
+        namespaces=(*one.namespaces, *other.namespaces),
+        over_limits=(*one.over_limits, *other.over_limits),
+    )
 
 
 def iso(time: float | None) -> str | None:

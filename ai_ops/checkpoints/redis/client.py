@@ -33,8 +33,9 @@ RETRY_DELAYS = (0.1, 0.3, 1.0, 3.0, 6.0)
 Result = TypeVar("Result")
 
 
-def _scan_command(cursor: int, count: int, joined: int) -> bytes:
-    return packed(["EVAL", SCAN_JOINED, 0, cursor, count, joined, MAX_KEY_BYTES, SCANNED_BYTES])
+def _scan_command(cursor: int, count: int, joined: int, match: bytes | None) -> bytes:
+    wanted = [match] if match is not None else []
+    return packed(["EVAL", SCAN_JOINED, 0, cursor, count, joined, MAX_KEY_BYTES, SCANNED_BYTES, *wanted])
 
 
 class RetryingRedis:
@@ -94,16 +95,21 @@ class RetryingRedis:
             raise
         return [int(info.get(name, 0)) for info in infos]
 
-    def scan(self, restarted: Callable[[], object]) -> Iterator[list[bytes]]:
+    def scan(self, restarted: Callable[[], object], match: bytes | None = None) -> Iterator[list[bytes]]:
         """All keys of all primaries, in batches; a key may come twice.
 
         When the connection was lost, the server behind it may be another one, or one that was started anew:
         its cursor means nothing to the old scan. Then `restarted` is called and all keys come again.
+
+        Args:
+            restarted: Called then.
+            match: A glob as Redis has it: only the keys that it matches come. A batch is what there is of them among
+                some SCAN_COUNT keys, and may be empty.
         """
         for delay in (*RETRY_DELAYS, None):
             try:
                 for node in self._primaries():
-                    yield from self._scan_node(node.redis_connection if node else self._client)
+                    yield from self._scan_node(node.redis_connection if node else self._client, match)
                 return
             except (RedisConnectionError, RedisTimeoutError) as error:
                 self._wait_or_give_up(error, delay)
@@ -201,17 +207,17 @@ class RetryingRedis:
         reply: dict[str, Any] = self._client.info(section, **target)
         return reply
 
-    def _scan_node(self, client: Any) -> Iterator[list[bytes]]:
+    def _scan_node(self, client: Any, match: bytes | None) -> Iterator[list[bytes]]:
         # One connection for the whole scan: a pool would replace a lost one without a word.
         connection = client.connection_pool.get_connection()
         try:
-            self._scan_at(0, connection)
+            self._scan_at(0, connection, match)
             cursor = -1
             while cursor:
-                cursor, keys = self._scanned(max(0, cursor), connection)
+                cursor, keys = self._scanned(max(0, cursor), connection, match)
                 if cursor:
                     # Redis looks for the next keys while the caller looks at these.
-                    self._scan_at(cursor, connection)
+                    self._scan_at(cursor, connection, match)
                 yield keys
         except BaseException:
             # A reply may still be on its way, and must not become that to another command.
@@ -220,25 +226,25 @@ class RetryingRedis:
         finally:
             client.connection_pool.release(connection)
 
-    def _scan_at(self, cursor: int, connection: Any) -> None:
+    def _scan_at(self, cursor: int, connection: Any, match: bytes | None) -> None:
         """Ask for the step of the scan that begins at `cursor`."""
-        connection.send_packed_command([_scan_command(cursor, SCAN_COUNT, JOINED_BYTES)])
+        connection.send_packed_command([_scan_command(cursor, SCAN_COUNT, JOINED_BYTES, match)])
 
-    def _scanned(self, cursor: int, connection: Any) -> tuple[int, list[bytes]]:
+    def _scanned(self, cursor: int, connection: Any, match: bytes | None) -> tuple[int, list[bytes]]:
         """The cursor and the keys with which the question at `cursor` is answered."""
         at, *found = connection.read_response()
         count = SCAN_COUNT
         while not found and count > 1:
             # Long names: fewer of them, from the same place.
             count = max(1, count // 8)
-            connection.send_packed_command([_scan_command(cursor, count, JOINED_BYTES)])
+            connection.send_packed_command([_scan_command(cursor, count, JOINED_BYTES, match)])
             at, *found = connection.read_response()
         if len(found) == 2:
             keys = found[1].split(b"\n") if found[0] else []
             if len(keys) == found[0]:
                 return int(at), keys
             # A key has a line break in its name: the same step again, told apart by Redis.
-            connection.send_packed_command([_scan_command(cursor, count, -1)])
+            connection.send_packed_command([_scan_command(cursor, count, -1, match)])
             at, *found = connection.read_response()
         return int(at), list(found[0]) if found else []
 

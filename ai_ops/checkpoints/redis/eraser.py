@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ai_ops.checkpoints.logic.compact_keys import CompactKeys, sort_out
+from ai_ops.checkpoints.logic.compact_keys import CompactKeys
 from ai_ops.checkpoints.logic.compact_keys import Thread as CompactThread
 from ai_ops.checkpoints.logic.deletion import Deletion
 from ai_ops.checkpoints.logic.erasure import (
@@ -18,22 +18,19 @@ from ai_ops.checkpoints.logic.erasure import (
     erasing,
     late_deletion,
 )
-from ai_ops.checkpoints.logic.fast_path import QuickKeys
 from ai_ops.checkpoints.logic.keys import CheckpointKey, KeyParser
 from ai_ops.checkpoints.logic.retention import RetentionPolicy
 from ai_ops.checkpoints.logic.threads import Thread, group_threads
 from ai_ops.checkpoints.logic.values import first_found, json_in
-from ai_ops.checkpoints.redis.key_spool import KeySpool
 from ai_ops.checkpoints.redis.store import CheckpointStore
+from ai_ops.checkpoints.redis.thread_scan import ThreadScan
 from ai_ops.logic.batches import batches
 
 if TYPE_CHECKING:
     from ai_ops.checkpoints.redis.compact_trims import Trims
 
 DELETED_AT_ONCE = 100
-# What langgraph.store.redis calls its items and their vectors (STORE_PREFIX and STORE_VECTOR_PREFIX).
-STORE_HEADS = (b"store:", b"store_vectors:")
-# It puts a backslash before each sign that its index would take for the end of a word.
+# LangGraph's store puts a backslash before each sign that its index would take for the end of a word.
 _ESCAPED = re.compile(r"\\(.)")
 
 # Deletes the two keys of threads, unless they hold what their saver does not write. ARGV: "1" for a dry run.
@@ -82,7 +79,7 @@ class Eraser:
         self._store = store
         self._redis = store.redis
         self._parser = parser
-        self._quick = QuickKeys(parser)
+        self._scan = ThreadScan(store, parser, compact, confirm)
         self._compact = compact
         self._confirm = confirm
         self._dryrun = dryrun
@@ -96,16 +93,14 @@ class Eraser:
             store_namespaces: Namespaces of LangGraph's store, their parts joined by dots.
         """
         found = Erased()
-        size = self._store.size()
-        with KeySpool(size, self._quick.threads_of) as spool:
-            compact, items = self._scan(targets, spool, with_store=bool(store_namespaces))
-            for part in spool:
-                keys = [*part.keys, *self._parsed(part.text.split(b"\n"))]
+        with self._scan.spool() as spool:
+            scanned = self._scan.run(targets, spool, with_items=bool(store_namespaces))
+            for keys in self._scan.keys_in(spool):
                 threads = [each for each in group_threads(keys) if self._is_meant(each, targets, pins, found)]
                 for batch in batches(threads, DELETED_AT_ONCE):
                     self._apply([erasing(thread) for thread in batch], found)
-        self._erase_compact(compact, pins, found)
-        self._erase_items(items, store_namespaces, found)
+        self._erase_compact(scanned.compact, pins, found)
+        self._erase_items(scanned.items, store_namespaces, found)
         return found
 
     def erase_late(self, guards: Mapping[Targets, float]) -> Erased:
@@ -116,56 +111,19 @@ class Eraser:
         """
         found = Erased()
         every = _AnyOf(guards)
-        with KeySpool(self._store.size(), self._quick.threads_of) as spool:
-            compact, _ = self._scan(every, spool, with_store=False)
-            for part in spool:
-                threads = [
-                    each
-                    for each in group_threads([*part.keys, *self._parsed(part.text.split(b"\n"))])
-                    if every.has(each.names[0])
-                ]
+        with self._scan.spool() as spool:
+            scanned = self._scan.run(every, spool)
+            for keys in self._scan.keys_in(spool):
+                threads = [each for each in group_threads(keys) if every.has(each.names[0])]
                 lineage = self._store.lineage([doc.key for thread in threads for doc in thread.documents()])
                 times = {said.parent_id: self._parser.time_of(said.parent_id) for said in lineage.values()}
                 for thread in threads:
                     if deletion := late_deletion(thread, lineage, every.erased_at(thread.names[0]), times):
                         self._repoint(thread, deletion)
                         self._apply([deletion], found)
-        for each in compact.values():
+        for each in scanned.compact.values():
             self._erase_late_compact(each, every.erased_at(each.name), found)
         return found
-
-    def _scan(
-        self, targets: Targets | _AnyOf, spool: KeySpool, *, with_store: bool
-    ) -> tuple[dict[bytes, CompactThread], list[bytes]]:
-        """Fill the spool with the keys of the threads; return those of CompactRedisSaver, and the store's keys."""
-        compact: dict[bytes, CompactThread] = {}
-        items: list[bytes] = []
-
-        def restarted() -> None:
-            spool.clear()
-            compact.clear()
-            items.clear()
-
-        for keys in self._store.scan(restarted):
-            self._confirm()
-            known = self._quick.threads_of(keys)
-            likely = [key for key, name in zip(keys, known, strict=True) if name and self._may_be(name, targets)]
-            others = sort_out([key for key, name in zip(keys, known, strict=True) if not name], self._compact)
-            for thread in self._compact.threads_in(others[True]):
-                if targets.has(thread.name):
-                    compact[thread.name] = thread
-            if with_store:
-                items += [key for key in others[False] if key.startswith(STORE_HEADS)]
-            complete = self._store.complete([*self._parsed(likely), *self._parsed(others[False])])
-            spool.add(key for key in complete if targets.may_have(key))
-        return compact, items
-
-    @staticmethod
-    def _may_be(name: bytes, targets: Targets | _AnyOf) -> bool:
-        return targets.has(name) or targets.has(b"{" + name + b"}")
-
-    def _parsed(self, keys: Iterable[bytes]) -> Iterator[CheckpointKey]:
-        return filter(None, map(self._parser.parse, filter(None, keys)))
 
     def _is_meant(self, thread: Thread, targets: Targets, pins: RetentionPolicy, found: Erased) -> bool:
         if not targets.has(thread.names[0]):

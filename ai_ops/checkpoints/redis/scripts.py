@@ -4,11 +4,14 @@ from __future__ import annotations
 
 # One step of a SCAN, its keys joined: a client in Python takes a microsecond for each string of a reply, as long as
 # all else that is done with most keys. ARGV: the cursor; COUNT; up to which length the text is joined, for a few long
-# keys would be copied once more; how long a key may be; how long all of them may be. Returns the cursor, and the
-# number of keys and their text, or the keys, or nothing more where they are too long: then a smaller COUNT is right.
+# keys would be copied once more; how long a key may be; how long all of them may be; a glob, where only keys that it
+# matches are wanted. Returns the cursor, and the number of keys and their text, or the keys, or nothing more where they
+# are too long: then a smaller COUNT is right.
 # A key that is too long itself comes as its beginning, a byte that no text has, and its digest.
 SCAN_JOINED = """
-local reply, size, cut = redis.call('SCAN', ARGV[1], 'COUNT', ARGV[2]), 0, tonumber(ARGV[4])
+local words, size, cut = {ARGV[1], 'COUNT', ARGV[2]}, 0, tonumber(ARGV[4])
+if ARGV[6] then words[4], words[5] = 'MATCH', ARGV[6] end
+local reply = redis.call('SCAN', unpack(words))
 local keys = reply[2]
 for index = 1, #keys do
   local key = keys[index]

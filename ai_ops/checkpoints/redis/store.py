@@ -89,13 +89,13 @@ class CheckpointStore:
                 raise
         return found
 
-    def scan(self, restarted: Callable[[], object]) -> Iterator[list[bytes]]:
+    def scan(self, restarted: Callable[[], object], match: bytes | None = None) -> Iterator[list[bytes]]:
         """All keys of all primaries, in batches; a key may come twice.
 
         When the connection was lost, the server behind it may be another one: `restarted` is called, and all keys
-        come again.
+        come again. With `match`, a glob as Redis has it, only the keys that it matches come.
         """
-        return self._redis.scan(restarted)
+        return self._redis.scan(restarted, match)
 
     def complete(self, keys: Iterable[CheckpointKey]) -> Iterator[CheckpointKey]:
         """Complete keys from their values, with thread and time for example; leave out the keys of other programs."""

@@ -1,16 +1,22 @@
 """The keys of one thread, looked up by their names: no scan of the database.
 
 Pointers and lists say where the newest checkpoints are, and each checkpoint says which one it was made from. Names of
-namespaces are found in the checkpoints themselves: a subgraph has that of its node.
+namespaces are found in the checkpoints themselves: a subgraph has that of its node. The search index of RedisSaver has
+every checkpoint of a thread, other branches too, where Redis has the index and its user may ask it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from typing import Any
+
+from redis.exceptions import ResponseError
 
 from ai_ops.checkpoints.logic.keys import CheckpointKey, KeyParser
 from ai_ops.checkpoints.logic.values import first_found, json_in
 from ai_ops.checkpoints.redis.store import CheckpointStore
+from ai_ops.exceptions import CheckpointStoreError
 from ai_ops.logic.batches import batches
 
 # What one look may ask for; a conversation has fewer checkpoints.
@@ -18,6 +24,8 @@ MAX_CHECKPOINTS = 10_000
 MAX_NAMESPACES = 500
 ASKED_AT_ONCE = 500
 ROOTS = (b"__empty__", b"")
+# The signs of ASCII that end a word in a query.
+_NO_WORD = re.compile(r"([\x00-/:-@\[-^`{-\x7f])")
 
 
 class ThreadLookup:
@@ -34,22 +42,61 @@ class ThreadLookup:
         self._parser = parser
         self._head = parser.prefixes.checkpoint.encode()
 
-    def keys(self, name: bytes) -> tuple[list[CheckpointKey], list[str]]:
-        """Return the keys of the thread with this id, and what was not looked at, in sentences."""
+    def keys(self, name: bytes) -> tuple[list[CheckpointKey], bool]:
+        """Return the keys of the thread with this id, and whether those are surely all of its checkpoints."""
         found: dict[bytes, None] = {}
-        notes: list[str] = []
-        waiting, seen = list(ROOTS), set(ROOTS)
+        indexed = self._indexed(name)
+        self._add_namespaces(name, ROOTS, found)
+        pointed = {key for key in found if key.startswith(self._head + b":")}
+        # An index that lacks what is there has cut the name at a comma, say, or is of another prefix. Savers without
+        # pointers have blobs too, which are in no index.
+        complete = bool(pointed) and pointed <= set(indexed) and any(map(self._is_pointer, found))
+        if complete:
+            # An index takes capital letters for small ones, and what is between commas for a name of its own.
+            own = [key for key in self._store.complete(self._parsed(indexed)) if key.thread == name]
+            found.update(dict.fromkeys(key.key for key in own))
+            self._add_writes([key.key for key in own], found)
+            self._add_namespaces(name, sorted({key.namespace for key in own} - set(ROOTS)), found)
+        return list(self._store.complete(self._parsed(found))), complete
+
+    def _is_pointer(self, key: bytes) -> bool:
+        return key.startswith(self._head + b"_latest:")
+
+    def _parsed(self, keys: Iterable[bytes]) -> list[CheckpointKey]:
+        return [parsed for key in keys if (parsed := self._parser.parse(key)) is not None]
+
+    def _add_namespaces(self, name: bytes, spaces: Sequence[bytes], found: dict[bytes, None]) -> None:
+        """Look up namespaces, and those of subgraphs below them."""
+        waiting, seen = list(spaces), set(spaces)
         while waiting and len(seen) <= MAX_NAMESPACES:
             documents: list[bytes] = []
             for space in waiting:
                 documents += self._of_namespace(name, space, found)
-            fresh = [space for space in self._below(name, documents, found) if space not in seen]
-            seen.update(fresh)
-            waiting = fresh
-        if waiting:
-            notes.append(f"Only {MAX_NAMESPACES} possible namespaces were looked up.")
-        parsed = filter(None, map(self._parser.parse, found))
-        return list(self._store.complete(parsed)), notes
+            waiting = [space for space in self._below(name, documents, found) if space not in seen]
+            seen.update(waiting)
+
+    def _indexed(self, name: bytes) -> list[bytes]:
+        """Ask RedisSaver's search index for the checkpoints of the thread; it is called as their prefix.
+
+        Nothing where there is none, or the user may not ask it.
+        """
+        words = _NO_WORD.sub(r"\\\1", name.decode(errors="surrogateescape")).encode(errors="surrogateescape")
+        query = b"@thread_id:{" + words + b"}"
+        reply = self._allowed(("FT.SEARCH", self._head, query, "NOCONTENT", "LIMIT", 0, MAX_CHECKPOINTS))
+        if isinstance(reply, dict):
+            # In the third version of Redis' protocol answers have names.
+            return [each[b"id"] for each in reply.get(b"results", ())]
+        return reply[1:] if isinstance(reply, list) else []
+
+    def _allowed(self, command: Sequence[Any]) -> Any:
+        """Ask one question; None where Redis does not know the command, or its user may not use it."""
+        try:
+            (reply,) = self._redis.ask([command])
+        except CheckpointStoreError as error:
+            if not isinstance(error.__cause__, ResponseError):
+                raise
+            return None
+        return reply
 
     def _of_namespace(self, name: bytes, space: bytes, found: dict[bytes, None]) -> list[bytes]:
         """Look up one namespace in the layouts of RedisSaver, the shallow savers and ValkeySaver."""
@@ -84,8 +131,8 @@ class ThreadLookup:
     def _list(self, stem: bytes, found: dict[bytes, None]) -> list[bytes]:
         """Read ValkeySaver's list of the checkpoints of a namespace."""
         key = b"thread:" + stem
-        (ids,) = self._redis.ask([("LRANGE", key, 0, MAX_CHECKPOINTS - 1)])
-        if not ids:
+        ids = self._allowed(("LRANGE", key, 0, MAX_CHECKPOINTS - 1))
+        if not isinstance(ids, list) or not ids:
             return []
         found[key] = None
         names = [b":" + each for each in dict.fromkeys(ids)]

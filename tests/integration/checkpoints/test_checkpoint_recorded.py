@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import redis
 
-from ai_ops.celery_tasks import cleanup_old_checkpoints, sample_checkpoint_storage
+from ai_ops.celery_tasks import cleanup_old_checkpoints, explain_thread, sample_checkpoint_storage
 from ai_ops.checkpoints.logic.times import id_time
 from ai_ops.checkpoints.redis.store import CheckpointStore
 from tests.fakes.conversations import old_id
@@ -193,6 +193,28 @@ def test_a_trimmed_thread_keeps_the_blobs_that_its_checkpoints_name_and_no_older
     if name != "javascript-1.0.0":  # which writes no blobs
         trimmed = any(key.startswith(b"checkpoint_blob:live:1") for key in gone)
         assert trimmed == bool(report["checkpoints_trimmed"])
+
+
+def ids_of(client: redis.Redis, thread: str) -> set[str]:
+    return {each["checkpoint"]["id"] for each in documents(client, thread).values()}
+
+
+@pytest.mark.parametrize(("name", "saver"), RECORDED)
+def test_an_explanation_of_each_version_says_what_the_cleanup_does(checkpoint_redis, monkeypatch, name, saver):
+    days = restore(checkpoint_redis, name, saver)
+    config = {"retention_days": days, **(PREFIXES if saver == PREFIXED else {})}
+    monkeypatch.setattr("django.conf.settings.PLUGINS_CONFIG", {"ai_ops": config})
+    before = {thread: ids_of(checkpoint_redis, thread) for thread in OLD | LIVE}
+    explained = {thread: explain_thread(thread) for thread in OLD | LIVE}
+    cleanup_old_checkpoints(days)
+    for thread, explanation in explained.items():
+        told = [each for space in explanation["namespaces"] for each in space["checkpoints"]]
+        left = ids_of(checkpoint_redis, thread)
+        assert (explanation["complete"], explanation["notes"]) == (True, []), thread
+        assert {each["checkpoint_id"] for each in told if each["goes"]} == before[thread] - left, thread
+        assert {each["checkpoint_id"] for each in told if not each["goes"]} == left, thread
+        assert explanation["waits"] == (thread == "asked:live" or thread == "asked:old")
+        assert ("deletes the whole thread" in explanation["decision"]) == (thread in OLD)
 
 
 def newest_of(client: redis.Redis, thread: str) -> str:

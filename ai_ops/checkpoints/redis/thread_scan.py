@@ -1,0 +1,139 @@
+"""A scan for the keys of some threads, of every layout: by their ids, or by what their ids match."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ai_ops.checkpoints.logic.compact_keys import CompactKeys, sort_out
+from ai_ops.checkpoints.logic.compact_keys import Thread as CompactThread
+from ai_ops.checkpoints.logic.fast_path import QuickKeys
+from ai_ops.checkpoints.logic.keys import CheckpointKey, KeyParser
+from ai_ops.checkpoints.redis.client import SCAN_COUNT
+from ai_ops.checkpoints.redis.key_spool import KeySpool
+from ai_ops.checkpoints.redis.store import CheckpointStore
+
+# What langgraph.store.redis calls its items and their vectors (STORE_PREFIX and STORE_VECTOR_PREFIX).
+STORE_HEADS = (b"store:", b"store_vectors:")
+
+
+class Wanted(Protocol):
+    """Threads that are looked for."""
+
+    def has(self, name: bytes) -> bool:
+        """Tell whether the thread with this id is one of them."""
+
+    def may_have(self, key: CheckpointKey) -> bool:
+        """Tell whether a key may be of one of them, however it is read."""
+
+
+@dataclass
+class Scanned:
+    """The result of a scan.
+
+    Attributes:
+        compact: Threads of CompactRedisSaver that were found, by their ids.
+        items: Keys that look like those of LangGraph's store.
+        looked_at: About how many keys were looked at.
+        complete: Whether those were all.
+    """
+
+    compact: dict[bytes, CompactThread] = field(default_factory=dict)
+    items: list[bytes] = field(default_factory=list)
+    looked_at: int = 0
+    complete: bool = True
+
+    def clear(self) -> None:
+        """Forget what was found: the keys come again."""
+        self.compact.clear()
+        self.items.clear()
+        self.looked_at = 0
+
+
+class ThreadScan:
+    """Looks through a database for the keys of some threads.
+
+    Args:
+        store: The database.
+        parser: Takes keys apart.
+        compact: The names of the keys of CompactRedisSaver.
+        confirm: Called between batches; raises if the run may not go on.
+    """
+
+    def __init__(
+        self,
+        store: CheckpointStore,
+        parser: KeyParser,
+        compact: CompactKeys,
+        confirm: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._store = store
+        self._parser = parser
+        self._compact = compact
+        self._confirm = confirm
+        self._quick = QuickKeys(parser)
+
+    def spool(self) -> KeySpool:
+        """Return an empty spool for the keys, to be used with `with`."""
+        return KeySpool(self._store.size(), self._quick.threads_of)
+
+    def run(
+        self,
+        wanted: Wanted,
+        spool: KeySpool,
+        *,
+        with_items: bool = False,
+        text: str = "",
+        enough: Callable[[int], bool] = lambda looked_at: False,
+    ) -> Scanned:
+        """Fill the spool with the keys of the threads; return the rest of what was found.
+
+        Args:
+            wanted: The threads.
+            spool: Takes the keys, completed from their values.
+            with_items: Whether to note the keys of LangGraph's store.
+            text: A text that all of these keys have in their names, and that means itself in a glob: Redis leaves out
+                the others. Empty for none.
+            enough: Told about how many keys were looked at, says whether to stop there.
+        """
+        found = Scanned()
+
+        def restarted() -> None:
+            spool.clear()
+            found.clear()
+
+        has_enough = False
+        for keys in self._store.scan(restarted, f"*{text}*".encode() if text else None):
+            if has_enough:
+                found.complete = False
+                break
+            self._confirm()
+            found.looked_at += SCAN_COUNT if text else len(keys)
+            others = self._compact_set_aside(keys, wanted, found)
+            found.items += [key for key in others if key.startswith(STORE_HEADS)] if with_items else []
+            spool.add(key for key in self._store.complete(self._parsed(others)) if wanted.may_have(key))
+            has_enough = enough(found.looked_at)
+        return found
+
+    def keys_in(self, spool: KeySpool) -> Iterator[list[CheckpointKey]]:
+        """Give all keys of a part of the threads, part by part."""
+        for part in spool:
+            yield [*part.keys, *self._parsed(part.text.split(b"\n"))]
+
+    def _compact_set_aside(self, keys: list[bytes], wanted: Wanted, found: Scanned) -> list[bytes]:
+        """Note the threads of CompactRedisSaver; return the other keys that may be of the threads."""
+        known = self._quick.threads_of(keys)
+        likely = [key for key, name in zip(keys, known, strict=True) if name and _may_be(name, wanted)]
+        others = sort_out([key for key, name in zip(keys, known, strict=True) if not name], self._compact)
+        for thread in self._compact.threads_in(others[True]):
+            if wanted.has(thread.name):
+                found.compact[thread.name] = thread
+        return [*likely, *others[False]]
+
+    def _parsed(self, keys: Iterable[bytes]) -> Iterator[CheckpointKey]:
+        return filter(None, map(self._parser.parse, filter(None, keys)))
+
+
+def _may_be(name: bytes, wanted: Wanted) -> bool:
+    return wanted.has(name) or wanted.has(b"{" + name + b"}")
