@@ -6,6 +6,7 @@ The Jobs, the schedules, REST and a Python shell all call these.
 from __future__ import annotations
 
 import glob
+import hashlib
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
@@ -23,9 +24,11 @@ from ai_ops.checkpoints.explanation import explain
 from ai_ops.checkpoints.logic.conversation_moves import MoveReport
 from ai_ops.checkpoints.logic.erasure import ErasureReport
 from ai_ops.checkpoints.logic.reports import CleanupReport, ThreadReport
+from ai_ops.checkpoints.logic.search import SearchReport
 from ai_ops.checkpoints.logic.storage import StorageReport
 from ai_ops.checkpoints.pins import pin_thread, unpin_thread
 from ai_ops.checkpoints.sampling import sample
+from ai_ops.checkpoints.search import search
 from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import ConfigurationError, ErasureError
@@ -46,6 +49,7 @@ __all__ = (
     "cleanup_user_checkpoints",
     "erase_threads",
     "explain_thread",
+    "find_threads",
     "get_recent_runs",
     "move_conversations",
     "perform_mcp_health_checks",
@@ -161,6 +165,29 @@ def explain_thread(thread_id: str) -> dict[str, Any]:
         its `checkpoints`: `checkpoint_id`, `time`, `bytes`, `goes`, `rule`.
     """
     return explain(str(thread_id)).as_dict()
+
+
+def find_threads(pattern: str) -> dict[str, Any]:
+    """Look for the threads whose ids match a glob: one look through the names of all keys, for a minute at most.
+
+    Args:
+        pattern: A glob over thread ids, such as ``user-42-*``.
+
+    Returns:
+        `success`, `error` (None or a sentence), `looked_at` and `database_keys` (about how many keys were looked at,
+        and how many there are), `complete`, `thread_count`, `key_count`, and `threads`, the two hundred that were
+        active last: each with `thread`, `saver`, `last_activity`, `checkpoints`, `keys`, `bytes`, `state` and `policy`.
+
+    Raises:
+        SoftTimeLimitExceeded: The Job's time is up.
+    """
+    return run_as(
+        MaintenanceKindChoices.SEARCH,
+        {"pattern": pattern},
+        lambda hold: search(hold, pattern),
+        lambda error: SearchReport(str(pattern), error=error or "The same search is under way already.").as_dict(),
+        subject=hashlib.sha256(str(pattern).encode(errors="surrogateescape")).hexdigest()[:SUBJECT_LENGTH],
+    )
 
 
 def cleanup_user_checkpoints(user_id: str) -> int:

@@ -102,6 +102,7 @@ class MaintenanceKindChoices(ChoiceSet):
     ORPHANS = kinds.ORPHANS
     MOVES = kinds.MOVES
     ERASURE = kinds.ERASURE
+    SEARCH = kinds.SEARCH
     SUPERVISOR = kinds.SUPERVISOR
 
     CHOICES = tuple((kind.name, kind.label) for kind in kinds.ALL_KINDS)

@@ -13,14 +13,16 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ai_ops.exceptions import RunOptionsError
+from ai_ops.logic.concealment import is_concealed
 from ai_ops.logic.foreign_text import shown
+from ai_ops.logic.globs import why_no_glob
 from ai_ops.logic.savers import AUTO, OLDER
 from ai_ops.logic.shards import Shard
 
 CLEANUP, STORAGE, MOVES = "cleanup", "storage", "moves"
 HEALTH, SERVER, INCIDENTS = "health", "server", "incidents"
 ORPHANS, SUPERVISOR = "orphans", "supervisor"
-ERASURE = "erasure"
+ERASURE, SEARCH = "erasure", "search"
 
 Options = dict[str, Any]
 
@@ -77,10 +79,14 @@ def _erasure_options(options: Options, _asked: Asked) -> Options:
             raise RunOptionsError(f"{name} must be a list of texts, not {shown(given)}.")
         if any("\n" in each or "\r" in each or "\0" in each for each in given):
             raise RunOptionsError(f"{name} must have no line breaks: erase such a thread in a shell.")
+        if any(map(is_concealed, given)):
+            raise RunOptionsError(f"{name} has the SHA-256 of a name, of which nothing can be erased: give the names.")
     if not isinstance(options.get("reason"), str) or not options["reason"].strip():
         raise RunOptionsError("An erasure needs a reason, which its record keeps.")
     if not isinstance(options.get("thread_pattern"), str | None) or options.get("thread_pattern") == "":
         raise RunOptionsError(f"thread_pattern must be a glob, not {shown(options['thread_pattern'])}.")
+    if is_concealed(options.get("thread_pattern") or ""):
+        raise RunOptionsError("thread_pattern is the SHA-256 of a pattern, which matches nothing: give the pattern.")
     for name in ("include_pinned", "dryrun"):
         _confirm_flag(name, options)
     if not any(options.get(name) for name in ("thread_ids", "thread_pattern", "store_namespaces")):
@@ -91,6 +97,15 @@ def _erasure_options(options: Options, _asked: Asked) -> Options:
 def _erasure_variables(options: Options) -> Options:
     lists = {name: "\n".join(options[name]) for name in ("thread_ids", "store_namespaces") if name in options}
     return options | lists
+
+
+def _search_options(options: Options, _asked: Asked) -> Options:
+    pattern = options.get("pattern")
+    if not isinstance(pattern, str):
+        raise RunOptionsError(f"A search needs the option pattern, a glob such as user-42-*, not {shown(pattern)}.")
+    if reason := why_no_glob(pattern):
+        raise RunOptionsError(f"pattern is no usable glob. {reason}")
+    return options
 
 
 def _health_options(options: Options, _asked: Asked) -> Options:
@@ -130,6 +145,7 @@ class Kind:
         job: Class path of the Job that does it; None for work that is a part of other runs.
         schedule: Name of its schedule in a new installation; None for a kind that has none by default.
         crontab: When it runs unless told otherwise, five fields; None where a schedule must say so.
+        enabled: Whether a new installation has its Job enabled without a schedule.
         variable: The Job's variable that only runs of this kind have, where several kinds share a Job.
         options: Names of its own options.
         has_cleanup_options: Whether the options of a cleanup in the settings are options of a run too.
@@ -142,6 +158,7 @@ class Kind:
     job: str | None = None
     schedule: str | None = None
     crontab: str | None = None
+    enabled: bool = False
     variable: str | None = None
     options: frozenset[str] = frozenset()
     has_cleanup_options: bool = False
@@ -214,6 +231,15 @@ ALL_KINDS = (
         options=frozenset({"thread_ids", "thread_pattern", "store_namespaces", "reason", "include_pinned", "dryrun"}),
         checked=_erasure_options,
         variables=_erasure_variables,
+    ),
+    Kind(
+        SEARCH,
+        "Search for threads",
+        job="ai_ops.jobs.thread_search.FindThreadsJob",
+        # A button of the page "Threads" asks for it, and it changes nothing.
+        enabled=True,
+        options=frozenset({"pattern"}),
+        checked=_search_options,
     ),
     Kind(
         SUPERVISOR,

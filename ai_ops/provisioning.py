@@ -1,4 +1,4 @@
-"""Statuses and default schedules for a new installation; what an operator changed or deleted stays so.
+"""Statuses, default schedules and enabled Jobs for a new installation; what an operator changed or deleted stays so.
 
 Runs after every ``migrate``. Each thing provisioned leaves a ProvisioningRecord: where there is one, the
 thing is the operator's and is not touched again, whatever became of it.
@@ -17,7 +17,7 @@ from nautobot.extras.models import Job, JobResult, ObjectChange, ScheduledJob, S
 from ai_ops.choices import MCPServerStatus
 from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import ConfigurationError
-from ai_ops.kinds import DEFAULT_SCHEDULES
+from ai_ops.kinds import DEFAULT_SCHEDULES, KINDS
 from ai_ops.models import MCPServer, ProvisioningRecord
 from ai_ops.runs.installed_jobs import find_job
 from ai_ops.schedules.ensure import ensure_schedule
@@ -46,6 +46,7 @@ def provision(sender, *, apps, using=DEFAULT_DB_ALIAS, **kwargs):
     provision_statuses()
     if AiOpsSettings.load().provision_schedules:
         provision_schedules()
+        provision_jobs()
 
 
 def provision_statuses() -> None:
@@ -79,6 +80,19 @@ def provision_schedules() -> None:
         except ConfigurationError as error:
             # A migrate must not fail for a schedule's sake.
             logger.warning("The default schedule of %s was not made: %s", job, error)
+
+
+def provision_jobs() -> None:
+    """Enable the Jobs that buttons of pages ask for, each once."""
+    for kind in (each for each in KINDS.values() if each.enabled):
+        job = find_job(kind.name)
+        if job is None:
+            continue
+        with transaction.atomic():
+            _, first_time = ProvisioningRecord.objects.get_or_create(key=f"job:{kind.name}")
+            if first_time and not job.enabled and _why_in_use(job) is None:
+                job.enabled = True
+                job.validated_save()
 
 
 def _has_tables(apps) -> bool:

@@ -31,6 +31,7 @@ urlpatterns = [
     path("checkpoint-storage/", views.CheckpointStorageView.as_view(), name="checkpointstorage"),
     path("checkpoint-storage/sample/", views.CheckpointStorageSampleView.as_view(), name="checkpointstorage_sample"),
     path("threads/", views.ThreadsView.as_view(), name="threads"),
+    path("threads/search/", views.ThreadSearchView.as_view(), name="thread_search"),
     path("threads/erase/", views.ThreadEraseView.as_view(), name="thread_erase"),
     path("schedules/", views.SchedulesView.as_view(), name="schedules"),
     path("dead-letters/", views.DeadLettersView.as_view(), name="deadletters"),

@@ -15,6 +15,7 @@ from nautobot.apps.constants import CHARFIELD_MAX_LENGTH
 from nautobot.extras.signals import change_context_state
 
 from ai_ops.checkpoints.connection import get_redis_connection
+from ai_ops.checkpoints.erased_names import conceal_options
 from ai_ops.checkpoints.fencing import fence_of
 from ai_ops.checkpoints.key_names import compact_keys, key_parser
 from ai_ops.checkpoints.logic.erasure import Erased, ErasureReport, Targets, hashed
@@ -25,6 +26,7 @@ from ai_ops.checkpoints.redis.eraser import Eraser, joined
 from ai_ops.checkpoints.redis.store import CheckpointStore
 from ai_ops.config import SHA256, AiOpsSettings
 from ai_ops.exceptions import AiOpsError, ConfigurationError, ErasureError
+from ai_ops.logic.concealment import is_concealed
 from ai_ops.logic.foreign_text import shown
 from ai_ops.logic.globs import why_no_glob
 from ai_ops.models import THREAD_ID_MAX_LENGTH, ThreadErasure
@@ -83,6 +85,11 @@ class Request:
             raise ConfigurationError("Nothing is named that could be erased: give thread_ids or a thread_pattern.")
         if len(ids) > MAX_THREADS:
             raise ConfigurationError(f"Give at most {MAX_THREADS} thread_ids at once, or a thread_pattern.")
+        if any(map(is_concealed, (*ids, *spaces, str(thread_pattern)))):
+            raise ConfigurationError(
+                "An earlier erasure has kept names as SHA-256 alone (erasure_ids), of which nothing can be erased: "
+                "give the names."
+            )
         for name in ids:
             if not 1 <= len(name) <= THREAD_ID_MAX_LENGTH or "\0" in name or not _is_text(name):
                 raise ConfigurationError(f"No thread can be called {shown(name)}.")
@@ -114,6 +121,9 @@ def erase_conversations(hold: Hold, request: Request) -> dict[str, Any]:
     except AiOpsError as error:
         hold.trouble(error)
         report = ErasureReport(error=str(error), dryrun=request.dryrun)
+    else:
+        if AiOpsSettings.load().erasure_ids == SHA256:
+            conceal_options(hold.run_id)
     counts = ", ".join(f"{count:,} {family}" for family, count in sorted(report.deleted_by_family.items()))
     logger.info(
         "%s %d keys of %d threads in %s s%s",
@@ -166,8 +176,8 @@ def erase(request: Request, hold: Hold, progress: Callable[[str], object]) -> Er
             deleted_count=total.keys,
             deleted_by_family=dict(total.by_family),
             thread_count=len(total.threads),
-            threads=tuple(map(text_of, sorted(total.threads)[:REPORTED_THREADS])),
-            pinned_threads=tuple(map(text_of, sorted(total.pinned)[:REPORTED_THREADS])),
+            threads=_reported(total.threads, settings),
+            pinned_threads=_reported(total.pinned, settings),
             uncertain_keys=last.uncertain,
             rounds=rounds,
             seconds=round(time.monotonic() - started, 3),
@@ -219,6 +229,12 @@ def _add(total: Erased, found: Erased) -> None:
     total.threads |= found.threads
     total.by_family.update(found.by_family)
     total.pinned |= found.pinned
+
+
+def _reported(names: Iterable[bytes], settings: AiOpsSettings) -> tuple[str, ...]:
+    """Return the first of some names as a report has them, which the Job's result keeps."""
+    told = hashed if settings.erasure_ids == SHA256 else text_of
+    return tuple(told(name) for name in sorted(names)[:REPORTED_THREADS])
 
 
 def _why_left(last: Erased, request: Request) -> str | None:

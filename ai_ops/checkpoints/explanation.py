@@ -104,13 +104,14 @@ class _Explainer:
         keys = {key.key: key for key in known}
         with scan.spool() as spool:
             scanned = scan.run(
-                Targets(frozenset({name})), spool, text=text, enough=lambda looked_at: time.monotonic() >= deadline
+                Targets(frozenset({name})), spool, text=text, enough=lambda found: time.monotonic() >= deadline
             )
             for some in scan.keys_in(spool):
                 keys |= {key.key: key for key in some[: MAX_KEYS - len(keys)]}
         if scanned.complete and len(keys) < MAX_KEYS:
             return list(keys.values()), True, ()
-        looked_at = f"About {scanned.looked_at:,} of {self._store.size():,} keys were looked through"
+        size = self._store.size()
+        looked_at = f"About {min(scanned.looked_at, size):,} of {size:,} keys were looked through"
         note = f"{looked_at} for others of this thread, in the time that there is: it may have more."
         return list(keys.values()), False, (note,)
 

@@ -137,6 +137,18 @@ def explain(thread: str) -> Answer:
     return Answer(WELL, report, lines, (Table(("namespace", "checkpoint", "time", "next cleanup", "rule"), rows),))
 
 
+def find(pattern: str) -> Answer:
+    """Look for the threads whose ids match a glob."""
+    report = celery_tasks.find_threads(pattern)
+    if said := _not_done(report):
+        return said
+    seen = f"{'all' if report['complete'] else 'about'} {report['looked_at']:,} of {report['database_keys']:,}"
+    line = f"{report['thread_count']:,} threads match, with {report['key_count']:,} keys; {seen} keys were looked at."
+    columns = ("thread", "state", "last_activity", "checkpoints", "bytes", "policy", "saver")
+    rows = tuple(tuple(each[name] for name in columns) for each in report["threads"])
+    return Answer(WELL, report, (line,), (Table(("thread", "state", "last active", *columns[3:]), rows),))
+
+
 def erase(options: Mapping[str, Any]) -> Answer:
     """Delete whole threads at once, and look whether something is left."""
     report = celery_tasks.erase_threads(

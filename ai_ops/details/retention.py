@@ -128,9 +128,26 @@ RETENTION_POLICY_DETAIL = ObjectDetailContent(
     ),
 )
 
+SHOWN_NAMES = 100
+
+
+class ErasureFieldsPanel(ObjectFieldsPanel):
+    """The fields of an erasure; lists have a line for each name, and counts are words."""
+
+    def render_value(self, key, value, context):
+        """Show lists and counts as text rather than as JSON."""
+        if key in ("thread_ids", "store_namespaces") and value:
+            lines = [str(each) for each in value[:SHOWN_NAMES]]
+            lines += [f"and {len(value) - SHOWN_NAMES:,} more"] if len(value) > SHOWN_NAMES else []
+            return format_html('<span style="white-space: pre-wrap; word-break: break-all">{}</span>', "\n".join(lines))
+        if key == "deleted_by_family" and value:
+            return ", ".join(f"{count:,} {family}" for family, count in sorted(value.items()))
+        return super().render_value(key, value or None if isinstance(value, list | dict) else value, context)
+
+
 ERASURE_DETAIL = ObjectDetailContent(
     panels=(
-        ObjectFieldsPanel(
+        ErasureFieldsPanel(
             weight=100,
             section=SectionChoices.LEFT_HALF,
             fields=(
@@ -146,7 +163,7 @@ ERASURE_DETAIL = ObjectDetailContent(
                 "include_pinned",
             ),
         ),
-        ObjectFieldsPanel(
+        ErasureFieldsPanel(
             weight=100,
             section=SectionChoices.RIGHT_HALF,
             label="Result",

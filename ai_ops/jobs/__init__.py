@@ -9,12 +9,14 @@ from ai_ops.jobs.erasure import EraseConversationsJob
 from ai_ops.jobs.mcp_health_check import MCPServerHealthCheckJob
 from ai_ops.jobs.mcp_incidents import CloseResolvedIncidentsJob
 from ai_ops.jobs.supervisor import SuperviseRunsJob
+from ai_ops.jobs.thread_search import FindThreadsJob
 
 jobs = [
     CleanupCheckpointsJob,
     SampleCheckpointStorageJob,
     MoveConversationsJob,
     EraseConversationsJob,
+    FindThreadsJob,
     MCPServerHealthCheckJob,
     CloseResolvedIncidentsJob,
     SuperviseRunsJob,

@@ -7,7 +7,9 @@ from typing import Any
 from nautobot.apps.jobs import BooleanVar, DryRunVar, StringVar, TextVar
 
 from ai_ops.celery_tasks import erase_threads
+from ai_ops.checkpoints.erased_names import conceal_arguments
 from ai_ops.choices import JOB_GROUP
+from ai_ops.config import SHA256, AiOpsSettings
 from ai_ops.jobs.base import MaintenanceJob
 
 name = JOB_GROUP
@@ -46,6 +48,14 @@ class EraseConversationsJob(MaintenanceJob):
         has_sensitive_variables = False
         soft_time_limit = 3600
         time_limit = 3780
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run; afterwards the names of what was erased are kept as the setting says."""
+        try:
+            return super().__call__(*args, **kwargs)
+        finally:
+            if self.job_result is not None and AiOpsSettings.load().erasure_ids == SHA256:
+                conceal_arguments(self.job_result, self.request.kwargs)
 
     def run(
         self,

@@ -6,7 +6,7 @@ from ai_ops.views.retention import RetentionPolicyUIViewSet, ThreadErasureUIView
 from ai_ops.views.runs import DeadLettersView, MaintenanceRunUIViewSet
 from ai_ops.views.schedules import SchedulesView
 from ai_ops.views.servers import MCPServerCheckUIViewSet, MCPServerUIViewSet
-from ai_ops.views.threads import ThreadEraseView, ThreadsView
+from ai_ops.views.threads import ThreadEraseView, ThreadSearchView, ThreadsView
 from ai_ops.views.tools import MCPServerToolUIViewSet
 
 __all__ = [
@@ -23,5 +23,6 @@ __all__ = [
     "SchedulesView",
     "ThreadEraseView",
     "ThreadErasureUIViewSet",
+    "ThreadSearchView",
     "ThreadsView",
 ]

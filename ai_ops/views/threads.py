@@ -1,4 +1,6 @@
-"""The page "Threads": one conversation looked up, explained, pinned and erased."""
+"""The page "Threads": one conversation looked up, or many searched for; explained, pinned and erased."""
+
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
@@ -8,18 +10,18 @@ from django.utils.html import format_html
 from nautobot.apps.ui import Titles
 from nautobot.apps.views import GenericView, ObjectPermissionRequiredMixin
 
-from ai_ops.celery_tasks import explain_thread
 from ai_ops.choices import MaintenanceKindChoices, RunTriggerChoices
+from ai_ops.details.threads import ERASE, explained, permissions_of, searched, searches
 from ai_ops.exceptions import RunNotPermittedError, RunRefusedError
-from ai_ops.models import THREAD_ID_MAX_LENGTH, CheckpointStorageSnapshot, ThreadErasure
-from ai_ops.runs.requests import may_run, request_run
+from ai_ops.models import THREAD_ID_MAX_LENGTH, CheckpointStorageSnapshot
+from ai_ops.runs.approvals import schedule_of
+from ai_ops.runs.requests import request_run
 
-ERASE = "ai_ops.add_threaderasure"
 VIEW = "ai_ops.view_checkpointstoragesnapshot"
 
 
 class ThreadsView(ObjectPermissionRequiredMixin, GenericView):
-    """A thread by its exact id: what the cleanup sees of it, and what the next run would do."""
+    """A thread by its exact id, or the result of a search."""
 
     queryset = CheckpointStorageSnapshot.objects.all()
     view_titles = Titles(titles={"*": "Threads"})
@@ -30,30 +32,43 @@ class ThreadsView(ObjectPermissionRequiredMixin, GenericView):
         return VIEW
 
     def get(self, request):
-        """Show the page; with a thread_id the thread."""
-        thread_id = request.GET.get("thread_id", "")
-        context = {"view_titles": self.get_view_titles(), "thread_id": thread_id}
+        """Show the page: with a thread_id the thread, with a search its result."""
+        user, thread_id, run_id = request.user, request.GET.get("thread_id", ""), request.GET.get("search", "")
+        context = {"view_titles": self.get_view_titles(), "thread_id": thread_id, **permissions_of(user)}
+        context["searches"] = searches(user)
         if thread_id and (len(thread_id) > THREAD_ID_MAX_LENGTH or "\0" in thread_id):
             messages.warning(request, f"No thread has such an id: it has 1 to {THREAD_ID_MAX_LENGTH} characters.")
         elif thread_id:
-            found = explain_thread(thread_id)
-            context |= {
-                "found": found,
-                "checkpoint_count": sum(len(space["checkpoints"]) for space in found["namespaces"]),
-                "state": _state(found),
-                "erasures": ThreadErasure.objects.restrict(request.user, "view").filter(thread_ids__contains=thread_id)[
-                    :3
-                ],
-                "may_pin": request.user.has_perm("ai_ops.add_pinnedthread"),
-                "may_erase": request.user.has_perm(ERASE) and may_run(MaintenanceKindChoices.ERASURE, request.user),
-            }
+            context |= explained(user, thread_id)
+        elif run_id and (found := searched(user, run_id)) is not None:
+            context |= found
+        elif run_id:
+            messages.warning(request, "There is no such search: search again.")
         return render(request, self.template, context)
 
 
-class ThreadEraseView(ThreadsView):
-    """Ask before a thread is erased, and have it erased."""
+class ThreadSearchView(ThreadsView):
+    """Have threads searched for in the background; the page says when it is done."""
 
-    view_titles = Titles(titles={"*": "Erase a Thread"})
+    def get(self, request):
+        """Show the page after a login: a GET asks for nothing."""
+        return redirect("plugins:ai_ops:threads")
+
+    def post(self, request):
+        """Enqueue the search."""
+        run = _requested(request, MaintenanceKindChoices.SEARCH, {"pattern": request.POST.get("pattern", "").strip()})
+        if run is None:
+            return redirect("plugins:ai_ops:threads")
+        if schedule := schedule_of(run):
+            sentence = 'The search waits for <a href="{}">approval</a>.'
+            messages.success(request, format_html(sentence, schedule.get_absolute_url()))
+        return redirect(f"{reverse('plugins:ai_ops:threads')}?{urlencode({'search': run.pk})}")
+
+
+class ThreadEraseView(ThreadsView):
+    """Ask before threads are erased, and have them erased."""
+
+    view_titles = Titles(titles={"*": "Erase Threads"})
     template = "ai_ops/thread_erase.html"
 
     def get_required_permission(self):
@@ -64,26 +79,23 @@ class ThreadEraseView(ThreadsView):
         """Enqueue the erasure."""
         if not request.user.has_perm(VIEW):
             raise PermissionDenied(f"You may not look at conversations: ask for the permission {VIEW}.")
-        thread_id, reason = request.POST.get("thread_id", ""), request.POST.get("reason", "")
-        address = f"{reverse('plugins:ai_ops:threads')}"
-        options = {"thread_ids": [thread_id], "reason": reason, "include_pinned": "include_pinned" in request.POST}
-        try:
-            run = request_run(MaintenanceKindChoices.ERASURE, options, request.user, trigger=RunTriggerChoices.JOB)
-        except RunNotPermittedError as refusal:
-            raise PermissionDenied(str(refusal)) from refusal
-        except RunRefusedError as refusal:
-            messages.warning(request, str(refusal))
-            return redirect(address)
-        sentence = 'The erasure <a href="{}">{}</a> has been requested.'
-        messages.success(request, format_html(sentence, run.get_absolute_url(), run))
-        return redirect(address)
+        options = {"reason": request.POST.get("reason", ""), "include_pinned": "include_pinned" in request.POST}
+        if pattern := request.POST.get("pattern", ""):
+            options["thread_pattern"] = pattern
+        else:
+            options["thread_ids"] = [request.POST.get("thread_id", "")]
+        if run := _requested(request, MaintenanceKindChoices.ERASURE, options):
+            sentence = 'The erasure <a href="{}">{}</a> has been requested.'
+            messages.success(request, format_html(sentence, run.get_absolute_url(), run))
+        return redirect("plugins:ai_ops:threads")
 
 
-def _erasures(user, thread_id):
-    return ThreadErasure.objects.restrict(user, "view").filter(thread_ids__contains=thread_id)[:3]
-
-
-def _state(found):
-    if not found["found"]:
-        return "not found"
-    return "pinned" if found["pinned"] else "waiting" if found["waits"] else "idle"
+def _requested(request, kind, options):
+    """Return the run that was asked for; None where it is refused, which the page tells."""
+    try:
+        return request_run(kind, options, request.user, trigger=RunTriggerChoices.JOB)
+    except RunNotPermittedError as refusal:
+        raise PermissionDenied(str(refusal)) from refusal
+    except RunRefusedError as refusal:
+        messages.warning(request, str(refusal))
+    return None

@@ -15,6 +15,7 @@ from ai_ops.checkpoints.logic.deletion import Deletion, Reason
 from ai_ops.checkpoints.logic.keys import CheckpointKey, Family, readings, stem_of
 from ai_ops.checkpoints.logic.lookups import Lineage
 from ai_ops.checkpoints.logic.threads import Namespace, Thread
+from ai_ops.logic.concealment import CONCEALED, is_concealed
 from ai_ops.logic.globs import compiled
 
 FAMILIES = {
@@ -25,6 +26,9 @@ FAMILIES = {
     Family.BLOB: "blobs",
 }
 COMPACT_FAMILY, STORE_FAMILY = "compact threads", "store items"
+
+# The arguments of an erasure that name what is erased.
+NAMING = ("thread_ids", "thread_pattern", "store_namespaces")
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,22 @@ class Targets:
 def hashed(name: bytes) -> str:
     """Return the SHA-256 of a thread's id, in hexadecimal digits."""
     return hashlib.sha256(name).hexdigest()
+
+
+def concealed(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of an erasure with names as SHA-256; a text with a name on each line stays such a text."""
+    found = dict(arguments)
+    for argument in NAMING:
+        value = found.get(argument)
+        if isinstance(value, str):
+            found[argument] = "\n".join(_concealed(line) for line in value.splitlines() if line.strip())
+        elif isinstance(value, Sequence):
+            found[argument] = [_concealed(str(each)) for each in value]
+    return found
+
+
+def _concealed(name: str) -> str:
+    return name if is_concealed(name) else CONCEALED + hashed(name.encode(errors="surrogateescape"))
 
 
 @dataclass

@@ -27,7 +27,6 @@ POINTED = "the pointer of its namespace names it"
 ANCESTOR = "a checkpoint that stays is read from it"
 UNTRIMMED = "live threads are not trimmed"
 PART = "a part of the thread is missing, or something else has changed it"
-OPAQUE = "its metadata are encrypted, which hides what the newest checkpoint is read from"
 
 
 @dataclass(frozen=True)

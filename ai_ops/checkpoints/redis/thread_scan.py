@@ -36,19 +36,21 @@ class Scanned:
         compact: Threads of CompactRedisSaver that were found, by their ids.
         items: Keys that look like those of LangGraph's store.
         looked_at: About how many keys were looked at.
+        found: How many of them may be of the threads.
         complete: Whether those were all.
     """
 
     compact: dict[bytes, CompactThread] = field(default_factory=dict)
     items: list[bytes] = field(default_factory=list)
     looked_at: int = 0
+    found: int = 0
     complete: bool = True
 
     def clear(self) -> None:
         """Forget what was found: the keys come again."""
         self.compact.clear()
         self.items.clear()
-        self.looked_at = 0
+        self.looked_at = self.found = 0
 
 
 class ThreadScan:
@@ -85,7 +87,7 @@ class ThreadScan:
         *,
         with_items: bool = False,
         text: str = "",
-        enough: Callable[[int], bool] = lambda looked_at: False,
+        enough: Callable[[Scanned], bool] = lambda scanned: False,
     ) -> Scanned:
         """Fill the spool with the keys of the threads; return the rest of what was found.
 
@@ -95,7 +97,7 @@ class ThreadScan:
             with_items: Whether to note the keys of LangGraph's store.
             text: A text that all of these keys have in their names, and that means itself in a glob: Redis leaves out
                 the others. Empty for none.
-            enough: Told about how many keys were looked at, says whether to stop there.
+            enough: Told what was found so far, says whether to stop there.
         """
         found = Scanned()
 
@@ -112,8 +114,10 @@ class ThreadScan:
             found.looked_at += SCAN_COUNT if text else len(keys)
             others = self._compact_set_aside(keys, wanted, found)
             found.items += [key for key in others if key.startswith(STORE_HEADS)] if with_items else []
-            spool.add(key for key in self._store.complete(self._parsed(others)) if wanted.may_have(key))
-            has_enough = enough(found.looked_at)
+            own = [key for key in self._store.complete(self._parsed(others)) if wanted.may_have(key)]
+            spool.add(own)
+            found.found += len(own)
+            has_enough = enough(found)
         return found
 
     def keys_in(self, spool: KeySpool) -> Iterator[list[CheckpointKey]]:
@@ -129,6 +133,7 @@ class ThreadScan:
         for thread in self._compact.threads_in(others[True]):
             if wanted.has(thread.name):
                 found.compact[thread.name] = thread
+                found.found += 1
         return [*likely, *others[False]]
 
     def _parsed(self, keys: Iterable[bytes]) -> Iterator[CheckpointKey]:

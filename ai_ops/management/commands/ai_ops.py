@@ -60,12 +60,14 @@ class Command(BaseCommand):
         command("schedules", "the schedules, and whether they are late")
         storage = command("storage", "what the checkpoint Redis holds, by the latest sampling")
         storage.add_argument("--sample", action="store_true", help="sample it now")
-        threads = commands.add_parser("threads", help="one thread", description="one thread")
+        threads = commands.add_parser("threads", help="conversations", description="conversations")
         actions = threads.add_subparsers(dest="action", required=True, metavar="ACTION")
         pin = command("pin", "keep a thread whatever its age", actions)
         pin.add_argument("--note", default="", help="why")
         unpin = command("unpin", "take the pin off a thread", actions)
         explain = command("explain", "what the next cleanup would do with a thread, and why", actions)
+        find = command("find", "the threads whose ids match a pattern", actions)
+        find.add_argument("pattern", metavar="PATTERN", help="a glob such as user-42-*")
         _add_erase(command("erase", "delete whole threads at once, whatever their age", actions))
         for each in (pin, unpin, explain):
             each.add_argument("thread", metavar="ID", help="id of the thread")
@@ -155,6 +157,8 @@ def _threads(options: dict[str, Any]) -> Answer:
     action = options["action"]
     if action == "erase":
         return work.erase(options)
+    if action == "find":
+        return work.find(options["pattern"])
     if action == "pin":
         return work.pin(options["thread"], options["note"])
     return work.explain(options["thread"]) if action == "explain" else work.unpin(options["thread"])

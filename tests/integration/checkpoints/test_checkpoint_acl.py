@@ -12,7 +12,7 @@ from langgraph.checkpoint.redis import RedisSaver
 from langgraph.checkpoint.redis.shallow import ShallowRedisSaver
 from langgraph.types import Command
 
-from ai_ops.celery_tasks import cleanup_old_checkpoints
+from ai_ops.celery_tasks import cleanup_old_checkpoints, explain_thread, find_threads
 from ai_ops.checkpoints.redis.errors import COMMANDS
 from development.services import PROJECT
 from langgraph_checkpoint_compact import CompactRedisSaver
@@ -152,3 +152,24 @@ def test_without_info_all_is_done_but_the_memory_is_not_known(checkpoint_server,
     assert (report["error"], report["memory_before_bytes"]) == (None, None)
     assert report["deleted_count"] > 0
     assert "grant +info" in limited["error"]
+
+
+@pytest.mark.parametrize("more", [(), ("+lrange", "+ft.search")])
+def test_threads_are_explained_and_found_with_the_documented_permissions_and_with_those_that_help(
+    checkpoint_server, checkpoint_redis, monkeypatch, more
+):
+    for fill in (real_savers, valkey_and_plain_keys, compact_threads):
+        fill(checkpoint_redis)
+    names = ("old-RedisSaver", "live-RedisSaver", "live-ShallowRedisSaver", "live", "plain-old", "compact-live-1")
+    expected = {name: explain_thread(name) for name in names}
+    assert all(each["found"] and each["complete"] for each in expected.values())
+    with acl_user(checkpoint_server, checkpoint_redis, monkeypatch, *DOCUMENTED, *more):
+        explained = {name: explain_thread(name) for name in names}
+        found = find_threads("*live*")
+    for name in names:
+        for key in ("error", "decision", "waits", "complete", "layout"):
+            assert explained[name][key] == expected[name][key], name
+        # How much memory keys take it may not ask.
+        assert explained[name]["bytes"] is None
+    assert found["success"], found["error"]
+    assert found["thread_count"] == 7

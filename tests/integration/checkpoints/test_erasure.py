@@ -6,6 +6,8 @@ import hashlib
 from types import SimpleNamespace
 
 import pytest
+from django.contrib.auth import get_user_model
+from django.core.cache import cache
 from django.test import override_settings
 from django.urls import reverse
 from langgraph.checkpoint.redis import RedisSaver
@@ -13,11 +15,16 @@ from langgraph.checkpoint.redis.shallow import ShallowRedisSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.store.redis import RedisStore
 from nautobot.apps.testing import APITestCase
+from nautobot.apps.utils import construct_cache_key
+from nautobot.extras.models import Job, JobResult
+from nautobot.extras.utils import get_celery_queues
 
 from ai_ops.celery_tasks import cleanup_old_checkpoints, cleanup_user_checkpoints, erase_threads, pin_thread
+from ai_ops.checkpoints.erased_names import conceal_options
 from ai_ops.checkpoints.erasure import erase_late_writes
-from ai_ops.exceptions import ErasureError
+from ai_ops.exceptions import ErasureError, RunOptionsError
 from ai_ops.models import MaintenanceRun, ThreadErasure
+from ai_ops.runs.requests import repeat_run, request_run
 from langgraph_checkpoint_compact import CompactRedisSaver
 from tests.fakes.conversations import Dialogue, days_ago, graph, old_id, on
 from tests.integration.checkpoints.test_checkpoint_property import valkey_saver
@@ -26,7 +33,12 @@ pytestmark = pytest.mark.django_db
 
 SAVERS = ("redis", "shallow", "valkey", "compact")
 HOLD = SimpleNamespace(
-    fence=1, fence_key="ai_ops:fence:test", confirm=lambda: None, lock=lambda: None, wait=lambda seconds: None
+    fence=1,
+    fence_key="ai_ops:fence:test",
+    run_id=None,
+    confirm=lambda: None,
+    lock=lambda: None,
+    wait=lambda seconds: None,
 )
 
 
@@ -111,13 +123,18 @@ def test_a_key_that_may_be_of_another_thread_stays_and_is_told(checkpoint_redis)
 
 
 def test_items_of_the_store_go_with_their_namespace_and_those_below(make, checkpoint_server, checkpoint_redis):
-    with RedisStore.from_conn_string(checkpoint_server.url(0)) as store:
+    index = {"dims": 2, "embed": lambda texts: [[len(text), 1.0] for text in texts], "fields": ["said"]}
+    with RedisStore.from_conn_string(checkpoint_server.url(0), index=index) as store:
         store.setup()
         for space in (("users", "42"), ("users", "42", "notes"), ("users", "421"), ("others",)):
             store.put(space, "key", {"said": "secret"})
         report = erase_threads(store_namespaces=[["users", "42"]], reason="why")
-        assert report["deleted_by_family"] == {"store items": 2}
+        assert report["deleted_by_family"] == {"store items": 4}, "two items and their vectors"
         assert report["verified"]
+        assert store.get(("users", "42"), "key") is None
+        assert [each.namespace for each in store.search(("users",), query="secret")] == [["users", "421"]] or [
+            each.namespace for each in store.search(("users",), query="secret")
+        ] == [("users", "421")]
         left = [checkpoint_redis.json().get(key)["prefix"] for key in checkpoint_redis.scan_iter("store:*")]
         assert sorted(each.replace("\\", "") for each in left) == ["others", "users.421"]
 
@@ -153,6 +170,30 @@ def test_a_writer_in_the_middle_of_a_turn_does_not_bring_a_thread_back_and_a_new
     assert app.get_state(on("person")).values["said"] == ["anew", "first", "second"]
 
 
+def test_a_shallow_savers_late_turn_counts_as_a_new_conversation_and_another_erasure_takes_it(make):
+    """Its only document does not say what it was made from, so that nothing tells the two apart."""
+    saver, client = make("shallow")
+    builder = StateGraph(Dialogue)
+
+    def first(state):
+        if state["said"][-1] == "erase me":
+            erase_threads(["person"], reason="in the middle")
+        return {"said": ["first"]}
+
+    builder.add_node("first", first)
+    builder.add_node("second", lambda state: {"said": ["second"]})
+    builder.add_edge(START, "first").add_edge("first", "second").add_edge("second", END)
+    app = builder.compile(checkpointer=saver)
+    app.invoke({"said": ["a secret"]}, on("person"))
+    app.invoke({"said": ["erase me"]}, on("person"))
+    (key,) = [key for key in client.scan_iter("checkpoint:person*") if client.type(key) == b"ReJSON-RL"]
+    assert not client.json().get(key).get("parent_checkpoint_id")
+    erase_late_writes(HOLD, lambda: None)
+    assert app.get_state(on("person")).values
+    assert erase_threads(["person"], reason="once more")["verified"]
+    assert not keys_of(client, "person")
+
+
 @pytest.mark.parametrize("kind", SAVERS)
 def test_late_writes_with_a_time_before_the_erasure_go(make, kind):
     saver, client = make(kind)
@@ -181,6 +222,71 @@ def test_records_have_hashes_where_set_and_the_guard_still_knows_the_threads(mak
         ThreadErasure.objects.update(guarded_until="2020-01-01T00:00:00Z")
         assert erase_late_writes(HOLD, lambda: None) == 0
         assert ThreadErasure.objects.get().guard == {}
+
+
+SHA256 = {"ai_ops": {"erasure_ids": "sha256"}}
+DIGEST = "sha256:" + hashlib.sha256(b"person").hexdigest()
+
+
+@pytest.fixture
+def asked_for(db, django_capture_on_commit_callbacks):
+    """Gives the run of an erasure that was asked for, and done by its Job."""
+    Job.objects.filter(module_name="ai_ops.jobs.erasure").update(enabled=True)
+    cache.set(construct_cache_key(get_celery_queues, branch_aware=False), {"default": 1}, timeout=60)
+    user = get_user_model().objects.create(username="ann", is_superuser=True)
+
+    def done(**options):
+        with django_capture_on_commit_callbacks(execute=True):
+            run = request_run("erasure", {"reason": "why", **options}, user)
+        run.refresh_from_db()
+        return run
+
+    return done
+
+
+def kept_of(run):
+    """All that Nautobot keeps of a run and its Job."""
+    result = JobResult.objects.get(pk=run.job_result_id)
+    return str([run.options, run.counters, run.error, result.task_kwargs, result.task_args, result.result, result.meta])
+
+
+def test_a_run_and_its_job_keep_no_name_where_records_have_hashes(make, asked_for):
+    saver, client = make("redis")
+    graph(saver).invoke({"said": ["hello"]}, on("person"))
+    with override_settings(PLUGINS_CONFIG=SHA256):
+        run = asked_for(thread_ids=["person"], thread_pattern="person-*", store_namespaces=["person"])
+    assert run.state == "succeeded", run.error
+    assert not keys_of(client, "person")
+    assert "person" not in kept_of(run)
+    assert run.options["thread_ids"] == [DIGEST]
+    assert JobResult.objects.get(pk=run.job_result_id).task_kwargs["thread_ids"] == DIGEST
+    logged = JobResult.objects.get(pk=run.job_result_id).job_log_entries.values_list("message", flat=True)
+    assert not [line for line in logged if "person" in line]
+    with pytest.raises(RunOptionsError, match="give the names"):
+        repeat_run(run)
+    assert erase_threads([DIGEST], reason="why")["error"].endswith("give the names.")
+
+
+def test_a_run_that_failed_keeps_the_names_until_it_is_done(make, asked_for, monkeypatch):
+    make("redis")
+    with override_settings(PLUGINS_CONFIG=SHA256), monkeypatch.context() as away:
+        away.setenv("LANGGRAPH_REDIS_URL", "redis://127.0.0.1:1/0")
+        away.setattr("ai_ops.checkpoints.redis.client.RETRY_DELAYS", ())
+        run = asked_for(thread_ids=["person"])
+    assert run.options["thread_ids"] == ["person"], "another try needs them"
+    assert "person" not in str(JobResult.objects.get(pk=run.job_result_id).task_kwargs)
+    MaintenanceRun.objects.filter(pk=run.pk).update(state="dead")
+    with override_settings(PLUGINS_CONFIG=SHA256):
+        conceal_options(MaintenanceRun.objects.create(name="redrive", kind="erasure", parent=run).pk)
+    run.refresh_from_db()
+    assert run.options["thread_ids"] == [DIGEST]
+
+
+def test_by_default_a_run_keeps_what_was_asked_for(make, asked_for):
+    make("redis")
+    run = asked_for(thread_ids=["person"])
+    assert run.options["thread_ids"] == ["person"]
+    assert JobResult.objects.get(pk=run.job_result_id).task_kwargs["thread_ids"] == "person"
 
 
 @pytest.mark.parametrize(

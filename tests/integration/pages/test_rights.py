@@ -220,7 +220,7 @@ class Visitor:
         if action.is_page:
             data = {"action": action.choice or "", "pk": str(target.pk), "name": getattr(target, "name", ""), **hashed}
             # The answer of a page that asks before it does something.
-            data |= {"interval": "900", "_confirm": ""}
+            data |= {"interval": "900", "_confirm": "", "pattern": "user-*"}
             return self.browser.post(address, data).status_code
         headers = {"Authorization": f"Token {self.token}"}
         data = BODIES.get(action.name, hashed) if not action.on_object or action.right == "approve" else {}
@@ -248,7 +248,9 @@ def page_of(action, target):
     if "_bulk_" in action.name:
         return address, reverse(action.name.partition("_bulk_")[0] + "_list")
     if not action.is_page or not action.on_object:
-        return address, reverse(f"{PAGES}checkpointstorage") if address.endswith("/sample/") else address
+        pages = {"sample": f"{PAGES}checkpointstorage", "search": f"{PAGES}threads"}
+        page = pages.get(address.rstrip("/").rpartition("/")[2])
+        return address, reverse(page) if page else address
     return address, target.get_absolute_url()
 
 
@@ -307,7 +309,8 @@ def test_the_actions_are_found():
             "POST mcpserver_approve_tools",
             "POST schedules pause",
         ),
-        *("POST deadletters redrive", "POST checkpointstorage_sample", "POST maintenancerun-list"),
+        *("POST deadletters redrive", "POST checkpointstorage_sample", "POST thread_search"),
+        "POST maintenancerun-list",
         *("POST mcpservertoolset-approve", "POST schedule-resume", "DELETE schedule-detail", "POST schedule-list"),
     }
 

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.test import Client
+from django.contrib.contenttypes.models import ContentType
+from django.core.cache import cache
+from django.test import Client, override_settings
 from django.urls import reverse
 from django.utils import timezone
+from nautobot.apps.utils import construct_cache_key
+from nautobot.extras.models import Job
+from nautobot.extras.utils import get_celery_queues
+from nautobot.users.models import ObjectPermission
 
-from ai_ops.celery_tasks import erase_threads, sample_checkpoint_storage
+from ai_ops.celery_tasks import cleanup_old_checkpoints, erase_threads, sample_checkpoint_storage
 from ai_ops.checkpoints.snapshots import KEPT, KEPT_DAYS, keep_snapshot, trend
-from ai_ops.models import CheckpointStorageSnapshot, PinnedThread, RetentionPolicy, ThreadErasure
+from ai_ops.models import CheckpointStorageSnapshot, MaintenanceRun, PinnedThread, RetentionPolicy, ThreadErasure
 from langgraph_checkpoint_compact import CompactRedisSaver
-from tests.fakes.conversations import days_ago, graph, on
+from tests.fakes.conversations import days_ago, graph, old_id, on
 
 pytestmark = pytest.mark.django_db
 
@@ -36,9 +44,119 @@ def thread(checkpoint_redis):
     return "<b>t</b>"
 
 
+@pytest.fixture
+def search(browser, django_capture_on_commit_callbacks):
+    """Gives the page of a search, once its Job has done it."""
+    Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=True)
+    cache.set(construct_cache_key(get_celery_queues, branch_aware=False), {"default": 1}, timeout=60)
+
+    def done(pattern, **options):
+        with django_capture_on_commit_callbacks(execute=options.pop("execute", True)):
+            answer = browser.post(reverse("plugins:ai_ops:thread_search"), {"pattern": pattern})
+        assert answer.status_code == 302
+        return browser.get(answer.url)
+
+    return done
+
+
+def said(page):
+    """The words of a page, without its tags."""
+    return " ".join(re.sub(r"<[^>]*>", " ", page.content.decode()).split())
+
+
+def test_threads_are_searched_for_in_the_background_and_have_buttons(search, browser, checkpoint_redis):
+    saver = CompactRedisSaver(checkpoint_redis)
+    RetentionPolicy.objects.create(name="Bots", thread_patterns="*-bot", retention="forever")
+    PinnedThread.objects.create(thread_id="user-7-pinned")
+    for name, age, asks in (
+        ("user-7-a", 3, False),
+        ("user-7-asks", 0, True),
+        ("user-7-bot", 1, False),
+        ("user-7-pinned", 2, False),
+        ("other", 0, False),
+    ):
+        with days_ago(age):
+            graph(saver, asks=asks).invoke({"said": ["hello"]}, on(name))
+    checkpoint_redis.set(f"checkpoint:user-7-<b>:{old_id(5)}", "{}")
+    graph(saver).invoke({"said": ["hello"]}, on("user-7-gone"))
+    erase_threads(["user-7-gone"], reason="why")
+    page = search("user-7-*")
+    words = said(page)
+    assert "5 threads match with 9 keys. All 11 keys were looked at" in words, words
+    rows = [
+        said(SimpleNamespace(content=row.encode()))
+        for row in re.findall(r"<tr>.*?</tr>", page.content.decode(), re.DOTALL)
+    ]
+    order = [
+        "user-7-asks waiting",
+        "user-7-bot Bots idle",
+        "user-7-pinned pinned",
+        "user-7-a idle",
+        "user-7-&lt;b&gt; idle",
+        "user-7-gone erased",
+    ]
+    found = [row for row in rows if row.startswith("user-7")]
+    assert [row[: len(start)] for row, start in zip(found, order, strict=True)] == order
+    assert "Bots" in found[1]
+    assert "plain keys" in found[4]
+    assert [row.count("Erase…") for row in found] == [1, 1, 1, 1, 1, 0]
+    assert [row.count("Pin…") for row in found] == [1, 1, 0, 1, 1, 0]
+    assert "Erase all that match…" in words
+    run = MaintenanceRun.objects.get(kind="search")
+    question = said(browser.get(reverse("plugins:ai_ops:thread_erase"), {"search": run.pk}))
+    assert "Erase all threads that match user-7-* ?" in question
+    assert "5 threads with 9 keys were found" in question
+    assert f"?search={run.pk}" in browser.get(reverse("plugins:ai_ops:threads")).content.decode()
+
+
+def test_a_search_that_is_not_done_is_followed_and_one_of_another_user_is_not_shown(search):
+    page = search("user-*", execute=False).content.decode()
+    assert "The search is pending." in page
+    run = MaintenanceRun.objects.get(kind="search")
+    assert f'hx-get="/plugins/ai-ops/threads/?search={run.pk}"' in page
+    other = Client()
+    user = get_user_model().objects.create(username="other")
+    permission = ObjectPermission.objects.create(name="storage", actions=["view"])
+    permission.users.add(user)
+    permission.object_types.add(ContentType.objects.get_for_model(CheckpointStorageSnapshot))
+    other.force_login(user)
+    page = other.get(reverse("plugins:ai_ops:threads"), {"search": run.pk})
+    assert "There is no such search" in page.content.decode()
+    assert 'name="pattern"' not in page.content.decode(), "the form takes the permission to run the Job"
+
+
+def test_a_search_with_no_usable_pattern_or_no_redis_says_so(search, browser, monkeypatch):
+    refused = browser.post(reverse("plugins:ai_ops:thread_search"), {"pattern": "*a" * 11}, follow=True)
+    assert "use at most 10" in refused.content.decode()
+    monkeypatch.setenv("LANGGRAPH_REDIS_URL", "redis://127.0.0.1:1/0")
+    monkeypatch.setattr("ai_ops.checkpoints.redis.client.RETRY_DELAYS", ())
+    words = said(search("user-*"))
+    assert "The search is pending. " in words
+    assert "checkpoint Redis" in words, "and is tried again"
+
+
+def test_an_erased_thread_is_told_as_that_also_where_records_have_hashes(browser, thread):
+    with override_settings(PLUGINS_CONFIG={"ai_ops": {"erasure_ids": "sha256"}}):
+        erase_threads([thread], reason="a request")
+        words = said(browser.get(reverse("plugins:ai_ops:threads"), {"thread_id": thread}))
+    assert "State erased" in words
+    assert str(ThreadErasure.objects.get()) in words
+
+
+def test_the_form_of_an_erasure_asks_for_it(browser, search, thread, django_capture_on_commit_callbacks):
+    search("<b>*")
+    run = MaintenanceRun.objects.get(kind="search")
+    with django_capture_on_commit_callbacks(execute=True):
+        browser.post(
+            f"{reverse('plugins:ai_ops:thread_erase')}?search={run.pk}", {"pattern": "<b>*", "reason": "all of them"}
+        )
+    record = ThreadErasure.objects.get()
+    assert (record.thread_pattern, record.thread_count, record.verified) == ("<b>*", 1, True)
+
+
 def test_a_thread_is_explained_with_buttons_to_pin_and_to_erase(browser, thread):
     page = browser.get(reverse("plugins:ai_ops:threads"), {"thread_id": thread}).content.decode()
-    assert "The thread stays; the next cleanup deletes 3 of its checkpoints." in page or "checkpoints." in page
+    assert "The thread stays; the next cleanup deletes 4 of its checkpoints." in page
     assert "&lt;b&gt;t&lt;/b&gt;" in page
     assert "<b>t</b>" not in page
     assert page.count(">goes<") > 0
@@ -50,7 +168,7 @@ def test_a_thread_is_explained_with_buttons_to_pin_and_to_erase(browser, thread)
 
 def test_the_question_before_an_erasure_names_the_number(browser, thread):
     page = browser.get(reverse("plugins:ai_ops:thread_erase"), {"thread_id": thread}).content.decode()
-    assert "2 key(s) with 6 checkpoint(s)" in page or "checkpoint(s) were looked up" in page
+    assert "2 keys with 8 checkpoints were found" in " ".join(page.split())
     PinnedThread.objects.create(thread_id=thread)
     assert (
         "include_pinned" in browser.get(reverse("plugins:ai_ops:thread_erase"), {"thread_id": thread}).content.decode()
@@ -88,16 +206,37 @@ def test_a_policys_page_says_what_it_matches_and_what_would_go(browser, checkpoi
     assert "is not enabled" in browser.get(policy.get_absolute_url()).content.decode()
     assert "Dry run" in browser.get(policy.get_absolute_url()).content.decode()
     storage = browser.get(reverse("plugins:ai_ops:checkpointstorage")).content.decode()
+    assert "deleted by the last cleanups" not in storage.lower()
+    cleanup_old_checkpoints(30)
+    storage = browser.get(reverse("plugins:ai_ops:checkpointstorage")).content.decode()
     assert "Policy Bots" in storage
+    assert "CompactRedisSaver" in storage
+    assert "trend of keys" in storage.lower()
+    assert "trend of threads" in storage.lower()
+    assert "deleted by the last cleanups" in storage.lower()
     assert "trend of memory" in storage.lower()
 
 
 def test_an_erasure_has_a_page_and_nothing_deletes_it(browser, thread):
     erase_threads([thread], reason="a request")
     record = ThreadErasure.objects.get()
-    assert "a request" in browser.get(record.get_absolute_url()).content.decode()
+    words = said(browser.get(record.get_absolute_url()))
+    assert "a request" in words
+    assert "Thread Ids &lt;b&gt;t&lt;/b&gt;" in words
+    assert "2 compact threads" in words
     listed = browser.get(reverse("plugins:ai_ops:threaderasure_list"), headers={"HX-Request": "true"})
     assert str(record) in listed.content.decode()
+
+
+def test_the_page_warns_when_redis_reaches_its_maxmemory_within_a_month(browser, checkpoint_redis):
+    sampled = sample_checkpoint_storage()
+    for day in range(5, -1, -1):
+        data = sampled | {"memory_bytes": (95 - day) * 1024 * 1024, "max_memory_bytes": 100 * 1024 * 1024}
+        each = CheckpointStorageSnapshot.objects.create(data=data)
+        CheckpointStorageSnapshot.objects.filter(pk=each.pk).update(taken=timezone.now() - timedelta(days=day))
+    page = said(browser.get(reverse("plugins:ai_ops:checkpointstorage")))
+    assert page.count("Redis reaches its maxmemory in about 5 days") == 2, "in a warning, and among the facts"
+    assert "Shorten a retention" in page
 
 
 def test_one_snapshot_a_day_stays_for_a_year_and_more():

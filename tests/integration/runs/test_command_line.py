@@ -185,6 +185,17 @@ def test_a_thread_is_explained(checkpoint_redis):
     assert run("threads", "explain", "no such thread", "--quiet")[0] == 2
 
 
+def test_threads_are_found_by_a_pattern(checkpoint_redis):
+    checkpoint_redis.set(f"checkpoint:user-1:{old_id(1)}", "{}")
+    checkpoint_redis.set(f"checkpoint:other:{old_id(1)}", "{}")
+    code, said = run("threads", "find", "user-*", "--quiet")
+    assert code == 0
+    assert "1 threads match, with 1 keys; all 2 of 2 keys were looked at." in " ".join(said.split())
+    assert "user-1" in said
+    assert "other" not in said
+    assert run("threads", "find", "*a" * 11, "--quiet")[0] == 1
+
+
 def test_a_thread_is_erased_with_a_reason(checkpoint_redis):
     checkpoint_redis.set(f"checkpoint:mine:{old_id(1)}", "{}")
     checkpoint_redis.set(f"checkpoint:other:{old_id(1)}", "{}")

@@ -93,6 +93,14 @@ class SchedulesTest(NewInstallation):
                 assert schedule.enabled
                 assert find_job(kind).enabled
 
+    def test_the_job_that_a_button_of_a_page_asks_for_is_enabled_once_and_an_erasure_is_not(self):
+        database_ready()
+        assert find_job("search").enabled
+        assert not find_job("erasure").enabled
+        Job.objects.filter(pk=find_job("search").pk).update(enabled=False)
+        database_ready()
+        assert not find_job("search").enabled, "what an operator disabled stays so"
+
     def test_each_runs_in_its_time_and_expires_when_the_next_is_due(self):
         database_ready()
         assert schedule_of("cleanup").celery_kwargs["expires"] == 24 * 60 * 60

@@ -1,0 +1,83 @@
+"""The names of erased threads in Nautobot's database: found in the records, and replaced by their SHA-256 elsewhere."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import Error as DatabaseError
+from nautobot.extras.models import JobResult, ScheduledJob
+
+from ai_ops.checkpoints.logic.erasure import concealed
+from ai_ops.choices import MaintenanceKindChoices
+from ai_ops.logic.globs import compiled
+from ai_ops.models import ThreadErasure
+from ai_ops.models.runs import MaintenanceRun
+from ai_ops.runs.logs import get_logger
+
+logger = get_logger(__name__)
+
+# Records in which a search looks for the threads that are gone.
+SEARCHED_RECORDS = 200
+
+
+def erased_names(pattern: str) -> list[str]:
+    """Return the ids that match a glob of threads which the last erasures took; not of those kept as SHA-256."""
+    matches = compiled(pattern).match
+    records = ThreadErasure.objects.filter(is_hashed=False, finished__isnull=False)[:SEARCHED_RECORDS]
+    names = (str(name) for record in records for name in record.thread_ids)
+    return list(dict.fromkeys(name for name in names if matches(name)))
+
+
+def conceal_options(run_id: uuid.UUID | None) -> None:
+    """Keep what a run was asked to erase as SHA-256 alone, and so of the runs that it is a redrive of.
+
+    Until it has come to its end the names are needed: it may have to be tried again.
+    """
+    with _told_where_names_stay():
+        _conceal_runs(run_id)
+
+
+def _conceal_runs(run_id: uuid.UUID | None) -> None:
+    while run_id is not None:
+        run = MaintenanceRun.objects.filter(pk=run_id, kind=MaintenanceKindChoices.ERASURE).first()
+        if run is None:
+            return
+        MaintenanceRun.objects.filter(pk=run.pk).update(options=concealed(run.options))
+        # A worker that was killed has left its arguments as they were.
+        for result in JobResult.objects.filter(
+            pk__in=[each["job_result"] for each in run.attempts if each.get("job_result")]
+        ):
+            JobResult.objects.filter(pk=result.pk).update(task_kwargs=concealed(result.task_kwargs))
+        run_id = run.parent_id
+
+
+def conceal_arguments(job_result: JobResult, arguments: MutableMapping[str, Any]) -> None:
+    """Keep the names in the arguments of a Job as SHA-256 alone, and in the schedule with which it was approved.
+
+    Args:
+        job_result: The Job's result.
+        arguments: Those of the message that is at work. Celery writes them into the result once more when it ends.
+    """
+    arguments.update(concealed(arguments))
+    with _told_where_names_stay():
+        _conceal_result(job_result)
+
+
+def _conceal_result(job_result: JobResult) -> None:
+    JobResult.objects.filter(pk=job_result.pk).update(task_kwargs=concealed(job_result.task_kwargs))
+    # A schedule that is to run again needs the names.
+    for schedule in ScheduledJob.objects.filter(pk=job_result.scheduled_job_id, one_off=True):
+        ScheduledJob.objects.filter(pk=schedule.pk).update(kwargs=concealed(schedule.kwargs))
+
+
+@contextmanager
+def _told_where_names_stay() -> Iterator[None]:
+    """Log it where the database fails: the erasure itself has been done by then."""
+    try:
+        yield
+    except DatabaseError as error:
+        said = " ".join(str(error).split())
+        logger.warning("The names in a run or a Job result could not be replaced by their SHA-256 (%s)", said)
