@@ -18,7 +18,11 @@ class FindThreadsJob(MaintenanceJob):
     """Look for the threads whose ids match a pattern, and change nothing."""
 
     pattern = StringVar(
-        max_length=MAX_PATTERN_CHARACTERS, label="Thread pattern", description="A glob such as user-42-*."
+        max_length=MAX_PATTERN_CHARACTERS,
+        default="*",
+        required=False,
+        label="Thread pattern",
+        description="Threads whose id matches this glob, such as user-42-*.",
     )
 
     class Meta:
@@ -29,9 +33,9 @@ class FindThreadsJob(MaintenanceJob):
         hidden = True
         has_sensitive_variables = False
 
-    def run(self, pattern: str) -> dict[str, Any]:
+    def run(self, pattern: str = "*") -> dict[str, Any]:
         """Search; the report is the result."""
-        report = find_threads(pattern)
+        report = find_threads(pattern or "*")
         if not report["success"]:
             self.fail("%s", report["error"])
         return report

@@ -33,6 +33,8 @@ from tests.waiting import until
 
 UNINSTALL = services.PROJECT / "docs" / "admin" / "uninstall.md"
 TOKEN = "0123456789" * 4
+# Jobs that an installation has enabled: those with a schedule, and the search of the page "Threads".
+ENABLED = len(DEFAULT_SCHEDULES) + 1
 # Of a process that imports Nautobot on a busy machine, and of its answers.
 TIMEOUT_SECONDS = 90
 
@@ -261,7 +263,7 @@ def test_it_is_installed_used_uninstalled_and_installed_again(place, wheel):
         shell.runs("nautobot-server post_upgrade")
         assert "site-packages" in shell.does("import ai_ops; print(ai_ops.__file__)")
         assert shell.tells("ScheduledJob.objects.filter(enabled=True).count()") == len(DEFAULT_SCHEDULES)
-        assert shell.tells('Job.objects.filter(module_name__startswith="ai_ops.", enabled=True).count()') == 5
+        assert shell.tells('Job.objects.filter(module_name__startswith="ai_ops.", enabled=True).count()') == ENABLED
         shell.does(NEW_OPERATOR)
         use(place, shell)
         uninstall(place, shell)
@@ -285,10 +287,10 @@ def use(place: Place, shell: Shell) -> None:
         at = (datetime.now(UTC) + timedelta(seconds=3)).isoformat()
         once = rest.post("/api/plugins/ai-ops/schedules/", json={"kind": "incidents", "at": at, "name": "once"})
         assert once.status_code == 201, once.text
-        # That which moves conversations is enabled by an operator who wants it.
+        # Those that move and erase conversations are enabled by an operator who wants them.
         ours = {"module_name__isw": "ai_ops.", "enabled": True, "limit": 0}
         jobs = rest.get("/api/extras/jobs/", params=ours).json()["results"]
-        assert len(jobs) == len(DEFAULT_SCHEDULES)
+        assert len(jobs) == ENABLED
         asked = {job["name"]: rest.post(f"/api/extras/jobs/{job['id']}/run/", json={"data": {}}) for job in jobs}
         for name, answer in asked.items():
             assert answer.status_code == 201, (name, answer.text)
