@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db import Error as DatabaseError
 from django.db import transaction
+from django.db.models import QuerySet
 from django.db.models.fields.json import KT
 from django.utils import timezone
 
@@ -15,6 +16,8 @@ from ai_ops.models import CheckpointStorageSnapshot, PinnedThread
 KEPT = 5  # of those that succeeded, and of those that failed
 # Of each day the last one, for a trend over a year and a month more.
 KEPT_DAYS = 400
+# The parts of a snapshot that name threads, as they are in one that names none.
+WITHOUT_THREADS: dict[str, list[Any]] = {"oldest_threads": [], "largest_threads": []}
 
 
 def keep_snapshot(data: dict[str, Any]) -> dict[str, Any]:
@@ -29,11 +32,19 @@ def keep_snapshot(data: dict[str, Any]) -> dict[str, Any]:
             snapshots.create(data=data)
             kept = [each.pk for success in (True, False) for each in snapshots.filter(data__success=success)[:KEPT]]
             snapshots.exclude(pk__in=[*kept, *_last_of_each_day()]).delete()
+            _forget_threads(snapshots.exclude(pk__in=kept))
     except DatabaseError as error:
         said = " ".join(str(error).split())
         sentence = f"Nautobot's database could not save the snapshot ({said}): check it; the next sampling tries again."
         return data | {"success": False, "error": data["error"] or sentence}
     return data
+
+
+def _forget_threads(snapshots: QuerySet[CheckpointStorageSnapshot]) -> None:
+    """Leave the trend its numbers alone: the names of threads need not stay for a year."""
+    for snapshot in snapshots.exclude(**{f"data__{name}": empty for name, empty in WITHOUT_THREADS.items()}):
+        snapshot.data = snapshot.data | WITHOUT_THREADS | {"missing_pins": None}
+        snapshot.save()
 
 
 def _last_of_each_day() -> list[Any]:

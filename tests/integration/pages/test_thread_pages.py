@@ -244,6 +244,7 @@ def test_one_snapshot_a_day_stays_for_a_year_and_more():
     for day in range(0, KEPT_DAYS + 30, 5):
         for hour in (1, 2):
             data = {"success": True, "checkpoint_keys": day, "thread_count": hour, "memory_bytes": 1, "error": None}
+            data |= {"oldest_threads": [{"thread": "user-42"}], "largest_threads": [], "missing_pins": None}
             each = CheckpointStorageSnapshot.objects.create(data=data)
             CheckpointStorageSnapshot.objects.filter(pk=each.pk).update(taken=now - timedelta(days=day, hours=3 - hour))
     keep_snapshot({"success": True, "checkpoint_keys": 7, "thread_count": 7, "memory_bytes": None, "error": None})
@@ -251,4 +252,6 @@ def test_one_snapshot_a_day_stays_for_a_year_and_more():
     assert len(days) == KEPT_DAYS // 5
     assert all(day["threads"] in (2, 7) for day in days), "the last of each day"
     assert CheckpointStorageSnapshot.objects.count() <= len(days) + KEPT
+    naming = [each for each in CheckpointStorageSnapshot.objects.all() if "user-42" in str(each.data)]
+    assert len(naming) == KEPT - 1, "the last few alone name threads"
     assert days[-1]["memory"] is None or days[-1]["memory"] == 1
