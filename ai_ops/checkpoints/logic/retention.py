@@ -156,9 +156,14 @@ class RetentionPolicy:
         """The shorter of the two retentions, in seconds."""
         return min(self.retention, self.pending_retention)
 
+    @property
+    def covers_all(self) -> bool:
+        """Return whether no pin and no pattern takes a thread out."""
+        return self.thread_pattern is None and not self.pinned and not self.pinned_globs
+
     def covers(self, names: Iterable[bytes]) -> bool:
         """Return whether a thread that has one of these names is subject to the policy, whichever it is."""
-        if self.thread_pattern is None and not self.pinned and not self.pinned_globs:
+        if self.covers_all:
             return True
         texts = list(map(_text, names))
         if not self.pinned.isdisjoint(texts) or matches_any(tuple(self.pinned_globs), texts):

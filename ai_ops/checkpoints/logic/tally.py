@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -53,7 +53,7 @@ class Tally:
     over_limit_count: int = 0
     over_limits: list[OverLimit] = field(default_factory=list)
     # By the name of the policy, and in it by the names of the report.
-    _policies: dict[str, Counter[str]] = field(default_factory=dict)
+    _policies: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
     # Of the numbers above, those of CompactRedisSaver's threads.
     _compact: Counter[str] = field(default_factory=Counter)
@@ -75,7 +75,7 @@ class Tally:
     def policies(self, names: Iterable[str]) -> dict[str, dict[str, int]]:
         """The counts of each policy, those of which no thread was there included."""
         return {
-            policy: {name: self._policies.get(policy, Counter())[name] for name in OF_POLICIES}
+            policy: {name: self._policies[policy][name] for name in OF_POLICIES}
             for policy in sorted({*names, *self._policies})
         }
 
@@ -83,10 +83,7 @@ class Tally:
         """Count threads that stay, by the names of their policies."""
         for policy, number in threads.items():
             self.threads_kept += number
-            self._of_policy(policy)["threads_kept"] += number
-
-    def _of_policy(self, policy: str) -> Counter[str]:
-        return self._policies.setdefault(policy, Counter())
+            self._policies[policy]["threads_kept"] += number
 
     def add_over_limits(self, threads: Sequence[OverLimit]) -> None:
         """Count threads that a limit can't be kept to, and remember the first."""
@@ -120,18 +117,21 @@ class Tally:
     def _add_outcome(self, deletion: Deletion | CompactDeletion, outcome: Outcome) -> None:
         self.deleted += outcome.deleted
         self.spent += outcome.deleted + outcome.trimmed
-        of_policy = self._of_policy(deletion.policy)
+        of_policy = self._policies[deletion.policy]
         of_policy["deleted_count"] += outcome.deleted
         if outcome.wrong_type:
             self.add_unfixable(outcome.wrong_type)
         if outcome.changed:
             self.changed += 1
-            self.keep({deletion.policy: 1} if deletion.reason is Reason.EXPIRED else {})
+            if deletion.reason is Reason.EXPIRED:
+                self.keep({deletion.policy: 1})
         elif deletion.reason is Reason.EXPIRED:
-            self.threads_deleted += outcome.deleted > 0
-            of_policy["threads_deleted"] += outcome.deleted > 0
+            if outcome.deleted:
+                self.threads_deleted += 1
+                of_policy["threads_deleted"] += 1
             # Of a thread that another process has deleted meanwhile there is nothing to keep either.
-            self.keep({deletion.policy: 1} if outcome.deleted == 0 and outcome.wrong_type else {})
+            elif outcome.wrong_type:
+                self.keep({deletion.policy: 1})
         elif deletion.reason is Reason.TRIMMED:
             trimmed = outcome.trimmed or min(deletion.checkpoints, outcome.deleted)
             self.trimmed += trimmed
