@@ -46,6 +46,8 @@ PAGES = {
     "tool-drift": "/plugins/ai-ops/mcp-servers/{steady}/",
     "tools": "/plugins/ai-ops/mcp-server-tools/?server={steady}",
     "incident": "/plugins/ai-ops/mcp-server-incidents/{incident}/",
+    "retention-policy": "/plugins/ai-ops/retention-policies/{policy}/",
+    "thread": "/plugins/ai-ops/threads/?thread_id=site:audit-22-1",
 }
 # More than fits into the window is worth seeing.
 WHOLE_PAGES = ("checkpoint-storage",)
@@ -103,6 +105,14 @@ def sample_storage(nautobot: Nautobot) -> None:
     nautobot.wait(nautobot.run_job("checkpoint_storage", "SampleCheckpointStorageJob", {}))
 
 
+def policy(nautobot: Nautobot) -> str:
+    """Make a retention policy that matches some of the conversations; give its id."""
+    known = nautobot.call("GET", "plugins/ai-ops/retention-policies/", params={"name": "Audits"})["results"]
+    body = {"name": "Audits", "thread_patterns": "site:audit-*", "retention": "20 days", "keep_last": 2}
+    made = known[0] if known else nautobot.call("POST", "plugins/ai-ops/retention-policies/", json=body)
+    return str(made["id"])
+
+
 def prepare(settings: Settings) -> dict[str, str]:
     """Make what there is to see; give the ids that stand in the addresses of pages."""
     env = stack_environment(settings)
@@ -110,6 +120,7 @@ def prepare(settings: Settings) -> dict[str, str]:
     headers = {"Authorization": f"Token {api_token(settings)}"}
     with httpx.Client(base_url=web_url(settings), headers=headers, timeout=60) as client:
         nautobot = Nautobot(client)
+        policy_id = policy(nautobot)
         sample_storage(nautobot)
         query = {"servers": nautobot.server_id("Demo dead"), "is_open": "true"}
         incidents = nautobot.call("GET", "plugins/ai-ops/mcp-server-incidents/", params=query)["results"]
@@ -117,6 +128,7 @@ def prepare(settings: Settings) -> dict[str, str]:
             "recovered": nautobot.server_id("Demo recovered"),
             "steady": drift(nautobot, f"http://127.0.0.1:{settings.mcp_ports[1]}"),
             "incident": incidents[0]["id"],
+            "policy": policy_id,
         }
     with database.connect(env, env["NAUTOBOT_DB_NAME"]) as connection, connection.cursor() as cursor:
         cursor.execute(MONTH_OF_CHECKS, [ids["recovered"]])

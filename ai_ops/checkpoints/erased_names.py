@@ -79,5 +79,8 @@ def _told_where_names_stay() -> Iterator[None]:
     try:
         yield
     except DatabaseError as error:
-        said = " ".join(str(error).split())
-        logger.warning("The names in a run or a Job result could not be replaced by their SHA-256 (%s)", said)
+        # Its text may hold the row, and in it the names.
+        logger.warning(
+            "The names in a run or a Job result could not be replaced by their SHA-256: the database failed (%s)",
+            type(error).__name__,
+        )

@@ -280,8 +280,10 @@ def _new_record(request: Request, settings: AiOpsSettings) -> ThreadErasure:
             error="It has not come to its end.",
         )
     except DatabaseError as error:
-        said = " ".join(str(error).split())
-        raise ErasureError(f"The erasure could not be recorded, so nothing was deleted ({said}).") from error
+        # Its text may hold the row, and in it the names of the threads.
+        raise ErasureError(
+            f"The erasure could not be recorded, so nothing was deleted: the database failed ({type(error).__name__})."
+        ) from error
 
 
 def _user() -> Any:
