@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from django.db.models import Q
+from django.template.loader import render_to_string
 from django.utils.html import format_html
 from nautobot.apps.templatetags import hyperlinked_object
 from nautobot.apps.ui import (
@@ -9,6 +11,7 @@ from nautobot.apps.ui import (
     KeyValueTablePanel,
     ObjectDetailContent,
     ObjectFieldsPanel,
+    Panel,
     PostButton,
     SectionChoices,
 )
@@ -86,6 +89,32 @@ def _last_trial(policy, user):
     return run if run and run.job_result else None
 
 
+class TrialFollowingPanel(Panel):
+    """A line that keeps the page of a policy up to date while a dry run tries it."""
+
+    def should_render(self, context):
+        """Show it while there is such a run."""
+        return super().should_render(context) and self._trial(context) is not None
+
+    def render(self, context):
+        """Render the line without the frame of a panel."""
+        trial = self._trial(context)
+        if trial is None:
+            return ""
+        following = {"following": f"A dry run of this policy is {trial.state}."}
+        return render_to_string("ai_ops/inc/following.html", following, request=context["request"])
+
+    @staticmethod
+    def _trial(context):
+        policy, user = get_obj_from_context(context), context["request"].user
+        runs = MaintenanceRun.objects.restrict(user, "view").filter(
+            kind=MaintenanceKindChoices.CLEANUP, options__trial_policy=str(policy.pk)
+        )
+        # One that waits for approval is due at no time.
+        waits = Q(state=RunStateChoices.PENDING, next_attempt__isnull=False)
+        return runs.filter(waits | Q(state=RunStateChoices.RUNNING)).first()
+
+
 class DryRunButton(PostButton):
     """Run the cleanup as a dry run that takes the policy for enabled."""
 
@@ -98,6 +127,7 @@ INHERITED = ("retention", "pending_retention", "trim_live_threads", "keep_last")
 
 RETENTION_POLICY_DETAIL = ObjectDetailContent(
     panels=(
+        TrialFollowingPanel(weight=10, section=SectionChoices.FULL_WIDTH),
         RetentionPolicyFieldsPanel(
             weight=100,
             section=SectionChoices.LEFT_HALF,

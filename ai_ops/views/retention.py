@@ -55,7 +55,7 @@ class RetentionPolicyUIViewSet(NautobotUIViewSet):
         except RunRefusedError as refusal:
             messages.warning(request, str(refusal))
             return redirect(policy)
-        sentence = 'The dry run <a href="{}">{}</a> has been requested: reload this page in a moment.'
+        sentence = 'The dry run <a href="{}">{}</a> has been requested.'
         messages.success(request, format_html(sentence, run.get_absolute_url(), run))
         return redirect(policy)
 

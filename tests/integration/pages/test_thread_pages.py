@@ -217,6 +217,21 @@ def test_a_policys_page_says_what_it_matches_and_what_would_go(browser, checkpoi
     assert "trend of memory" in storage.lower()
 
 
+def test_the_page_of_a_policy_follows_its_dry_run(browser, checkpoint_redis, django_capture_on_commit_callbacks):
+    Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=True)
+    cache.set(construct_cache_key(get_celery_queues, branch_aware=False), {"default": 1}, timeout=60)
+    with days_ago(2):
+        graph(CompactRedisSaver(checkpoint_redis)).invoke({"said": ["hello"]}, on("bot-1"))
+    policy = RetentionPolicy.objects.create(name="Bots", thread_patterns="bot-*", retention="1 day", enabled=False)
+    with django_capture_on_commit_callbacks(execute=True):
+        browser.post(reverse("plugins:ai_ops:retentionpolicy_try", kwargs={"pk": policy.pk}))
+        assert "A dry run of this policy is pending." in said(browser.get(policy.get_absolute_url()))
+    words = said(browser.get(policy.get_absolute_url()))
+    assert "A dry run of this policy" not in words
+    assert "Dry run: whole threads that would go 1" in words
+    assert checkpoint_redis.dbsize() == 2
+
+
 def test_an_erasure_has_a_page_and_nothing_deletes_it(browser, thread):
     erase_threads([thread], reason="a request")
     record = ThreadErasure.objects.get()
