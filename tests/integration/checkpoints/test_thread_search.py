@@ -39,8 +39,8 @@ def test_a_search_that_has_seen_enough_says_how_much_it_has_looked_at(checkpoint
     report = find_threads("user-*")
     assert (report["success"], report["complete"], report["database_keys"]) == (True, False, 3000)
     assert 1000 <= report["looked_at"] < 3000
-    assert 500 <= report["thread_count"] < 3000
-    assert len(report["threads"]) == 200, "of the others the page says how many there are"
+    assert 0 < report["thread_count"] < 3000
+    assert len(report["threads"]) == min(200, report["thread_count"]), "of the others the page says how many there are"
 
 
 def test_a_pattern_in_a_pin_and_one_that_is_no_glob(checkpoint_redis):
