@@ -15,6 +15,7 @@ from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.logic.globs import compiled
 from ai_ops.models import ThreadErasure
 from ai_ops.models.runs import MaintenanceRun
+from ai_ops.runs.approvals import schedule_of
 from ai_ops.runs.logs import get_logger
 
 logger = get_logger(__name__)
@@ -51,6 +52,9 @@ def _conceal_runs(run_id: uuid.UUID | None) -> None:
             pk__in=[each["job_result"] for each in run.attempts if each.get("job_result")]
         ):
             JobResult.objects.filter(pk=result.pk).update(task_kwargs=concealed(result.task_kwargs))
+        # The schedule with which it waited for approval, also where the supervisor has sent the message.
+        if (schedule := schedule_of(run)) is not None:
+            _conceal_schedule(schedule)
         run_id = run.parent_id
 
 
@@ -70,7 +74,12 @@ def _conceal_result(job_result: JobResult) -> None:
     JobResult.objects.filter(pk=job_result.pk).update(task_kwargs=concealed(job_result.task_kwargs))
     # A schedule that is to run again needs the names.
     for schedule in ScheduledJob.objects.filter(pk=job_result.scheduled_job_id, one_off=True):
-        ScheduledJob.objects.filter(pk=schedule.pk).update(kwargs=concealed(schedule.kwargs))
+        _conceal_schedule(schedule)
+
+
+def _conceal_schedule(schedule: ScheduledJob) -> None:
+    # No save, after which Nautobot's change log would have the names once more.
+    ScheduledJob.objects.filter(pk=schedule.pk).update(kwargs=concealed(schedule.kwargs))
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.store.redis import RedisStore
 from nautobot.apps.testing import APITestCase
 from nautobot.apps.utils import construct_cache_key
-from nautobot.extras.models import Job, JobResult
+from nautobot.extras.models import Job, JobResult, ScheduledJob
 from nautobot.extras.utils import get_celery_queues
 
 from ai_ops.celery_tasks import cleanup_old_checkpoints, cleanup_user_checkpoints, erase_threads, pin_thread
@@ -280,6 +280,17 @@ def test_a_run_that_failed_keeps_the_names_until_it_is_done(make, asked_for, mon
         conceal_options(MaintenanceRun.objects.create(name="redrive", kind="erasure", parent=run).pk)
     run.refresh_from_db()
     assert run.options["thread_ids"] == [DIGEST]
+
+
+def test_the_schedule_with_which_an_erasure_was_approved_keeps_no_name(asked_for):
+    run = asked_for(thread_ids=["person"])
+    job = Job.objects.get(module_name="ai_ops.jobs.erasure")
+    schedule = ScheduledJob.create_schedule(job, run.owner, job_kwargs={"thread_ids": "person", "reason": "why"})
+    schedule.celery_kwargs |= {"ai_ops_run": str(run.pk)}
+    schedule.save()
+    conceal_options(run.pk)
+    schedule.refresh_from_db()
+    assert schedule.kwargs == {"thread_ids": DIGEST, "reason": "why"}
 
 
 def test_by_default_a_run_keeps_what_was_asked_for(make, asked_for):
