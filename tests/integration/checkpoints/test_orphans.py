@@ -85,6 +85,7 @@ def test_it_keeps_out_of_the_way_of_a_cleanup(app, checkpoint_redis, caplog):
 
 
 def test_a_redis_that_can_not_be_listed_is_one_thing_that_is_wrong(app, monkeypatch, caplog):
+    monkeypatch.setattr("ai_ops.checkpoints.redis.client.RETRY_DELAYS", (0.01,))
     monkeypatch.setenv("LANGGRAPH_REDIS_URL", "redis://:wrong@127.0.0.1:1/0")
     assert orphans.collect(FreeHold()) == Findings(0, 0, 1)
     assert "Orphaned keys were not collected: The checkpoint Redis can't be reached" in caplog.text

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
-import sys
+import multiprocessing
 import threading
 import time
 
@@ -25,20 +24,12 @@ from ai_ops.models import AgentGeneration, MCPServer
 from ai_ops.schedules import find_job
 from development.services import free_ports
 from tests.fakes.certificates import CertificateAuthority
+from tests.fakes.forked import start_fork
 from tests.fakes.mcp_server import FakeMCPServer
+from tests.waiting import LONGEST_SECONDS
 
 # Of what other processes, or threads, are to see.
 committed = pytest.mark.django_db(transaction=True)
-
-# Says which tools it has whenever it is asked, as an agent does at the start of a request.
-AGENT = """
-import asyncio, sys
-import nautobot
-nautobot.setup()
-from ai_ops.agents.tools import get_tools
-for line in sys.stdin:
-    print(sorted(tool.name for tool in asyncio.run(get_tools())), flush=True)
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -336,23 +327,23 @@ def test_agents_use_the_servers_tls_settings(tmp_path, settings):
 @pytest.mark.django_db(transaction=True, databases=["default", "job_logs"])
 def test_a_second_process_drops_a_dead_servers_tools_within_one_request_after_the_jobs_flip(monkeypatch):
     monkeypatch.setattr("ai_ops.mcp.check.PAUSE_SECONDS", 0.05)
-    monkeypatch.setenv("NAUTOBOT_DB_NAME", connection.settings_dict["NAME"])
     with (
+        # First, as long as there are no other threads.
+        _agent() as ask,
         FakeMCPServer(tools=["alpha_lookup"]).running() as alpha,
         FakeMCPServer(tools=["beta_lookup"]).running() as beta,
-        _agent() as ask,
     ):
         add("alpha", "Healthy", url=alpha.url)
         server = add("beta", "Healthy", url=beta.url)
-        assert ask() == ask() == "['alpha_lookup', 'beta_lookup']"
+        assert ask() == ask() == ["alpha_lookup", "beta_lookup"]
         beta.health_status = 500
         assert _changed_by_the_job() == 1
-        assert ask() == "['alpha_lookup']"
+        assert ask() == ["alpha_lookup"]
         beta.health_status = 200
         assert _changed_by_the_job() == 1
-        assert ask() == "['alpha_lookup', 'beta_lookup']"
+        assert ask() == ["alpha_lookup", "beta_lookup"]
         server.delete()
-        assert ask() == "['alpha_lookup']"
+        assert ask() == ["alpha_lookup"]
         # The first check that finds a server well lists its tools too.
         assert (lists(alpha), lists(beta)) == (1 + 1, 2 + 1)
 
@@ -372,11 +363,22 @@ def _changed_by_the_job() -> int:
 @contextlib.contextmanager
 def _agent():
     """A process of its own; yields a function that has it ask for its tools once."""
-    command = [sys.executable, "-c", AGENT]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+    ours, theirs = multiprocessing.Pipe()
+    process = start_fork(_tell_tools, theirs)
 
-        def ask() -> str:
-            process.stdin.write("tools?\n")
-            return process.stdout.readline().strip()
+    def ask() -> list[str]:
+        ours.send("tools?")
+        assert ours.poll(LONGEST_SECONDS)
+        return ours.recv()
 
+    try:
         yield ask
+    finally:
+        process.kill()
+        process.join()
+
+
+def _tell_tools(pipe) -> None:
+    """Tell the tools whenever they are asked for, as an agent has them at the start of a request."""
+    while pipe.recv():
+        pipe.send(names())

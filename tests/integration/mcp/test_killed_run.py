@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import subprocess
-import sys
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import transaction
+from django.db.models.signals import post_save
 from django.utils import timezone
 
 from ai_ops.celery_tasks import close_resolved_incidents, perform_mcp_health_checks
+from ai_ops.mcp import flips
 from ai_ops.models import MCPServer, MCPServerHealth, MCPServerIncident
 from ai_ops.models.runs import MaintenanceLease
+from tests.fakes.forked import start_fork
 from tests.fakes.servers import add
 
-# Checks all servers and is killed as soon as the first flips are committed, as many at once as its argument says.
-KILLED = """
-import os, signal, sys
-import nautobot
-nautobot.setup()
-from django.db import transaction
-from django.db.models.signals import post_save
-from ai_ops.mcp import flips, check as health_run
-from ai_ops.celery_tasks import perform_mcp_health_checks
-from ai_ops.models import MCPServer
-def kill(**_):
-    transaction.on_commit(lambda: os.kill(os.getpid(), signal.SIGKILL))
-post_save.connect(kill, sender=MCPServer)
-flips.FLIPS_AT_ONCE = int(sys.argv[1])
-health_run.PAUSE_SECONDS = 0.02
-perform_mcp_health_checks()
-"""
+
+def check_and_be_killed(at_once: int) -> None:
+    """Check all servers, and be killed as soon as the first flips are committed, that many at once."""
+
+    def kill(**_: object) -> None:
+        transaction.on_commit(lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+    post_save.connect(kill, sender=MCPServer)
+    flips.FLIPS_AT_ONCE = at_once
+    perform_mcp_health_checks()
 
 
 def opened() -> list[str]:
@@ -41,12 +36,12 @@ def opened() -> list[str]:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("at_once", "flipped"), [(1, 1), (25, 2)])
-def test_the_next_run_opens_the_incidents_of_all_flips_that_a_killed_worker_committed(monkeypatch, at_once, flipped):
+def test_the_next_run_opens_the_incidents_of_all_flips_that_a_killed_worker_committed(at_once, flipped):
     add("a")
     add("b")
-    monkeypatch.setenv("NAUTOBOT_DB_NAME", connection.settings_dict["NAME"])
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(at_once)], check=False)
-    assert killed.returncode == -signal.SIGKILL
+    worker = start_fork(check_and_be_killed, at_once)
+    worker.join()
+    assert worker.exitcode == -signal.SIGKILL
     # Flips are committed some at a time: all of a transaction or none of it.
     statuses = list(MCPServer.objects.order_by("name").values_list("status__name", flat=True))
     assert statuses == ["Unhealthy"] * flipped + ["Healthy"] * (2 - flipped)
