@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import sys
 
-import nautobot
 
-
-def main() -> None:
+def main(*arguments: str) -> None:
     """Migrate when asked to (``--migrate``), and see that the superuser and its API token exist."""
+    import nautobot
+
     nautobot.setup()
     from django.contrib.auth import get_user_model
     from django.core.management import call_command
     from nautobot.users.models import Token
 
-    if "--migrate" in sys.argv:
+    if "--migrate" in arguments:
         call_command("migrate", interactive=False, verbosity=0)
     user, created = get_user_model().objects.get_or_create(
         username=os.environ["AI_OPS_DEMO_USER"], defaults={"is_superuser": True, "is_staff": True}
@@ -27,4 +27,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

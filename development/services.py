@@ -33,6 +33,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -212,7 +213,8 @@ class Service:
     # Whether it is started again when it ends by itself. Celery's beat ends with a database that is away.
     restarts: bool = False
     log: Path = Path()
-    process: subprocess.Popen[bytes] | None = None
+    # A `subprocess.Popen`, or what has its methods.
+    process: Any = None
 
     def __post_init__(self) -> None:
         if self.log == Path():
@@ -231,8 +233,11 @@ class Service:
                     f"another number in place of {port} into {STATE / 'settings.json'}."
                 )
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.process = self._launch()
+
+    def _launch(self) -> Any:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
+            return subprocess.Popen(
                 self.command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -249,17 +249,10 @@ def _continue(group: int) -> None:
         os.killpg(group, signal.SIGCONT)
 
 
-def _worker(env: dict[str, str], folder: Path, name: str) -> services.Service:
-    from development.stack import NAUTOBOT_SERVER
-
-    command = [NAUTOBOT_SERVER, "celery", "worker", "--concurrency", "2", "-Q", QUEUE, "-n", f"{name}@%h"]
-    return services.Service(name, command, lambda: True, env, log=folder / f"{name}.log")
-
-
 def soak(seconds: float, seed: int, folder: Path) -> dict[str, Any]:
     """Let faults happen in a world of its own; what happened, with the number of `violations`."""
     from tests.acceptance import fault_processes as processes
-    from tests.acceptance.fault_world import running_world
+    from tests.acceptance.fault_world import celery_worker, running_world
     from tests.fakes.mcp_server import FakeMCPServer
 
     with contextlib.ExitStack() as stack:
@@ -268,7 +261,9 @@ def soak(seconds: float, seed: int, folder: Path) -> dict[str, Any]:
         for number, server in enumerate(servers):
             world.do(processes.add_server, f"Server {number}", server.url, "Unhealthy")
         supervisor = stack.enter_context(services.Supervisor())
-        workers = [_worker(world.env, folder, name) for name in ("first", "second")]
+        workers = [
+            celery_worker(world.env, folder, name, "-Q", QUEUE, "-n", f"{name}@%h") for name in ("first", "second")
+        ]
         supervisor.start(*workers)
         writers = Writers(world.checkpoints)
         writers.start()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from development import database
+from development import bootstrap, database, forks
 from development.services import (
     PROJECT,
     STATE,
@@ -57,17 +57,17 @@ def stack_environment(settings: Settings) -> dict[str, str]:
 def web(settings: Settings, env: dict[str, str]) -> Service:
     """Nautobot's pages and REST API."""
     # --insecure: serve the static files too, which otherwise needs DEBUG or a web server in front.
-    command = [NAUTOBOT_SERVER, "runserver", "--noreload", "--insecure", f"127.0.0.1:{settings.web_port}"]
+    command = ["runserver", "--noreload", "--insecure", f"127.0.0.1:{settings.web_port}"]
     ready = lambda: _answers(web_url(settings) + "/robots.txt")  # noqa: E731
-    return Service("web", command, ready=ready, env=env, ports=(settings.web_port,), restarts=True)
+    return forks.ForkedService("web", command, ready=ready, env=env, ports=(settings.web_port,), restarts=True)
 
 
 def worker(env: dict[str, str]) -> Service:
     """One Celery worker with two processes."""
     ready_file = Path(env["NAUTOBOT_CELERY_WORKER_READINESS_FILE"])
     ready_file.unlink(missing_ok=True)
-    command = [NAUTOBOT_SERVER, "celery", "worker", "--concurrency", "2", "--loglevel", "INFO"]
-    return Service("worker", command, ready=ready_file.exists, env=env, restarts=True)
+    command = ["celery", "worker", "--concurrency", "2", "--loglevel", "INFO"]
+    return forks.ForkedService("worker", command, ready=ready_file.exists, env=env, restarts=True)
 
 
 def beat(env: dict[str, str]) -> Service:
@@ -76,8 +76,8 @@ def beat(env: dict[str, str]) -> Service:
     heartbeat.unlink(missing_ok=True)
     pid_file = STATE / "run" / "beat.pid"
     pid_file.unlink(missing_ok=True)
-    command = [NAUTOBOT_SERVER, "celery", "beat", "--loglevel", "INFO", "--pidfile", str(pid_file)]
-    return Service("beat", command, ready=heartbeat.exists, env=env, restarts=True)
+    command = ["celery", "beat", "--loglevel", "INFO", "--pidfile", str(pid_file)]
+    return forks.ForkedService("beat", command, ready=heartbeat.exists, env=env, restarts=True)
 
 
 def mcp_servers(settings: Settings, env: dict[str, str]) -> Service:
@@ -97,19 +97,28 @@ def _answers(url: str) -> bool:
 
 def start_servers(supervisor: Supervisor, settings: Settings) -> dict[str, str]:
     """Start PostgreSQL and Redis and bring the database up to the code; give Nautobot's environment."""
+    env = stack_environment(settings)
+    # Nautobot is imported meanwhile: that needs none of them.
+    forks.start_server(env, STATE / "logs" / "nautobot.log", forks.SET_UP)
     with telling("Starting PostgreSQL and Redis"):
         supervisor.start(*wanted_services(settings))
-    env = stack_environment(settings)
     with telling("Preparing the database"):
         must_migrate = database.prepare_live(env)
     if must_migrate:
-        command = [sys.executable, "-m", "development.bootstrap", "--migrate"]
         with telling("Bringing the database up to the code"):
-            result = subprocess.run(command, env=env, cwd=PROJECT, capture_output=True, text=True)
-        if result.returncode:
-            raise ServiceError(f"The database could not be prepared:\n{result.stdout[-2000:]}{result.stderr[-4000:]}")
+            _migrate(env)
         database.live_is_current()
     return env
+
+
+def _migrate(env: dict[str, str]) -> None:
+    preparation = forks.ForkedService("bootstrap", ["--migrate"], ready=lambda: False, env=env, target=bootstrap.main)
+    try:
+        preparation.start()
+        if preparation.process.wait():
+            raise ServiceError(f"The database could not be prepared.\n{preparation.tail(40)}")
+    finally:
+        preparation.stop()
 
 
 def build_help_pages() -> subprocess.Popen[bytes] | None:

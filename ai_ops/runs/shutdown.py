@@ -16,12 +16,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from celery.signals import worker_shutting_down
+from celery.signals import worker_init, worker_shutting_down
 
 STOPPING = 1
 
 # Anonymous and shared: children that are forked after this line see what their parent writes.
 _shared = mmap.mmap(-1, 1)
+
+
+@worker_init.connect(weak=False)
+def _share_with_own_children(**_: Any) -> None:
+    """Take another byte before the children are forked: a worker may itself be a fork, and have siblings."""
+    global _shared
+    _shared = mmap.mmap(-1, 1)
 
 
 @worker_shutting_down.connect(weak=False)

@@ -7,8 +7,6 @@ lease, of what agents see of the servers, and of the agents' generation, whoever
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import multiprocessing.forkserver
 import os
 import signal
 import uuid
@@ -19,8 +17,7 @@ from typing import Any
 
 import psycopg2
 
-from development import database, services
-from development.stack import NAUTOBOT_SERVER
+from development import database, forks, services
 from tests.acceptance import fault_processes
 from tests.acceptance.fault_processes import Tuning
 from tests.fakes.cut_proxy import CutProxy
@@ -133,7 +130,7 @@ class World:
         self.cache = cache
         self.checkpoints = checkpoints
         self.proxy = proxy
-        self.context = multiprocessing.get_context("forkserver")
+        self.context = forks.CONTEXT
         self._children: list[Child] = []
         self._connection = database.connect(env, env["NAUTOBOT_DB_NAME"])
 
@@ -142,7 +139,8 @@ class World:
         mine, theirs = self.context.Pipe()
         given = (theirs, self.env["NAUTOBOT_DB_NAME"], Tuning(**tuning), action, arguments)
         process = self.context.Process(target=fault_processes.main, args=given, daemon=True)
-        process.start()
+        with forks.in_its_environment():
+            process.start()
         theirs.close()
         child = Child(process, mine)
         # Each that is kept keeps two open files.
@@ -225,15 +223,22 @@ class World:
 
 
 def celery_worker(env: dict[str, str], folder: Path, name: str, *options: str) -> services.Service:
-    """A Celery worker of two processes; what it writes is in `folder`."""
+    """A Celery worker of two processes, with the settings of a world; what it writes is in `folder`."""
     ready = folder / f"{name}.ready"
     env = env | {
-        "NAUTOBOT_CELERY_HEALTH_PROBES_AS_FILES": "true",
         "NAUTOBOT_CELERY_WORKER_READINESS_FILE": str(ready),
         "NAUTOBOT_CELERY_WORKER_HEARTBEAT_FILE": str(folder / f"{name}.heartbeat"),
     }
-    command = (NAUTOBOT_SERVER, "celery", "worker", "--concurrency", "2", *options, "--loglevel", "INFO")
-    return services.Service(name, command, ready.exists, env, log=folder / f"{name}.log")
+    command = ("celery", "worker", "--concurrency", "2", *options, "--loglevel", "INFO")
+    return forks.ForkedService(name, command, ready.exists, env, log=folder / f"{name}.log")
+
+
+def celery_beat(env: dict[str, str], folder: Path) -> services.Service:
+    """Celery's beat, which touches ``beat.heartbeat`` in `folder` at each look."""
+    seen = folder / "beat.heartbeat"
+    command = ("celery", "beat", "--pidfile", str(folder / "beat.pid"), "--loglevel", "INFO")
+    env = env | {"NAUTOBOT_CELERY_BEAT_HEARTBEAT_FILE": str(seen)}
+    return forks.ForkedService("beat", command, seen.exists, env, log=folder / "beat.log")
 
 
 @contextlib.contextmanager
@@ -253,6 +258,7 @@ def running_world(folder: Path, **variables: str) -> Iterator[World]:
                 "LANGGRAPH_REDIS_URL": checkpoints.url(0),
                 "NAUTOBOT_CONFIG": str(Path(__file__).with_name("fault_config.py")),
                 "NAUTOBOT_ROOT": str(folder),
+                "NAUTOBOT_CELERY_HEALTH_PROBES_AS_FILES": "true",
                 "PYTHONPATH": str(services.PROJECT),
             }
             | variables
@@ -261,22 +267,6 @@ def running_world(folder: Path, **variables: str) -> Iterator[World]:
         stack.callback(database.execute, env, "DROP DATABASE {} WITH (FORCE)", name)
         world = World(env, cache, checkpoints, proxy)
         world.sql(NOTES)
-        _start_forking(env)
+        forks.start_server(env, folder / "forks.log", forks.SET_UP, "pytest", fault_processes.__name__)
         yield world
         world.forget()
-
-
-def _start_forking(env: dict[str, str]) -> None:
-    """Start the process that all others are forks of, with Nautobot set up for `env`."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", fault_processes.__name__])
-    # There is one for each process, and that of an earlier module knows another database. The library has no public
-    # way to end it but the end of the process.
-    multiprocessing.forkserver._forkserver._stop()
-    ours = dict(os.environ)
-    os.environ.update(env)
-    try:
-        multiprocessing.forkserver.ensure_running()
-    finally:
-        os.environ.clear()
-        os.environ.update(ours)

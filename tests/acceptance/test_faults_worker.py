@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from development import services
-from development.stack import NAUTOBOT_SERVER
 from tests.acceptance import fault_processes as processes
-from tests.acceptance.fault_world import World, celery_worker, running_world
+from tests.acceptance.fault_world import World, celery_beat, celery_worker, running_world
 from tests.fakes.mcp_server import FakeMCPServer
 from tests.waiting import until
 
@@ -31,12 +30,7 @@ class Celery:
             queue: celery_worker(env, folder, queue, "-Q", queue, "-n", f"{queue}@%h")
             for queue in (ASKED_TO_END, KILLED)
         }
-        env = env | {
-            "NAUTOBOT_CELERY_HEALTH_PROBES_AS_FILES": "true",
-            "NAUTOBOT_CELERY_BEAT_HEARTBEAT_FILE": str(self.beat_seen),
-        }
-        command = (NAUTOBOT_SERVER, "celery", "beat", "--pidfile", str(folder / "beat.pid"), "--loglevel", "INFO")
-        self.beat = services.Service("beat", command, self.beat_seen.exists, env, log=folder / "beat.log")
+        self.beat = celery_beat(env, folder)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """The wheel in a plain Nautobot: installed, used, uninstalled and installed again, by the words of the documentation.
 
 Each process that imports Nautobot costs ten seconds of a processor. So an operator's commands run in one shell for as
-long as PLUGINS stays the same.
+long as PLUGINS stays the same, and web, worker, beat and doctor are forks of it.
 """
 
 from __future__ import annotations
@@ -57,11 +57,45 @@ PLUGINS_CONFIG = {"ai_ops": {"retention_days": 30, "allow_loopback": True, "max_
 
 # Reads a program from each line, runs it, and says that it has.
 SHELL = """
-import json, sys, traceback
+import ctypes, json, os, signal, sys, time, traceback
 import nautobot
 nautobot.setup()
-from django.core.management import call_command
+from django.core.management import call_command, execute_from_command_line
+from django.db import connections
 from nautobot.extras.models import Job, JobResult, ScheduledJob
+forks = {}
+
+def start_fork(name, *arguments):
+    connections.close_all()
+    forks[name] = os.fork()
+    if forks[name]:
+        return
+    try:
+        os.setsid()
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # at the end of this shell
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(os.open(name + ".log", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
+        os.dup2(1, 2)
+        sys.argv[:] = ["nautobot-server", *arguments]
+        execute_from_command_line(sys.argv)
+        os._exit(0)
+    except SystemExit as end:
+        os._exit(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(70)
+
+def end_fork(name):
+    os.kill(forks[name], signal.SIGTERM)
+    deadline = time.monotonic() + 15
+    while not os.waitid(os.P_PID, forks[name], os.WEXITED | os.WNOHANG | os.WNOWAIT) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(forks[name], signal.SIGKILL)
+    wait_for_fork(name)
+
+def wait_for_fork(name):
+    return os.waitstatus_to_exitcode(os.waitpid(forks.pop(name), 0)[1])
+
 for line in sys.stdin:
     try:
         exec(json.loads(line))
@@ -108,28 +142,6 @@ class Place:
     def pip(self, *arguments: str) -> None:
         command = [uv(), "pip", *arguments, "--quiet", "--python", self.python]
         subprocess.run(command, check=True, capture_output=True, timeout=TIMEOUT_SECONDS)
-
-    def doctor(self) -> dict[str, str]:
-        """Ask the doctor in a process of its own; what is not well, by the name of its check."""
-        start = "import sys; from nautobot.core.cli import main; sys.argv[0] = 'nautobot-server'; main()"
-        done = subprocess.run(
-            [self.python, "-c", start, "ai_ops", "doctor", "--json"],
-            cwd=self.folder,
-            env=self.env,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_SECONDS,
-        )
-        assert done.returncode in (0, 1, 2), done.stderr
-        checks = json.loads(done.stdout)["checks"]
-        assert len(checks) == 16
-        return {check["check"]: check["outcome"] for check in checks if check["outcome"] != "well"}
-
-    def service(self, name: str, *command: str, ready) -> services.Service:
-        start = "import sys; from nautobot.core.cli import main; sys.argv[0] = 'nautobot-server'; main()"
-        return services.Service(
-            name, [self.python, "-c", start, *command], ready, self.env, self.folder, log=self.folder / f"{name}.log"
-        )
 
     @contextlib.contextmanager
     def shell(self) -> Iterator[Shell]:
@@ -178,6 +190,25 @@ class Shell:
     def command(self, *arguments: str):
         """Run `nautobot-server ai_ops ...`; its exit code, and what it printed as JSON."""
         return json.loads(self.does(COMMAND.format(arguments=arguments)).strip().splitlines()[-1])
+
+    @contextlib.contextmanager
+    def running(self, name: str, *command: str) -> Iterator[None]:
+        """Run a `nautobot-server` command in a process of its own until the block ends; its log has its name."""
+        self.does(f"start_fork({name!r}, *{command!r})")
+        try:
+            yield
+        finally:
+            self.does(f"end_fork({name!r})")
+
+    def doctor(self, folder: Path) -> dict[str, str]:
+        """Ask the doctor in a process of its own; what is not well, by the name of its check."""
+        self.does("start_fork('doctor', 'ai_ops', 'doctor', '--json')")
+        code = self.tells("wait_for_fork('doctor')")
+        said = (folder / "doctor.log").read_text()
+        assert code in (0, 1, 2), said
+        checks = json.loads(said[said.index("{") :])["checks"]
+        assert len(checks) == 16
+        return {check["check"]: check["outcome"] for check in checks if check["outcome"] != "well"}
 
     def tells(self, expression: str):
         """The value of an expression."""
@@ -274,16 +305,19 @@ def use(place: Place, shell: Shell) -> None:
     """Run web, worker and beat, and each Job once by REST; beat starts a run too."""
     (port,) = services.free_ports(1)
     url = f"http://127.0.0.1:{port}"
-    web = place.service("web", "runserver", "--noreload", "--insecure", f"127.0.0.1:{port}", ready=lambda: answers(url))
-    worker = place.service(
-        *("worker", "celery", "worker", "--concurrency", "1"), ready=(place.folder / "worker_readiness").exists
-    )
-    beat = place.service("beat", "celery", "beat", ready=(place.folder / "beat_heartbeat").exists)
+    beat_seen = place.folder / "beat_heartbeat"
     with (
-        services.Supervisor() as supervisor,
+        shell.running("web", "runserver", "--noreload", "--insecure", f"127.0.0.1:{port}"),
+        shell.running("worker", "celery", "worker", "--concurrency", "1"),
+        shell.running("beat", "celery", "beat"),
         httpx.Client(base_url=url, headers={"Authorization": f"Token {TOKEN}"}, timeout=60) as rest,
     ):
-        supervisor.start(web, worker, beat)
+        for name, ready in (
+            ("web", lambda: answers(url)),
+            ("worker", (place.folder / "worker_readiness").exists),
+            ("beat", beat_seen.exists),
+        ):
+            until(ready, f"{name}, with its log in {place.folder}/{name}.log,", TIMEOUT_SECONDS)
         at = (datetime.now(UTC) + timedelta(seconds=3)).isoformat()
         once = rest.post("/api/plugins/ai-ops/schedules/", json={"kind": "incidents", "at": at, "name": "once"})
         assert once.status_code == 201, once.text
@@ -305,7 +339,7 @@ def use(place: Place, shell: Shell) -> None:
         look_at_help(url)
         until(lambda: shell.tells(BEAT)["last_sign"], "beat's sign of life", TIMEOUT_SECONDS)
         # Nautobot's own Job is the operator's to schedule; all else is as the documentation has set it up.
-        assert place.doctor() == {"logs cleanup": "problem"}
+        assert shell.doctor(place.folder) == {"logs cleanup": "problem"}
         with redis.Redis.from_url(place.env["LANGGRAPH_REDIS_URL"]) as agents:
             Day(rest, shell.command, agents).live()
         shell.does("ScheduledJob.objects.update(enabled=False, last_run_at=None)")

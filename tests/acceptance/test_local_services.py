@@ -49,10 +49,10 @@ class Servers:
         self.process.stdout.close()
 
 
-@pytest.fixture
-def state(tmp_path):
-    """A state folder, removed with what PostgreSQL had to keep elsewhere."""
-    folder = tmp_path / "state"
+@pytest.fixture(scope="module")
+def state(tmp_path_factory):
+    """A state folder, removed with what PostgreSQL had to keep elsewhere. The first start makes a database in it."""
+    folder = tmp_path_factory.mktemp("services") / "state"
     yield folder
     local_processes.remove(folder)
 
@@ -112,7 +112,8 @@ def test_a_port_that_another_program_has_is_named_with_what_to_do(state):
 @pytest.mark.parametrize("module", ["development.services", "development.stack", "development.demo"])
 def test_ctrl_c_while_servers_start_says_that_it_stops_and_leaves_no_traceback(state, module):
     starting = local_processes.start(module, state)
-    until(lambda: len(local_processes.descendants(starting.pid)) >= 2, "servers")
+    # PostgreSQL among them: what imports Nautobot is there before it.
+    until(lambda: len(local_processes.descendants(starting.pid)) >= 4, "servers")
     children = local_processes.descendants(starting.pid)
     starting.send_signal(signal.SIGINT)
     output, _ = starting.communicate(timeout=60)
@@ -131,16 +132,17 @@ def test_long_work_says_that_it_goes_on(capsys):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be shut out of what PostgreSQL's user must reach")
-def test_below_a_folder_that_only_root_can_enter(state):
-    state.parent.chmod(0o700)
-    servers = Servers(state)
+def test_below_a_folder_that_only_root_can_enter(tmp_path):
+    tmp_path.chmod(0o700)
+    servers = Servers(tmp_path / "state")
     try:
         with servers.connect() as connection, connection.cursor() as cursor:
             cursor.execute("SELECT 1")
         connection.close()
-        assert state.parent.stat().st_mode & 0o777 == 0o700, "the permissions of others' folders are not changed"
+        assert tmp_path.stat().st_mode & 0o777 == 0o700, "the permissions of others' folders are not changed"
     finally:
         servers.stop()
+        local_processes.remove(tmp_path / "state")
 
 
 def test_the_users_own_servers_are_used_instead(monkeypatch):
