@@ -1,16 +1,11 @@
-"""Cleanups that are killed, one before each thing that a whole one sends to Redis.
-
-``python -m tests.fakes.killed_runs URL DAYS`` takes what is in the database for its population, and prints as JSON
-how many runs were killed and what was wrong after any of them. A process of its own, since it forks.
-"""
+"""Cleanups that are killed, one before each thing that a whole one sends to Redis."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import sys
 import time
+from multiprocessing.connection import Connection
 
 import redis
 from redis.connection import AbstractConnection
@@ -22,12 +17,6 @@ from ai_ops.checkpoints.logic.retention import DAY, RetentionPolicy
 from ai_ops.checkpoints.redis import deleter
 from ai_ops.checkpoints.redis.store import CheckpointStore
 from langgraph_checkpoint_compact import removal
-
-# Many small batches, so that there is much between them.
-removal.PORTION_REMOVED = 3
-compact_run.DELETIONS_AT_ONCE = compact_run.TRIMMED_AT_ONCE = 2
-deleter.KEYS_PER_COMMAND = 5
-cleanup_run.DELETIONS_PER_BATCH = 3
 
 
 def clean_up(url: str, days: float) -> None:
@@ -89,8 +78,20 @@ def parts(client: redis.Redis, keys: set[bytes], state: dict[bytes, bytes]) -> d
     return found
 
 
-def main(url: str, days: float) -> None:
-    """Kill at every point and look."""
+def use_small_batches() -> None:
+    """Have many small batches, so that there is much between them."""
+    removal.PORTION_REMOVED = 3
+    compact_run.DELETIONS_AT_ONCE = compact_run.TRIMMED_AT_ONCE = 2
+    deleter.KEYS_PER_COMMAND = 5
+    cleanup_run.DELETIONS_PER_BATCH = 3
+
+
+def kill_everywhere(url: str, days: float, answer: Connection) -> None:
+    """Kill at every point, and send how many runs were killed and what was wrong after any of them.
+
+    What is in the database is the population. For a process of its own, and a small one, since it forks.
+    """
+    use_small_batches()
     with redis.Redis.from_url(url) as client:
         population = everything(client)
         clean_up(url, days)
@@ -112,8 +113,4 @@ def main(url: str, days: float) -> None:
                 wrong.append([killed, sorted(map(repr, lost | changed | (everything(client).keys() ^ end.keys())))])
             killed += 1
         put_back(client, end)
-    json.dump({"killed": killed, "wrong": wrong}, sys.stdout)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]))
+    answer.send({"killed": killed, "wrong": wrong})

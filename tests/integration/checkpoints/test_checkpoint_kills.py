@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+import contextlib
+import os
 
 import pytest
 from langgraph.checkpoint.redis import RedisSaver
 
-from development.services import PROJECT
+from development import forks
 from langgraph_checkpoint_compact import CompactRedisSaver
+from tests.fakes import killed_runs
 from tests.fakes.conversations import days_ago, graph, on
 from tests.integration.checkpoints.test_checkpoint_acl import LAYOUTS
 
 pytestmark = pytest.mark.django_db
 
 
-def killed_everywhere(server, days=30):
-    command = [sys.executable, "-m", "tests.fakes.killed_runs", server.url(0), str(days)]
-    run = subprocess.run(command, cwd=PROJECT, capture_output=True, timeout=120)
-    assert run.returncode == 0, run.stderr.decode()
-    return json.loads(run.stdout)
+@pytest.fixture(scope="module")
+def killed_everywhere(tmp_path_factory):
+    """A function that cleans up in processes of which all but the last are killed."""
+    log = tmp_path_factory.mktemp("kills") / "log"
+    # Without Nautobot, which would be much to fork.
+    forks.start_server(os.environ, log, killed_runs.__name__)
+
+    def kill(server, days=30):
+        ours, theirs = forks.CONTEXT.Pipe()
+        arguments = (server.url(0), days, theirs)
+        process = forks.CONTEXT.Process(target=killed_runs.kill_everywhere, args=arguments, daemon=True)
+        process.start()
+        theirs.close()
+        assert ours.poll(120)
+        with contextlib.suppress(EOFError):
+            return ours.recv()
+        raise AssertionError(log.read_text())
+
+    return kill
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_killed_between_any_two_batches_the_next_run_converges(checkpoint_server, checkpoint_redis, layout):
+def test_killed_between_any_two_batches_the_next_run_converges(
+    checkpoint_server, checkpoint_redis, killed_everywhere, layout
+):
     LAYOUTS[layout](checkpoint_redis)
     result = killed_everywhere(checkpoint_server)
     assert result["wrong"] == []
@@ -33,7 +49,9 @@ def test_killed_between_any_two_batches_the_next_run_converges(checkpoint_server
 
 
 @pytest.mark.parametrize("kind", [RedisSaver, CompactRedisSaver])
-def test_after_all_those_kills_the_live_threads_are_what_they_were(checkpoint_server, checkpoint_redis, kind):
+def test_after_all_those_kills_the_live_threads_are_what_they_were(
+    checkpoint_server, checkpoint_redis, killed_everywhere, kind
+):
     if kind is RedisSaver:
         saver = RedisSaver(redis_client=checkpoint_redis)
         saver.setup()
