@@ -168,5 +168,5 @@ class ForkedService(Service):
     target: Callable[..., object] = nautobot_server
     cwd: str | Path = PROJECT
 
-    def _launch(self) -> Fork:
-        return Fork(self, self.target, *self.command)
+    def _launch(self) -> None:
+        self.process = Fork(self, self.target, *self.command)

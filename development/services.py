@@ -44,6 +44,7 @@ PG_INSTALL = "pginstall"
 LIVE_DATABASE = "nautobot"
 TEMPLATE_DATABASE = "ai_ops_template"
 START_TIMEOUT = 120  # seconds; a cold import of Nautobot on a busy two-core machine takes 40
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # each ends a supervisor in order
 STOP_TIMEOUT = 15  # seconds before a process that ignored its signal is killed
 
 
@@ -233,11 +234,11 @@ class Service:
                     f"another number in place of {port} into {STATE / 'settings.json'}."
                 )
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        self.process = self._launch()
+        self._launch()
 
-    def _launch(self) -> Any:
-        with self.log.open("ab") as log:
-            return subprocess.Popen(
+    def _launch(self) -> None:
+        with self.log.open("ab") as log, interrupts_later():
+            self.process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -285,6 +286,23 @@ class Service:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.process = None
+
+
+@contextmanager
+def interrupts_later() -> Iterator[None]:
+    """Have Ctrl-C and its like wait for the end of the block: in the middle of a fork Python ignores them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    handlers = {signum: signal.signal(signum, lambda number, _: came.append(number)) for signum in INTERRUPTS}
+    try:
+        yield
+    finally:
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
+        for signum in came:
+            signal.raise_signal(signum)
 
 
 def die_with_parent(signum: int) -> None:
@@ -463,15 +481,13 @@ def wanted_services(settings: Settings, *, databases_only: bool = False) -> list
 class Supervisor:
     """Starts services, watches them, and stops them in reverse order, whatever happens in between."""
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
     def __init__(self) -> None:
         self.services: list[Service] = []
         self._handlers: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Supervisor:
         # SIGTERM and SIGHUP end the program as Ctrl-C does, through the exit below.
-        self._handlers = {signum: signal.signal(signum, signal.default_int_handler) for signum in self.SIGNALS}
+        self._handlers = {signum: signal.signal(signum, signal.default_int_handler) for signum in INTERRUPTS}
         if "MAKELEVEL" in os.environ:
             # Under make no process is left to end this one if make itself is killed.
             die_with_parent(signal.SIGTERM)
@@ -479,7 +495,7 @@ class Supervisor:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         # A second Ctrl-C must not leave half of them running.
-        for signum in self.SIGNALS:
+        for signum in INTERRUPTS:
             signal.signal(signum, signal.SIG_IGN)
         if kind is KeyboardInterrupt:
             print("\nStopping ...", flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from development.services import Service, ServiceError, Supervisor
+from development.services import INTERRUPTS, Service, ServiceError, Supervisor, interrupts_later
 
 
 def service(tmp_path: Path, name: str, code: str, **options: bool) -> Service:
@@ -49,3 +50,17 @@ def test_what_must_not_end_ends_all(tmp_path, supervisor):
     supervisor.start(service(tmp_path, "db", "raise SystemExit(3)"))
     with pytest.raises(ServiceError, match="db ended with exit code 3"):
         supervisor.watch(0.01)
+
+
+@pytest.mark.parametrize("signum", INTERRUPTS)
+def test_an_interrupt_in_the_middle_of_a_start_comes_when_the_process_is_known(signum):
+    done = []
+
+    def start():
+        with interrupts_later():
+            signal.raise_signal(signum)
+            done.append(signum)
+
+    with Supervisor(), pytest.raises(KeyboardInterrupt):
+        start()
+    assert done == [signum]
