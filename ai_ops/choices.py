@@ -79,16 +79,26 @@ class MCPIncidentKindChoices(ChoiceSet):
 
 
 class MCPToolStateChoices(ChoiceSet):
-    """States of a tool against the approved ones; the same names as `ai_ops.mcp.logic.tools.ToolState`."""
+    """States of a tool: those of `ai_ops.mcp.logic.tools.ToolState`, and that a user has rejected what is listed."""
 
     APPROVED = "approved"
     ADDED = "added"
     CHANGED = "changed"
     REMOVED = "removed"
+    REJECTED = "rejected"
 
-    CHOICES = ((APPROVED, "Approved"), (ADDED, "Added"), (CHANGED, "Changed"), (REMOVED, "Removed"))
+    CHOICES = (
+        (APPROVED, "Approved"),
+        (ADDED, "Added"),
+        (CHANGED, "Changed"),
+        (REMOVED, "Removed"),
+        (REJECTED, "Rejected"),
+    )
 
-    CSS_CLASSES = {APPROVED: "success", ADDED: "info", CHANGED: "danger", REMOVED: "warning"}
+    # These wait for a user to approve or reject them.
+    UNDECIDED = (ADDED, CHANGED, REMOVED)
+
+    CSS_CLASSES = {APPROVED: "success", ADDED: "info", CHANGED: "danger", REMOVED: "warning", REJECTED: "secondary"}
 
 
 class MaintenanceKindChoices(ChoiceSet):

@@ -17,7 +17,11 @@ TAB_WEIGHT = NavigationWeightChoices.CLOUD + 50
 
 
 def _run_item(kind: str, name: str, weight: int) -> NavMenuItem:
-    """Link to the form that runs a Job: by its class, as the display name may be changed."""
+    """Link to the form that runs a Job: by its class, as the display name may be changed.
+
+    Nautobot's menu shows an item as its name and a link alone: neither icons nor the buttons of NavMenuItem are in its
+    template. So these have a group of their own, a verb, and the three dots of what opens a form.
+    """
     return NavMenuItem(
         link="extras:job_run_by_class_path",
         kwargs={"class_path": DEFAULT_SCHEDULES[kind].class_path},
@@ -149,9 +153,15 @@ menu_items = (
                         weight=30,
                         permissions=["extras.view_scheduledjob"],
                     ),
-                    _run_item("health", "Check MCP Servers", 100),
-                    _run_item("cleanup", "Clean Up Checkpoints", 200),
-                    _run_item("incidents", "Review MCP Incidents", 300),
+                ),
+            ),
+            NavMenuGroup(
+                name="Run Now",
+                weight=400,
+                items=(
+                    _run_item("health", "Check MCP Servers…", 100),
+                    _run_item("cleanup", "Clean Up Checkpoints…", 200),
+                    _run_item("incidents", "Review MCP Incidents…", 300),
                 ),
             ),
         ),

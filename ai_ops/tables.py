@@ -23,6 +23,7 @@ from ai_ops.models import (
     MaintenanceRun,
     MCPServer,
     MCPServerCheck,
+    MCPServerHealth,
     MCPServerIncident,
     MCPServerTool,
     PinnedThread,
@@ -95,7 +96,9 @@ class MCPServerTable(StatusTableMixin, BaseTable):
     name = tables.Column(linkify=True, attrs=WITH_ROOM)
     url = tables.Column(attrs=WITH_ROOM)
     since = AgeColumn(attrs=ONE_LINE, orderable=False)
-    message = tables.Column(accessor="health__message", orderable=False, verbose_name="Reason in Words")
+    message = tables.Column(
+        accessor="health__message", orderable=False, attrs=WITH_ROOM, verbose_name="Reason in Words"
+    )
     recent = tables.Column(accessor="health__recent", orderable=False, verbose_name="Last Probes")
     verify_tls = BooleanColumn()
     secrets_group = tables.Column(linkify=True)
@@ -158,6 +161,7 @@ class MCPServerTable(StatusTableMixin, BaseTable):
             "status",
             "since",
             "reason",
+            "message",
             "recent",
             "latency",
             "checked",
@@ -169,6 +173,16 @@ class MCPServerTable(StatusTableMixin, BaseTable):
             "actions",
         )
 
+    @cached_property
+    def told(self):
+        """The ids of the servers of this page whose checks the user may view, read once for all rows."""
+        request = getattr(self, "request", None)
+        if request is None:
+            return set()
+        rows = self.page.object_list.data if self.paginated_rows is not self.rows else self.data
+        visible = MCPServerHealth.objects.restrict(request.user, "view").filter(server__in=[row.pk for row in rows])
+        return set(visible.values_list("server", flat=True))
+
     def render_status(self, record, value, column, bound_column, bound_row):
         """Show the status; a server that no check has asked is neither up nor down."""
         if record.protocol != MCPProtocolChoices.HTTP:
@@ -179,7 +193,7 @@ class MCPServerTable(StatusTableMixin, BaseTable):
 
     def render_message(self, record, value):
         """Show what came back from a server that is not well; the rest is on its page."""
-        return truncatechars(value, SHORT_ERROR) if record.health.reason else self.default
+        return truncatechars(value, SHORT_ERROR) if record.health.reason and record.pk in self.told else self.default
 
     def render_recent(self, value):
         """Show a bar."""
@@ -209,8 +223,8 @@ class MCPServerTable(StatusTableMixin, BaseTable):
 class MCPServerCheckTable(BaseTable):
     """The history of checks."""
 
-    server = tables.Column(linkify=True)
-    time = AgeColumn()
+    server = tables.Column(linkify=True, attrs=WITH_ROOM)
+    time = AgeColumn(attrs=ONE_LINE)
     ok = BooleanColumn()
     latency_ms = tables.Column(verbose_name="Latency")
     flipped = tables.Column(verbose_name="Status", empty_values=(None, False))
@@ -259,6 +273,7 @@ class PinnedThreadTable(BaseTable):
     thread_id = tables.Column(linkify=True, attrs={"a": {"style": "white-space: pre-wrap; word-break: break-all"}})
     is_glob = BooleanColumn(verbose_name="Pattern")
     in_redis = tables.Column(verbose_name="In Redis", empty_values=(), orderable=False)
+    created = AgeColumn(attrs=ONE_LINE)
     actions = ButtonsColumn(PinnedThread)
 
     class Meta(BaseTable.Meta):
@@ -322,6 +337,7 @@ class ThreadErasureTable(BaseTable):
     deleted_count = tables.Column(verbose_name="Keys")
     late_count = tables.Column(verbose_name="Late Keys")
     verified = BooleanColumn()
+    guarded_until = AgeColumn(attrs=ONE_LINE)
 
     class Meta(BaseTable.Meta):
         """Columns a user may choose, and those shown at first."""
@@ -418,8 +434,9 @@ def tool_badge(tool: MCPServerTool) -> str:
 class MCPServerToolTable(BaseTable):
     """The list of tools."""
 
-    name = tables.Column(linkify=True)
-    server = tables.Column(linkify=True)
+    name = tables.Column(linkify=True, attrs=WITH_ROOM)
+    server = tables.Column(linkify=True, attrs=WITH_ROOM)
+    description = tables.Column(attrs=WITH_ROOM)
     since = AgeColumn(attrs=ONE_LINE)
     first_seen = AgeColumn()
     short_hash = tables.Column(verbose_name="Hash", order_by="hash")

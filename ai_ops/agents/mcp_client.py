@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from ai_ops.mcp.http.tls import CAFileError, ssl_context
 from ai_ops.mcp.http.transports import ClientFactory, HeaderAuth
 from ai_ops.mcp.logic.credentials import Credentials
 from ai_ops.mcp.secrets import read_credentials
-from ai_ops.models import MCPServer
+from ai_ops.models import MCPServer, MCPServerTool
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class UsableServer:
         connection: How to connect; None where `problem` says why that is not known.
         problem: Why its credentials, or its CA file, can't be used, without anything of them.
         credentials: What it is asked with.
+        rejected: Names of its tools that a user has rejected, which agents do not get.
     """
 
     pk: UUID
@@ -43,6 +45,7 @@ class UsableServer:
     connection: Connection | None = None
     problem: str = ""
     credentials: Credentials | None = field(default=None, repr=False)
+    rejected: frozenset[str] = frozenset()
 
     def hide_in(self, text: str) -> str:
         """Return `text` without the server's credentials."""
@@ -65,7 +68,7 @@ def get_mcp_client() -> MultiServerMCPClient:
     Ask for it at the start of each request and don't keep it longer. It reads the database and secrets: from
     a coroutine call ``sync_to_async(get_mcp_client)()``. For tools use `ai_ops.agents.tools.get_tools`: this
     client's own ``get_tools()`` fails whole when one server does, and of two tools of one name has the last, unless
-    the setting `prefix_tool_names` is on.
+    the setting `prefix_tool_names` is on; and it has the tools that a user has rejected.
     """
     global _built
     generation = current_generation()
@@ -86,7 +89,11 @@ def usable_servers() -> list[UsableServer]:
     """The Healthy HTTP servers, each with its connection as it is now; reads the database and secrets."""
     settings = AiOpsSettings.load()
     servers = MCPServer.objects.filter(protocol=MCPProtocolChoices.HTTP, status__name=MCPServerStatus.HEALTHY)
-    return [_usable(server, settings) for server in servers.select_related("secrets_group")]
+    rejected: dict[UUID, set[str]] = defaultdict(set)
+    for pk, name in MCPServerTool.objects.filter(rejected__isnull=False).values_list("server", "name"):
+        rejected[pk].add(name)
+    usable = [_usable(server, settings) for server in servers.select_related("secrets_group")]
+    return [replace(each, rejected=frozenset(rejected[each.pk])) for each in usable]
 
 
 def _usable(server: MCPServer, settings: AiOpsSettings) -> UsableServer:

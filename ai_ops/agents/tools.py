@@ -20,6 +20,7 @@ from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import CredentialsError
 from ai_ops.mcp.generation import current_generation
 from ai_ops.mcp.logic.tool_names import distinct_names
+from ai_ops.mcp.logic.tools import is_among
 
 logger = logging.getLogger(__name__)
 
@@ -51,9 +52,15 @@ class _Loaded:
 class _Built:
     generation: int
     servers: Mapping[UUID, _Loaded] = field(default_factory=dict)
+    rejected: Mapping[UUID, frozenset[str]] = field(default_factory=dict)
 
     def tools(self, *, prefix_all: bool = False) -> list[BaseTool]:
-        found = [(pk, server.name, tool) for pk, server in self.servers.items() for tool in server.tools]
+        found = [
+            (pk, server.name, tool)
+            for pk, server in self.servers.items()
+            for tool in server.tools
+            if not is_among(tool.name, self.rejected.get(pk, ()))
+        ]
         names = distinct_names([(pk, server, tool.name) for pk, server, tool in found], always=prefix_all)
         return [
             tool if tool.name == name else tool.model_copy(update={"name": name})
@@ -68,7 +75,7 @@ _built: _Built | None = None
 
 
 async def get_tools(*, prefix_all: bool | None = None) -> list[BaseTool]:
-    """Return the tools of the Healthy servers, as of now.
+    """Return the tools of the Healthy servers, as of now, without those that a user has rejected.
 
     Tools of the same name on several servers get the name of their server in front, such as ``Billing_pay``: a list
     with two of one name would leave the agent with the last. With `prefix_all` all tools do; unless it is given, the
@@ -99,7 +106,11 @@ async def _build(generation: int, known: _Built | None) -> _Built:
     servers = await sync_to_async(usable_servers)()
     before = known.servers if known else {}
     loaded = await asyncio.gather(*(_load(server, before.get(server.pk)) for server in servers))
-    return _Built(generation, {server.pk: each for server, each in zip(servers, loaded, strict=True)})
+    return _Built(
+        generation,
+        {server.pk: each for server, each in zip(servers, loaded, strict=True)},
+        {server.pk: server.rejected for server in servers},
+    )
 
 
 async def _load(server: UsableServer, before: _Loaded | None) -> _Loaded:

@@ -283,3 +283,17 @@ class ToolApprovalSerializer(serializers.Serializer):
     """The list of tools that an approval is for."""
 
     listed_hash = serializers.CharField(help_text="The listed_hash of the tools that you reviewed.")
+
+
+class ToolDecisionSerializer(serializers.Serializer):
+    """The definition of a tool that a decision is for."""
+
+    hash = serializers.CharField(
+        allow_blank=True, help_text="The hash of the tool that you reviewed; empty for one that is not listed any more."
+    )
+
+
+class ToolDecidedSerializer(serializers.Serializer):
+    """The changes of a decision about a tool; an approved one that is not listed any more is gone."""
+
+    changes = serializers.CharField(help_text="What was approved or rejected, as a sentence.")

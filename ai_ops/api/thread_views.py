@@ -52,6 +52,8 @@ class ThreadViewSet(viewsets.ViewSet):
     @action(detail=False, methods=["post"])
     def erase(self, request, *args, **kwargs):
         """Ask for an erasure; answers with the run, whose Job has the report."""
+        if not request.user.has_perm(VIEW):
+            raise PermissionDenied(f"You may not look at conversations: ask for the permission {VIEW}.")
         if not request.user.has_perm(ERASE):
             raise PermissionDenied(f"You may not erase conversations: ask for the permission {ERASE}.")
         if not isinstance(request.data, Mapping):

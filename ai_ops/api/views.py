@@ -1,5 +1,7 @@
 """REST API of AI Ops."""
 
+from django.db import transaction
+from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import extend_schema
 from nautobot.apps.api import NautobotModelViewSet, NotesViewSetMixin, ReadOnlyModelViewSet
 from nautobot.core.api.filter_backends import NautobotFilterBackend, NautobotOrderingFilter
@@ -22,6 +24,8 @@ from ai_ops.api.serializers import (
     RetentionPolicySerializer,
     ThreadErasureSerializer,
     ToolApprovalSerializer,
+    ToolDecidedSerializer,
+    ToolDecisionSerializer,
 )
 from ai_ops.exceptions import IncidentError, ToolApprovalError
 from ai_ops.filters import (
@@ -38,7 +42,7 @@ from ai_ops.filters import (
 from ai_ops.mcp.incidents import acknowledge
 from ai_ops.mcp.maintenance_incidents import send_test_incident
 from ai_ops.mcp.on_demand import request_check
-from ai_ops.mcp.tool_approval import approve
+from ai_ops.mcp.tool_approval import approve, approve_tool, reject_tool
 from ai_ops.models import (
     MCPServer,
     MCPServerCheck,
@@ -141,7 +145,9 @@ class MCPServerIncidentViewSet(ActionsViewSetMixin, NotesViewSetMixin, ReadOnlyM
         """Make an incident that is a test and over at once; it takes the permission to add incidents."""
         if not request.user.has_perm("ai_ops.view_mcpserverincident"):
             raise PermissionDenied("You may not view incidents: ask for the permission to view them.")
-        incident = send_test_incident(request.user)
+        with transaction.atomic():
+            incident = send_test_incident(request.user)
+            confirm_may(request.user, "add", incident)
         return Response(self.get_serializer(incident).data, status=status.HTTP_201_CREATED)
 
     @extend_schema(request=None, responses={200: MCPServerIncidentSerializer})
@@ -157,19 +163,43 @@ class MCPServerIncidentViewSet(ActionsViewSetMixin, NotesViewSetMixin, ReadOnlyM
         return Response(self.get_serializer(incident).data)
 
 
-class MCPServerToolViewSet(ReadOnlyModelViewSet):
-    """Tools of MCP servers, as listed last and as approved."""
-
-    queryset = MCPServerTool.objects.select_related("server")
-    serializer_class = MCPServerToolSerializer
-    filterset_class = MCPServerToolFilterSet
-
-
 class ApprovalRefused(APIException):
     """The tools are not those that were looked at, or need no approval."""
 
     status_code = status.HTTP_409_CONFLICT
     default_code = "approval_refused"
+
+
+class MCPServerToolViewSet(ActionsViewSetMixin, ReadOnlyModelViewSet):
+    """Tools of MCP servers, as listed last and as approved."""
+
+    queryset = MCPServerTool.objects.select_related("server", "rejected_by")
+    serializer_class = MCPServerToolSerializer
+    filterset_class = MCPServerToolFilterSet
+
+    @extend_schema(request=ToolDecisionSerializer, responses={200: ToolDecidedSerializer})
+    @action(detail=True, methods=["post"], permission_classes=[ActionPermissions], filterset_class=None)
+    def approve(self, request, *args, **kwargs):
+        """Approve this tool as listed last; `hash` names the definition that you reviewed."""
+        return self._decided(request, approve_tool)
+
+    @extend_schema(request=ToolDecisionSerializer, responses={200: ToolDecidedSerializer})
+    @action(detail=True, methods=["post"], permission_classes=[ActionPermissions], filterset_class=None)
+    def reject(self, request, *args, **kwargs):
+        """Reject this tool as listed last: agents do not get it until it is approved."""
+        return self._decided(request, reject_tool)
+
+    def _decided(self, request, decide):
+        tool = self.get_object()
+        tool_set = get_object_or_404(MCPServerToolSet.objects.restrict(request.user, "view"), server=tool.server_id)
+        confirm_may(request.user, "approve", tool_set)
+        decision = ToolDecisionSerializer(data=request.data)
+        decision.is_valid(raise_exception=True)
+        try:
+            said = decide(tool, request.user, decision.validated_data["hash"])
+        except ToolApprovalError as refusal:
+            raise ApprovalRefused(str(refusal)) from refusal
+        return Response({"changes": said})
 
 
 class MCPServerToolSetViewSet(ActionsViewSetMixin, ReadOnlyModelViewSet):

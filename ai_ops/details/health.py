@@ -13,9 +13,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.text import slugify
 from nautobot.apps.ui import (
-    EChartsPanel,
     EChartsTypeChoices,
-    KeyValueTablePanel,
     ObjectsTablePanel,
     Panel,
     SectionChoices,
@@ -31,7 +29,8 @@ from ai_ops.tables import (
     milliseconds,
     percent,
 )
-from ai_ops.ui.charts import GREEN, GREY, READABLE_NAME, RED
+from ai_ops.ui.charts import GREEN, GREY, READABLE_NAME, RED, ReadableChartPanel
+from ai_ops.ui.panels import FactsPanel
 from ai_ops.ui.times import ago
 
 VIEW_HEALTH = ("ai_ops.view_mcpserverhealth",)
@@ -78,7 +77,7 @@ class CheckedServerPanelMixin:
         return Panel.should_render(self, context) and _health(context) is not None
 
 
-class HealthPanel(CheckedServerPanelMixin, KeyValueTablePanel):
+class HealthPanel(CheckedServerPanelMixin, FactsPanel):
     """The latest check in words, and when the server was last well and last not."""
 
     def get_data(self, context: Context) -> dict[str, Any]:
@@ -104,12 +103,10 @@ def _certificate(health: MCPServerHealth) -> str | None:
     """Return when the certificate ends, and how many days are left."""
     if not health.certificate_ends:
         return None
-    return format_html(
-        "{} UTC {}", f"{health.certificate_ends:%Y-%m-%d %H:%M}", certificate_badge(health.certificate_days)
-    )
+    return format_html("{} {}", ago(health.certificate_ends), certificate_badge(health.certificate_days))
 
 
-class StatisticsPanel(CheckedServerPanelMixin, KeyValueTablePanel):
+class StatisticsPanel(CheckedServerPanelMixin, FactsPanel):
     """Uptime and latency over the three windows."""
 
     def get_data(self, context: Context) -> dict[str, str]:
@@ -131,7 +128,7 @@ def _latency(found: Statistics) -> str:
     return f"; p50 {milliseconds(found.p50_ms)}, p95 {milliseconds(found.p95_ms)}"
 
 
-class CheckChartPanel(CheckedServerPanelMixin, EChartsPanel):
+class CheckChartPanel(CheckedServerPanelMixin, ReadableChartPanel):
     """A chart over the checks of the window that the reader chose, with the choice in its header.
 
     Args:
@@ -284,7 +281,6 @@ HEALTH_PANELS = (
         table_filter="servers",
         table_title="Incidents",
         exclude_columns=("reason", "closed", "escalated", "actions"),
-        order_by_fields=("-opened",),
         max_display_count=5,
         add_button_route=None,
         required_permissions=("ai_ops.view_mcpserverincident",),

@@ -9,7 +9,6 @@ from django.utils.html import format_html
 from nautobot.apps.ui import (
     ButtonColorChoices,
     ObjectDetailContent,
-    ObjectFieldsPanel,
     ObjectsTablePanel,
     PostButton,
     SectionChoices,
@@ -20,6 +19,7 @@ from ai_ops.runs.permissions import may
 from ai_ops.tables import (
     MCPServerTable,
 )
+from ai_ops.ui.panels import FieldsPanel
 
 
 class AcknowledgeButton(PostButton):
@@ -32,7 +32,7 @@ class AcknowledgeButton(PostButton):
         return wanted and may(context["request"].user, "acknowledge", incident)
 
 
-class IncidentFieldsPanel(ObjectFieldsPanel):
+class IncidentFieldsPanel(FieldsPanel):
     """The fields of an incident."""
 
     def render_value(self, key: str, value: Any, context: Context) -> Any:
@@ -66,7 +66,7 @@ INCIDENT_DETAIL = ObjectDetailContent(
             table_class=MCPServerTable,
             table_filter="incidents",
             table_title="Servers",
-            exclude_columns=("latency", "uptime_24h", "flapping", "url", "description", "tags", "actions"),
+            exclude_columns=("message", "latency", "uptime_24h", "flapping", "url", "description", "tags", "actions"),
             enable_related_link=False,
             add_button_route=None,
         ),

@@ -1,13 +1,14 @@
 """The page of a pinned thread."""
 
 from django.utils.html import format_html
-from nautobot.apps.ui import ObjectDetailContent, ObjectFieldsPanel, SectionChoices
+from nautobot.apps.ui import ObjectDetailContent, SectionChoices
 from nautobot.apps.views import get_obj_from_context
 
 from ai_ops.checkpoints.snapshots import in_redis, latest_snapshots
+from ai_ops.ui.panels import FieldsPanel
 
 
-class PinnedThreadFieldsPanel(ObjectFieldsPanel):
+class PinnedThreadFieldsPanel(FieldsPanel):
     """The fields of a pin, and whether there is anything that it keeps."""
 
     def get_data(self, context):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from django.db.models import Q
 from django.template.loader import render_to_string
 from django.utils.html import format_html
-from nautobot.apps.templatetags import hyperlinked_object
+from nautobot.apps.templatetags import hyperlinked_object, placeholder
 from nautobot.apps.ui import (
     ButtonColorChoices,
-    KeyValueTablePanel,
     ObjectDetailContent,
-    ObjectFieldsPanel,
     Panel,
     PostButton,
     SectionChoices,
@@ -21,10 +21,10 @@ from ai_ops.checkpoints.snapshots import latest_snapshots
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices
 from ai_ops.models import CheckpointStorageSnapshot, MaintenanceRun
 from ai_ops.runs.requests import may_run
-from ai_ops.ui.times import plain_ago
+from ai_ops.ui.panels import FactsPanel, FieldsPanel
 
 
-class RetentionPolicyFieldsPanel(ObjectFieldsPanel):
+class RetentionPolicyFieldsPanel(FieldsPanel):
     """The fields of a policy; what it leaves empty comes from the run."""
 
     def render_value(self, key, value, context):
@@ -36,7 +36,7 @@ class RetentionPolicyFieldsPanel(ObjectFieldsPanel):
         return super().render_value(key, value, context)
 
 
-class PolicyMatchesPanel(KeyValueTablePanel):
+class PolicyMatchesPanel(FactsPanel):
     """The threads that a policy matched at the last sampling, and what a cleanup would have deleted by it."""
 
     def render_key(self, key, value, context):
@@ -64,7 +64,7 @@ def _sampled(policy, user):
         return {"Sample": "Not sampled with this policy yet: refresh Checkpoint Storage, or press Dry run."}
     if policy.last_updated and policy.last_updated > snapshot.taken:
         return {"Sample": "The policy has changed since the last sampling. Press Dry run to see what it does now."}
-    return {"Sampled": plain_ago(snapshot.taken), **_in_words(counts)}
+    return {"Sampled": snapshot.taken, **_in_words(counts)}
 
 
 def _in_words(counts):
@@ -161,7 +161,7 @@ RETENTION_POLICY_DETAIL = ObjectDetailContent(
 SHOWN_NAMES = 100
 
 
-class ErasureFieldsPanel(ObjectFieldsPanel):
+class ErasureFieldsPanel(FieldsPanel):
     """The fields of an erasure; lists have a line for each name, and counts are words."""
 
     def render_value(self, key, value, context):
@@ -172,7 +172,12 @@ class ErasureFieldsPanel(ObjectFieldsPanel):
             return format_html('<span style="white-space: pre-wrap; word-break: break-all">{}</span>', "\n".join(lines))
         if key == "deleted_by_family" and value:
             return ", ".join(f"{count:,} {family}" for family, count in sorted(value.items()))
-        return super().render_value(key, value or None if isinstance(value, list | dict) else value, context)
+        if key == "seconds":
+            value = timedelta(seconds=value)
+        if isinstance(value, list | dict) and not value:
+            # Nautobot writes an empty one as JSON.
+            return placeholder(None)
+        return super().render_value(key, value, context)
 
 
 ERASURE_DETAIL = ObjectDetailContent(

@@ -15,7 +15,6 @@ from nautobot.apps.ui import (
     Button,
     ButtonColorChoices,
     DataTablePanel,
-    KeyValueTablePanel,
     ObjectDetailContent,
     ObjectsTablePanel,
     Panel,
@@ -34,6 +33,7 @@ from ai_ops.models import MaintenanceRun, MCPServer
 from ai_ops.runs.decisions import MISSED_HEARTBEATS, RENEWALS_PER_LEASE
 from ai_ops.runs.permissions import may_decide
 from ai_ops.tables import MaintenanceRunTable, state_badge
+from ai_ops.ui.panels import FactsPanel
 from ai_ops.ui.run_summary import summary
 from ai_ops.ui.times import ago, duration, exact
 
@@ -174,7 +174,7 @@ class FollowingPanel(Panel):
         return render_to_string("ai_ops/inc/following.html", following, request=context["request"])
 
 
-class RunPanel(KeyValueTablePanel):
+class RunPanel(FactsPanel):
     """The run in words, from what was asked for to what became of it."""
 
     def get_data(self, context: Context) -> dict[str, Any]:
@@ -197,7 +197,7 @@ class RunPanel(KeyValueTablePanel):
         }
 
 
-class TimesPanel(KeyValueTablePanel):
+class TimesPanel(FactsPanel):
     """The times of its request, its start and its end, and the process that has it."""
 
     def get_data(self, context: Context) -> dict[str, Any]:
@@ -223,7 +223,7 @@ def _ms(since, now) -> float | None:
     return None if since is None else max(0.0, (now - since).total_seconds() * 1000)
 
 
-class PlainValuesPanel(KeyValueTablePanel):
+class PlainValuesPanel(FactsPanel):
     """The content of one of the JSON fields of a run."""
 
     field = ""

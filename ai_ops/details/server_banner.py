@@ -18,11 +18,23 @@ from ai_ops.mcp.on_demand import is_being_checked
 from ai_ops.models import MCPServer, MCPServerHealth, MCPServerIncident
 from ai_ops.overview import queries
 from ai_ops.overview.logic import DOWN, NOT_CHECKED, STALE, UP, Level, ServerFacts, down_since, server_state
-from ai_ops.runs.permissions import may
 from ai_ops.ui.probes_bar import probes_bar
 from ai_ops.ui.times import ago
 
 LEVELS = {UP: Level.SUCCESS, DOWN: Level.DANGER, STALE: Level.WARNING, NOT_CHECKED: Level.UNKNOWN}
+
+
+@dataclass(frozen=True)
+class OpenIncident:
+    """An open incident that the server is in.
+
+    Attributes:
+        incident: One that the user may see.
+        may_acknowledge: Whether the user may acknowledge it, and no user has.
+    """
+
+    incident: MCPServerIncident
+    may_acknowledge: bool
 
 
 @dataclass(frozen=True)
@@ -35,8 +47,7 @@ class Banner:
         since: Since when it is up or down, as HTML; None where that is not known.
         why: What came back and what to do, or why there is no answer.
         flapping: Whether it changes too often.
-        incident: Its open outage, if the user may see it.
-        may_acknowledge: Whether the user may acknowledge that incident, and no user has.
+        incidents: Its open incidents that the user may see, the outage first.
     """
 
     level: Level
@@ -44,29 +55,33 @@ class Banner:
     since: str | None = None
     why: str | None = None
     flapping: bool = False
-    incident: MCPServerIncident | None = None
-    may_acknowledge: bool = False
+    incidents: tuple[OpenIncident, ...] = ()
+
+    @property
+    def acknowledgeable(self) -> list[MCPServerIncident]:
+        """The incidents that the user may acknowledge."""
+        return [each.incident for each in self.incidents if each.may_acknowledge]
 
 
 def banner_of(server: MCPServer, user: Any, now: datetime) -> Banner:
-    """Return the banner of `server` for `user`, who may view it; five queries."""
+    """Return the banner of `server` for `user`, who may view it; six queries."""
     health = getattr(server, "health", None)
     state = _state(server, health, now)
     why = server.why_not_checked()
     if state == NOT_CHECKED:
         why = "The next health check asks it."
+    incidents = _open_incidents(server, user)
     if why or health is None:
-        return Banner(LEVELS.get(state, Level.UNKNOWN), state, why=why or _why_stale(None))
-    incident = _open_outage(server, user)
+        return Banner(LEVELS.get(state, Level.UNKNOWN), state, why=why or _why_stale(None), incidents=incidents)
+    outage = next((each.incident for each in incidents if each.incident.kind == MCPIncidentKindChoices.OUTAGE), None)
     sees = user.has_perm("ai_ops.view_mcpserverhealth")
     return Banner(
         LEVELS.get(state, Level.UNKNOWN),
         state,
-        ago(_since(state, health, incident), now),
+        ago(_since(state, health, outage), now),
         _why(state, health if sees else None),
         health.flapping,
-        incident,
-        incident is not None and not incident.acknowledged and may(user, "acknowledge", incident),
+        incidents,
     )
 
 
@@ -102,9 +117,12 @@ def _why_stale(health: MCPServerHealth | None) -> str:
     return "No check has ended in time: see under Schedules whether health checks run."
 
 
-def _open_outage(server: MCPServer, user: Any) -> MCPServerIncident | None:
-    incidents = MCPServerIncident.objects.restrict(user, "view").select_related("acknowledged_by")
-    return incidents.filter(servers=server, closed__isnull=True, kind=MCPIncidentKindChoices.OUTAGE).first()
+def _open_incidents(server: MCPServer, user: Any) -> tuple[OpenIncident, ...]:
+    visible = MCPServerIncident.objects.restrict(user, "view").select_related("acknowledged_by")
+    found = visible.filter(servers=server, closed__isnull=True).distinct()
+    permitted = set(found.restrict(user, "acknowledge").values_list("pk", flat=True))
+    rows = sorted(found, key=lambda each: each.kind != MCPIncidentKindChoices.OUTAGE)
+    return tuple(OpenIncident(each, each.acknowledged is None and each.pk in permitted) for each in rows)
 
 
 class ServerBannerPanel(Panel):

@@ -3,10 +3,8 @@
 from django.utils.html import format_html
 from nautobot.apps.ui import (
     ButtonColorChoices,
-    KeyValueTablePanel,
     LayoutChoices,
     ObjectDetailContent,
-    ObjectFieldsPanel,
     PostButton,
     SectionChoices,
 )
@@ -16,9 +14,10 @@ from ai_ops.details.health import HEALTH_PANELS
 from ai_ops.details.server_banner import ServerBannerPanel
 from ai_ops.details.tools import TOOL_PANELS
 from ai_ops.mcp.on_demand import may_run_check
+from ai_ops.ui.panels import FactsPanel, FieldsPanel
 
 
-class AddressesPanel(KeyValueTablePanel):
+class AddressesPanel(FactsPanel):
     """The addresses made of URL and paths, as agents and health checks use them."""
 
     def should_render(self, context):
@@ -56,13 +55,13 @@ MCP_SERVER_DETAIL = ObjectDetailContent(
     layout=LayoutChoices.ONE_OVER_TWO,
     panels=(
         ServerBannerPanel(weight=10, section=SectionChoices.FULL_WIDTH),
-        ObjectFieldsPanel(
+        FieldsPanel(
             weight=900,
             section=SectionChoices.LEFT_HALF,
             fields=("name", "status", "protocol", "url", "mcp_endpoint", "health_check", "mcp_type", "description"),
         ),
         AddressesPanel(weight=900, section=SectionChoices.RIGHT_HALF, label="Addresses"),
-        ObjectFieldsPanel(
+        FieldsPanel(
             weight=910,
             section=SectionChoices.RIGHT_HALF,
             label="Probing",

@@ -15,9 +15,7 @@ from nautobot.apps.ui import (
     ButtonColorChoices,
     DataTablePanel,
     EChartsBase,
-    EChartsPanel,
     EChartsTypeChoices,
-    KeyValueTablePanel,
     PostButton,
     SectionChoices,
 )
@@ -31,7 +29,8 @@ from ai_ops.kinds import DEFAULT_SCHEDULES
 from ai_ops.models import CheckpointStorageSnapshot, MaintenanceRun, PinnedThread
 from ai_ops.runs.installed_jobs import find_job
 from ai_ops.runs.requests import may_run
-from ai_ops.ui.charts import READABLE_NAME
+from ai_ops.ui.charts import READABLE_NAME, ReadableChartPanel
+from ai_ops.ui.panels import FactsPanel
 from ai_ops.ui.times import ago, plain_ago
 
 SHOWN_PINS = 10
@@ -74,7 +73,7 @@ class SampleNowButton(PostButton):
         return super().should_render(context) and may_run("storage", context["request"].user)
 
 
-class PlainKeysPanel(KeyValueTablePanel):
+class PlainKeysPanel(FactsPanel):
     """Names and values, with the names as they are written."""
 
     def render_key(self, key, value, context):
@@ -95,7 +94,7 @@ class AgesChart(EChartsBase):
         return config
 
 
-def _ages_panel(counted: str, section: SectionChoices, description: str) -> EChartsPanel:
+def _ages_panel(counted: str, section: SectionChoices, description: str) -> ReadableChartPanel:
     def bars(context) -> dict[str, Any]:
         ages = context["snapshot"].data["ages"]
         return {
@@ -103,7 +102,7 @@ def _ages_panel(counted: str, section: SectionChoices, description: str) -> ECha
             "series": [{"name": counted, "data": [bar[counted.lower()] for bar in ages]}],
         }
 
-    return EChartsPanel(
+    return ReadableChartPanel(
         weight=50,
         section=section,
         label=f"{counted} by age",
@@ -130,7 +129,9 @@ BUTTONS = (
 )
 
 
-def _lines(label: str, section: SectionChoices, names: Mapping[str, str], axis: str, unit: int = 1) -> EChartsPanel:
+def _lines(
+    label: str, section: SectionChoices, names: Mapping[str, str], axis: str, unit: int = 1
+) -> ReadableChartPanel:
     """Return a chart of numbers over the days of the trend, by their names in it and in the chart."""
 
     def lines(context) -> dict[str, Any]:
@@ -141,7 +142,7 @@ def _lines(label: str, section: SectionChoices, names: Mapping[str, str], axis: 
         ]
         return {"x": [day["day"] for day in days], "series": series}
 
-    return EChartsPanel(
+    return ReadableChartPanel(
         weight=60,
         section=section,
         label=label,
@@ -161,7 +162,7 @@ class TrendChart(EChartsBase):
         return config
 
 
-class DeletionsPanel(EChartsPanel):
+class DeletionsPanel(ReadableChartPanel):
     """A chart of what the last cleanups have deleted."""
 
     def should_render(self, context):
@@ -172,7 +173,7 @@ class DeletionsPanel(EChartsPanel):
 def _deletions(context) -> dict[str, Any]:
     runs = context["cleanups"]
     return {
-        "x": [f"{run.created:%Y-%m-%d %H:%M}" for run in runs],
+        "x": [f"{timezone.localtime(run.created):%Y-%m-%d %H:%M}" for run in runs],
         "series": [{"name": "Keys", "data": [run.counters.get("deleted_count", 0) for run in runs]}],
     }
 

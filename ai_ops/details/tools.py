@@ -6,26 +6,27 @@ import difflib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from django.db.models import Case, Q, When
 from django.template import Context
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from nautobot.apps.ui import (
-    KeyValueTablePanel,
     ObjectDetailContent,
-    ObjectFieldsPanel,
     ObjectsTablePanel,
     Panel,
     SectionChoices,
 )
 from nautobot.apps.views import get_obj_from_context
 
-from ai_ops.choices import MCPToolStateChoices
+from ai_ops.choices import MCPServerStatus, MCPToolStateChoices
 from ai_ops.config import AiOpsSettings
 from ai_ops.mcp.tool_collisions import names_for_agents
 from ai_ops.models import MCPServer
 from ai_ops.models.tools import MCPServerTool, MCPServerToolSet
 from ai_ops.runs.permissions import may
 from ai_ops.tables import MCPServerToolTable, tool_badge
+from ai_ops.ui.panels import FactsPanel, FieldsPanel
+from ai_ops.ui.times import ago
 
 VIEW_TOOLS = ("ai_ops.view_mcpservertool", "ai_ops.view_mcpservertoolset")
 
@@ -46,7 +47,7 @@ def _tool_set(context: Context) -> MCPServerToolSet | None:
     return getattr(get_obj_from_context(context), "tool_set", None)
 
 
-class ToolSetPanel(KeyValueTablePanel):
+class ToolSetPanel(FactsPanel):
     """Times at which the tools were listed and approved, in words."""
 
     def should_render(self, context: Context) -> bool:
@@ -61,7 +62,7 @@ class ToolSetPanel(KeyValueTablePanel):
         return {
             "Tools": ", ".join(f"{count} {label.lower()}" for count, label in counts if count) or "none",
             "Last listed": found.listed,
-            "Could not be listed": f"{found.reason} at {found.asked:%Y-%m-%d %H:%M}" if found.reason else None,
+            "Could not be listed": format_html("{} {}", found.reason, ago(found.asked)) if found.reason else None,
             "Answer": found.message or None,
             "Approved": found.approved,
             "Approved by": (found.approved_by or "trusted as the first list") if found.approved else None,
@@ -91,16 +92,21 @@ class ToolDriftPanel(Panel):
         return super().should_render(context) and found is not None and found.drifted
 
     def get_extra_context(self, context: Context) -> dict[str, Any]:
-        """Find what differs, and whether this user may approve it."""
-        found = _tool_set(context)
+        """Find what differs, what waits for a decision first, and what this user may decide."""
+        found, user = _tool_set(context), context["request"].user
         differing = MCPServerTool.objects.filter(server=found.server).exclude(state=MCPToolStateChoices.APPROVED)
-        tools = list(differing.order_by("name")[: MAX_DIFFERENCES + 1])
+        decided = Q(state=MCPToolStateChoices.REJECTED)
+        tools = list(differing.order_by(Case(When(decided, then=1), default=0), "name")[: MAX_DIFFERENCES + 1])
+        may_approve = may(user, "approve", found)
+        withdrawn = found.server.status.name == MCPServerStatus.VULNERABLE
         return {
             **super().get_extra_context(context),
             "tool_set": found,
             "differences": [(tool, tool_badge(tool), difference(tool)) for tool in tools[:MAX_DIFFERENCES]],
             "there_are_more": len(tools) > MAX_DIFFERENCES,
-            "may_approve": may(context["request"].user, "approve", found),
+            "may_approve": may_approve,
+            "undecided": differing.exclude(decided).count() if may_approve else 0,
+            "may_withdraw": not withdrawn and may(user, "change", found.server),
         }
 
 
@@ -172,7 +178,7 @@ TOOL_PANELS = (
 )
 
 
-class ToolFieldsPanel(ObjectFieldsPanel):
+class ToolFieldsPanel(FieldsPanel):
     """The fields of a tool."""
 
     def render_value(self, key: str, value: Any, context: Context) -> Any:
@@ -192,13 +198,43 @@ class ToolDefinitionPanel(Panel):
         return difference(get_obj_from_context(context))
 
 
+class ToolDecisionPanel(Panel):
+    """The buttons that decide about a tool, on its own page."""
+
+    body_content_template_path = "ai_ops/inc/tool_decision.html"
+
+    def should_render(self, context: Context) -> bool:
+        """Show it where there is something to decide, to users who may."""
+        tool, user = get_obj_from_context(context), context["request"].user
+        if not super().should_render(context) or tool.state == MCPToolStateChoices.APPROVED:
+            return False
+        tool_set = MCPServerToolSet.objects.filter(server=tool.server_id).first()
+        return tool_set is not None and may(user, "approve", tool_set)
+
+    def get_extra_context(self, context: Context) -> dict[str, Any]:
+        """Add the tool."""
+        return {**super().get_extra_context(context), "tool": get_obj_from_context(context)}
+
+
 TOOL_DETAIL = ObjectDetailContent(
     panels=(
         ToolFieldsPanel(
             weight=100,
             section=SectionChoices.LEFT_HALF,
-            fields=("server", "name", "state", "since", "first_seen", "hash", "approved_hash"),
+            fields=(
+                "server",
+                "name",
+                "state",
+                "since",
+                "first_seen",
+                "rejected",
+                "rejected_by",
+                "hash",
+                "approved_hash",
+            ),
+            hide_if_unset=("rejected", "rejected_by"),
         ),
+        ToolDecisionPanel(weight=50, section=SectionChoices.LEFT_HALF, label="Decide"),
         ToolDefinitionPanel(weight=100, section=SectionChoices.RIGHT_HALF, label="Description and input schema"),
     ),
 )

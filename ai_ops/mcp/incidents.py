@@ -67,8 +67,8 @@ _UNLISTED = Q(listed__isnull=False) & ~Q(reason__in=("", Reason.CHECKER))
 
 DRIFT_REASON = "DRIFT"
 DRIFT_REMEDY = (
-    "Review the changes on the server's page. Approve them if they are intended; if not, give the server the "
-    "status Vulnerable. Nothing was switched off."
+    "Review the changes on the server's page. Approve them if they are intended; if not, reject them, or give the "
+    "server the status Vulnerable. Nothing was switched off."
 )
 
 

@@ -6,22 +6,24 @@ chosen to trust it, and there is nothing to compare it with. It is recorded with
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
+from nautobot.extras.models import Status
 
-from ai_ops.choices import MCPToolStateChoices
+from ai_ops.choices import MCPServerStatus, MCPToolStateChoices
 from ai_ops.exceptions import ToolApprovalError
 from ai_ops.mcp.history import IDENTITY, identify
 from ai_ops.mcp.http.tool_listing import Listing
 from ai_ops.mcp.incidents import close_ended
 from ai_ops.mcp.logic.tools import KnownTool, Tool, ToolState, set_hash
 from ai_ops.mcp.logic.verdicts import Probe
-from ai_ops.models import MCPServer
+from ai_ops.models import AgentGeneration, MCPServer
 from ai_ops.models.health import MCPServerHealth
 from ai_ops.models.tools import MCPServerTool, MCPServerToolSet
 
@@ -29,7 +31,9 @@ from ai_ops.models.tools import MCPServerTool, MCPServerToolSet
 NAMES_TOLD = 20
 
 # Columns of MCPServerTool that a listing writes.
-_LISTED = ("state", "since", "hash", "description", "definition", "approved_definition")
+_LISTED = ("state", "since", "hash", "description", "definition", "approved_definition", "rejected", "rejected_by")
+# And those that an approval writes.
+_DECIDED = ("approved_hash", "approved_definition", "state", "since", "rejected", "rejected_by")
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def record_listing(server: MCPServer, listing: Listing, now: datetime) -> Record
 
 
 def approve(tool_set: MCPServerToolSet, user: Any, seen: str) -> str:
-    """Make the tools of a server, as it listed them last, the approved ones; close the incident about them.
+    """Approve the tools of a server as it listed them last, but for rejected ones; close the incident about them.
 
     Args:
         tool_set: The server's.
@@ -94,36 +98,126 @@ def approve(tool_set: MCPServerToolSet, user: Any, seen: str) -> str:
     Raises:
         ToolApprovalError: The server lists other tools by now, or there is nothing to approve.
     """
-    now = timezone.now()
-    with transaction.atomic():
-        server = _locked(tool_set.server_id)
-        row = MCPServerToolSet.objects.select_related("server").filter(pk=tool_set.pk).first()
-        if server is None or row is None:
-            raise ToolApprovalError("There is nothing to approve: the server was deleted.")
-        if not row.drifted:
-            raise ToolApprovalError(f"There is nothing to approve: {server} lists the approved tools.")
+    with _deciding(tool_set.server_id) as (server, row):
+        undecided = MCPServerTool.objects.filter(server=server, state__in=MCPToolStateChoices.UNDECIDED)
+        if not undecided.exists():
+            why = "its other tools were rejected" if row.drifted else "it lists the approved tools"
+            raise ToolApprovalError(f"There is nothing to approve at {server}: {why}.")
         if row.listed_hash != seen:
             raise ToolApprovalError(
                 f"{server} lists other tools than those that you reviewed: review them again before you approve."
             )
-        row.approved_changes = _approve_rows(server, now)
-        row.approved_hash, row.approved, row.approved_by = row.listed_hash, now, user
-        row.validated_save()
-        close_ended([server.pk], now)
+        _approve_rows(row, list(undecided), user)
     tool_set.refresh_from_db()
     return row.approved_changes
 
 
-def _approve_rows(server: MCPServer, now: datetime) -> str:
-    rows = list(MCPServerTool.objects.filter(server=server).exclude(state=MCPToolStateChoices.APPROVED))
-    changes = _told((row.state, row.name) for row in rows)
-    MCPServerTool.objects.filter(server=server, state=MCPToolStateChoices.REMOVED).delete()
+def approve_tool(tool: MCPServerTool, user: Any, seen: str) -> str:
+    """Approve one tool as its server listed it last; one that is not listed any more is forgotten.
+
+    Args:
+        tool: One that differs from what was approved.
+        user: The approver.
+        seen: The `hash` of what the user has looked at; empty for a tool that is not listed any more.
+
+    Returns:
+        What was approved, as a sentence.
+
+    Raises:
+        ToolApprovalError: The server lists it otherwise by now, or there is nothing to approve.
+    """
+    with _deciding(tool.server_id) as (_, row):
+        current = _as_reviewed(tool, seen)
+        if current.state == MCPToolStateChoices.APPROVED:
+            raise ToolApprovalError(f"There is nothing to approve: {tool} is as it was approved.")
+        _approve_rows(row, [current], user)
+    return row.approved_changes
+
+
+def reject_tool(tool: MCPServerTool, user: Any, seen: str) -> str:
+    """Reject one tool as its server listed it last: agents do not get it until it is approved.
+
+    Args:
+        tool: One that differs from what was approved, and is listed.
+        user: The user that rejects it.
+        seen: The `hash` of what the user has looked at.
+
+    Returns:
+        What was rejected, as a sentence.
+
+    Raises:
+        ToolApprovalError: The server lists it otherwise by now, or there is nothing to reject.
+    """
+    with _deciding(tool.server_id) as (server, row):
+        current = _as_reviewed(tool, seen)
+        if current.state not in (MCPToolStateChoices.ADDED, MCPToolStateChoices.CHANGED):
+            raise ToolApprovalError(f"There is nothing to reject: {tool} is {current.get_state_display().lower()}.")
+        current.state, current.since = MCPToolStateChoices.REJECTED, timezone.now()
+        current.rejected, current.rejected_by = current.since, user
+        current.save()
+        row.approved_changes = _told([("rejected", current.name)])
+        # An entry in the change log of the server, as for an approval.
+        row.validated_save()
+        AgentGeneration.bump()
+        close_ended([server.pk], current.since)
+    return row.approved_changes
+
+
+def withdraw(server: MCPServer) -> None:
+    """Give `server` the status Vulnerable, and change nothing else of it, whatever was edited meanwhile."""
+    with transaction.atomic():
+        AgentGeneration.lock()
+        row = _locked(server.pk)
+        if row is not None:
+            row.status = Status.objects.get_for_model(MCPServer).get(name=MCPServerStatus.VULNERABLE)
+            row.validated_save()
+
+
+@contextmanager
+def _deciding(server_id: Any) -> Iterator[tuple[MCPServer, MCPServerToolSet]]:
+    """Lock the tools of a server for a decision of a user, in the order in which a change of a server locks.
+
+    Raises:
+        ToolApprovalError: The server was deleted.
+    """
+    with transaction.atomic():
+        AgentGeneration.lock()
+        server = _locked(server_id)
+        row = MCPServerToolSet.objects.select_related("server").filter(server=server_id).first()
+        if server is None or row is None:
+            raise ToolApprovalError("There is nothing to decide: the server was deleted.")
+        yield server, row
+
+
+def _as_reviewed(tool: MCPServerTool, seen: str) -> MCPServerTool:
+    """Return the row of `tool` as it is now, if that is what the user has looked at."""
+    current = MCPServerTool.objects.filter(pk=tool.pk).first()
+    if current is None:
+        raise ToolApprovalError(f"There is nothing to decide: {tool} is not listed any more.")
+    if current.hash != seen:
+        raise ToolApprovalError(f"{tool} is listed otherwise than you reviewed it: review it again.")
+    return current
+
+
+def _approve_rows(tool_set: MCPServerToolSet, rows: Sequence[MCPServerTool], user: Any) -> None:
+    """Make these rows the approved ones, note it, and close the incident about them."""
+    now = timezone.now()
+    tool_set.approved_changes = _told((_change(row), row.name) for row in rows)
+    released = any(row.rejected for row in rows)
+    MCPServerTool.objects.filter(pk__in=[row.pk for row in rows if not row.hash]).delete()
     kept = [row for row in rows if row.hash]
     for row in kept:
         row.approved_hash, row.approved_definition = row.hash, ""
         row.state, row.since = MCPToolStateChoices.APPROVED, now
-    MCPServerTool.objects.bulk_update(kept, ["approved_hash", "approved_definition", "state", "since"], batch_size=200)
-    return changes
+        row.rejected = row.rejected_by = None
+    MCPServerTool.objects.bulk_update(kept, _DECIDED, batch_size=200)
+    approved = MCPServerTool.objects.filter(server=tool_set.server_id).exclude(approved_hash="")
+    tool_set.approved_hash = set_hash(dict(approved.values_list("name", "approved_hash")))
+    tool_set.approved, tool_set.approved_by = now, user
+    tool_set.validated_save()
+    if released:
+        AgentGeneration.bump()
+    close_ended([tool_set.server_id], now)
 
 
 def _identify(server: MCPServer, probe: Probe) -> None:
@@ -162,13 +256,16 @@ def _keep_tools(tool_set: MCPServerToolSet, listed: Sequence[Tool], now: datetim
     differing = [row for name, row in known.items() if row.hash != (found[name].hash if name in found else "")]
     for row in differing:
         _follow(row, found.get(row.name), now)
-    gone = [row for row in differing if not row.hash and not row.approved_hash]
+    # A server must not get a rejected tool back to agents by leaving it out once.
+    gone = [row for row in differing if not row.hash and not row.approved_hash and not row.rejected]
     kept = [row for row in differing if row not in gone]
     MCPServerTool.objects.bulk_create(new)
     MCPServerTool.objects.bulk_update(kept, _LISTED, batch_size=200)
     MCPServerTool.objects.filter(pk__in=[row.pk for row in gone]).delete()
     _update(tool_set, "asked", "reason", "message", "retry_at", "listed", "listed_hash")
-    news = [("as approved again" if row.state == ToolState.APPROVED else row.state, row.name) for row in [*new, *kept]]
+    news = [
+        ("as approved again" if row.state == ToolState.APPROVED else _change(row), row.name) for row in [*new, *kept]
+    ]
     return _told([*news, *(("no longer added", row.name) for row in gone)])
 
 
@@ -206,6 +303,15 @@ def _follow(row: MCPServerTool, tool: Tool | None, now: datetime) -> None:
     if row.hash == row.approved_hash:
         row.approved_definition = ""
     row.state, row.since = KnownTool(row.hash, row.approved_hash).state, now
+    if not row.hash and not row.approved_hash:
+        row.state = MCPToolStateChoices.REJECTED
+    elif row.state == ToolState.APPROVED:
+        row.rejected = row.rejected_by = None
+
+
+def _change(row: MCPServerTool) -> str:
+    """Return how a tool differs from what was approved, whether it was rejected or not."""
+    return ToolState.REMOVED if not row.hash else KnownTool(row.hash, row.approved_hash).state
 
 
 def _told(changes: Iterable[tuple[str, str]]) -> str:

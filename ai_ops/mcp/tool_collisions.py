@@ -33,5 +33,6 @@ def names_for_agents(server: MCPServer, *, always: bool) -> dict[str, str]:
 
 
 def _listed(which: Q) -> Iterator[_Row]:
-    rows = MCPServerTool.objects.filter(which).exclude(hash="").order_by("server", "name")
+    # What a user has rejected agents do not get at all.
+    rows = MCPServerTool.objects.filter(which, rejected=None).exclude(hash="").order_by("server", "name")
     return rows.values_list("server", "server__name", "name").iterator()

@@ -129,7 +129,8 @@ class MCPServerCheck(BaseModel):
         get_latest_by = "time"
         verbose_name = "MCP server check"
         indexes = [
-            models.Index(fields=["server", "-time"], name="ai_ops_check_server_time"),
+            # With what uptimes are made of, of which lists compute one a row: PostgreSQL then reads the index alone.
+            models.Index(fields=["server", "-time"], include=["probes", "failures"], name="ai_ops_check_uptime"),
             # With all that the overview counts of a day of checks: PostgreSQL then reads the index alone.
             models.Index(fields=["time"], include=["ok", "latency_ms"], name="ai_ops_check_time"),
         ]

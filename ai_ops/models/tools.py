@@ -96,6 +96,12 @@ class MCPServerTool(BaseModel):
     approved_definition = models.TextField(
         blank=True, help_text="The approved definition, where it differs from the listed one."
     )
+    rejected = models.DateTimeField(
+        null=True, blank=True, help_text="When a user rejected it; until it is approved, agents do not get it."
+    )
+    rejected_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
 
     natural_key_field_names = ["pk"]
     is_metadata_associable_model = False

@@ -206,9 +206,9 @@ class Overview:
         return queries.samples(self.user)
 
     @cached_property
-    def storage_by_day(self) -> dict[Any, tuple[int | None, int | None]]:
-        """Checkpoint keys and bytes by day."""
-        return queries.storage_by_day(self.now)
+    def first_sample(self) -> tuple[datetime, int | None] | None:
+        """The time and the checkpoint keys of the first good sampling of the last two weeks that is kept."""
+        return queries.first_sample(self.user, self.now)
 
     @cached_property
     def changes(self) -> list[ObjectChange]:
@@ -237,8 +237,8 @@ ADDRESSES: dict[str, tuple[str, dict[str, Any]]] = {
     "failed_runs": ("maintenancerun_list", {"state": queries.FAILED_STATES}),
     "tools": (
         "mcpservertool_list",
-        {"state": [state for state in MCPToolStateChoices.values() if state != MCPToolStateChoices.APPROVED]},
+        {"state": MCPToolStateChoices.UNDECIDED},
     ),
-    "schedules": ("schedules", {}),
+    "schedules": ("schedules", {"needs_you": "true"}),
     "certificates": ("mcpserver_list", {"certificate_days": WARNING_DAYS}),
 }

@@ -14,9 +14,7 @@ from django.utils.html import format_html
 from nautobot.apps.ui import (
     DataTablePanel,
     EChartsBase,
-    EChartsPanel,
     EChartsTypeChoices,
-    KeyValueTablePanel,
     SectionChoices,
 )
 
@@ -25,7 +23,8 @@ from ai_ops.kinds import DEFAULT_SCHEDULES
 from ai_ops.overview import logic
 from ai_ops.overview.page import CHANGES, CHECKS, RUNS, SCHEDULES, SERVERS, STORAGE, Overview
 from ai_ops.tables import milliseconds, percent
-from ai_ops.ui.charts import AMBER, BLUE, GREEN, GREY, READABLE_NAME, RED
+from ai_ops.ui.charts import AMBER, BLUE, GREEN, GREY, READABLE_NAME, RED, ReadableChartPanel
+from ai_ops.ui.panels import FactsPanel
 from ai_ops.ui.times import ago
 
 # Nautobot's own margins around a chart leave a fifth of a panel empty.
@@ -114,7 +113,7 @@ class RowsPanel(OverviewPanel, DataTablePanel):
         return format_html('<tbody><tr><td class="text-secondary">{}</td></tr></tbody>', self._nothing)
 
 
-class ChartPanel(OverviewPanel, EChartsPanel):
+class ChartPanel(OverviewPanel, ReadableChartPanel):
     """A chart with a line of text below that says the same.
 
     Args:
@@ -130,6 +129,7 @@ class ChartPanel(OverviewPanel, EChartsPanel):
     def refreshed(self) -> Iterator[str]:
         """Replace the data, which a script of the page hands to the chart, and the text."""
         yield f"#echarts-config-{self.body_id}:innerHTML"
+        yield f"#{self.body_id}-figures:innerHTML"
         yield f"#{self.body_id}-summary:innerHTML"
 
     def render_footer_content(self, context: Context) -> str:
@@ -312,7 +312,7 @@ def _runs_summary(overview: Overview) -> str:
     return f"In 14 days: {said}." if said else "No run ended in 14 days."
 
 
-class CheckpointsPanel(OverviewPanel, KeyValueTablePanel):
+class CheckpointsPanel(OverviewPanel, FactsPanel):
     """The result of the last sampling, its trend, and the actions to take."""
 
     def get_data(self, context: Context) -> dict[str, Any]:
@@ -371,12 +371,10 @@ def _sampled(overview: Overview) -> Any:
 
 
 def _trend(overview: Overview, good: Any) -> str:
-    days = list(overview.storage_by_day.items())
-    if not days:
+    if overview.first_sample is None:
         return "Not known yet."
-    day, (keys, _) = days[0]
-    length = timezone.localtime(good.taken).date() - day
-    return logic.trend(keys, good.keys, length) or "Not known before tomorrow."
+    taken, keys = overview.first_sample
+    return logic.trend(keys, good.keys, good.taken - taken) or "Not known before the next sampling."
 
 
 def change_rows(overview: Overview) -> list[dict[str, Any]]:

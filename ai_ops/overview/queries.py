@@ -8,20 +8,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django.contrib.contenttypes.models import ContentType
 from django.db import connections
-from django.db.models import Count, Max, Q, Value
-from django.db.models.functions import TruncDate
+from django.db.models import Count, Q, Value
 from django.utils import timezone
 from nautobot.extras.models import ObjectChange
 
+from ai_ops.checkpoints.snapshots import KEPT
 from ai_ops.choices import (
-    MaintenanceKindChoices,
     MCPIncidentKindChoices,
     MCPProtocolChoices,
     MCPToolStateChoices,
@@ -65,6 +64,14 @@ SELECT hour, counts.* FROM generate_series(%s::timestamptz, %s::timestamptz + in
         FROM ({}) AS checks WHERE time >= hour AND time < hour + interval '1 hour'
     ) AS counts
 ORDER BY hour
+"""
+
+# A day at a time by the index of times and states: the date of each of 50,000 runs would cost as much again.
+DAYS_SQL = """
+SELECT day, counts.* FROM unnest(%s::date[], %s::timestamptz[], %s::timestamptz[]) AS days(day, begins, ends),
+    LATERAL (
+        SELECT state, count(*) FROM ({}) AS runs WHERE created >= begins AND created < ends GROUP BY state
+    ) AS counts
 """
 
 
@@ -121,7 +128,7 @@ def servers(user: Any) -> list[Server]:
             *("check_interval", "created", "health__flapping", "health__recent", "health__last_failure"),
         )
     )
-    return [Server(*own, _facts(*rest)) for *own, rest in ((*row[:4], row[4:]) for row in rows.iterator())]
+    return [Server(*own, _facts(*rest)) for *own, rest in ((*row[:4], row[4:]) for row in rows)]
 
 
 def _facts(
@@ -179,9 +186,8 @@ def unacknowledged_incidents(user: Any) -> int:
 
 
 def changed_tools(user: Any) -> int:
-    """Return the number of tools that differ from the approved ones."""
-    differ = [state for state in MCPToolStateChoices.values() if state != MCPToolStateChoices.APPROVED]
-    return MCPServerTool.objects.restrict(user, "view").filter(state__in=differ).count()
+    """Return the number of tools that differ from the approved ones and that no user has rejected."""
+    return MCPServerTool.objects.restrict(user, "view").filter(state__in=MCPToolStateChoices.UNDECIDED).count()
 
 
 def waiting_runs(user: Any, now: datetime) -> dict[str, int]:
@@ -252,45 +258,32 @@ def uptimes(ids: Collection[UUID]) -> dict[UUID, float]:
 
 def runs_by_day(user: Any, now: datetime) -> dict[date, dict[str, int]]:
     """Return the numbers of runs by day, in the user's time, and by state."""
-    today = timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0)
-    rows = (
-        MaintenanceRun.objects.restrict(user, "view")
-        .filter(created__gte=today - timedelta(days=RUN_DAYS - 1))
-        .order_by()
-        .values(day=TruncDate("created"))
-        .values_list("day", "state")
-        # Of the rows, not of their keys, so that the index has all that is asked for.
-        .annotate(count=Count("*"))
-    )
-    days: dict[date, dict[str, int]] = {
-        (today - timedelta(days=back)).date(): defaultdict(int) for back in reversed(range(RUN_DAYS))
-    }
-    for day, state, count in rows:
-        days.setdefault(day, defaultdict(int))[state] += count
-    return days
+    today = timezone.localtime(now).date()
+    days = [today - timedelta(days=back) for back in reversed(range(RUN_DAYS))]
+    # Midnights, of which a change of the clock makes some days longer.
+    begins = [timezone.make_aware(datetime.combine(day, time.min)) for day in [*days, today + timedelta(days=1)]]
+    rows = MaintenanceRun.objects.restrict(user, "view").filter(created__gte=begins[0]).order_by()
+    inner, parameters = rows.values("created", "state").query.sql_with_params()
+    found: dict[date, dict[str, int]] = {day: defaultdict(int) for day in days}
+    with connections[rows.db].cursor() as cursor:
+        cursor.execute(DAYS_SQL.format(inner), [days, begins[:-1], begins[1:], *parameters])
+        for day, state, count in cursor.fetchall():
+            found[day][state] = count
+    return found
 
 
 def samples(user: Any) -> list[Sample]:
-    """Return what the samplings say that are kept, the newest first."""
+    """Return what the latest samplings say, the newest first; a good one is among them if any is kept."""
     names = ("error", "checkpoint_keys", "checkpoint_bytes", "memory_bytes", "cleanup")
-    rows = CheckpointStorageSnapshot.objects.restrict(user, "view").values_list(
-        "taken", *(f"data__{name}" for name in names)
-    )
-    return [Sample(*row) for row in rows]
+    rows = CheckpointStorageSnapshot.objects.restrict(user, "view").order_by("-taken")[: 2 * KEPT]
+    return [Sample(*row) for row in rows.values_list("taken", *(f"data__{name}" for name in names))]
 
 
-def storage_by_day(now: datetime) -> dict[date, tuple[int | None, int | None]]:
-    """Return the checkpoint keys and their bytes at the last sampling of each day that had one."""
-    runs = MaintenanceRun.objects.filter(
-        kind=MaintenanceKindChoices.STORAGE,
-        state=RunStateChoices.SUCCEEDED,
-        created__gte=now - timedelta(days=RUN_DAYS),
-    )
-    # Two steps, so that the counters are read of one run a day.
-    last = runs.order_by().values(day=TruncDate("created")).annotate(last=Max("created")).values("last")
-    rows = runs.filter(created__in=last).order_by("created")
-    values = rows.values_list("created", "counters__checkpoint_keys", "counters__checkpoint_bytes")
-    return {timezone.localtime(at).date(): (keys, size) for at, keys, size in values}
+def first_sample(user: Any, now: datetime) -> tuple[datetime, int | None] | None:
+    """Return when the first sampling of the last two weeks was that is kept and was good, and its checkpoint keys."""
+    rows = CheckpointStorageSnapshot.objects.restrict(user, "view")
+    rows = rows.filter(data__success=True, taken__gte=now - timedelta(days=RUN_DAYS)).order_by("taken")
+    return rows.values_list("taken", "data__checkpoint_keys").first()
 
 
 def latest_changes(user: Any) -> list[ObjectChange]:

@@ -1,4 +1,4 @@
-"""`{{ run.started|ago }}` and `{{ run.execution_time_ms|duration }}`: times and durations as every page shows them."""
+"""`{{ run.started|ago }}`, `{{ now|at }}`, `{{ run.execution_time_ms|duration }}`: times as every page shows them."""
 
 from django import template
 
@@ -6,4 +6,5 @@ from ai_ops.ui import times
 
 register = template.Library()
 register.filter("ago", times.ago)
+register.filter("at", times.at)
 register.filter("duration", times.duration)

@@ -8,6 +8,7 @@ import django_tables2 as tables
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from ai_ops.logic import durations
 
@@ -33,6 +34,11 @@ def ago(moment: datetime | str | None, now: datetime | None = None) -> str | Non
         exact(then),
         durations.age(then, now or timezone.now()),
     )
+
+
+def at(moment: datetime) -> SafeString:
+    """Return the exact time of `moment`, as HTML; for a page that says of which time it is."""
+    return format_html('<time class="text-nowrap" datetime="{}">{}</time>', moment.isoformat(), exact(moment))
 
 
 def plain_ago(moment: datetime, now: datetime | None = None) -> str:

@@ -29,9 +29,11 @@ from ai_ops.models import (
 )
 from ai_ops.runs.approvals import schedule_of
 from ai_ops.runs.requests import request_run
+from ai_ops.views.long_names import LongNamesMixin
 
 
 class PinnedThreadUIViewSet(
+    LongNamesMixin,
     ObjectDetailViewMixin,
     ObjectListViewMixin,
     ObjectEditViewMixin,

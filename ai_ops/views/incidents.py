@@ -2,6 +2,7 @@
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.shortcuts import redirect
 from nautobot.apps.utils import is_uuid
 from nautobot.apps.views import (
@@ -25,9 +26,11 @@ from ai_ops.models import (
 )
 from ai_ops.runs.permissions import confirm_may
 from ai_ops.views.ids import ID_PATTERN
+from ai_ops.views.long_names import LongNamesMixin
 
 
 class MCPServerIncidentUIViewSet(
+    LongNamesMixin,
     ObjectDetailViewMixin,
     ObjectListViewMixin,
     ObjectDestroyViewMixin,
@@ -88,7 +91,7 @@ class MCPServerIncidentUIViewSet(
                 messages.warning(request, "Nothing was acknowledged: tick the incidents first.")
             for incident in incidents:
                 _acknowledge(request, incident)
-        return redirect("plugins:ai_ops:mcpserverincident_list")
+        return redirect(self.get_return_url(request))
 
     @action(
         detail=False,
@@ -101,7 +104,9 @@ class MCPServerIncidentUIViewSet(
     def test(self, request, *args, **kwargs):
         """Make an incident that is a test, so that webhooks, Job hooks and event brokers are told of one."""
         if request.method == "POST":
-            incident = send_test_incident(request.user)
+            with transaction.atomic():
+                incident = send_test_incident(request.user)
+                confirm_may(request.user, "add", incident)
             messages.success(request, f"{incident} was made: see whether it arrives where incidents are told.")
         return redirect("plugins:ai_ops:mcpserverincident_list")
 

@@ -15,9 +15,10 @@ from ai_ops.exceptions import RunNotPermittedError, RunRefusedError
 from ai_ops.models import RetentionPolicy, ThreadErasure
 from ai_ops.runs.requests import request_run
 from ai_ops.views.ids import ID_PATTERN
+from ai_ops.views.long_names import LongNamesMixin
 
 
-class RetentionPolicyUIViewSet(NautobotUIViewSet):
+class RetentionPolicyUIViewSet(LongNamesMixin, NautobotUIViewSet):
     """List, detail, edit, delete, bulk actions and import of retention policies."""
 
     queryset = RetentionPolicy.objects.all()
@@ -60,7 +61,7 @@ class RetentionPolicyUIViewSet(NautobotUIViewSet):
         return redirect(policy)
 
 
-class ThreadErasureUIViewSet(ObjectDetailViewMixin, ObjectListViewMixin):
+class ThreadErasureUIViewSet(LongNamesMixin, ObjectDetailViewMixin, ObjectListViewMixin):
     """List and detail of erasures. The records are evidence: nothing adds, edits or deletes them here."""
 
     queryset = ThreadErasure.objects.select_related("requested_by")

@@ -37,6 +37,7 @@ from ai_ops.runs.permissions import confirm_may_decide, permitted_runs, with_rig
 from ai_ops.runs.quiet import PASSES, without_quiet_passes
 from ai_ops.runs.requests import cancel_run, discard_run, redrive_run, repeat_run
 from ai_ops.views.ids import ID_PATTERN
+from ai_ops.views.long_names import LongNamesMixin
 
 DEAD_LETTERS = "plugins:ai_ops:deadletters"
 DISCARDING = "What it was to do is not done. It stays in the list of runs and needs no decision any more."
@@ -97,7 +98,7 @@ def _plain(query: QueryDict) -> dict[str, Any]:
     return {name: values for name, values in query.lists() if name != "page"}
 
 
-class MaintenanceRunUIViewSet(ObjectDetailViewMixin, ObjectListViewMixin):
+class MaintenanceRunUIViewSet(LongNamesMixin, ObjectDetailViewMixin, ObjectListViewMixin):
     """List and detail of runs, and what may be done with one."""
 
     queryset = MaintenanceRun.objects.all()

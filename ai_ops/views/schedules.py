@@ -19,6 +19,7 @@ from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.exceptions import AiOpsError, ConfigurationError, RunNotPermittedError
 from ai_ops.forms import ScheduleTimesForm
 from ai_ops.kinds import KINDS
+from ai_ops.overview.logic import needs_a_person
 from ai_ops.runs.permissions import confirm_may
 from ai_ops.runs.requests import may_run, runnable_job
 from ai_ops.schedules.control import app_schedules, pause_schedule, resume_schedule, retime_schedule
@@ -69,11 +70,10 @@ class SchedulesView(ObjectPermissionRequiredMixin, GenericView):
         """Show the page."""
         changeable = set(map(str, self.queryset.restrict(request.user, "change").values_list("pk", flat=True)))
         runnable = {kind for kind in KINDS if may_run(kind, request.user)}
-        rows = [
-            _row(status, status["id"] in changeable, status["kind"] in runnable)
-            for status in get_schedule_status(self.queryset)
-        ]
-        context = {"view_titles": self.get_view_titles(), "rows": rows}
+        statuses = get_schedule_status(self.queryset)
+        chosen = [each for each in statuses if needs_a_person(each)] if "needs_you" in request.GET else statuses
+        rows = [_row(status, status["id"] in changeable, status["kind"] in runnable) for status in chosen]
+        context = {"view_titles": self.get_view_titles(), "rows": rows, "left_out": len(statuses) - len(chosen)}
         return render(request, "ai_ops/schedules.html", context)
 
     def post(self, request):

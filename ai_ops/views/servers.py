@@ -17,7 +17,7 @@ from ai_ops.details.servers import MCP_SERVER_DETAIL
 from ai_ops.exceptions import RunNotPermittedError, RunRefusedError, ToolApprovalError
 from ai_ops.mcp.history import problems_first, with_uptime
 from ai_ops.mcp.on_demand import request_check
-from ai_ops.mcp.tool_approval import approve
+from ai_ops.mcp.tool_approval import approve, withdraw
 from ai_ops.models import (
     MCPServer,
     MCPServerCheck,
@@ -25,9 +25,10 @@ from ai_ops.models import (
 )
 from ai_ops.runs.approvals import schedule_of
 from ai_ops.runs.permissions import confirm_may
+from ai_ops.views.long_names import LongNamesMixin
 
 
-class MCPServerUIViewSet(NautobotUIViewSet):
+class MCPServerUIViewSet(LongNamesMixin, NautobotUIViewSet):
     """List, detail, edit, delete, bulk actions and import of MCP servers, and the check on demand."""
 
     queryset = MCPServer.objects.all()
@@ -98,6 +99,23 @@ class MCPServerUIViewSet(NautobotUIViewSet):
             messages.success(request, f"The tools of {server} have been approved. {changes}")
         except ToolApprovalError as refusal:
             messages.warning(request, str(refusal))
+        return redirect(server)
+
+    @action(
+        detail=True,
+        methods=["get", "post"],
+        url_path="set-vulnerable",
+        url_name="set_vulnerable",
+        custom_view_base_action="view",
+        custom_view_additional_permissions=["ai_ops.change_mcpserver"],
+    )
+    def set_vulnerable(self, request, *args, **kwargs):
+        """Give the server the status Vulnerable: agents do without it, and checks leave it alone."""
+        server = self.get_object()
+        confirm_may(request.user, "change", server)
+        if request.method == "POST":
+            withdraw(server)
+            messages.success(request, f"{server} is Vulnerable now: agents do without it until it gets another status.")
         return redirect(server)
 
 

@@ -13,7 +13,7 @@ import hashlib
 import json
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -141,6 +141,11 @@ class ToolReader:
         if len(self._cursors) >= MAX_PAGES:
             raise ProtocolViolation(f"went on after {MAX_PAGES} pages of its list")
         return cursor
+
+
+def is_among(name: str, kept: Collection[str]) -> bool:
+    """Tell whether a tool that a server calls `name` is among `kept` names, where unreadable ones are kept as such."""
+    return name in kept or f"{UNREADABLE}{visible(name)[:MAX_UNREADABLE_NAME]}".strip() in kept
 
 
 def set_hash(hashes: Mapping[str, str]) -> str:

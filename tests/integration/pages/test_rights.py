@@ -7,7 +7,7 @@ model has none, or where what is sent to it is its own.
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -33,10 +33,14 @@ from ai_ops.models import (
     MaintenanceRun,
     MCPServer,
     MCPServerIncident,
+    MCPServerTool,
     MCPServerToolSet,
+    RetentionPolicy,
 )
 from ai_ops.schedules import ensure_schedule
 from ai_ops.schedules.control import pause_schedule
+from langgraph_checkpoint_compact import CompactRedisSaver
+from tests.fakes.conversations import graph, on
 from tests.fakes.runs import recorded
 
 pytestmark = pytest.mark.django_db
@@ -72,6 +76,11 @@ class Action:
     def makes_one(self) -> bool:
         """Whether there is nothing yet that could be viewed."""
         return self.right == "create"
+
+    @property
+    def adds_one(self) -> bool:
+        """Whether it makes something that no permission for some objects can be compared with beforehand."""
+        return self.right == "test"
 
     @property
     def is_page(self) -> bool:
@@ -121,15 +130,12 @@ def page_actions():
             yield Action(PAGES + pattern.name, "post", view.queryset.model, choice or pattern.name, False, choice)
 
 
-# On no object of their model: they take the permission to add one, and that to run a Job, with tests of their own.
-ON_NO_OBJECT = {
-    "mcpserverincident_test",
-    "mcpserverincident-test",
-    "thread_erase",
-    "thread-erase",
-    "retentionpolicy_try",
-}
-ACTIONS = [each for each in (*page_actions(), *api_actions()) if each.name.rpartition(":")[2] not in ON_NO_OBJECT]
+# To erase a thread takes the permission to look at threads, which are in no table of their own.
+VIEWED = {f"{API}thread-erase": CheckpointStorageSnapshot}
+ACTIONS = [replace(each, model=VIEWED.get(each.name, each.model)) for each in (*page_actions(), *api_actions())]
+# Actions on a conversation, which must be in Redis.
+ON_A_THREAD = ("thread_erase", "thread-erase")
+THREAD = "a conversation"
 
 
 def make_server(_):
@@ -143,7 +149,18 @@ def make_server(_):
 def make_tool_set(_=None, server=None):
     server = server or MCPServer.objects.create(name="Tickets", url="http://mcp.example.com")
     now = timezone.now()
+    MCPServerTool.objects.create(
+        server=server, name="count", state="changed", since=now, first_seen=now, hash="b", approved_hash="a"
+    )
     return MCPServerToolSet.objects.create(server=server, asked=now, listed=now, listed_hash="b", approved_hash="a")
+
+
+def make_tool(_):
+    return MCPServerTool.objects.get(server=make_tool_set().server)
+
+
+def make_policy(_):
+    return RetentionPolicy.objects.create(name="Short", thread_patterns="short-*", retention="1d")
 
 
 def make_incident(_):
@@ -169,7 +186,9 @@ def make_snapshot(_):
 
 TARGETS = {
     MCPServer: make_server,
+    MCPServerTool: make_tool,
     MCPServerToolSet: make_tool_set,
+    RetentionPolicy: make_policy,
     MCPServerIncident: make_incident,
     MaintenanceRun: make_run,
     ScheduledJob: make_schedule,
@@ -179,6 +198,7 @@ TARGETS = {
 BODIES = {
     f"{API}maintenancerun-list": {"kind": "storage"},
     f"{API}schedule-list": {"kind": "storage"},
+    f"{API}thread-erase": {"thread_ids": [THREAD], "reason": "a request"},
 }
 
 
@@ -216,14 +236,16 @@ class Visitor:
     def asks_for(self, action, target):
         """Send the request; the status of the answer."""
         address = action.address(target)
-        hashed = {"listed_hash": getattr(target, "listed_hash", None) or "b"}
+        # What a user has seen of tools.
+        hashed = {"listed_hash": "b", "hash": "b"}
         if action.is_page:
             data = {"action": action.choice or "", "pk": str(target.pk), "name": getattr(target, "name", ""), **hashed}
             # The answer of a page that asks before it does something.
-            data |= {"interval": "900", "_confirm": "", "pattern": "user-*"}
+            data |= {"interval": "900", "_confirm": "", "pattern": "user-*", "thread_id": THREAD, "reason": "a request"}
             return self.browser.post(address, data).status_code
         headers = {"Authorization": f"Token {self.token}"}
-        data = BODIES.get(action.name, hashed) if not action.on_object or action.right == "approve" else {}
+        decides = action.right in ("approve", "reject")
+        data = BODIES.get(action.name, hashed) if not action.on_object or decides else {}
         answer = getattr(Client(), action.method)(address, data, content_type="application/json", headers=headers)
         return answer.status_code
 
@@ -233,7 +255,8 @@ class Visitor:
         answer = self.browser.get(where)
         body = extract_page_body(answer.content.decode()) if answer.status_code == 200 else ""
         # A link leads to a page that asks first.
-        buttons = (f'value="{action.choice}"',) if action.choice else (f'action="{address}"', f'href="{address}"')
+        opens = (f'href="{address}"', f'href="{address}?')
+        buttons = (f'value="{action.choice}"',) if action.choice else (f'action="{address}"', *opens)
         return any(button in body for button in buttons)
 
 
@@ -247,6 +270,10 @@ def page_of(action, target):
     address = action.address(target)
     if "_bulk_" in action.name:
         return address, reverse(action.name.partition("_bulk_")[0] + "_list")
+    if action.name.endswith("incident_test"):
+        return address, reverse(f"{PAGES}mcpserverincident_list")
+    if action.name.endswith(ON_A_THREAD):
+        return address, f"{reverse(f'{PAGES}threads')}?thread_id={THREAD}"
     if not action.is_page or not action.on_object:
         pages = {"sample": f"{PAGES}checkpointstorage", "search": f"{PAGES}threads"}
         page = pages.get(address.rstrip("/").rpartition("/")[2])
@@ -255,7 +282,10 @@ def page_of(action, target):
 
 
 @pytest.mark.parametrize("action", ACTIONS, ids=str)
-def test_an_action_takes_the_right_to_view_and_then_its_own(action):
+def test_an_action_takes_the_right_to_view_and_then_its_own(action, request):
+    if action.name.endswith(ON_A_THREAD):
+        saver = CompactRedisSaver(request.getfixturevalue("checkpoint_redis"))
+        graph(saver).invoke({"said": ["hello"]}, on(THREAD))
     target = TARGETS[action.model](action)
     if action.makes_one:
         ScheduledJob.objects.all().delete()
@@ -280,7 +310,8 @@ def test_an_action_takes_the_right_to_view_and_then_its_own(action):
     for grants in ([(MODELS, ["view"])], [(MODELS, ["view"]), (MODELS, rights, visitor.ELSEWHERE)]):
         visitor.has(*grants)
         refused(403)
-    assert not visitor.sees_button(action, page)
+    # As Nautobot's own buttons to add, one is shown to users who may add some.
+    assert visitor.sees_button(action, page) is (action.is_page and action.adds_one)
 
     if action.is_page:
         may_not_run = [model for model in MODELS if model is not Job]
@@ -307,6 +338,13 @@ def test_the_actions_are_found():
             "POST maintenancerun_discard",
             "POST mcpserver_check",
             "POST mcpserver_approve_tools",
+            "POST mcpserver_set_vulnerable",
+            "POST mcpservertool_approve",
+            "POST mcpservertool-reject",
+            "POST mcpserverincident_test",
+            "POST thread_erase",
+            "POST thread-erase",
+            "POST retentionpolicy_try",
             "POST schedules pause",
         ),
         *("POST deadletters redrive", "POST checkpointstorage_sample", "POST thread_search"),

@@ -72,6 +72,15 @@ class SchedulesTest(TestCase):
         assert ">Late</span>" in page
         assert "see whether Celery beat is running" in page
 
+    def test_those_that_need_the_operator_are_shown_alone_on_request(self):
+        ensure_schedule("health")
+        pause_schedule("health")
+        page = extract_page_body(self.client.get(self.url, {"needs_you": "true"}).content.decode())
+        assert DEFAULT_SCHEDULES["health"].name in page
+        assert NAME not in page
+        assert f'href="{self.url}">show all</a>' in page
+        assert "show all" not in self.page()
+
     def test_it_is_paused_and_resumed(self):
         self.allow("extras.view_scheduledjob", "extras.change_scheduledjob", "extras.run_job")
         for action, enabled, other in (("pause", False, "resume"), ("resume", True, "pause")):

@@ -179,3 +179,47 @@ def test_a_user_who_may_only_view_has_neither(db):
     assert "Acknowledge Selected" not in client.get(reverse("plugins:ai_ops:mcpserverincident_list")).content.decode()
     address = reverse("plugins:ai_ops:mcpserverincident_bulk_acknowledge")
     assert client.post(address, {"pk": [incident.pk]}).status_code == 403
+
+
+def test_all_open_incidents_of_a_server_are_on_its_page_and_acknowledged_from_there(client):
+    server = add("one", "Unhealthy")
+    drift = add_incident(server, name="a drift", kind="drift", opened=timezone.now())
+    outage = add_incident(server)
+    text = banner(client, server)
+    assert text.index("an outage") < text.index("a drift"), "what agents miss first"
+    assert "Acknowledge all 2" in text
+    address = reverse("plugins:ai_ops:mcpserverincident_bulk_acknowledge")
+    data = {"pk": [drift.pk, outage.pk], "return_url": server.get_absolute_url()}
+    assert client.post(address, data).url == server.get_absolute_url()
+    text = banner(client, server)
+    assert text.count("acknowledged by root") == 2
+    assert "Acknowledge all" not in text
+
+
+def test_the_incidents_in_the_table_of_a_servers_page_begin_with_the_open_ones(client):
+    server, now = add("one"), timezone.now()
+    add_incident(server, name="closed later", opened=now, closed=now)
+    add_incident(server, name="still open")
+    page = client.get(server.get_absolute_url()).content.decode()
+    table = page[page.index("<!-- end of the banner -->") :]
+    assert table.index("still open") < table.index("closed later")
+
+
+def test_a_chart_has_its_figures_as_a_table_for_screen_readers(client):
+    server = add("one")
+    server.checks.create(time=timezone.now(), ok=True, latency_ms=123.4, probes=3, failures=1)
+    page = client.get(server.get_absolute_url()).content.decode()
+    assert 'role="img" aria-label="Latency: a chart of the figures in the table that follows"' in page
+    table = page[page.index("<caption>Latency</caption>") :]
+    table = table[: table.index("</table>")]
+    assert '<th scope="col">p50</th>' in table
+    assert "<td>123.4</td>" in table
+
+
+def test_the_list_has_the_reason_in_words_for_users_who_may_view_checks(client):
+    add("one", "Unhealthy")
+    add("two")
+    page = table_of(client, "mcpserver")
+    assert page.count(MESSAGE) == 1
+    assert "answered 200" not in page, "what is well needs no reason"
+    assert MESSAGE not in table_of(client_of(user_who_may("ai_ops.view_mcpserver")), "mcpserver")

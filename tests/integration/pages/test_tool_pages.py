@@ -130,6 +130,27 @@ class MCPServerToolSetAPITest(APIViewTestCases.GetObjectViewTestCase, APIViewTes
             "action approve."
         )
 
+    def test_one_tool_is_approved_or_rejected_by_rest(self):
+        self.add_permissions("ai_ops.view_mcpservertool", "ai_ops.view_mcpservertoolset")
+        tool = MCPServerTool.objects.get(server__name="server 1", name="count")
+        address = reverse("plugins-api:ai_ops-api:mcpservertool-reject", kwargs={"pk": tool.pk})
+
+        def rejects(**data):
+            return self.client.post(address, data, format="json", **self.header)
+
+        self.assertHttpStatus(rejects(hash=tool.hash), 403)
+        self.add_permissions("ai_ops.approve_mcpservertoolset")
+        self.assertHttpStatus(rejects(), 400)
+        self.assertHttpStatus(rejects(hash="other"), 409)
+        response = rejects(hash=tool.hash)
+        self.assertHttpStatus(response, 200)
+        assert response.data == {"changes": "Rejected: count."}
+        self.assertHttpStatus(rejects(hash=tool.hash), 409)
+        gone = MCPServerTool.objects.get(server__name="server 1", name="gone")
+        address = reverse("plugins-api:ai_ops-api:mcpservertool-approve", kwargs={"pk": gone.pk})
+        self.assertHttpStatus(rejects(hash=""), 200)
+        assert not MCPServerTool.objects.filter(pk=gone.pk).exists()
+
     def test_tool_sets_are_not_written_by_rest(self):
         self.add_permissions("ai_ops.add_mcpservertoolset")
         self.assertHttpStatus(self.client.post(self._get_list_url(), {}, format="json", **self.header), 405)
@@ -221,6 +242,37 @@ class ToolsOnPagesTest(TestCase):
         assert not MCPServerTool.objects.exclude(state="approved").exists()
         assert MCPServerToolSet.objects.get(server=self.drifted).approved_by == self.user
         assert self.url not in self.page(self.drifted)
+
+    def test_one_tool_is_approved_or_rejected_from_the_servers_page_and_its_own(self):
+        self.add_permissions("ai_ops.approve_mcpservertoolset")
+        for name, choices in (("count", ["approve", "reject"]), ("new", ["approve", "reject"]), ("gone", ["approve"])):
+            tool = MCPServerTool.objects.get(server=self.drifted, name=name)
+            with self.subTest(name):
+                for page in (self.page(self.drifted), self.page(tool)):
+                    addresses = {
+                        each: reverse(f"plugins:ai_ops:mcpservertool_{each}", args=[tool.pk])
+                        for each in ("approve", "reject")
+                    }
+                    assert [each for each, address in addresses.items() if address in page] == choices
+                address = addresses[choices[-1]]
+                self.assertRedirects(self.client.post(address, {"hash": tool.hash}), self.drifted.get_absolute_url())
+        found = dict(MCPServerTool.objects.filter(server=self.drifted).values_list("name", "state"))
+        assert found == {"count": "rejected", "new": "rejected", "same": "approved"}
+        page = self.page(self.drifted)
+        assert "2 rejected" in page
+        assert self.url not in page, "there is nothing left that could be approved together"
+
+    def test_a_server_is_made_vulnerable_beside_its_tools_by_a_user_who_may_change_it(self):
+        address = reverse("plugins:ai_ops:mcpserver_set_vulnerable", args=[self.drifted.pk])
+        assert address not in self.page(self.drifted)
+        self.assertHttpStatus(self.client.post(address), 403)
+        self.add_permissions("ai_ops.change_mcpserver")
+        assert address in self.page(self.drifted)
+        self.client.get(address)
+        assert MCPServer.objects.get(pk=self.drifted.pk).status.name != "Vulnerable"
+        self.client.post(address)
+        assert MCPServer.objects.get(pk=self.drifted.pk).status.name == "Vulnerable"
+        assert address not in self.page(self.drifted)
 
     def test_a_get_approves_nothing(self):
         self.add_permissions("ai_ops.approve_mcpservertoolset")
