@@ -36,7 +36,7 @@ TOKEN = "0123456789" * 4
 # Jobs that an installation has enabled: those with a schedule, and the search of the page "Threads".
 ENABLED = len(DEFAULT_SCHEDULES) + 1
 # Of a process that imports Nautobot on a busy machine, and of its answers.
-TIMEOUT_SECONDS = 90
+TIMEOUT_SECONDS = 300
 
 CONFIG = """
 from nautobot.core.settings import *
