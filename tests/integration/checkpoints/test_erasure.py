@@ -345,10 +345,11 @@ class RestTest(APITestCase):
         url = reverse("plugins-api:ai_ops-api:thread-erase")
         body = {"thread_ids": ["person"], "reason": "why"}
         self.add_permissions("extras.run_job")
-        refused = self.client.post(url, body, format="json", **self.header)
-        self.assertHttpStatus(refused, 403)
-        assert "ai_ops.add_threaderasure" in refused.data["detail"]
-        self.add_permissions("ai_ops.add_threaderasure")
+        for missing in ("ai_ops.view_checkpointstoragesnapshot", "ai_ops.add_threaderasure"):
+            refused = self.client.post(url, body, format="json", **self.header)
+            self.assertHttpStatus(refused, 403)
+            assert missing in refused.data["detail"]
+            self.add_permissions(missing)
         for broken in (
             {"thread_ids": ["person"]},
             {"reason": "why"},
