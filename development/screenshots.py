@@ -62,12 +62,13 @@ AGES = {0: 9, 1: 7, 2: 8, 4: 5, 7: 6, 9: 4, 13: 5, 18: 3, 22: 4, 27: 2, 33: 2, 4
 PINS = {"site:audit-41-0": "Evidence of the audit, until March", "site:migration": "Starts next week"}
 # A check every ten minutes: faster at night, with a slow one now and then, and two outages.
 MONTH_OF_CHECKS = """
-INSERT INTO ai_ops_mcpservercheck (id, server_id, time, ok, reason, latency_ms, http_status, flipped)
+INSERT INTO ai_ops_mcpservercheck (id, server_id, time, ok, reason, latency_ms, http_status, flipped, probes, failures,
+                                   protocol_version, server_name, server_version)
 SELECT gen_random_uuid(), server.id, time, NOT down, CASE WHEN down THEN 'TIMEOUT' ELSE '' END,
        CASE WHEN down THEN 10000
             ELSE 65 - 25 * cos(extract(epoch FROM time) / 86400 * 2 * pi()) - 8 * ln(1 - random())
                  + CASE WHEN random() < 0.02 THEN 150 ELSE 0 END END,
-       CASE WHEN NOT down THEN 200 END, false
+       CASE WHEN NOT down THEN 200 END, false, 1, down::int, '', '', ''
 FROM ai_ops_mcpserver server,
      generate_series(now() - interval '30 days', now() - interval '1 hour', interval '10 minutes') AS time,
      LATERAL (SELECT now() - time BETWEEN interval '9 hours' AND interval '10 hours'
