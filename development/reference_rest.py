@@ -71,6 +71,8 @@ def _bodies() -> Iterator[str]:
         ("schedules/", serializers.ScheduleRequestSerializer),
         ("threads/erase/", serializers.ErasureRequestSerializer),
         ("mcp-server-tool-sets/{id}/approve/", serializers.ToolApprovalSerializer),
+        ("mcp-server-tools/{id}/approve/", serializers.ToolDecisionSerializer),
+        ("mcp-server-tools/{id}/reject/", serializers.ToolDecisionSerializer),
     ):
         yield from (f"### `{address}`", "", _first_line(serializer), "")
         yield from _fields(serializer, is_written=True)

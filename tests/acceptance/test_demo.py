@@ -6,7 +6,6 @@ One file, so that one Nautobot serves all of it.
 import contextlib
 import dataclasses
 import json
-import shutil
 import subprocess
 
 import httpx
@@ -17,9 +16,9 @@ from development import services
 from development.screenshots import ARGUMENTS
 from development.stack import PASSWORD, USER, api_token
 from tests.acceptance import local_processes
+from tests.fakes.chromium import CHROMIUM, needs_chromium
 from tests.fakes.mcp_server import FakeMCPServer
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 # A check that finds something new takes two pauses of 5 s, and the page of the run shows its end by itself.
 RUN_TIMEOUT_MS = 40_000
 
@@ -142,7 +141,7 @@ def check_now(page: Page, server_page: str) -> None:
     expect(page.locator("#ai-ops-following")).to_have_count(0, timeout=RUN_TIMEOUT_MS)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (Debian's package chromium)")
+@needs_chromium
 def test_a_server_is_added_found_healthy_lost_and_becomes_an_incident(stack, mcp_server, page):
     server, stop_it = mcp_server
     page.goto(f"{stack.url}/plugins/ai-ops/mcp-servers/add/")

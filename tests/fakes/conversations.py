@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypedDict
 import langgraph.checkpoint.base.id as checkpoint_ids
 from langgraph.channels.delta import DeltaChannel
 from langgraph.graph import END, START, StateGraph
-from langgraph.types import interrupt
+from langgraph.types import Command, interrupt
 
 DAY = 86_400.0
 
@@ -83,3 +83,14 @@ def graph(saver: Any, *, subgraph: bool = False, asks: bool = False, state: type
 def on(thread: str) -> dict[str, Any]:
     """The configuration under which a graph talks on `thread`."""
     return {"configurable": {"thread_id": thread}}
+
+
+def talk(saver: Any, thread: str, *ages: float, asks: bool = False, **options: Any) -> Any:
+    """Take a turn at each of these ages in days; the last one waits for an answer where the graph asks."""
+    app = graph(saver, asks=asks, **options)
+    for number, age in enumerate(ages):
+        with days_ago(age):
+            if asks and number:
+                app.invoke(Command(resume="yes"), on(thread))
+            app.invoke({"said": [f"{age} days ago"]}, on(thread))
+    return app

@@ -25,7 +25,7 @@ from ai_ops.checkpoints.redis import compact_scripts, compact_store
 from ai_ops.checkpoints.redis.store import CheckpointStore
 from ai_ops.jobs.checkpoint_cleanup import CleanupCheckpointsJob
 from langgraph_checkpoint_compact import CompactRedisSaver, names, removal, scripts
-from tests.fakes.conversations import DeltaDialogue, days_ago, graph, old_id, on
+from tests.fakes.conversations import DeltaDialogue, days_ago, graph, old_id, on, talk
 
 pytestmark = pytest.mark.django_db
 
@@ -33,17 +33,6 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def saver(checkpoint_redis):
     return CompactRedisSaver(checkpoint_redis)
-
-
-def talk(saver, thread, *ages, asks=False, **options):
-    """A turn at each of these ages in days; the last one waits for an answer where the graph asks."""
-    app = graph(saver, asks=asks, **options)
-    for number, age in enumerate(ages):
-        with days_ago(age):
-            if asks and number:
-                app.invoke(Command(resume="yes"), on(thread))
-            app.invoke({"said": [f"{age} days ago"]}, on(thread))
-    return app
 
 
 def threads_there(client):

@@ -7,14 +7,13 @@ import json
 import pytest
 from django.urls import reverse
 from langgraph.checkpoint.redis import RedisSaver
-from langgraph.types import Command
 from nautobot.apps.testing import APITestCase
 
 from ai_ops.celery_tasks import cleanup_old_checkpoints, explain_thread, pin_thread
 from ai_ops.checkpoints.explanation import explain
 from ai_ops.models import RetentionPolicy
 from langgraph_checkpoint_compact import CompactRedisSaver
-from tests.fakes.conversations import DeltaDialogue, days_ago, graph, old_id, on
+from tests.fakes.conversations import DeltaDialogue, days_ago, graph, old_id, on, talk
 from tests.integration.checkpoints.test_checkpoint_property import valkey_saver
 
 pytestmark = pytest.mark.django_db
@@ -37,16 +36,6 @@ def make(checkpoint_server, checkpoint_redis, monkeypatch):
         return saver
 
     return of_kind
-
-
-def talk(saver, thread, *ages, asks=False, **options):
-    app = graph(saver, asks=asks, **options)
-    for number, age in enumerate(ages):
-        with days_ago(age):
-            if asks and number:
-                app.invoke(Command(resume="yes"), on(thread))
-            app.invoke({"said": [f"{age} days ago"]}, on(thread))
-    return app
 
 
 def ids(saver, thread):
