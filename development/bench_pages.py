@@ -6,7 +6,7 @@ Redis with checkpoints: a page that asks one of them is slow here, or fails.
 
 The installation has 1,000 servers with a check every ten minutes, 1,000,000 checks in all, 100,000 runs with their
 JobResults, 5,000 tools and 20,000 changes in the log. A user with all permissions, granted one by one, costs more than
-a superuser: each list is restricted to what the user may see.
+a superuser: each list is restricted to what the user may see. One whose permissions have constraints costs most.
 
 A new case is a function that returns its figures, and an entry in CASES.
 """
@@ -16,6 +16,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from development.bench_runs import Case, chosen_cases, nautobot, run_cases
@@ -136,10 +137,13 @@ def install() -> None:
     """Fill the database."""
     from django.contrib.contenttypes.models import ContentType
     from django.db import connection
+    from django.utils import timezone
     from nautobot.extras.models import JobResult, Status
 
+    from ai_ops.mcp.hours import sum_up_hours
     from ai_ops.models import CheckpointStorageSnapshot, MCPServer
     from ai_ops.schedules import DEFAULT_SCHEDULES, ensure_schedule
+    from tests.fakes.runs import FreeHold
 
     cases = [f"WHEN '{kind}' THEN '{ensure_schedule(kind).pk}'::uuid" for kind in DEFAULT_SCHEDULES]
     for minutes in range(5):
@@ -158,16 +162,25 @@ def install() -> None:
         cursor.execute(CHANGES_SQL, {**types, "changes": CHANGES})
         # As autovacuum does after a while.
         cursor.execute("VACUUM ANALYZE")
+    # As each health run does.
+    sum_up_hours(FreeHold(), timezone.now())
 
 
 def overview(times: int = TIMES) -> dict[str, Any]:
-    """The page `/plugins/ai-ops/`, for a superuser and for a user of single permissions, and how it compares.
+    """The page `/plugins/ai-ops/`, for a superuser, a user of single permissions, and one of half of the servers.
+
+    The last one gets no sums of hours, which are of all servers.
 
     `frame_ms` is a page of Nautobot with next to nothing on it: what menu, banner and session cost any page, and so the
     speed of the machine. `ratio` is how many of those the overview takes.
     """
     figures: dict[str, Any] = {}
-    for name, user in (("superuser", _superuser()), ("user", _user_with_permissions())):
+    users = {
+        "superuser": _superuser(),
+        "user": _user_with_permissions("operator"),
+        "part": _user_with_permissions("of a part", {"mcpserver": "name", "mcpservercheck": "server__name"}),
+    }
+    for name, user in users.items():
         frame, frame_queries, _ = _measured(EMPTY_PAGE, user, times)
         taken, queries, statements = _measured("/plugins/ai-ops/", user, times)
         figures |= {f"{name}_ms": round(statistics.median(taken)), f"{name}_queries": queries}
@@ -223,21 +236,36 @@ def _superuser() -> Any:
     return get_user_model().objects.create(username="bench", is_superuser=True)
 
 
-def _user_with_permissions() -> Any:
+def _user_with_permissions(username: str, constrained: Mapping[str, str] | None = None) -> Any:
+    """Create a user who may view each of MODELS, of those in `constrained` only the servers whose name ends in 0 to 4.
+
+    Args:
+        username: The name.
+        constrained: By models, their field with the name of the server.
+    """
     from django.contrib.auth import get_user_model
     from django.contrib.contenttypes.models import ContentType
     from nautobot.users.models import ObjectPermission
 
-    user = get_user_model().objects.create(username="operator")
+    user = get_user_model().objects.create(username=username)
     for app_label, model in MODELS:
-        permission = ObjectPermission.objects.create(name=model, actions=["view", "run"])
+        field = (constrained or {}).get(model)
+        permission = ObjectPermission.objects.create(
+            name=f"{username}: {model}",
+            actions=["view", "run"],
+            constraints={f"{field}__regex": "[0-4]$"} if field else None,
+        )
         permission.users.add(user)
         permission.object_types.add(ContentType.objects.get(app_label=app_label, model=model))
     return user
 
 
 CASES = {
-    "overview": Case(overview, {"superuser_ms": 300, "user_ms": 300, "superuser_queries": 25, "user_queries": 25}),
+    "overview": Case(
+        overview,
+        {f"{user}_ms": 300 for user in ("superuser", "user")}
+        | {f"{user}_queries": 25 for user in ("superuser", "user", "part")},
+    ),
     "metrics": Case(metrics, {"ms": 200, "queries": 15}),
 }
 

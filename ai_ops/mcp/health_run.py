@@ -18,6 +18,7 @@ from ai_ops.logic.shards import Shard
 from ai_ops.mcp.check import check_servers
 from ai_ops.mcp.due import due_servers
 from ai_ops.mcp.history import trim_checks
+from ai_ops.mcp.hours import sum_up_hours
 from ai_ops.mcp.logic.reports import HealthReport, ServerReport
 from ai_ops.mcp.shards import enqueue_shards, queue_to_share, shard_servers
 from ai_ops.mcp.tool_listing import list_tools
@@ -44,6 +45,7 @@ def check_due_servers(hold: Hold, shard: Shard | None) -> dict[str, Any]:
         hold.confirm()
         if trimmed := trim_checks(settings.check_history_days):
             logger.info("%s check(s) older than %s days deleted from the history", trimmed, settings.check_history_days)
+        sum_up_hours(hold, now)
         return report
     except BACKEND_ERRORS as error:
         hold.trouble(error)

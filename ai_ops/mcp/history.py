@@ -33,6 +33,7 @@ from ai_ops.choices import MCPProtocolChoices, MCPServerStatus
 from ai_ops.config import AiOpsSettings
 from ai_ops.logic.durations import days_left
 from ai_ops.logic.limits import MAX_NAME_CHARACTERS
+from ai_ops.mcp.hours import forget_hours
 from ai_ops.mcp.logic.certificates import is_news
 from ai_ops.mcp.logic.flapping import ILL, WELL, change_percent, is_flapping, remembered
 from ai_ops.mcp.logic.reports import ServerReport
@@ -121,7 +122,7 @@ class Bucket:
 def record_checks(reports: Sequence[ServerReport]) -> None:
     """Keep what a run found: a row in the history of each server, and where it stands now.
 
-    Five statements, however many servers. One that was deleted meanwhile is left out.
+    Six statements, however many servers. One that was deleted meanwhile is left out.
     """
     probed = {report.server_id: report for report in reports if report.checked_at and report.server_id}
     if not probed:
@@ -135,6 +136,7 @@ def record_checks(reports: Sequence[ServerReport]) -> None:
         urls = {str(pk): url for pk, url in servers.values_list("pk", "url")}
         found = {server_id: probed[server_id] for server_id in urls}
         MCPServerCheck.objects.bulk_create([_as_check(report) for report in found.values()], batch_size=1_000)
+        forget_hours(datetime.fromisoformat(str(report.checked_at)) for report in found.values())
         count_checks((report.reason or "", report.latency_ms or 0.0) for report in found.values())
         settings = AiOpsSettings.load()
         known = MCPServerHealth.objects.in_bulk(list(found), field_name="server_id")

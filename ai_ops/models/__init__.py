@@ -2,7 +2,7 @@
 
 from ai_ops.models.checkpoints import THREAD_ID_MAX_LENGTH, CheckpointStorageSnapshot, PinnedThread
 from ai_ops.models.generation import AgentGeneration
-from ai_ops.models.health import MCPServerCheck, MCPServerHealth, MCPServerIncident
+from ai_ops.models.health import MCPServerCheck, MCPServerCheckHour, MCPServerHealth, MCPServerIncident
 from ai_ops.models.provisioning import ProvisioningRecord
 from ai_ops.models.retention import RetentionPolicy, ThreadErasure
 from ai_ops.models.runs import MaintenanceLease, MaintenanceRun
@@ -17,6 +17,7 @@ __all__ = (
     "CheckpointStorageSnapshot",
     "MCPServer",
     "MCPServerCheck",
+    "MCPServerCheckHour",
     "MCPServerHealth",
     "MCPServerIncident",
     "MCPServerTool",

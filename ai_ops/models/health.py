@@ -143,6 +143,38 @@ class MCPServerCheck(BaseModel):
         return super().get_absolute_url(api=True) if api else self.server.get_absolute_url()
 
 
+class MCPServerCheckHour(BaseModel):
+    """The checks of all servers in one hour that is over, as `ai_ops.mcp.hours` counted them.
+
+    A row is a copy of what the checks say, for the overview. Any of them may be deleted: it is counted anew.
+    """
+
+    start = models.DateTimeField(unique=True)
+    passed = models.PositiveIntegerField()
+    failed = models.PositiveIntegerField()
+    unknown = models.PositiveIntegerField()
+    p50_ms = models.FloatField(null=True)
+
+    natural_key_field_names = ["start"]
+    is_metadata_associable_model = False
+    is_data_compliance_model = False
+    is_version_controlled = False
+
+    class Meta:
+        """Model options."""
+
+        ordering = ["start"]
+
+    def __str__(self):
+        return f"{self.start:%Y-%m-%d %H:%M}"
+
+    @classmethod
+    def forget(cls, **conditions):
+        """Delete those rows in one statement; no signal receiver wants them."""
+        rows = cls.objects.filter(**conditions).order_by()
+        rows._raw_delete(rows.db)
+
+
 @extras_features("custom_links", "custom_validators", "export_templates", "graphql", "webhooks")
 class MCPServerIncident(OrganizationalModel):
     """An outage of one server, or of many at once, from the flip to Unhealthy until none of them is.

@@ -12,6 +12,7 @@ from nautobot.extras.models import Status
 from ai_ops.choices import MCPProbeChoices, MCPProtocolChoices, MCPServerStatus, MCPTypeChoices
 from ai_ops.models.credential_guard import refused_changes
 from ai_ops.models.generation import AgentGeneration
+from ai_ops.models.health import MCPServerCheckHour
 from ai_ops.validators import URL_EXAMPLE, validate_ca_file, validate_path, validate_server_url
 
 # Minutes: a week. To leave a server alone for longer, give it another status.
@@ -188,9 +189,12 @@ class MCPServer(PrimaryModel):
 
 
 @receiver(pre_delete, sender=MCPServer)
-def _tell_agents_of_a_deletion(**_):
-    # Sent inside the transaction of the deletion, for one server or for many.
+def _follow_a_deletion(**_):
+    """Tell the agents, and forget the sums of hours: the checks of a server go with it."""
+    # Sent inside the transaction of the deletion, for one server or for many. The sums go after the lock on the
+    # generation is held, so that none is made of checks that are about to go.
     AgentGeneration.bump()
+    MCPServerCheckHour.forget()
 
 
 def _with_leading_slash(path: str) -> str:

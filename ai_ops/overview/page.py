@@ -12,6 +12,7 @@ from django.urls import reverse
 from nautobot.extras.models import ObjectChange
 
 from ai_ops.choices import MaintenanceKindChoices, MCPProtocolChoices, MCPServerStatus, MCPToolStateChoices
+from ai_ops.mcp.hours import Hour, hours
 from ai_ops.mcp.logic.certificates import WARNING_DAYS, is_worth_a_warning
 from ai_ops.overview import logic, queries
 from ai_ops.runs.requests import may_run
@@ -127,6 +128,8 @@ class Overview:
     @cached_property
     def machines(self) -> list[logic.Machine]:
         """The state of each kind of maintenance, as far as the user may see it."""
+        if (self.statuses, self.successes[1]) == (self.all_statuses, self.successes[0]):
+            return list(self.all_machines.values())
         return queries.machines(self.statuses, self.successes[1])
 
     @cached_property
@@ -169,7 +172,7 @@ class Overview:
         old = health is None or (health.wanted and logic.is_stale(health.ended, health.every, self.now))
         return logic.needs(self.counts, stale=("down", "incidents") if old else ())
 
-    @property
+    @cached_property
     def lines(self) -> list[Line]:
         """The same with the addresses of the lists."""
         return [Line(need, self._address(need.key)) for need in self.needs]
@@ -180,9 +183,9 @@ class Overview:
         return logic.headline(self.needs, self.health, self.now, unchecked=len(self.states.get(logic.STALE, [])))
 
     @cached_property
-    def hours(self) -> list[queries.Hour]:
+    def hours(self) -> list[Hour]:
         """The checks of the fleet by hour."""
-        return queries.hours(self.user, self.now)
+        return hours(self.user, self.now)
 
     @cached_property
     def worst(self) -> list[tuple[queries.Server, float | None]]:

@@ -33,7 +33,6 @@ from ai_ops.models import (
     CheckpointStorageSnapshot,
     MaintenanceRun,
     MCPServer,
-    MCPServerCheck,
     MCPServerHealth,
     MCPServerIncident,
     MCPServerTool,
@@ -55,17 +54,6 @@ SHOWN_CHANGES = 8
 CHANGED_MODELS = (MCPServer, MCPServerIncident, PinnedThread)
 
 
-# An hour at a time by the index of times: to group all of them by their hour, PostgreSQL would sort 144,000 on disk.
-HOURS_SQL = """
-SELECT hour, counts.* FROM generate_series(%s::timestamptz, %s::timestamptz + interval '23 hours', '1 hour') AS hour,
-    LATERAL (
-        SELECT count(*) FILTER (WHERE ok), count(*) FILTER (WHERE NOT ok), count(*) FILTER (WHERE ok IS NULL),
-               percentile_cont(0.5) WITHIN GROUP (ORDER BY latency_ms) FILTER (WHERE ok)
-        FROM ({}) AS checks WHERE time >= hour AND time < hour + interval '1 hour'
-    ) AS counts
-ORDER BY hour
-"""
-
 # A day at a time by the index of times and states: the date of each of 50,000 runs would cost as much again.
 DAYS_SQL = """
 SELECT day, counts.* FROM unnest(%s::date[], %s::timestamptz[], %s::timestamptz[]) AS days(day, begins, ends),
@@ -84,17 +72,6 @@ class Server:
     last_ok: datetime | None
     certificate_ends: datetime | None
     facts: ServerFacts
-
-
-@dataclass(frozen=True)
-class Hour:
-    """The checks of all servers in one hour."""
-
-    start: datetime
-    passed: int = 0
-    failed: int = 0
-    unknown: int = 0
-    p50_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -222,32 +199,26 @@ def last_successes(user: Any | None) -> tuple[dict[str, datetime], dict[str, dat
         may see.
     """
     done = Q(state=RunStateChoices.SUCCEEDED, subject="", finished__isnull=False)
-    querysets = {False: MaintenanceRun.objects.all()}
-    if user is not None:
-        querysets[True] = MaintenanceRun.objects.restrict(user, "view")
+    everything = MaintenanceRun.objects.all()
+    visible = everything.none() if user is None else everything.restrict(user, "view")
+    # A user who may see all of them gets the same answer, which is asked for once.
+    sees_all = not visible.query.where
+    querysets = {False: everything} if sees_all or user is None else {False: everything, True: visible}
     # The newest of a kind is found by its index; grouping would read every row.
     first, *others = (
         runs.filter(done, kind=kind)
         .order_by("-created")
-        .annotate(visible=Value(visible))
+        .annotate(visible=Value(restricted))
         .values_list("visible", "kind", "finished")[:1]
-        for visible, runs in querysets.items()
+        for restricted, runs in querysets.items()
         for kind in DEFAULT_SCHEDULES
     )
     found: dict[bool, dict[str, datetime]] = {False: {}, True: {}}
-    for visible, kind, finished in first.union(*others, all=True):
-        found[visible][kind] = finished
+    for restricted, kind, finished in first.union(*others, all=True):
+        found[restricted][kind] = finished
+    if sees_all:
+        found[True] = found[False]
     return found[False], found[True]
-
-
-def hours(user: Any, now: datetime) -> list[Hour]:
-    """Return the checks of the fleet in each of the last 24 hours, the oldest first."""
-    first = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=23)
-    rows = MCPServerCheck.objects.restrict(user, "view").filter(time__gte=first).order_by()
-    inner, parameters = rows.values("time", "ok", "latency_ms").query.sql_with_params()
-    with connections[rows.db].cursor() as cursor:
-        cursor.execute(HOURS_SQL.format(inner), [first, first, *parameters])
-        return [Hour(*row) for row in cursor.fetchall()]
 
 
 def uptimes(ids: Collection[UUID]) -> dict[UUID, float]:

@@ -1,0 +1,130 @@
+"""The checks of the fleet by hour. What was counted of an hour that is over is kept, and counted anew where it changes.
+
+The overview draws a day, which is 144,000 checks of a thousand servers. A health run sums up the hours that are over,
+from the checks themselves: a run that is cut short, repeated or taken over counts nothing twice, and an hour that no
+run has summed up is counted by the page. `record_checks` and the deletion of a server forget the sums that they make
+wrong, each in its transaction and after `AgentGeneration.lock()`, as the sums are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db import connection, transaction
+from django.db.models import Q
+from nautobot.apps.utils import qs_filter_from_constraints
+
+from ai_ops.models import AgentGeneration
+from ai_ops.models.health import MCPServerCheck, MCPServerCheckHour
+from ai_ops.runs.decisions import Hold
+
+HOUR = timedelta(hours=1)
+SHOWN_HOURS = 24
+
+COUNTS = """
+    count(*) FILTER (WHERE ok) AS passed, count(*) FILTER (WHERE NOT ok) AS failed,
+    count(*) FILTER (WHERE ok IS NULL) AS unknown,
+    percentile_cont(0.5) WITHIN GROUP (ORDER BY latency_ms) FILTER (WHERE ok) AS p50_ms
+"""
+# Of all checks: none is read of an hour that is summed up, the others are read by the index of times.
+ALL_SQL = f"""
+SELECT hour, {
+    ", ".join(
+        f"CASE WHEN known.start IS NULL THEN counts.{name} ELSE known.{name} END"
+        for name in ("passed", "failed", "unknown", "p50_ms")
+    )
+}
+FROM generate_series(%s::timestamptz, %s::timestamptz, '1 hour') AS hour
+LEFT JOIN ai_ops_mcpservercheckhour AS known ON known.start = hour
+LEFT JOIN LATERAL (
+    SELECT {COUNTS} FROM ai_ops_mcpservercheck
+    WHERE known.start IS NULL AND time >= hour AND time < hour + interval '1 hour'
+) AS counts ON true
+ORDER BY hour
+"""  # noqa: S608
+# Of some checks, which no index has in the order of their times.
+PART_SQL = f"SELECT date_trunc('hour', time, 'UTC') AS hour, {COUNTS} FROM ({{}}) AS checks GROUP BY hour"  # noqa: S608
+PERMISSION = "ai_ops.view_mcpservercheck"
+
+
+@dataclass(frozen=True)
+class Hour:
+    """The checks of all servers in one hour.
+
+    Attributes:
+        start: Its beginning.
+        passed: Checks that found the server well.
+        failed: Checks that did not.
+        unknown: Checks that could not be made.
+        p50_ms: Median latency of those passed; None without any.
+    """
+
+    start: datetime
+    passed: int = 0
+    failed: int = 0
+    unknown: int = 0
+    p50_ms: float | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there was no check."""
+        return not self.passed + self.failed + self.unknown
+
+
+def hours(user: Any | None, now: datetime) -> list[Hour]:
+    """Return the checks that `user` may see in each of the last 24 hours, the oldest first; one query.
+
+    Args:
+        user: One whose permission has constraints gets no sum of checks beyond them; None may see all.
+        now: The time: the last hour is the one it is in.
+    """
+    last = start_of_hour(now)
+    starts = [last - back * HOUR for back in reversed(range(SHOWN_HOURS))]
+    since = MCPServerCheck.objects.filter(time__gte=starts[0]).order_by()
+    visible = MCPServerCheck.objects.all() if user is None else MCPServerCheck.objects.restrict(user, "view")
+    if visible.query.is_empty():
+        return [Hour(start) for start in starts]
+    if not visible.query.where:
+        return _read(ALL_SQL, [starts[0], last])
+    rows = since.filter(pk__in=since.filter(_constraints(user)).values("pk")).values("time", "ok", "latency_ms")
+    inner, parameters = rows.query.sql_with_params()
+    found = {hour.start: hour for hour in _read(PART_SQL.format(inner), parameters)}
+    return [found.get(start, Hour(start)) for start in starts]
+
+
+def _read(statement: str, parameters: Sequence[Any]) -> list[Hour]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        return [Hour(*row) for row in cursor.fetchall()]
+
+
+def _constraints(user: Any) -> Q:
+    """Return the condition on checks that `restrict` has for `user`; that looks for them among all there ever were."""
+    return qs_filter_from_constraints(user._object_perm_cache[PERMISSION], {"$user": user})
+
+
+def sum_up_hours(hold: Hold, now: datetime) -> None:
+    """Keep the sums of the hours that are over and not summed up yet, and drop those that no page shows any more."""
+    with transaction.atomic():
+        hold.lock()
+        # No check is recorded, and no server deleted, between the count and the end of this.
+        AgentGeneration.lock()
+        known = set(MCPServerCheckHour.objects.values_list("start", flat=True))
+        *over, _current = hours(None, now)
+        # An hour without a check costs the page nothing.
+        missing = [hour for hour in over if not hour.is_empty and hour.start not in known]
+        MCPServerCheckHour.objects.bulk_create(MCPServerCheckHour(**asdict(hour)) for hour in missing)
+        MCPServerCheckHour.forget(start__lt=start_of_hour(now) - SHOWN_HOURS * HOUR)
+
+
+def forget_hours(times: Iterable[datetime]) -> None:
+    """Drop the sums of the hours of checks that are being recorded: a run may end in the hour after it has asked."""
+    MCPServerCheckHour.forget(start__in={start_of_hour(time) for time in times})
+
+
+def start_of_hour(moment: datetime) -> datetime:
+    """Return when the hour of `moment` began, by UTC."""
+    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
