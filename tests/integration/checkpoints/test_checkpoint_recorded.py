@@ -72,6 +72,7 @@ def restore(client: redis.Redis, name: str, saver: str) -> int:
     return round((time.time() - recorded["recorded"]) / DAY) + 30
 
 
+@cache
 def thread_of(key: bytes) -> str:
     rest = key.decode().removeprefix(next(head for head in HEADS if key.decode().startswith(head)))
     names = {shape: thread for thread in OLD | LIVE for shape in (f"{thread}:", f"{{{thread}}}:")}
