@@ -130,6 +130,8 @@ class RedisServer:
     def __init__(self, name: str, folder: Path, *, modules: bool) -> None:
         self.password = "correct horse"
         (self.port,) = services.free_ports(1)
+        # With a rule for saving, FLUSHALL takes ten milliseconds. Without one, and so without this pause, a server with
+        # RediSearch died of a corrupted heap in the tests of layouts.
         self._service = services.redis_server(
             name, self.port, self.password, modules=modules, persist=modules, folder=folder
         )
