@@ -70,7 +70,7 @@ class Hour:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there was no check."""
+        """True where there was no check."""
         return not self.passed + self.failed + self.unknown
 
 
