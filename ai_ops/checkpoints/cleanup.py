@@ -318,12 +318,13 @@ class CleanupRun:
             counted = zip(chosen, outcomes(), strict=True)
             self._under_way = None
             sizes = self._measured(chosen)
-            for deletion, outcome in counted:
-                self.tally.add_outcome(deletion, outcome)
-                if self._on_deletion is not None:
-                    self._on_deletion(deletion, outcome)
-                if deletion.reason is Reason.EXPIRED and outcome.deleted:
-                    self._report_thread(deletion, outcome, sizes.get(deletion.thread))
+            with self.tally.of_layout_of(chosen):
+                for deletion, outcome in counted:
+                    self.tally.add_outcome(deletion, outcome)
+                    if self._on_deletion is not None:
+                        self._on_deletion(deletion, outcome)
+                    if deletion.reason is Reason.EXPIRED and outcome.deleted:
+                        self._report_thread(deletion, outcome, sizes.get(deletion.thread))
 
     def _measured(self, deletions: Sequence[AnyDeletion]) -> dict[bytes, int]:
         """Estimate the bytes of threads from some keys of each; return them by thread.

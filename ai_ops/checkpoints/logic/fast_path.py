@@ -201,8 +201,15 @@ class QuickKeys:
         if not (document in heads and pointer in heads and most.issuperset(heads)):
             return False
         # A pointer has no id, everything else the id of a checkpoint that is there.
-        owners = {each for head, each in zip(heads, ids, strict=True) if head == document}
-        return all(not each if head == pointer else each in owners for head, each in zip(heads, ids, strict=True))
+        owners, owned = set(), set()
+        for head, each in zip(heads, ids, strict=True):
+            if head == document:
+                owners.add(each)
+            elif head != pointer:
+                owned.add(each)
+            elif each:
+                return False
+        return owned <= owners
 
     def _deletion(self, name: bytes, rows: list[Row], newest: bytes, policy: str) -> Deletion:
         """Return the deletion of a whole thread, as `make_plan` would make it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from ai_ops.checkpoints.logic.compact_plan import CompactDeletion
@@ -62,8 +62,14 @@ class Tally:
     def of_compact(self) -> Iterator[None]:
         """Count what is counted in the block for CompactRedisSaver too."""
         before = {name: getattr(self, name) for name in OF_LAYOUTS.values()}
-        yield
-        self._compact.update({name: getattr(self, name) - number for name, number in before.items()})
+        try:
+            yield
+        finally:
+            self._compact.update({name: getattr(self, name) - number for name, number in before.items()})
+
+    def of_layout_of(self, deletions: Sequence[Deletion | CompactDeletion]) -> AbstractContextManager[None]:
+        """Count what is counted in the block for the layout of a batch's deletions, which are all of one."""
+        return self.of_compact() if isinstance(deletions[0], CompactDeletion) else nullcontext()
 
     def layouts(self) -> dict[str, dict[str, int]]:
         """The counts of CompactRedisSaver's threads, and of the others."""
@@ -108,13 +114,6 @@ class Tally:
 
     def add_outcome(self, deletion: Deletion | CompactDeletion, outcome: Outcome) -> None:
         """Count what became of a deletion."""
-        if isinstance(deletion, CompactDeletion):
-            with self.of_compact():
-                self._add_outcome(deletion, outcome)
-        else:
-            self._add_outcome(deletion, outcome)
-
-    def _add_outcome(self, deletion: Deletion | CompactDeletion, outcome: Outcome) -> None:
         self.deleted += outcome.deleted
         self.spent += outcome.deleted + outcome.trimmed
         of_policy = self._policies[deletion.policy]

@@ -6,6 +6,7 @@ import marshal
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import compress
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
 
@@ -76,12 +77,14 @@ class KeySpool:
 
     def add_text(self, keys: Sequence[bytes], threads: Sequence[bytes]) -> None:
         """Remember keys as they are, each with its thread's id without braces; those without one are left out."""
-        partitions, buffers, salt, size = self.partitions, self._text, self._salt, 0
+        partitions, buffers = self.partitions, self._text
+        # Without a loop of its own, and without new ids where there is no salt: this is done for each key there is.
+        self._buffered += sum(map(len, compress(keys, threads)))
+        if salt := self._salt:
+            threads = [thread and thread + salt for thread in threads]
         for key, thread in zip(keys, threads, strict=True):
             if thread:
-                buffers[hash(thread + salt) % partitions].append(key)
-                size += len(key)
-        self._buffered += size
+                buffers[hash(thread) % partitions].append(key)
         self._pack_full()
 
     def add(self, keys: Iterable[CheckpointKey]) -> None:

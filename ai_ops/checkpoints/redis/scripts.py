@@ -15,8 +15,12 @@ local reply = redis.call('SCAN', unpack(words))
 local keys = reply[2]
 for index = 1, #keys do
   local key = keys[index]
-  if #key > cut then keys[index] = string.sub(key, 1, 256) .. string.char(255) .. redis.sha1hex(key) end
-  size = size + #keys[index]
+  local length = #key
+  if length > cut then
+    keys[index] = string.sub(key, 1, 256) .. string.char(255) .. redis.sha1hex(key)
+    length = #keys[index]
+  end
+  size = size + length
 end
 if size > tonumber(ARGV[5]) then return {reply[1]} end
 if size > tonumber(ARGV[3]) then return {reply[1], keys} end
