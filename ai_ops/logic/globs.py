@@ -19,6 +19,7 @@ MAX_STARS = 10
 MAX_PATTERNS = 100
 
 _SIGNS = re.compile(r"[*?\[]")
+_AFTER_SIGNS = re.compile(r"[^*?\]]*\Z")
 # Signs that every saver writes as they are, and that mean nothing in a glob of Redis.
 _SAME_IN_KEYS = re.compile(r"[A-Za-z0-9_.\-~:/@,+=]+")
 
@@ -40,6 +41,12 @@ def literal_start(pattern: str) -> str:
     """Return the text that every match of `pattern` begins with."""
     found = _SIGNS.search(pattern)
     return pattern[: found.start()] if found else pattern
+
+
+def literal_end(pattern: str) -> str:
+    """Return a text that every match of `pattern` ends in."""
+    found = _AFTER_SIGNS.search(pattern)
+    return found[0] if found else ""
 
 
 def is_exact(pattern: str) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from ai_ops.logic.globs import any_of, is_end, is_exact, is_start
+from ai_ops.logic.globs import any_of, is_end, is_exact, is_start, literal_end
 
 HOUR, DAY = 3_600.0, 86_400.0
 FOREVER = math.inf
@@ -81,7 +81,7 @@ class PolicyIndex:
     """Finds the policy of a thread, in a time that hardly grows with the number of policies.
 
     Nearly all patterns are an id, or the beginning or the end of one with a star: those are looked up. The others are
-    one expression.
+    one expression, for ids that end as one of them does.
 
     Args:
         policies: The policies, by weight: of those that match a thread the first holds.
@@ -108,7 +108,8 @@ class PolicyIndex:
         self._starts, self._ends = sorted(starts.items()), sorted(ends.items())
         self._ranks = [NO_POLICY, *(rank for rank, _ in others)]
         self._first_other = others[0][0] if others else 0
-        self._others = any_of(pattern for _, pattern in others) if others else None
+        self._others = any_of(pattern for _, pattern in others)
+        self._other_ends = tuple({_encoded(literal_end(pattern)) for _, pattern in others})
 
         patterns = [pattern for policy in self.policies for pattern in policy.patterns]
         self._may_be_braced = any(each[0] in "*?[{" and each[-1] in "*?]}" for each in patterns)
@@ -130,7 +131,7 @@ class PolicyIndex:
             if rank < best:
                 best = rank
         # The first that matches counts, and comparing takes longer than looking up.
-        if self._others is not None and self._first_other < best:
+        if self._first_other < best and name.endswith(self._other_ends):
             found = self._others.match(name.decode(errors="surrogateescape"))
             if found and self._ranks[found.lastindex or 0] < best:
                 best = self._ranks[found.lastindex or 0]

@@ -20,7 +20,7 @@ from ai_ops.checkpoints.logic.keys import VALKEY_DOCUMENT, Family, KeyParser
 from ai_ops.checkpoints.logic.retention import RetentionPolicy
 from ai_ops.checkpoints.logic.threads import Document
 from ai_ops.checkpoints.logic.times import UUID_EPOCH
-from ai_ops.logic.policies import NO_POLICY
+from ai_ops.logic.policies import NO_POLICY, PolicyIndex
 
 # A key taken apart: the key, its head, its stem (all that the keys of one thread have in common) and its id.
 Row = tuple[bytes, bytes, bytes, bytes]
@@ -64,7 +64,7 @@ class _Cuts:
         self._now = now
         self._by_rank: dict[int, Cut] = {}
         self._by_ranks: dict[tuple[int, int], Cut] = {}
-        self._classes = policy.classes
+        self._classes = policy.classes or PolicyIndex(())
         self.of_the_run = self._cut(policy.by_rank(NO_POLICY))
 
     def of(self, name: bytes, stem: bytes) -> Cut:
@@ -73,16 +73,15 @@ class _Cuts:
         Where its possible names are of several policies, it goes if all of them say so, and stays if all do. What is
         between is for values to tell. Nearly always the first name is the thread's.
         """
-        if (classes := self._classes) is None:
-            return self.of_the_run
-        rank = classes.rank_of(name)
-        if stem.endswith(b"}:") and (other := classes.rank_of_braced(stem[:-1])) != rank:
-            if (found := self._by_ranks.get((rank, other))) is None:
-                cuts = [self._cut(self._policy.by_rank(each)) for each in (rank, other)]
-                found = self._by_ranks[rank, other] = _agreed(cuts)
-        elif (found := self._by_rank.get(rank)) is None:
-            found = self._by_rank[rank] = self._cut(self._policy.by_rank(rank))
-        return found
+        rank = self._classes.rank_of(name)
+        if stem.endswith(b"}:") and (other := self._classes.rank_of_braced(stem[:-1])) != rank:
+            ranks = rank, other
+            if ranks not in self._by_ranks:
+                self._by_ranks[ranks] = _agreed([self._cut(self._policy.by_rank(each)) for each in ranks])
+            return self._by_ranks[ranks]
+        if rank not in self._by_rank:
+            self._by_rank[rank] = self._cut(self._policy.by_rank(rank))
+        return self._by_rank[rank]
 
     def _cut(self, policy: RetentionPolicy) -> Cut:
         old = _id_at(self._now - max(policy.retention, policy.pending_retention))

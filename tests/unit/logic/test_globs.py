@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ai_ops.logic.globs import common_text, longest_plain
+from ai_ops.logic.globs import common_text, literal_end, literal_start, longest_plain
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,13 @@ def test_every_match_has_it_as_it_is_and_in_the_keys_of_the_compact_saver(patter
     if fnmatch.fnmatchcase(name, pattern):
         assert common_text(pattern) in name
         assert common_text(pattern) in quote(name, safe=":/@,+=~")
+
+
+@given(st.text(alphabet="ab[]!*?", max_size=6), st.text(alphabet="ab[]!", max_size=6))
+def test_every_match_begins_and_ends_as_the_pattern_does(pattern, name):
+    if fnmatch.fnmatchcase(name, pattern):
+        assert name.startswith(literal_start(pattern))
+        assert name.endswith(literal_end(pattern))
 
 
 def test_of_several_texts_the_longest_part_counts():
