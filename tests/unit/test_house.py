@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -54,11 +51,3 @@ def test_the_tree_of_exceptions_is_the_one_in_the_docstring():
         parents[depth] = name
     defined = [name for name, each in vars(exceptions).items() if isinstance(each, type)]
     assert sorted(name for _, name in drawn) == sorted(defined)
-
-
-def test_the_demo_and_the_benchmarks_need_no_nautobot():
-    """They clean up without one, and start it in processes of their own."""
-    modules = ("demo", "stack", "bench_cleanup", "bench_health", "bench_saver")
-    imports = "".join(f"import development.{name}\n" for name in modules)
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("NAUTOBOT_", "DJANGO_"))}
-    subprocess.run([sys.executable, "-c", imports], cwd=PROJECT, env=env, check=True)
