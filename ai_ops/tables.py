@@ -66,8 +66,9 @@ def state_badge(state: str) -> str:
 ONE_LINE = {"td": {"class": "text-nowrap"}}
 # A long name or address is broken into few lines.
 WITH_ROOM = {"td": {"style": "min-width: 14rem; overflow-wrap: anywhere"}}
-# An error has addresses in it, which are not broken into lines and push what follows out of sight.
-BROKEN_ANYWHERE = {"th": {"class": "text-wrap"}, "td": {"style": "overflow-wrap: anywhere"}}
+# An error has addresses in it, which are not broken into lines and push what follows out of sight. Without a width a
+# narrow screen gives it a few letters a line.
+BROKEN_ANYWHERE = {"th": {"class": "text-wrap"}, "td": {"style": "min-width: 14rem; overflow-wrap: anywhere"}}
 
 
 # The most characters of an error in a cell of a list; all of it is on the page of the run or server.
@@ -537,17 +538,17 @@ class DeadLetterTable(MaintenanceRunTable):
     """Dead runs that wait for a decision, with buttons that submit the form around the table."""
 
     pk = ToggleColumn()
-    name = tables.Column(linkify=True, attrs={"td": {"style": "overflow-wrap: anywhere; min-width: 9rem"}})
+    name = tables.Column(linkify=True, attrs={"td": {"style": "overflow-wrap: anywhere; min-width: 8rem"}})
     kind = tables.Column(attrs=ON_WIDE_SCREENS)
     subject = tables.Column(attrs=ON_WIDE_SCREENS)
     owner = tables.Column(attrs=ON_WIDE_SCREENS)
     note = tables.Column(
         accessor="error",
         orderable=False,
-        attrs={"td": {"style": "overflow-wrap: anywhere; min-width: 16rem"}},
+        attrs={"td": {"style": "overflow-wrap: anywhere; min-width: 10rem"}},
         verbose_name="Error",
     )
-    finished = AgeColumn(attrs=ONE_LINE, verbose_name="Dead since")
+    finished = AgeColumn(attrs=ON_WIDE_SCREENS, verbose_name="Dead since")
     actions = tables.TemplateColumn(
         template_name="ai_ops/inc/dead_letter_buttons.html", orderable=False, verbose_name=""
     )

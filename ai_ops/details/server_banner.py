@@ -44,7 +44,8 @@ class Banner:
     Attributes:
         level: The urgency.
         state: One of the states of `ai_ops.overview.logic.server_state`.
-        since: Since when it is up or down, as HTML; None where that is not known.
+        since: Since when it is up or down, or when it was last checked, as HTML; None where that is not known.
+        last_failure: When a check of one that is up failed last, as HTML; None where none has.
         why: What came back and what to do, or why there is no answer.
         flapping: Whether it changes too often.
         incidents: Its open incidents that the user may see, the outage first.
@@ -53,6 +54,7 @@ class Banner:
     level: Level
     state: str
     since: str | None = None
+    last_failure: str | None = None
     why: str | None = None
     flapping: bool = False
     incidents: tuple[OpenIncident, ...] = ()
@@ -64,7 +66,7 @@ class Banner:
 
 
 def banner_of(server: MCPServer, user: Any, now: datetime) -> Banner:
-    """Return the banner of `server` for `user`, who may view it; six queries."""
+    """Return the banner of `server` for `user`, who may view it; seven queries."""
     health = getattr(server, "health", None)
     state = _state(server, health, now)
     why = server.why_not_checked()
@@ -78,7 +80,8 @@ def banner_of(server: MCPServer, user: Any, now: datetime) -> Banner:
     return Banner(
         LEVELS.get(state, Level.UNKNOWN),
         state,
-        ago(_since(state, health, outage), now),
+        ago(_since(state, server, health, outage), now),
+        ago(health.last_failure, now) if state == UP else None,
         _why(state, health if sees else None),
         health.flapping,
         incidents,
@@ -98,10 +101,19 @@ def _state(server: MCPServer, health: MCPServerHealth | None, now: datetime) -> 
     return server_state(facts, machines[MaintenanceKindChoices.HEALTH].every, now)
 
 
-def _since(state: str, health: MCPServerHealth, incident: MCPServerIncident | None) -> datetime | None:
+def _since(
+    state: str, server: MCPServer, health: MCPServerHealth, incident: MCPServerIncident | None
+) -> datetime | None:
     if state == DOWN:
         return down_since(incident.opened if incident else None, health.last_ok)
-    return health.last_failure if state == UP else health.checked
+    return _up_since(server) if state == UP else health.checked
+
+
+def _up_since(server: MCPServer) -> datetime | None:
+    """Return when a check last made it Healthy; None where the history does not go back so far, or a user did that."""
+    flips = server.checks.filter(flipped=True).order_by("-time").values_list("time", "ok")
+    at, ok = flips.first() or (None, None)
+    return at if ok else None
 
 
 def _why(state: str, health: MCPServerHealth | None) -> str | None:

@@ -110,7 +110,7 @@ class RowsPanel(OverviewPanel, DataTablePanel):
         if context["data"]:
             shown = {name: context[name] for name in ("data", "columns", "column_headers")}
             return render_to_string(self.body_content_template_path, shown)
-        return format_html('<tbody><tr><td class="text-secondary">{}</td></tr></tbody>', self._nothing)
+        return format_html('<tbody><tr><td class="p-12 text-secondary">{}</td></tr></tbody>', self._nothing)
 
 
 class ChartPanel(OverviewPanel, ReadableChartPanel):
@@ -162,8 +162,9 @@ def _outage_row(overview: Overview, outage: logic.Outage) -> dict[str, Any]:
 
 
 def _link(address: str, name: str) -> str:
-    # A name has up to 255 characters, and none of them need be a blank.
-    return format_html('<a href="{}" style="overflow-wrap: anywhere">{}</a>', address, name)
+    # A name has up to 255 characters, and none of them need be a blank. A short one stays on its line.
+    style = "display: inline-block; min-width: 6rem; overflow-wrap: anywhere"
+    return format_html('<a href="{}" style="{}">{}</a>', address, style, name)
 
 
 def _acknowledged(outage: logic.Outage) -> Any:

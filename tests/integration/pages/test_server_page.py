@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 from nautobot.extras.models import Status
 
-from ai_ops.models import MCPServer, MCPServerHealth, MCPServerIncident
+from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth, MCPServerIncident
 from tests.fakes.users import user_who_may
 
 MESSAGE = "GET http://mcp.example.com/health answered 500: see its log."
@@ -69,7 +69,7 @@ def banner(client: Client, server: MCPServer) -> str:
     ("values", "words"),
     [
         ({"status": "Unhealthy"}, ["alert-danger", "Down since", "3 h ago", "answered 500"]),
-        ({"status": "Healthy"}, ["alert-success", "Up"]),
+        ({"status": "Healthy"}, ["alert-success", "Up; no check has failed"]),
         ({"status": "Healthy", "checked": 60 * 24}, ["alert-warning", "Not checked in time", "Schedules"]),
         ({"status": "Unhealthy", "checked": None}, ["alert-secondary", "Not checked yet", "next health check"]),
         ({"protocol": "stdio", "url": "", "checked": None}, ["alert-secondary", "Never checked (STDIO)", "no address"]),
@@ -81,6 +81,31 @@ def test_a_page_begins_with_the_answer(client, values, words):
     text = banner(client, add("one", **values))
     for word in words:
         assert word in text
+
+
+@pytest.mark.parametrize(
+    ("flips", "words"),
+    [
+        ([(30, False), (2, True)], "Up since"),
+        # A user has made it Healthy again, at a time that no check knows.
+        ([(30, True), (2, False)], "Up; the last failure was"),
+        ([], "Up; the last failure was"),
+    ],
+    ids=["flipped", "by a user", "no history"],
+)
+def test_the_banner_says_since_when_a_server_is_up(client, flips, words):
+    server = add("one")
+    MCPServerHealth.objects.update(last_failure=timezone.now() - timedelta(hours=1))
+    for hours, ok in flips:
+        at = timezone.now() - timedelta(hours=hours)
+        MCPServerCheck.objects.create(server=server, time=at, ok=ok, latency_ms=1, flipped=True)
+    # A failure that was not confirmed changed nothing.
+    at = timezone.now() - timedelta(hours=1)
+    MCPServerCheck.objects.create(server=server, time=at, ok=False, latency_ms=1)
+    text = banner(client, server)
+    assert words in text
+    assert ("2 h ago</time>" in text) == (words == "Up since")
+    assert ">1 h ago</time>" in text
 
 
 def test_the_banner_stands_before_every_panel(client):
