@@ -73,13 +73,15 @@ def docs(context):
 
 
 @task
-def bench_cleanup(_, million=False, layouts="", threads="", policies=0):
+def bench_cleanup(_, million=False, layouts="", threads="", policies=0, turns=0):
     """Measure the checkpoint cleanup against Redis itself, against a loop and against the library.
 
-    With --policies 50 a run with so many retention policies is compared with one without, and nothing else.
+    With --policies 50 a run with so many retention policies is compared with one without; with --turns 1000 one thread
+    of so many turns is cleaned. Then nothing else is measured.
     """
     chosen = ["--million"] if million else []
-    for option, values in (("--layouts", layouts), ("--threads", threads), ("--policies", str(policies or ""))):
+    numbers = [(f"--{name}", str(number or "")) for name, number in (("policies", policies), ("turns", turns))]
+    for option, values in (("--layouts", layouts), ("--threads", threads), *numbers):
         chosen += [option, *values.split()] if values else []
     _become(sys.executable, "-m", "development.bench_cleanup", *chosen)
 
@@ -98,9 +100,12 @@ def bench_runs(_):
 
 
 @task
-def bench_saver(_):
-    """Measure the checkpoint saver against others in one run, and fail when a limit is exceeded."""
-    _become(sys.executable, "-m", "development.bench_saver")
+def bench_saver(_, long_thread=False):
+    """Measure the checkpoint saver against others in one run, and fail when a limit is exceeded.
+
+    With --long-thread what the server's scripts take on a long thread, and nothing else.
+    """
+    _become(sys.executable, "-m", "development.bench_saver", *(["--long-thread"] if long_thread else []))
 
 
 @task

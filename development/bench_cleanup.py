@@ -16,6 +16,11 @@ data on the same embedded server. Half of the threads are old; each old thread g
 
 With ``--policies 50`` it does nothing but compare a run with so many retention policies to one without, in turns:
 `policies_ratio` of the times, `policies_cpu_ratio` of the CPU times. It fails where the first is over its limit.
+
+With ``--turns 1000`` it does nothing but clean one thread of CompactRedisSaver with so many turns, three checkpoints
+each: half of it, all but its last turn, the whole thread with its seal and without. `longest_script_ms` is the longest
+call in Redis's own record, and `script_ms` the median of the kind of call that takes longest: it fails where that is
+over its limit, since a longer one was interrupted by something else.
 """
 
 from __future__ import annotations
@@ -42,6 +47,7 @@ from ai_ops.checkpoints.redis.store import CheckpointStore
 from ai_ops.logic.batches import batches
 from ai_ops.logic.policies import Policy, PolicyIndex
 from development import services
+from development.bench_saver import Conversation
 from langgraph_checkpoint_compact import CompactRedisSaver
 from langgraph_checkpoint_compact.documents import StoredCheckpoint
 
@@ -54,10 +60,20 @@ SAMPLE = 2_000  # threads on which the slow ways are measured when there are mor
 POLICY_RUNS = 3  # with policies and without, in turns
 # What fifty policies may cost, as a share of the time without.
 POLICIES_LIMIT = 1.15
+# What one call in a long thread may take of Redis, in milliseconds.
+SCRIPT_LIMIT = 5.0
+# By name: what is older than so many days goes, whether the thread is sealed. Of a long thread half is 60 days old, the
+# last turn is one day old, and the rest 40.
+LONG = {
+    "half of a long thread": (50.0, True),
+    "all but the last turn": (30.0, True),
+    "a long thread": (0.5, True),
+    "a long thread without a seal": (0.5, False),
+}
 SAVE_SECONDS = 300.0  # that the server may take to write its file, or to load it
 SLOW_SECONDS = 10.0  # after which the library has deleted enough
 OLD_DAYS, NEW_DAYS = 60, 1
-COMPACT_DOCUMENT = StoredCheckpoint([], "", ("msgpack", b"x" * 800), ("msgpack", b"\x80")).encode()
+COMPACT_DOCUMENT = StoredCheckpoint([], "", ("msgpack", b"x" * 800), ("msgpack", b"\x80"), []).encode()
 VALUE = json.dumps({"v": 1, "channel_values": {"said": ["hello " * 20]}})
 
 
@@ -102,7 +118,8 @@ def compact_thread(number: int, days: float) -> Iterator[tuple[Any, ...]]:
     key = f"lgc:{{user-{number}}}"
     made = [checkpoint_id(days + each / 1000, number) for each in range(15, 0, -1)]
     fields = [word for each in made for word in (f"c||{each}", COMPACT_DOCUMENT, f"v||said|s{each}", VALUE)]
-    yield ("HSET", key, "n", made[-1], "p", 15, *fields)
+    seal = f"1 15 {len(fields) // 2 + 3} 15 |{made[-1]}"
+    yield ("HSET", key, "n", made[-1], "p", 15, "s", seal, *fields)
     yield ("ZADD", f"{key}:ids", *(word for each in made for word in (0, f"|{each}")))
 
 
@@ -261,7 +278,7 @@ def policies_of(count: int) -> PolicyIndex | None:
     return PolicyIndex([Policy(each, (each,), retention=30 * DAY) for each in patterns]) if count else None
 
 
-def ours(port: int, answers: Any, policies: int = 0) -> None:
+def ours(port: int, answers: Any, policies: int = 0, days: float = 30.0) -> None:
     """Run the cleanup in a process of its own; seconds, its report and its peak memory in KiB."""
     with redis.Redis(port=port) as client:
         now = time.time()
@@ -269,7 +286,7 @@ def ours(port: int, answers: Any, policies: int = 0) -> None:
         run = CleanupRun(
             CheckpointStore(client, parser),
             parser,
-            RetentionPolicy(30 * DAY, 30 * DAY, classes=policies_of(policies)),
+            RetentionPolicy(days * DAY, days * DAY, classes=policies_of(policies)),
             now,
             dryrun=False,
         )
@@ -329,10 +346,10 @@ def _spin() -> None:
         pass
 
 
-def measured(port: int, policies: int = 0) -> tuple[float, float, dict[str, Any], int]:
+def measured(port: int, policies: int = 0, days: float = 30.0) -> tuple[float, float, dict[str, Any], int]:
     """The cleanup, in a process that has done nothing else."""
     answers = multiprocessing.get_context("spawn").Queue()
-    process = multiprocessing.get_context("spawn").Process(target=ours, args=(port, answers, policies))
+    process = multiprocessing.get_context("spawn").Process(target=ours, args=(port, answers, policies, days))
     process.start()
     result: tuple[float, float, dict[str, Any], int] = answers.get()
     process.join()
@@ -384,6 +401,49 @@ def with_policies(client: Client, port: int, layout: str, threads: int, policies
     }  # fmt: skip
 
 
+class Aged(Conversation):
+    """A conversation whose turns are as many days old as it is told."""
+
+    days = 0.0
+
+    def new_id(self) -> str:
+        """Return the id of a checkpoint that was made so many days ago."""
+        return checkpoint_id(self.days, self.step)
+
+
+def long_thread(client: Client, port: int, turns: int) -> Iterator[dict[str, Any]]:
+    """Clean a thread of so many turns in each way of LONG, on the same data."""
+    conversation = Aged(CompactRedisSaver(client))
+    for number in range(turns):
+        conversation.days = 60 if number < turns // 2 else 40 if number < turns - 1 else 1
+        conversation.turn()
+    client.save()
+    for name, (days, is_sealed) in LONG.items():
+        refill(client, "CompactRedisSaver")
+        if not is_sealed:
+            client.hdel(f"lgc:{{{conversation.thread_id}}}", "s")
+        # PINGs and the like are no part of the record.
+        client.config_set("slowlog-log-slower-than", 100)
+        client.config_set("slowlog-max-len", 10_000)
+        (seconds, _, report, _), p99 = pinged(port, lambda days=days: measured(port, days=days))
+        scripts = durations_of_scripts(client)
+        yield {
+            "case": name, "turns": turns, "checkpoints": 3 * turns, "trimmed": report["checkpoints_trimmed"],
+            "deleted": report["deleted_count"], "ours_s": seconds, "ping_p99_ms": p99,
+            "script_ms": max(map(statistics.median, scripts.values()), default=0) / 1e3,
+            "longest_script_ms": max(map(max, scripts.values()), default=0) / 1e3,
+        }  # fmt: skip
+
+
+def durations_of_scripts(client: Client) -> dict[bytes, list[int]]:
+    """The microseconds of each call in Redis's record, by script."""
+    found: dict[bytes, list[int]] = {}
+    for each in client.slowlog_get(10_000):
+        if each["command"].startswith(b"EVAL"):
+            found.setdefault(each["command"].split(maxsplit=1)[1][:100], []).append(each["duration"])
+    return found
+
+
 def case(client: Client, port: int, layout: str, threads: int) -> tuple[dict[str, Any], int]:
     """One line, and the peak memory in KiB."""
     old, keys, deleted, floors, times = in_turns(client, port, layout, threads)
@@ -423,6 +483,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layouts", nargs="+", default=list(LAYOUTS), choices=list(LAYOUTS))
     parser.add_argument("--threads", nargs="+", type=int, default=[10_000, 100_000])
+    parser.add_argument("--turns", type=int, default=0, help="clean one thread of so many turns, and nothing else")
     parser.add_argument("--policies", type=int, default=0, help="compare a run with so many retention policies")
     parser.add_argument(
         "--million",
@@ -431,6 +492,8 @@ def main() -> None:
     )
     chosen = parser.parse_args()
     chosen.threads += [1_000_000] * chosen.million
+    if chosen.turns:
+        sys.exit(long_threads(chosen.turns))
     slow = []
     for layout in chosen.layouts:
         smallest = None
@@ -447,6 +510,17 @@ def main() -> None:
             sys.stdout.flush()
     if slow:
         sys.exit(f"{chosen.policies} policies cost more than {POLICIES_LIMIT - 1:.0%}: {', '.join(slow)}.")
+
+
+def long_threads(turns: int) -> str | None:
+    """Print the lines of a long thread; return a sentence where a call is over its limit."""
+    slow = []
+    with running("CompactRedisSaver") as (client, port):
+        for line in long_thread(client, port, turns):
+            print(json.dumps({key: round(each, 3) if isinstance(each, float) else each for key, each in line.items()}))
+            sys.stdout.flush()
+            slow += [line["case"]] if line["script_ms"] > SCRIPT_LIMIT else []
+    return f"A call takes more than {SCRIPT_LIMIT} ms of Redis: {', '.join(slow)}." if slow else None
 
 
 @contextlib.contextmanager

@@ -3,7 +3,9 @@
 All numbers are big-endian. The scripts take the same bytes apart.
 
     checkpoint   format, length of the list of values, the list (names of values, a line each), then the lengths
-                 of five parts and the parts: the parent's id, type and data of the checkpoint and of the metadata
+                 of five parts and the parts: the parent's id, type and data of the checkpoint and of the metadata.
+                 After them the length of a list and the list, the channels that are made from older checkpoints, a
+                 line each; the first versions wrote none
     value        format, kind, length of the body, digest of the body, lengths of type and header, type, header, and
                  with kind i the body, with kind l the name of the log that it lies in
     writes       format, then for each write: its length, its index, the task with its length, then the lengths of
@@ -23,10 +25,13 @@ from langgraph_checkpoint_compact.errors import DamagedThreadError, UnsupportedF
 from langgraph_checkpoint_compact.scripts import FORMAT
 
 DIGEST_BYTES = 16
+# A format is one byte.
+_SEALED_DIGITS = 3
 
 _VALUE = struct.Struct(">BcI16sBB")
 _DOCUMENT = struct.Struct(">BI")
 _PARTS = struct.Struct(">5I")
+_LENGTH = struct.Struct(">I")
 _WRITE = struct.Struct(">IiI")
 _WRITE_REST = struct.Struct(">III")
 
@@ -46,6 +51,13 @@ def require_known_format(document: bytes, name: str) -> None:
         raise damaged(name)
     if document[0] > FORMAT:
         raise newer_format(document[0], name)
+
+
+def require_known_seal(seal: bytes | None, name: str) -> None:
+    """Raise UnsupportedFormatError when the seal of a thread names a newer format than this package knows."""
+    version = (seal or b"").partition(b" ")[0]
+    if len(version) <= _SEALED_DIGITS and version.isdigit() and int(version) > FORMAT:
+        raise newer_format(int(version), name)
 
 
 def damaged(name: str) -> DamagedThreadError:
@@ -75,12 +87,17 @@ def newer_format(version: int, name: str) -> UnsupportedFormatError:
 
 @dataclass(frozen=True, slots=True)
 class StoredCheckpoint:
-    """A checkpoint as it is kept, still serialized."""
+    """A checkpoint as it is kept, still serialized.
+
+    `open_channels` are the DeltaChannels that count updates since their last snapshot, escaped. The metadata say the
+    same; they may be encrypted, and a cleanup without the key must know them. None where only the metadata say it.
+    """
 
     names: Sequence[str]
     parent_id: str
     checkpoint: Typed
     metadata: Typed
+    open_channels: Sequence[str] | None = None
 
     def encode(self) -> bytes:
         """The bytes to keep."""
@@ -93,7 +110,11 @@ class StoredCheckpoint:
             self.metadata[1],
         )
         lengths = _PARTS.pack(*map(len, parts))
-        return b"".join((_DOCUMENT.pack(FORMAT, len(listed)), listed, lengths, *parts))
+        channels: tuple[bytes, ...] = ()
+        if self.open_channels is not None:
+            open_ = "\n".join(self.open_channels).encode()
+            channels = _LENGTH.pack(len(open_)), open_
+        return b"".join((_DOCUMENT.pack(FORMAT, len(listed)), listed, lengths, *parts, *channels))
 
     @classmethod
     def decode(cls, document: bytes, name: str) -> StoredCheckpoint:
@@ -116,7 +137,18 @@ class StoredCheckpoint:
                 parent_id.decode("utf-8", "surrogatepass"),
                 (checkpoint_type.decode(), checkpoint),
                 (metadata_type.decode(), metadata),
+                _open_channels(document, position) if position != len(document) else None,
             )
+
+
+def _open_channels(document: bytes, position: int) -> list[str]:
+    """The list that begins there. A later version may have written more after it."""
+    (length,) = _LENGTH.unpack_from(document, position)
+    start = position + _LENGTH.size
+    if start + length > len(document):
+        raise ValueError("a length that does not fit")
+    listed = document[start : start + length].decode()
+    return listed.split("\n") if listed else []
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ The fields of the hash:
 
     n                                       the id of the newest checkpoint
     p                                       how often the thread was written to
+    s                                       the seal: no other program has changed the thread; see `scripts`
     c|<namespace>|<id>                      a checkpoint
     w|<namespace>|<id>                      its pending writes
     o|<length>|<namespace>|<id>|<index>|<task>   a large pending write

@@ -12,7 +12,14 @@ from typing import Any
 from langgraph.checkpoint.serde.types import INTERRUPT
 
 from langgraph_checkpoint_compact import names
-from langgraph_checkpoint_compact.documents import StoredCheckpoint, StoredValue, decode_writes, require_known_format
+from langgraph_checkpoint_compact.documents import (
+    StoredCheckpoint,
+    StoredValue,
+    damaged,
+    decode_writes,
+    require_known_format,
+    require_known_seal,
+)
 from langgraph_checkpoint_compact.errors import ThreadBusyError
 from langgraph_checkpoint_compact.reading import PORTION_DOCUMENTS, PORTION_NAMES, all_members, pairs, thread_ids
 from langgraph_checkpoint_compact.requests import Argument, Command, Found, Request, Run, Steps
@@ -64,7 +71,9 @@ class Thread:
     def look(self) -> Steps[None]:
         """Read what was written since the last look, and forget what is gone."""
         # First: what is written while this looks changes it, and the deletion that follows is refused.
-        self.writings = (yield Command(["HGET", self.keys[0], "p"])) or b""
+        writings, seal = yield Command(["HMGET", self.keys[0], "p", "s"])
+        require_known_seal(seal, self.keys[0].decode())
+        self.writings = writings or b""
         members = yield from all_members(self.keys[1])
         self.documents = {name: self.documents[name] for name in members if name in self.documents}
         unknown = [name for name in members if name not in self.documents]
@@ -95,8 +104,20 @@ class Thread:
 
     def metadata(self, member: bytes) -> Mapping[str, Any]:
         """The metadata of a checkpoint."""
-        metadata: Mapping[str, Any] = self.session.serde.loads_typed(self.documents[member].metadata)
+        metadata = self.session.serde.loads_typed(self.documents[member].metadata)
+        if not isinstance(metadata, Mapping):
+            raise damaged(f"The checkpoint {member!r}")
         return metadata
+
+    def open_channels(self, member: bytes) -> set[str]:
+        """The DeltaChannels of a checkpoint that count updates since their last snapshot."""
+        listed = self.documents[member].open_channels
+        if listed is None:
+            counters = self.metadata(member).get("counters_since_delta_snapshot") or {}
+            if not isinstance(counters, Mapping):
+                raise damaged(f"The checkpoint {member!r}")
+            return set(counters)
+        return set(map(names.unescape, listed))
 
     def newest(self) -> dict[str, bytes]:
         """The newest checkpoint of each namespace."""
@@ -284,7 +305,7 @@ def _delta_ancestors(thread: Thread, member: bytes) -> Iterator[bytes]:
     They are the ancestors up to the nearest with a value, for each channel that counts its updates since then.
     """
     namespace = names.split_member(member)[0]
-    channels = set(thread.metadata(member).get("counters_since_delta_snapshot") or {})
+    channels = thread.open_channels(member)
     channels -= set(_stored_channels(thread, member))
     while channels and (parent_id := thread.documents[member].parent_id):
         member = names.member(namespace, parent_id)
@@ -331,7 +352,7 @@ def _portions(fields: Iterable[tuple[bytes, bytes]]) -> Iterator[list[bytes]]:
     portion: list[bytes] = []
     size = 0
     for name, value in fields:
-        if name in (b"n", b"p"):
+        if name in (b"n", b"p", b"s"):
             continue
         portion += (name, value)
         size += len(value)

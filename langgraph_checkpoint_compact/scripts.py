@@ -84,6 +84,40 @@ local function is_after(one, other)
   return #one > #other
 end
 
+-- Whether ids are in the order of their times beside each other: UUIDs of one version, or texts of one length.
+local function are_alike(one, other) return #one == #other and (#one ~= 36 or byte(one, 15) == byte(other, 15)) end
+
+-- The seal says that scripts which keep it have written all of a thread, in formats up to the one that it names, and
+-- that its ids are in the order of their times. It holds while the thread has as many writings, fields and checkpoints
+-- as it names, and the newest one: a version that does not know the seal breaks it, since it counts its writings. A
+-- newer format needs a seal that names it. The namespace is that of all checkpoints, * where they are of several.
+local function seal_of(format, namespace)
+  local now = call('HMGET', key, 'p', 'n')
+  local counts = (now[1] or '') .. ' ' .. call('HLEN', key) .. ' ' .. call('ZCARD', ids)
+  return format .. ' ' .. counts .. ' ' .. namespace .. '|' .. (now[2] or '')
+end
+
+-- The format and the namespace of a seal that holds, or of that of a new thread. To be asked before the first write.
+local function find_seal()
+  local seal, fields, count = call('HGET', key, 's'), call('HLEN', key), call('ZCARD', ids)
+  if not seal then return fields + count == 0 and {{format = FORMAT}} or nil end
+  local format, namespace = string.match(seal, '^(%d%d?%d?) %d+ %d+ %d+ ([^|]*)|')
+  if not format or seal ~= seal_of(format, namespace) then return nil end
+  return {{format = math.max(tonumber(format), FORMAT), namespace = count > 0 and namespace or nil}}
+end
+
+-- Counts a writing, after the last write, and seals the thread, or breaks its seal. A seal is one of the fields.
+local function count_writing(seal)
+  local writings = call('HINCRBY', key, 'p', 1)
+  if seal then
+    call('HSET', key, 's', '')
+    call('HSET', key, 's', seal_of(seal.format, seal.namespace or ''))
+  else
+    call('HDEL', key, 's')
+  end
+  return writings
+end
+
 -- format, kind, length and digest, then the lengths of type and header, both, and the body or the log's name
 local function prefix_length(record)
   if #record < 24 then error('{DAMAGED}') end
@@ -318,6 +352,9 @@ if refused then return refused end
 if #stale > 0 then return stale end
 -- Now and at the end: a user that may not do this must learn of it before anything is written.
 set_deadline(ttl)
+local newest, seal, own = call('HGET', key, 'n'), find_seal(), string.match(member, '^[^|]*')
+if newest and not are_alike(id, newest) then seal = nil end
+if seal then seal.namespace = (not seal.namespace or seal.namespace == own) and own or '*' end
 
 local function write_chunks(log, offset, bytes)
   local number, within = floor(offset / CHUNK), offset % CHUNK
@@ -366,9 +403,8 @@ for _, value in ipairs(values) do
 end
 call('HSET', key, 'c|' .. member, document)
 call('ZADD', ids, 0, member)
-local newest = call('HGET', key, 'n')
 if not newest or is_after(id, newest) then call('HSET', key, 'n', id) end
-call('HINCRBY', key, 'p', 1)
+count_writing(seal)
 set_deadline(ttl)
 return {}
 """
@@ -383,6 +419,7 @@ local name = 'w|' .. member
 local field = known(name, call('HGET', key, name)) or struct.pack('>B', FORMAT)
 if refused then return refused end
 set_deadline(ttl)
+local seal = find_seal()
 
 local function find(index)
   local first, last
@@ -416,7 +453,7 @@ for position = 4, #ARGV, 3 do
   end
 end
 call('HSET', key, name, field)
-call('HINCRBY', key, 'p', 1)
+count_writing(seal)
 set_deadline(ttl)
 return {}
 """
@@ -434,6 +471,7 @@ for i = 4, 3 + count do fields[i] = known('w|' .. ARGV[i], call('HGET', key, 'w|
 if refused then return refused end
 local own = {}
 for i = 4, 3 + count do own[i] = own_fields(ARGV[i], fields[i]) end
+local seal = find_seal()
 for i = 4, 3 + count do
   local member = ARGV[i]
   for _, name in ipairs(own[i]) do call('HDEL', key, name) end
@@ -447,7 +485,7 @@ if call('ZCARD', ids) == 0 then
 end
 call('HSET', key, 'n', newest)
 -- Another process that deletes from this thread must look again.
-return string.format('%d', call('HINCRBY', key, 'p', 1))
+return string.format('%d', count_writing(seal))
 """
 )
 
@@ -457,6 +495,8 @@ RESTORE = Script(
     _COMMON
     + """
 local ttl, newest, expire, field_count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+-- What is copied may be of any format.
+call('HDEL', key, 's')
 for i = 5, 4 + 2 * field_count, 2 do call('HSET', key, ARGV[i], ARGV[i + 1]) end
 for i = 5 + 2 * field_count, #ARGV, 500 do
   local members = {}
@@ -472,7 +512,7 @@ if newest == '' then
 end
 local present = call('HGET', key, 'n')
 if not present or is_after(newest, present) then call('HSET', key, 'n', newest) end
-call('HINCRBY', key, 'p', 1)
+count_writing(nil)
 if expire ~= '0' then call('PERSIST', key) end
 set_deadline(ttl)
 return 1

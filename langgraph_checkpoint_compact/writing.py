@@ -103,11 +103,13 @@ def put(
         for channel, (type_, data) in serialized.items()
     ]
     empty = [field for channel, field in fields.items() if channel not in serialized]
+    full_metadata = get_checkpoint_metadata(config, metadata)
     document = StoredCheckpoint(
         [names.value_name(channel, version) for channel, version in checkpoint["channel_versions"].items()],
         parent_id,
         session.serde.dumps_typed({key: value for key, value in checkpoint.items() if key not in KEPT_APART}),
-        session.serde.dumps_typed(get_checkpoint_metadata(config, metadata)),
+        session.serde.dumps_typed(full_metadata),
+        [names.escape_often(channel) for channel in full_metadata.get("counters_since_delta_snapshot") or ()],
     ).encode()
     head: list[Argument] = [session.ttl, member, checkpoint["id"].encode("utf-8", "surrogatepass"), document]
     # Values that are not new were stored with an earlier checkpoint, unless that was deleted meanwhile.

@@ -51,7 +51,7 @@ class Conversations(RuleBasedStateMachine):
         self.client.flushdb()
         self.savers = [CompactRedisSaver(self.client), CompactRedisSaver(self.client)]
         self.model = Model(serde=self.savers[0].serde)
-        self.touched = set()
+        self.touched, self.copies = set(), set()
 
     def teardown(self):
         if hasattr(self, "client"):
@@ -179,6 +179,7 @@ class Conversations(RuleBasedStateMachine):
             self.both(process, "delete_thread", goal)
             self.both(process, "copy_thread", source, goal)
             self.touched.add(goal)
+            self.copies.add(goal)
 
     @rule()
     def forget_scripts(self):
@@ -223,6 +224,7 @@ class Conversations(RuleBasedStateMachine):
         for thread in self.touched:
             self.thread_reads_the_same(thread)
             self.newest_is_noted(thread)
+            self.seal_holds(thread)
         self.touched.clear()
 
     def thread_reads_the_same(self, thread):
@@ -241,6 +243,22 @@ class Conversations(RuleBasedStateMachine):
         newest = self.client.hget(keys[0], "n")
         assert newest == (max(ids).encode() if ids else None)
         assert self.client.zcard(keys[1]) == len(ids)
+
+    def seal_holds(self, thread):
+        key = f"lgc:{{{thread_part(thread)}}}"
+        if not self.client.exists(key):
+            self.copies.discard(thread)
+            return
+        newest, writings, seal = self.client.hmget(key, "n", "p", "s")
+        if thread in self.copies:
+            assert seal is None
+            return
+        counts, _, end = seal.rpartition(b" ")
+        assert counts == b"1 %b %d %d" % (writings, self.client.hlen(key), self.client.zcard(key + ":ids"))
+        namespace, _, end = end.partition(b"|")
+        assert end == (newest or b"")
+        spaces = {member.partition(b"|")[0] for member in self.client.zrange(key + ":ids", 0, -1)}
+        assert namespace == b"*" or spaces <= {namespace}
 
 
 def thread_part(thread):

@@ -32,7 +32,7 @@ BIG = "x" * 3000
 
 # As documented on the saver's page: "What the user may do".
 COMMANDS = (
-    "+select +evalsha +eval +hexists +hget +hmget +hset +hdel +hstrlen +hincrby +hscan +zadd +zrem +zcard "
+    "+select +evalsha +eval +hexists +hget +hmget +hset +hdel +hstrlen +hlen +hincrby +hscan +zadd +zrem +zcard "
     "+zrangebylex +zrevrangebylex +exists +unlink +scan +time +pexpireat +persist"
 )
 
@@ -151,7 +151,7 @@ def test_a_prune_leaves_what_the_newest_needs_and_nothing_else(client, saver):
     saver.put_writes(last, [("x", BIG)], "task")
     saver.prune(["t"])
     kinds = sorted(field[:1] for field in client.hkeys("lgc:{t}"))
-    assert kinds == [b"c", b"n", b"o", b"p", b"v", b"w"]
+    assert kinds == [b"c", b"n", b"o", b"p", b"s", b"v", b"w"]
 
 
 @pytest.mark.parametrize("minutes", [0.5, 60])
@@ -448,7 +448,102 @@ def test_a_newer_format_is_refused_with_a_sentence(client, saver, kind):
     with pytest.raises(UnsupportedFormatError):
         stranger.prune(["t"])
     after = client.hgetall("lgc:{t}")
-    assert all(after[name] == value for name, value in before.items() if name != b"p" and name != b"n")
+    assert all(after[name] == value for name, value in before.items() if name not in (b"n", b"p", b"s"))
+
+
+def seal_that_holds(client, thread, version=1, namespace=b""):
+    """The seal that says of a thread, as it is, that all is known of it."""
+    key, ids = thread_keys("lgc", thread)
+    newest, writings = client.hmget(key, "n", "p")
+    return b"%d %b %d %d %b|%b" % (version, writings, client.hlen(key), client.zcard(ids), namespace, newest or b"")
+
+
+def is_sealed(client, thread, version=1, namespace=b""):
+    return client.hget(thread_keys("lgc", thread)[0], "s") == seal_that_holds(client, thread, version, namespace)
+
+
+def test_each_writing_seals_the_thread_again(client, saver):
+    early = {"configurable": {"thread_id": "t", "checkpoint_ns": "", "checkpoint_id": str(uuid6(clock_seq=0))}}
+    saver.put_writes(early, [("x", 1)], "before its checkpoint")
+    assert is_sealed(client, "t")
+    config = talk(saver, "t", 4)
+    write(saver, "t", saver.get_tuple(config).parent_config, {"messages": ["fork"]}, run_id="run")
+    assert is_sealed(client, "t")
+    saver.put_writes(config, [("x", BIG), ("__resume__", 1)], "task")
+    saver.put_writes(config, [("__resume__", 2)], "task")
+    assert is_sealed(client, "t")
+    write(saver, "t", namespace="child")
+    assert is_sealed(client, "t", namespace=b"*"), "of several namespaces"
+    for remove in (lambda: saver.delete_for_runs(["run"]), lambda: saver.prune(["t"])):
+        remove()
+        assert is_sealed(client, "t", namespace=b"*")
+    assert len(list(saver.list({"configurable": {"thread_id": "t"}}))) == 2
+    write(saver, "u", namespace="a|b")
+    write(saver, "u", namespace="a|b")
+    assert is_sealed(client, "u", namespace=b"a%7Cb")
+
+
+def older_version_writes(client, key):
+    """Count a writing, as a version of this package does that knows no seal."""
+    client.hset(key, "c||" + str(uuid6(clock_seq=0)), b"\x01")
+    client.hincrby(key, "p", 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        older_version_writes,
+        lambda client, key: client.hincrby(key, "p", 1),
+        lambda client, key: client.hset(key, "c||x", b"\x01"),
+        lambda client, key: client.hset(key, "n", str(uuid6(clock_seq=0))),
+        lambda client, key: client.zadd(key + b":ids", {"|x": 0}),
+        lambda client, key: client.hset(key, "s", ""),
+        lambda client, key: client.hdel(key, "s"),
+    ],
+)
+def test_a_seal_that_something_else_broke_stays_broken(client, saver, change):
+    config = talk(saver, "t", 3)
+    change(client, thread_keys("lgc", "t")[0])
+    assert not is_sealed(client, "t")
+    saver.put_writes(config, [("x", 1)], "task")
+    assert not is_sealed(client, "t")
+    write(saver, "t", config)
+    assert client.hget("lgc:{t}", "s") is None
+    write(saver, "t", config)
+    saver.delete_thread("t")
+    talk(saver, "t", 1)
+    assert is_sealed(client, "t"), "nothing is left of what was there"
+
+
+def test_a_seal_names_the_newest_format_that_the_thread_has(client, saver):
+    config = talk(saver, "t", 3)
+    # A version that comes later has written a document somewhere.
+    client.hset("lgc:{t}", "s", seal_that_holds(client, "t", 3))
+    write(saver, "t", config)
+    assert is_sealed(client, "t", 3)
+    # What belongs to a checkpoint of that version is not known here.
+    with pytest.raises(UnsupportedFormatError, match="format 3"):
+        saver.prune(["t"])
+    assert is_sealed(client, "t", 3)
+
+
+def test_a_copy_is_not_sealed_as_its_documents_are_not_looked_at(client, saver):
+    talk(saver, "t", 3)
+    saver.copy_thread("t", "copy")
+    talk(saver, "there", 2)
+    saver.copy_thread("t", "there")
+    for thread in ("copy", "there"):
+        assert client.hget(thread_keys("lgc", thread)[0], "s") is None
+        write(saver, thread)
+        assert client.hget(thread_keys("lgc", thread)[0], "s") is None
+
+
+@pytest.mark.parametrize("other", ["1", "x" * 36, "0d3b4d3e-7c1f-4a10-9a3e-2d1b0c9f8e7d"])
+def test_a_thread_with_ids_that_do_not_sort_as_they_were_made_is_not_sealed(client, saver, other):
+    config = talk(saver, "t", 2)
+    assert is_sealed(client, "t")
+    saver.put(config, {**empty_checkpoint(), "id": other}, {}, {})
+    assert client.hget("lgc:{t}", "s") is None
 
 
 def test_a_client_that_decodes_answers_serves_too(valkey_port, client):

@@ -8,9 +8,9 @@ finds none of these keys has no need of. A test compares the two.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from ai_ops.logic.savers import DEFAULT_PREFIX
@@ -63,17 +63,19 @@ class CompactKeys:
 
     def threads_in(self, keys: Iterable[bytes]) -> Iterator[Thread]:
         """The threads that keys are of; names that are no thread's are left out."""
-        found: defaultdict[bytes, set[bool]] = defaultdict(set)
+        hashes: dict[bytes, None] = {}
+        of_ids: dict[bytes, None] = {}
         for key in keys:
-            is_ids = key.endswith(IDS)
-            found[key.removesuffix(IDS)].add(is_ids)
-        for key, kinds in found.items():
+            if key.endswith(IDS):
+                of_ids[key[: -len(IDS)]] = None
+            else:
+                hashes[key] = None
+        for key in hashes | of_ids:
             if (name := self.thread_of(key)) is not None:
-                yield Thread(name, key, False in kinds, True in kinds)
+                yield Thread(name, key, key in hashes, key in of_ids)
 
 
-@dataclass(frozen=True, slots=True)
-class Thread:
+class Thread(NamedTuple):
     """A thread, by its keys that were seen.
 
     Attributes:
@@ -96,8 +98,9 @@ class Thread:
 
 def sort_out(keys: Iterable[bytes], compact: CompactKeys) -> Mapping[bool, list[bytes]]:
     """Keys that look like those of a compact saver by True, the others by False."""
-    start = compact.start
-    sorted_out: dict[bool, list[bytes]] = {True: [], False: []}
+    start, ends = compact.start, (b"}", b"}" + IDS)
+    own: list[bytes] = []
+    others: list[bytes] = []
     for key in keys:
-        sorted_out[key.startswith(start) and key.endswith((b"}", b"}:ids")) and b"\n" not in key].append(key)
-    return sorted_out
+        (own if key.startswith(start) and key.endswith(ends) and b"\n" not in key else others).append(key)
+    return {True: own, False: others}

@@ -41,8 +41,9 @@ class Look(NamedTuple):
         newest: The id of its newest checkpoint, where it is WHOLE.
         writings: How often it was written to, as text.
         checkpoints: How many it has, over all namespaces.
+        is_sealed: Whether its seal says that all of them are of formats that are known.
         first: The first of their names, ``<namespace>|<id>``; empty where it was not asked for.
-        last: The last of them, likewise.
+        has_one_namespace: Whether all are of that namespace, likewise.
     """
 
     thread: Thread
@@ -50,12 +51,12 @@ class Look(NamedTuple):
     newest: bytes = b""
     writings: bytes = b""
     checkpoints: int = 0
+    is_sealed: int = 0
     first: bytes = b""
-    last: bytes = b""
+    has_one_namespace: int = 0
 
 
-@dataclass(frozen=True)
-class CompactDeletion:
+class CompactDeletion(NamedTuple):
     """A thread that goes whole, checkpoints that go from one, or the half of one that is left.
 
     It has what `ai_ops.checkpoints.logic.deletion.Deletion` has of names.
@@ -78,7 +79,7 @@ class CompactDeletion:
     checkpoints: int
     last_activity: float | None
     look: Look
-    trim: Any = field(default=None, repr=False)
+    trim: Any = None
     namespaces: int = 1
     policy: str = ""
 
@@ -200,17 +201,16 @@ def expired_thread(look: Look, active: float, policy: str = "") -> CompactDeleti
 def may_have_old(look: Look, policy: RetentionPolicy, now: float, parser: KeyParser) -> bool:
     """Return whether a thread may have checkpoints past the retention or too many of them.
 
-    The first and the last in the order of names tell: in one namespace the first is the oldest; of several namespaces
-    only all checkpoints tell.
+    The first in the order of names tells: in one namespace it is the oldest; of several namespaces only all checkpoints
+    tell.
     """
     if policy.max_checkpoints is not None and look.checkpoints > policy.max_checkpoints:
         return True
     if not policy.trim_live_threads or math.isinf(policy.retention):
         return False
-    namespace, _, oldest = look.first.partition(b"|")
-    if namespace != look.last.partition(b"|")[0]:
+    if not look.has_one_namespace:
         return True
-    time = time_of_id(oldest, parser)
+    time = time_of_id(look.first.partition(b"|")[2], parser)
     return time is None or time < now - policy.retention
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 # The newest format of the saver's documents that is known here: langgraph_checkpoint_compact.scripts.FORMAT.
 FORMAT = 1
-# A UUID has 36 bytes, and what counts writings has 20 digits at most.
-ID_BYTES, NUMBER_BYTES = 64, 20
+# A UUID has 36 bytes, and what counts writings has 20 digits at most. A seal has both, three numbers
+# and a namespace; with a longer one a thread is taken for one without.
+ID_BYTES, NUMBER_BYTES, SEAL_BYTES = 64, 20, 256
 # Of a document so much is read in Redis. A checkpoint without its values takes a kilobyte or a few.
 DOCUMENT_BYTES = 8 * 1024 * 1024
 # One call looks at so many documents and bytes: a millisecond or two.
@@ -17,6 +18,10 @@ CHECKED_BYTES = 4 * 1024 * 1024
 CHECKED_AT_ONCE = 500
 # Threads of which one call tells the little that decides about most.
 LOOKED_AT_ONCE = 200
+# Sealed threads that one call deletes: about two milliseconds.
+SEALED_AT_ONCE = 100
+# Namespaces that are counted of a thread for the report.
+COUNTED_NAMESPACES = 100
 # Fields of a hash without a sorted set that are looked at for a time.
 HALF_FIELDS = 5000
 NAME_BYTES = 8192
@@ -24,15 +29,38 @@ NAME_BYTES = 8192
 _COMMON = (
     f"""
 local call, byte, sub, match, find = redis.call, string.byte, string.sub, string.match, string.find
-local FORMAT, ID, NUMBER, DOCUMENT = {FORMAT}, {ID_BYTES}, {NUMBER_BYTES}, {DOCUMENT_BYTES}
+local FORMAT, ID, NUMBER, SEAL, DOCUMENT = {FORMAT}, {ID_BYTES}, {NUMBER_BYTES}, {SEAL_BYTES}, {DOCUMENT_BYTES}
+local COUNTED = {COUNTED_NAMESPACES}
 local budget = {CHECKED_BYTES}
 """
     """
--- The newest checkpoint's id and how often the thread was written to; nothing where they are no such thing.
-local function heads(key)
-  if call('HSTRLEN', key, 'n') > ID or call('HSTRLEN', key, 'p') > NUMBER then return nil, nil end
-  local found = call('HMGET', key, 'n', 'p')
-  return found[1], found[2]
+-- The newest checkpoint's id, how often the thread was written to, and its seal; nothing where they are no such thing.
+-- The length of the id may be known.
+local function heads(key, length)
+  if (length or call('HSTRLEN', key, 'n')) > ID or call('HSTRLEN', key, 'p') > NUMBER then return nil, nil, nil end
+  if call('HSTRLEN', key, 's') > SEAL then
+    local found = call('HMGET', key, 'n', 'p')
+    return found[1], found[2], nil
+  end
+  local found = call('HMGET', key, 'n', 'p', 's')
+  return found[1], found[2], found[3]
+end
+
+-- What the seal of a thread says, if it is that of these heads and of a known format: the number of checkpoints and of
+-- fields, and the namespace of all its checkpoints, * for several. Where they are as many, all documents are of known
+-- formats, and all ids in the order of their times. The saver's scripts say more of it.
+local function said_by_seal(newest, writings, seal)
+  if not seal or not newest then return nil end
+  local format, count, fields, checkpoints, namespace, at = match(seal, '^(%d%d?%d?) (%d+) (%d+) (%d+) ([^|]*)|()')
+  format = tonumber(format)
+  if not format or format == 0 or format > FORMAT or count ~= writings or sub(seal, at) ~= newest then return nil end
+  return tonumber(checkpoints), tonumber(fields), namespace
+end
+
+-- Whether the seal is of a newer format: the thread may hold anything.
+local function is_of_newer(seal)
+  local format = seal and tonumber(match(seal, '^(%d%d?%d?) '))
+  return format and format > FORMAT
 end
 
 -- Lua compares strings by the locale; ids are in the order of their bytes.
@@ -110,17 +138,22 @@ end
 """
 )
 
-# Per thread its State, and of a whole one the newest id, the number of writings and that of checkpoints; of a young one
-# the first and the last of their names too. ARGV: the first eight digits of a UUID of version 6 that is young.
+# Per thread its State, and of a whole one the newest id, the number of writings and that of checkpoints, and whether it
+# is sealed; of a young one also the first name of a checkpoint, and whether all are of its namespace. ARGV: the first
+# eight digits of a UUID of version 6 that is young.
 LOOK = (
     _COMMON
     + """
 local WHOLE, FOREIGN, HALF, GONE = 0, 1, 2, 3
 local MOST, young = 8192, tonumber(ARGV[1], 16)
 
-local function edge(ids, at)
-  local name = call('ZRANGE', ids, at, at)[1]
-  return #name <= MOST and name or ''
+-- The first name of a checkpoint, and whether the last is of the same namespace.
+local function first_of(ids, namespace)
+  local first = call('ZRANGE', ids, 0, 0)[1]
+  if #first > MOST then return '', 0 end
+  local own = match(first, '^[^|]*')
+  if namespace then return first, namespace == own and 1 or 0 end
+  return first, match(call('ZRANGE', ids, -1, -1)[1], '^[^|]*') == own and 1 or 0
 end
 
 local function look(key, ids)
@@ -130,11 +163,13 @@ local function look(key, ids)
     return find(err.err, 'WRONGTYPE', 1, true) and {FOREIGN} or err
   end
   if size > 0 and count > 0 then
-    if size > ID or call('HSTRLEN', key, 'p') > NUMBER then return {FOREIGN} end
-    local found = call('HMGET', key, 'n', 'p')
-    local newest, writings = found[1], found[2] or ''
-    if (tonumber(sub(newest, 1, 8), 16) or 0) < young then return {WHOLE, newest, writings, count} end
-    return {WHOLE, newest, writings, count, edge(ids, 0), edge(ids, -1)}
+    local newest, writings, seal = heads(key, size)
+    if not newest then return {FOREIGN} end
+    local checkpoints, _, namespace = said_by_seal(newest, writings, seal)
+    local sealed = checkpoints == count and 1 or 0
+    if (tonumber(sub(newest, 1, 8), 16) or 0) < young then return {WHOLE, newest, writings or '', count, sealed} end
+    local first, same = first_of(ids, sealed == 1 and namespace)
+    return {WHOLE, newest, writings or '', count, sealed, first, same}
   end
   local kind, kind_of_ids = call('TYPE', key).ok, call('TYPE', ids).ok
   if kind == 'none' and kind_of_ids == 'none' then return {GONE} end
@@ -186,20 +221,42 @@ return {known and 1 or 0, at + (count or 0)}
 )
 
 # Deletes whole threads of which nothing has changed. ARGV: "1" for a dry run; of each thread the newest id, the number
-# of writings, and "1" where its checkpoints were looked at already.
+# of writings, and "1" where its checkpoints were looked at already, "2" where it was sealed.
 # Returns per thread the number of its namespaces, or why it stays.
 DROP_THREADS = (
     _COMMON
     + """
 local CHANGED, UNKNOWN, GONE, TOO_MUCH = 0, -1, -2, -3
-local dry, at, replies = ARGV[1] == '1', 2, {}
+local dry, at, replies, gone = ARGV[1] == '1', 2, {}, {}
 
-local function why_not(key, ids, newest, writings, checked)
+-- The number of a thread's namespaces, as far as they are counted.
+local function namespaces_of(ids)
+  local above = '-'
+  for count = 0, COUNTED do
+    local member = call('ZRANGE', ids, above, '+', 'BYLEX', 'LIMIT', 0, 1)[1]
+    if not member then return count end
+    above = '(' .. match(member, '^[^|]*') .. '}'
+  end
+  return COUNTED
+end
+
+-- The number of namespaces of a thread whose seal holds and of which nothing has changed; nothing else is read of it. A
+-- look has found its heads short.
+local function sealed(key, ids, newest, writings)
+  local found, count = redis.pcall('HMGET', key, 'n', 'p', 's'), redis.pcall('ZCARD', ids)
+  if found.err or found[1] ~= newest or found[2] ~= writings then return nil end
+  local checkpoints, fields, namespace = said_by_seal(newest, writings, found[3])
+  if not checkpoints or checkpoints ~= count or fields ~= call('HLEN', key) then return nil end
+  return namespace == '*' and namespaces_of(ids) or 1
+end
+
+local function looked_at(key, ids, newest, writings, checked)
   local kind, kind_of_ids = call('TYPE', key).ok, call('TYPE', ids).ok
   if kind == 'none' and kind_of_ids == 'none' then return GONE end
   if kind ~= 'hash' or kind_of_ids ~= 'zset' then return CHANGED end
-  local newest_now, writings_now = heads(key)
+  local newest_now, writings_now, seal = heads(key)
   if newest_now ~= newest or (writings_now or '') ~= writings then return CHANGED end
+  if is_of_newer(seal) then return UNKNOWN end
   if checked then return 1 end
   local members = call('ZRANGE', ids, 0, -1)
   local known, count, namespaces = look_at(key, members, newest)
@@ -208,15 +265,21 @@ local function why_not(key, ids, newest, writings, checked)
 end
 
 for index = 1, #KEYS, 2 do
-  local reply = why_not(KEYS[index], KEYS[index + 1], ARGV[at], ARGV[at + 1], ARGV[at + 2] == '1')
-  if reply > 0 and not dry then call('UNLINK', KEYS[index], KEYS[index + 1]) end
+  local key, ids, newest, writings, how = KEYS[index], KEYS[index + 1], ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local reply = how == '2' and sealed(key, ids, newest, writings) or looked_at(key, ids, newest, writings, how == '1')
+  if reply > 0 then
+    gone[#gone + 1] = key
+    gone[#gone + 1] = ids
+  end
   replies[#replies + 1] = reply
   at = at + 3
 end
+if not dry and #gone > 0 then call('UNLINK', unpack(gone)) end
 return replies
 """
 )
 CHANGED, UNKNOWN, GONE, TOO_MUCH = 0, -1, -2, -3
+TO_CHECK, CHECKED, SEALED = b"0", b"1", b"2"
 
 # Of a thread of which only one key is there: the number of writings, the number of ids in it, or -1 where it goes by
 # itself, and the newest of them. Nothing where that can't be told. ARGV: the number of fields that are looked at.

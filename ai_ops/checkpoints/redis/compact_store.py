@@ -240,10 +240,16 @@ class CompactStore:
             words: list[bytes | int] = [_flag(dryrun)]
             for number in some:
                 look = deletions[number].look
-                checked = look.checkpoints > scripts.CHECKED_AT_ONCE and self._is_known(look)
-                words += [look.newest, look.writings, _flag(checked)]
+                words += [look.newest, look.writings, self._way(look)]
             keys = [key for number in some for key in deletions[number].look.thread.keys]
             yield some, self._redis.script(scripts.DROP_THREADS, keys, words)
+
+    def _way(self, look: Look) -> bytes:
+        """Return how the script is to make sure of a thread's formats; a large thread is looked at before."""
+        if look.is_sealed:
+            return scripts.SEALED
+        is_large = look.checkpoints > scripts.CHECKED_AT_ONCE
+        return scripts.CHECKED if is_large and self._is_known(look) else scripts.TO_CHECK
 
     def _outcome(self, deletion: CompactDeletion, reply: int, repeated: bool, dryrun: bool) -> Outcome:
         if reply > 0:
@@ -254,7 +260,7 @@ class CompactStore:
         if reply == scripts.CHANGED:
             return Outcome(0, changed=True)
         if reply == scripts.TOO_MUCH and self._is_known(deletion.look):
-            words = [_flag(dryrun), deletion.look.newest, deletion.look.writings, _flag(True)]
+            words = [_flag(dryrun), deletion.look.newest, deletion.look.writings, scripts.CHECKED]
             answer = self._redis.script(scripts.DROP_THREADS, deletion.keys, words)
             self._redis.settle()
             return self._outcome(deletion, (answer.value or [scripts.GONE])[0], answer.repeated, dryrun)
@@ -291,11 +297,12 @@ def _call(script: str, threads: Sequence[Thread], *arguments: Any) -> list[Any]:
 
 
 def _fitting(deletions: Sequence[CompactDeletion], numbers: Sequence[int], most: int) -> Iterator[list[int]]:
-    """The numbers of the deletions, those together whose checkpoints one call may look at."""
+    """The numbers of the deletions, those together that one call has room for: of sealed ones no checkpoint is read."""
     group: list[int] = []
     room = scripts.CHECKED_AT_ONCE
     for number in numbers:
-        size = deletions[number].checkpoints
+        look = deletions[number].look
+        size = scripts.CHECKED_AT_ONCE // scripts.SEALED_AT_ONCE if look.is_sealed else look.checkpoints
         if group and (size > room or len(group) >= most):
             yield group
             group, room = [], scripts.CHECKED_AT_ONCE

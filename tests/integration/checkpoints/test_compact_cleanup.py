@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from cryptography.fernet import Fernet
@@ -25,6 +26,7 @@ from ai_ops.checkpoints.redis import compact_scripts, compact_store
 from ai_ops.checkpoints.redis.store import CheckpointStore
 from ai_ops.jobs.checkpoint_cleanup import CleanupCheckpointsJob
 from langgraph_checkpoint_compact import CompactRedisSaver, names, removal, scripts
+from langgraph_checkpoint_compact.documents import StoredCheckpoint
 from tests.fakes.conversations import DeltaDialogue, days_ago, graph, old_id, on, talk
 
 pytestmark = pytest.mark.django_db
@@ -234,23 +236,70 @@ def test_writes_that_come_before_their_checkpoint_stay_for_an_hour(saver, checkp
 # ---------------------------------------------------------------------------------- what is not known
 
 
+def without_seal(client, key):
+    """Write as a version of the saver does that knows no seal."""
+    client.hdel(key, "s")
+
+
+def counted(client, key):
+    """Write as any version does: it counts its writings."""
+    client.hincrby(key, "p", 1)
+
+
+def with_a_newer_seal(client, key):
+    """Write as a newer version does: its seal names its format."""
+    newest, writings = client.hmget(key, "n", "p")
+    counts = writings, client.hlen(key), client.zcard(key + ":ids")
+    client.hset(key, "s", b"2 %b %d %d |%b" % (*counts, newest))
+
+
 @pytest.mark.parametrize("field", ["c", "w"])
 @pytest.mark.parametrize("age", [40, 1])
-def test_a_thread_with_a_document_of_a_newer_version_stays_and_is_counted(saver, checkpoint_redis, field, age):
+@pytest.mark.parametrize("place", [0, 2, -1])
+@pytest.mark.parametrize("written", [without_seal, counted, with_a_newer_seal])
+def test_a_thread_with_a_document_of_a_newer_version_stays_and_is_counted(
+    saver, checkpoint_redis, field, age, place, written
+):
     talk(saver, "t", 60, 50, age, asks=True)
     talk(saver, "u", 60, age)
-    oldest = checkpoint_redis.zrange("lgc:{t}:ids", 0, 0)[0].decode()
-    name = f"{field}|{oldest}"
+    member = checkpoint_redis.zrange("lgc:{t}:ids", place, place)[0].decode()
+    name = f"{field}|{member}"
     checkpoint_redis.hset("lgc:{t}", name, b"\x02" + (checkpoint_redis.hget("lgc:{t}", name) or b" ")[1:])
-    before = checkpoint_redis.dump("lgc:{t}")
+    written(checkpoint_redis, "lgc:{t}")
+    before = checkpoint_redis.hgetall("lgc:{t}")
     report = cleanup_old_checkpoints(30)
-    assert checkpoint_redis.dump("lgc:{t}") == before
+    assert (checkpoint_redis.hgetall("lgc:{t}") == before) is True
     if age == 40:
         assert (report["unfixable_count"], report["threads_deleted"], report["threads_kept"]) == (1, 1, 1)
         assert cleanup_old_checkpoints(30, dryrun=True)["unfixable_count"] == 1
     elif field == "c":
         # Of a thread that stays, what waits and is not trimmed needs no look at its documents.
         assert report["unfixable_count"] == 1
+
+
+@pytest.mark.parametrize("age", [40, 1])
+def test_a_seal_of_a_newer_format_is_reason_enough_to_stay(saver, checkpoint_redis, age):
+    talk(saver, "t", 60, 50, age)
+    checkpoint_redis.hset("lgc:{t}", "x|what no version knows yet", b"\x02")
+    with_a_newer_seal(checkpoint_redis, "lgc:{t}")
+    before = checkpoints_of(checkpoint_redis, "t")
+    report = cleanup_old_checkpoints(30)
+    assert (report["threads_deleted"], report["checkpoints_trimmed"], report["unfixable_count"]) == (0, 0, 1)
+    assert checkpoints_of(checkpoint_redis, "t") == before
+
+
+@pytest.mark.parametrize("unsealed", [False, True])
+def test_of_a_sealed_thread_no_document_is_read_to_delete_it(saver, checkpoint_redis, unsealed):
+    talk(saver, "t", 60, 55, 50, 45, 40, subgraph=True)
+    if unsealed:
+        without_seal(checkpoint_redis, "lgc:{t}")
+    checkpoint_redis.config_resetstat()
+    report = cleanup_old_checkpoints(30)
+    assert report["threads_deleted"] == 1
+    assert report["largest_threads"][0]["namespaces"] == 2
+    calls = checkpoint_redis.info("commandstats")
+    # What a look takes of the heads, and a deletion again; without the seal every document is read.
+    assert (calls["cmdstat_hmget"]["calls"] <= 2) is not unsealed
 
 
 def test_the_formats_of_the_cleanup_and_of_the_saver_are_the_same():
@@ -288,15 +337,80 @@ class Cipher:
         return self.fernet.decrypt(ciphertext)
 
 
-def test_an_encrypted_thread_goes_whole_and_is_not_trimmed(checkpoint_redis):
-    saver = CompactRedisSaver(checkpoint_redis, serde=EncryptedSerializer(Cipher()))
-    talk(saver, "old", 60)
-    app = talk(saver, "live", 60, 50, 1)
+@pytest.fixture
+def encrypting(checkpoint_redis):
+    return CompactRedisSaver(checkpoint_redis, serde=EncryptedSerializer(Cipher()))
+
+
+def test_encrypted_threads_go_whole_and_are_trimmed_without_the_key(encrypting, checkpoint_redis):
+    talk(encrypting, "old", 60)
+    app = talk(encrypting, "live", 60, 50, 1, subgraph=True)
+    before = app.get_state(on("live"))
     whole = checkpoints_of(checkpoint_redis, "live")
+    dry = cleanup_old_checkpoints(30, dryrun=True)
     report = cleanup_old_checkpoints(30)
-    assert (report["threads_deleted"], report["checkpoints_trimmed"], report["unfixable_count"]) == (1, 0, 0)
-    assert checkpoints_of(checkpoint_redis, "live") == whole
-    assert app.get_state(on("live")).values["said"][0] == "60 days ago"
+    assert (report["threads_deleted"], report["unfixable_count"]) == (1, 0)
+    trimmed = whole - checkpoints_of(checkpoint_redis, "live")
+    assert report["checkpoints_trimmed"] == dry["checkpoints_trimmed"] == trimmed > 0
+    assert app.get_state(on("live")) == before
+    assert app.invoke({"said": ["more"]}, on("live"))["said"][0] == "60 days ago"
+    stored = b"".join(part for pair in checkpoint_redis.hgetall("lgc:{live}").items() for part in pair)
+    assert b"days ago" not in stored
+
+
+def test_encrypted_delta_channels_read_back_after_a_cleanup(encrypting, checkpoint_redis):
+    app = graph(encrypting, state=DeltaDialogue)
+    for age in (70, 60, 50, 40, 35, 20, 10):
+        with days_ago(age):
+            app.invoke({"said": [f"{age}"]}, on("t"))
+    young = [each for each in app.get_state_history(on("t")) if _age(each) < 30]
+    before = {each.config["configurable"]["checkpoint_id"]: each.values for each in young}
+    assert cleanup_old_checkpoints(30)["checkpoints_trimmed"] > 0
+    after = {each.config["configurable"]["checkpoint_id"]: each.values for each in app.get_state_history(on("t"))}
+    assert {name: after[name] for name in before} == before
+    assert app.invoke({"said": ["more"]}, on("t"))["said"][0] == "70"
+
+
+def test_an_encrypted_thread_that_waits_for_an_answer_is_not_trimmed(encrypting, checkpoint_redis):
+    app = talk(encrypting, "t", 60, 50, 1, asks=True)
+    whole = checkpoints_of(checkpoint_redis, "t")
+    assert cleanup_old_checkpoints(30)["checkpoints_trimmed"] == 0
+    assert checkpoints_of(checkpoint_redis, "t") == whole
+    assert app.invoke(Command(resume="yes"), on("t"))["said"][-1] == "you said yes"
+    assert cleanup_old_checkpoints(30)["checkpoints_trimmed"] > 0
+
+
+def as_the_first_version(client, thread):
+    """Take from the documents of a thread what the first version of the saver did not write."""
+    key = names.thread_keys("lgc", thread)[0]
+    for field, document in client.hgetall(key).items():
+        if field.startswith(b"c|"):
+            client.hset(key, field, replace(StoredCheckpoint.decode(document, ""), open_channels=None).encode())
+    without_seal(client, key)
+
+
+def test_an_encrypted_thread_of_the_first_version_is_trimmed_once_all_that_stays_is_newer(encrypting, checkpoint_redis):
+    app = talk(encrypting, "t", 60, 50, 20)
+    as_the_first_version(checkpoint_redis, "t")
+    whole = checkpoints_of(checkpoint_redis, "t")
+    report = cleanup_old_checkpoints(30)
+    assert (report["checkpoints_trimmed"], report["unfixable_count"]) == (0, 0)
+    assert checkpoints_of(checkpoint_redis, "t") == whole
+    app.invoke({"said": ["more"]}, on("t"))
+    assert cleanup_old_checkpoints(30)["checkpoints_trimmed"] == 0, "what is of twenty days ago does not say its needs"
+    assert cleanup_old_checkpoints(15)["checkpoints_trimmed"] == whole
+    assert app.get_state(on("t")).values["said"][0] == "60 days ago"
+
+
+def test_a_plain_thread_of_the_first_version_is_trimmed_by_its_metadata(saver, checkpoint_redis):
+    app = graph(saver, state=DeltaDialogue)
+    for age in (60, 50, 40, 35, 1):
+        with days_ago(age):
+            app.invoke({"said": [f"{age}"]}, on("t"))
+    before = app.get_state(on("t")).values
+    as_the_first_version(checkpoint_redis, "t")
+    assert cleanup_old_checkpoints(30)["checkpoints_trimmed"] > 0
+    assert app.get_state(on("t")).values == before
 
 
 def test_metadata_make_no_object_that_they_name(saver, checkpoint_redis, monkeypatch):
@@ -329,6 +443,8 @@ def test_threads_of_thousands_of_checkpoints(saver, checkpoint_redis, monkeypatc
     filled(saver, "old", 1000, 40)
     filled(saver, "live", 1000, 40)
     filled(saver, "newer", 450, 40)
+    for thread in ("old", "newer"):
+        without_seal(checkpoint_redis, f"lgc:{{{thread}}}")
     oldest = checkpoint_redis.zrange("lgc:{newer}:ids", 430, 430)[0].decode()
     checkpoint_redis.hset("lgc:{newer}", f"c|{oldest}", b"\x02")
     put(saver, "live", old_id(1), names.split_member(checkpoint_redis.zrange("lgc:{live}:ids", -1, -1)[0])[1])
@@ -341,6 +457,8 @@ def test_large_documents_are_looked_at_in_portions(saver, checkpoint_redis):
         for number in range(3):
             put(saver, thread, old_id(50 - number), words="x" * (3 * 1024 * 1024))
     put(saver, "huge", old_id(50), words="x" * (9 * 1024 * 1024))
+    for thread in ("a", "b", "huge"):
+        without_seal(checkpoint_redis, f"lgc:{{{thread}}}")
     report = cleanup_old_checkpoints(30)
     assert (report["threads_deleted"], report["unfixable_count"]) == (2, 1)
 
