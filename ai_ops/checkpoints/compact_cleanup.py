@@ -17,13 +17,14 @@ from ai_ops.checkpoints.logic.deletion import NEEDED, UNKNOWN_SIZE, WAITING, Ove
 from ai_ops.checkpoints.logic.keys import KeyParser
 from ai_ops.checkpoints.logic.retention import RetentionPolicy
 from ai_ops.checkpoints.logic.tally import Tally
-from ai_ops.checkpoints.redis.compact_scripts import CHECKED_AT_ONCE
+from ai_ops.checkpoints.redis.compact_scripts import CHECKED_AT_ONCE, LOOKED_AT_ONCE
 from ai_ops.checkpoints.redis.compact_store import CompactStore, Trimmed
 from ai_ops.checkpoints.redis.key_spool import KeySpool
+from ai_ops.checkpoints.redis.pipelining import CALLS_AT_ONCE
 from ai_ops.logic.batches import batches
 
-# Threads decided on together: what is known of each is a few words.
-THREADS_AT_ONCE = 2000
+# Threads decided on together, while Redis looks at as many others: as many as go to it without waiting for an answer.
+THREADS_AT_ONCE = CALLS_AT_ONCE * LOOKED_AT_ONCE
 # Whole threads, deleted together; while Redis is at work on them, the next are decided on.
 DELETIONS_AT_ONCE = 250
 # Threads that are looked at together, with all their documents, since they may have checkpoints to trim.
@@ -91,15 +92,25 @@ class CompactRun:
             policy: Gives the policy, with the pins of now.
             decide: Whether anything goes at all; if not, threads are told of and no more.
         """
+        for looks in self._looks(self._now - policy().shortest):
+            if self._on_threads is not None:
+                self._on_threads(looks)
+            if decide:
+                # Redis was asked with the pins of before.
+                yield from self.decided(looks, policy())
+
+    def _looks(self, young: float) -> Iterator[list[Look]]:
+        """Give all threads, some at a time, each time after Redis was asked for the next."""
+        before: Callable[[], list[Look]] | None = None
         for part in self._spool or ():
-            threads = list(self._keys.threads_in(part.text.split(b"\n"))) if part.text else []
+            threads = self._keys.threads_in(part.text.split(b"\n")) if part.text else ()
             for some in batches(threads, THREADS_AT_ONCE):
-                held = policy()
-                looks = list(self.store.look(some, self._now - held.shortest))
-                if self._on_threads is not None:
-                    self._on_threads(looks)
-                if decide:
-                    yield from self.decided(looks, held)
+                asked = self.store.look_ahead(some, young)
+                if before is not None:
+                    yield before()
+                before = asked
+        if before is not None:
+            yield before()
 
     def decided(self, looks: Sequence[Look], policy: RetentionPolicy) -> Iterator[Deletions]:
         """Give what goes of some threads, some at a time."""

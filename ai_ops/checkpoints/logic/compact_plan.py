@@ -18,13 +18,18 @@ from ai_ops.checkpoints.logic.keys import KeyParser
 from ai_ops.checkpoints.logic.retention import RetentionPolicy
 from ai_ops.checkpoints.logic.times import UUID_EPOCH
 
+# The newest format of the saver's documents that is known here: langgraph_checkpoint_compact.scripts.FORMAT.
+FORMAT = 1
+# In place of its namespace a seal has this where a thread has several.
+_SEVERAL = b"*"
+
 # The kinds of ids whose text sorts as their times do: UUIDs of version 6 and 7, and ULIDs.
 _SORTED_VERSIONS = (b"6", b"7")
 _UUID_LENGTH, _ULID_LENGTH = 36, 26
 
 
 class State:
-    """Contents of a thread's two keys. The scripts say the same numbers."""
+    """Contents of a thread's two keys. The scripts say the same numbers, but for WHOLE, in place of the newest id."""
 
     WHOLE = 0
     FOREIGN = 1  # what the saver never writes: other types, or a newest id that is none
@@ -41,9 +46,9 @@ class Look(NamedTuple):
         newest: The id of its newest checkpoint, where it is WHOLE.
         writings: How often it was written to, as text.
         checkpoints: How many it has, over all namespaces.
-        is_sealed: Whether its seal says that all of them are of formats that are known.
         first: The first of their names, ``<namespace>|<id>``; empty where it was not asked for.
-        has_one_namespace: Whether all are of that namespace, likewise.
+        last: The last of them, likewise.
+        sealed: The namespace that a seal names which holds, ``*`` for several; None where no seal holds.
     """
 
     thread: Thread
@@ -51,9 +56,40 @@ class Look(NamedTuple):
     newest: bytes = b""
     writings: bytes = b""
     checkpoints: int = 0
-    is_sealed: int = 0
     first: bytes = b""
-    has_one_namespace: int = 0
+    last: bytes = b""
+    sealed: bytes | None = None
+
+    @classmethod
+    def of(cls, thread: Thread, words: Sequence[Any]) -> Look:
+        """Read the reply of Redis: the state, or the newest id, the writings, the seal, two numbers and two names."""
+        newest, writings, seal, checkpoints, fields, first, last = words
+        if isinstance(newest, int):
+            return cls(thread, newest)
+        sealed = _namespace_of_seal(seal, newest, writings, checkpoints, fields) if seal else None
+        return cls(thread, State.WHOLE, newest, writings or b"", checkpoints, first, last, sealed)
+
+    @property
+    def has_several(self) -> bool:
+        """Return whether its seal names several namespaces."""
+        return self.sealed == _SEVERAL
+
+
+def _namespace_of_seal(
+    seal: bytes, newest: bytes, writings: bytes | None, checkpoints: int, fields: int
+) -> bytes | None:
+    """The namespace in a seal, ``<format> <writings> <fields> <checkpoints> <namespace>|<newest id>``, if it holds.
+
+    It does where the thread has as many of each, and a format that is known here. Then all its documents have, and all
+    its ids are in the order of their times: the saver's scripts keep it so.
+    """
+    parts = seal.split(b" ", 4)
+    if len(parts) < 5 or parts[1:4] != [writings, b"%d" % fields, b"%d" % checkpoints]:
+        return None
+    namespace, _, named = parts[4].partition(b"|")
+    if named != newest or not parts[0].isdigit() or not 0 < int(parts[0]) <= FORMAT:
+        return None
+    return namespace
 
 
 class CompactDeletion(NamedTuple):
@@ -201,16 +237,17 @@ def expired_thread(look: Look, active: float, policy: str = "") -> CompactDeleti
 def may_have_old(look: Look, policy: RetentionPolicy, now: float, parser: KeyParser) -> bool:
     """Return whether a thread may have checkpoints past the retention or too many of them.
 
-    The first in the order of names tells: in one namespace it is the oldest; of several namespaces only all checkpoints
-    tell.
+    The first and the last in the order of names tell: in one namespace the first is the oldest; of several namespaces
+    only all checkpoints tell.
     """
     if policy.max_checkpoints is not None and look.checkpoints > policy.max_checkpoints:
         return True
     if not policy.trim_live_threads or math.isinf(policy.retention):
         return False
-    if not look.has_one_namespace:
+    namespace, _, oldest = look.first.partition(b"|")
+    if namespace != look.last.partition(b"|")[0]:
         return True
-    time = time_of_id(look.first.partition(b"|")[2], parser)
+    time = time_of_id(oldest, parser)
     return time is None or time < now - policy.retention
 
 

@@ -160,6 +160,12 @@ class RetryingRedis:
             return Answer(b"", self._at_once(source, keys, arguments))
         return self._calls.add(packed(self.fenced(source, keys, arguments)))
 
+    def ahead(self, source: str, keys: Sequence[bytes], arguments: Sequence[Any]) -> Answer:
+        """Have a script run that reads; its answer is there after `settle`, and in a cluster at once."""
+        if self._calls is None:
+            return Answer(b"", self._at_once(source, keys, arguments))
+        return self._calls.add(packed(["EVAL", source, len(keys), *keys, *arguments]))
+
     def fenced(self, source: str, keys: Sequence[bytes], arguments: Sequence[Any]) -> list[Any]:
         """The command that runs a script under the fence, for `ask`."""
         if self._fence and self._fence.is_claimed:

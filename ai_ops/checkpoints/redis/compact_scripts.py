@@ -6,10 +6,10 @@ KEYS are a thread's hash and sorted set, thread after thread. The scripts that t
 
 from __future__ import annotations
 
-# The newest format of the saver's documents that is known here: langgraph_checkpoint_compact.scripts.FORMAT.
-FORMAT = 1
-# A UUID has 36 bytes, and what counts writings has 20 digits at most. A seal has both, three numbers
-# and a namespace; with a longer one a thread is taken for one without.
+from ai_ops.checkpoints.logic.compact_plan import FORMAT
+
+# A UUID has 36 bytes, and what counts writings has 20 digits at most. A seal has both, three numbers and a namespace;
+# with a longer one a thread is taken for one without.
 ID_BYTES, NUMBER_BYTES, SEAL_BYTES = 64, 20, 256
 # Of a document so much is read in Redis. A checkpoint without its values takes a kilobyte or a few.
 DOCUMENT_BYTES = 8 * 1024 * 1024
@@ -37,24 +37,9 @@ local budget = {CHECKED_BYTES}
 -- The newest checkpoint's id, how often the thread was written to, and its seal; nothing where they are no such thing.
 -- The length of the id may be known.
 local function heads(key, length)
-  if (length or call('HSTRLEN', key, 'n')) > ID or call('HSTRLEN', key, 'p') > NUMBER then return nil, nil, nil end
-  if call('HSTRLEN', key, 's') > SEAL then
-    local found = call('HMGET', key, 'n', 'p')
-    return found[1], found[2], nil
-  end
-  local found = call('HMGET', key, 'n', 'p', 's')
-  return found[1], found[2], found[3]
-end
-
--- What the seal of a thread says, if it is that of these heads and of a known format: the number of checkpoints and of
--- fields, and the namespace of all its checkpoints, * for several. Where they are as many, all documents are of known
--- formats, and all ids in the order of their times. The saver's scripts say more of it.
-local function said_by_seal(newest, writings, seal)
-  if not seal or not newest then return nil end
-  local format, count, fields, checkpoints, namespace, at = match(seal, '^(%d%d?%d?) (%d+) (%d+) (%d+) ([^|]*)|()')
-  format = tonumber(format)
-  if not format or format == 0 or format > FORMAT or count ~= writings or sub(seal, at) ~= newest then return nil end
-  return tonumber(checkpoints), tonumber(fields), namespace
+  if (length or call('HSTRLEN', key, 'n')) > ID or call('HSTRLEN', key, 'p') > NUMBER then return nil end
+  -- What counts writings is no seal.
+  return call('HMGET', key, 'n', 'p', call('HSTRLEN', key, 's') <= SEAL and 's' or 'p')
 end
 
 -- Whether the seal is of a newer format: the thread may hold anything.
@@ -138,54 +123,57 @@ end
 """
 )
 
-# Per thread its State, and of a whole one the newest id, the number of writings and that of checkpoints, and whether it
-# is sealed; of a young one also the first name of a checkpoint, and whether all are of its namespace. ARGV: the first
-# eight digits of a UUID of version 6 that is young.
+# LOOK_WORDS for each thread: its State in place of the newest id, or of a whole one the newest id, the number of
+# writings, the seal, the numbers of checkpoints and of fields, and of a young one the first and the last name of a
+# checkpoint, or nothing where those are long. ARGV: the first eight digits of a UUID of version 6 that is young.
+# They are not in a table for each thread: to Redis a table in a reply is more work than all these commands.
 LOOK = (
     _COMMON
     + """
-local WHOLE, FOREIGN, HALF, GONE = 0, 1, 2, 3
-local MOST, young = 8192, tonumber(ARGV[1], 16)
+local FOREIGN, HALF, GONE = 1, 2, 3
+local MOST, young, replies, at = 8192, tonumber(ARGV[1], 16), {}, 0
 
--- The first name of a checkpoint, and whether the last is of the same namespace.
-local function first_of(ids, namespace)
-  local first = call('ZRANGE', ids, 0, 0)[1]
-  if #first > MOST then return '', 0 end
-  local own = match(first, '^[^|]*')
-  if namespace then return first, namespace == own and 1 or 0 end
-  return first, match(call('ZRANGE', ids, -1, -1)[1], '^[^|]*') == own and 1 or 0
+local function say(newest, writings, seal, checkpoints, fields, first, last)
+  replies[at + 1], replies[at + 2], replies[at + 3], replies[at + 4] = newest, writings, seal, checkpoints
+  replies[at + 5], replies[at + 6], replies[at + 7] = fields, first, last
+  at = at + 7
 end
+
+local function say_state(state) say(state, false, false, 0, 0, '', '') end
 
 local function look(key, ids)
   local size, count = redis.pcall('HSTRLEN', key, 'n'), redis.pcall('ZCARD', ids)
   if type(size) == 'table' or type(count) == 'table' then
     local err = type(size) == 'table' and size or count
-    return find(err.err, 'WRONGTYPE', 1, true) and {FOREIGN} or err
+    if not find(err.err, 'WRONGTYPE', 1, true) then return err end
+    say_state(FOREIGN)
+  elseif size > 0 and count > 0 then
+    local found = heads(key, size)
+    if not found then
+      say_state(FOREIGN)
+      return
+    end
+    local first, last = '', ''
+    if (tonumber(sub(found[1], 1, 8), 16) or 0) >= young then
+      first, last = call('ZRANGE', ids, 0, 0)[1], call('ZRANGE', ids, -1, -1)[1]
+      if #first > MOST or #last > MOST then first, last = '', '' end
+    end
+    say(found[1], found[2], found[3], count, call('HLEN', key), first, last)
+  else
+    local kind, kind_of_ids = call('TYPE', key).ok, call('TYPE', ids).ok
+    local is_none, is_none_too = kind == 'none', kind_of_ids == 'none'
+    say_state(is_none and is_none_too and GONE or (is_none or is_none_too) and HALF or FOREIGN)
   end
-  if size > 0 and count > 0 then
-    local newest, writings, seal = heads(key, size)
-    if not newest then return {FOREIGN} end
-    local checkpoints, _, namespace = said_by_seal(newest, writings, seal)
-    local sealed = checkpoints == count and 1 or 0
-    if (tonumber(sub(newest, 1, 8), 16) or 0) < young then return {WHOLE, newest, writings or '', count, sealed} end
-    local first, same = first_of(ids, sealed == 1 and namespace)
-    return {WHOLE, newest, writings or '', count, sealed, first, same}
-  end
-  local kind, kind_of_ids = call('TYPE', key).ok, call('TYPE', ids).ok
-  if kind == 'none' and kind_of_ids == 'none' then return {GONE} end
-  if kind == 'none' or kind_of_ids == 'none' then return {HALF} end
-  return {FOREIGN}
 end
 
-local replies = {}
 for index = 1, #KEYS, 2 do
-  local reply = look(KEYS[index], KEYS[index + 1])
-  if reply.err then return reply end
-  replies[#replies + 1] = reply
+  local err = look(KEYS[index], KEYS[index + 1])
+  if err then return err end
 end
 return replies
 """
 )
+LOOK_WORDS = 7
 
 # The pending writes of the newest checkpoint, or where there is none in the graph's own namespace, of each namespace's.
 # ARGV: how long one may be, and how many namespaces are looked at. Returns them, or nothing where that can't be told.
@@ -221,7 +209,7 @@ return {known and 1 or 0, at + (count or 0)}
 )
 
 # Deletes whole threads of which nothing has changed. ARGV: "1" for a dry run; of each thread the newest id, the number
-# of writings, and "1" where its checkpoints were looked at already, "2" where it was sealed.
+# of writings, and one of the four words below.
 # Returns per thread the number of its namespaces, or why it stays.
 DROP_THREADS = (
     _COMMON
@@ -240,24 +228,14 @@ local function namespaces_of(ids)
   return COUNTED
 end
 
--- The number of namespaces of a thread whose seal holds and of which nothing has changed; nothing else is read of it. A
--- look has found its heads short.
-local function sealed(key, ids, newest, writings)
-  local found, count = redis.pcall('HMGET', key, 'n', 'p', 's'), redis.pcall('ZCARD', ids)
-  if found.err or found[1] ~= newest or found[2] ~= writings then return nil end
-  local checkpoints, fields, namespace = said_by_seal(newest, writings, found[3])
-  if not checkpoints or checkpoints ~= count or fields ~= call('HLEN', key) then return nil end
-  return namespace == '*' and namespaces_of(ids) or 1
-end
-
 local function looked_at(key, ids, newest, writings, checked)
   local kind, kind_of_ids = call('TYPE', key).ok, call('TYPE', ids).ok
   if kind == 'none' and kind_of_ids == 'none' then return GONE end
   if kind ~= 'hash' or kind_of_ids ~= 'zset' then return CHANGED end
-  local newest_now, writings_now, seal = heads(key)
-  if newest_now ~= newest or (writings_now or '') ~= writings then return CHANGED end
-  if is_of_newer(seal) then return UNKNOWN end
-  if checked then return 1 end
+  local found = heads(key)
+  if not found or found[1] ~= newest or (found[2] or '') ~= writings then return CHANGED end
+  if is_of_newer(found[3]) then return UNKNOWN end
+  if checked then return namespaces_of(ids) end
   local members = call('ZRANGE', ids, 0, -1)
   local known, count, namespaces = look_at(key, members, newest)
   if not known then return UNKNOWN end
@@ -266,7 +244,13 @@ end
 
 for index = 1, #KEYS, 2 do
   local key, ids, newest, writings, how = KEYS[index], KEYS[index + 1], ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  local reply = how == '2' and sealed(key, ids, newest, writings) or looked_at(key, ids, newest, writings, how == '1')
+  local reply = nil
+  if how == 's' or how == 'm' then
+    -- The look has found the heads short, and that the seal is of them: as long as they are the same, it holds.
+    local found = redis.pcall('HMGET', key, 'n', 'p')
+    if found[1] == newest and found[2] == writings then reply = how == 's' and 1 or namespaces_of(ids) end
+  end
+  reply = reply or looked_at(key, ids, newest, writings, how == 'c')
   if reply > 0 then
     gone[#gone + 1] = key
     gone[#gone + 1] = ids
@@ -279,7 +263,8 @@ return replies
 """
 )
 CHANGED, UNKNOWN, GONE, TOO_MUCH = 0, -1, -2, -3
-TO_CHECK, CHECKED, SEALED = b"0", b"1", b"2"
+# Its documents are to be looked at; they were; its seal holds, and names one namespace, or several.
+TO_CHECK, CHECKED, SEALED, SEALED_SEVERAL = b"-", b"c", b"s", b"m"
 
 # Of a thread of which only one key is there: the number of writings, the number of ids in it, or -1 where it goes by
 # itself, and the newest of them. Nothing where that can't be told. ARGV: the number of fields that are looked at.
@@ -314,9 +299,8 @@ for _, member in ipairs(names) do
   if not newest or is_after(id, newest) then newest = id end
   count = count + 1
 end
-local _, writings = nil, ''
-if kind == 'hash' then _, writings = heads(key) end
-return {writings or '', count, newest or ''}
+local found = kind == 'hash' and heads(key) or {}
+return {found[2] or '', count, newest or ''}
 """
 )
 
@@ -328,8 +312,8 @@ DROP_HALF = (
 local key, ids = KEYS[1], KEYS[2]
 local kind, kind_of_ids = call('TYPE', key).ok, call('TYPE', ids).ok
 if kind == 'hash' and kind_of_ids == 'none' then
-  local _, writings = heads(key)
-  if (writings or '') ~= ARGV[2] then return 0 end
+  local found = heads(key) or {}
+  if (found[2] or '') ~= ARGV[2] then return 0 end
 elseif kind ~= 'none' or kind_of_ids ~= 'zset' or call('ZCARD', ids) ~= tonumber(ARGV[3]) then
   return 0
 end

@@ -99,8 +99,31 @@ class CompactStore:
             calls = list(batches(some, size))
             replies = self._redis.ask([_call(scripts.LOOK, asked, begin_of_id(young)) for asked in calls])
             for asked, reply in zip(calls, replies, strict=True):
-                for thread, found in zip(asked, reply or [[State.FOREIGN]] * len(asked), strict=True):
-                    yield Look(thread, *found)
+                yield from _looks(asked, reply)
+
+    def look_ahead(self, threads: Sequence[Thread], young: float) -> Callable[[], list[Look]]:
+        """Do as `look`, and wait for nothing: Redis looks while the caller decides about others.
+
+        Returns:
+            Gives what was found.
+        """
+        if self._redis.is_cluster:
+            found = list(self.look(threads, young))
+            return lambda: found
+        asked = list(batches(threads, scripts.LOOKED_AT_ONCE))
+        words = [begin_of_id(young)]
+        answers = [
+            self._redis.ahead(scripts.LOOK, [key for thread in some for key in thread.keys], words) for some in asked
+        ]
+        self._redis.send()
+
+        def looks() -> list[Look]:
+            if any(answer.value is None for answer in answers):
+                self._redis.settle()
+            pairs = zip(asked, answers, strict=True)
+            return [look for some, answer in pairs for look in _looks(some, answer.value)]
+
+        return looks
 
     def waiting(self, looks: Sequence[Look]) -> dict[Look, bool | None]:
         """Return whether threads wait for an answer to an interrupt; None where that can't be told."""
@@ -246,8 +269,8 @@ class CompactStore:
 
     def _way(self, look: Look) -> bytes:
         """Return how the script is to make sure of a thread's formats; a large thread is looked at before."""
-        if look.is_sealed:
-            return scripts.SEALED
+        if look.sealed is not None:
+            return scripts.SEALED_SEVERAL if look.has_several else scripts.SEALED
         is_large = look.checkpoints > scripts.CHECKED_AT_ONCE
         return scripts.CHECKED if is_large and self._is_known(look) else scripts.TO_CHECK
 
@@ -292,6 +315,15 @@ def _deletion(look: Look, active: float, policy: str, trim: Trim) -> CompactDele
     )
 
 
+def _looks(threads: Sequence[Thread], reply: Sequence[Any] | None) -> Iterator[Look]:
+    """Read a reply about threads; of those of which Redis could tell nothing, the keys hold something else."""
+    if not reply:
+        yield from (Look(thread, State.FOREIGN) for thread in threads)
+        return
+    for thread, words in zip(threads, batches(reply, scripts.LOOK_WORDS), strict=True):
+        yield Look.of(thread, words)
+
+
 def _call(script: str, threads: Sequence[Thread], *arguments: Any) -> list[Any]:
     return ["EVAL", script, 2 * len(threads), *[key for thread in threads for key in thread.keys], *arguments]
 
@@ -302,7 +334,7 @@ def _fitting(deletions: Sequence[CompactDeletion], numbers: Sequence[int], most:
     room = scripts.CHECKED_AT_ONCE
     for number in numbers:
         look = deletions[number].look
-        size = scripts.CHECKED_AT_ONCE // scripts.SEALED_AT_ONCE if look.is_sealed else look.checkpoints
+        size = look.checkpoints if look.sealed is None else scripts.CHECKED_AT_ONCE // scripts.SEALED_AT_ONCE
         if group and (size > room or len(group) >= most):
             yield group
             group, room = [], scripts.CHECKED_AT_ONCE
