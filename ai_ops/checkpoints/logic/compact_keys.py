@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
@@ -18,7 +19,7 @@ from ai_ops.logic.savers import DEFAULT_PREFIX
 IDS = b":ids"
 _SAFE = ":/@,+=~"
 # Ids that need no escaping, as most do: quoting them would take as long as all other work on a key.
-_PLAIN = re.compile(r"[A-Za-z0-9_.\-~:/@,+=]+").fullmatch
+_PLAIN = re.compile(rb"[A-Za-z0-9_.\-~:/@,+=]+").fullmatch
 _EMPTY = "%"  # the thread whose id is the empty text
 # No saver's keys are longer: see MAX_KEY_BYTES of the other layouts.
 _MAX_NAME = 8_192
@@ -34,7 +35,7 @@ class CompactKeys:
 
     prefix: str = DEFAULT_PREFIX
 
-    @property
+    @cached_property
     def start(self) -> bytes:
         """The beginning of every key."""
         return f"{self.prefix}:{{".encode()
@@ -50,11 +51,12 @@ class CompactKeys:
 
     def thread_of(self, key: bytes) -> bytes | None:
         """The id of the thread whose first key has this name, in UTF-8; None where no thread's has."""
+        name = key[len(self.start) : -1]
         if len(key) > _MAX_NAME or not key.isascii():
             return None
-        escaped = key[len(self.start) : -1].decode()
-        if _PLAIN(escaped):
-            return key[len(self.start) : -1]
+        if _PLAIN(name):
+            return name
+        escaped = name.decode()
         thread = "" if escaped == _EMPTY else unquote(escaped, errors="surrogatepass")
         # Written in any other way it is no name that the saver would find again.
         if (quote(thread, safe=_SAFE, errors="surrogatepass") or _EMPTY) != escaped:

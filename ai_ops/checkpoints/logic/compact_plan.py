@@ -61,9 +61,18 @@ class Look(NamedTuple):
     sealed: bytes | None = None
 
     @classmethod
-    def of(cls, thread: Thread, words: Sequence[Any]) -> Look:
-        """Read the reply of Redis: the state, or the newest id, the writings, the seal, two numbers and two names."""
-        newest, writings, seal, checkpoints, fields, first, last = words
+    def of(
+        cls,
+        thread: Thread,
+        newest: bytes | int,
+        writings: bytes | None,
+        seal: bytes | None,
+        checkpoints: int,
+        fields: int,
+        first: bytes,
+        last: bytes,
+    ) -> Look:
+        """Read the words of Redis: the state or the newest id, the writings, the seal, two numbers and two names."""
         if isinstance(newest, int):
             return cls(thread, newest)
         sealed = _namespace_of_seal(seal, newest, writings, checkpoints, fields) if seal else None
@@ -169,11 +178,12 @@ def sort_threads(looks: Iterable[Look], policy: RetentionPolicy, now: float, par
     found = Sorted()
     longest = now - max(policy.retention, policy.pending_retention)
     shortest = now - policy.shortest
+    least, covers_all = _least_kept(policy), policy.covers_all
     for look in looks:
         if look.state == State.GONE:
             continue
         active = time_of_id(look.newest, parser) if look.state == State.WHOLE else None
-        if not policy.covers((look.thread.name,)):
+        if not covers_all and not policy.covers((look.thread.name,)):
             found.kept += look.state == State.WHOLE
         elif look.state == State.HALF:
             found.halves.append(look)
@@ -185,7 +195,7 @@ def sort_threads(looks: Iterable[Look], policy: RetentionPolicy, now: float, par
         elif active < shortest:
             found.unsure.append((look, active))
         else:
-            _keep(found, look, active, policy)
+            _keep(found, look, active, least)
     return found
 
 
@@ -196,7 +206,7 @@ def settle_unsure(
 
     None for `waiting` says that it can't be told: then the thread stays.
     """
-    expired = []
+    expired, least = [], _least_kept(policy)
     for look, active in found.unsure:
         waits = waiting[look]
         if waits is None:
@@ -207,13 +217,13 @@ def settle_unsure(
         elif waits:
             found.kept += 1
         else:
-            _keep(found, look, active, policy)
+            _keep(found, look, active, least)
     found.unsure.clear()
     return expired
 
 
-def _keep(found: Sorted, look: Look, active: float, policy: RetentionPolicy) -> None:
-    if look.checkpoints > _least_kept(policy):
+def _keep(found: Sorted, look: Look, active: float, least: float) -> None:
+    if look.checkpoints > least:
         found.trimmable.append((look, active))
     else:
         found.kept += 1

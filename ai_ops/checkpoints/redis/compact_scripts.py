@@ -124,9 +124,10 @@ end
 )
 
 # LOOK_WORDS for each thread: its State in place of the newest id, or of a whole one the newest id, the number of
-# writings, the seal, the numbers of checkpoints and of fields, and of a young one the first and the last name of a
-# checkpoint, or nothing where those are long. ARGV: the first eight digits of a UUID of version 6 that is young.
-# They are not in a table for each thread: to Redis a table in a reply is more work than all these commands.
+# writings, the seal, the numbers of checkpoints and of fields; of a young one in place of seal and fields the first and
+# the last name of a checkpoint, at the end, or nothing where those are long.
+# ARGV: the first eight digits of a UUID of version 6 that is young.
+# The words are not in a table for each thread: to Redis a table in a reply is more work than all these commands.
 LOOK = (
     _COMMON
     + """
@@ -153,12 +154,13 @@ local function look(key, ids)
       say_state(FOREIGN)
       return
     end
-    local first, last = '', ''
-    if (tonumber(sub(found[1], 1, 8), 16) or 0) >= young then
-      first, last = call('ZRANGE', ids, 0, 0)[1], call('ZRANGE', ids, -1, -1)[1]
-      if #first > MOST or #last > MOST then first, last = '', '' end
+    if (tonumber(sub(found[1], 1, 8), 16) or 0) < young then
+      say(found[1], found[2], found[3], count, call('HLEN', key), '', '')
+      return
     end
-    say(found[1], found[2], found[3], count, call('HLEN', key), first, last)
+    local first, last = call('ZRANGE', ids, 0, 0)[1], call('ZRANGE', ids, -1, -1)[1]
+    if #first > MOST or #last > MOST then first, last = '', '' end
+    say(found[1], found[2], false, count, 0, first, last)
   else
     local kind, kind_of_ids = call('TYPE', key).ok, call('TYPE', ids).ok
     local is_none, is_none_too = kind == 'none', kind_of_ids == 'none'
@@ -246,9 +248,12 @@ for index = 1, #KEYS, 2 do
   local key, ids, newest, writings, how = KEYS[index], KEYS[index + 1], ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local reply = nil
   if how == 's' or how == 'm' then
-    -- The look has found the heads short, and that the seal is of them: as long as they are the same, it holds.
-    local found = redis.pcall('HMGET', key, 'n', 'p')
-    if found[1] == newest and found[2] == writings then reply = how == 's' and 1 or namespaces_of(ids) end
+    -- The look has found the heads short, and that the seal is of them: while they are the same and it is there, it
+    -- holds. A copy into the thread takes it away.
+    local found = redis.pcall('HMGET', key, 'n', 'p', 's')
+    if found[1] == newest and found[2] == writings and found[3] then
+      reply = how == 's' and 1 or namespaces_of(ids)
+    end
   end
   reply = reply or looked_at(key, ids, newest, writings, how == 'c')
   if reply > 0 then

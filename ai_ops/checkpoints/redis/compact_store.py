@@ -320,8 +320,8 @@ def _looks(threads: Sequence[Thread], reply: Sequence[Any] | None) -> Iterator[L
     if not reply:
         yield from (Look(thread, State.FOREIGN) for thread in threads)
         return
-    for thread, words in zip(threads, batches(reply, scripts.LOOK_WORDS), strict=True):
-        yield Look.of(thread, words)
+    columns = [reply[place :: scripts.LOOK_WORDS] for place in range(scripts.LOOK_WORDS)]
+    yield from map(Look.of, threads, *columns)
 
 
 def _call(script: str, threads: Sequence[Thread], *arguments: Any) -> list[Any]:

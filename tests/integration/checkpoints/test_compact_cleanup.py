@@ -18,6 +18,7 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.types import Command
 
 from ai_ops.celery_tasks import cleanup_old_checkpoints, cleanup_user_checkpoints, pin_thread, sample_checkpoint_storage
+from ai_ops.checkpoints import compact_cleanup
 from ai_ops.checkpoints.cleanup import CleanupRun
 from ai_ops.checkpoints.logic.keys import KeyParser
 from ai_ops.checkpoints.logic.retention import DAY, Pins, RetentionPolicy
@@ -105,6 +106,51 @@ def test_a_pin_that_is_set_while_the_run_goes_on_holds(saver, checkpoint_redis):
     run = cleaned(checkpoint_redis, pinned=lambda: next(pins))
     assert (run.tally.threads_deleted, run.tally.threads_kept) == (0, 1)
     assert threads_there(checkpoint_redis) == {"old"}
+
+
+@pytest.mark.parametrize("asked", range(1, 9))
+def test_nothing_goes_after_it_was_pinned_whatever_was_looked_at_before(saver, checkpoint_redis, monkeypatch, asked):
+    """Redis is asked about some threads while others are decided on: each is decided on with the pins of then."""
+    monkeypatch.setattr(compact_cleanup, "THREADS_AT_ONCE", 2)
+    threads = {f"t-{number}" for number in range(7)}
+    for thread in threads:
+        put(saver, thread, old_id(40))
+    calls, apply, gone = [], compact_store.CompactStore.apply, []
+
+    def pinned():
+        calls.append(1)
+        return Pins(frozenset(threads) if len(calls) > asked else frozenset())
+
+    def applied(self, deletions, *, dryrun):
+        gone.extend((len(calls), each.thread) for each in deletions)
+        return apply(self, deletions, dryrun=dryrun)
+
+    monkeypatch.setattr(compact_store.CompactStore, "apply", applied)
+    run = cleaned(checkpoint_redis, pinned=pinned)
+    assert all(then <= asked for then, _ in gone)
+    assert run.tally.threads_deleted == len(gone)
+    assert run.tally.threads_kept == len(threads) - len(gone)
+    assert len(threads_there(checkpoint_redis)) == run.tally.threads_kept
+
+
+def test_a_thread_that_is_copied_into_is_looked_at_again(saver, checkpoint_redis, monkeypatch):
+    talk(saver, "there", 40)
+    talk(saver, "from", 40)
+    apply = compact_store.CompactStore.apply
+    steps = removal.copy_thread(saver._session(), "from", "there")
+
+    def copied(self, deletions, *, dryrun):
+        request = steps.send(None)
+        while getattr(request, "script", None) is not scripts.RESTORE or not request.arguments[1]:
+            request = steps.send(saver._driver._answer(request))
+        # What is copied may be of a newer version.
+        checkpoint_redis.hset("lgc:{there}", b"c|" + checkpoint_redis.zrange("lgc:{there}:ids", 0, 0)[0], b"\x02")
+        return apply(self, deletions, dryrun=dryrun)
+
+    monkeypatch.setattr(compact_store.CompactStore, "apply", copied)
+    run = cleaned(checkpoint_redis)
+    assert (run.tally.threads_deleted, run.tally.unfixable) == (1, 1)
+    assert threads_there(checkpoint_redis) == {"there"}
 
 
 def test_keep_last_and_untrimmed_threads(saver, checkpoint_redis):
