@@ -81,6 +81,7 @@ def parts(client: redis.Redis, keys: set[bytes], state: dict[bytes, bytes]) -> d
 def use_small_batches() -> None:
     """Have many small batches, so that there is much between them."""
     removal.PORTION_REMOVED = 3
+    compact_run.THREADS_AT_ONCE = 3
     compact_run.DELETIONS_AT_ONCE = compact_run.TRIMMED_AT_ONCE = 2
     deleter.KEYS_PER_COMMAND = 5
     cleanup_run.DELETIONS_PER_BATCH = 3

@@ -26,6 +26,7 @@ from ai_ops.checkpoints.logic.storage import StorageTally
 from ai_ops.checkpoints.redis import compact_scripts, compact_store
 from ai_ops.checkpoints.redis.store import CheckpointStore
 from ai_ops.jobs.checkpoint_cleanup import CleanupCheckpointsJob
+from development.bench_cleanup import compact_thread
 from langgraph_checkpoint_compact import CompactRedisSaver, names, removal, scripts
 from langgraph_checkpoint_compact.documents import StoredCheckpoint
 from tests.fakes.conversations import DeltaDialogue, days_ago, graph, old_id, on, talk
@@ -346,6 +347,15 @@ def test_of_a_sealed_thread_no_document_is_read_to_delete_it(saver, checkpoint_r
     calls = checkpoint_redis.info("commandstats")
     # What a look takes of the heads, and a deletion again; without the seal every document is read.
     assert (calls["cmdstat_hmget"]["calls"] <= 2) is not unsealed
+
+
+def test_the_threads_of_the_benchmark_have_a_seal_that_the_saver_goes_on_from(saver, checkpoint_redis):
+    for command in compact_thread(1, 40):
+        checkpoint_redis.execute_command(*command)
+    newest = checkpoint_redis.hget("lgc:{user-1}", "n").decode()
+    config = {"configurable": {"thread_id": "user-1", "checkpoint_ns": "", "checkpoint_id": newest}}
+    saver.put_writes(config, [("said", ["x"])], "task")
+    assert checkpoint_redis.hget("lgc:{user-1}", "s") == f"1 16 34 15 |{newest}".encode()
 
 
 def test_the_formats_of_the_cleanup_and_of_the_saver_are_the_same():
