@@ -376,7 +376,7 @@ def of_long_thread(figures: dict[str, float]) -> dict[str, float]:
 def main() -> int:
     """Measure, print, and compare with the limits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--long-thread", action="store_true", help="measure a long thread alone: two minutes")
+    parser.add_argument("--long-thread", action="store_true", help="measure a long thread alone")
     is_long_alone = parser.parse_args().long_thread
     figures: dict[str, Any] = {}
     for name, make in SAVERS.items():
