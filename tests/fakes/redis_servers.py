@@ -33,7 +33,10 @@ def plain_server(name: str, *options: str, password: str = "", modules: bool = F
     """A Valkey on loopback; gives its port."""
     port = port or services.free_ports(1)[0]
     with tempfile.TemporaryDirectory(prefix=f"ai-ops-{name}-") as folder:
-        service = services.redis_server(name, port, password, modules=modules, folder=Path(folder), options=options)
+        # RediSearch has been seen to crash after FLUSHALL where no rule makes the server save.
+        service = services.redis_server(
+            name, port, password, modules=modules, persist=modules, folder=Path(folder), options=options
+        )
         with started(service):
             yield port
 
