@@ -170,16 +170,16 @@ async def takes_reply(call: Call) -> bytes:
     return raw(202)
 
 
-def primed(retry: int | None = 10, resumes: bool = True) -> dict[str, Reply]:
+def primed(retry: int | None = 10, resumes: bool = True, name: str = "e1") -> dict[str, Reply]:
     """A stream that begins with an id, ends, and goes on at GET."""
 
     def begin(call: Call) -> bytes:
         call.memo["id"] = call.request_id
         lines = [f"retry: {retry}"] if retry is not None else []
-        return stream(("\n".join([*lines, "id: e1", "data: "]) + "\n\n").encode())
+        return stream(("\n".join([*lines, f"id: {name}", "data: "]) + "\n\n").encode())
 
     def go_on(call: Call) -> bytes:
-        if not resumes or call.headers.get("last-event-id") != "e1":
+        if not resumes or call.headers.get("last-event-id") != name:
             return raw(405)
         return stream(event(answer(WELL, call.memo["id"]), "id: e2"))
 
@@ -195,6 +195,24 @@ def sticky(call: Call) -> bytes:
     if "lb=one" not in call.headers.get("cookie", ""):
         return raw(400)
     return _well(call)
+
+
+def written(head: str, content: Callable[[bytes], bytes] = bytes) -> Reply:
+    """A well answer under a head of its own, with its body as `content` writes it."""
+
+    def reply(call: Call) -> bytes:
+        sent = content(_well(call).partition(b"\r\n\r\n")[2])
+        lines = head.format(length=len(sent)) + "Content-Type: application/json\r\nConnection: close\r\n\r\n"
+        return lines.encode("latin-1") + sent
+
+    return reply
+
+
+def chunks(sent: bytes, extension: str = "", end: str = "", size: str = "x") -> bytes:
+    return f"{len(sent):{size}}{extension}\r\n".encode() + sent + f"\r\n0\r\n{end}\r\n".encode()
+
+
+CHUNKED = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
 
 
 def needs_session(call: Call) -> bytes:
@@ -409,6 +427,46 @@ ROWS: dict[str, tuple[bool, dict[str, Reply]]] = {
         False,
         {"initialize": b"HTTP/1.1 200 -\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"},
     ),
+    "event-id-not-ascii": (False, primed(name="caf\u00e9")),
+    "event-id-with-a-control": (True, primed(name="a\x01b")),
+    "event-id-in-spaces": (False, primed(name=" e1 ")),
+    # HTTP as few servers write it
+    "http-1.0": (True, {"initialize": written("HTTP/1.0 200 OK\r\n")}),
+    "no-reason": (True, {"initialize": written("HTTP/1.1 200\r\nContent-Length: {length}\r\n")}),
+    "to-the-end": (True, {"initialize": written("HTTP/1.1 200 OK\r\n")}),
+    "bare-line-feeds": (True, {"initialize": written("HTTP/1.1 200 OK\nContent-Length: {length}\n")}),
+    "folded-header": (True, {"initialize": written("HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: {length}\r\n")}),
+    "odd-header-names": (True, {"initialize": written("HTTP/1.1 200 OK\r\nx_.~: a\r\nContent-Length: {length}\r\n")}),
+    "header-not-ascii": (True, {"initialize": written("HTTP/1.1 200 \xe9\r\nX: \xff\r\nContent-Length: {length}\r\n")}),
+    "space-after-a-name": (False, {"initialize": written("HTTP/1.1 200 OK\r\nX : a\r\nContent-Length: {length}\r\n")}),
+    "no-colon": (False, {"initialize": written("HTTP/1.1 200 OK\r\nX\r\nContent-Length: {length}\r\n")}),
+    "early-hints": (
+        True,
+        {
+            "initialize": written(
+                "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: {length}\r\n"
+            )
+        },
+    ),
+    "length-twice": (
+        True,
+        {"initialize": written("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nContent-Length: {length}\r\n")},
+    ),
+    "two-lengths": (
+        False,
+        {"initialize": written("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nContent-Length: 1\r\n")},
+    ),
+    "chunks": (True, {"initialize": written(CHUNKED, chunks)}),
+    "chunks-with-zeros": (True, {"initialize": written(CHUNKED, lambda sent: chunks(sent, size="010x"))}),
+    "chunks-with-extensions": (True, {"initialize": written(CHUNKED, lambda sent: chunks(sent, ";a=b"))}),
+    "chunks-with-trailers": (True, {"initialize": written(CHUNKED, lambda sent: chunks(sent, end="X: a\r\n"))}),
+    "chunks-without-end": (False, {"initialize": written(CHUNKED, lambda sent: chunks(sent)[:-5])}),
+    "chunks-of-no-number": (False, {"initialize": written(CHUNKED, lambda sent: b"x" + chunks(sent))}),
+    "chunks-beside-a-length": (True, {"initialize": written(CHUNKED + "Content-Length: 3\r\n", chunks)}),
+    "coding-in-capitals": (True, {"initialize": written(CHUNKED.replace("chunked", "Chunked"), chunks)}),
+    "coding-unknown": (False, {"initialize": written(CHUNKED.replace("chunked", "gzip, chunked"), chunks)}),
+    "http-2": (False, {"initialize": written("HTTP/2 200 OK\r\nContent-Length: {length}\r\n")}),
+    "tls-in-clear": (False, {"initialize": b"\x15\x03\x01\x00\x02\x02\x46"}),
     "ping-first-and-no-answer-taken": (False, {"initialize": asks_first, "reply": raw(500)}),
     # Lists of tools
     "no-tools": (True, {"tools/list": tools()}),

@@ -6,6 +6,7 @@ the names of its fields.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from mcp.types import (
@@ -42,6 +43,11 @@ def message_in(text: bytes | str) -> Received:
     Raises:
         ProtocolViolation: It is none.
     """
+    with suppress(ValidationError):
+        response = JSONRPCResponse.model_validate_json(text)
+        # Without a method or an error it can be nothing else, and the union below takes eight times as long to say so.
+        if not response.model_extra:
+            return response
     try:
         return JSONRPCMessage.model_validate_json(text).root
     except ValidationError as error:

@@ -15,6 +15,7 @@ import httpx
 
 from ai_ops.logic.limits import MAX_NAME_CHARACTERS
 from ai_ops.mcp.http.body import beginning_of, body_of
+from ai_ops.mcp.http.connections import LineTransport
 from ai_ops.mcp.http.conversation import Conversation, Refused
 from ai_ops.mcp.http.exchange import LAST_REQUEST, VERSION, Exchange
 from ai_ops.mcp.http.failures import HOST_STATUSES, BodyError, Failure, Wording, explain, judge
@@ -55,7 +56,7 @@ class Target:
 class Attempt:
     """One probe on its way: what it has seen so far, and the time by which it has to be done."""
 
-    def __init__(self, transport: httpx.AsyncBaseTransport, target: Target, started: float, timeout: float) -> None:
+    def __init__(self, transport: LineTransport, target: Target, started: float, timeout: float) -> None:
         self._target = target
         self._for_leaving = timeout * SHARE_FOR_LEAVING
         self._http = Exchange(transport, target.credentials, started + timeout)
@@ -111,13 +112,13 @@ class Attempt:
         """A 2xx status with a body that ends is healthy."""
         http, target = self._http, self._target
         http.asked = f"GET {self._wording.shown(target.url) or '(no address)'}"
-        async with http.answer_to("GET", target.url, headers=LAST_REQUEST) as response:
-            if not response.is_success:
-                body = await beginning_of(response) if response.status_code in HOST_STATUSES else b""
-                raise Refused(judge(response, self._wording, body, redirected=http.redirected))
-            if target.kind is ProbeKind.AUTO and response.headers.get("content-type", "").lower().startswith(SSE_TYPE):
-                raise Refused(_event_stream(response.status_code))
-            async for _ in body_of(response):
+        async with http.answer_to("GET", target.url, headers=LAST_REQUEST) as answer:
+            if not answer.is_success:
+                body = await beginning_of(answer) if answer.status in HOST_STATUSES else b""
+                raise Refused(judge(answer, self._wording, body, redirected=http.redirected))
+            if target.kind is ProbeKind.AUTO and answer.content_type.startswith(SSE_TYPE):
+                raise Refused(_event_stream(answer.status))
+            async for _ in body_of(answer):
                 pass
         http.require_in_time()
         return f"answered {http.status}"

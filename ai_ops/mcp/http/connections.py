@@ -1,4 +1,4 @@
-"""The connections of one probe: HTTP/1.1 on h11, each used again while the server keeps it.
+"""The connections of one probe: HTTP/1.1, each used again while the server keeps it.
 
 As the agents' client has it, one session is one connection, where the server lets it be. Not a pool of httpcore: what
 that costs grows with the square of what it holds, and each probe has its own two or three requests.
@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import h11
 import httpcore
 import httpx
 
-# As httpcore has them: more is no head of an answer, and so much is read at once.
-MAX_HEAD_BYTES = 100 * 1024
+from ai_ops.mcp.http.http11 import AnswerReader, Head, request_bytes
+
+# As httpcore has it: so much is read at once.
 READ_BYTES = 64 * 1024
 
 # For what a probe would like to know beside its verdict.
@@ -28,13 +30,107 @@ _USUAL_PORTS = {"http": 80, "https": 443}
 _Place = tuple[str, str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request. It becomes one of httpx where a redirect, a cookie or a sentence needs that, which is seldom."""
+
+    method: str
+    url: httpx.URL
+    headers: Mapping[str, str]
+    content: bytes = b""
+
+    @classmethod
+    def of(cls, request: httpx.Request) -> Question:
+        """Return the same question as a request of httpx."""
+        headers = {name.decode("ascii"): value.decode("utf-8") for name, value in request.headers.raw}
+        return cls(request.method, request.url, headers, request.read())
+
+    def as_httpx(self) -> httpx.Request:
+        """Return it as a request of httpx."""
+        headers = httpx.Headers(self.headers, encoding="utf-8")
+        return httpx.Request(self.method, self.url, headers=headers, content=self.content or None)
+
+
+class Answer:
+    """An answer: its head, and its body piece by piece, from an ``async for``. Close it.
+
+    Attributes:
+        question: The request that it answers.
+        status: Its status code.
+        headers: Its headers by name in lower case.
+        next_request: The request that a redirect asks for, once that was read.
+        is_begun: Whether its body has been looked at.
+    """
+
+    def __init__(
+        self, question: Question, head: Head, reader: AnswerReader, connection: Connection, line: Line
+    ) -> None:
+        self.question = question
+        self.status = head.status
+        self.headers = head.headers
+        self.next_request: httpx.Request | None = None
+        self.is_begun = False
+        self._fields = head.fields
+        self._reader = reader
+        self._connection = connection
+        self._line = line
+        self._closed = False
+
+    @property
+    def is_success(self) -> bool:
+        """Return whether its status is a 2xx."""
+        return 200 <= self.status < 300
+
+    @property
+    def content_type(self) -> str:
+        """Return what its header says of the body, in lower case; empty without one."""
+        return self.headers.get("content-type", "").lower()
+
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        """Return the TLS of its connection."""
+        return self._connection.tls()
+
+    def as_httpx(self) -> httpx.Response:
+        """Return its head as a response of httpx."""
+        return httpx.Response(self.status, headers=self._fields, request=self.question.as_httpx())
+
+    def is_over(self) -> bool:
+        """Return whether all of it has come, as far as that is known."""
+        return self._reader.is_over()
+
+    def __aiter__(self) -> Answer:
+        return self
+
+    async def __anext__(self) -> bytes:
+        self.is_begun = True
+        with _AS_HTTPX:
+            while (piece := self._reader.piece()) is None:
+                await self._connection.feed(self._reader)
+        if not piece:
+            raise StopAsyncIteration
+        return piece
+
+    def close(self) -> None:
+        """Keep the connection where all of the answer has come, close it otherwise."""
+        if self._closed:
+            return
+        self._closed = True
+        rest = self._reader.rest()
+        if rest is None:
+            self._connection.close()
+        else:
+            self._connection.begun = rest
+            self._line.keep(self._connection)
+
+
 class Line:
     """The open connections of one probe; close it at its end. It belongs to one event loop, and to no other server."""
 
     def __init__(self) -> None:
-        self._idle: dict[_Place, _Connection] = {}
+        self._idle: dict[_Place, Connection] = {}
 
-    def take(self, place: _Place) -> _Connection | None:
+    def take(self, place: _Place) -> Connection | None:
         """Give the connection that waits for another request there, unless the server has hung up meanwhile."""
         connection = self._idle.pop(place, None)
         if connection is None or not connection.is_over():
@@ -42,7 +138,7 @@ class Line:
         connection.close()
         return None
 
-    def keep(self, connection: _Connection) -> None:
+    def keep(self, connection: Connection) -> None:
         """Keep one that has answered, for the next request; of two, the earlier."""
         if self._idle.setdefault(connection.place, connection) is not connection:
             connection.close()
@@ -54,8 +150,8 @@ class Line:
         self._idle.clear()
 
 
-class LineTransport(httpx.AsyncBaseTransport):
-    """Sends each request over the `Line` in its extensions; raises what httpx raises.
+class LineTransport:
+    """Sends each request over a `Line`; raises what httpx raises.
 
     Args:
         context: For ``https``.
@@ -67,24 +163,28 @@ class LineTransport(httpx.AsyncBaseTransport):
         self._context = context
         self._backend = backend
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Answer; the connection goes back to its line when the answer is closed."""
-        line: Line = request.extensions["line"]
-        seconds: float = request.extensions["timeout"]["connect"]
-        url = request.url
+    async def answer_to(self, question: Question, line: Line, ends: float) -> Answer:
+        """Ask, and return the answer; its connection goes back to the line when it is closed.
+
+        Args:
+            question: The request.
+            line: The connections of this probe.
+            ends: The moment, on the monotonic clock, by which all of it has to be done.
+        """
+        url = question.url
         place = url.scheme, url.raw_host.decode("ascii"), url.port or _USUAL_PORTS[url.scheme]
-        with _as_httpx():
+        with _AS_HTTPX:
             if connection := line.take(place):
-                connection.give_time(seconds)
+                connection.end_at(ends)
                 try:
-                    return await connection.answer_to(request, line)
-                except (httpcore.NetworkError, httpcore.RemoteProtocolError):
+                    return await connection.answer_to(question, line)
+                except (httpcore.NetworkError, h11.RemoteProtocolError):
                     # A server that has just hung up has not read the request; agents, who are slower, see it before.
                     if connection.has_said_something:
                         raise
-            connection = _Connection(place, await self._opened(place, seconds))
+            connection = Connection(place, await self._opened(place, _left(ends)))
             try:
-                return await connection.answer_to(request, line)
+                return await connection.answer_to(question, line)
             except httpcore.ReadError:
                 if place[0] == "https" and not connection.has_said_something:
                     await self._listen_for_alert(place)
@@ -109,124 +209,78 @@ class LineTransport(httpx.AsyncBaseTransport):
         return stream if scheme == "http" else await stream.start_tls(self._context, host, seconds)
 
 
-class _Connection:
-    """One connection and what h11 knows of it.
+def _left(ends: float) -> float:
+    # A moment at least: the backend then says by itself what there was no time for.
+    return max(ends - time.monotonic(), 0.001)
+
+
+class Connection:
+    """One connection of a probe.
 
     Attributes:
         place: Where it leads.
+        begun: What has come on it that belongs to no answer so far.
         has_said_something: Whether any of the answer to the latest request has come.
     """
 
     def __init__(self, place: _Place, stream: Any) -> None:
         self.place = place
+        self.begun = b""
         self.has_said_something = False
         self._stream = stream
-        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
 
-    def give_time(self, seconds: float) -> None:
-        self._stream.end_at(time.monotonic() + seconds)
+    def end_at(self, moment: float) -> None:
+        """End everything on it then, on the monotonic clock."""
+        self._stream.end_at(moment)
 
     def is_over(self) -> bool:
         """Return whether the server has hung up, or says what was not asked."""
         return bool(self._stream.get_extra_info("is_readable"))
 
+    def tls(self) -> ssl.SSLObject | None:
+        """Return its TLS; None without."""
+        found = self._stream.get_extra_info("ssl_object")
+        return found if isinstance(found, ssl.SSLObject) else None
+
     def close(self) -> None:
+        """Hang up."""
         self._stream.abort()
 
-    async def answer_to(self, request: httpx.Request, line: Line) -> httpx.Response:
-        self.has_said_something = bool(self._http.trailing_data[0])
+    async def answer_to(self, question: Question, line: Line) -> Answer:
+        """Send a request, and read the head of its answer."""
+        self.has_said_something = bool(self.begun)
+        reader = AnswerReader(question.method, question.headers.get("Connection") == "close", self.begun)
         try:
-            with _as_httpcore(h11.LocalProtocolError, httpcore.LocalProtocolError):
-                sent = self._as_bytes(request)
+            target = question.url.raw_path.decode("ascii")
+            sent = request_bytes(question.method, target, question.headers, question.content)
             # A server may refuse before it has read all, and its answer is there all the same.
             with suppress(httpcore.WriteError):
                 await self._stream.write(sent)
-            head = await self._head()
+            while (head := reader.head()) is None:
+                await self.feed(reader)
         except BaseException:
             self.close()
             raise
-        extensions = {
-            "http_version": b"HTTP/" + head.http_version,
-            "reason_phrase": head.reason,
-            "network_stream": self._stream,
-        }
-        headers = head.headers.raw_items()
-        return httpx.Response(
-            head.status_code, headers=headers, stream=_Content(self, line), request=request, extensions=extensions
-        )
+        return Answer(question, head, reader, self, line)
 
-    def _as_bytes(self, request: httpx.Request) -> bytes:
-        """Head and body together, which is one packet for most."""
-        head = h11.Request(method=request.method, target=request.url.raw_path, headers=request.headers.raw)
-        body = h11.Data(data=request.read())
-        events = (head, body, h11.EndOfMessage()) if body.data else (head, h11.EndOfMessage())
-        return b"".join(self._http.send(event) or b"" for event in events)
-
-    async def _head(self) -> h11.Response | h11.InformationalResponse:
-        while True:
-            event = await self.event()
-            if isinstance(event, h11.Response):
-                return event
-            if isinstance(event, h11.InformationalResponse) and event.status_code == 101:
-                return event
-
-    async def event(self) -> Any:
-        """The next thing that the server has to say."""
-        while True:
-            with _as_httpcore(h11.RemoteProtocolError, httpcore.RemoteProtocolError):
-                event = self._http.next_event()
-            if event is not h11.NEED_DATA:
-                return event
-            data = await self._stream.read(READ_BYTES)
-            if not data and self._http.their_state is h11.SEND_RESPONSE:
-                raise httpcore.RemoteProtocolError("Server disconnected without sending a response.")
-            self.has_said_something = self.has_said_something or bool(data)
-            self._http.receive_data(data)
-
-    def is_done(self) -> bool:
-        """Return whether another request may follow; makes ready for it."""
-        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
-            return False
-        self._http.start_next_cycle()
-        return True
+    async def feed(self, reader: AnswerReader) -> None:
+        """Give a reader what comes next."""
+        data = await self._stream.read(READ_BYTES)
+        self.has_said_something = self.has_said_something or bool(data)
+        reader.receive(data)
 
 
-class _Content(httpx.AsyncByteStream):
-    """The body of an answer. When it is closed the connection is kept where all of it was read, or else closed."""
+class _AsHttpx:
+    """Raises an error of httpcore or h11 as the one of httpx that has its name, or the name of what it is a kind of."""
 
-    def __init__(self, connection: _Connection, line: Line) -> None:
-        self._connection = connection
-        self._line = line
-        self._closed = False
+    def __enter__(self) -> None:
+        """Nothing is kept from one block to the next, so that one of these serves all."""
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _as_httpx():
-            while isinstance(event := await self._connection.event(), h11.Data):
-                yield bytes(event.data)
-
-    async def aclose(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        if self._connection.is_done():
-            self._line.keep(self._connection)
-        else:
-            self._connection.close()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: object) -> None:
+        if isinstance(error, _FOREIGN):
+            name = next(each.__name__ for each in type(error).__mro__ if hasattr(httpx, each.__name__))
+            raise getattr(httpx, name)(str(error)) from error
 
 
-@contextmanager
-def _as_httpcore(what: type[Exception], name: type[Exception]) -> Iterator[None]:
-    try:
-        yield
-    except what as error:
-        raise name(error) from error
-
-
-@contextmanager
-def _as_httpx() -> Iterator[None]:
-    """Raise an error of httpcore as the one of httpx that has its name, or the name of what it is a kind of."""
-    try:
-        yield
-    except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
-        kind = next(getattr(httpx, each.__name__) for each in type(error).__mro__ if hasattr(httpx, each.__name__))
-        raise kind(str(error)) from error
+_FOREIGN = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, h11.ProtocolError)
+_AS_HTTPX = _AsHttpx()

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
-from httpx_sse import EventSource, ServerSentEvent, SSEError
+from httpx_sse import ServerSentEvent, SSEError
 from mcp.types import JSONRPCError, JSONRPCRequest, JSONRPCResponse
 
 from ai_ops.mcp.http.answers import answer_of, initialized_identity, message_in, next_cursor, refusal_in, reply_to
-from ai_ops.mcp.http.body import beginning_of, readable, whole_body_of
-from ai_ops.mcp.http.connections import CURIOUS_SECONDS
+from ai_ops.mcp.http.body import beginning_of, events_of, whole_body_of
+from ai_ops.mcp.http.connections import CURIOUS_SECONDS, Answer
 from ai_ops.mcp.http.exchange import LAST_REQUEST, Exchange
 from ai_ops.mcp.http.failures import BodyError, Failure, Wording, judge
 from ai_ops.mcp.logic.protocol import (
@@ -75,6 +76,28 @@ class _Resumption:
         self.last_event_id = event.id or self.last_event_id
         if event.retry is not None:
             self.seconds = event.retry / 1000
+
+
+class _Replies:
+    """Replies to what a server asks while its events are read, sent beside them."""
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def send(self, reply: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.create_task(reply))
+
+    async def sent(self) -> None:
+        """Wait until all are sent; raise what one of them raises."""
+        if self._tasks:
+            await asyncio.gather(*self._tasks)
+
+    async def drop(self) -> None:
+        """End those that are not sent yet."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 class Conversation:
@@ -154,16 +177,16 @@ class Conversation:
         async with self._http.answer_to("POST", self._url, message=request, headers=headers) as response:
             if not response.is_success:
                 return await self._refused_with(response, opens_session)
-            if opens_session and (session := response.headers.get(SESSION_HEADER)):
+            if opens_session and (session := response.headers.get(SESSION_HEADER.lower())):
                 self._headers[SESSION_HEADER] = _session(session)
-            if response.status_code == 202 and SESSION_HEADER in self._headers and not opens_session:
+            if response.status == 202 and SESSION_HEADER in self._headers and not opens_session:
                 return await self._answer_on_stream(request)
             kind = response.headers.get("content-type", "")
             if kind.lower().startswith(JSON_TYPE):
                 return await self._answer_in_body(response, request["id"])
             if not kind.lower().startswith(SSE_TYPE):
                 shown = kind.partition(";")[0].strip() or "no content"
-                raise ProtocolViolation(f"answered {response.status_code} with {shown} instead of JSON")
+                raise ProtocolViolation(f"answered {response.status} with {shown} instead of JSON")
             answer = await self._answer_among_events(response, request["id"], resumption)
         return await self._resumed(request["id"], resumption) if answer is None else answer
 
@@ -175,11 +198,11 @@ class Conversation:
         again = request | {"id": request["id"] + MAX_PAGES}
         headers = {"Accept": SSE_TYPE, "Cache-Control": "no-store", **self._headers}
         async with self._http.answer_to("GET", self._url, headers=headers) as response:
-            if not response.is_success or not response.headers.get("content-type", "").lower().startswith(SSE_TYPE):
+            if not response.is_success or not response.content_type.startswith(SSE_TYPE):
                 raise ProtocolViolation("answered 202 with no content instead of JSON")
             asked = asyncio.create_task(self._notify(again, aside=True))
             try:
-                async with aclosing(EventSource(readable(response)).aiter_sse()) as events:
+                async with aclosing(events_of(response)) as events:
                     async for event in events:
                         self._received += len(event.data)
                         for message in (request, again):
@@ -190,7 +213,7 @@ class Conversation:
                 await asyncio.gather(asked, return_exceptions=True)
         raise ProtocolViolation("ended the stream of the session without an answer to the request")
 
-    async def _answer_in_body(self, response: httpx.Response, request_id: int) -> Message | RpcError:
+    async def _answer_in_body(self, response: Answer, request_id: int) -> Message | RpcError:
         body = await whole_body_of(response)
         self._received += len(body)
         answer = answer_of(message_in(body), request_id)
@@ -205,7 +228,7 @@ class Conversation:
         headers = {"Accept": f"{JSON_TYPE}, {SSE_TYPE}", **self._headers}
         async with self._http.answer_to("POST", self._url, message=message, headers=headers, aside=aside) as response:
             # The agents' client takes a 404 for no answer, which is what it expects.
-            if not response.is_success and response.status_code != 404:
+            if not response.is_success and response.status != 404:
                 body = await beginning_of(response)
                 raise Refused(judge(response, self._wording, body, redirected=self._http.redirected))
 
@@ -213,38 +236,37 @@ class Conversation:
     # Events
 
     async def _answer_among_events(
-        self, response: httpx.Response, request_id: int, resumption: _Resumption, *, resumed: bool = False
+        self, response: Answer, request_id: int, resumption: _Resumption, *, resumed: bool = False
     ) -> Message | RpcError | None:
         """The first event that answers; None where the stream ends before it, and can be resumed.
 
         What the server asks in between is answered while the stream goes on.
         """
-        replies: list[asyncio.Task[None]] = []
+        replies = _Replies()
         try:
-            async with aclosing(EventSource(readable(response)).aiter_sse()) as events:
+            async with aclosing(events_of(response)) as events:
                 async for event in events:
                     resumption.note(event)
                     self._received += len(event.data)
                     answer = self._answer_in_event(event, request_id, replies, resumed=resumed)
                     if answer is not None:
-                        await asyncio.gather(*replies)
-                        await self._http.finish(events)
+                        await replies.sent()
+                        if not response.is_over():
+                            await self._http.finish(events)
                         return answer
-            await asyncio.gather(*replies)
+            await replies.sent()
         except (httpx.NetworkError, httpx.RemoteProtocolError):
             # As an end: a proxy has cut it.
             if not resumption.last_event_id:
                 raise
         finally:
-            for reply in replies:
-                reply.cancel()
-            await asyncio.gather(*replies, return_exceptions=True)
+            await replies.drop()
         if not resumption.last_event_id:
             raise ProtocolViolation("ended its events without an answer to the request")
         return None
 
     def _answer_in_event(
-        self, event: ServerSentEvent, request_id: int, replies: list[asyncio.Task[None]], *, resumed: bool
+        self, event: ServerSentEvent, request_id: int, replies: _Replies, *, resumed: bool
     ) -> Message | RpcError | None:
         """Return the answer in an event; None for an event that can't be read or that answers no request of ours."""
         if event.event != "message" or not event.data:
@@ -254,7 +276,7 @@ class Conversation:
         except ProtocolViolation:
             return None
         if isinstance(received, JSONRPCRequest):
-            replies.append(asyncio.create_task(self._notify(reply_to(received), aside=True)))
+            replies.send(self._notify(reply_to(received), aside=True))
         if not isinstance(received, JSONRPCResponse | JSONRPCError):
             return None
         if resumed:
@@ -271,6 +293,8 @@ class Conversation:
         failed = 0
         while failed < RESUMPTIONS:
             await self._wait(resumption.seconds)
+            if not resumption.last_event_id.isascii():
+                raise ProtocolViolation("gave an event an id that no header can carry")
             headers = {"Accept": SSE_TYPE, "Cache-Control": "no-store", **self._headers}
             headers["Last-Event-ID"] = resumption.last_event_id
             try:
@@ -295,7 +319,7 @@ class Conversation:
     # ----------------------------------------------------------------------------------------
     # Refusals
 
-    async def _refused_with(self, response: httpx.Response, opens_session: bool) -> RpcError:
+    async def _refused_with(self, response: Answer, opens_session: bool) -> RpcError:
         """Read an HTTP error: as one of JSON-RPC where a server of the newer revision means one.
 
         Raises:
@@ -305,7 +329,7 @@ class Conversation:
         error = refusal_in(body)
         if error is not None and error.code in STATELESS_CODES:
             return error
-        if opens_session and response.status_code in NO_STREAMABLE_HTTP and await self._speaks_only_sse():
+        if opens_session and response.status in NO_STREAMABLE_HTTP and await self._speaks_only_sse():
             raise Refused(_only_sse())
         raise Refused(judge(response, self._wording, body, redirected=self._http.redirected))
 
@@ -347,7 +371,7 @@ class Conversation:
             ) as response:
                 if not response.is_success:
                     return None
-                if response.headers.get("content-type", "").lower().startswith(SSE_TYPE):
+                if response.content_type.startswith(SSE_TYPE):
                     answer = await self._answer_among_events(response, 2, _Resumption())
                 else:
                     answer = answer_of(message_in(await whole_body_of(response)), 2)
@@ -383,10 +407,10 @@ def _answer_to_one_of_ours(event: ServerSentEvent, request_id: int) -> Message |
     return None
 
 
-async def _begins_with_endpoint(response: httpx.Response) -> bool:
-    if not response.headers.get("content-type", "").lower().startswith(SSE_TYPE):
+async def _begins_with_endpoint(response: Answer) -> bool:
+    if not response.content_type.startswith(SSE_TYPE):
         return False
-    async with aclosing(EventSource(readable(response)).aiter_sse()) as events:
+    async with aclosing(events_of(response)) as events:
         async for event in events:
             return event.event == "endpoint"
     return False

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
+import dataclasses
+import json
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from importlib import metadata
 from typing import Any
 
 import httpx
 
-from ai_ops.mcp.http.connections import Line
+from ai_ops.mcp.http.connections import Answer, Line, LineTransport, Question
 from ai_ops.mcp.http.failures import BodyError, parsed_url
 from ai_ops.mcp.http.tls import certificate_end
 from ai_ops.mcp.logic.credentials import Credentials
@@ -40,6 +41,10 @@ LAST_REQUEST = {"Connection": "close"}
 MOMENT_SECONDS = 0.05
 MOMENT_PIECES = 8
 
+# Statuses with which an answer may lead elsewhere, and those of them that ask for the same again.
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+SAME_AGAIN = frozenset({307, 308})
+
 _Origin = tuple[str, str, int | None]
 
 
@@ -55,7 +60,7 @@ class Exchange:
         certificate_ends: When the certificate that the server showed expires.
     """
 
-    def __init__(self, transport: httpx.AsyncBaseTransport, credentials: Credentials | None, ends: float) -> None:
+    def __init__(self, transport: LineTransport, credentials: Credentials | None, ends: float) -> None:
         self._transport = transport
         self._credentials = credentials
         self._jars: dict[_Origin, httpx.Cookies] = {}
@@ -68,8 +73,7 @@ class Exchange:
         self.retry_after: float | None = None
         self.certificate_ends: datetime | None = None
 
-    @asynccontextmanager
-    async def answer_to(
+    def answer_to(
         self,
         method: str,
         url: str,
@@ -77,7 +81,7 @@ class Exchange:
         message: Message | None = None,
         headers: Mapping[str, str] | None = None,
         aside: bool = False,
-    ) -> AsyncIterator[httpx.Response]:
+    ) -> _Asking:
         """Send a request, and again where it is redirected on its origin; the body is the caller's to read.
 
         Args:
@@ -87,30 +91,30 @@ class Exchange:
             headers: What to send beside what is always sent.
             aside: Whether this is not what the probe is about, and its status says nothing.
 
+        Returns:
+            What to use in an ``async with``, which gives the answer, and raises httpx.HTTPError where there is none.
+
         Raises:
-            httpx.HTTPError: There is no answer.
             httpx.InvalidURL: The URL is none that can be asked.
         """
-        request = httpx.Request(method, checked_url(url), json=message, headers=HEADERS | dict(headers or {}))
+        return _Asking(self, _question(method, checked_url(url), message, headers or {}), aside)
+
+    async def answer_after_redirects(self, question: Question, aside: bool) -> Answer:
+        """Send a request; return the answer at the end of the redirects that are followed."""
         if not aside:
             self.status, self.redirected = None, False
-        home = request.url
+        home = question.url
         for more in range(MAX_REDIRECTS, -1, -1):
-            response = await self._sent(request, home, aside)
-            following = _next_on_origin(response) if more else None
+            answer = await self._sent(question, home, aside)
+            following = _next_on_origin(answer) if more else None
             if following is None:
                 break
-            await response.aclose()
-            request = following
+            answer.close()
+            question = Question.of(following)
             self.redirected = self.redirected or not aside
-        try:
-            yield response
-            if not response.is_stream_consumed:
-                await self.finish(response.aiter_raw())
-        finally:
-            await response.aclose()
+        return answer
 
-    async def finish(self, rest: AsyncIterator[Any]) -> None:
+    async def finish(self, rest: AsyncIterable[Any]) -> None:
         """Read the rest of an answer that has said enough, where it ends at once: its connection is used again then.
 
         A server that keeps such an answer open is not waited for a second time.
@@ -126,7 +130,7 @@ class Exchange:
                         break
                 else:
                     return
-        except (TimeoutError, httpx.HTTPError, httpx.StreamError, BodyError, ValueError):
+        except (TimeoutError, httpx.HTTPError, BodyError, ValueError):
             pass
         self._answers_end = False
 
@@ -165,54 +169,88 @@ class Exchange:
         """Close the connections that are kept; call it at the end of a probe."""
         self._line.close()
 
-    async def _sent(self, request: httpx.Request, home: httpx.URL, aside: bool) -> httpx.Response:
-        self._equip(request, home)
-        # A moment at least: the transport then says by itself what there was no time for.
-        left = max(self.ends - time.monotonic(), 0.001)
-        request.extensions = {
-            **request.extensions,
-            "timeout": dict.fromkeys(("connect", "read", "write", "pool"), left),
-            "line": self._line,
-        }
-        response = await self._transport.handle_async_request(request)
+    async def _sent(self, question: Question, home: httpx.URL, aside: bool) -> Answer:
+        answer = await self._transport.answer_to(self._equipped(question, home), self._line, self.ends)
         try:
-            if response.has_redirect_location:
-                await _read_redirect(response)
-            self._note(request, response, aside)
+            if answer.status in REDIRECTS and "location" in answer.headers:
+                await _read_redirect(answer)
+            self._note(answer, aside)
         except BaseException:
-            await response.aclose()
+            answer.close()
             raise
-        return response
+        return answer
 
-    def _equip(self, request: httpx.Request, home: httpx.URL) -> None:
+    def _equipped(self, question: Question, home: httpx.URL) -> Question:
         """Add cookies of this origin, and the credentials where the request goes where they belong."""
-        request.headers.pop("cookie", None)
-        if jar := self._jars.get(_origin(request.url)):
-            try:
-                jar.set_cookie_header(request)
-            except UnicodeEncodeError as error:
-                # The agents' client ends with it too.
-                raise httpx.RemoteProtocolError("it set a cookie that is not ASCII", request=request) from error
-        if self._credentials is None:
-            return
-        if request.url == home:
-            request.headers[self._credentials.header] = self._credentials.value
-        else:
-            request.headers.pop(self._credentials.header, None)
+        jar = self._jars.get(_origin(question.url)) if self._jars else None
+        credentials = self._credentials
+        if not jar and not credentials and question.url is home:
+            return question
+        own = {"cookie", credentials.header.lower() if credentials else ""}
+        headers = {name: value for name, value in question.headers.items() if name.lower() not in own}
+        if jar:
+            headers |= _cookies(jar, question.url)
+        if credentials and question.url == home:
+            headers[credentials.header] = credentials.value
+        return dataclasses.replace(question, headers=headers)
 
-    def _note(self, request: httpx.Request, response: httpx.Response, aside: bool) -> None:
-        if "set-cookie" in response.headers:
-            self._jars.setdefault(_origin(request.url), httpx.Cookies()).extract_cookies(response)
-        if self.certificate_ends is None and request.url.scheme == "https":
-            stream: Any = response.extensions.get("network_stream")
-            connection = stream and stream.get_extra_info("ssl_object")
-            if isinstance(connection, ssl.SSLObject):
-                self.certificate_ends = certificate_end(connection)
+    def _note(self, answer: Answer, aside: bool) -> None:
+        if "set-cookie" in answer.headers:
+            self._jars.setdefault(_origin(answer.question.url), httpx.Cookies()).extract_cookies(answer.as_httpx())
+        if self.certificate_ends is None and (connection := answer.tls):
+            self.certificate_ends = certificate_end(connection)
         if aside:
             return
-        self.status = response.status_code
-        if "retry-after" in response.headers and response.status_code in (429, 503):
-            self.retry_after = retry_after_seconds(response.headers["retry-after"], time.time())
+        self.status = answer.status
+        if answer.status in (429, 503) and "retry-after" in answer.headers:
+            self.retry_after = retry_after_seconds(answer.headers["retry-after"], time.time())
+
+
+class _Asking:
+    """A request, from when it is sent to when its answer is no longer needed."""
+
+    def __init__(self, exchange: Exchange, question: Question, aside: bool) -> None:
+        self._exchange = exchange
+        self._question = question
+        self._aside = aside
+
+    async def __aenter__(self) -> Answer:
+        self._answer = await self._exchange.answer_after_redirects(self._question, self._aside)
+        return self._answer
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: object) -> None:
+        try:
+            if error is None and not self._answer.is_begun and not self._answer.is_over():
+                await self._exchange.finish(self._answer)
+        finally:
+            self._answer.close()
+
+
+def _question(method: str, url: httpx.URL, message: Message | None, headers: Mapping[str, str]) -> Question:
+    head = {"Host": url.netloc.decode("ascii"), **HEADERS, **headers}
+    if message is None:
+        return Question(method, url, head)
+    # As httpx writes JSON.
+    content = json.dumps(message, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return Question(
+        method, url, {**head, "Content-Length": str(len(content)), "Content-Type": "application/json"}, content
+    )
+
+
+def _cookies(jar: httpx.Cookies, url: httpx.URL) -> dict[str, str]:
+    """Return the header with the cookies for this address, if there are any.
+
+    Raises:
+        httpx.RemoteProtocolError: One is not ASCII.
+    """
+    request = httpx.Request("GET", url)
+    try:
+        jar.set_cookie_header(request)
+    except UnicodeEncodeError as error:
+        # The agents' client ends with it too.
+        raise httpx.RemoteProtocolError("it set a cookie that is not ASCII", request=request) from error
+    cookies = request.headers.get("cookie")
+    return {"Cookie": cookies} if cookies else {}
 
 
 def checked_url(text: str) -> httpx.URL:
@@ -238,30 +276,30 @@ def _origin(url: httpx.URL) -> _Origin:
     return url.scheme, url.host, url.port
 
 
-async def _read_redirect(response: httpx.Response) -> None:
+async def _read_redirect(answer: Answer) -> None:
     """Let httpx say where a redirect leads, as it does for the agents' client; that is its `next_request`.
 
     Raises:
         httpx.RemoteProtocolError: To no address.
     """
-    same = httpx.MockTransport(lambda _: httpx.Response(response.status_code, headers=response.headers.raw))
+    same = httpx.MockTransport(lambda _: answer.as_httpx())
     async with httpx.AsyncClient(transport=same, trust_env=False) as client:
         try:
-            response.next_request = (await client.send(response.request, stream=True)).next_request
+            answer.next_request = (await client.send(answer.question.as_httpx(), stream=True)).next_request
         except UnicodeError as error:
             # A host whose name can't be read: httpx raises what its parser does.
             raise httpx.RemoteProtocolError("redirects to an address that is none") from error
 
 
-def _next_on_origin(response: httpx.Response) -> httpx.Request | None:
+def _next_on_origin(answer: Answer) -> httpx.Request | None:
     """The request that a redirect asks for, where it stays what it is: method, body, scheme, host and port.
 
     As the agents' client has it: from http to https on the default ports is the same place too.
     """
-    following = response.next_request
-    if following is None or response.status_code not in (307, 308):
+    following = answer.next_request
+    if following is None or answer.status not in SAME_AGAIN:
         return None
-    here, there = response.request.url, following.url
+    here, there = answer.question.url, following.url
     upgraded = (here.scheme, here.port, there.scheme, there.port) == ("http", None, "https", None)
     if _origin(here) != _origin(there) and not (upgraded and here.host == there.host):
         return None

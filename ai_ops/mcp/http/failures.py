@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import httpx
 
+from ai_ops.mcp.http.connections import Answer
 from ai_ops.mcp.http.transports import AddressRefused, HandshakeTimeout, ResolveError, ResolveTimeout
 from ai_ops.mcp.logic.credentials import Credentials
 from ai_ops.mcp.logic.protocol import ProtocolViolation
@@ -102,32 +103,32 @@ class Wording:
         return self.clean(str(system.strerror if system else causes[0]) or type(causes[0]).__name__)
 
 
-def judge(response: httpx.Response, wording: Wording, body: bytes, *, redirected: bool) -> Failure:
+def judge(answer: Answer, wording: Wording, body: bytes, *, redirected: bool) -> Failure:
     """Explain an answer whose status is not 2xx.
 
     Args:
-        response: The answer.
+        answer: The answer.
         wording: How to put it.
         body: The beginning of its body, as far as it was read; for statuses in HOST_STATUSES it should be.
         redirected: Whether the request came here over a redirect, and so without credentials.
     """
-    status = response.status_code
+    status = answer.status
     if status == 421 or (status in HOST_STATUSES and _HOST_CHECK.search(body[:_HOST_CHECK_BYTES])):
-        host = wording.clean(response.request.headers.get("host", ""))
+        host = wording.clean(answer.question.headers.get("Host", ""))
         return Failure(
             Reason.HTTP,
             f"was refused for its Host header, {host} ({status})",
             f"have the server allow the host {host}, or enter a URL with a name that it allows",
         )
-    if response.next_request is not None:
+    if answer.next_request is not None:
         return Failure(
             Reason.HTTP,
-            f"redirects to {wording.shown(str(response.next_request.url))} ({status})",
+            f"redirects to {wording.shown(str(answer.next_request.url))} ({status})",
             f"only 307 or 308 on the same scheme, host and port are followed, so enter the address that answers "
             f"as URL and {wording.place}",
         )
     if status in (401, 403, 407):
-        return _judge_credentials(response, wording, redirected)
+        return _judge_credentials(answer, wording, redirected)
     happened = f"answered {status}"
     if status in (404, 405, 406, 410, 415, 501):
         return Failure(Reason.HTTP, happened, f"set the {wording.place} to one that {wording.wanted}")
@@ -138,8 +139,8 @@ def judge(response: httpx.Response, wording: Wording, body: bytes, *, redirected
     return Failure(Reason.HTTP, happened, f"a well server {wording.wanted}, so check URL and {wording.place}")
 
 
-def _judge_credentials(response: httpx.Response, wording: Wording, redirected: bool) -> Failure:
-    status = response.status_code
+def _judge_credentials(answer: Answer, wording: Wording, redirected: bool) -> Failure:
+    status = answer.status
     if wording.credentials is None:
         return Failure(
             Reason.AUTH_REQUIRED,
@@ -150,7 +151,7 @@ def _judge_credentials(response: httpx.Response, wording: Wording, redirected: b
     if redirected:
         return Failure(
             Reason.AUTH_REQUIRED,
-            f"asks for credentials at {wording.shown(str(response.url))} ({status})",
+            f"asks for credentials at {wording.shown(str(answer.question.url))} ({status})",
             f"none are sent over a redirect, so enter that address as URL and {wording.place}",
         )
     return Failure(

@@ -9,16 +9,14 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AsyncExitStack
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
-import httpx
-
 from ai_ops.logic.limits import CHECK_TIMEOUT_SECONDS, PROBE_CONCURRENCY
 from ai_ops.mcp.http.attempt import Attempt, Target
+from ai_ops.mcp.http.connections import LineTransport
 from ai_ops.mcp.http.failures import CHECKER_ERRNOS, RUN_OUT
 from ai_ops.mcp.http.outcome import as_sentence
 from ai_ops.mcp.http.quiet_logs import unlogged
@@ -48,7 +46,7 @@ PATIENCE_SECONDS = 0.5
 Answer = TypeVar("Answer")
 
 _Settings = tuple[bool, str]
-_Ask = Callable[[httpx.AsyncBaseTransport, Target], Awaitable[Answer]]
+_Ask = Callable[[LineTransport, Target], Awaitable[Answer]]
 
 
 class Prober:
@@ -123,15 +121,15 @@ class Prober:
         (listing,) = self.list_all([target])
         return listing
 
-    async def _probe(self, transport: httpx.AsyncBaseTransport, target: Target) -> Probe:
+    async def _probe(self, transport: LineTransport, target: Target) -> Probe:
         attempt = Attempt(transport, target, time.monotonic(), self._timeout)
         outcome = await attempt.made()
         return outcome.as_probe(attempt.latency_ms)
 
-    async def _list(self, transport: httpx.AsyncBaseTransport, target: Target) -> Listing:
+    async def _list(self, transport: LineTransport, target: Target) -> Listing:
         return await ToolListing(transport, target, time.monotonic(), self._timeout).listed()
 
-    def _transport(self, target: Target) -> httpx.AsyncBaseTransport:
+    def _transport(self, target: Target) -> LineTransport:
         """Make what asks servers with the TLS settings of `target`.
 
         Raises:
@@ -170,7 +168,7 @@ class Round(Generic[Answer]):
         targets: Sequence[Target],
         ask: _Ask[Answer],
         without_answer: Callable[[Target, Exception], Answer],
-        transport: Callable[[Target], httpx.AsyncBaseTransport],
+        transport: Callable[[Target], LineTransport],
         workers: int,
         concurrency: int,
     ) -> None:
@@ -228,16 +226,14 @@ class Round(Generic[Answer]):
             self._turns.give_back(number)
 
     async def _ask_some(self) -> None:
-        transports: dict[_Settings, httpx.AsyncBaseTransport | Exception] = {}
-        async with AsyncExitStack() as stack:
-            lanes = min(self._concurrency, len(self._targets))
-            slow = asyncio.Semaphore(lanes)
-            await asyncio.gather(*(self._lane(transports, stack, slow) for _ in range(lanes)))
+        transports: dict[_Settings, LineTransport | Exception] = {}
+        lanes = min(self._concurrency, len(self._targets))
+        slow = asyncio.Semaphore(lanes)
+        await asyncio.gather(*(self._lane(transports, slow) for _ in range(lanes)))
 
     async def _lane(
         self,
-        transports: dict[_Settings, httpx.AsyncBaseTransport | Exception],
-        stack: AsyncExitStack,
+        transports: dict[_Settings, LineTransport | Exception],
         slow: asyncio.Semaphore,
     ) -> None:
         """Ask one after the other, and begin the next while as many as `slow` allows are still waited for."""
@@ -249,7 +245,7 @@ class Round(Generic[Answer]):
                 for asked in ended:
                     asked.result()
                 continue
-            asking = asyncio.create_task(self._ask_one(number, transports, stack))
+            asking = asyncio.create_task(self._ask_one(number, transports))
             await asyncio.wait([asking], timeout=PATIENCE_SECONDS)
             if asking.done() or slow.locked():
                 await asking
@@ -258,33 +254,25 @@ class Round(Generic[Answer]):
             asking.add_done_callback(lambda _: slow.release())
             left.add(asking)
 
-    async def _ask_one(
-        self, number: int, transports: dict[_Settings, httpx.AsyncBaseTransport | Exception], stack: AsyncExitStack
-    ) -> None:
+    async def _ask_one(self, number: int, transports: dict[_Settings, LineTransport | Exception]) -> None:
         """Ask one. The one broad catch: whatever a server does to a library costs only its own."""
         target = self._targets[number]
         try:
-            answer = await self._ask(await self._shared(transports, stack, target), target)
+            answer = await self._ask(await self._shared(transports, target), target)
         except Exception as error:
             answer = self._without_answer(target, error)
         self._answers.put((number, answer))
         self._turns.give_back(number)
 
-    async def _shared(
-        self, transports: dict[_Settings, httpx.AsyncBaseTransport | Exception], stack: AsyncExitStack, target: Target
-    ) -> httpx.AsyncBaseTransport:
+    async def _shared(self, transports: dict[_Settings, LineTransport | Exception], target: Target) -> LineTransport:
         """The transport of this loop for the settings of the target, which are those of most others."""
         settings = target.verify_tls, target.ca_file
         if settings not in transports:
             try:
                 # Not on the loop: the CA file is read.
-                transport = await asyncio.to_thread(self._transport, target)
+                transports[settings] = await asyncio.to_thread(self._transport, target)
             except CAFileError as error:
-                transports.setdefault(settings, error)
-            else:
-                # Another lane may have been quicker.
-                if transports.setdefault(settings, transport) is transport:
-                    await stack.enter_async_context(transport)
+                transports[settings] = error
         known = transports[settings]
         if isinstance(known, Exception):
             raise known

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import httpx
-
 from ai_ops.mcp.http.attempt import Attempt, Target
+from ai_ops.mcp.http.connections import LineTransport
 from ai_ops.mcp.http.failures import Wording
 from ai_ops.mcp.logic.protocol import Message
 from ai_ops.mcp.logic.tools import Tool, ToolReader
@@ -29,7 +28,7 @@ class Listing:
 class ToolListing(Attempt):
     """One listing on its way; the time by which it has to be done is that of the whole of it."""
 
-    def __init__(self, transport: httpx.AsyncBaseTransport, target: Target, started: float, timeout: float) -> None:
+    def __init__(self, transport: LineTransport, target: Target, started: float, timeout: float) -> None:
         super().__init__(transport, target, started, timeout)
         self._wording = Wording("MCP endpoint", "lists its tools as MCP says and within the limits", target.credentials)
         credentials = target.credentials

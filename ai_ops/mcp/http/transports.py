@@ -15,8 +15,8 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -252,40 +252,53 @@ class _GuardedStream(httpcore.AsyncNetworkStream):
         self._deadline = deadline
         self._whole = whole
         self._late = False
+        self._ends = deadline.at
         self._alarm: asyncio.TimerHandle | None = None
         if whole:
             self.end_at(deadline.at)
 
     def end_at(self, moment: float) -> None:
-        """End everything on this connection then (monotonic seconds): one alarm costs less than one an operation."""
-        if self._alarm:
+        """End everything on this connection then (monotonic seconds): one alarm costs less than one an operation.
+
+        An alarm that is set for an earlier moment is left, and looks again then.
+        """
+        self._ends = moment
+        if self._alarm and self._alarm.when() > moment:
             self._alarm.cancel()
-        loop = asyncio.get_running_loop()
-        self._alarm = loop.call_later(max(moment - time.monotonic(), 0), self._end)
+            self._alarm = None
+        if self._alarm is None:
+            self._alarm = asyncio.get_running_loop().call_at(moment, self._end)
 
     def _end(self) -> None:
+        self._alarm = None
+        if self._ends > time.monotonic():
+            self.end_at(self._ends)
+            return
         self._late = True
         self._reader.set_exception(TimeoutError())
         self._writer.transport.abort()
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        with self._as_httpcore(httpcore.ReadError, httpcore.ReadTimeout):
+        try:
             if self._whole:
                 return await self._reader.read(max_bytes)
             async with asyncio.timeout(timeout):
                 return await self._reader.read(max_bytes)
-        raise AssertionError  # unreachable: the block returns or raises
+        except (TimeoutError, OSError, ValueError) as error:
+            raise self._as_httpcore(error, httpcore.ReadError, httpcore.ReadTimeout) from error
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         if not buffer:
             return
-        with self._as_httpcore(httpcore.WriteError, httpcore.WriteTimeout):
+        try:
             self._writer.write(buffer)
             if self._whole:
                 await self._writer.drain()
             else:
                 async with asyncio.timeout(timeout):
                     await self._writer.drain()
+        except (TimeoutError, OSError, ValueError) as error:
+            raise self._as_httpcore(error, httpcore.WriteError, httpcore.WriteTimeout) from error
 
     async def aclose(self) -> None:
         self.abort()
@@ -300,12 +313,13 @@ class _GuardedStream(httpcore.AsyncNetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.AsyncNetworkStream:
         try:
+            async with asyncio.timeout(self._deadline.remaining(HandshakeTimeout)):
+                await self._writer.start_tls(ssl_context, server_hostname=server_hostname)
+        except BaseException as error:
+            self.abort()
             # A ValueError: a name that TLS can't send, as one that begins with a dot.
-            with self._as_httpcore(httpcore.ConnectError, HandshakeTimeout):
-                async with asyncio.timeout(self._deadline.remaining(HandshakeTimeout)):
-                    await self._writer.start_tls(ssl_context, server_hostname=server_hostname)
-        except BaseException:
-            await self.aclose()
+            if isinstance(error, TimeoutError | OSError | ValueError):
+                raise self._as_httpcore(error, httpcore.ConnectError, HandshakeTimeout) from error
             raise
         return self
 
@@ -316,15 +330,13 @@ class _GuardedStream(httpcore.AsyncNetworkStream):
             )
         return self._writer.get_extra_info(_EXTRA.get(info, info))
 
-    @contextmanager
-    def _as_httpcore(self, kind: type[httpcore.NetworkError], late: type[httpcore.TimeoutException]) -> Iterator[None]:
-        """Give what goes wrong on a socket, or inside TLS, the names under which httpx knows it."""
-        try:
-            yield
-        except (TimeoutError, OSError, ValueError) as error:
-            if self._late or (isinstance(error, TimeoutError) and error.errno is None):
-                raise late("the deadline has passed") from None
-            raise kind(str(error)) from error
+    def _as_httpcore(
+        self, error: Exception, kind: type[httpcore.NetworkError], late: type[httpcore.TimeoutException]
+    ) -> httpcore.NetworkError | httpcore.TimeoutException:
+        """Return what went wrong on a socket, or inside TLS, under the name that httpx knows."""
+        if self._late or (isinstance(error, TimeoutError) and error.errno is None):
+            return late("the deadline has passed")
+        return kind(str(error))
 
 
 def _has_come(connection: socket.socket) -> bool:
