@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -39,6 +39,127 @@ MIN_RETENTION_DAYS = 1 / 24  # an hour, as long as an orphan's grace
 # A run that may take less could not even get its lease; a day is longer than any schedule of a run should be.
 MIN_TIME_LIMIT, MAX_TIME_LIMIT = 10, 86_400
 
+Rule = Callable[[str, Any], None]
+
+
+def _setting(default: Any, *rules: Rule) -> Any:
+    """Return a field with its default and the rules for its value, which are tried in this order."""
+    made = {"default_factory": default} if callable(default) else {"default": default}
+    return field(**made, metadata={"rules": rules})
+
+
+def _apply_rules(options: Any) -> None:
+    """Raise ConfigurationError for the first value that breaks a rule of its field."""
+    for each in fields(options):
+        for rule in each.metadata["rules"]:
+            rule(each.name, getattr(options, each.name))
+
+
+def _whole(highest: int, lowest: int = 1) -> Rule:
+    def check(name: str, value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
+            raise ConfigurationError(f"{name} must be a whole number from {lowest} to {highest}, not {shown(value)}.")
+
+    return check
+
+
+def _or(also: Any, rule: Rule) -> Rule:
+    """Let one more value pass; True and False are no numbers."""
+
+    def check(name: str, value: Any) -> None:
+        if value != also or isinstance(value, bool):
+            rule(name, value)
+
+    return check
+
+
+def _such_as(allowed: Callable[[Any], bool], what: str) -> Rule:
+    """Let pass what `allowed` says is `what`."""
+
+    def check(name: str, value: Any) -> None:
+        if not allowed(value):
+            raise ConfigurationError(f"{name} must be {what}, not {shown(value)}.")
+
+    return check
+
+
+def _one_of(*allowed: str) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and value in allowed
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith("/")
+
+
+def _are_paths(value: Any) -> bool:
+    return isinstance(value, Collection) and not isinstance(value, str) and all(map(_is_path, value))
+
+
+def validated_retention_days(value: object, name: str = "retention_days") -> float:
+    """Return `value` if it is a usable retention, a number of days from 1/24 to 3650.
+
+    Raises:
+        ConfigurationError: It is anything else; True and "30" are.
+    """
+    # An hour, divided by 24 and rounded to five digits, is an hour.
+    if not _is_number(value) or not MIN_RETENTION_DAYS - 1e-5 <= value <= MAX_RETENTION_DAYS:  # type: ignore[operator]
+        raise ConfigurationError(
+            f"{name} must be a number of days from 1/24, which is an hour, to {MAX_RETENTION_DAYS}, not {shown(value)}."
+        )
+    return value  # type: ignore[return-value]
+
+
+def validated_time_limit(value: object, name: str = "time_limit") -> int:
+    """Return `value` if it is a usable time limit, a whole number of seconds from 10 to 86400.
+
+    Raises:
+        ConfigurationError: It is anything else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not MIN_TIME_LIMIT <= value <= MAX_TIME_LIMIT:
+        raise ConfigurationError(
+            f"{name} must be a whole number of seconds from {MIN_TIME_LIMIT} to {MAX_TIME_LIMIT}, not {shown(value)}."
+        )
+    return value
+
+
+def _retention(name: str, value: Any) -> None:
+    validated_retention_days(value, name)
+
+
+def _time_limits(name: str, value: Any) -> None:
+    kinds = MaintenanceKindChoices.values()
+    if not isinstance(value, Mapping) or set(value) - set(kinds):
+        raise ConfigurationError(
+            f"{name} must give seconds for kinds of runs ({', '.join(kinds)}), not {shown(value)}."
+        )
+    for kind, seconds in value.items():
+        validated_time_limit(seconds, f"The time limit of {kind}")
+
+
+def _glob(name: str, value: Any) -> None:
+    if not isinstance(value, str) or value == "":
+        raise ConfigurationError(
+            f"{name} must be a glob such as user-42-*, not {shown(value)}: leave it out to clean up all threads."
+        )
+
+
+def _control(name: str, value: Any) -> None:
+    if not isinstance(value, str) or not value.startswith(("http://", "https://")):
+        raise ConfigurationError(f"{name} must begin with http:// or https://, not be {shown(value)}.")
+
+
+_SAVERS = (AUTO, *CLASSES)
+_FLAG = _such_as(_is_flag, "True or False")
+_PREFIX = _such_as(lambda value: isinstance(value, str) and value != "", 'a text such as "checkpoint"')
+
 
 @dataclass(frozen=True)
 class CleanupOptions:
@@ -58,31 +179,17 @@ class CleanupOptions:
         ConfigurationError: A value is out of its range or contradicts another.
     """
 
-    retention_days: float = 30
-    pending_retention_days: float | None = None
-    thread_pattern: str | None = None
-    trim_live_threads: bool = True
-    keep_last: int = 1
-    memory_limit_mb: int | None = None
-    memory_retention_days: float | None = None
-    max_deletions: int | None = None
+    retention_days: float = _setting(30, _retention)
+    pending_retention_days: float | None = _setting(None, _or(None, _retention))
+    thread_pattern: str | None = _setting(None, _or(None, _glob))
+    trim_live_threads: bool = _setting(True, _such_as(_is_flag, "true or false"))
+    keep_last: int = _setting(1, _whole(10_000))
+    memory_limit_mb: int | None = _setting(None, _or(None, _whole(10**12)))
+    memory_retention_days: float | None = _setting(None, _or(None, _retention))
+    max_deletions: int | None = _setting(None, _or(None, _whole(10**12)))
 
     def __post_init__(self) -> None:
-        validated_retention_days(self.retention_days)
-        for name in ("pending_retention_days", "memory_retention_days"):
-            if getattr(self, name) is not None:
-                validated_retention_days(getattr(self, name), name)
-        _validate_number("keep_last", self.keep_last, 10_000)
-        for name in ("memory_limit_mb", "max_deletions"):
-            if getattr(self, name) is not None:
-                _validate_number(name, getattr(self, name), 10**12)
-        if not isinstance(self.trim_live_threads, bool):
-            raise ConfigurationError(f"trim_live_threads must be true or false, not {shown(self.trim_live_threads)}.")
-        if not isinstance(self.thread_pattern, str | None) or self.thread_pattern == "":
-            raise ConfigurationError(
-                f"thread_pattern must be a glob such as user-42-*, not {shown(self.thread_pattern)}: "
-                "leave it out to clean up all threads."
-            )
+        _apply_rules(self)
         if (self.memory_limit_mb is None) != (self.memory_retention_days is None):
             raise ConfigurationError("memory_limit_mb and memory_retention_days work together: set both or neither.")
 
@@ -127,32 +234,40 @@ class AiOpsSettings(CleanupOptions):
         ConfigurationError: A value is out of its range.
     """
 
-    checkpoint_prefix: str = "checkpoint"
-    checkpoint_write_prefix: str = "checkpoint_write"
-    compact_prefix: str = DEFAULT_PREFIX
-    checkpoint_saver: str = AUTO
-    provision_schedules: bool = True
-    check_timeout: float = CHECK_TIMEOUT_SECONDS
-    allow_loopback: bool = False
-    ca_file: str = ""
-    ca_directories: Sequence[str] = DEFAULT_CA_DIRECTORIES
-    probe_concurrency: int = PROBE_CONCURRENCY
-    health_check_shard_size: int = 0
-    check_history_days: int = 30
-    tool_check_interval_minutes: int = 60
-    prefix_tool_names: bool = False
-    quiet_time: str = ""
-    incident_escalation_hours: int = 4
-    flap_low_percent: float = 5.0
-    flap_high_percent: float = 20.0
-    mass_failure_percent: int = 0
-    control_url: str = ""
-    lease_seconds: int = 30
-    max_attempts: int = 5
-    run_history_days: int = 30
-    erasure_guard_days: int = 7
-    erasure_ids: str = PLAIN
-    time_limits: Mapping[str, int] = field(default_factory=dict)
+    checkpoint_prefix: str = _setting("checkpoint", _PREFIX)
+    checkpoint_write_prefix: str = _setting("checkpoint_write", _PREFIX)
+    compact_prefix: str = _setting(DEFAULT_PREFIX)
+    checkpoint_saver: str = _setting(AUTO, _such_as(_one_of(*_SAVERS), f"one of {', '.join(_SAVERS)}"))
+    provision_schedules: bool = _setting(True, _FLAG)
+    check_timeout: float = _setting(
+        CHECK_TIMEOUT_SECONDS,
+        _such_as(
+            lambda value: _is_number(value) and 1 <= value <= MAX_CHECK_TIMEOUT,
+            f"a number of seconds from 1 to {MAX_CHECK_TIMEOUT}",
+        ),
+    )
+    allow_loopback: bool = _setting(False, _FLAG)
+    ca_file: str = _setting("", _or("", _such_as(_is_path, "the absolute path of a PEM file")))
+    ca_directories: Sequence[str] = _setting(
+        DEFAULT_CA_DIRECTORIES, _such_as(_are_paths, "a list of absolute paths of folders")
+    )
+    probe_concurrency: int = _setting(PROBE_CONCURRENCY, _whole(MAX_PROBE_CONCURRENCY))
+    health_check_shard_size: int = _setting(0, _or(0, _whole(MAX_SHARD_SIZE)))
+    check_history_days: int = _setting(30, _whole(MAX_RETENTION_DAYS))
+    tool_check_interval_minutes: int = _setting(60, _or(0, _whole(MAX_TOOL_CHECK_INTERVAL)))
+    prefix_tool_names: bool = _setting(False, _FLAG)
+    quiet_time: str = _setting("", _or("", _such_as(is_span, f"two times of the day such as {EXAMPLE}")))
+    incident_escalation_hours: int = _setting(4, _whole(MAX_ESCALATION_HOURS))
+    flap_low_percent: float = _setting(5.0)
+    flap_high_percent: float = _setting(20.0)
+    mass_failure_percent: int = _setting(0, _or(0, _whole(100)))
+    control_url: str = _setting("", _or("", _control))
+    lease_seconds: int = _setting(30, _whole(600, lowest=3))
+    max_attempts: int = _setting(5, _whole(20))
+    run_history_days: int = _setting(30, _whole(MAX_RETENTION_DAYS))
+    erasure_guard_days: int = _setting(7, _whole(MAX_GUARD_DAYS))
+    erasure_ids: str = _setting(PLAIN, _such_as(_one_of(PLAIN, SHA256), f"{PLAIN} or {SHA256}"))
+    time_limits: Mapping[str, int] = _setting(dict, _time_limits)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -162,91 +277,17 @@ class AiOpsSettings(CleanupOptions):
                 f"memory_retention_days ({self.memory_retention_days}) must not be longer than retention_days "
                 f"({self.retention_days}): it is what applies when memory is short."
             )
-        self._validate_probing()
-        self._validate_watching()
-        self._validate_runs()
-        self._validate_savers()
-        for name in ("provision_schedules", "allow_loopback", "prefix_tool_names"):
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigurationError(f"{name} must be True or False, not {shown(getattr(self, name))}.")
-
-    def _validate_savers(self) -> None:
-        for name in ("checkpoint_prefix", "checkpoint_write_prefix"):
-            if not isinstance(getattr(self, name), str) or not getattr(self, name):
-                raise ConfigurationError(
-                    f'{name} must be a text such as "checkpoint", not {shown(getattr(self, name))}.'
-                )
         prefix = self.compact_prefix
         if not is_prefix(prefix) or prefix in (self.checkpoint_prefix, self.checkpoint_write_prefix):
             raise ConfigurationError(
                 f'compact_prefix must be a text such as "{DEFAULT_PREFIX}" of letters, digits and any of '
                 f"_ . - ~ : / @ , + =, and none with which the keys of other savers begin, not {shown(prefix)}."
             )
-        if self.checkpoint_saver not in (AUTO, *CLASSES):
-            raise ConfigurationError(
-                f"checkpoint_saver must be one of {', '.join((AUTO, *CLASSES))}, not {shown(self.checkpoint_saver)}."
-            )
-
-    def _validate_probing(self) -> None:
-        seconds = self.check_timeout
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 1 <= seconds <= MAX_CHECK_TIMEOUT:
-            raise ConfigurationError(
-                f"check_timeout must be a number of seconds from 1 to {MAX_CHECK_TIMEOUT}, not {shown(seconds)}."
-            )
-        if not isinstance(self.ca_file, str) or (self.ca_file and not self.ca_file.startswith("/")):
-            raise ConfigurationError(f"ca_file must be the absolute path of a PEM file, not {shown(self.ca_file)}.")
-        if isinstance(self.ca_directories, str) or not all(
-            isinstance(each, str) and each.startswith("/") for each in self.ca_directories
-        ):
-            raise ConfigurationError(
-                f"ca_directories must be a list of absolute paths of folders, not {shown(self.ca_directories)}."
-            )
-        _validate_number("probe_concurrency", self.probe_concurrency, MAX_PROBE_CONCURRENCY)
-        if self.health_check_shard_size != 0 or isinstance(self.health_check_shard_size, bool):
-            _validate_number("health_check_shard_size", self.health_check_shard_size, MAX_SHARD_SIZE)
-
-    def _validate_watching(self) -> None:
-        _validate_number("check_history_days", self.check_history_days, MAX_RETENTION_DAYS)
-        _validate_number("incident_escalation_hours", self.incident_escalation_hours, MAX_ESCALATION_HOURS)
-        if self.tool_check_interval_minutes != 0 or isinstance(self.tool_check_interval_minutes, bool):
-            _validate_number("tool_check_interval_minutes", self.tool_check_interval_minutes, MAX_TOOL_CHECK_INTERVAL)
-        if self.quiet_time != "" and not is_span(self.quiet_time):
-            raise ConfigurationError(
-                f"quiet_time must be two times of the day such as {EXAMPLE}, not {shown(self.quiet_time)}."
-            )
-        self._validate_damping()
-
-    def _validate_runs(self) -> None:
-        _validate_number("lease_seconds", self.lease_seconds, 600, lowest=3)
-        _validate_number("max_attempts", self.max_attempts, 20)
-        _validate_number("run_history_days", self.run_history_days, MAX_RETENTION_DAYS)
-        _validate_number("erasure_guard_days", self.erasure_guard_days, MAX_GUARD_DAYS)
-        if self.erasure_ids not in (PLAIN, SHA256):
-            raise ConfigurationError(f"erasure_ids must be {PLAIN} or {SHA256}, not {shown(self.erasure_ids)}.")
-        if not isinstance(self.time_limits, Mapping) or set(self.time_limits) - set(MaintenanceKindChoices.values()):
-            raise ConfigurationError(
-                f"time_limits must give seconds for kinds of runs ({', '.join(MaintenanceKindChoices.values())}), "
-                f"not {shown(self.time_limits)}."
-            )
-        for kind, seconds in self.time_limits.items():
-            validated_time_limit(seconds, f"The time limit of {kind}")
-
-    def _validate_damping(self) -> None:
-        thresholds = (self.flap_low_percent, self.flap_high_percent)
-        if any(isinstance(each, bool) or not isinstance(each, int | float) for each in thresholds) or not (
-            0 < self.flap_low_percent <= self.flap_high_percent <= 100
-        ):
+        low, high = self.flap_low_percent, self.flap_high_percent
+        if not (_is_number(low) and _is_number(high) and 0 < low <= high <= 100):
             raise ConfigurationError(
                 "flap_low_percent and flap_high_percent must be numbers, above 0, up to 100 and in this order, "
-                f"not {shown(self.flap_low_percent)} and {shown(self.flap_high_percent)}."
-            )
-        if self.mass_failure_percent != 0 or isinstance(self.mass_failure_percent, bool):
-            _validate_number("mass_failure_percent", self.mass_failure_percent, 100)
-        if not isinstance(self.control_url, str) or (
-            self.control_url and not self.control_url.startswith(("http://", "https://"))
-        ):
-            raise ConfigurationError(
-                f"control_url must begin with http:// or https://, not be {shown(self.control_url)}."
+                f"not {shown(low)} and {shown(high)}."
             )
         if self.mass_failure_percent and not self.control_url:
             raise ConfigurationError(
@@ -282,36 +323,3 @@ class AiOpsSettings(CleanupOptions):
         """
         options = {each.name: getattr(self, each.name) for each in fields(CleanupOptions)}
         return CleanupOptions(**options | {name: value for name, value in given.items() if value is not None})
-
-
-def _validate_number(name: str, value: object, highest: int, lowest: int = 1) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-        raise ConfigurationError(f"{name} must be a whole number from {lowest} to {highest}, not {shown(value)}.")
-
-
-def validated_retention_days(value: object, name: str = "retention_days") -> float:
-    """Return `value` if it is a usable retention, a number of days from 1/24 to 3650.
-
-    Raises:
-        ConfigurationError: It is anything else; True and "30" are.
-    """
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    # An hour, divided by 24 and rounded to five digits, is an hour.
-    if not is_number or not MIN_RETENTION_DAYS - 1e-5 <= value <= MAX_RETENTION_DAYS:  # type: ignore[operator]
-        raise ConfigurationError(
-            f"{name} must be a number of days from 1/24, which is an hour, to {MAX_RETENTION_DAYS}, not {shown(value)}."
-        )
-    return value  # type: ignore[return-value]
-
-
-def validated_time_limit(value: object, name: str = "time_limit") -> int:
-    """Return `value` if it is a usable time limit, a whole number of seconds from 10 to 86400.
-
-    Raises:
-        ConfigurationError: It is anything else.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or not MIN_TIME_LIMIT <= value <= MAX_TIME_LIMIT:
-        raise ConfigurationError(
-            f"{name} must be a whole number of seconds from {MIN_TIME_LIMIT} to {MAX_TIME_LIMIT}, not {shown(value)}."
-        )
-    return value
