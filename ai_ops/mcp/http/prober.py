@@ -41,7 +41,7 @@ MAX_AT_ONE_PORT = 8
 
 # A server that swallows packets costs its lane a probe's whole time, and no work: after so long the lane goes on
 # without it. As many more servers are waited for at once as there are lanes.
-PATIENCE_SECONDS = 0.5
+PATIENCE_SECONDS = 0.2
 
 Answer = TypeVar("Answer")
 
