@@ -136,7 +136,7 @@ def record_checks(reports: Sequence[ServerReport]) -> None:
         urls = {str(pk): url for pk, url in servers.values_list("pk", "url")}
         found = {server_id: probed[server_id] for server_id in urls}
         MCPServerCheck.objects.bulk_create([_as_check(report) for report in found.values()], batch_size=1_000)
-        forget_hours(datetime.fromisoformat(str(report.checked_at)) for report in found.values())
+        forget_hours(report.checked_at for report in found.values() if report.checked_at)
         count_checks((report.reason or "", report.latency_ms or 0.0) for report in found.values())
         settings = AiOpsSettings.load()
         known = MCPServerHealth.objects.in_bulk(list(found), field_name="server_id")
@@ -307,7 +307,7 @@ def _as_check(report: ServerReport) -> MCPServerCheck:
 def _certificate_days(report: ServerReport) -> int | None:
     if not report.certificate_ends or not report.checked_at:
         return None
-    return days_left(datetime.fromisoformat(report.certificate_ends), datetime.fromisoformat(report.checked_at))
+    return days_left(report.certificate_ends, report.checked_at)
 
 
 def _as_health(
@@ -324,8 +324,8 @@ def _as_health(
         http_status=report.http_status,
         **({name: getattr(before, name) for name in _LASTING} if before else {}),
     )
-    if report.retry_after:
-        health.retry_at = datetime.fromisoformat(str(report.checked_at)) + timedelta(seconds=report.retry_after)
+    if report.retry_after and report.checked_at:
+        health.retry_at = report.checked_at + timedelta(seconds=report.retry_after)
     if ok:
         health.last_ok = report.checked_at
     elif ok is False:
@@ -333,7 +333,7 @@ def _as_health(
     if report.protocol_version:
         identify(health, report)
     if report.certificate_ends:
-        health.certificate_ends = datetime.fromisoformat(report.certificate_ends)
+        health.certificate_ends = report.certificate_ends
     elif not has_tls:
         health.certificate_ends = None
     health.recent = remembered(health.recent, _verdicts(report))

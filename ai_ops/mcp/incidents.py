@@ -433,7 +433,7 @@ def _flip_payload(report: ServerReport) -> dict[str, Any]:
         "status_after": report.status_after,
         "reason": report.reason,
         "message": report.message,
-        "checked_at": report.checked_at,
+        "checked_at": report.checked_at.isoformat() if report.checked_at else None,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from django.utils import timezone
 
@@ -44,7 +45,7 @@ class ServerCheck:
         status_after: The name of its status now; None for a server that was deleted.
         changed: Whether this run has flipped the status.
         error: Why the check could not be made or its result not be kept, in a sentence.
-        checked_at: When the last probe ended, ISO 8601.
+        checked_at: When the last probe ended.
         our_network: Whether its failure is blamed on this worker's network.
         waits: Whether its flip waits for the next run to confirm it.
         earlier: Verdicts of earlier runs that were not confirmed in them, oldest first.
@@ -56,7 +57,7 @@ class ServerCheck:
     status_after: str | None = None
     changed: bool = False
     error: str | None = None
-    checked_at: str | None = None
+    checked_at: datetime | None = None
     our_network: bool = False
     waits: bool = False
     earlier: Sequence[Verdict] = ()
@@ -69,7 +70,7 @@ class ServerCheck:
     def add(self, probe: Probe) -> None:
         """Note a probe and its time."""
         self.probes.append(probe)
-        self.checked_at = timezone.now().isoformat()
+        self.checked_at = timezone.now()
         self._step = None
 
     def recall(self, earlier: Sequence[Verdict]) -> None:
@@ -152,7 +153,7 @@ class ServerCheck:
             server_name=probe.server_name,
             server_version=probe.server_version,
             retry_after=probe.retry_after,
-            certificate_ends=probe.certificate_ends.isoformat() if probe.certificate_ends else None,
+            certificate_ends=probe.certificate_ends,
             error=self.error,
             checked_at=self.checked_at,
             inconclusive=self.our_network,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 # A fleet may have thousands; all are in the log.
@@ -30,9 +31,9 @@ class ServerReport:
         server_name: What the server calls itself, likewise.
         server_version: The version it gives, likewise.
         retry_after: Seconds for which the server asked to be left alone.
-        certificate_ends: When the TLS certificate that the server showed expires, ISO 8601 in UTC; None without TLS.
+        certificate_ends: When the TLS certificate that the server showed expires, in UTC; None without TLS.
         error: Why the check could not be made or its result not be kept, in a sentence.
-        checked_at: When the last probe ended, ISO 8601 in UTC; None when it was not probed.
+        checked_at: When the last probe ended, in UTC; None when it was not probed.
         inconclusive: Whether so many failed together with the control that the network is to blame.
         verdicts: What each probe said that said something about the server, oldest first: 1 is well, 0 is ill.
     """
@@ -53,9 +54,9 @@ class ServerReport:
     server_name: str | None = None
     server_version: str | None = None
     retry_after: float | None = None
-    certificate_ends: str | None = None
+    certificate_ends: datetime | None = None
     error: str | None = None
-    checked_at: str | None = None
+    checked_at: datetime | None = None
     inconclusive: bool = False
     verdicts: str = ""
 
@@ -65,8 +66,9 @@ class ServerReport:
         return self.ok is False or self.error is not None
 
     def as_dict(self) -> dict[str, Any]:
-        """The result of `check_mcp_server_health`: `success`, and every attribute by its name."""
-        return {"success": self.error is None, **asdict(self)}
+        """The result of `check_mcp_server_health`: `success`, and every attribute by its name; times in ISO 8601."""
+        told = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in vars(self).items()}
+        return {"success": self.error is None, **told}
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def found(server: MCPServer, ok: bool) -> None:
         reason=None if ok else "CONNECT",
         message="asked",
         latency_ms=1,
-        checked_at=timezone.now().isoformat(),
+        checked_at=timezone.now(),
     )
     record_checks([report])
     follow_run([report])

@@ -55,7 +55,7 @@ def report(server: MCPServer, **values) -> ServerReport:
             "server_id": str(server.pk),
             "ok": True,
             "latency_ms": 1.0,
-            "checked_at": timezone.now().isoformat(),
+            "checked_at": timezone.now(),
         }
         | values
     )
@@ -209,7 +209,7 @@ def test_each_check_keeps_what_the_server_said_and_showed_then():
 
 
 def ending_in(server: MCPServer, days: float, **values) -> ServerReport:
-    return report(server, certificate_ends=(timezone.now() + timedelta(days=days)).isoformat(), **values)
+    return report(server, certificate_ends=timezone.now() + timedelta(days=days), **values)
 
 
 def test_the_end_of_a_certificate_is_kept_and_forgotten_with_tls():
@@ -225,7 +225,7 @@ def test_the_end_of_a_certificate_is_kept_and_forgotten_with_tls():
 
 
 def test_a_certificate_that_ends_within_three_weeks_is_warned_of_once_a_day(caplog):
-    server, ends = add("one", "https://one.example.com"), (timezone.now() + timedelta(days=20.5)).isoformat()
+    server, ends = add("one", "https://one.example.com"), timezone.now() + timedelta(days=20.5)
 
     def warned() -> bool:
         caplog.clear()

@@ -66,9 +66,7 @@ def assert_as_counted():
 
 
 def report(server, at):
-    return ServerReport(
-        server=server.name, server_id=str(server.pk), ok=True, latency_ms=7.0, checked_at=at.isoformat()
-    )
+    return ServerReport(server=server.name, server_id=str(server.pk), ok=True, latency_ms=7.0, checked_at=at)
 
 
 def test_hours_are_the_same_before_and_after_they_are_summed_up():

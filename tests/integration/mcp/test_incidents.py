@@ -456,13 +456,13 @@ class AcknowledgePageTest(TestCase):
 
 def certificate_ends(server: MCPServer, days: float) -> None:
     """A run that saw the certificate of `server`, which has so many days left."""
-    ends = (timezone.now() + timedelta(days=days)).isoformat()
+    ends = timezone.now() + timedelta(days=days)
     report = ServerReport(
         server=server.name,
         server_id=str(server.pk),
         ok=True,
         latency_ms=1,
-        checked_at=timezone.now().isoformat(),
+        checked_at=timezone.now(),
         certificate_ends=ends,
     )
     record_checks([report])
