@@ -17,7 +17,7 @@ import h11
 import httpcore
 import httpx
 
-from ai_ops.mcp.http.http11 import AnswerReader, Head, request_bytes
+from ai_ops.mcp.http.http11 import Exchange, Head
 
 # As httpcore has it: so much is read at once.
 READ_BYTES = 64 * 1024
@@ -62,9 +62,7 @@ class Answer:
         is_begun: Whether its body has been looked at.
     """
 
-    def __init__(
-        self, question: Question, head: Head, reader: AnswerReader, connection: Connection, line: Line
-    ) -> None:
+    def __init__(self, question: Question, head: Head, reader: Exchange, connection: Connection, line: Line) -> None:
         self.question = question
         self.status = head.status
         self.headers = head.headers
@@ -249,13 +247,12 @@ class Connection:
     async def answer_to(self, question: Question, line: Line) -> Answer:
         """Send a request, and read the head of its answer."""
         self.has_said_something = bool(self.begun)
-        reader = AnswerReader(question.method, question.headers.get("Connection") == "close", self.begun)
         try:
             target = question.url.raw_path.decode("ascii")
-            sent = request_bytes(question.method, target, question.headers, question.content)
+            reader = Exchange(question.method, target, question.headers, question.content, self.begun)
             # A server may refuse before it has read all, and its answer is there all the same.
             with suppress(httpcore.WriteError):
-                await self._stream.write(sent)
+                await self._stream.write(reader.request)
             while (head := reader.head()) is None:
                 await self.feed(reader)
         except BaseException:
@@ -263,7 +260,7 @@ class Connection:
             raise
         return Answer(question, head, reader, self, line)
 
-    async def feed(self, reader: AnswerReader) -> None:
+    async def feed(self, reader: Exchange) -> None:
         """Give a reader what comes next."""
         data = await self._stream.read(READ_BYTES)
         self.has_said_something = self.has_said_something or bool(data)

@@ -1,4 +1,4 @@
-"""An answer is read as h11 reads it, whichever of the two reads it."""
+"""A request is sent as httpx sends it, and an answer is read as httpcore reads it, wherever it is cut."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ai_ops.mcp.http.http11 import MAX_HEAD_BYTES, QUICK_BYTES, QUICK_HEAD_BYTES, AnswerReader, request_bytes
+from ai_ops.mcp.http.http11 import MAX_HEAD_BYTES, Exchange
 
 USUAL_HEAD = b"HTTP/1.1 200 OK\r\ndate: now\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
 EVENT = b'event: message\r\ndata: {"id":1}\r\n\r\n'
@@ -79,16 +79,17 @@ ODD = [
     USUAL_HEAD + b"transfer-encoding: chunked\r\n\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
     USUAL_HEAD + b"content-length: 9\r\n\r\nhello",
     USUAL_HEAD + b"content-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n",
-    USUAL_HEAD + b"X: " + b"x" * QUICK_HEAD_BYTES + b"\r\ncontent-length: 2\r\n\r\nok",
+    USUAL_HEAD + b"X: " + b"x" * 8192 + b"\r\ncontent-length: 2\r\n\r\nok",
     USUAL_HEAD + b"X: " + b"x" * MAX_HEAD_BYTES + b"\r\ncontent-length: 2\r\n\r\nok",
-    USUAL_HEAD + b"content-length: %d\r\n\r\n" % (2 * QUICK_BYTES) + b"x" * 2 * QUICK_BYTES,
+    USUAL_HEAD + b"content-length: %d\r\n\r\n" % (2 * 65536) + b"x" * 2 * 65536,
     USUAL_HEAD + b"transfer-encoding: chunked\r\n\r\n" + chunk(b"x" * 7000) * 20 + b"0\r\n\r\n",
 ]
 
 
 def read(pieces: list[bytes], ended: bool, closes: bool) -> list[Any]:
     """Return what is known after each piece: head, body, whether that is all of it, the rest, and the error."""
-    reader, head, body, over = AnswerReader("POST", closes), None, b"", False
+    headers = {"Host": "example.com", "Content-Length": "2", **({"Connection": "close"} if closes else {})}
+    reader, head, body, over = Exchange("POST", "/mcp", headers, b"{}"), None, b"", False
     known: list[Any] = []
     for data in [*pieces, *([b""] if ended and pieces else [])]:
         try:
@@ -175,18 +176,32 @@ def test_damaged_answers_are_read_as_h11_reads_them(answer, places, ended, close
     assert read(pieces, ended, closes) == read_by_h11(pieces, ended, closes)
 
 
-@pytest.mark.parametrize("answer", USUAL)
-def test_a_usual_answer_costs_no_h11(answer, monkeypatch):
-    expected = read_by_h11([answer], True, False)
-    monkeypatch.setattr(h11, "Connection", None)
-    assert read([answer], False, False) == expected[:1]
+@pytest.mark.parametrize("answer", USUAL + ODD)
+def test_looking_for_the_end_takes_nothing_from_the_answer(answer):
+    def read_all(looks):
+        exchange, found = Exchange("GET", "/", HEADERS), []
+        try:
+            exchange.receive(answer)
+            head = exchange.head()
+            while head:
+                over = looks and exchange.is_over()
+                piece = exchange.piece()
+                assert piece == b"" or not over
+                found.append(piece)
+                if not piece:
+                    break
+        except h11.RemoteProtocolError as error:
+            found.append(str(error))
+        return found
+
+    assert read_all(looks=True) == read_all(looks=False)
 
 
 def test_the_rest_belongs_to_the_next_answer():
-    reader = AnswerReader("POST", False)
+    reader = Exchange("GET", "/", HEADERS)
     reader.receive(USUAL[0] + USUAL[2])
     assert (reader.head().status, reader.piece(), reader.piece()) == (200, b"hello", b"")
-    following = AnswerReader("POST", False, reader.rest())
+    following = Exchange("GET", "/", HEADERS, begun=reader.rest())
     assert (following.head().status, following.piece(), following.piece(), following.rest()) == (200, b"ok", b"", b"")
 
 
@@ -195,14 +210,14 @@ HEADERS = {"Host": "example.com", "Accept": "*/*"}
 
 @pytest.mark.parametrize("value", ["token", "", "a b", "caf\u00e9", "a\x01b", "\u00a0"])
 def test_a_header_is_sent_as_httpx_sends_it(value):
-    sent = request_bytes("GET", "/mcp?x=1", {**HEADERS, "X-Key": value}, b"")
+    sent = Exchange("GET", "/mcp?x=1", {**HEADERS, "X-Key": value}).request
     assert sent == b"GET /mcp?x=1 HTTP/1.1\r\nHost: example.com\r\nAccept: */*\r\nX-Key: %b\r\n\r\n" % value.encode()
 
 
 @pytest.mark.parametrize("value", ["a\r\nInjected: yes", "a\nb", "a\rb", "a\x00b", " a", "a ", "\u2028"])
 def test_a_header_that_h11_does_not_send_is_not_sent(value):
     try:
-        sent = request_bytes("GET", "/", {**HEADERS, "X-Key": value}, b"")
+        sent = Exchange("GET", "/", {**HEADERS, "X-Key": value}).request
     except h11.LocalProtocolError:
         return
     assert sent == b"GET / HTTP/1.1\r\nHost: example.com\r\nAccept: */*\r\nX-Key: %b\r\n\r\n" % value.encode()
