@@ -14,6 +14,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 DAY = datetime.timedelta(days=1)
+_SIGNS = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +40,9 @@ class CertificateAuthority:
         """A new authority that nobody trusts yet."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = _name("A test's own CA")
-        certificate = _builder(name, name, key, DAY).sign(key, hashes.SHA256())
+        certificate = (
+            _builder(name, name, key, DAY, key).add_extension(_SIGNS, critical=True).sign(key, hashes.SHA256())
+        )
         return cls(key, certificate, folder)
 
     @property
@@ -50,7 +63,7 @@ class CertificateAuthority:
         """Path of a file with the key and the certificate of a server at `address`."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
-            _builder(_name(address), self.certificate.subject, key, valid_for)
+            _builder(_name(address), self.certificate.subject, key, valid_for, self.key)
             .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), critical=False)
             .sign(self.key, hashes.SHA256())
         )
@@ -69,8 +82,13 @@ def _name(text: str) -> x509.Name:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, valid_for: datetime.timedelta
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    valid_for: datetime.timedelta,
+    signing_key: ec.EllipticCurvePrivateKey,
 ) -> x509.CertificateBuilder:
+    signed_by = x509.AuthorityKeyIdentifier.from_issuer_public_key(signing_key.public_key())
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
@@ -81,4 +99,7 @@ def _builder(
         .not_valid_before(now - 10 * DAY)
         .not_valid_after(now + valid_for)
         .add_extension(x509.BasicConstraints(ca=subject == issuer, path_length=None), critical=True)
+        # Python 3.13 refuses a certificate without these.
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(signed_by, critical=False)
     )

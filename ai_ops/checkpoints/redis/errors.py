@@ -165,9 +165,10 @@ SENTENCES: tuple[tuple[Callable[[Exception, str], bool], str], ...] = (
         "client certificate it asks for, and the ssl_ options of LANGGRAPH_REDIS_URL.",
     ),
     (
-        _is(words=("closed by server", "reset by peer")),
+        _is(words=("closed by server", "reset by peer", "Broken pipe")),
         "The checkpoint Redis can't be reached, as it ends the connection ({said}): check that it runs; if it speaks "
-        "TLS on this port, LANGGRAPH_REDIS_URL must begin with rediss://. The next run goes on from here.",
+        "TLS on this port, LANGGRAPH_REDIS_URL must begin with rediss:// and name the client certificate that the "
+        "server asks for. The next run goes on from here.",
     ),
     (
         _is(RedisTimeoutError),

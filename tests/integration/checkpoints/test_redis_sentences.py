@@ -337,7 +337,8 @@ def test_a_client_certificate_that_is_missing_is_named(secure, monkeypatch):
     server, _, authority = secure
     with server.configured(tls_auth_clients="yes"):
         error = error_of(monkeypatch, secure_url(server, authority))
-    assert re.search("No TLS connection.*client certificate", error)
+    # The server's alert gets lost where the client has sent its first command before.
+    assert re.search("(No TLS connection|ends the connection).*client certificate", error)
 
 
 def test_tls_and_none_mixed_up_are_named(secure, monkeypatch):
