@@ -40,7 +40,8 @@ def test_the_next_run_opens_the_incidents_of_all_flips_that_a_killed_worker_comm
     add("a")
     add("b")
     worker = start_fork(check_and_be_killed, at_once)
-    worker.join()
+    # Far more than it needs; a worker that hangs fails this test and does not stop all others.
+    worker.join(timeout=240)
     assert worker.exitcode == -signal.SIGKILL
     # Flips are committed some at a time: all of a transaction or none of it.
     statuses = list(MCPServer.objects.order_by("name").values_list("status__name", flat=True))
