@@ -1,4 +1,4 @@
-"""What a server sends is read as the official SDK reads it."""
+"""Messages of a server are read as the official SDK reads them."""
 
 import json
 
