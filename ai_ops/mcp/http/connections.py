@@ -17,7 +17,7 @@ import h11
 import httpcore
 import httpx
 
-from ai_ops.mcp.http.http11 import Exchange, Head
+from ai_ops.mcp.http.http11 import Head, RequestCycle
 
 # As httpcore has it: so much is read at once.
 READ_BYTES = 64 * 1024
@@ -62,7 +62,9 @@ class Answer:
         is_begun: Whether its body has been looked at.
     """
 
-    def __init__(self, question: Question, head: Head, reader: Exchange, connection: Connection, line: Line) -> None:
+    def __init__(
+        self, question: Question, head: Head, reader: RequestCycle, connection: Connection, line: Line
+    ) -> None:
         self.question = question
         self.status = head.status
         self.headers = head.headers
@@ -249,7 +251,7 @@ class Connection:
         self.has_said_something = bool(self.begun)
         try:
             target = question.url.raw_path.decode("ascii")
-            reader = Exchange(question.method, target, question.headers, question.content, self.begun)
+            reader = RequestCycle(question.method, target, question.headers, question.content, self.begun)
             # A server may refuse before it has read all, and its answer is there all the same.
             with suppress(httpcore.WriteError):
                 await self._stream.write(reader.request)
@@ -260,7 +262,7 @@ class Connection:
             raise
         return Answer(question, head, reader, self, line)
 
-    async def feed(self, reader: Exchange) -> None:
+    async def feed(self, reader: RequestCycle) -> None:
         """Give a reader what comes next."""
         data = await self._stream.read(READ_BYTES)
         self.has_said_something = self.has_said_something or bool(data)

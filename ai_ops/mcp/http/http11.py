@@ -30,7 +30,7 @@ class Head:
     headers: Mapping[str, str]
 
 
-class Exchange:
+class RequestCycle:
     """One request, and the reading of its answer.
 
     Args:

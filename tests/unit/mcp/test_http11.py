@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ai_ops.mcp.http.http11 import MAX_HEAD_BYTES, Exchange
+from ai_ops.mcp.http.http11 import MAX_HEAD_BYTES, RequestCycle
 
 USUAL_HEAD = b"HTTP/1.1 200 OK\r\ndate: now\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
 EVENT = b'event: message\r\ndata: {"id":1}\r\n\r\n'
@@ -89,7 +89,7 @@ ODD = [
 def read(pieces: list[bytes], ended: bool, closes: bool) -> list[Any]:
     """Return what is known after each piece: head, body, whether that is all of it, the rest, and the error."""
     headers = {"Host": "example.com", "Content-Length": "2", **({"Connection": "close"} if closes else {})}
-    reader, head, body, over = Exchange("POST", "/mcp", headers, b"{}"), None, b"", False
+    reader, head, body, over = RequestCycle("POST", "/mcp", headers, b"{}"), None, b"", False
     known: list[Any] = []
     for data in [*pieces, *([b""] if ended and pieces else [])]:
         try:
@@ -179,7 +179,7 @@ def test_damaged_answers_are_read_as_h11_reads_them(answer, places, ended, close
 @pytest.mark.parametrize("answer", USUAL + ODD)
 def test_looking_for_the_end_takes_nothing_from_the_answer(answer):
     def read_all(looks):
-        exchange, found = Exchange("GET", "/", HEADERS), []
+        exchange, found = RequestCycle("GET", "/", HEADERS), []
         try:
             exchange.receive(answer)
             head = exchange.head()
@@ -198,10 +198,10 @@ def test_looking_for_the_end_takes_nothing_from_the_answer(answer):
 
 
 def test_the_rest_belongs_to_the_next_answer():
-    reader = Exchange("GET", "/", HEADERS)
+    reader = RequestCycle("GET", "/", HEADERS)
     reader.receive(USUAL[0] + USUAL[2])
     assert (reader.head().status, reader.piece(), reader.piece()) == (200, b"hello", b"")
-    following = Exchange("GET", "/", HEADERS, begun=reader.rest())
+    following = RequestCycle("GET", "/", HEADERS, begun=reader.rest())
     assert (following.head().status, following.piece(), following.piece(), following.rest()) == (200, b"ok", b"", b"")
 
 
@@ -210,14 +210,14 @@ HEADERS = {"Host": "example.com", "Accept": "*/*"}
 
 @pytest.mark.parametrize("value", ["token", "", "a b", "caf\u00e9", "a\x01b", "\u00a0"])
 def test_a_header_is_sent_as_httpx_sends_it(value):
-    sent = Exchange("GET", "/mcp?x=1", {**HEADERS, "X-Key": value}).request
+    sent = RequestCycle("GET", "/mcp?x=1", {**HEADERS, "X-Key": value}).request
     assert sent == b"GET /mcp?x=1 HTTP/1.1\r\nHost: example.com\r\nAccept: */*\r\nX-Key: %b\r\n\r\n" % value.encode()
 
 
 @pytest.mark.parametrize("value", ["a\r\nInjected: yes", "a\nb", "a\rb", "a\x00b", " a", "a ", "\u2028"])
 def test_a_header_that_h11_does_not_send_is_not_sent(value):
     try:
-        sent = Exchange("GET", "/", {**HEADERS, "X-Key": value}).request
+        sent = RequestCycle("GET", "/", {**HEADERS, "X-Key": value}).request
     except h11.LocalProtocolError:
         return
     assert sent == b"GET / HTTP/1.1\r\nHost: example.com\r\nAccept: */*\r\nX-Key: %b\r\n\r\n" % value.encode()
