@@ -81,6 +81,7 @@ def _set_up_nautobot() -> None:
     gc.freeze()
     gc.enable()
     _restore_instead_of_flushing()
+    _write_job_logs()
     from nautobot.core.celery import app, setup_nautobot_job_logging
 
     # As a worker does when it starts. Nautobot's test helpers do it at the first Job, so that a level which a
@@ -110,6 +111,29 @@ def _restore_instead_of_flushing() -> None:
 
     TransactionTestCase._fixture_setup = classmethod(keep)  # type: ignore[method-assign,assignment]
     TransactionTestCase._fixture_teardown = restore  # type: ignore[method-assign]
+
+
+def _write_job_logs() -> None:
+    """Write log lines of Jobs by the connection of the test, unless it names the one that Nautobot has for them.
+
+    A test that may not use that one would have each line fail and its stack printed, in a quarter of a second.
+    """
+    from django.test import SimpleTestCase
+    from nautobot.extras.models import jobs
+
+    own_connection = jobs.JOB_LOGS
+    allow, forbid = SimpleTestCase._add_databases_failures, SimpleTestCase._remove_databases_failures
+
+    def begin(test_class: type[SimpleTestCase]) -> None:
+        allow.__func__(test_class)
+        jobs.JOB_LOGS = own_connection if own_connection in test_class.databases else None
+
+    def end(test_class: type[SimpleTestCase]) -> None:
+        jobs.JOB_LOGS = own_connection
+        forbid.__func__(test_class)
+
+    SimpleTestCase._add_databases_failures = classmethod(begin)  # type: ignore[assignment]
+    SimpleTestCase._remove_databases_failures = classmethod(end)  # type: ignore[assignment]
 
 
 def _start_postgres() -> None:
