@@ -36,6 +36,8 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 PROJECT = Path(__file__).resolve().parent.parent
 STATE = Path(os.environ.get("AI_OPS_STATE", PROJECT / ".state")).resolve()
@@ -427,7 +429,9 @@ def module_paths() -> list[Path]:
 def redis_answers(port: int, password: str) -> bool:
     """Tell whether the server on `port` answers and has finished loading."""
     try:
-        with redis.Redis(port=port, password=password or None, socket_timeout=2) as client:
+        # The client's own ten attempts would take four seconds to say that a server has ended.
+        once = Retry(NoBackoff(), retries=0)
+        with redis.Redis(port=port, password=password or None, socket_timeout=2, retry=once) as client:
             return bool(client.ping())
     except redis.RedisError:
         return False

@@ -40,6 +40,7 @@ class FakeMCPServer:
         token: What ``/mcp`` wants as a bearer token, if anything; faults want none.
         requests: (monotonic time, path) of each request, and its raw head in `heads`.
         messages: (path, method of JSON-RPC or of HTTP) of each request below ``/mcp``.
+        request_id: The id of the latest of them.
         sessions: How many MCP sessions are open.
     """
 
@@ -54,6 +55,7 @@ class FakeMCPServer:
     requests: list[tuple[float, str]] = field(default_factory=list)
     heads: list[bytes] = field(default_factory=list)
     messages: list[tuple[str, str]] = field(default_factory=list)
+    request_id: object = None
     sessions: int = 0
     open_now: int = 0
     open_most: int = 0
@@ -101,6 +103,7 @@ class FakeMCPServer:
         message = json.loads(body) if body else {"method": head.partition(b" ")[0].decode()}
         method, request_id = message["method"], message.get("id")
         self.messages.append((path, method))
+        self.request_id = request_id
         sent = AUTHORIZATION.search(head)
         if path in MCP_FAULTS and method in MCP_FAULTS[path]:
             await MCP_FAULTS[path][method](writer)

@@ -143,9 +143,10 @@ def test_probes_of_every_kind_are_made_with_the_credentials(group, probe):
 # Grep for it
 
 
-def _echo(message):
+def _echo(fake, message):
     async def fault(writer):
-        writer.write(json_answer(message))
+        # Each client has ids of its own, and waits for the answer to its own.
+        writer.write(json_answer({**message, "id": fake.request_id}))
 
     return {"initialize": fault}
 
@@ -157,13 +158,14 @@ def _echo(message):
 )
 def test_the_secret_is_in_no_table_no_cache_no_log_and_no_answer(group, caplog, monkeypatch, path):
     """Also of servers that send it back to be shown."""
-    name = {"name": f"for {TOKEN}", "version": TOKEN}
-    monkeypatch.setitem(MCP_FAULTS, "/mcp/echoes-in-its-name", _echo(result({**WELL, "serverInfo": name})))
-    monkeypatch.setitem(MCP_FAULTS, "/mcp/echoes-in-an-error", _echo(error(-32000, f"Bearer {TOKEN} is unknown")))
+    name, unknown = {"name": f"for {TOKEN}", "version": TOKEN}, f"Bearer {TOKEN} is unknown"
+    fake = FakeMCPServer(token=TOKEN, health_status=404, tools=["lookup"])
+    monkeypatch.setitem(MCP_FAULTS, "/mcp/echoes-in-its-name", _echo(fake, result({**WELL, "serverInfo": name})))
+    monkeypatch.setitem(MCP_FAULTS, "/mcp/echoes-in-an-error", _echo(fake, error(-32000, unknown)))
     user = get_user_model().objects.create_superuser("oncall", password="-")
     job = Job.objects.get(module_name="ai_ops.jobs.mcp_health_check", job_class_name="MCPServerHealthCheckJob")
     Job.objects.filter(pk=job.pk).update(enabled=True)
-    with FakeMCPServer(token=TOKEN, health_status=404, tools=["lookup"]).running() as fake:
+    with fake.running():
         server = server_with(group(token=TOKEN), url=fake.url, mcp_endpoint=path, probe="mcp", status="Healthy")
         run = JobResult.enqueue_job(
             job, user, synchronous=True, job_kwargs=MCPServerHealthCheckJob.serialize_data({"server": server})
@@ -173,7 +175,7 @@ def test_the_secret_is_in_no_table_no_cache_no_log_and_no_answer(group, caplog, 
         assert any(TOKEN.encode() in head for head in fake.heads)
     run.refresh_from_db()
     assert run.status == JobResultStatusChoices.STATUS_SUCCESS
-    assert (path == "/mcp") == bool(found)
+    assert (path in ("/mcp", "/mcp/echoes-in-its-name")) == bool(found)
     assert TOKEN not in caplog.text
     assert TOKEN not in repr([vars(tool) for tool in found])
     assert {"ai_ops_mcpserver", "extras_joblogentry"} <= set(_tables_with("guarded"))

@@ -181,7 +181,8 @@ def test_two_of_three_checks_change_nothing(up, caplog, answers):
 
 
 def test_many_servers_going_down_at_once_take_two_pauses_and_no_more(up, pauses):
-    pauses(PAUSE_SECONDS)
+    assert PAUSE_SECONDS == 5, "as the documentation says"
+    pauses(1)
     for number in range(40):
         add(f"down-{number}", up.url, "Healthy")
     up.health_status = 500
@@ -191,10 +192,10 @@ def test_many_servers_going_down_at_once_take_two_pauses_and_no_more(up, pauses)
     assert (result["changed_count"], result["worker_count"]) == (40, 4)
     assert len(up.requests) == 3 * 40
     assert up.open_most <= MAX_AT_ONE_PORT
-    assert 10 <= elapsed < 20, "a pause for each server would take 200 s"
+    assert 2 <= elapsed < 40, "a pause for each server would take 80 s"
     first, second, third = (up.requests[start : start + 40] for start in (0, 40, 80))
-    assert second[0][0] - first[-1][0] >= 4.9
-    assert third[0][0] - second[-1][0] >= 4.9
+    assert second[0][0] - first[-1][0] >= 0.98
+    assert third[0][0] - second[-1][0] >= 0.98
 
 
 def test_only_those_that_differ_are_asked_again(up):
