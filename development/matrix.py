@@ -42,9 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_pair(python: str, nautobot: str, paths: Sequence[str]) -> str:
     """Run the tests in an environment with these versions; "passed", or what failed."""
-    folder = FOLDER / f"python{python}-nautobot{nautobot}"
-    if not (folder / "bin" / "pytest").exists() and (said := _make(folder, python, nautobot)):
+    if said := make_environment(python, nautobot):
         return said
+    folder = environment_folder(python, nautobot)
     env = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE")}
     # Servers of its own: two versions must not share a database.
     env["AI_OPS_STATE"] = str(folder / "state")
@@ -54,8 +54,16 @@ def run_pair(python: str, nautobot: str, paths: Sequence[str]) -> str:
     return "passed" if done.returncode == 0 else f"pytest ended with {done.returncode}"
 
 
-def _make(folder: Path, python: str, nautobot: str) -> str | None:
-    """Make an environment; None, or what failed."""
+def environment_folder(python: str, nautobot: str) -> Path:
+    """Return the folder of the environment with these versions."""
+    return FOLDER / f"python{python}-nautobot{nautobot}"
+
+
+def make_environment(python: str, nautobot: str) -> str | None:
+    """Make an environment unless it is there; None, or what failed."""
+    folder = environment_folder(python, nautobot)
+    if (folder / "bin" / "pytest").exists():
+        return None
     uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
     override = FOLDER / f"nautobot-{nautobot}.txt"
     override.parent.mkdir(parents=True, exist_ok=True)

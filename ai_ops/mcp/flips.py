@@ -7,6 +7,7 @@ is built to serialize a server, and the insert into the change log.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from nautobot.core.utils.cache import request_cache
 from nautobot.extras.models import Status
 
 from ai_ops.choices import MCPServerStatus
@@ -25,6 +25,12 @@ from ai_ops.mcp.server_check import ServerCheck, log
 from ai_ops.models import AgentGeneration, MCPServer
 from ai_ops.runs.decisions import Hold
 from ai_ops.runs.infrastructure import BACKEND_ERRORS, backend_sentence
+
+try:
+    from nautobot.core.utils.cache import request_cache
+except ImportError:
+    # Nautobot 3.2.0 has none, and asks its cache each time.
+    request_cache = contextlib.nullcontext
 
 # So many hold their rows, and the lock that an edit of a server waits for, for about a quarter of a second.
 FLIPS_AT_ONCE = 25

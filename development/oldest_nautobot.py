@@ -1,0 +1,78 @@
+"""Names that the app takes from Nautobot, as far as the oldest supported one has them.
+
+The suite runs on the newest Nautobot, where a name that came with it is no fault. So the names are kept in a file, and
+a test finds each import of the app there. ``python -m development.oldest_nautobot`` writes the file anew: it asks the
+oldest Nautobot, in the environment of `development.matrix`, and leaves out what that has not.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from development import database, services
+from development.matrix import NAUTOBOTS, PYTHONS, environment_folder, make_environment
+
+PROJECT = Path(__file__).resolve().parents[1]
+OLDEST = NAUTOBOTS[0]
+RECORDED = Path(__file__).with_name(f"nautobot-{OLDEST}-names.txt")
+
+
+def imported_names(folder: Path = PROJECT / "ai_ops") -> set[str]:
+    """Return the names that the modules of `folder` take from Nautobot, as `module name`; not those with a fallback."""
+    return {name for path in folder.rglob("*.py") for name in _needed(ast.parse(path.read_text()))}
+
+
+def _needed(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Try) and any("ImportError" in ast.dump(each) for each in node.handlers):
+        return
+    if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "nautobot":
+        yield from (f"{node.module} {alias.name}" for alias in node.names)
+    if isinstance(node, ast.Import):
+        yield from (f"{alias.name} " for alias in node.names if alias.name.split(".")[0] == "nautobot")
+    for child in ast.iter_child_nodes(node):
+        yield from _needed(child)
+
+
+def _has(line: str) -> bool:
+    module, _, name = line.partition(" ")
+    try:
+        return not name or hasattr(importlib.import_module(module), name) or bool(_submodule(module, name))
+    except ImportError:
+        return False
+
+
+def _submodule(module: str, name: str) -> object:
+    return importlib.import_module(f"{module}.{name}")
+
+
+def record() -> None:
+    """Write the file, in a process with the oldest Nautobot."""
+    import nautobot
+
+    nautobot.setup()
+    RECORDED.write_text("".join(f"{line}\n" for line in sorted(imported_names()) if _has(line)))
+
+
+def main() -> int:
+    """Make the environment unless it is there, and record in it."""
+    if sys.argv[1:] == ["record"]:
+        record()
+        return 0
+    if said := make_environment(PYTHONS[0], OLDEST):
+        print(said)
+        return 1
+    python = environment_folder(PYTHONS[0], OLDEST) / "bin" / "python"
+    env = os.environ | services.environment(services.Settings.load())
+    # Without this app, which may be what does not start.
+    env["NAUTOBOT_CONFIG"] = str(database.CORE_CONFIG)
+    return subprocess.run([python, "-m", "development.oldest_nautobot", "record"], cwd=PROJECT, env=env).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
