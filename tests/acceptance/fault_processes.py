@@ -10,6 +10,7 @@ PostgreSQL whose rows are committed.
 from __future__ import annotations
 
 import datetime as datetimes
+import os
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -22,12 +23,14 @@ import nautobot
 
 nautobot.setup()
 
+from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.models import ContentType
 from django.core.cache import cache
-from django.db import connections
+from django.db import connections, transaction
 from django.db.models.functions import Now
+from django.db.models.signals import post_save
 from django.utils import timezone
 from nautobot.apps.utils import construct_cache_key
 from nautobot.extras.choices import JobExecutionType, JobQueueTypeChoices, ScheduledJobStateChoices
@@ -46,10 +49,12 @@ from nautobot.extras.utils import get_celery_queues
 
 from ai_ops import celery_tasks
 from ai_ops.agents import current_generation
+from ai_ops.agents.tools import get_tools
 from ai_ops.checkpoints import cleanup as cleanup_run
 from ai_ops.checkpoints.redis import deleter
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
 from ai_ops.mcp import check as health_run
+from ai_ops.mcp import flips
 from ai_ops.models import AgentGeneration, MaintenanceRun, MCPServer
 from ai_ops.runs import infrastructure, transitions
 from ai_ops.runs.context import RunRequest, requested_by
@@ -140,6 +145,30 @@ def scheduled(kind: str, run_id: Any = None) -> dict[str, Any]:
     """Run a task as a schedule does; with `run_id` as another attempt of that run."""
     with requested_by(RunRequest(RunTriggerChoices.SCHEDULE, run_id=run_id)):
         return TASKS[kind]()
+
+
+def check_and_be_killed(at_once: int) -> None:
+    """Check all servers, and be killed as soon as the first flips are committed, that many at once."""
+
+    def kill(**_: object) -> None:
+        transaction.on_commit(lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+    post_save.connect(kill, sender=MCPServer, weak=False)
+    flips.FLIPS_AT_ONCE = at_once
+    celery_tasks.perform_mcp_health_checks()
+
+
+def run_the_job(kind: str) -> dict[str, Any]:
+    """Run a Job in this process as a worker does, and give what it returned."""
+    run = JobResult.enqueue_job(_job(kind), _user(), synchronous=True, job_kwargs={})
+    run.refresh_from_db()
+    return run.result
+
+
+def tell_tools(pipe: Connection) -> None:
+    """Send the names of the tools whenever they are asked for, as an agent has them at the start of a request."""
+    while pipe.recv():
+        pipe.send(sorted(tool.name for tool in async_to_sync(get_tools)()))
 
 
 def add_job_result() -> str:

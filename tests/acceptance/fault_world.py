@@ -59,7 +59,7 @@ CREATE TRIGGER note AFTER INSERT OR UPDATE ON ai_ops_agentgeneration
 """
 
 FORGET = """
-TRUNCATE ai_ops_maintenancerun, ai_ops_maintenancelease, ai_ops_mcpserver CASCADE;
+TRUNCATE ai_ops_maintenancerun, ai_ops_maintenancelease, ai_ops_mcpserver, ai_ops_mcpserverincident CASCADE;
 TRUNCATE noted_state, noted_lease, noted_change;
 """
 
@@ -179,6 +179,12 @@ class World:
         """The status of a server."""
         query = "SELECT s.name FROM ai_ops_mcpserver m JOIN extras_status s ON s.id = m.status_id WHERE m.name = %s"
         return self.sql(query, server)[0][0]
+
+    def open_incidents(self) -> list[str]:
+        """The names of all open incidents, in their order."""
+        return [
+            name for (name,) in self.sql("SELECT name FROM ai_ops_mcpserverincident WHERE closed IS NULL ORDER BY 1")
+        ]
 
     def has_lease(self) -> bool:
         """Whether a run has a lease."""

@@ -20,12 +20,14 @@ from tests.acceptance import fault_processes as processes
 from tests.acceptance.fault_world import Died, World, running_world
 from tests.fakes.conversations import days_ago, graph, on
 from tests.fakes.mcp_server import FakeMCPServer
-from tests.waiting import until
+from tests.waiting import LONGEST_SECONDS, until
 
 HEALTH, CLEANUP, INCIDENTS = "health", "cleanup", "incidents"
 STARTERS, ROUNDS = 20, 100
 HOUR = 3600.0
 GRACE_MINUTES = REDELIVERY_GRACE_SECONDS / 60
+# The port of tcpmux, which nothing serves.
+NOTHING_LISTENS = "http://127.0.0.1:1"
 # A pause in which a test finds the process, whatever else the machine does.
 LONG = 60.0
 
@@ -108,6 +110,23 @@ def test_a_killed_health_check_is_done_again_and_the_agents_learn_of_one_flip(wo
     with world.cache.client() as cache:
         cache.flushall()  # as after the half minute for which the cache keeps the number
     assert world.do(processes.generations) == (before + 1, before + 1)
+
+
+@pytest.mark.parametrize(("at_once", "flipped"), [(1, 1), (25, 2)])
+def test_the_next_run_opens_the_incidents_of_all_flips_that_a_killed_worker_committed(world, at_once, flipped):
+    for name in "ab":
+        world.do(processes.add_server, name, NOTHING_LISTENS, "Healthy")
+    with pytest.raises(Died, match=f"ended with -{signal.SIGKILL:d}$"):
+        world.do(processes.check_and_be_killed, at_once)
+    # Flips are committed some at a time: all of a transaction or none of it.
+    assert [world.status_of(name) for name in "ab"] == ["Unhealthy"] * flipped + ["Healthy"] * (2 - flipped)
+    assert world.open_incidents() == []
+    world.an_hour_passes()
+    assert world.do(processes.scheduled, HEALTH)["changed_count"] == 2 - flipped
+    assert world.open_incidents() == ["a: CONNECT", "b: CONNECT"]
+    world.do(processes.scheduled, HEALTH)
+    assert world.open_incidents() == ["a: CONNECT", "b: CONNECT"]
+    world.settle()
 
 
 def test_a_run_after_a_killed_one_is_skipped_until_the_lease_is_stale(world, recovered):
@@ -451,3 +470,43 @@ def test_servers_that_are_changed_and_deleted_during_a_run_are_left_alone(world,
     assert world.do(processes.generations)[0] == before + 3, "a deletion, a change and a flip"
     world.settle()
     assert world.runs() == ["succeeded"]
+
+
+# --------------------------------------------------------------------------------------------
+# Agents in processes of their own
+
+
+@contextlib.contextmanager
+def agent(world: World):
+    """Yield a function that has a process of its own ask for its tools once."""
+    ours, theirs = world.context.Pipe()
+    child = world.start(processes.tell_tools, theirs)
+
+    def ask() -> list[str]:
+        ours.send("tools?")
+        assert ours.poll(LONGEST_SECONDS)
+        return ours.recv()
+
+    yield ask
+    child.kill()
+
+
+def test_a_second_process_drops_a_dead_servers_tools_within_one_request_after_the_jobs_flip(world):
+    with (
+        agent(world) as ask,
+        FakeMCPServer(tools=["alpha_lookup"]).running() as alpha,
+        FakeMCPServer(tools=["beta_lookup"]).running() as beta,
+    ):
+        world.do(processes.add_server, "alpha", alpha.url, "Healthy")
+        world.do(processes.add_server, "beta", beta.url, "Healthy")
+        assert ask() == ask() == ["alpha_lookup", "beta_lookup"]
+        beta.health_status = 500
+        assert world.do(processes.run_the_job, HEALTH)["changed_count"] == 1
+        assert ask() == ["alpha_lookup"]
+        beta.health_status = 200
+        assert world.do(processes.run_the_job, HEALTH)["changed_count"] == 1
+        assert ask() == ["alpha_lookup", "beta_lookup"]
+        world.do(processes.delete_server, "beta")
+        assert ask() == ["alpha_lookup"]
+        # The first check that finds a server well lists its tools too.
+        assert [sum(method == "tools/list" for _, method in each.messages) for each in (alpha, beta)] == [1 + 1, 2 + 1]

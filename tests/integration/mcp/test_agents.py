@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import threading
 import time
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.contrib.auth import get_user_model
 from django.core.cache import cache
 from django.core.exceptions import ValidationError
 from django.db import connection, transaction
-from nautobot.extras.models import JobResult, Secret, SecretsGroup, Status
+from nautobot.extras.models import Secret, SecretsGroup, Status
 
 from ai_ops.agents import clear_mcp_cache, current_generation, mcp_client, tools
 from ai_ops.agents.mcp_client import get_mcp_client
@@ -21,12 +19,9 @@ from ai_ops.agents.tools import get_tools
 from ai_ops.choices import MCPProtocolChoices
 from ai_ops.mcp.http.transports import ClientFactory
 from ai_ops.models import AgentGeneration, MCPServer
-from ai_ops.schedules import find_job
 from development.services import free_ports
 from tests.fakes.certificates import CertificateAuthority
-from tests.fakes.forked import start_fork
 from tests.fakes.mcp_server import FakeMCPServer
-from tests.waiting import LONGEST_SECONDS
 
 # Of what other processes, or threads, are to see.
 committed = pytest.mark.django_db(transaction=True)
@@ -322,63 +317,3 @@ def test_agents_use_the_servers_tls_settings(tmp_path, settings):
         server.ca_file = authority.ca_file
         server.save()
         assert names() == ["lookup"]
-
-
-@pytest.mark.django_db(transaction=True, databases=["default", "job_logs"])
-def test_a_second_process_drops_a_dead_servers_tools_within_one_request_after_the_jobs_flip(monkeypatch):
-    monkeypatch.setattr("ai_ops.mcp.check.PAUSE_SECONDS", 0.05)
-    with (
-        # First, as long as there are no other threads.
-        _agent() as ask,
-        FakeMCPServer(tools=["alpha_lookup"]).running() as alpha,
-        FakeMCPServer(tools=["beta_lookup"]).running() as beta,
-    ):
-        add("alpha", "Healthy", url=alpha.url)
-        server = add("beta", "Healthy", url=beta.url)
-        assert ask() == ask() == ["alpha_lookup", "beta_lookup"]
-        beta.health_status = 500
-        assert _changed_by_the_job() == 1
-        assert ask() == ["alpha_lookup"]
-        beta.health_status = 200
-        assert _changed_by_the_job() == 1
-        assert ask() == ["alpha_lookup", "beta_lookup"]
-        server.delete()
-        assert ask() == ["alpha_lookup"]
-        # The first check that finds a server well lists its tools too.
-        assert (lists(alpha), lists(beta)) == (1 + 1, 2 + 1)
-
-
-def _changed_by_the_job() -> int:
-    """Run the health check Job as a worker does; give the number of servers it has flipped."""
-    user = get_user_model().objects.filter(username="oncall").first()
-    user = user or get_user_model().objects.create_superuser("oncall", password="-")
-    job = find_job("health")
-    job.enabled = True
-    job.validated_save()
-    run = JobResult.enqueue_job(job, user, synchronous=True, job_kwargs={})
-    run.refresh_from_db()
-    return run.result["changed_count"]
-
-
-@contextlib.contextmanager
-def _agent():
-    """A process of its own; yields a function that has it ask for its tools once."""
-    ours, theirs = multiprocessing.Pipe()
-    process = start_fork(_tell_tools, theirs)
-
-    def ask() -> list[str]:
-        ours.send("tools?")
-        assert ours.poll(LONGEST_SECONDS)
-        return ours.recv()
-
-    try:
-        yield ask
-    finally:
-        process.kill()
-        process.join()
-
-
-def _tell_tools(pipe) -> None:
-    """Tell the tools whenever they are asked for, as an agent has them at the start of a request."""
-    while pipe.recv():
-        pipe.send(names())

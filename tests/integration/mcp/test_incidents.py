@@ -271,6 +271,28 @@ def test_the_review_closes_an_incident_whose_servers_were_deleted():
     assert review()["auto_closed"] == 1
 
 
+def test_the_review_opens_one_that_a_killed_run_left_to_it():
+    server = add("down", status_name="Unhealthy")
+    health = MCPServerHealth(server=server, checked=timezone.now(), ok=False, reason="HTTP", alert_held=True)
+    health.message = "GET http://127.0.0.1:1/health answered 500"
+    health.save()
+    close_resolved_incidents()
+    assert _opened() == [], "its run may still be about to open it"
+    MCPServer.objects.update(last_updated=timezone.now() - timedelta(minutes=3))
+    MCPServerHealth.objects.update(flapping=True)
+    close_resolved_incidents()
+    assert _opened() == []
+    MCPServerHealth.objects.update(flapping=False)
+    for _ in range(2):
+        assert close_resolved_incidents()["errors"] == 0
+        assert _opened() == ["down: HTTP"]
+    assert MCPServerIncident.objects.get().message == health.message
+
+
+def _opened() -> list[str]:
+    return sorted(MCPServerIncident.objects.values_list("name", flat=True))
+
+
 def test_what_is_open_for_too_long_is_escalated_once(settings):
     settings.PLUGINS_CONFIG = {"ai_ops": {"incident_escalation_hours": 2}}
     server = add("one", status_name="Unhealthy")
