@@ -13,6 +13,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from math import inf
 
 from ai_ops.checkpoints.logic.deletion import Deletion, Guard, Reason
@@ -20,7 +21,7 @@ from ai_ops.checkpoints.logic.keys import VALKEY_DOCUMENT, Family, KeyParser
 from ai_ops.checkpoints.logic.retention import RetentionPolicy
 from ai_ops.checkpoints.logic.threads import Document
 from ai_ops.checkpoints.logic.times import UUID_EPOCH
-from ai_ops.logic.policies import NO_POLICY, PolicyIndex
+from ai_ops.logic.policies import NO_POLICY
 
 # A key taken apart: the key, its head, its stem (all that the keys of one thread have in common) and its id.
 Row = tuple[bytes, bytes, bytes, bytes]
@@ -62,28 +63,27 @@ class _Cuts:
     def __init__(self, policy: RetentionPolicy, now: float) -> None:
         self._policy = policy
         self._now = now
-        self._by_rank: dict[int, Cut] = {}
-        self._by_ranks: dict[tuple[int, int], Cut] = {}
-        self._classes = policy.classes or PolicyIndex(())
-        self.of_the_run = self._cut(policy.by_rank(NO_POLICY))
 
-    def of(self, name: bytes, stem: bytes) -> Cut:
-        """Return the cut of a thread.
+    def of_each(self, names: Sequence[bytes], stems: Iterable[bytes]) -> Iterable[Cut]:
+        """Return the cuts of threads, given by the beginnings of their keys too.
 
-        Where its possible names are of several policies, it goes if all of them say so, and stays if all do. What is
-        between is for values to tell. Nearly always the first name is the thread's.
+        Where the possible names of a thread are of several policies, it goes if all of them say so, and stays if all
+        do. What is between is for values to tell. Nearly always the first name is the thread's.
         """
-        rank = self._classes.rank_of(name)
-        if stem.endswith(b"}:") and (other := self._classes.rank_of_braced(stem[:-1])) != rank:
-            ranks = rank, other
-            if ranks not in self._by_ranks:
-                self._by_ranks[ranks] = _agreed([self._cut(self._policy.by_rank(each)) for each in ranks])
-            return self._by_ranks[ranks]
-        if rank not in self._by_rank:
-            self._by_rank[rank] = self._cut(self._policy.by_rank(rank))
-        return self._by_rank[rank]
+        classes = self._policy.classes
+        if classes is None:
+            return repeat(self._cut(NO_POLICY), len(names))
+        ranks = classes.ranks_of_each(names)
+        cuts = {rank: self._cut(rank) for rank in set(ranks)}
+        found = [cuts[rank] for rank in ranks]
+        braced = {place: stem[:-1] for place, stem in enumerate(stems) if stem.endswith(b"}:")}
+        for (place, _), other in zip(braced.items(), classes.ranks_of_braced(tuple(braced.values())), strict=True):
+            if other != ranks[place]:
+                found[place] = _agreed([found[place], self._cut(other)])
+        return found
 
-    def _cut(self, policy: RetentionPolicy) -> Cut:
+    def _cut(self, rank: int) -> Cut:
+        policy = self._policy.by_rank(rank)
         old = _id_at(self._now - max(policy.retention, policy.pending_retention))
         young = _id_at(self._now - policy.shortest)
         most = (policy.max_checkpoints or 0) if policy.max_bytes is None else 0
@@ -154,18 +154,15 @@ class QuickKeys:
         names = list(map(_name_of, groups))
         if len(set(names)) < len(names):
             unsure |= _repeated(names)
-        cuts = _Cuts(policy, now)
-        has_classes, covers_all = policy.classes is not None, policy.covers_all
-        held, old, young, most = cuts.of_the_run
-        kept: Counter[str] = Counter({held: 0})
+        cuts = _Cuts(policy, now).of_each(names, groups)
+        covers_all = policy.covers_all
+        kept: Counter[str] = Counter({policy.by_rank(NO_POLICY).name: 0})
         expired = []
-        for name, (stem, rows) in zip(names, groups.items(), strict=True):
+        for name, (stem, rows), (held, old, young, most) in zip(names, groups.items(), cuts, strict=True):
             if name not in unsure:
                 # All rows are as long; making sure of that takes a tenth of the time.
                 _, heads, _, ids = zip(*rows)  # noqa: B905
                 if self._is_whole(stem, heads, ids):
-                    if has_classes:
-                        held, old, young, most = cuts.of(name, stem)
                     newest = max(ids)
                     if newest < old:
                         if covers_all or policy.covers(_possible(name, stem)):
