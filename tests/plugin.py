@@ -33,8 +33,8 @@ settings.register_profile(
 )
 settings.load_profile("suite")
 
-# Python looks through young objects for garbage after 700 new ones, and ten looks each make one through older ones. That
-# took a seventh of the tests' processor time. Memory did not grow with these.
+# Python looks through young objects for garbage after 700 new ones, and after ten such looks through older ones.
+# That took a seventh of the tests' processor time. Memory did not grow with these numbers.
 gc.set_threshold(5_000, 20, 50)
 
 # The saver's tests start the servers that they need themselves.
