@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from ai_ops.checkpoints.logic.compact_keys import IDS, CompactKeys, sort_out
+from ai_ops.checkpoints.logic.compact_keys import IDS, CompactKeys, Thread, sort_out
 from ai_ops.checkpoints.logic.compact_plan import (
     CompactDeletion,
     Look,
@@ -23,10 +23,10 @@ from ai_ops.checkpoints.redis.key_spool import KeySpool
 from ai_ops.checkpoints.redis.pipelining import CALLS_AT_ONCE
 from ai_ops.logic.batches import batches
 
-# Threads decided on together, while Redis looks at as many others: as many as go to it without waiting for an answer.
+# Threads looked at and decided on together: as many as go to Redis without waiting for an answer.
 THREADS_AT_ONCE = CALLS_AT_ONCE * LOOKED_AT_ONCE
-# Whole threads, deleted together; while Redis is at work on them, the next are decided on.
-DELETIONS_AT_ONCE = 250
+# Whole threads, deleted together: all that were decided on. While Redis is at work on them, the next are decided on.
+DELETIONS_AT_ONCE = THREADS_AT_ONCE
 # Threads that are looked at together, with all their documents, since they may have checkpoints to trim.
 TRIMMED_AT_ONCE = 20
 # The most rounds of trimming and measuring a thread; it halves the excess each time, or better.
@@ -100,15 +100,22 @@ class CompactRun:
                 yield from self.decided(looks, policy())
 
     def _looks(self, young: float) -> Iterator[list[Look]]:
-        """Give all threads, some at a time, each time after Redis was asked for the next."""
-        before: Callable[[], list[Look]] | None = None
+        """Give all threads, some at a time, each part of the spool after Redis has looked at all of it.
+
+        What goes would leave holes in the memory of Redis, and looks between holes take it a third longer.
+        """
         for part in self._spool or ():
             threads = self._keys.threads_in(part.text.split(b"\n")) if part.text else ()
-            for some in batches(threads, THREADS_AT_ONCE):
-                asked = self.store.look_ahead(some, young)
-                if before is not None:
-                    yield before()
-                before = asked
+            yield from list(self._looked_at(threads, young))
+
+    def _looked_at(self, threads: Iterable[Thread], young: float) -> Iterator[list[Look]]:
+        """Give threads, some at a time, each time after Redis was asked for the next."""
+        before: Callable[[], list[Look]] | None = None
+        for some in batches(threads, THREADS_AT_ONCE):
+            asked = self.store.look_ahead(some, young)
+            if before is not None:
+                yield before()
+            before = asked
         if before is not None:
             yield before()
 

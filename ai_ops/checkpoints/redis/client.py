@@ -155,13 +155,13 @@ class RetryingRedis:
                     yield batch.pop(0), Reading(reply[0], reply[1] if len(reply) > 1 else None)
 
     def script(self, source: str, keys: Sequence[bytes], arguments: Sequence[Any]) -> Answer:
-        """Have a script run; its answer is there after `settle`, and in a cluster at once."""
+        """Have a script run; its answer is there after `wait_for` or `settle`, and in a cluster at once."""
         if self._calls is None:
             return Answer(b"", self._at_once(source, keys, arguments))
         return self._calls.add(packed(self.fenced(source, keys, arguments)))
 
     def ahead(self, source: str, keys: Sequence[bytes], arguments: Sequence[Any]) -> Answer:
-        """Have a script run that reads; its answer is there after `settle`, and in a cluster at once."""
+        """Have a script run that reads; its answer is there as that of `script` is."""
         if self._calls is None:
             return Answer(b"", self._at_once(source, keys, arguments))
         return self._calls.add(packed(["EVAL", source, len(keys), *keys, *arguments]))
@@ -172,10 +172,10 @@ class RetryingRedis:
             source, keys, arguments = CHECK + source, [*keys, self._fence.key], [*arguments, self._fence.number]
         return ["EVAL", source, len(keys), *keys, *arguments]
 
-    def send(self) -> None:
-        """Have the scripts that were added carried out, without waiting for it."""
+    def wait_for(self, answer: Answer) -> None:
+        """Wait for a script, not for those that were to run after it."""
         if self._calls is not None:
-            self._calls.send()
+            self._calls.wait_for(answer)
 
     def settle(self) -> None:
         """Wait for the scripts that are under way."""

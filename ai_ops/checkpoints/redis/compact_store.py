@@ -115,11 +115,10 @@ class CompactStore:
         answers = [
             self._redis.ahead(scripts.LOOK, [key for thread in some for key in thread.keys], words) for some in asked
         ]
-        self._redis.send()
 
         def looks() -> list[Look]:
-            if any(answer.value is None for answer in answers):
-                self._redis.settle()
+            for answer in answers[-1:]:
+                self._redis.wait_for(answer)
             pairs = zip(asked, answers, strict=True)
             return [look for some, answer in pairs for look in _looks(some, answer.value)]
 
@@ -216,11 +215,10 @@ class CompactStore:
         outcomes |= self._trim(deletions, of_reason[Reason.TRIMMED], dryrun)
         outcomes |= self._drop_halves(deletions, of_reason[Reason.ORPHANED], dryrun)
         calls = list(self._drop_threads(deletions, of_reason[Reason.EXPIRED], dryrun))
-        self._redis.send()
 
         def all_outcomes() -> list[Outcome]:
-            if any(answer.value is None for _, answer in calls):
-                self._redis.settle()
+            for _, answer in calls[-1:]:
+                self._redis.wait_for(answer)
             for numbers, answer in calls:
                 # Refused, they are there whatever they are; the error says more.
                 replies = answer.value or [scripts.GONE] * len(numbers)

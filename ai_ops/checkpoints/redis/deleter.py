@@ -97,7 +97,6 @@ class Deleter:
             # From the end: the old ones are there.
             self._redis.ask([("LREM", key, -1, checkpoint_id) for key, checkpoint_id in some])
         dropped = [call for numbers in _shared_calls(deletions, go) for call in self._drop(deletions, numbers, dryrun)]
-        self._redis.send()
         return lambda: self._outcomes(deletions, go, dropped, blocked)
 
     def _breathe(self, deletions: int) -> None:
