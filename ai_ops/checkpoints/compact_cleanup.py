@@ -102,7 +102,7 @@ class CompactRun:
     def _looks(self, young: float) -> Iterator[list[Look]]:
         """Give all threads, some at a time, each part of the spool after Redis has looked at all of it.
 
-        What goes would leave holes in the memory of Redis, and looks between holes take it a third longer.
+        Redis spends a tenth to a quarter less processor time than on looks and deletions in turns.
         """
         for part in self._spool or ():
             threads = self._keys.threads_in(part.text.split(b"\n")) if part.text else ()
