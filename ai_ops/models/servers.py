@@ -179,7 +179,8 @@ class MCPServer(PrimaryModel):
     def save(self, *args, **kwargs):
         """Bring URL and paths into shape, also where they were not validated, and tell the agents."""
         self._normalize()
-        with transaction.atomic():
+        # As Django saves a row: without a savepoint of its own.
+        with transaction.atomic(savepoint=False):
             AgentGeneration.bump()
             super().save(*args, **kwargs)
 
