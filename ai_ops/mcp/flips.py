@@ -25,6 +25,7 @@ from ai_ops.mcp.server_check import ServerCheck, log
 from ai_ops.models import AgentGeneration, MCPServer
 from ai_ops.runs.decisions import Hold
 from ai_ops.runs.infrastructure import BACKEND_ERRORS, backend_sentence
+from ai_ops.runs.job_log import lines_together
 
 try:
     from nautobot.core.utils.cache import request_cache
@@ -32,8 +33,8 @@ except ImportError:
     # Nautobot 3.2.0 has none, and asks its cache each time.
     request_cache = contextlib.nullcontext
 
-# So many hold their rows, and the lock that an edit of a server waits for, for about a quarter of a second.
-FLIPS_AT_ONCE = 25
+# So many hold their rows, and the lock that an edit of a server waits for, for about half a second.
+FLIPS_AT_ONCE = 40
 
 # A verdict on anything else is no verdict on the server as it is now.
 WHAT_WAS_PROBED = (
@@ -87,8 +88,9 @@ def _flip_together(checks: Sequence[ServerCheck], hold: Hold) -> None:
         # First all of them, and then the log: should the time run out now, it is known what was done.
         for outcome in outcomes:
             _note(outcome)
-        for outcome in outcomes:
-            _tell(outcome)
+        with lines_together():
+            for outcome in outcomes:
+                _tell(outcome)
 
 
 def _saved(checks: Sequence[ServerCheck], hold: Hold) -> list[_Outcome]:
@@ -130,7 +132,7 @@ def _save(check: ServerCheck, row: MCPServer | None, status: Status | None) -> _
         # The status is one of those that servers may have, and nothing else differs from the row that is locked here:
         # to ask the database for either is half of what a validation costs.
         row.full_clean(exclude=["status"], validate_unique=False)
-        row.save()
+        row.save(update_fields=["status", "last_updated"])
     except ValidationError as error:
         why = "; ".join(error.messages)
         return _Outcome(check, row, error=f"The status {check.flips_to} could not be saved: {why}")

@@ -80,16 +80,21 @@ def _tell(message: str, error: BaseException) -> None:
     logger.error(message, str(error).strip(), extra={"skip_db_logging": True})
 
 
-@contextmanager
-def guarded_job_log() -> Iterator[None]:
-    """Let no line of the Job's log fail within this block because the database is away."""
-    guard = LogGuard()
-    handlers = [
+def job_log_handlers() -> list[logging.Handler]:
+    """Return the handlers of Nautobot that write lines to the Job's log."""
+    return [
         handler
         for name in DATABASE_LOGGERS
         for handler in logging.getLogger(name).handlers
         if isinstance(handler, NautobotDatabaseHandler)
     ]
+
+
+@contextmanager
+def guarded_job_log() -> Iterator[None]:
+    """Let no line of the Job's log fail within this block because the database is away."""
+    guard = LogGuard()
+    handlers = job_log_handlers()
     for handler in handlers:
         handler.addFilter(guard)
     try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, nullcontext
 from html.parser import HTMLParser
 from urllib.parse import quote
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.db import connections
 from django.urls import reverse
 from django.utils import timezone
 from nautobot.core.templatetags.helpers import render_markdown
@@ -16,6 +18,8 @@ from nautobot.extras.models import Job, JobLogEntry, JobResult, ObjectChange, Sc
 from ai_ops.celery_tasks import check_mcp_server_health
 from ai_ops.choices import JOB_GROUP
 from ai_ops.jobs.mcp_health_check import MCPServerHealthCheckJob
+from ai_ops.mcp import flips
+from ai_ops.mcp.flips import FLIPS_AT_ONCE
 from ai_ops.models import MaintenanceRun, MCPServer, MCPServerIncident, MCPServerTool
 from tests.fakes.mcp_server import FakeMCPServer
 from tests.fakes.servers import add
@@ -28,6 +32,12 @@ pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "job_
 @pytest.fixture
 def up():
     with FakeMCPServer().running() as server:
+        yield server
+
+
+@pytest.fixture
+def down():
+    with FakeMCPServer(health_status=500).running() as server:
         yield server
 
 
@@ -103,6 +113,42 @@ def test_a_run_that_changes_nothing_leaves_no_trace_in_the_change_log_and_warns_
     assert result.status == JobResultStatusChoices.STATUS_SUCCESS
     assert not ObjectChange.objects.filter(changed_object_id=server.pk).exists()
     assert not result.job_log_entries.filter(log_level="warning").exists()
+
+
+def test_lines_that_are_written_together_are_those_that_nautobot_writes_one_by_one(job, user, down, monkeypatch):
+    names = ["plain", "n" * 255, "password=secret1 token: secret2", "<b>bold</b> *text* [a](http://evil.example)"]
+    servers = [add(name, down.url, "Healthy") for name in names]
+    healthy = servers[0].status
+    together = _flip_lines(run(job, user))
+    MCPServer.objects.update(status=healthy)
+    with monkeypatch.context() as patched:
+        patched.setattr(flips, "lines_together", nullcontext)
+        one_by_one = _flip_lines(run(job, user))
+    assert len(together) == len(servers)
+    assert together == one_by_one
+
+
+def _flip_lines(result):
+    entries = result.job_log_entries.filter(message__contains=" is now Unhealthy").order_by("created")
+    return list(entries.values_list("log_level", "grouping", "message", "log_object", "absolute_url"))
+
+
+def test_the_lines_of_many_flips_are_few_inserts(job, user, down):
+    for number in range(FLIPS_AT_ONCE):
+        add(f"server {number}", down.url, "Healthy")
+    statements = []
+
+    def keep(execute, sql, *arguments):
+        statements.append(sql)
+        return execute(sql, *arguments)
+
+    with ExitStack() as wrapped:
+        for alias in connections:
+            wrapped.enter_context(connections[alias].execute_wrapper(keep))
+        result = run(job, user)
+    assert len(_flip_lines(result)) == FLIPS_AT_ONCE
+    inserts = [sql for sql in statements if sql.startswith('INSERT INTO "extras_joblogentry"')]
+    assert len(inserts) < FLIPS_AT_ONCE
 
 
 def test_one_server_can_be_checked_alone(job, user, up):
