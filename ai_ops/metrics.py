@@ -177,13 +177,12 @@ def _read_overview() -> Iterator[Sample]:
     for kind, ended in page.successes[0].items():
         yield "seconds_since_last_success", [kind], max(0.0, (page.now - ended).total_seconds())
     yield "late_schedules", [], sum(bool(status["late"]) for status in page.all_statuses)
-    states = {STATES.get(state, state.lower()): len(found) for state, found in page.states.items()}
+    states = {STATES.get(state, state.lower()): count for state, count in page.states.items()}
     for state in (*STATES.values(), *sorted(set(states) - set(STATES.values()))):
         yield "mcp_servers", [state], states.get(state, 0)
-    yield "mcp_flapping_servers", [], sum(server.facts.flapping for server in page.servers)
-    for server in page.servers:
-        if server.certificate_ends:
-            yield "mcp_certificate_expiry_timestamp_seconds", [server.name], server.certificate_ends.timestamp()
+    yield "mcp_flapping_servers", [], sum(server.facts.flapping for server in page.fleet.listed)
+    for name, ends in queries.certificate_ends(page.user):
+        yield "mcp_certificate_expiry_timestamp_seconds", [name], ends.timestamp()
     yield "changed_tools", [], queries.changed_tools(page.user)
 
 

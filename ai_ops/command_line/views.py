@@ -30,7 +30,6 @@ def status() -> Answer:
     page = Overview(unrestricted_user(), now)
     headline = page.headline
     machinery = [(each, *logic.machine_state(each, now)) for each in page.machines]
-    servers = {state: len(found) for state, found in page.states.items()}
     data = {
         "answer": headline.sentence,
         "level": headline.level.name.lower(),
@@ -39,7 +38,7 @@ def status() -> Answer:
             {"kind": each.kind, "state": said, "last_success": each.last_success, "next_run": each.next_run}
             for each, _, said in machinery
         ],
-        "servers": servers,
+        "servers": page.states,
     }
     rows = tuple((need.count, need.name) for need in page.needs if need.count)
     return Answer(
@@ -53,7 +52,9 @@ def status() -> Answer:
                 tuple((each.kind, said, _age(each.last_success), _age(each.next_run)) for each, _, said in machinery),
                 "Machinery",
             ),
-            Table(("servers", "state"), tuple((count, state) for state, count in sorted(servers.items())), "Servers"),
+            Table(
+                ("servers", "state"), tuple((count, state) for state, count in sorted(page.states.items())), "Servers"
+            ),
         ),
     )
 

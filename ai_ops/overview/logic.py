@@ -119,6 +119,11 @@ def expires_after(every: timedelta | None) -> timedelta:
     return every + min(max(every, LEAST_SLACK), MOST_SLACK)
 
 
+def fresh_since(every: timedelta | None, now: datetime) -> datetime:
+    """Return since when a check is fresh of any server: one that is due less often only stays fresh for longer."""
+    return now - expires_after(every)
+
+
 def is_stale(at: datetime | None, every: timedelta | None, now: datetime) -> bool:
     """Return whether what was found at `at` says nothing any more; what was never found says nothing."""
     return at is None or now - at > expires_after(every)

@@ -66,9 +66,11 @@ class Overview:
         return bool(self.user.has_perms(permissions))
 
     @cached_property
-    def servers(self) -> list[queries.Server]:
-        """All servers that the user may see."""
-        return queries.servers(self.user) if self.sees(SERVERS) else []
+    def fleet(self) -> queries.Fleet:
+        """The servers that the user may see."""
+        if not self.sees(SERVERS):
+            return queries.Fleet([], 0)
+        return queries.fleet(self.user, logic.fresh_since(self.check_period, self.now), self.now)
 
     @cached_property
     def names(self) -> dict[str, str]:
@@ -76,10 +78,17 @@ class Overview:
         return {str(server.pk): server.name for server in self.down}
 
     @cached_property
-    def states(self) -> dict[str, list[queries.Server]]:
-        """The servers by where they stand."""
+    def states(self) -> dict[str, int]:
+        """The number of servers by where they stand."""
+        found = {state: len(servers) for state, servers in self._listed.items()}
+        if self.fleet.others:
+            found[logic.UP] = found.get(logic.UP, 0) + self.fleet.others
+        return found
+
+    @cached_property
+    def _listed(self) -> dict[str, list[queries.Server]]:
         found: dict[str, list[queries.Server]] = {}
-        for server in self.servers:
+        for server in self.fleet.listed:
             state = logic.server_state(server.facts, self.check_period, self.now)
             found.setdefault(state, []).append(server)
         return found
@@ -87,7 +96,7 @@ class Overview:
     @cached_property
     def down(self) -> list[queries.Server]:
         """The servers that are down."""
-        return self.states.get(logic.DOWN, [])
+        return self._listed.get(logic.DOWN, [])
 
     @cached_property
     def outages(self) -> list[logic.Outage]:
@@ -113,7 +122,7 @@ class Overview:
         if not self.sees(SCHEDULES):
             return []
         visible = queries.visible_schedules(self.user)
-        return [status for status in self.all_statuses if status["id"] in visible]
+        return [status for status in self.all_statuses if visible is None or status["id"] in visible]
 
     @cached_property
     def successes(self) -> tuple[dict[str, datetime], dict[str, datetime]]:
@@ -153,7 +162,7 @@ class Overview:
         found: dict[str, int] = {}
         if self.sees(SERVERS):
             found["down"] = len(self.down)
-            ends = [server.certificate_ends for server in self.servers if server.certificate_ends]
+            ends = [server.certificate_ends for server in self.fleet.listed if server.certificate_ends]
             found["certificates"] = sum(is_worth_a_warning(each, self.now) for each in ends)
         if self.sees(INCIDENTS):
             found["incidents"] = queries.unacknowledged_incidents(self.user)
@@ -180,7 +189,7 @@ class Overview:
     @property
     def headline(self) -> logic.Headline:
         """The first line."""
-        return logic.headline(self.needs, self.health, self.now, unchecked=len(self.states.get(logic.STALE, [])))
+        return logic.headline(self.needs, self.health, self.now, unchecked=self.states.get(logic.STALE, 0))
 
     @cached_property
     def hours(self) -> list[Hour]:
@@ -190,7 +199,7 @@ class Overview:
     @cached_property
     def worst(self) -> list[tuple[queries.Server, float | None]]:
         """Servers that flap, and those that were not found well in all of their checks, the worst first."""
-        servers = {server.pk: server for server in self.servers}
+        servers = {server.pk: server for server in self.fleet.listed}
         facts = {pk: server.facts for pk, server in servers.items()}
         troubled = logic.most_troubled(facts, self.now, MEASURED_UPTIMES)
         uptimes = queries.uptimes(troubled) if troubled else {}

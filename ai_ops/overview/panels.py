@@ -223,7 +223,7 @@ class ServersChart(EChartsBase):
 def _state_counts(overview: Overview) -> dict[str, int]:
     first = (logic.UP, logic.DOWN, logic.STALE, logic.NOT_CHECKED)
     order = sorted(overview.states, key=lambda state: (first.index(state) if state in first else len(first), state))
-    return {state: len(overview.states[state]) for state in order}
+    return {state: overview.states[state] for state in order}
 
 
 def _servers_data(context: Context) -> dict[str, Any]:

@@ -17,18 +17,20 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import connections
 from django.db.models import Count, Q, Value
 from django.utils import timezone
-from nautobot.extras.models import ObjectChange
+from nautobot.extras.models import ObjectChange, ScheduledJob
 
 from ai_ops.checkpoints.snapshots import KEPT
 from ai_ops.choices import (
     MCPIncidentKindChoices,
     MCPProtocolChoices,
+    MCPServerStatus,
     MCPToolStateChoices,
     RunStateChoices,
 )
 from ai_ops.exceptions import ConfigurationError
 from ai_ops.kinds import DEFAULT_SCHEDULES
 from ai_ops.mcp.history import with_uptime
+from ai_ops.mcp.logic.certificates import WARNING_DAYS
 from ai_ops.models import (
     CheckpointStorageSnapshot,
     MaintenanceRun,
@@ -75,6 +77,19 @@ class Server:
 
 
 @dataclass(frozen=True)
+class Fleet:
+    """The servers that a user may see.
+
+    Attributes:
+        listed: All there is anything to say of.
+        others: The number of the others, which are up.
+    """
+
+    listed: list[Server]
+    others: int
+
+
+@dataclass(frozen=True)
 class Sample:
     """The figures of one sampling of the checkpoint Redis."""
 
@@ -86,26 +101,38 @@ class Sample:
     cleanup: Mapping[str, Any] | None
 
 
-def servers(user: Any) -> list[Server]:
-    """Return all servers that `user` may see."""
-    rows = (
-        MCPServer.objects.restrict(user, "view")
-        .order_by()
-        .values_list(
-            *(
-                "pk",
-                "name",
-                "health__last_ok",
-                "health__certificate_ends",
-                "protocol",
-                "status__name",
-                "health__checked",
-                "health__ok",
-            ),
-            *("check_interval", "created", "health__flapping", "health__recent", "health__last_failure"),
-        )
+def fleet(user: Any, fresh_since: datetime, now: datetime) -> Fleet:
+    """Return the servers that `user` may see; two queries.
+
+    Of a large fleet nearly all are up and nothing more. They are counted, which takes a tenth of the time of reading
+    them.
+
+    Args:
+        user: The user.
+        fresh_since: A check since then is fresh, whatever the server's interval.
+        now: The present.
+    """
+    visible = MCPServer.objects.restrict(user, "view").order_by()
+    rows = visible.filter(_is_worth_a_word(fresh_since, now)).values_list(
+        *("pk", "name", "health__last_ok", "health__certificate_ends"),
+        *("protocol", "status__name", "health__checked", "health__ok", "check_interval", "created"),
+        *("health__flapping", "health__recent", "health__last_failure"),
     )
-    return [Server(*own, _facts(*rest)) for *own, rest in ((*row[:4], row[4:]) for row in rows)]
+    listed = [Server(*row[:4], _facts(*row[4:])) for row in rows]
+    return Fleet(listed, max(0, visible.count() - len(listed)))
+
+
+def _is_worth_a_word(fresh_since: datetime, now: datetime) -> Q:
+    """Return the condition on servers that may be anything but up, or of which the page says more than that."""
+    is_not_up = (
+        ~Q(protocol=MCPProtocolChoices.HTTP)
+        | ~Q(status__name=MCPServerStatus.HEALTHY)
+        # Without a check, or with one that said nothing.
+        | Q(health__ok__isnull=True)
+        | Q(health__checked__lt=fresh_since)
+    )
+    is_troubled = Q(health__flapping=True) | Q(health__last_failure__gte=now - DAY)
+    return is_not_up | is_troubled | Q(health__certificate_ends__lt=now + timedelta(days=WARNING_DAYS))
 
 
 def _facts(
@@ -156,6 +183,12 @@ def messages(user: Any, ids: Collection[str]) -> dict[str, tuple[str, str]]:
     return {str(server): (reason, said) for server, reason, said in rows.values_list("server", "reason", "message")}
 
 
+def certificate_ends(user: Any) -> list[tuple[str, datetime]]:
+    """Return the names of the servers that have shown a certificate, and when it expires."""
+    rows = MCPServer.objects.restrict(user, "view").filter(health__certificate_ends__isnull=False)
+    return list(rows.values_list("name", "health__certificate_ends"))
+
+
 def unacknowledged_incidents(user: Any) -> int:
     """Return the number of open incidents that no user has acknowledged."""
     visible = MCPServerIncident.objects.restrict(user, "view")
@@ -183,8 +216,10 @@ def schedules(now: datetime) -> list[dict[str, Any]]:
     return get_schedule_status(now=now, ask_workers=False)
 
 
-def visible_schedules(user: Any) -> set[str]:
-    """Return the ids of the app's schedules that `user` may see."""
+def visible_schedules(user: Any) -> set[str] | None:
+    """Return the ids of the app's schedules that `user` may see; None for a user who may see all, without a query."""
+    if not ScheduledJob.objects.restrict(user, "view").query.where:
+        return None
     return {str(pk) for pk in app_schedules().restrict(user, "view").values_list("pk", flat=True)}
 
 

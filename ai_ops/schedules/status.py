@@ -24,6 +24,13 @@ from ai_ops.schedules.lateness import ACTIVE, BROKEN, FINISHED, HELD, PAUSED, Sc
 
 logger = get_logger(__name__)
 
+# Of a schedule's Job, queue and owner no more is read: a Job alone has thirty columns.
+SHOWN_OF_OTHERS = (
+    *(f"job_model__{name}" for name in ("module_name", "job_class_name", "enabled")),
+    *(f"job_queue__{name}" for name in ("name", "queue_type")),
+    "user__username",
+)
+
 
 def get_schedule_status(
     schedules: QuerySet | None = None, now: datetime | None = None, *, ask_workers: bool = True
@@ -47,10 +54,10 @@ def get_schedule_status(
     # A new query has a new moment: results of these schedules come and go.
     newest = JobResult.objects.filter(scheduled_job=OuterRef("pk")).order_by("-date_created").values("pk")[:1]
     found = app_schedules() if schedules is None else schedules
-    rows = list(
-        found.select_related("job_model", "job_queue", "user").annotate(newest=Subquery(newest)).order_by("name")
-    )
-    results = JobResult.objects.in_bulk([row.newest for row in rows if row.newest])
+    found = found.select_related("job_model", "job_queue", "user").only(*_own_columns(), *SHOWN_OF_OTHERS)
+    rows = list(found.annotate(newest=Subquery(newest)).order_by("name"))
+    # Without what its Job returned, which may be long.
+    results = JobResult.objects.only("status", "date_created").in_bulk([row.newest for row in rows if row.newest])
     runs = {run.job_result_id: run for run in _runs_of(results)}
     queues = listened_queues() if ask_workers else None
     gone = servers_that_are_gone(rows)
@@ -107,9 +114,14 @@ def _why_not_running(sign: Sign | None, last: datetime | None, due: datetime | N
     return f"Beat was to start a schedule at {_iso(due)} and did not: see whether `nautobot-server celery beat` runs."
 
 
+def _own_columns() -> list[str]:
+    return [field.name for field in ScheduledJob._meta.concrete_fields]
+
+
 def _runs_of(results: Mapping[Any, JobResult]) -> QuerySet:
     # Of a Job that did more than one thing the first is what it was for.
-    return MaintenanceRun.objects.filter(job_result__in=list(results), parent=None).order_by("-created")
+    runs = MaintenanceRun.objects.filter(job_result__in=list(results), parent=None).order_by("-created")
+    return runs.only("job_result", "state", "error")
 
 
 def listened_queues() -> Mapping[str, int] | None:

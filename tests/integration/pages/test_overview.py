@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from datetime import timedelta
+from itertools import product
 from urllib.parse import parse_qs, urlparse
 
 import pytest
@@ -19,6 +21,7 @@ from nautobot.extras.models import Job, JobResult, ObjectChange, ScheduledJob, S
 from nautobot.users.models import ObjectPermission, User
 
 from ai_ops.choices import RunStateChoices, RunTriggerChoices
+from ai_ops.mcp.logic.certificates import WARNING_DAYS, is_worth_a_warning
 from ai_ops.models import (
     CheckpointStorageSnapshot,
     MaintenanceRun,
@@ -28,12 +31,15 @@ from ai_ops.models import (
     MCPServerIncident,
     MCPServerTool,
 )
+from ai_ops.overview import logic, queries
+from ai_ops.overview.page import Overview
 from ai_ops.schedules import DEFAULT_SCHEDULES, ensure_schedule, find_job
 from ai_ops.schedules import status as schedule_status
 
 pytestmark = pytest.mark.django_db
 PAGE = "plugins:ai_ops:overview"
 MOST_QUERIES = 25
+DAY = timedelta(days=1)
 
 
 def ago(**length):
@@ -233,6 +239,66 @@ def test_servers_by_state_and_those_with_the_lowest_uptime(superuser):
     assert ">Tickets</a>" not in table
     assert "3 checks in 24 h, 66.66 % OK." in page
     assert "now 40 ms, between 40 ms and 40 ms in 24 h" in page
+
+
+# Of each fact all that may matter: what is new and old, and half a minute to both sides of where the page changes.
+FACTS = {
+    "protocol": ("http", "stdio"),
+    "status": ("Healthy", "Unhealthy", "Maintenance"),
+    "interval": (None, 5, 60 * 24),
+    "checked": tuple(map(timedelta, (0, 0, 0, 2), (60, 20 * 60 - 30, 20 * 60 + 30, 0))),
+    "ok": (True, False, None),
+    "flapping": (False, True),
+    "failed": (None, timedelta(hours=1), DAY - timedelta(seconds=30), DAY + timedelta(seconds=30)),
+    "ends": (None, *(timedelta(days=WARNING_DAYS, seconds=seconds) for seconds in (-30, 30)), timedelta(days=-1)),
+}
+
+
+def test_a_server_that_is_only_counted_is_one_that_the_page_says_no_more_of(superuser):
+    make_all_well()
+    MCPServer.objects.all().delete()
+    now = timezone.now()
+    rows = list(product(*FACTS.values()))
+    statuses = {status.name: status for status in Status.objects.filter(name__in=FACTS["status"])}
+    servers = MCPServer.objects.bulk_create(
+        MCPServer(
+            name=f"server {number}",
+            url="http://mcp.example.com",
+            protocol=row[0],
+            status=statuses[row[1]],
+            check_interval=row[2],
+        )
+        for number, row in enumerate([*rows, ("http", "Healthy", None)])
+    )
+    MCPServerHealth.objects.bulk_create(
+        MCPServerHealth(
+            server=server,
+            checked=now - checked,
+            ok=ok,
+            flapping=flapping,
+            last_failure=failed and now - failed,
+            certificate_ends=ends and now + ends,
+        )
+        # The last one was never checked.
+        for server, (*_, checked, ok, flapping, failed, ends) in zip(servers, rows, strict=False)
+    )
+    page = Overview(superuser, now)
+    listed = {server.name: server for server in page.fleet.listed}
+    assert page.fleet.others == len(servers) - len(listed) > 10
+    # With nothing fresh, all are listed.
+    everything = {server.name: server for server in queries.fleet(superuser, now + DAY, now).listed}
+    assert len(everything) == len(servers)
+    troubled = logic.most_troubled({name: each.facts for name, each in everything.items()}, now, len(servers))
+    ending = [
+        name
+        for name, each in everything.items()
+        if each.certificate_ends and is_worth_a_warning(each.certificate_ends, now)
+    ]
+    states = {name: logic.server_state(each.facts, page.check_period, now) for name, each in everything.items()}
+    for name in everything.keys() - listed.keys():
+        assert states[name] == logic.UP
+    assert not {*troubled, *ending} - listed.keys()
+    assert page.states == Counter(states.values())
 
 
 def test_runs_of_two_weeks_by_outcome(superuser):
