@@ -55,6 +55,9 @@ class OverviewPanel:
     menu together anew, which costs more than all that the panel shows.
     """
 
+    # Nautobot 3.2.0 has no panels that begin folded.
+    collapsed = False
+
     def refreshed(self) -> Iterator[str]:
         """Give the ids of what is replaced, with the way in which it is."""
         yield f"#{self.body_id}:innerHTML"
