@@ -26,6 +26,7 @@ from ai_ops.mcp.tool_approval import Recorded, record_listing
 from ai_ops.models import AgentGeneration, MCPServer
 from ai_ops.runs.decisions import Hold
 from ai_ops.runs.infrastructure import BACKEND_ERRORS, backend_sentence
+from ai_ops.runs.job_log import lines_together
 from ai_ops.runs.logs import get_logger
 from ai_ops.runs.tracing import phase
 
@@ -105,7 +106,8 @@ def _list_in_chunks(due: Sequence[MCPServer], settings: AiOpsSettings, hold: Hol
             hold.progress(f"Tools of {first} of {len(due)} server(s) listed")
             listings = _listings(chunk, prober, settings.ca_file)
             hold.reconnect()
-            kept = [_keep(*each, hold) for each in listings]
+            with lines_together():
+                kept = [_keep(*each, hold) for each in listings]
             listed += sum(each is not None and each.tools is not None for each in kept)
             failed += sum(each is not None and each.tools is None for each in kept)
             with transaction.atomic():

@@ -38,7 +38,7 @@ def lines_together() -> Iterator[None]:
     """Insert the lines that are logged in this block with one statement as it ends.
 
     Nautobot reads the Job's result and commits a row for each line, which takes a fifth of the time of a flip. Outside
-    a Job, and for a Job that shows its console, nothing changes.
+    a Job, for a Job that shows its console, and while the database is away nothing changes.
     """
     job_result = _own_job_result()
     if job_result is None or job_result.celery_kwargs.get("nautobot_job_console_log"):
@@ -60,7 +60,11 @@ def lines_together() -> Iterator[None]:
 def _own_job_result() -> JobResult | None:
     if not current_task or not current_task.request.id:
         return None
-    return JobResult.objects.filter(pk=current_task.request.id).first()
+    try:
+        return JobResult.objects.filter(pk=current_task.request.id).first()
+    except (DatabaseError, InterfaceError):
+        # What is done already is not to fail for its lines: `LogGuard` looks after them one by one.
+        return None
 
 
 def _insert(job_result: JobResult, records: Sequence[logging.LogRecord]) -> None:

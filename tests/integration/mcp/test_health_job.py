@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack, nullcontext
 from html.parser import HTMLParser
 from urllib.parse import quote
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.db import connections
+from django.db import OperationalError, connections
 from django.urls import reverse
 from django.utils import timezone
 from nautobot.core.templatetags.helpers import render_markdown
@@ -18,7 +19,7 @@ from nautobot.extras.models import Job, JobLogEntry, JobResult, ObjectChange, Sc
 from ai_ops.celery_tasks import check_mcp_server_health
 from ai_ops.choices import JOB_GROUP
 from ai_ops.jobs.mcp_health_check import MCPServerHealthCheckJob
-from ai_ops.mcp import flips
+from ai_ops.mcp import check, flips
 from ai_ops.mcp.flips import FLIPS_AT_ONCE
 from ai_ops.models import MaintenanceRun, MCPServer, MCPServerIncident, MCPServerTool
 from tests.fakes.mcp_server import FakeMCPServer
@@ -149,6 +150,27 @@ def test_the_lines_of_many_flips_are_few_inserts(job, user, down):
     assert len(_flip_lines(result)) == FLIPS_AT_ONCE
     inserts = [sql for sql in statements if sql.startswith('INSERT INTO "extras_joblogentry"')]
     assert len(inserts) < FLIPS_AT_ONCE
+
+
+def test_lines_that_the_database_does_not_take_cost_no_flip(job, user, down, caplog, monkeypatch):
+    # Both in one transaction, and so their lines in one statement.
+    monkeypatch.setattr(check, "GATHER_SECONDS", math.inf)
+    for name in ("one", "two"):
+        add(name, down.url, "Healthy")
+
+    def refuse(execute, sql, *arguments):
+        if sql.startswith('INSERT INTO "extras_joblogentry"') and sql.count("(%s") > 1:
+            raise OperationalError("the disk is full")
+        return execute(sql, *arguments)
+
+    with ExitStack() as wrapped:
+        for alias in connections:
+            wrapped.enter_context(connections[alias].execute_wrapper(refuse))
+        result = run(job, user)
+    assert (result.result["changed_count"], result.result["success"]) == (2, True)
+    assert _flip_lines(result) == []
+    assert "2 line(s) are in the worker's log alone" in caplog.text
+    assert "one was Healthy and is now Unhealthy" in caplog.text
 
 
 def test_one_server_can_be_checked_alone(job, user, up):
