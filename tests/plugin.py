@@ -156,7 +156,8 @@ class RedisServer:
     """A Redis-protocol server of this test process; tests may stop it and start it again."""
 
     def __init__(self, name: str, folder: Path, *, modules: bool) -> None:
-        self.password = "correct horse"
+        # Another process's server may get the port first: it must not be taken for this one.
+        self.password = f"correct horse {os.getpid()}"
         (self.port,) = services.free_ports(1)
         # With a rule for saving, FLUSHALL takes ten milliseconds. Without one, and so without this pause, a server with
         # RediSearch died of a corrupted heap in the tests of layouts.
@@ -182,12 +183,24 @@ class RedisServer:
         self._service.stop()
 
 
+def _started_redis(name: str, folder: Path, *, modules: bool) -> RedisServer:
+    """Start a server on a free port, and on another one if a program has taken that port in between."""
+    for _ in range(2):
+        server = RedisServer(name, folder, modules=modules)
+        with contextlib.suppress(services.ServiceError):
+            server.start()
+            return server
+        server.stop()
+    server = RedisServer(name, folder, modules=modules)
+    server.start()
+    return server
+
+
 @contextlib.contextmanager
 def running_redis(name: str, *, modules: bool = False) -> Iterator[RedisServer]:
     """A server that ends with the block."""
     with tempfile.TemporaryDirectory(prefix=f"ai-ops-{name}-") as folder:
-        server = RedisServer(name, Path(folder), modules=modules)
-        server.start()
+        server = _started_redis(name, Path(folder), modules=modules)
         try:
             yield server
         finally:
