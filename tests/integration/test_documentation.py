@@ -12,7 +12,7 @@ from ai_ops.config import AiOpsSettings
 from ai_ops.mcp.logic.verdicts import Phase, Reason
 from ai_ops.navigation import menu_items
 from ai_ops.schedules import DEFAULT_SCHEDULES
-from development import reference, reference_rest
+from development import reference, reference_rest, screenshots
 
 DOCS = reference.PROJECT / "docs"
 
@@ -71,3 +71,10 @@ def test_each_kind_of_incident_is_on_the_page_of_notifications():
     page = (DOCS / "user/notifications.md").read_text()
     for _, name in MCPIncidentKindChoices.CHOICES:
         assert f"| {name} |" in page
+
+
+def test_every_picture_is_taken_by_the_script_and_shown_on_a_page():
+    pictures = {path.stem for path in screenshots.IMAGES.glob("*.png")}
+    assert pictures == set(screenshots.PAGES)
+    pages = "".join(path.read_text() for path in [*DOCS.rglob("*.md"), reference.PROJECT / "README.md"])
+    assert {name for name in pictures if f"images/{name}.png" not in pages} == set()
