@@ -1,7 +1,7 @@
 """A PostgreSQL database, two Redis servers and processes that may be killed, and a record of all that was written.
 
 What holds after every fault is asked of triggers in the database: they note each change of a run's state, of a
-lease, of what agents see of the servers, and of the agents' generation, whoever wrote it.
+lease, of what agents see of the servers, and of the agents' generation, by any process.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class World:
 
     @contextlib.contextmanager
     def locked(self, table: str) -> Iterator[None]:
-        """Let everybody wait who reads or writes that table."""
+        """Let all processes wait that read or write that table."""
         connection = psycopg2.connect(self._connection.dsn, password=self.env["NAUTOBOT_DB_PASSWORD"])
         try:
             with connection.cursor() as cursor:

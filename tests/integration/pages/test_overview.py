@@ -76,7 +76,7 @@ def make_all_well():
 
 
 def make_trouble():
-    """Of each thing that may need the operator some, beside such as need nobody."""
+    """Some of each thing that may need the operator, beside others that do not."""
     for number in range(3):
         down = make_server(
             f"down {number}", "Unhealthy", ok=False, reason="TIMEOUT", message="It <did> not answer: look at its host."
