@@ -8,15 +8,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from celery import current_task
-from django.db import DatabaseError, InterfaceError
+from celery.exceptions import SoftTimeLimitExceeded
+from django.db import DatabaseError, InterfaceError, transaction
 from nautobot.core.utils.logging import sanitize
 from nautobot.extras.models import JobLogEntry, JobResult
 from nautobot.extras.models import jobs as nautobot_jobs
 
 from ai_ops.runs.connections import job_log_handlers
-from ai_ops.runs.logs import get_logger
-
-logger = get_logger(__name__)
 
 
 class _Gatherer(logging.Filter):
@@ -44,17 +42,16 @@ def lines_together() -> Iterator[None]:
     if job_result is None or job_result.celery_kwargs.get("nautobot_job_console_log"):
         yield
         return
-    gatherer = _Gatherer()
-    handlers = job_log_handlers()
+    gatherers = {handler: _Gatherer() for handler in job_log_handlers()}
     # Behind the guard, which keeps back what the database can't take.
-    for handler in handlers:
+    for handler, gatherer in gatherers.items():
         handler.addFilter(gatherer)
     try:
         yield
     finally:
-        for handler in handlers:
+        for handler, gatherer in gatherers.items():
             handler.removeFilter(gatherer)
-        _insert(job_result, gatherer.records)
+            _insert(job_result, gatherer.records, handler)
 
 
 def _own_job_result() -> JobResult | None:
@@ -67,18 +64,19 @@ def _own_job_result() -> JobResult | None:
         return None
 
 
-def _insert(job_result: JobResult, records: Sequence[logging.LogRecord]) -> None:
+def _insert(job_result: JobResult, records: Sequence[logging.LogRecord], handler: logging.Handler) -> None:
     # The same connection as Nautobot's: lines stay where a transaction of the run is rolled back.
     rows = JobLogEntry.objects.using(nautobot_jobs.JOB_LOGS if job_result.use_job_logs_db else None)
     try:
-        rows.bulk_create([_entry(job_result, record) for record in records])
-    except (DatabaseError, InterfaceError) as error:
-        logger.error(
-            "%s line(s) are in the worker's log alone, as Nautobot's database did not take them (%s)",
-            len(records),
-            type(error).__name__,
-            extra={"skip_db_logging": True},
-        )
+        with transaction.atomic(using=rows.db):
+            rows.bulk_create([_entry(job_result, record) for record in records])
+    except SoftTimeLimitExceeded:
+        raise
+    except Exception:
+        # One line that can't be written is to take no other with it, and none the run: Nautobot's handler writes each
+        # by itself, and raises nothing.
+        for record in records:
+            handler.handle(record)
 
 
 def _entry(job_result: JobResult, record: logging.LogRecord) -> JobLogEntry:
