@@ -43,15 +43,18 @@ def lines_together() -> Iterator[None]:
         yield
         return
     gatherers = {handler: _Gatherer() for handler in job_log_handlers()}
-    # Behind the guard, which keeps back what the database can't take.
-    for handler, gatherer in gatherers.items():
-        handler.addFilter(gatherer)
     try:
+        # Behind the guard, which keeps back what the database can't take.
+        for handler, gatherer in gatherers.items():
+            handler.addFilter(gatherer)
         yield
     finally:
+        # All of them first: one that stayed, as the time limit came, would take the lines of later Jobs.
         for handler, gatherer in gatherers.items():
             handler.removeFilter(gatherer)
-            _insert(job_result, gatherer.records, handler)
+        for handler, gatherer in gatherers.items():
+            if gatherer.records:
+                _insert(job_result, gatherer.records, handler)
 
 
 def _own_job_result() -> JobResult | None:
