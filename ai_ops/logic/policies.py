@@ -146,10 +146,6 @@ class PolicyIndex:
         found = self._others.match(name.decode(errors="surrogateescape"))
         return min(best, self._ranks[found.lastindex or 0]) if found else best
 
-    def rank_of(self, name: bytes) -> int:
-        """Return the place of the policy that holds for a thread with this id, or NO_POLICY."""
-        return self.ranks_of_each((name,))[0]
-
     def ranks_of_braced(self, names: Sequence[bytes]) -> list[int]:
         """Return the same as `ranks_of_each` for ids in braces, which few patterns can match."""
         return self.ranks_of_each(names) if self._may_be_braced else [NO_POLICY] * len(names)
