@@ -17,6 +17,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import zstandard
+
 from tests.fakes.threaded import listening
 
 Message = dict[str, Any]
@@ -215,11 +217,11 @@ def chunks(sent: bytes, extension: str = "", end: str = "", size: str = "x") -> 
 CHUNKED = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
 
 
-def needs_session(call: Call) -> bytes:
-    """A session with an id of 1,500 characters, which later requests must have."""
+def needs_session(call: Call, session: str = "s" * 1500) -> bytes:
+    """A session with this id, which later requests must have."""
     if call.message and call.message.get("method") == "initialize":
-        return text(json.dumps(answer(WELL, call.request_id)).encode(), f"Mcp-Session-Id: {'s' * 1500}")
-    return _well(call) if call.headers.get("mcp-session-id") == "s" * 1500 else raw(400)
+        return text(json.dumps(answer(WELL, call.request_id)).encode(), f"Mcp-Session-Id: {session}")
+    return _well(call) if call.headers.get("mcp-session-id") == session else raw(400)
 
 
 def nested(levels: int) -> Message:
@@ -293,10 +295,9 @@ ROWS: dict[str, tuple[bool, dict[str, Reply]]] = {
     "id-as-text-in-event": (True, {"initialize": streamed(lambda n: [event(answer(WELL, f" {n} "))])}),
     "long-event": (True, {"initialize": streamed(lambda n: [event(answer(init(instructions="x" * 70_000), n))])}),
     "long-body": (True, {"initialize": result(init(instructions="x" * 200_000))}),
-    "long-session": (
-        True,
-        all_of(needs_session),
-    ),
+    "long-session": (True, all_of(needs_session)),
+    "session-with-a-control": (True, all_of(lambda call: needs_session(call, "a\x01b"))),
+    "session-with-a-tab": (True, all_of(lambda call: needs_session(call, "a\tb"))),
     "two-content-types": (True, {"initialize": result(WELL, "Content-Type: application/json")}),
     "two-content-types-of-events": (
         True,
@@ -327,6 +328,26 @@ ROWS: dict[str, tuple[bool, dict[str, Reply]]] = {
     "bare-deflate": (True, {"initialize": packed(_bare_deflate, "deflate")}),
     "twice-packed": (True, {"initialize": packed(lambda data: gzip.compress(zlib.compress(data)), "deflate, gzip")}),
     "gzip-and-more": (True, {"initialize": packed(lambda data: gzip.compress(data) + b"rest", "gzip")}),
+    "zstd": (True, {"initialize": packed(zstandard.compress, "zstd")}),
+    "zstd-in-two-frames": (
+        True,
+        {"initialize": packed(lambda d: zstandard.compress(d[:9]) + zstandard.compress(d[9:]), "zstd")},
+    ),
+    "zstd-in-gzip": (False, {"initialize": packed(lambda data: gzip.compress(zstandard.compress(data)), "zstd, gzip")}),
+    "events-in-zstd-in-gzip": (
+        True,
+        {
+            "initialize": lambda call: stream(
+                gzip.compress(zstandard.compress(event(answer(WELL, call.request_id)))),
+                headers="Content-Encoding: zstd, gzip\r\n",
+            )
+        },
+    ),
+    "packed-a-thousand-times": (False, {"initialize": packed(gzip.compress, ", ".join(["gzip"] * 1000))}),
+    "bare-a-thousand-times": (True, {"initialize": packed(bytes, ", ".join(["identity"] * 1000))}),
+    "x-gzip": (False, {"initialize": packed(gzip.compress, "x-gzip")}),
+    "gzip-called-deflate": (False, {"initialize": packed(gzip.compress, "deflate")}),
+    "deflate-called-gzip": (False, {"initialize": packed(zlib.compress, "gzip")}),
     "unknown-coding": (True, {"initialize": packed(lambda data: data, "no-such-coding")}),
     "unknown-members": (True, {"initialize": result(init(more=[1]), "X-More: 1", extra=True)}),
     "no-capabilities-named": (True, {"initialize": result(init(capabilities={}))}),
@@ -398,6 +419,7 @@ ROWS: dict[str, tuple[bool, dict[str, Reply]]] = {
         False,
         {"initialize": body(lambda n: answer(init(serverInfo={"name": "\ud800", "version": "1"}), n))},
     ),
+    "not-zstd": (False, {"initialize": packed(lambda data: data, "zstd")}),
     "not-gzip": (False, {"initialize": packed(lambda data: data, "gzip")}),
     "html": (False, {"initialize": body(lambda n: b"<form>", kind="text/html")}),
     "no-content-type": (

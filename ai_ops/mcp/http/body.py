@@ -15,20 +15,44 @@ from ai_ops.mcp.http.failures import BodyError
 # A health page fits many times; a longer body is none.
 MAX_BODY_BYTES = 1024 * 1024
 
-_PACKED = frozenset({"gzip", "x-gzip", "deflate"})
+# The codings that zlib unpacks, each with the form that it takes first.
+_ZLIB = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
+
+# The codings that the agents' client unpacks too where their packages are installed: zstd and br.
+_OTHERS = frozenset(
+    httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200)), trust_env=False)
+    .headers["accept-encoding"]
+    .split(", ")
+) - {"identity", *_ZLIB}
+
+# Nothing packs a body so often. Each layer is a generator around another, of which Python bears no thousand.
+MAX_CODINGS = 5
+
+# Bytes that are given at once to a decoder without a bound of its own: what a bomb makes of so few fits into memory.
+_MORSEL_BYTES = 32
+
+_NOT_PACKED = "sent a body that is not packed as its Content-Encoding says"
 
 
 def body_of(answer: Answer) -> AsyncGenerator[bytes, None]:
     """The body piece by piece.
 
     Raises:
-        BodyError: It is longer than MAX_BODY_BYTES, as sent or unpacked, or does not unpack.
+        BodyError: It is longer than MAX_BODY_BYTES, as sent or unpacked, or does not unpack; it is packed too often.
     """
     pieces = _bounded(answer)
-    # Named in the order in which they were applied.
-    for coding in reversed(answer.headers.get("content-encoding", "").lower().split(",")):
-        if coding.strip() in _PACKED:
-            pieces = _bounded(_unpacked(pieces))
+    if not (named := answer.headers.get("content-encoding")):
+        return pieces
+    # Named in the order in which they were applied. The agents' client leaves out what it does not know.
+    known = {"identity", *_ZLIB, *_OTHERS}
+    codings = [coding for each in named.lower().split(",") if (coding := each.strip()) in known]
+    if sum(coding != "identity" for coding in codings) > MAX_CODINGS:
+        raise BodyError(f"sent a body that is packed more than {MAX_CODINGS} times")
+    for coding in reversed(codings):
+        if coding in _ZLIB:
+            pieces = _bounded(_unpacked(pieces, coding))
+        elif coding in _OTHERS:
+            pieces = _bounded(_decoded(pieces, coding, alone=len(codings) == 1))
     return pieces
 
 
@@ -74,23 +98,47 @@ async def _bounded(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         yield chunk
 
 
-async def _unpacked(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+async def _unpacked(chunks: AsyncIterator[bytes], coding: str) -> AsyncGenerator[bytes, None]:
     """Unpack gzip, zlib or bare deflate data, never more than one body's limit at a time: a bomb stays small.
 
     What follows the end of the packed data is left out, as the agents' client does, and is not collected.
     """
-    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
-    begun = False
+    unpacker = zlib.decompressobj(_ZLIB[coding])
+    may_be_bare = coding == "deflate"
     async for chunk in chunks:
         packed = chunk
         while packed and not unpacker.eof:
             try:
                 unpacked = unpacker.decompress(packed, MAX_BODY_BYTES + 1)
             except zlib.error:
-                if begun:
-                    raise BodyError("sent a body that is not packed as its Content-Encoding says") from None
-                unpacker, begun = zlib.decompressobj(-zlib.MAX_WBITS), True
+                if not may_be_bare:
+                    raise BodyError(_NOT_PACKED) from None
+                unpacker, may_be_bare = zlib.decompressobj(-zlib.MAX_WBITS), False
                 continue
-            begun = True
+            may_be_bare = False
             packed = unpacker.unconsumed_tail
             yield unpacked
+
+
+async def _decoded(chunks: AsyncIterator[bytes], coding: str, *, alone: bool) -> AsyncGenerator[bytes, None]:
+    """Decode one coding by httpx, as the agents' client does, which can't end zstd among other codings."""
+    response = httpx.Response(200, headers={"Content-Encoding": coding}, stream=_Morsels(chunks))
+    try:
+        async for piece in response.aiter_bytes():
+            yield piece
+    except httpx.DecodingError:
+        raise BodyError(_NOT_PACKED) from None
+    if not alone:
+        raise BodyError(f"sent a body that is packed as {coding} and once more")
+
+
+class _Morsels(httpx.AsyncByteStream):
+    """The pieces of a body, cut into small ones."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._chunks:
+            for start in range(0, len(chunk), _MORSEL_BYTES):
+                yield chunk[start : start + _MORSEL_BYTES]

@@ -420,9 +420,10 @@ def _session(session: str) -> str:
     """The id of a session, which is sent back in a header.
 
     Raises:
-        ProtocolViolation: It has characters that no header can carry.
+        ProtocolViolation: It has characters that no header can carry. Other than those that are not ASCII, such an id
+            can't have come in a header either.
     """
-    if not session.isascii() or not session.isprintable():
+    if not session.isascii():
         raise ProtocolViolation("opened a session whose id has characters that no header can carry")
     return session
 

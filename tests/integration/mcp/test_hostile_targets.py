@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import logging
 import os
 import socket
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -116,7 +118,16 @@ HEADER_NAMES = st.sampled_from(
 )  # fmt: skip
 HEADER_VALUES = st.one_of(
     st.sampled_from(
-        [*NO_ADDRESSES, "gzip", "br, zstd", "text/event-stream", "application/json", "chunked", "a=b; Max-Age=x"]
+        [
+            *NO_ADDRESSES,
+            "gzip",
+            "br, zstd",
+            "gzip, " * 900,
+            "text/event-stream",
+            "application/json",
+            "chunked",
+            "a=b; Max-Age=x",
+        ]
     ),
     st.text(st.characters(min_codepoint=1, max_codepoint=255, exclude_characters="\r\n"), max_size=60),
 ).map(_sendable)
@@ -246,7 +257,6 @@ def test_the_end_of_a_certificate_is_known_without_verification_too(authority):
 
 
 def test_bytes_after_the_end_of_a_gzip_stream_are_neither_kept_nor_read_for_ever(prober):
-    import gzip
     import tracemalloc
 
     sent = 0
@@ -276,6 +286,22 @@ def test_bytes_after_the_end_of_a_gzip_stream_are_neither_kept_nor_read_for_ever
     assert "sent more than 1024 KiB and was cut off" in probe.message
     assert peak < 4 * 1024 * 1024
     assert sent < 16 * 1024 * 1024
+
+
+def test_a_bomb_in_any_coding_that_is_decoded_stays_small(wire, prober):
+    import tracemalloc
+
+    zeros = bytes(256 * 1024 * 1024)
+    for pack, coding in ((zstandard.ZstdCompressor(level=1).compress, "zstd"), (gzip.compress, "gzip")):
+        wire.rows["bomb"] = (False, {"initialize": text(pack(zeros), f"Content-Encoding: {coding}")})
+        tracemalloc.start()
+        try:
+            probe = prober.probe(ask(wire, "bomb"))
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert "sent more than 1024 KiB and was cut off" in probe.message
+        assert peak < 8 * 1024 * 1024, coding
 
 
 # row, reason, status, what is said
