@@ -1,4 +1,4 @@
-"""Nautobot's change log, for runs that change much: written together, and told while the Job goes on."""
+"""Nautobot's change log for runs with many changes: write entries together, send events while the Job runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ fields_of_the_first: ContextVar[dict[str, Any] | None] = ContextVar("fields_of_t
 
 @contextmanager
 def flush_change_events(failed: Callable[[str], None]) -> Iterator[None]:
-    """Call webhooks, Job hooks and event brokers for what is saved in this block as it ends, and not as the Job ends.
+    """Send the change events of this block (webhooks, Job hooks, brokers) when the block ends, not when the Job ends.
 
     That may be minutes later, or never: they are not called for a Job whose worker was killed. Without a change log, as
     in a shell, there is nothing to tell.
@@ -70,7 +70,7 @@ def _has_receivers() -> bool:
 
 @contextmanager
 def logged_together() -> Iterator[None]:
-    """Serialize the entries of this block's changes as a list is, and insert them with one statement as it ends.
+    """Serialize the change log entries of this block as a list, and insert them with one statement at its end.
 
     The block is a transaction, and short: custom fields that are added meanwhile are seen by the next.
     """

@@ -81,7 +81,7 @@ def check_servers(servers: Iterable[MCPServer], hold: Hold, run_began: datetime 
 
 
 def _doubt(checks: Sequence[ServerCheck], *, may_ask: bool = True) -> str | None:
-    """Keep from flipping what fails where this worker's own network may be to blame.
+    """Hold back flips to Unhealthy when this worker's own network may be the cause.
 
     What failed in the run before, and so was waiting, is confirmed by this one.
 
@@ -105,7 +105,7 @@ def _doubt(checks: Sequence[ServerCheck], *, may_ask: bool = True) -> str | None
 
 
 def _probe_in_rounds(checks: Sequence[ServerCheck], workers: int, hold: Hold) -> None:
-    """Probe all, then those whose status differs, until each is decided; one pause serves all of them."""
+    """Probe all servers, then only those whose status differs, until each is decided. All servers share one pause."""
     undecided = list(checks)
     settings = AiOpsSettings.load()
     with prober_of(settings) as prober:
@@ -129,7 +129,7 @@ def _probe_in_rounds(checks: Sequence[ServerCheck], workers: int, hold: Hold) ->
 def _probe_once(
     checks: Sequence[ServerCheck], prober: Prober, workers: int, settings: AiOpsSettings, hold: Hold
 ) -> None:
-    """Add one probe to each check, and settle those that end in a flip while others are still being asked.
+    """Add one probe to each check, and save decided flips while other servers are still being probed.
 
     So a thousand flips take no longer than the round. What many servers may owe to this worker's network waits until
     all of it was seen.
@@ -173,7 +173,7 @@ def _trace(server: MCPServer, probe: Probe) -> None:
 
 
 def _take_in_earlier_runs(checks: Sequence[ServerCheck]) -> None:
-    """Let what earlier runs said count where this run alone does not decide, or may not ask again."""
+    """Count unconfirmed verdicts of earlier runs where this run can't decide alone, or may not probe again."""
     waiting = [check for check in checks if isinstance(check.step(), ProbeAgain) or check.step() is ASKED_TO_WAIT]
     earlier = unconfirmed_verdicts([check.server.pk for check in waiting]) if waiting else {}
     for check in waiting:
@@ -181,7 +181,7 @@ def _take_in_earlier_runs(checks: Sequence[ServerCheck]) -> None:
 
 
 def _is_beyond_doubt(check: ServerCheck, settings: AiOpsSettings) -> bool:
-    """Tell whether a check ends in a flip that says nothing about this worker's network, whatever the others say."""
+    """Return whether a check ends in a flip that cannot be caused by this worker's network."""
     if not check.flips_to or settings.mass_failure_percent:
         return False
     return check.flips_to == MCPServerStatus.HEALTHY or shows_no_network_trouble(check.probes[-1].reason)
@@ -221,7 +221,7 @@ def target_of(server: MCPServer, ca_file: str) -> Target:
 
 
 def _wind_up(checks: Sequence[ServerCheck], hold: Hold, stop: BaseException, run_began: datetime | None) -> None:
-    """Keep what three checks agreed on before the time was up: the next run may run out of it again."""
+    """Save the flips decided before the time ran out: the next run may run out of time too."""
     told = isinstance(stop, RunStoppedError)
     _take_in_earlier_runs([check for check in checks if check.probes])
     _doubt(checks, may_ask=False)
@@ -245,7 +245,7 @@ def _wind_up(checks: Sequence[ServerCheck], hold: Hold, stop: BaseException, run
 
 
 def _settle(checks: Sequence[ServerCheck], hold: Hold) -> None:
-    """Carry out what was decided, with a line for each server that is not simply well."""
+    """Save the decisions, and log a line for each server that is not healthy as before."""
     flip([check for check in checks if check.flips_to], hold)
     for check in checks:
         if isinstance(step := check.step(), Keep):
@@ -273,7 +273,7 @@ def _keep(check: ServerCheck, step: Keep) -> None:
 def _reported(
     checks: Sequence[ServerCheck], workers: int, hold: Hold, doubt: str | None, run_began: datetime | None
 ) -> HealthReport:
-    """Tell the agents of flips, sum the run up and log the line that operators search for."""
+    """Notify agents of flips, build the report, and log the summary line that operators search for."""
     servers = tuple(check.report() for check in checks)
     errors = [f"{report.server}: {report.error}" for report in servers if report.error]
     changed = any(report.changed for report in servers)
@@ -327,7 +327,7 @@ def _tell_agents(hold: Hold) -> str | None:
 
 
 def _one_sentence(errors: Sequence[str]) -> str | None:
-    """The first error, and how many more there are in the log."""
+    """Return the first error, and the number of further errors in the log."""
     if len(errors) < 2:
         return errors[0] if errors else None
     return f"{errors[0]} And {len(errors) - 1} more, see the log."

@@ -22,7 +22,7 @@ LONGEST_RETRY = timedelta(seconds=MAX_RETRY_AFTER_SECONDS) + CLOCK_TOLERANCE
 
 
 def due_servers(now: datetime) -> QuerySet[MCPServer]:
-    """HTTP servers that are not Vulnerable, have not asked to be left alone, and whose interval says so.
+    """Return the HTTP servers that are due: not Vulnerable, not waiting for a Retry-After, and past their interval.
 
     Time is divided into stretches as long as a server's interval, since 1970. A server is due if its last
     check was in an earlier stretch than now is. A run that comes some seconds early or late then neither

@@ -61,7 +61,7 @@ class _Outcome:
 
 
 def flip(checks: Sequence[ServerCheck], hold: Hold) -> None:
-    """Give these servers the statuses they flip to, but for those that were changed meanwhile.
+    """Save the new status of each server, except those that were changed since they were probed.
 
     They are saved in transactions of FLIPS_AT_ONCE; one that can't be saved does not keep the others back.
     """
@@ -94,7 +94,7 @@ def _flip_together(checks: Sequence[ServerCheck], hold: Hold) -> None:
 
 
 def _saved(checks: Sequence[ServerCheck], hold: Hold) -> list[_Outcome]:
-    """Return the result of each, after the commit, which also notes the change for agents and the owed alerts."""
+    """Save the flips in one transaction, with the change for agents and the pending alerts; return each result."""
     with transaction.atomic(durable=True), logged_together(), AgentGeneration.bumped_once():
         AgentGeneration.lock()
         hold.lock()
@@ -114,7 +114,7 @@ def _saved(checks: Sequence[ServerCheck], hold: Hold) -> list[_Outcome]:
 
 
 def _locked_rows(pks: Iterable[Any]) -> dict[Any, MCPServer]:
-    """The servers by primary key, their rows locked until the transaction ends."""
+    """Lock the rows of the servers until the transaction ends, and return them by primary key."""
     # Of the server's table only: their statuses are shared with all the others.
     rows = MCPServer.objects.select_for_update(of=("self",)).filter(pk__in=list(pks)).order_by("pk")
     # With what the change log shows of them.

@@ -1,4 +1,4 @@
-"""The number by which every process knows whether what it built for its agents is still right.
+"""The generation: a number that tells each process whether its agents' clients are still up to date.
 
 `ai_ops.models.AgentGeneration` keeps it: in PostgreSQL, where it grows in the transaction that changes a
 server, and in the shared cache, where it is looked up at the start of each request. A process remembers
@@ -21,7 +21,7 @@ _CACHE_ERRORS = (RedisError, ConnectionInterrupted)
 
 
 def current_generation() -> int:
-    """The generation that tools built from now on belong to; where the cache is away, from the database.
+    """Return the current generation, from the database if the cache is unreachable.
 
     Read it before reading what the tools are built from: what changes in between then makes them look
     old, and never makes old ones look current.
@@ -40,7 +40,7 @@ def current_generation() -> int:
 
 
 def clear_mcp_cache() -> int:
-    """Make every process load its agents' tools anew at its next request, and return the new generation.
+    """Make every process reload its agents' tools at its next request; return the new generation.
 
     Saving or deleting an MCPServer does this by itself; ``QuerySet.update()``, ``bulk_update()`` and
     ``bulk_create()`` don't. Inside a transaction it takes effect when that is committed.
@@ -51,7 +51,7 @@ def clear_mcp_cache() -> int:
 
 
 def publish_generation() -> None:
-    """Make sure that the shared cache has the database's generation.
+    """Copy the database's generation to the shared cache.
 
     Raises:
         AgentCacheError: It could not be written.

@@ -59,7 +59,7 @@ def _as_probed(servers: QuerySet[MCPServer]) -> QuerySet[MCPServer]:
 
 
 def _shared(job_result: JobResult, queue: JobQueue, size: int, hold: Hold) -> dict[str, Any]:
-    """Leave the due servers to further runs of the Job."""
+    """Divide the due servers among further runs of the Job."""
     with transaction.atomic():
         hold.lock()
         shards = enqueue_shards(job_result, queue, size, timezone.now())
@@ -87,7 +87,7 @@ def check_one_server(hold: Hold, server_id: uuid.UUID | str) -> dict[str, Any]:
 
 
 def _with_tools(report: HealthReport, hold: Hold, *, always: bool = False) -> HealthReport:
-    """Tell observers, and list the tools of servers that passed; that changes nothing of what the checks found."""
+    """Publish the event, and list the tools of servers that passed. The verdicts of the checks stay as they are."""
     publish(TOPIC_CHECKED, {**report.as_dict(), "run": str(hold.run_id) if hold.run_id else None})
     passed = [server.server_id for server in report.servers if server.ok and server.server_id]
     error = list_tools(passed, hold, always=always)

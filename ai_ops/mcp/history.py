@@ -1,4 +1,4 @@
-"""The history of health checks: written once a run, trimmed, and read as uptime and latency.
+"""The history of health checks: written once per run, trimmed, and read as uptime and latency.
 
 Everything read here is bounded by a time window on an index, and computed in PostgreSQL.
 """
@@ -100,7 +100,7 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Bucket:
-    """The probes of one server in one stretch of time, for a chart.
+    """The probes of one server in one interval, for a chart.
 
     Attributes:
         start: Its beginning.
@@ -120,7 +120,7 @@ class Bucket:
 
 
 def record_checks(reports: Sequence[ServerReport]) -> None:
-    """Keep what a run found: a row in the history of each server, and where it stands now.
+    """Record the results of a run: one history row per server, and the server's current health.
 
     Six statements, however many servers. One that was deleted meanwhile is left out.
     """
@@ -209,7 +209,7 @@ def trim_checks(days: int) -> int:
 
 
 def statistics(server: MCPServer) -> dict[str, Statistics]:
-    """Uptime and latency of one server over each of WINDOWS, by its name; one query."""
+    """Return the uptime and latency of one server for each of WINDOWS, in one query."""
     now = timezone.now()
     wanted: dict[str, Any] = {}
     for number, length in enumerate(WINDOWS.values()):
@@ -233,7 +233,7 @@ def statistics(server: MCPServer) -> dict[str, Statistics]:
 
 
 def buckets(server: MCPServer, window: timedelta, width: timedelta) -> list[Bucket]:
-    """Return the probes of `server` in the last `window`, in stretches of `width`; empty ones included. One query."""
+    """Return the probes of `server` in the last `window`, grouped by `width`, empty groups included. One query."""
     seconds = int(width.total_seconds())
     last = int(timezone.now().timestamp()) // seconds
     first = last - int(window.total_seconds()) // seconds + 1
@@ -254,7 +254,7 @@ def buckets(server: MCPServer, window: timedelta, width: timedelta) -> list[Buck
 
 
 def with_uptime(servers: QuerySet[MCPServer]) -> QuerySet[MCPServer]:
-    """Give each of `servers` its `uptime_24h`, a percentage or None, computed for the rows of a page alone."""
+    """Annotate `servers` with `uptime_24h`, a percentage or None, computed only for the rows of a page."""
     checks = MCPServerCheck.objects.filter(server=OuterRef("pk"), time__gte=Now() - timedelta(hours=24), probes__gt=0)
     share = Value(100.0) * Sum(F("probes") - F("failures")) / Sum("probes")
     uptime = checks.order_by().values("server").annotate(share=share).values("share")
@@ -262,7 +262,7 @@ def with_uptime(servers: QuerySet[MCPServer]) -> QuerySet[MCPServer]:
 
 
 def problems_first(servers: QuerySet[MCPServer]) -> QuerySet[MCPServer]:
-    """Sort `servers` by urgency, then by name, and give each the time `since` when it has been as it is.
+    """Sort `servers` by urgency, then by name, and annotate each with the start of its present state, `since`.
 
     First those that are down, then those that flap. A server that no check has asked is neither.
     """
@@ -345,7 +345,7 @@ def _as_health(
 
 
 def identify(row: MCPServerHealth | MCPServerCheck, told: Probe | ServerReport) -> None:
-    """Note what a server says of itself, as far as there is room for it."""
+    """Record the name, version and revision that a server reports, cut to the columns' lengths."""
     for name in IDENTITY:
         setattr(row, name, (getattr(told, name) or "")[:MAX_NAME_CHARACTERS])
 
@@ -360,5 +360,5 @@ def _verdicts(report: ServerReport) -> str:
 
 
 def _said(report: ServerReport) -> bool | None:
-    """Return the verdict of the check; None for trouble of the checker's own, or of its network."""
+    """Return the verdict of the check; None if the checker itself or its network failed."""
     return None if report.reason == Reason.CHECKER or (report.inconclusive and not report.ok) else report.ok

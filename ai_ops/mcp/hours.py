@@ -1,4 +1,4 @@
-"""The checks of the fleet by hour. What was counted of an hour that is over is kept, and counted anew where it changes.
+"""The checks of the fleet by hour. Sums of past hours are kept, and computed again if their checks change.
 
 The overview draws a day, which is 144,000 checks of a thousand servers. A health run sums up the hours that are over,
 from the checks themselves: a run that is cut short, repeated or taken over counts nothing twice, and an hour that no
@@ -70,7 +70,7 @@ class Hour:
 
     @property
     def is_empty(self) -> bool:
-        """True where there was no check."""
+        """Return whether there was no check."""
         return not self.passed + self.failed + self.unknown
 
 
@@ -102,12 +102,12 @@ def _read(statement: str, parameters: Sequence[Any]) -> list[Hour]:
 
 
 def _constraints(user: Any) -> Q:
-    """Return the condition on checks that `restrict` has for `user`; that looks for them among all there ever were."""
+    """Return the condition that `user`'s permissions put on checks. `restrict` would search the whole history."""
     return qs_filter_from_constraints(user._object_perm_cache[PERMISSION], {"$user": user})
 
 
 def sum_up_hours(hold: Hold, now: datetime) -> None:
-    """Keep the sums of the hours that are over and not summed up yet, and drop those that no page shows any more."""
+    """Save the sums of past hours that have none yet, and delete sums that no page shows any more."""
     with transaction.atomic():
         hold.lock()
         # No check is recorded, and no server deleted, between the count and the end of this.
@@ -121,10 +121,10 @@ def sum_up_hours(hold: Hold, now: datetime) -> None:
 
 
 def forget_hours(times: Iterable[datetime]) -> None:
-    """Drop the sums of the hours of checks that are being recorded: a run may end in the hour after it has asked."""
+    """Delete the sums of the hours of these checks: a run may record a check an hour later than its probe."""
     MCPServerCheckHour.forget(start__in={start_of_hour(time) for time in times})
 
 
 def start_of_hour(moment: datetime) -> datetime:
-    """Return when the hour of `moment` began, by UTC."""
+    """Return the start of the hour of `moment`, in UTC."""
     return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)

@@ -49,14 +49,14 @@ class Hold(Protocol):
         """Replace connections to the database that were lost during a wait which did not end with `confirm`."""
 
     def lock(self) -> None:
-        """Make sure, inside a transaction, that no other run takes over before it is committed.
+        """Lock the lease inside a transaction, so that no other run takes over before the commit.
 
         Raises:
             LeaseLostError: Another run has taken over. A run that was told to stop may still write.
         """
 
     def wait(self, seconds: float) -> None:
-        """Wait, unless the run is to stop; raises as `confirm` does."""
+        """Wait, and stop waiting if the run must stop; raises as `confirm` does."""
 
     def progress(self, line: str) -> None:
         """Note what the run is at, for its page; written with the next heartbeat."""

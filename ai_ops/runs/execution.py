@@ -49,7 +49,7 @@ def run_as(
     subject: str = "",
     lease_name: str | None = None,
 ) -> Report:
-    """Do `work` as a run of that kind, or skip it while another run holds the lease.
+    """Do `work` as a run of this kind, or skip it while another run holds the lease.
 
     Args:
         kind: One of `ai_ops.choices.MaintenanceKindChoices`.
@@ -83,7 +83,7 @@ def run_as(
 
 
 def with_errors(report: Report) -> Report:
-    """Return `report` with `errors`, a list: those that it names itself, or its one error."""
+    """Return `report` with `errors`: its own list, or a list of its one error."""
     return report if "errors" in report else report | {"errors": records.errors_of(report)}
 
 
@@ -162,7 +162,7 @@ class _Run:
         return report | {"run": self._as_dict()}
 
     def _worked(self, work: Callable[[Hold], Report], keeper: Keeper, started: float) -> tuple[Report, str]:
-        """The report of the work and the state it leaves the run in."""
+        """Do the work; return its report and the final state of the run."""
         try:
             report = work(keeper)
         except (LeaseLostError, RunStoppedError) as error:
@@ -181,7 +181,7 @@ class _Run:
         return report, RunStateChoices.SUCCEEDED if report.get("error") is None else RunStateChoices.FAILED
 
     def _end(self, state: str, keeper: Keeper, started: float, report: Report) -> None:
-        """Record the end; that this fails changes nothing about the work."""
+        """Record the end. A failure to record it does not change the result of the work."""
         if not self._recorded:
             return
         fields = {
@@ -205,7 +205,7 @@ class _Run:
 
     @contextmanager
     def _released(self) -> Iterator[None]:
-        """Give the lease back at the end; where that fails it ends by itself."""
+        """Release the lease. If that fails, the lease expires by itself."""
         try:
             yield
         finally:
@@ -215,7 +215,7 @@ class _Run:
                 logger.warning("The lease could not be released (%s): it expires", str(error).strip())
 
     def _is_over(self, known: MaintenanceRun | None) -> bool:
-        """Return whether the run of this message has ended; from now on its record is all that is known of it."""
+        """Return whether the run of this message has already ended."""
         if known is None:
             return False
         self._known = self._record = known
@@ -226,7 +226,7 @@ class _Run:
         return self._without_work(f"{self._record} was {self._record.state} before this message was delivered again.")
 
     def _skipped(self, why: str) -> Report:
-        """Record that another run holds the lease, unless it is this very run, whose message came twice."""
+        """Record the skip because another run holds the lease, unless that is this same run, delivered twice."""
         if self._known is None:
             self._recorded = transitions.skip_new(self._record, why) is None
         elif leases.holder_of(self._lease_name) != self._record.pk:

@@ -1,4 +1,4 @@
-"""Findings of a pass of the supervisor: those of its sub-checks, and a line about them."""
+"""Findings of a supervisor pass: those of each sub-check, and a summary line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Findings:
     unfixable: int = 0
 
     def as_dict(self) -> dict[str, int]:
-        """The same as a report has it."""
+        """Return the findings as a dictionary for the report."""
         return asdict(self)
 
     def __add__(self, other: Findings) -> Findings:
@@ -29,7 +29,7 @@ class Findings:
 
 
 def summary(findings: Mapping[str, Findings]) -> str:
-    """Return a line on the fixed and the unfixable, by sub-check; those with neither are left out."""
+    """Return a summary of fixed and unfixable findings by sub-check, without sub-checks that have none."""
     parts = []
     for name, found in findings.items():
         counts = {"fixed": found.fixed, "unfixable": found.unfixable}

@@ -1,4 +1,4 @@
-"""The hold of a run while it works: its lease, renewed by a thread that does nothing else, and its heartbeat."""
+"""The hold of a working run: its lease and heartbeat, renewed by a thread that does nothing else."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PROGRESS_LENGTH = MaintenanceRun._meta.get_field("progress").max_length
 
 
 class Keeper:
-    """Keeps a lease for the time of a ``with`` block; the `ai_ops.runs.decisions.Hold` of the run.
+    """Keep a lease during a ``with`` block; the `ai_ops.runs.decisions.Hold` of the run.
 
     Args:
         lease: As it was acquired.
@@ -74,7 +74,7 @@ class Keeper:
         self._thread.join(self.lease.seconds)
 
     def confirm(self) -> None:
-        """Return if the run may go on; asks no database, but replaces a connection that was lost since it was called.
+        """Raise if the run may not go on. It queries no database, but replaces connections that were lost.
 
         Raises:
             LeaseLostError: The lease could not be renewed in time, or is another run's.
@@ -90,7 +90,7 @@ class Keeper:
             raise RunStoppedError(f"The run's time limit of {self._time_limit:g} s was reached; the work done stays.")
 
     def lock(self) -> None:
-        """Make sure, inside a transaction, that no other run takes over before it is committed.
+        """Lock the lease inside a transaction, so that no other run takes over before the commit.
 
         Raises:
             LeaseLostError: Another run has. A run that was told to stop may still write what it has done.
@@ -99,7 +99,7 @@ class Keeper:
         self.lease.lock()
 
     def wait(self, seconds: float) -> None:
-        """Wait, unless the run is to stop; raises as `confirm` does."""
+        """Wait, and stop waiting if the run must stop; raises as `confirm` does."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             self.confirm()
@@ -107,15 +107,15 @@ class Keeper:
         self.confirm()
 
     def progress(self, line: str) -> None:
-        """Note what the run is at; written with the next heartbeat."""
+        """Set the progress of the run, which the next heartbeat writes."""
         self._line = line[:PROGRESS_LENGTH]
 
     def trouble(self, error: BaseException) -> None:
-        """Note what kept the run from its work."""
+        """Record the infrastructure error that kept the run from its work."""
         self.troubles.append(error)
 
     def reconnect(self) -> None:
-        """Replace connections to the database that were lost; looked at once in a moment."""
+        """Replace lost database connections; checked at most once per short interval."""
         if time.monotonic() >= self._next_look:
             replace_lost_connections()
             self._next_look = time.monotonic() + LOOK_SECONDS
@@ -127,7 +127,7 @@ class Keeper:
             raise LeaseLostError(f"{self._lost}: the run stopped before it wrote anything more.")
 
     def _renew(self) -> None:
-        """Renew until the block ends; the first failure is the last attempt."""
+        """Renew the lease until the block ends; stop at the first failure."""
         try:
             while not self._done.wait(self.lease.seconds / RENEWALS_PER_LEASE):
                 try:

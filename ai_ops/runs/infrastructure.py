@@ -1,4 +1,4 @@
-"""Failures of the infrastructure: those that a retry may get past, and that are no fault of the server or thread."""
+"""Infrastructure failures: errors that a retry may solve, and that are not caused by a server or a thread."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ _PASSING = (
 
 
 def backend_sentence(error: BaseException) -> str:
-    """Return the sentence for one of BACKEND_ERRORS."""
+    """Return the error sentence for one of BACKEND_ERRORS."""
     return f"Nautobot's database or cache failed ({str(error).strip()}): check both, the next run tries again."
 
 
 def is_passing(error: BaseException) -> bool:
-    """Return whether trying again later may help."""
+    """Return whether a retry may help."""
     if isinstance(error, AiOpsError) and error.__cause__ is not None:
         # An error of this app's own says what was tried; its cause, what failed.
         return is_passing(error.__cause__)
@@ -55,7 +55,7 @@ def is_passing(error: BaseException) -> bool:
 
 
 def with_patience(write: Callable[[], Result], is_hurried: Callable[[], bool] = lambda: False) -> Result:
-    """Call `write` until the database takes it, for as long as a restart of PostgreSQL takes.
+    """Retry `write` for about as long as a restart of PostgreSQL takes.
 
     Args:
         write: What is done at the end of a run, which can't be left to another.
@@ -76,7 +76,7 @@ def with_patience(write: Callable[[], Result], is_hurried: Callable[[], bool] = 
 
 
 def on_a_sound_connection(write: Callable[[], Result]) -> Result:
-    """Call `write`, and once more on a new connection where the database had hung up on the old one.
+    """Call `write`, and retry once on a new connection if the database closed the old one.
 
     Django keeps a connection that broke until the Job has ended: what is written at the end of a run would fail with
     it, long after the database is back.

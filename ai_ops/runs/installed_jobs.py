@@ -9,13 +9,13 @@ from ai_ops.kinds import DEFAULT_SCHEDULES, class_path_of
 
 
 def find_job(job: str) -> Job | None:
-    """Return the row of the Job of that kind or class path, or None where Nautobot does not know it (yet)."""
+    """Return the Job of that kind or class path, or None if Nautobot has not registered it."""
     module_name, _, job_class_name = class_path_of(job).rpartition(".")
     return Job.objects.filter(installed=True, module_name=module_name, job_class_name=job_class_name).first()
 
 
 def installed_job(job: str) -> Job:
-    """Return the row of the Job of that kind or class path.
+    """Return the Job of that kind or class path.
 
     Raises:
         ConfigurationError: There is none, or its code is not there.

@@ -18,7 +18,7 @@ from ai_ops.runs.connections import job_log_handlers
 
 
 class _Gatherer(logging.Filter):
-    """Takes lines away from a handler, and keeps them."""
+    """Intercept the lines of a handler and keep them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class _Gatherer(logging.Filter):
 
 @contextmanager
 def lines_together() -> Iterator[None]:
-    """Insert the lines that are logged in this block with one statement as it ends.
+    """Insert the lines logged in this block with one statement at its end.
 
     Nautobot reads the Job's result and commits a row for each line, which takes a fifth of the time of a flip. Outside
     a Job, for a Job that shows its console, and while the database is away nothing changes.
@@ -83,7 +83,7 @@ def _insert(job_result: JobResult, records: Sequence[logging.LogRecord], handler
 
 
 def _entry(job_result: JobResult, record: logging.LogRecord) -> JobLogEntry:
-    """Return the row that ``JobResult.log`` of Nautobot saves for a line."""
+    """Return the row that Nautobot's ``JobResult.log`` saves for a line."""
     about = getattr(record, "object", None)
     entry = JobLogEntry(
         job_result=job_result,

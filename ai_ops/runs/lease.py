@@ -1,4 +1,4 @@
-"""One run of a kind at a time: a row with an owner, a number that only rises, and an end.
+"""Leases: one run of a kind at a time, as a row with an owner, a rising fence number, and an expiry.
 
 Acquiring, renewing and releasing are one conditional UPDATE each, on name and token. All times are the
 database's: what the clocks of workers say does not matter, and how long a lease has left is measured here
@@ -44,11 +44,11 @@ class Lease:
     row: uuid.UUID | None = None
 
     def is_stale(self) -> bool:
-        """Return whether another run may have it by now."""
+        """Return whether the lease has expired, so that another run may take it."""
         return time.monotonic() >= self.deadline
 
     def renew(self) -> bool:
-        """Make it last its full length again; return False if it is another run's."""
+        """Renew the lease for its full length; return False if another run holds it."""
         asked = time.monotonic()
         if not self._mine().update(expires=from_now(timedelta(seconds=self.seconds))):
             return False
@@ -56,7 +56,7 @@ class Lease:
         return True
 
     def lock(self) -> None:
-        """Keep others from taking over before this transaction ends.
+        """Lock the row, so that no other run takes over before this transaction ends.
 
         Raises:
             LeaseLostError: Another run has it.
@@ -65,7 +65,7 @@ class Lease:
             raise LeaseLostError(f'The lease "{self.name}" was taken over by another run: nothing more was written.')
 
     def release(self) -> None:
-        """Give it back, unless another run has taken it over."""
+        """Release the lease, unless another run has taken it over."""
         self._mine().update(token=None, run=None, expires=None)
 
     def _mine(self) -> Any:
@@ -73,7 +73,7 @@ class Lease:
 
 
 def acquire(name: str, holder: str, run_id: uuid.UUID, seconds: float) -> Lease:
-    """Take the lease called `name`, if it is free or its holder has been silent for its length.
+    """Take the lease called `name` if it is free or has expired.
 
     Args:
         name: What it is on.
@@ -107,7 +107,7 @@ def acquire(name: str, holder: str, run_id: uuid.UUID, seconds: float) -> Lease:
 
 
 def holder_of(name: str) -> uuid.UUID | None:
-    """Return the id of the run that holds the lease called `name`, stale or not; None where none does."""
+    """Return the id of the run that holds the lease called `name`, even if expired; None if it is free."""
     return MaintenanceLease.objects.filter(name=name).values_list("run", flat=True).first()
 
 

@@ -1,4 +1,4 @@
-"""The loggers whose lines reach a Job's log, which Nautobot renders as Markdown."""
+"""Loggers whose lines appear in a Job's log, which Nautobot renders as Markdown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ai_ops.logic.foreign_text import HarmlessArguments
 
 
 def get_logger(name: str) -> logging.Logger:
-    """Return the task logger of a module; what its lines quote can't become a link or an image on a page."""
+    """Return the task logger of a module. Quoted text in its lines can't become a link or an image on a page."""
     logger: logging.Logger = get_task_logger(name)
     if not any(isinstance(each, HarmlessArguments) for each in logger.filters):
         logger.addFilter(HarmlessArguments())

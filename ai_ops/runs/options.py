@@ -1,4 +1,4 @@
-"""Options of runs: checked as they are stored, and turned into the variables of a Job."""
+"""Options of runs: validated for storage, and converted to the variables of a Job."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_TEXT = 255
 
 @dataclass(frozen=True)
 class _Asked:
-    """Answers to a check of options, for one user.
+    """Lookups that validate options for one user.
 
     Attributes:
         user: The user whose permissions count; None for all.
@@ -45,14 +45,14 @@ class _Asked:
 
 
 def option_names(kind: Kind) -> frozenset[str]:
-    """Return the names of a kind's options, but for the time limit, which all kinds have."""
+    """Return the names of a kind's options, without the time limit, which all kinds have."""
     if kind.has_cleanup_options:
         return kind.options | {field.name for field in fields(CleanupOptions)}
     return kind.options
 
 
 def checked_options(kind: str, options: Mapping[str, Any] | None, user: Any) -> Options:
-    """The options of a run as they are stored with it: plain values and ids.
+    """Validate the options of a run; return them as stored: plain values and ids.
 
     Args:
         kind: One of `ai_ops.kinds.KINDS`.
@@ -87,12 +87,12 @@ def checked_options(kind: str, options: Mapping[str, Any] | None, user: Any) -> 
 
 
 def checked_text(name: str, text: str) -> str:
-    """Return `text` if the database can keep it; raise RunOptionsError where it is too long, or has a NUL."""
+    """Return `text` if the database can store it; raise RunOptionsError if it is too long or contains a NUL."""
     if len(text) > MAX_TEXT or "\0" in text:
         raise RunOptionsError(f"{name} must be a text of at most {MAX_TEXT} characters, none of them NUL.")
     return text
 
 
 def job_variables(kind: str, options: Mapping[str, Any]) -> Options:
-    """The variables with which the Job of that kind does a run with these stored options."""
+    """Return the Job variables for these stored options."""
     return KINDS[kind].variables({name: value for name, value in options.items() if name != TIME_LIMIT})

@@ -1,4 +1,4 @@
-"""Rights to actions: to act on an object takes the permission to view it, and then the one of the action."""
+"""Permissions for actions: acting on an object needs the view permission and the permission of the action."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ ORDINARY_ACTIONS = frozenset({"view", "add", "change", "delete"})
 
 
 def may(user: Any, action: str, instance: Model) -> bool:
-    """Tell whether `user` has the permission to view `instance`, and the one of `action` on it."""
+    """Return whether `user` may view `instance` and perform `action` on it."""
     viewed = type(instance).objects.restrict(user, "view")
     return viewed.restrict(user, action).filter(pk=instance.pk).exists()
 
 
 def confirm_may(user: Any, action: str, instance: Model) -> None:
-    """Refuse an action on an object that `user` sees, unless the permission of `action` covers it.
+    """Raise PermissionDenied unless `user` may perform `action` on this visible object.
 
     Raises:
         PermissionDenied: It does not; pages and REST answer 403 with its sentence.
@@ -40,7 +40,7 @@ RUN_ACTIONS = frozenset({"repeat", "delete_now"})
 
 
 def may_decide(user: Any, action: str, run: MaintenanceRun) -> bool:
-    """Tell whether `user` may cancel, redrive, discard or repeat `run`.
+    """Return whether `user` may cancel, redrive, discard or repeat `run`.
 
     What makes a new run takes the permission to run its Job; a repeat takes no other.
     """
@@ -50,7 +50,7 @@ def may_decide(user: Any, action: str, run: MaintenanceRun) -> bool:
 
 
 def confirm_may_decide(user: Any, action: str, run: MaintenanceRun) -> None:
-    """Refuse an action on a run that `user` sees, unless it is permitted.
+    """Raise PermissionDenied unless `user` may perform the action on this visible run.
 
     Raises:
         PermissionDenied: It is not; the message says which permission is missing.
@@ -62,7 +62,7 @@ def confirm_may_decide(user: Any, action: str, run: MaintenanceRun) -> None:
 
 
 def permitted_runs(user: Any, action: str) -> QuerySet:
-    """Return the runs for which `may_decide` answers yes."""
+    """Return the runs on which `may_decide` permits the action."""
     runs = MaintenanceRun.objects.restrict(user, "view").restrict(user, action).order_by()
     return runs.exclude(kind__in=[kind for kind in KINDS if not may_run(kind, user)]) if action == "redrive" else runs
 

@@ -1,4 +1,4 @@
-"""Progress of a run, for the Job's log and for the run's page."""
+"""Progress of a run, for the Job's log and the run's page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ai_ops.runs.decisions import Hold
 
 
 def progress_of(hold: Hold, logger: logging.Logger) -> Callable[[str], None]:
-    """Return a function that notes a line of progress; it raises as `Hold.confirm` does once the run is to stop."""
+    """Return a function that records a line of progress, and raises as `Hold.confirm` does if the run must stop."""
 
     def tell(line: str) -> None:
         hold.confirm()

@@ -34,7 +34,7 @@ def get_recent_runs(limit: int = 10, runs: QuerySet | None = None) -> list[dict[
 
 
 def visible_to(user: Any, runs: QuerySet | None = None) -> QuerySet:
-    """Those of `runs`, or of all, that `user` owns or has the permission to view."""
+    """Return those of `runs` (all runs by default) that `user` owns or may view."""
     runs = MaintenanceRun.objects.all() if runs is None else runs
     if not user.is_authenticated or user.is_superuser:
         return runs.restrict(user, "view")
@@ -43,7 +43,7 @@ def visible_to(user: Any, runs: QuerySet | None = None) -> QuerySet:
 
 
 def summary(run: MaintenanceRun) -> dict[str, Any]:
-    """The fields of a run that shells and events show alike; its `owner` must be loaded."""
+    """Return the fields of a run for shells and events. Its `owner` must be loaded."""
     return {
         "id": str(run.pk),
         "name": run.name,

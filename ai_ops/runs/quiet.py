@@ -1,4 +1,4 @@
-"""Passes that found nothing to do: hundreds a day, among which the other runs are looked for."""
+"""Quiet passes: runs that found nothing to do. There are hundreds a day, and lists leave them out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PASSES = (MaintenanceKindChoices.SUPERVISOR, MaintenanceKindChoices.INCIDENTS)
 
 
 def quiet_passes() -> Q:
-    """Return the condition on runs that are passes of the supervisor or the incident review without anything to do."""
+    """Return the filter for passes of the supervisor and the incident review that found nothing to do."""
     supervisor = Q(kind=MaintenanceKindChoices.SUPERVISOR) & (Q(counters__quiet=True) | Q(counters__fixed=0))
     counts = dict.fromkeys(("opened", "auto_closed", "escalated", "errors"), 0)
     review = Q(kind=MaintenanceKindChoices.INCIDENTS, **{f"counters__{name}": 0 for name in counts})
@@ -21,6 +21,6 @@ def quiet_passes() -> Q:
 
 
 def without_quiet_passes(runs: QuerySet[MaintenanceRun]) -> QuerySet[MaintenanceRun]:
-    """Return `runs` but for those passes."""
+    """Return `runs` without quiet passes."""
     # Not the negated condition: of a counter that a run does not have the database says neither yes nor no.
     return runs.exclude(pk__in=MaintenanceRun.objects.filter(quiet_passes()).values("pk"))

@@ -1,4 +1,4 @@
-"""The records of runs: made, found, and saved. A record that can't be written stops no work."""
+"""The records of runs: create, find and save. A record that can't be written does not stop the work."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ MAX_ERRORS, MAX_ERROR_LENGTH = 20, 1000
 
 
 def this_process() -> str:
-    """Host and process, for people."""
+    """Return host and process id, for display."""
     return f"{socket.gethostname()}, process {os.getpid()}"
 
 
 def new_record(
     kind: str, subject: str, options: Mapping[str, Any], request: RunRequest, **fields: Any
 ) -> MaintenanceRun:
-    """Return a record that is not saved yet."""
+    """Return a new, unsaved record."""
     now = timezone.now()
     return MaintenanceRun(
         name=run_name(kind, now, secrets.choice),
@@ -52,7 +52,7 @@ def new_record(
 
 
 def find_record(kind: str, request: RunRequest) -> MaintenanceRun | None:
-    """Return the record that the request made, or an earlier delivery of the same message; None for none."""
+    """Return the record made by the request or by an earlier delivery of the same message, or None."""
     if request.run_id:
         return MaintenanceRun.objects.filter(pk=request.run_id).first()
     if request.job_result is None or request.parent_id:
@@ -61,7 +61,7 @@ def find_record(kind: str, request: RunRequest) -> MaintenanceRun | None:
 
 
 def find_duplicate(kind: str, request: RunRequest) -> MaintenanceRun | None:
-    """Return the record of another delivery of the same message that has begun since `find_record`; None for none."""
+    """Return the record of another delivery of the same message that began after `find_record`, or None."""
     if request.run_id or request.job_result is None or request.parent_id:
         return None
     begun = MaintenanceRun.objects.filter(job_result=request.job_result, kind=kind)
@@ -69,7 +69,7 @@ def find_duplicate(kind: str, request: RunRequest) -> MaintenanceRun | None:
 
 
 def counters_of(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers of a task's report and its short texts; what is a list or an object has no place in a small row."""
+    """Return the numbers and short texts of a task's report, without lists and objects: the row stays small."""
     plain = {
         name: value.replace("\0", "") if isinstance(value, str) else value
         for name, value in report.items()
@@ -79,7 +79,7 @@ def counters_of(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def errors_of(report: Mapping[str, Any]) -> list[str]:
-    """The errors of a task's report as a record keeps them: those that it lists, or its one error."""
+    """Return the errors of a task's report: its list, or its one error."""
     listed = report.get("errors")
     # The review of incidents has a number under this name.
     errors = listed if isinstance(listed, list | tuple) else [report["error"]] if report.get("error") else []
@@ -87,7 +87,7 @@ def errors_of(report: Mapping[str, Any]) -> list[str]:
 
 
 def saved(record: MaintenanceRun) -> str | None:
-    """Insert `record`; a sentence if that failed, which is logged and stops nothing."""
+    """Insert `record`. A failure is logged and returned as a sentence; it does not stop the work."""
     try:
         with transaction.atomic():
             record.save(force_insert=True)
@@ -101,6 +101,6 @@ def saved(record: MaintenanceRun) -> str | None:
 
 
 def text_of(error: str) -> str:
-    """Return `error` as PostgreSQL takes it."""
+    """Return `error` in a form that PostgreSQL can store."""
     # PostgreSQL keeps no NUL in a text, and the message of an error may quote anything.
     return error.replace("\0", "\\0")

@@ -1,4 +1,4 @@
-"""Runs that are asked for: by a button, by REST, from a shell, or again. The record comes first, the message after.
+"""Requests for runs: by button, REST or shell, and retries. The record is saved before the message is sent.
 
 A message may be lost with its broker and may be delivered twice. So a pending run says when it is due: when its
 message is sent that time is moved on, and a supervisor that finds it in the past sends another. Of two messages one
@@ -62,7 +62,7 @@ def request_run(
     trigger: str = RunTriggerChoices.REST,
     parent: MaintenanceRun | None = None,
 ) -> MaintenanceRun:
-    """Record a run and send its message; it is done by a Celery worker.
+    """Record a run and send its message to a Celery worker.
 
     Args:
         kind: One of `ai_ops.kinds.KINDS`.
@@ -114,7 +114,7 @@ def request_run(
 
 
 def enqueue(run: MaintenanceRun) -> JobResult | None:
-    """Send a message for a pending run that is due, such as the next attempt of one that failed.
+    """Send the message of a pending run that is due, such as the next attempt of a failed run.
 
     What can't be done any more fails closed: a run whose owner is gone, inactive or may not run the Job any more,
     whose Job is disabled or gone, or whose last Job failed before it began is dead, with a sentence that says so.
@@ -147,7 +147,7 @@ def enqueue(run: MaintenanceRun) -> JobResult | None:
 
 
 def cancel_run(run: MaintenanceRun, user: Any = None) -> MaintenanceRun:
-    """End a pending run, or tell one that is running to stop, which it does within a third of its lease.
+    """Cancel a run: end it if pending; a running one stops within a third of its lease.
 
     Args:
         run: A run; what has become of it meanwhile is looked at.
@@ -171,7 +171,7 @@ def cancel_run(run: MaintenanceRun, user: Any = None) -> MaintenanceRun:
 
 
 def redrive_run(run: MaintenanceRun, user: Any = None) -> MaintenanceRun:
-    """Ask for what a dead run did not do, as a run of its own with the same options.
+    """Request the work of a dead run again, as a new run with the same options.
 
     Args:
         run: A dead run.
@@ -195,7 +195,7 @@ def redrive_run(run: MaintenanceRun, user: Any = None) -> MaintenanceRun:
 
 
 def repeat_run(run: MaintenanceRun, user: Any = None, **changes: Any) -> MaintenanceRun:
-    """Ask for the same work again, as a run of its own with the same options.
+    """Request the same work again, as a new run with the same options.
 
     Args:
         run: A run that has ended.
@@ -220,7 +220,7 @@ def repeat_run(run: MaintenanceRun, user: Any = None, **changes: Any) -> Mainten
 
 
 def discard_run(run: MaintenanceRun, user: Any = None) -> MaintenanceRun:
-    """Decide that a dead run is left: it stays dead, and is no dead letter any more.
+    """Discard a dead run: it stays dead, and leaves the dead letters.
 
     Args:
         run: A dead run.
@@ -250,13 +250,13 @@ def _confirm_dead_letter(run: MaintenanceRun) -> None:
 
 
 def may_run(kind: str, user: Any) -> bool:
-    """Tell whether `user` has the permission to run the Job of that kind."""
+    """Return whether `user` may run the Job of that kind."""
     job = find_job(kind)
     return job is not None and Job.objects.check_perms(user, instance=job, action="run")
 
 
 def runnable_job(kind: str, user: Any) -> Job:
-    """The Job of that kind, if it may be run; by `user`, where one is given.
+    """Return the Job of that kind if it can be run, by `user` if given.
 
     Raises:
         RunRefusedError: It may not; the message says why and what to do.
@@ -280,7 +280,7 @@ def _checked_key(key: str | None) -> str | None:
 
 
 def _run_of_key(owner: Any, key: str | None, kind: str, options: Mapping[str, Any]) -> MaintenanceRun | None:
-    """The run that was asked for under that key.
+    """Return the run requested with that idempotency key.
 
     Raises:
         RunConflictError: It is of another kind, or has other options.
@@ -296,7 +296,7 @@ def _run_of_key(owner: Any, key: str | None, kind: str, options: Mapping[str, An
 
 
 def _job_for_another_try(run: MaintenanceRun) -> Job:
-    """The Job of `run`, if its owner still may run it and the last message was not refused by Nautobot itself."""
+    """Return the Job of `run` if its owner may still run it and Nautobot did not refuse the last message."""
     if run.kind not in KINDS:
         raise RunRefusedError(f"A run of kind {run.kind} can't be started again: the next one does its work.")
     owner = run.owner
@@ -324,13 +324,13 @@ def _failed_before_it_began(run: MaintenanceRun) -> bool:
 
 
 def _claim(run: MaintenanceRun) -> bool:
-    """Move on when the run is due; False if it is not as it was seen."""
+    """Change the due time of the run; return False if the run has changed since it was read."""
     seen = MaintenanceRun.objects.filter(pk=run.pk, state=run.state, next_attempt=run.next_attempt, fence=run.fence)
     return bool(seen.update(next_attempt=from_now(REDELIVERY_GRACE)))
 
 
 def _send(run: MaintenanceRun, job: Job) -> JobResult:
-    """Make the JobResult of a message that goes out when the transaction is committed."""
+    """Create the JobResult of a message, which is sent when the transaction is committed."""
     run.job_result = JobResult.enqueue_job(
         job,
         run.owner,
@@ -346,7 +346,7 @@ def _send(run: MaintenanceRun, job: Job) -> JobResult:
 
 @contextmanager
 def _messages() -> Iterator[list[MaintenanceRun]]:
-    """A transaction at whose end messages go out; gets the runs that they are of.
+    """Open a transaction, and send the messages of the collected runs when it is committed.
 
     Where the broker is away the runs are kept, and are due again soon.
     """
@@ -374,7 +374,7 @@ def _celery_kwargs(run: MaintenanceRun) -> dict[str, Any]:
 
 
 def _has_worker(queue: JobQueue) -> bool:
-    """Tell whether a worker listens to `queue`; assume so where the broker is away, which says nothing of workers."""
+    """Return whether a worker listens to `queue`; True if the broker is unreachable and can't tell."""
     if queue.queue_type != JobQueueTypeChoices.TYPE_CELERY:
         return True
     key = f"ai_ops.worker_seen.{queue.name}"

@@ -1,4 +1,4 @@
-"""Retries of runs that the infrastructure has failed: whether there is one, and after which wait."""
+"""Retries of runs that failed for infrastructure reasons: the decision to retry, and the wait before."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class TryAgain:
 
 @dataclass(frozen=True)
 class GiveUp:
-    """Leave the run, which is dead then.
+    """Give up: the run becomes dead.
 
     Attributes:
         why: The reason, as a clause.
@@ -34,7 +34,7 @@ class GiveUp:
 
 
 def after_failure(attempt: int, limit: int, draw: Callable[[], float]) -> TryAgain | GiveUp:
-    """Decide whether a run that the infrastructure has failed is tried again, and when.
+    """Decide whether and when to retry a run that failed for infrastructure reasons.
 
     The wait is drawn evenly from zero to twice the last upper bound ("full jitter", Marc Brooker, "Exponential
     Backoff And Jitter", AWS Architecture Blog, 2015), so that runs that failed together do not come back together.

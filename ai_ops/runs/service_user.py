@@ -1,4 +1,4 @@
-"""The user who owns what the app schedules by itself."""
+"""The service user: owner of the schedules that the app provisions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SERVICE_USER = "ai-ops-scheduler"
 
 
 def service_user() -> Any:
-    """Return the user who owns what the app schedules by itself, made when it is first needed."""
+    """Return the service user; create it at the first call."""
     user, _ = get_user_model().objects.get_or_create(
         username=SERVICE_USER,
         defaults={"is_active": False, "password": make_password(None)},

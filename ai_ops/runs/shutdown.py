@@ -1,4 +1,4 @@
-"""The signal that a run's process is to end, in time to stop between two batches.
+"""Shutdown signals of a run's process, noticed in time to stop between two batches.
 
 Celery's warm shutdown lets tasks finish and tells them nothing; the service manager kills the worker half a minute
 later. Its main process hears the signal, the work is done in its children: one byte of memory that they share
@@ -26,7 +26,7 @@ _shared = mmap.mmap(-1, 1)
 
 @worker_init.connect(weak=False)
 def _share_with_own_children(**_: Any) -> None:
-    """Take another byte before the children are forked: a worker may itself be a fork, and have siblings."""
+    """Reserve another shared byte before forking children: a worker may itself be a fork with siblings."""
     global _shared
     _shared = mmap.mmap(-1, 1)
 
@@ -43,7 +43,7 @@ def is_worker_stopping() -> bool:
 
 @contextmanager
 def sigterm_held_back() -> Iterator[threading.Event]:
-    """Hold SIGTERM back during the block, which gets an event that says whether one came; then let it act.
+    """Hold SIGTERM back during the block, and deliver it afterwards. The block gets an event that tells of one.
 
     Where other code handles SIGTERM already, or off the main thread, the event is never set.
     """

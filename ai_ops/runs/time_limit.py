@@ -1,4 +1,4 @@
-"""Time limits of runs: the one that holds, and the signal by which it arrives, at any moment.
+"""Time limits of runs: which one applies, and how its signal is handled.
 
 A run stops at the limit of its own, or else at that of its kind in the settings, or else at the Job's. The own one is a
 property of the Celery message (`LIMIT_PROPERTY`), of a single run as of a schedule's.
@@ -35,7 +35,7 @@ class StoppedByTimeLimitError(SoftTimeLimitExceeded):
 
 
 def limit_of(kind: str | None, own: float | None, settings: AiOpsSettings) -> float | None:
-    """Return the seconds after which a run stops by itself; None where the Job decides.
+    """Return the time limit of a run in seconds; None if the Job's own limit applies.
 
     Args:
         kind: The kind of the run; None for that of another app's Job.
@@ -46,13 +46,13 @@ def limit_of(kind: str | None, own: float | None, settings: AiOpsSettings) -> fl
 
 
 def message_limits(limit: float | None) -> dict[str, float]:
-    """Return the limits of a Celery message: the soft one, and a hard one at which the process is killed."""
+    """Return the soft and hard time limits of a Celery message; at the hard one the process is killed."""
     return {"soft_time_limit": limit, "time_limit": limit + HARD_LIMIT_GRACE_SECONDS} if limit else {}
 
 
 @contextmanager
 def defer_time_limit() -> Iterator[None]:
-    """Let the time limit wait for the end of the block, so that its work is counted."""
+    """Defer the time limit to the end of the block, so that the work of the block is counted."""
     handlers: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
         handlers = {each: signal.getsignal(each) for each in SIGNALS}

@@ -1,4 +1,4 @@
-"""Counters for Prometheus, kept in the database: they survive restarts and the retention of what they count.
+"""Counters for Prometheus, kept in the database: they survive restarts and the deletion of the rows they count.
 
 Each is a row, raised in the transaction that ends a run or keeps checks. Rows of several keys are raised in the order
 of their keys, so that no two transactions wait for each other.
@@ -51,7 +51,7 @@ class Increment:
 
 @dataclass(frozen=True)
 class Counted:
-    """A total as it stands.
+    """The current value of a total.
 
     Attributes:
         name: The first part of its key.
@@ -71,7 +71,7 @@ class Counted:
 def count_run(
     kind: str, outcome: str, milliseconds: int | None = None, counters: Mapping[str, Any] | None = None
 ) -> None:
-    """Count a run that has ended, how long it worked, and what it deleted."""
+    """Count an ended run, its working time, and its deletions."""
     run = Increment()
     run.add((milliseconds or 0) / 1000, RUN_BUCKETS)
     increments = {_key(RUNS, kind, outcome): run}
@@ -83,7 +83,7 @@ def count_run(
 
 
 def count_checks(checks: Iterable[tuple[str, float]]) -> None:
-    """Count checks of servers, each by its reason, empty for one that found the server well, and its milliseconds."""
+    """Count checks of servers by reason (empty for a passed check), with their milliseconds."""
     increments: dict[str, Increment] = defaultdict(Increment)
     for reason, milliseconds in checks:
         increments[_key(CHECKS, reason or WELL)].add(milliseconds / 1000, CHECK_BUCKETS)
@@ -91,7 +91,7 @@ def count_checks(checks: Iterable[tuple[str, float]]) -> None:
 
 
 def raise_totals(increments: Mapping[str, Increment]) -> None:
-    """Add to totals, in one statement however many they are; one that is not there yet begins at nothing."""
+    """Add to totals in one statement; a missing total starts at 0."""
     # In the order of their keys, in which the rows are locked.
     rows = [(key, each.count, each.size, *each.buckets) for key, each in sorted(increments.items())]
     if not rows:

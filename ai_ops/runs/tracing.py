@@ -32,7 +32,7 @@ _propagator = TraceContextTextMapPropagator()
 
 
 class Instruments(NamedTuple):
-    """The measurements of runs; names as OpenTelemetry's conventions have them."""
+    """The metrics of runs, named after OpenTelemetry's conventions."""
 
     duration: Any
     succeeded: Any
@@ -52,7 +52,7 @@ def _instruments(provider: Any) -> Instruments:
 
 
 def trace_parent() -> str:
-    """Return the trace that is current, as W3C's `traceparent`; empty where there is none."""
+    """Return the current trace as a W3C `traceparent`; empty without a trace."""
     carrier: dict[str, str] = {}
     _propagator.inject(carrier)
     return carrier.get(TRACE_PARENT, "")
@@ -60,7 +60,7 @@ def trace_parent() -> str:
 
 @contextmanager
 def run_span(run: MaintenanceRun) -> Iterator[None]:
-    """Trace and measure one attempt of a run; the block ends with the state of its record.
+    """Trace and measure one attempt of a run; the span ends with the state of its record.
 
     The span belongs to the trace that is current, as Celery's instrumentation carries it. Where none is, it belongs to
     the trace of the request for the run.
@@ -95,7 +95,7 @@ def phase(name: str, **attributes: Any) -> Iterator[None]:
 
 
 def ended_span(name: str, seconds: float, attributes: Mapping[str, Any], *, ok: bool) -> None:
-    """Trace what has ended just now and took so long, in another thread, which knows nothing of traces."""
+    """Record a span for work that has just ended in another thread, which has no trace context."""
     ended = time.time_ns()
     span = trace.get_tracer(NAME).start_span(
         f"{NAME}.{name}", kind=SpanKind.CLIENT, start_time=ended - round(seconds * NANOSECONDS)

@@ -1,4 +1,4 @@
-"""Transitions of runs: every change of the state of a run is here.
+"""Transitions of runs: the only place that changes the state of a run.
 
 ::
 
@@ -42,7 +42,7 @@ ENDS_BADLY = (RunStateChoices.FAILED, RunStateChoices.DEAD)
 
 
 def start_new(record: MaintenanceRun, fence: int, acquired: datetime | None) -> str | None:
-    """Insert the record of a run that has just begun; return a sentence if that failed, which stops no work.
+    """Insert the record of a run that has just begun. Return a sentence if that fails; the work goes on.
 
     Args:
         record: The record, not saved yet.
@@ -55,7 +55,7 @@ def start_new(record: MaintenanceRun, fence: int, acquired: datetime | None) -> 
 
 
 def skip_new(record: MaintenanceRun, why: str) -> str | None:
-    """Insert the record of a run that does nothing; return a sentence if that failed."""
+    """Insert the record of a skipped run; return a sentence if that fails."""
     record.state, record.error = RunStateChoices.SKIPPED, why
     record.finished = record.started = None
     return saved(record)
@@ -193,7 +193,7 @@ def failing_with_its_job(request: RunRequest) -> Iterator[None]:
 
 
 def _ended_elsewhere(record: MaintenanceRun) -> str:
-    """Bring the state of `record` up to date, which the supervisor or another process has ended; return a sentence."""
+    """Reload the state of `record`, which another process has ended; return a sentence about it."""
     record.state = (
         MaintenanceRun.objects.filter(pk=record.pk).values_list("state", flat=True).first() or RunStateChoices.LOST
     )
