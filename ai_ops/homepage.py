@@ -1,4 +1,4 @@
-"""The panel "AI Ops" of Nautobot's home page: the work that waits, and the state of the cleanup."""
+"""The panel "AI Ops" of Nautobot's home page: pending work, and the state of the cleanup."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ai_ops.ui.times import plain_ago
 
 
 class Line(NamedTuple):
-    """A line of the panel: where it leads, and a badge with a colour as Bootstrap calls it."""
+    """A line of the panel: its link, and a badge with a Bootstrap colour."""
 
     name: str
     address: str
@@ -27,7 +27,7 @@ class Line(NamedTuple):
 
 
 def lines(request: Any) -> list[Line]:
-    """Return the lines that this user may see; each takes a query."""
+    """Return the lines that this user may view, one query each."""
     return list(_lines(request.user))
 
 
@@ -53,7 +53,7 @@ def _count(name: str, address: str, found: QuerySet[Any], description: str) -> L
 
 
 def _last_cleanup(runs: QuerySet[MaintenanceRun]) -> Line:
-    """The last one that did something; one that was skipped left the work to another."""
+    """Return the last cleanup that was not skipped."""
     cleanups = runs.filter(kind=MaintenanceKindChoices.CLEANUP, subject="", finished__isnull=False)
     run = cleanups.exclude(state=RunStateChoices.SKIPPED).order_by("-created").first()
     if run is None:

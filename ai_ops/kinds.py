@@ -1,4 +1,4 @@
-"""Kinds of maintenance: the one registry of names, Jobs, default schedules and options.
+"""Kinds of maintenance: the one registry of their names, Jobs, default schedules and options.
 
 A new kind is an entry in `ALL_KINDS`, a task in `ai_ops.celery_tasks` and a Job in `ai_ops.jobs`. Lists, filters, REST,
 metrics, schedules and the settings take it from here. The registry stands below models and settings, since both name
@@ -28,16 +28,16 @@ Options = dict[str, Any]
 
 
 class Asked(Protocol):
-    """Answers to a check of options, from the settings and the database."""
+    """Lookups that validate options against the settings and the database."""
 
     def confirm_cleanup_options(self, given: Options) -> None:
-        """Raise ConfigurationError where `given` are no options of a cleanup."""
+        """Raise ConfigurationError if `given` are not valid options of a cleanup."""
 
     def has_server(self, server: uuid.UUID) -> bool:
-        """Tell whether there is such an MCP server for the user."""
+        """Return whether the user may view an MCP server with that id."""
 
     def policy_id(self, name_or_id: str) -> str:
-        """Return the id of a retention policy; raise RunOptionsError where there is none for the user."""
+        """Return the id of a retention policy; raise RunOptionsError if the user can view none of that name."""
 
 
 def _as_given(options: Options, _asked: Asked) -> Options:
@@ -278,13 +278,13 @@ DEFAULT_SCHEDULES = {
 
 
 def class_path_of(job: str) -> str:
-    """Return the class path of the Job of a kind; of anything else, itself."""
+    """Return the class path of the Job of a kind; return any other text unchanged."""
     kind = KINDS.get(job)
     return kind.job if kind and kind.job else job
 
 
 def kind_of_job(class_path: str, variables: Options) -> str | None:
-    """Return the name of the kind that a Job does with these variables; None for a Job of another app."""
+    """Return the kind of a Job with these variables; None for a Job of another app."""
     of_job = [kind for kind in KINDS.values() if kind.job == class_path]
     told = [kind for kind in of_job if kind.variable and variables.get(kind.variable)]
     return next((kind.name for kind in (*told, *of_job)), None)

@@ -96,7 +96,7 @@ def provision_jobs() -> None:
 
 
 def _has_tables(apps) -> bool:
-    """Tell whether this app is migrated at all: ``migrate ai_ops zero`` sends the signal too."""
+    """Return whether this app is migrated at all: ``migrate ai_ops zero`` sends the signal too."""
     try:
         apps.get_model("ai_ops", "ProvisioningRecord")
     except LookupError:

@@ -567,7 +567,7 @@ class DeadLetterTable(MaintenanceRunTable):
         return truncatechars(record.error, LONG_ERROR)
 
     def has_row_for(self, action):
-        """Tell whether the user may do that with any of the runs on this page."""
+        """Return whether the user may do that with any of the runs on this page."""
         return any(getattr(row.record, f"may_{action}") for row in self.page.object_list)
 
     def before_render(self, request):

@@ -86,7 +86,7 @@ def _is_host(parts: SplitResult) -> bool:
 
 
 def _is_known_to_clients(host: str) -> bool:
-    """Tell whether HTTP clients can read the international parts of `host`, which follow IDNA 2008."""
+    """Return whether HTTP clients can read the international parts of `host`, which follow IDNA 2008."""
     try:
         for label in host.lower().removesuffix(".").split("."):
             if label.startswith("xn--"):

@@ -1,4 +1,4 @@
-"""Parts for agents: their MCP tools, and the news that a server has changed.
+"""Interfaces for agents: their MCP tools, and notice of changed servers.
 
 ``ai_ops.agents.mcp_client`` is not imported here: it brings LangChain along, two seconds of import
 that a worker which only runs health checks need not spend.

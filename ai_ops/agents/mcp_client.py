@@ -63,7 +63,7 @@ _built: _Built | None = None
 
 
 def get_mcp_client() -> MultiServerMCPClient:
-    """Return this process's client for the Healthy HTTP servers, made anew after any change to a server.
+    """Return this process's client for the Healthy HTTP servers; it is rebuilt after any change to a server.
 
     Ask for it at the start of each request and don't keep it longer. It reads the database and secrets: from
     a coroutine call ``sync_to_async(get_mcp_client)()``. For tools use `ai_ops.agents.tools.get_tools`: this
@@ -86,7 +86,7 @@ def get_mcp_client() -> MultiServerMCPClient:
 
 
 def usable_servers() -> list[UsableServer]:
-    """The Healthy HTTP servers, each with its connection as it is now; reads the database and secrets."""
+    """Return the Healthy HTTP servers with their connections. Reads the database and the secrets."""
     settings = AiOpsSettings.load()
     servers = MCPServer.objects.filter(protocol=MCPProtocolChoices.HTTP, status__name=MCPServerStatus.HEALTHY)
     rejected: dict[UUID, set[str]] = defaultdict(set)

@@ -1,4 +1,4 @@
-"""The tools that agents call, loaded server by server: one that is dead takes away only its own."""
+"""The tools that agents call, loaded server by server: a dead server takes away only its own."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class _Loaded:
-    """The tools of one server as they were when it last answered, and when to ask it again (monotonic seconds)."""
+    """The tools of one server at its last answer, and the time to ask it again (monotonic seconds)."""
 
     name: str
     changed: datetime
@@ -75,7 +75,7 @@ _built: _Built | None = None
 
 
 async def get_tools(*, prefix_all: bool | None = None) -> list[BaseTool]:
-    """Return the tools of the Healthy servers, as of now, without those that a user has rejected.
+    """Return the current tools of the Healthy servers, without those that a user has rejected.
 
     Tools of the same name on several servers get the name of their server in front, such as ``Billing_pay``: a list
     with two of one name would leave the agent with the last. With `prefix_all` all tools do; unless it is given, the
@@ -102,7 +102,7 @@ async def get_tools(*, prefix_all: bool | None = None) -> list[BaseTool]:
 
 
 async def _build(generation: int, known: _Built | None) -> _Built:
-    """Ask the servers that are new, changed or due, all at once; the others stay as they are known."""
+    """Load the tools of new, changed or due servers concurrently; keep those of the others."""
     servers = await sync_to_async(usable_servers)()
     before = known.servers if known else {}
     loaded = await asyncio.gather(*(_load(server, before.get(server.pk)) for server in servers))
@@ -114,7 +114,7 @@ async def _build(generation: int, known: _Built | None) -> _Built:
 
 
 async def _load(server: UsableServer, before: _Loaded | None) -> _Loaded:
-    """The server's tools. The one broad catch: whatever one server does to the client costs only its own."""
+    """Load the tools of one server. The one broad catch: a failing server costs only its own tools."""
     now = time.monotonic()
     if before is None or before.changed != server.changed:
         before = _Loaded(server.name, server.changed)
@@ -136,7 +136,7 @@ async def _ask(server: UsableServer) -> list[BaseTool]:
 
 
 def _without_answer(server: UsableServer, before: _Loaded, now: float, error: Exception) -> _Loaded:
-    """Return the tools of a server that failed: its last ones for a while, and never "no tools" for good."""
+    """Return the tools of a failed server: its last ones for a grace period; an error is never "no tools"."""
     in_grace = now - before.answered_at < GRACE_SECONDS
     tools = before.tools if in_grace else ()
     logger.warning(
@@ -152,7 +152,7 @@ def _without_answer(server: UsableServer, before: _Loaded, now: float, error: Ex
 
 
 def _described(error: BaseException) -> str:
-    """The first cause inside the groups in which the client wraps its errors."""
+    """Return the first cause inside the exception groups of the client."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,1 +1,1 @@
-"""The command line: what each command of ``nautobot-server ai_ops`` asks, and how its answer is shown."""
+"""The command line: the commands of ``nautobot-server ai_ops`` and their answers."""

@@ -22,7 +22,7 @@ GAP = "  "
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a heading each; every cell may be text of others."""
+    """Rows and column headings; any cell may hold foreign text."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]

@@ -1,4 +1,4 @@
-"""Commands that only look: status, runs, schedules, storage, doctor."""
+"""Commands that only read: status, runs, schedules, storage, doctor."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MEBIBYTE = 2**20
 
 
 def status() -> Answer:
-    """Answer as the overview does: whether all is well, and what needs the operator."""
+    """Show the state as on the overview: whether all is well, and what needs the operator."""
     now = timezone.now()
     page = Overview(unrestricted_user(), now)
     headline = page.headline
@@ -64,7 +64,7 @@ def _code(level: logic.Level) -> int:
 
 
 def runs(kind: str | None = None, state: str | None = None, limit: int = 20, quiet: bool = False) -> Answer:
-    """List the latest runs; dead letters need the operator, however old they are."""
+    """List the latest runs. Dead letters need the operator at any age."""
     chosen = {name: value for name, value in (("kind", kind), ("state", state)) if value}
     found = MaintenanceRun.objects.filter(**chosen)
     found = found if quiet or kind else found.exclude(kind=QUIET_KIND)
@@ -129,7 +129,7 @@ def _storage_sentence(data: dict[str, Any]) -> str:
 
 
 def doctor() -> Answer:
-    """Go through the set-up of the installation."""
+    """Examine the set-up of the installation."""
     findings = list(examine())
     counts = {outcome: sum(finding.outcome == outcome for finding in findings) for outcome in Outcome}
     line = f"{counts[Outcome.WELL]} checks are well, {counts[Outcome.PROBLEM]} need you"

@@ -80,7 +80,7 @@ def cleanup(options: Mapping[str, Any], dryrun: bool) -> Answer:
 
 
 def check(names: list[str]) -> Answer:
-    """Check all servers that are due, or those that are named."""
+    """Check the due servers, or the named ones."""
     if not names:
         report = celery_tasks.perform_mcp_health_checks()
         if said := _not_done(report):
@@ -115,13 +115,13 @@ def _verdict(report: Mapping[str, Any]) -> str:
 
 
 def sample() -> Answer:
-    """Sample the checkpoint Redis now, and show what was found."""
+    """Sample the checkpoint Redis now, and show the result."""
     report = celery_tasks.sample_checkpoint_storage()
     return _not_done(report) or storage()
 
 
 def explain(thread: str) -> Answer:
-    """Tell what the next cleanup would do with a thread, and why."""
+    """Explain what the next cleanup would do with a thread, and why."""
     report = celery_tasks.explain_thread(thread)
     if not report["success"]:
         return Answer(NOT_KNOWN, report, (str(report["error"]),))
@@ -138,7 +138,7 @@ def explain(thread: str) -> Answer:
 
 
 def find(pattern: str) -> Answer:
-    """Look for the threads whose ids match a glob."""
+    """Find the threads whose ids match a glob."""
     report = celery_tasks.find_threads(pattern)
     if said := _not_done(report):
         return said
@@ -150,7 +150,7 @@ def find(pattern: str) -> Answer:
 
 
 def erase(options: Mapping[str, Any]) -> Answer:
-    """Delete whole threads at once, and look whether something is left."""
+    """Delete whole threads, and verify that nothing is left."""
     report = celery_tasks.erase_threads(
         options["threads"],
         options["pattern"],
@@ -178,7 +178,7 @@ def pin(thread: str, note: str) -> Answer:
 
 
 def unpin(thread: str) -> Answer:
-    """Take the pin off a thread."""
+    """Unpin a thread."""
     was = celery_tasks.unpin_thread(thread)
     said = "is no longer pinned" if was else "was not pinned"
     return Answer(
@@ -187,14 +187,14 @@ def unpin(thread: str) -> Answer:
 
 
 def test_notification(user: Any) -> Answer:
-    """Make an incident that is a test."""
+    """Create a test incident."""
     incident = send_test_incident(user)
     line = f"{incident} was made: see whether it arrives where incidents are told."
     return Answer(WELL, {"id": str(incident.pk), "name": incident.name}, (line,))
 
 
 def add_webhook(receiver: str, url: str, options: Mapping[str, str]) -> Answer:
-    """Make the webhook that tells a receiver of incidents."""
+    """Create the webhook that notifies a receiver of incidents."""
     webhook = add_receiver(receiver, url, **options)
     line = f'The webhook "{webhook.name}" tells {receiver} of incidents. Try it: nautobot-server ai_ops notify test'
     return Answer(WELL, {"id": str(webhook.pk), "name": webhook.name}, (line,))
@@ -208,7 +208,7 @@ def allow_hook(class_path: str) -> Answer:
 
 
 def _not_done(report: Mapping[str, Any]) -> Answer | None:
-    """Return the answer where a run failed, or was left to another that is under way; None where it was done."""
+    """Return the answer for a run that failed or was skipped; None if the run did its work."""
     run = report.get("run") or {}
     if run.get("state") == RunStateChoices.SKIPPED:
         return Answer(NOT_KNOWN, report, (f"Nothing was done: {run.get('note')}",))

@@ -70,10 +70,10 @@ EVERY_POINT = {"showAllSymbol": True, "symbol": "circle", "symbolSize": 4}
 
 
 class CheckedServerPanelMixin:
-    """Shown where there is something to show: a server that was checked."""
+    """A panel that is shown only for a server that was checked."""
 
     def should_render(self, context: Context) -> bool:
-        """Leave the panel out for a server that was never checked, and compute nothing to find that out."""
+        """Hide the panel for a server that was never checked, without computing its data."""
         return Panel.should_render(self, context) and _health(context) is not None
 
 
@@ -81,7 +81,7 @@ class HealthPanel(CheckedServerPanelMixin, FactsPanel):
     """The latest check in words, and when the server was last well and last not."""
 
     def get_data(self, context: Context) -> dict[str, Any]:
-        """Return what is known, by its names."""
+        """Return the known facts, by label."""
         health = _health(context)
         return {
             "Last check": ago(health.checked),
@@ -122,14 +122,14 @@ class StatisticsPanel(CheckedServerPanelMixin, FactsPanel):
 
 
 def _latency(found: Statistics) -> str:
-    """The text after the uptime; empty where no check found the server well."""
+    """Return the latency text after the uptime; empty without a passed check."""
     if found.p50_ms is None:
         return ""
     return f"; p50 {milliseconds(found.p50_ms)}, p95 {milliseconds(found.p95_ms)}"
 
 
 class CheckChartPanel(CheckedServerPanelMixin, ReadableChartPanel):
-    """A chart over the checks of the window that the reader chose, with the choice in its header.
+    """A chart of the checks in the chosen window; its header offers the windows.
 
     Args:
         title: What it shows.
@@ -170,7 +170,7 @@ class CheckChartPanel(CheckedServerPanelMixin, ReadableChartPanel):
         )
 
     def render_label(self, context: Context) -> str:
-        """Say which window is shown."""
+        """Name the window that is shown."""
         return f"{super().render_label(context)}, LAST {_chosen(context).name.upper()}"
 
     def render_header_extra_content(self, context: Context) -> SafeString:
@@ -206,12 +206,12 @@ def _health(context: Context) -> MCPServerHealth | None:
 
 
 def _chosen(context: Context) -> ChartWindow:
-    """The window in the page's address; a day where there is none, or one that is not offered."""
+    """Return the window from the page's query string; a day without a valid one."""
     return CHART_WINDOWS.get(context["request"].GET.get("window", ""), CHART_WINDOWS["24h"])
 
 
 def _chart_data(context: Context, series: Callable[[list[Bucket]], list[dict[str, Any]]]) -> dict[str, Any]:
-    """Chart data in Nautobot's form. Both charts are of the same checks, which are read once for a page."""
+    """Return chart data in Nautobot's format. Both charts use the same checks, read once per page."""
     server, window = get_obj_from_context(context), _chosen(context)
     kept = server.__dict__.setdefault("_chart_buckets", {})
     if window not in kept:

@@ -26,7 +26,7 @@ class AcknowledgeButton(PostButton):
     """Acknowledge the incident."""
 
     def should_render(self, context: Context) -> bool:
-        """Show it while there is something to acknowledge."""
+        """Show the button while the incident can be acknowledged."""
         incident = get_obj_from_context(context)
         wanted = super().should_render(context) and not incident.closed and not incident.acknowledged
         return wanted and may(context["request"].user, "acknowledge", incident)
@@ -36,7 +36,7 @@ class IncidentFieldsPanel(FieldsPanel):
     """The fields of an incident."""
 
     def render_value(self, key: str, value: Any, context: Context) -> Any:
-        """Keep the lines of the message apart."""
+        """Keep the line breaks of the message."""
         if key == "message":
             return format_html('<span style="white-space: pre-line">{}</span>', value)
         return super().render_value(key, value, context)

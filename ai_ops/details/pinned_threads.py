@@ -9,7 +9,7 @@ from ai_ops.ui.panels import FieldsPanel
 
 
 class PinnedThreadFieldsPanel(FieldsPanel):
-    """The fields of a pin, and whether there is anything that it keeps."""
+    """The fields of a pin, and whether it matches anything."""
 
     def get_data(self, context):
         """Add what the last sampling says."""
@@ -17,11 +17,11 @@ class PinnedThreadFieldsPanel(FieldsPanel):
         return {**super().get_data(context), "in_redis": in_redis(pin, latest_snapshots()[0])}
 
     def render_key(self, key, value, context):
-        """Write Redis as it is written."""
+        """Keep the spelling of "Redis"."""
         return "In Redis" if key == "in_redis" else super().render_key(key, value, context)
 
     def render_value(self, key, value, context):
-        """Show a thread's id with the blanks that belong to it."""
+        """Show a thread's id with its blanks."""
         if key == "thread_id":
             return format_html('<span style="white-space: pre-wrap; word-break: break-all">{}</span>', value)
         return super().render_value(key, value, context)

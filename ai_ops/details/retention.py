@@ -93,7 +93,7 @@ class TrialFollowingPanel(Panel):
     """A line that keeps the page of a policy up to date while a dry run tries it."""
 
     def should_render(self, context):
-        """Show it while there is such a run."""
+        """Show the line while there is such a run."""
         return super().should_render(context) and self._trial(context) is not None
 
     def render(self, context):
@@ -119,7 +119,7 @@ class DryRunButton(PostButton):
     """Run the cleanup as a dry run that takes the policy for enabled."""
 
     def should_render(self, context):
-        """Show it to users who may run the Job."""
+        """Show the button to users who may run the Job."""
         return super().should_render(context) and may_run("cleanup", context["request"].user)
 
 

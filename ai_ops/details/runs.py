@@ -90,7 +90,7 @@ def _is_dead_letter(run: MaintenanceRun) -> bool:
 
 
 def attempt_rows(run: MaintenanceRun, user) -> list[dict[str, Any]]:
-    """All attempts of `run`, the latest first, with links to the logs that `user` may see."""
+    """Return all attempts of `run`, the latest first, with links to the logs that `user` may view."""
     entries = list(run.attempts)
     if run.attempt and run.attempt not in [entry.get("attempt") for entry in entries]:
         entries.append(_latest_attempt(run))
@@ -133,7 +133,7 @@ def _when(moment: Any) -> str | None:
 
 
 def _is_silent(run: MaintenanceRun) -> bool:
-    """Return whether it missed as many heartbeats as a run may."""
+    """Return whether the run missed more heartbeats than allowed."""
     if run.state != RunStateChoices.RUNNING or run.heartbeat is None:
         return False
     allowed = AiOpsSettings.load().lease_seconds / RENEWALS_PER_LEASE * MISSED_HEARTBEATS
@@ -145,14 +145,14 @@ def _is_stopping(run: MaintenanceRun) -> bool:
 
 
 def _subject(run: MaintenanceRun, user: Any) -> Any:
-    """The server that it is about, if this user may view it; else what the record says."""
+    """Return the run's server if this user may view it, else the text of the record."""
     if run.kind == MaintenanceKindChoices.SERVER and is_uuid(run.subject):
         return MCPServer.objects.restrict(user, "view").filter(pk=run.subject).first() or run.subject
     return run.subject
 
 
 def _files(run: MaintenanceRun, user: Any) -> str | None:
-    """Links to the files of the run's Job, such as the table of a cleanup, for a user that may view its result."""
+    """Return links to the files of the run's Job, such as the table of a cleanup, for users who may view its result."""
     result = JobResult.objects.restrict(user, "view").filter(pk=run.job_result_id).first()
     return render_jobresult_files(result.files) or None if result else None
 
@@ -161,7 +161,7 @@ class FollowingPanel(Panel):
     """A line that keeps the page of a run up to date until the run has ended."""
 
     def should_render(self, context: Context) -> bool:
-        """Leave it out for a run that has ended, or waits for approval."""
+        """Hide the line for a run that has ended or waits for approval."""
         run = get_obj_from_context(context)
         waits = run.state == RunStateChoices.PENDING and run.next_attempt is None
         return super().should_render(context) and not run.is_final and not waits
@@ -175,10 +175,10 @@ class FollowingPanel(Panel):
 
 
 class RunPanel(FactsPanel):
-    """The run in words, from what was asked for to what became of it."""
+    """The run in words, from its request to its result."""
 
     def get_data(self, context: Context) -> dict[str, Any]:
-        """Return what is known, by its names."""
+        """Return the known facts, by label."""
         run = get_obj_from_context(context)
         return {
             "State": state_badge(run.state),
@@ -198,7 +198,7 @@ class RunPanel(FactsPanel):
 
 
 class TimesPanel(FactsPanel):
-    """The times of its request, its start and its end, and the process that has it."""
+    """The times of request, start and end, and the process of the run."""
 
     def get_data(self, context: Context) -> dict[str, Any]:
         """Return what is known, by its names; ages by the clock of the database, which set the times."""
@@ -233,11 +233,11 @@ class PlainValuesPanel(FactsPanel):
         return getattr(get_obj_from_context(context), self.field)
 
     def render_key(self, key: str, value: Any, context: Context) -> str:
-        """Write words for a name."""
+        """Show a name as words."""
         return key.replace("_", " ").capitalize()
 
     def render_value(self, key: str, value: Any, context: Context) -> Any:
-        """Write words for true and false: a red cross would say that something is wrong."""
+        """Show true and false as words: a red cross would look like an error."""
         return ("yes" if value else "no") if isinstance(value, bool) else super().render_value(key, value, context)
 
 
@@ -245,15 +245,15 @@ class CountersPanel(PlainValuesPanel):
     """The counters of a run that has no result in words."""
 
     def should_render(self, context: Context) -> bool:
-        """Leave them out where the result says the same in words."""
+        """Hide the panel if the result says the same in words."""
         return super().should_render(context) and not summary(get_obj_from_context(context))
 
 
 class AttemptsPanel(DataTablePanel):
-    """Each attempt, with how it ended and where its log is."""
+    """The attempts, each with its end and a link to its log."""
 
     def should_render(self, context: Context) -> bool:
-        """Leave it out where no attempt was begun."""
+        """Hide the panel if no attempt has begun."""
         return super().should_render(context) and get_obj_from_context(context).attempt > 0
 
     def get_extra_context(self, context: Context) -> dict[str, Any]:
@@ -266,62 +266,62 @@ class ChildrenPanel(ObjectsTablePanel):
     """The runs that are parts or redrives of this one."""
 
     def should_render(self, context: Context) -> bool:
-        """Leave it out where there are none, as with most runs."""
+        """Hide the panel without such runs, as for most runs."""
         return super().should_render(context) and get_obj_from_context(context).children.exists()
 
 
 class RunButton(PostButton):
-    """Does something with a run, for users with the permission to do that with this run."""
+    """A button for an action on a run, for users who may perform it on this run."""
 
     action = ""
 
     def should_render(self, context: Context) -> bool:
-        """Show it where the action would be done."""
+        """Show the button if the action would succeed."""
         run = get_obj_from_context(context)
         return (
             super().should_render(context) and self.fits(run) and may_decide(context["request"].user, self.action, run)
         )
 
     def fits(self, run: MaintenanceRun) -> bool:
-        """Tell whether the run is in a state for it: a dead letter, which waits for a decision."""
+        """Return whether the run is a dead letter that waits for a decision."""
         return _is_dead_letter(run)
 
 
 class RepeatButton(RunButton):
-    """Run again, after a question: what is run may delete."""
+    """Run again, after a confirmation: the run may delete."""
 
     # A link: the page behind it asks.
     template_path = Button.template_path
     action = "repeat"
 
     def fits(self, run: MaintenanceRun) -> bool:
-        """Tell whether the run has ended and waits for no other decision."""
+        """Return whether the run has ended and waits for no other decision."""
         return run.is_final and not _is_dead_letter(run) and run.kind in KINDS
 
 
 class DeleteNowButton(RepeatButton):
-    """Run a cleanup that deletes what this dry run has reported."""
+    """Run the cleanup that this dry run has reported, and delete."""
 
     action = "delete_now"
 
     def fits(self, run: MaintenanceRun) -> bool:
-        """Tell whether it was a dry run that found something to delete."""
+        """Return whether the run was a dry run that found something to delete."""
         counters = run.counters
         dry = run.kind == MaintenanceKindChoices.CLEANUP and counters.get("dryrun") is True
         return super().fits(run) and dry and run.state == RunStateChoices.SUCCEEDED and bool(counters["deleted_count"])
 
 
 class DiscardButton(RunButton):
-    """Discard a dead letter, after a question."""
+    """Discard a dead letter, after a confirmation."""
 
     template_path = Button.template_path
 
 
 class CancelButton(RunButton):
-    """Stop a run between two batches, or keep it from being started."""
+    """Cancel a run: between two batches, or before it starts."""
 
     def fits(self, run: MaintenanceRun) -> bool:
-        """Tell whether there is something to stop."""
+        """Return whether the run can be cancelled."""
         return not run.is_final and not run.cancel_requested
 
 

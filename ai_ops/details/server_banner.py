@@ -1,4 +1,4 @@
-"""The banner that a server's page begins with: up or down, since when, why, what to do, and the open incident."""
+"""The banner at the top of a server's page: state, since when, reason, advice, and the open incident."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class OpenIncident:
 
 @dataclass(frozen=True)
 class Banner:
-    """The answer to the first question about a server.
+    """The content of the banner.
 
     Attributes:
         level: The urgency.
@@ -61,7 +61,7 @@ class Banner:
 
     @property
     def acknowledgeable(self) -> list[MCPServerIncident]:
-        """The incidents that the user may acknowledge."""
+        """Return the incidents that the user may acknowledge."""
         return [each.incident for each in self.incidents if each.may_acknowledge]
 
 
@@ -110,14 +110,14 @@ def _since(
 
 
 def _up_since(server: MCPServer) -> datetime | None:
-    """Return when a check last made it Healthy; None where the history does not go back so far, or a user did that."""
+    """Return the time at which a check last made the server Healthy; None if the history does not have it."""
     flips = server.checks.filter(flipped=True).order_by("-time").values_list("time", "ok")
     at, ok = flips.first() or (None, None)
     return at if ok else None
 
 
 def _why(state: str, health: MCPServerHealth | None) -> str | None:
-    """Return the reason in words; without `health`, which the user may not see, none of its words."""
+    """Return the reason in words; without `health`, which the user may not view, in general words."""
     if state == STALE:
         return _why_stale(health)
     return health.message if health and state != UP else None
@@ -138,7 +138,7 @@ def _open_incidents(server: MCPServer, user: Any) -> tuple[OpenIncident, ...]:
 
 
 class ServerBannerPanel(Panel):
-    """The banner; it has no header, as its first words say what it is."""
+    """The banner, a panel without a header."""
 
     def get_extra_context(self, context: Context) -> Mapping[str, Any]:
         """Add the banner."""

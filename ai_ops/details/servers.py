@@ -18,10 +18,10 @@ from ai_ops.ui.panels import FactsPanel, FieldsPanel
 
 
 class AddressesPanel(FactsPanel):
-    """The addresses made of URL and paths, as agents and health checks use them."""
+    """The full addresses that agents and health checks use."""
 
     def should_render(self, context):
-        """Leave the panel out where there is no address."""
+        """Hide the panel for a server without addresses."""
         return super().should_render(context) and bool(get_obj_from_context(context).url)
 
     def get_data(self, context):
@@ -30,19 +30,19 @@ class AddressesPanel(FactsPanel):
         return {"MCP address": server.mcp_url, "Health check address": server.health_check_url}
 
     def render_value(self, key, value, context):
-        """Show an address to be read and copied, not followed: neither is meant for a browser."""
+        """Show an address as text, not as a link: neither is meant for a browser."""
         return format_html("<code>{}</code>", value)
 
 
 class CheckNowButton(PostButton):
-    """Ask for a check of the one server; for a server that is never checked it says why."""
+    """Request a check of the server; disabled, with the reason, for a server that is never checked."""
 
     def should_render(self, context):
-        """Show it to those who may run the Job."""
+        """Show the button to users who may run the Job."""
         return super().should_render(context) and may_run_check(context["request"].user)
 
     def get_extra_context(self, context):
-        """Look disabled, with the reason as tooltip, where no check is made; a click answers with it too."""
+        """Look disabled if no check is possible, with the reason as tooltip and as the answer to a click."""
         extra = super().get_extra_context(context)
         if reason := get_obj_from_context(context).why_not_checked():
             extra["color"] = ButtonColorChoices.DEFAULT

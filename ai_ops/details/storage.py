@@ -55,7 +55,7 @@ class RunJobButton(Button):
     link_includes_pk = False
 
     def should_render(self, context):
-        """Show it to those who may run the Job."""
+        """Show the button to users who may run the Job."""
         return super().should_render(context) and may_run(self.kind, context["request"].user)
 
     def get_link(self, context):
@@ -69,7 +69,7 @@ class SampleNowButton(PostButton):
     link_includes_pk = False
 
     def should_render(self, context):
-        """Show it to those who may run the Job."""
+        """Show the button to users who may run the Job."""
         return super().should_render(context) and may_run("storage", context["request"].user)
 
 
@@ -233,7 +233,7 @@ PANELS = {
 
 
 def page_context(user) -> dict[str, Any]:
-    """All that the page shows to `user`. Reads Nautobot's database and nothing else."""
+    """Return the content of the page for `user`. Reads only Nautobot's database."""
     now = timezone.now()
     visible = CheckpointStorageSnapshot.objects.restrict(user, "view")
     good, failed = latest_snapshots(visible)

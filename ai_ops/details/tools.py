@@ -55,7 +55,7 @@ class ToolSetPanel(FactsPanel):
         return Panel.should_render(self, context) and _tool_set(context) is not None
 
     def get_data(self, context: Context) -> dict[str, Any]:
-        """Return what is known, by its names."""
+        """Return the known facts, by label."""
         found = _tool_set(context)
         states = list(MCPServerTool.objects.filter(server=found.server).values_list("state", flat=True))
         counts = [(states.count(state), label) for state, label in MCPToolStateChoices.CHOICES]

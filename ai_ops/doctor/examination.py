@@ -62,12 +62,12 @@ class Surroundings:
 
     @cached_property
     def settings(self) -> AiOpsSettings:
-        """The app's settings."""
+        """Return the app's settings."""
         return AiOpsSettings.load()
 
     @cached_property
     def redis(self) -> checkpointer.CheckpointRedis:
-        """The checkpoint Redis in its own words."""
+        """Return the INFO of the checkpoint Redis."""
         return checkpointer.describe_checkpoint_redis(self.settings)
 
     @cached_property
@@ -148,7 +148,7 @@ def check_redis(around: Surroundings) -> Finding:
 
 
 def check_database(around: Surroundings) -> Finding:
-    """See whether the app looks where the checkpoints are, and nothing else is there."""
+    """Check that the app's database holds the checkpoints and nothing else."""
     address = read_address(checkpointer.get_redis_url())
     names = {"cache": settings.CACHES["default"].get("LOCATION"), "Celery broker": settings.CELERY_BROKER_URL}
     nautobot = {what: redis_facts.server_and_database(str(url)) for what, url in names.items() if url}
@@ -168,7 +168,7 @@ def _beginnings(around: Surroundings) -> tuple[str, ...]:
 
 
 def check_saver(around: Surroundings) -> Finding:
-    """See which saver agents get."""
+    """Report the saver that agents get."""
     if around.redis.saver is None:
         return problem(
             f"Agents have no saver there: {around.redis.reason}",
@@ -216,14 +216,14 @@ def check_workers(around: Surroundings) -> Finding:
 
 
 def check_beat(around: Surroundings) -> Finding:
-    """See whether Celery beat lives."""
+    """Check that Celery beat is alive."""
     if around.scheduler["running"]:
         return well("Celery beat is running.")
     return problem(around.scheduler["why"], "Start it: nautobot-server celery beat.")
 
 
 def check_schedules(around: Surroundings) -> Finding:
-    """See whether each kind of maintenance has a schedule that runs in time."""
+    """Check that each kind of maintenance has a schedule that runs on time."""
     bad = [each for each in around.schedules if each["late"] or each["standing"] in (PAUSED, BROKEN)]
     if bad:
         said = " ".join(f'"{each["name"]}": {each["why"]}' for each in bad[: logic.LISTED_NAMES])
@@ -238,7 +238,7 @@ def check_schedules(around: Surroundings) -> Finding:
 
 
 def check_jobs(_: Surroundings) -> Finding:
-    """See whether the Jobs of the schedules may run."""
+    """Check that the Jobs of the schedules are enabled."""
     jobs = {kind: find_job(kind) for kind in DEFAULT_SCHEDULES}
     if missing := [kind for kind, job in jobs.items() if job is None]:
         return problem(f"Nautobot does not know the Jobs of {listed(missing)}.", "Run nautobot-server post_upgrade.")
@@ -248,7 +248,7 @@ def check_jobs(_: Surroundings) -> Finding:
 
 
 def check_time_limits(around: Surroundings) -> Finding:
-    """Compare the time limits with what the latest runs took, and what is there may take."""
+    """Compare the time limits with the durations of the latest runs and the expected ones."""
     short = [said for kind in DEFAULT_SCHEDULES if (said := _limit_of(kind, around))]
     if short:
         return problem(
@@ -269,7 +269,7 @@ def _limit_of(kind: str, around: Surroundings) -> str | None:
 
 
 def _needed(kind: str, around: Surroundings) -> float:
-    """Return how many seconds a run of that kind may take at worst; 0 where nothing tells."""
+    """Return the longest expected duration of a run of that kind in seconds; 0 if unknown."""
     if kind == MaintenanceKindChoices.CLEANUP:
         snapshot, _ = latest_snapshots()
         return logic.cleanup_seconds(snapshot.data.get("database_keys") if snapshot else None)
@@ -282,7 +282,7 @@ def _needed(kind: str, around: Surroundings) -> float:
 
 
 def check_credentials(_: Surroundings) -> Finding:
-    """Look for servers that want credentials, or whose secrets group can't be used."""
+    """Find servers that ask for credentials, or whose secrets group can't be used."""
     servers = checked_servers().select_related("secrets_group", "health")
     refused = servers.filter(health__reason=Reason.AUTH_REQUIRED).values_list("name", flat=True)
     broken = []
@@ -301,7 +301,7 @@ def check_credentials(_: Surroundings) -> Finding:
 
 
 def check_certificates(around: Surroundings) -> Finding:
-    """Look for TLS certificates that end soon."""
+    """Find TLS certificates that expire soon."""
     rows = checked_servers().exclude(health__certificate_ends=None).values_list("name", "health__certificate_ends")
     soon = {name: days_left(ends, around.now) for name, ends in rows if is_worth_a_warning(ends, around.now)}
     if soon:
@@ -311,7 +311,7 @@ def check_certificates(around: Surroundings) -> Finding:
 
 
 def check_logs_cleanup(_: Surroundings) -> Finding:
-    """See whether Nautobot's own Job that deletes old job results is scheduled."""
+    """Check that Nautobot's Logs Cleanup is scheduled."""
     module_name, class_name = LOGS_CLEANUP
     schedules = ScheduledJob.objects.filter(
         job_model__module_name=module_name, job_model__job_class_name=class_name, enabled=True
@@ -346,14 +346,14 @@ CHECKS: dict[str, Callable[[Surroundings], Finding]] = {
 
 
 def examine(around: Surroundings | None = None) -> Iterator[Finding]:
-    """Make every check, and give each finding when it is there."""
+    """Run every check, and yield each finding at once."""
     around = around or Surroundings(timezone.now())
     for name in CHECKS:
         yield examined(name, around)
 
 
 def examined(name: str, around: Surroundings) -> Finding:
-    """Make one check; where what it asks fails, it is not known."""
+    """Run one check; its finding is UNKNOWN if its source does not answer."""
     try:
         found = CHECKS[name](around)
     except AiOpsError as error:

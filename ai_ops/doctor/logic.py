@@ -1,4 +1,4 @@
-"""Decisions of the doctor, from facts that others gathered. Nothing here asks a database, a Redis or a worker."""
+"""Decisions of the doctor from given facts, without access to a database, a Redis or a worker."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WELL_CODE, PROBLEM_CODE, UNKNOWN_CODE = 0, 1, 2
 
 
 class Outcome(StrEnum):
-    """The answer to one check. UNKNOWN where what was asked did not answer."""
+    """The outcome of one check. UNKNOWN if its source did not answer."""
 
     WELL = "well"
     PROBLEM = "problem"
@@ -30,7 +30,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """The answer to one check, with what to do about it.
+    """The result of one check, with advice.
 
     Attributes:
         outcome: Whether it is well.
@@ -46,22 +46,22 @@ class Finding:
 
 
 def well(message: str) -> Finding:
-    """Return a finding of something that is well."""
+    """Return a finding without a problem."""
     return Finding(Outcome.WELL, message)
 
 
 def problem(message: str, advice: str) -> Finding:
-    """Return a finding of something that needs the operator."""
+    """Return a finding that needs the operator."""
     return Finding(Outcome.PROBLEM, message, advice)
 
 
 def unknown(message: str, advice: str) -> Finding:
-    """Return a finding of something that could not be told."""
+    """Return a finding that could not be determined."""
     return Finding(Outcome.UNKNOWN, message, advice)
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
-    """Return 0 where all is well, 1 where something needs the operator, 2 where nothing does but not all is known."""
+    """Return 0 if all is well, 1 if something needs the operator, 2 if nothing does but something is unknown."""
     outcomes = {finding.outcome for finding in findings}
     if Outcome.PROBLEM in outcomes:
         return PROBLEM_CODE
@@ -69,14 +69,14 @@ def exit_code(findings: Iterable[Finding]) -> int:
 
 
 def listed(names: Collection[str]) -> str:
-    """Return names as a sentence lists them: the first few in order, then how many more."""
+    """Join the first few names for a sentence, and count the others."""
     shown = sorted(names)[:LISTED_NAMES]
     more = len(names) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def judge_database(own: str, nautobot: Mapping[str, str], here: bool, elsewhere: Sequence[int]) -> Finding:
-    """Judge whether the app looks into the database of the checkpoints, and shares it with nothing else.
+    """Judge whether the app uses the database of the checkpoints, and shares it with nothing else.
 
     Args:
         own: Server and database of the checkpoints, such as ``redis.example.com:6379/2``.
@@ -154,7 +154,7 @@ def judge_workers(queues: Mapping[str, int] | None, wanted: Collection[str]) -> 
 
 
 def judge_limit(kind: str, limit: float, longest: float | None, needed: float) -> str | None:
-    """Return why a time limit is too short, in a clause; None where it is long enough.
+    """Return a clause that says why a time limit is too short; None if it is long enough.
 
     Args:
         kind: The kind of run.
@@ -172,12 +172,12 @@ def judge_limit(kind: str, limit: float, longest: float | None, needed: float) -
 
 
 def cleanup_seconds(keys: int | None) -> float:
-    """Return how long a scan of that many keys takes on a slow machine."""
+    """Return the seconds that a scan of so many keys takes on a slow machine."""
     return (keys or 0) / KEYS_A_SECOND
 
 
 def health_seconds(servers: int, at_once: int, timeout: float, rounds: int, pause: float) -> float:
-    """Return how long a health check takes at worst: every server silent in every round.
+    """Return the longest duration of a health check in seconds: every server silent in every round.
 
     Args:
         servers: Servers that are checked.

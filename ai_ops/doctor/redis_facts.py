@@ -1,4 +1,4 @@
-"""Questions of the doctor to the checkpoint Redis: each bounded, and none writes."""
+"""Bounded, read-only queries of the doctor to the checkpoint Redis."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
 
 
 def has_keys(client: Any, prefixes: Sequence[bytes]) -> bool:
-    """Return whether the database has a key that begins with one of `prefixes`, as far as a bounded scan shows."""
+    """Return whether a bounded scan finds a key that begins with one of `prefixes`."""
     cursor: Any = 0
     for _ in range(MOST_PAGES):
         cursor, keys = client.scan(cursor, count=SCAN_COUNT)
@@ -57,7 +57,7 @@ def has_keys(client: Any, prefixes: Sequence[bytes]) -> bool:
 
 
 def databases_with(client: Any, prefixes: Sequence[bytes], own: int) -> list[int]:
-    """Return the other databases of the same server that have such keys; none of a cluster, which has one."""
+    """Return the other databases of the server that have such keys; none for a cluster, which has one database."""
     if isinstance(client, RedisCluster):
         return []
     numbers = [int(name[2:]) for name in client.info("keyspace") if name.startswith("db")]
@@ -72,7 +72,7 @@ def databases_with(client: Any, prefixes: Sequence[bytes], own: int) -> list[int
 
 
 def refused_commands(client: Any, prefixes: Iterable[str]) -> list[str]:
-    """Return what the user of `client` may not call, or which keys it may not delete.
+    """Return the commands that the user of `client` may not call, and the keys that it may not delete.
 
     Raises:
         redis.exceptions.ResponseError: The server can't tell, as those before Redis 7, or refuses the script itself.
@@ -88,7 +88,7 @@ def refused_commands(client: Any, prefixes: Iterable[str]) -> list[str]:
 
 
 def server_and_database(url: str) -> str:
-    """Return host, port and database of an address, without anything else of it."""
+    """Return only the host, port and database of an address."""
     parts = urlsplit(url)
     try:
         port = parts.port or DEFAULT_PORT

@@ -22,12 +22,12 @@ class MCPServerType(OptimizedNautobotObjectType):
         filterset_class = MCPServerFilterSet
 
     def resolve_url(self, info):
-        """Answer as every type does."""
+        """Resolve as every type does."""
         return self.get_absolute_url(api=True)
 
     @resolver_hints(only=("url",))
     def resolve_server_url(self, info):
-        """Answer with the model's field `url`."""
+        """Resolve to the model's field `url`."""
         return self.url
 
 

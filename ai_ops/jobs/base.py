@@ -25,22 +25,22 @@ class MaintenanceJob(Job):
         abstract = True
 
     def __init__(self) -> None:
-        """Have what the Job's own lines quote made harmless, as that of the tasks is."""
+        """Make text quoted in the Job's own log lines harmless, as in those of the tasks."""
         super().__init__()
         get_logger(self.__module__)
 
     @cached_property
     def job_result(self) -> JobResult | None:
-        """The result of this Job; None where `run()` was called from a shell or a test."""
+        """Return the JobResult of this Job; None if `run()` was called from a shell or a test."""
         request = getattr(self, "request", None)
         return super().job_result if request is not None and request.id else None
 
     def create_file(self, filename: str, content: str | bytes) -> FileProxy | None:
-        """Attach a file to the result; there is none to attach it to in a shell."""
+        """Attach a file to the result; do nothing in a shell, where there is no result."""
         return super().create_file(filename, content) if self.job_result else None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run; what the tasks record in the meantime is of this JobResult."""
+        """Run, with this JobResult as the one that the tasks record."""
         request = request_of_job(self)
         try:
             self.deserialize_data(kwargs)
@@ -50,7 +50,7 @@ class MaintenanceJob(Job):
             return super().__call__(*args, **kwargs)
 
     def _without_subject(self, request: RunRequest, error: ObjectDoesNotExist) -> dict[str, Any]:
-        """End at once, in a line: what the run was about has been deleted since it was asked for."""
+        """End at once with a log line: the object of the run was deleted since the request."""
         sentence = f"The subject of this run was deleted, so there is no work. {error}"
         transitions.end_without_work(request, sentence)
         self.fail("%s", sentence)

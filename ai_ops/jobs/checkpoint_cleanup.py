@@ -29,7 +29,7 @@ MAX_CSV_BYTES = 8 * 1024 * 1024
 
 
 class DaysVar(ScriptVariable):
-    """A number of days, which may be a fraction of one; an hour at least."""
+    """A number of days, with fractions; at least an hour."""
 
     form_field = forms.FloatField
 
@@ -117,7 +117,7 @@ class CleanupCheckpointsJob(MaintenanceJob):
 
     @classmethod
     def as_form(cls, *args: Any, **kwargs: Any) -> Any:
-        """Build the form with what is configured now, not with what was when the process started."""
+        """Build the form with the present configuration, not that of the start of the process."""
         form = super().as_form(*args, **kwargs)
         try:
             configured = AiOpsSettings.load()
@@ -153,7 +153,7 @@ class CleanupCheckpointsJob(MaintenanceJob):
 
 
 class ThreadTable:
-    """Conversations as CSV, up to the size that Nautobot keeps."""
+    """A CSV file of conversations, up to the size that Nautobot stores."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -172,7 +172,7 @@ class ThreadTable:
             self._writer.writerow(map(for_csv, thread.as_dict().values()))
 
     def text(self) -> str:
-        """The table; a last line says how many rows had no room."""
+        """Return the table; a last line gives the number of rows that did not fit."""
         if self._left_out:
             self._writer.writerow([f"and {self._left_out} more threads, for which the file has no room"])
             self._left_out = 0

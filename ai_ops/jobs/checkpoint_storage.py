@@ -1,4 +1,4 @@
-"""The Job that looks at the checkpoint Redis for the page "Checkpoint storage"."""
+"""The Job that samples the checkpoint Redis for the page "Checkpoint storage"."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ name = JOB_GROUP
 
 
 class SampleCheckpointStorageJob(MaintenanceJob):
-    """Counts what is in the checkpoint Redis, and deletes nothing."""
+    """Count the contents of the checkpoint Redis, and delete nothing."""
 
     class Meta:
         """Job metadata."""
@@ -23,7 +23,7 @@ class SampleCheckpointStorageJob(MaintenanceJob):
         has_sensitive_variables = False
 
     def run(self) -> dict[str, Any]:
-        """Sample; what was found is the result."""
+        """Sample the storage; the facts are the result."""
         result = sample_checkpoint_storage()
         if not result["success"]:
             self.fail("%s", result["error"])

@@ -19,7 +19,7 @@ PERMISSION = "ai_ops.add_threaderasure"
 
 
 class EraseConversationsJob(MaintenanceJob):
-    """Delete whole conversations at once, whatever their age, and keep a record of it."""
+    """Delete whole conversations of any age, and keep a record of the erasure."""
 
     thread_ids = TextVar(
         required=False,
@@ -50,7 +50,7 @@ class EraseConversationsJob(MaintenanceJob):
         time_limit = 3780
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run; afterwards the names of what was erased are kept as the setting says."""
+        """Run; then keep or conceal the erased names, depending on the setting."""
         try:
             return super().__call__(*args, **kwargs)
         finally:

@@ -1,4 +1,4 @@
-"""The Job that checks MCP servers, all of them or one."""
+"""The Job that checks all MCP servers, or one."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ MAX_JITTER_SECONDS = 10.0
 
 
 def jitter_seconds(*, is_scheduled: bool, draw: Callable[[], float] = random.random) -> float:
-    """Return the seconds that a run waits before it begins; `draw` gives a number from 0 up to 1."""
+    """Return the seconds that a run waits before it begins. `draw` returns a number from 0 to 1."""
     return MAX_JITTER_SECONDS * draw() if is_scheduled else 0.0
 
 
 class MCPServerHealthCheckJob(MaintenanceJob):
-    """Probes MCP servers and sets them Healthy or Unhealthy when three checks agree."""
+    """Probe MCP servers, and set them Healthy or Unhealthy when three checks agree."""
 
     server = ObjectVar(
         model=MCPServer,
@@ -54,7 +54,7 @@ class MCPServerHealthCheckJob(MaintenanceJob):
         time_limit = 1860
 
     def run(self, server: MCPServer | None = None, shard: str | None = None) -> dict[str, Any]:
-        """Check `server`, or those of `shard`, or all servers where neither is given."""
+        """Check `server`, or the servers of `shard`, or all servers."""
         if server is None:
             is_scheduled = self.job_result is not None and self.job_result.scheduled_job is not None
             time.sleep(jitter_seconds(is_scheduled=is_scheduled))

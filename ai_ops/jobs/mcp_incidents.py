@@ -11,7 +11,7 @@ name = JOB_GROUP
 
 
 class CloseResolvedIncidentsJob(MaintenanceJob):
-    """Closes incidents whose servers recovered elsewhere and escalates those that are open for too long."""
+    """Close incidents whose servers recovered otherwise, and escalate those open for too long."""
 
     class Meta:
         """Job metadata."""

@@ -1,4 +1,4 @@
-"""The Job that looks after the other maintenance runs."""
+"""The Job that supervises the other maintenance runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ name = JOB_GROUP
 
 
 class SuperviseRunsJob(MaintenanceJob):
-    """Rescues maintenance runs whose process died, starts those that are due, and tidies up after them."""
+    """Rescue maintenance runs whose process died, start due ones, and delete old records."""
 
     class Meta:
         """Job metadata."""
@@ -23,7 +23,7 @@ class SuperviseRunsJob(MaintenanceJob):
         has_sensitive_variables = False
 
     def run(self) -> dict[str, Any]:
-        """Make one pass; its report is the result, also of a failed one."""
+        """Make one pass; its report is the result, also if it fails."""
         report = supervise()
         if report["error"]:
             self.fail("%s", report["error"])

@@ -15,7 +15,7 @@ name = JOB_GROUP
 
 
 class FindThreadsJob(MaintenanceJob):
-    """Look for the threads whose ids match a pattern, and change nothing."""
+    """Find the threads whose ids match a pattern, and change nothing."""
 
     pattern = StringVar(
         max_length=MAX_PATTERN_CHARACTERS,

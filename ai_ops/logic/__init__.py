@@ -1,1 +1,1 @@
-"""Decisions that every subject needs: standard library only, time is an argument, nothing is read or written."""
+"""Decisions that every subject needs: standard library only, with the time as an argument, and no input or output."""

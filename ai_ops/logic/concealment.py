@@ -1,4 +1,4 @@
-"""Names that were asked for and are kept as SHA-256 alone: nothing can be done with them any more."""
+"""Concealed names: erased names that are kept only as SHA-256, which nothing can turn back."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ _IS_CONCEALED = re.compile(CONCEALED + "[0-9a-f]{64}")
 
 
 def is_concealed(name: str) -> bool:
-    """Tell whether a text is what was left of a name."""
+    """Return whether a text is a concealed name."""
     return _IS_CONCEALED.fullmatch(name) is not None

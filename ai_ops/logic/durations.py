@@ -1,4 +1,4 @@
-"""Durations and ages in words: `2 h 5 min`, `25 min ago`. Every page, line of text and column takes them from here."""
+"""Durations and ages in words: `2 h 5 min`, `25 min ago`. Every page, text and column uses these."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ JUST_NOW_SECONDS = 10
 
 
 def duration(seconds: float) -> str:
-    """Return a length of time as people say it, in at most two units: 412 ms, 3.2 s, 4 min 12 s, 2 h 5 min, 3 d 4 h.
+    """Return a duration in at most two units: 412 ms, 3.2 s, 4 min 12 s, 2 h 5 min, 3 d 4 h.
 
     Args:
         seconds: A negative one counts as none: it is the difference of two clocks.

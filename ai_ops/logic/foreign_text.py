@@ -1,4 +1,4 @@
-"""Text that others wrote: users, servers, whatever writes to Redis. Made harmless for the place where it is shown.
+"""Foreign text, from users, servers or Redis, made harmless for the place that shows it.
 
 Nautobot renders what a Job logs, and some fields of its pages, as Markdown: an id such as ``![](https://evil/x.png)``
 would fetch an image. A spreadsheet takes a cell that begins with ``=`` for a formula. There is one function for each
@@ -41,7 +41,7 @@ _NUMBERED = re.compile(r"\A(\d+)\.")
 
 
 def printable(text: str | bytes, limit: int = SHOWN_CHARACTERS) -> str:
-    r"""Text on one line with every character visible, for places that show text as it is.
+    r"""Return text on one line with every character visible, for places that show text unchanged.
 
     Args:
         text: Bytes are taken for UTF-8; those that are none become ``\xff``, like control characters, the marks that
@@ -57,7 +57,7 @@ def printable(text: str | bytes, limit: int = SHOWN_CHARACTERS) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a value that a user gave as a sentence quotes it: bounded, and in the notation of no language."""
+    """Return a user's value as quoted in a sentence: bounded, and not in Python's notation."""
     if isinstance(value, str | bytes):
         return f'"{printable(value, QUOTED_CHARACTERS)}"'
     if value is None:
@@ -74,7 +74,7 @@ def shown(value: object) -> str:
 
 
 def for_markdown(text: str | bytes, limit: int = SHOWN_CHARACTERS, *, begins_line: bool = True) -> str:
-    """Text that Markdown renders as nothing but itself.
+    """Escape text so that Markdown shows it unchanged.
 
     Args:
         text: As `printable` takes it.
@@ -86,7 +86,7 @@ def for_markdown(text: str | bytes, limit: int = SHOWN_CHARACTERS, *, begins_lin
 
 
 def for_csv(value: Any) -> Any:
-    """A value as a cell that no spreadsheet takes for a formula: such text gets an apostrophe in front.
+    """Return a value as a CSV cell; text that a spreadsheet would take for a formula gets an apostrophe in front.
 
     What stands before the sign and can't be seen does not hide it, since spreadsheets drop that. Numbers stay numbers.
     """
@@ -97,7 +97,7 @@ def for_csv(value: Any) -> Any:
 
 
 class HarmlessArguments(logging.Filter):
-    """Makes the arguments of log lines harmless in Markdown; the lines themselves are ours, and may be Markdown."""
+    """Escapes the arguments of log lines for Markdown. The lines themselves are the app's own, and may be Markdown."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Change the record's arguments; every record passes."""

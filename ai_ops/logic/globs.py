@@ -1,4 +1,4 @@
-"""Globs over thread ids: checked, compiled once, and matched in a time that grows with the id alone.
+"""Globs over thread ids: validated, compiled once, and matched in time linear in the id.
 
 The signs are those of `fnmatch`: ``*`` for any text, ``?`` for one character, ``[ab]`` and ``[!ab]`` for one of some or
 none of them. Capital letters count.
@@ -25,7 +25,7 @@ _SAME_IN_KEYS = re.compile(r"[A-Za-z0-9_.\-~:/@,+=]+")
 
 
 def why_no_glob(pattern: str) -> str | None:
-    """Return a sentence that says why `pattern` can't be a glob over thread ids; None where it can."""
+    """Return a sentence that says why `pattern` is no valid glob over thread ids; None if it is valid."""
     if not pattern:
         return "A pattern is empty: enter a glob such as user-42-*."
     if len(pattern) > MAX_PATTERN_CHARACTERS:
@@ -38,40 +38,40 @@ def why_no_glob(pattern: str) -> str | None:
 
 
 def literal_start(pattern: str) -> str:
-    """Return the text that every match of `pattern` begins with."""
+    """Return the literal text with which every match of `pattern` begins."""
     found = _SIGNS.search(pattern)
     return pattern[: found.start()] if found else pattern
 
 
 def literal_end(pattern: str) -> str:
-    """Return a text that every match of `pattern` ends in."""
+    """Return the literal text with which every match of `pattern` ends."""
     found = _AFTER_SIGNS.search(pattern)
     return found[0] if found else ""
 
 
 def is_exact(pattern: str) -> bool:
-    """Tell whether `pattern` matches itself alone."""
+    """Return whether `pattern` matches only itself."""
     return _SIGNS.search(pattern) is None
 
 
 def is_start(pattern: str) -> bool:
-    """Tell whether `pattern` matches all that begins with a text, such as ``user-42-*``."""
+    """Return whether `pattern` matches every id with a certain beginning, such as ``user-42-*``."""
     return pattern.endswith("*") and is_exact(pattern[:-1])
 
 
 def is_end(pattern: str) -> bool:
-    """Tell whether `pattern` matches all that ends in a text, such as ``*-archive``."""
+    """Return whether `pattern` matches every id with a certain ending, such as ``*-archive``."""
     return pattern.startswith("*") and is_exact(pattern[1:])
 
 
 @lru_cache(maxsize=512)
 def compiled(pattern: str) -> re.Pattern[str]:
-    """Return `pattern` compiled; it is to be used with `match`."""
+    """Return `pattern` as a regular expression for use with `match`."""
     return re.compile(fnmatch.translate(pattern))
 
 
 def any_of(patterns: Iterable[str]) -> re.Pattern[str]:
-    """Return one expression for several patterns; the number of the group that matched is that of the pattern, from 1.
+    """Return one expression for several patterns; the number of the matching group is that of the pattern, from 1.
 
     The first that matches counts.
     """
@@ -79,17 +79,17 @@ def any_of(patterns: Iterable[str]) -> re.Pattern[str]:
 
 
 def matches_any(patterns: Sequence[str], names: Iterable[str]) -> bool:
-    """Tell whether one of the patterns matches one of the names."""
+    """Return whether one of the patterns matches one of the names."""
     return any(compiled(pattern).match(name) for name in names for pattern in patterns)
 
 
 def split_lines(text: str) -> list[str]:
-    """Return the patterns in a text that has one on each line. Blanks at the ends of a line are left out."""
+    """Split a text with one pattern per line, without blanks at the ends of lines."""
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def common_text(pattern: str) -> str:
-    """Return the longest text that is in every match of `pattern`, of signs that are the same in a key of Redis.
+    """Return the longest text in every match of `pattern` made of characters that Redis keys do not escape.
 
     Empty where there is none. What comes after a bracket is left out: where it ends is hard to say.
     """
@@ -97,5 +97,5 @@ def common_text(pattern: str) -> str:
 
 
 def longest_plain(*texts: str) -> str:
-    """Return the longest part of the texts that is the same in a key of Redis; empty where there is none."""
+    """Return the longest part of the texts that Redis keys do not escape; empty if there is none."""
     return max((part for text in texts for part in _SAME_IN_KEYS.findall(text)), key=len, default="")

@@ -1,4 +1,4 @@
-"""The largest of many things, in memory for those alone."""
+"""The largest of many entries, without keeping the others in memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Largest(Generic[T]):
         self._heap: list[T] = []
 
     def add(self, entry: T) -> None:
-        """Keep an entry, if it is among the largest so far."""
+        """Add an entry; it is kept if it is among the largest so far."""
         if len(self._heap) < self._size:
             heapq.heappush(self._heap, entry)
         elif entry > self._heap[0]:
@@ -26,7 +26,7 @@ class Largest(Generic[T]):
 
     @property
     def threshold(self) -> T | None:
-        """The entry that a larger one would displace; None while there is room."""
+        """Return the smallest kept entry; None while there is room."""
         return None if len(self._heap) < self._size else self._heap[0]
 
     def __iter__(self) -> Iterator[T]:

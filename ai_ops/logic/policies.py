@@ -1,4 +1,4 @@
-"""Retention policies: the classes of threads that one cleanup treats differently.
+"""Retention policies: classes of threads with different retention in one cleanup.
 
 The first policy that matches a thread, by weight, holds for it. What it leaves empty comes from the run. Nothing here
 reads or writes. Times are seconds.
@@ -29,7 +29,7 @@ _FOREVER = re.compile(r"\s*(for\s?ever|always)\s*", re.IGNORECASE)
 
 
 def read_duration(text: str) -> float:
-    """Return the seconds of a retention that a person wrote: ``12 hours``, ``30 days``, ``forever``.
+    """Parse a retention such as ``12 hours``, ``30 days`` or ``forever``; return its seconds.
 
     Raises:
         ValueError: It is no such thing; the message is a sentence.
@@ -46,7 +46,7 @@ def read_duration(text: str) -> float:
 
 
 def duration_text(seconds: float) -> str:
-    """Return a retention as it is stored and shown, in days where it is whole days."""
+    """Return a retention as text, in days if it is whole days."""
     if math.isinf(seconds):
         return "forever"
     number, unit = (seconds / DAY, "day") if seconds % DAY == 0 else (seconds / HOUR, "hour")
@@ -55,7 +55,7 @@ def duration_text(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Policy:
-    """A policy, as a run applies it. What is None is as the run says.
+    """A policy as a run applies it. A value of None comes from the run's options.
 
     Attributes:
         name: Its name, which reports give.
@@ -79,7 +79,7 @@ class Policy:
 
 
 class PolicyIndex:
-    """Finds the policy of a thread, in a time that hardly grows with the number of policies.
+    """Finds the policy of a thread, in time that hardly depends on the number of policies.
 
     Nearly all patterns are an id, or the beginning or the end of one with a star: those are looked up. The others are
     one expression, for ids that end as one of them does.
@@ -119,11 +119,11 @@ class PolicyIndex:
         self._may_be_braced = any(each[0] in "*?[{" and each[-1] in "*?]}" for each in patterns)
 
     def __len__(self) -> int:
-        """Return how many policies there are."""
+        """Return the number of policies."""
         return len(self.policies)
 
     def ranks_of_each(self, names: Sequence[bytes]) -> list[int]:
-        """Return for each of these ids the place of the policy that holds for a thread with it, or NO_POLICY."""
+        """Return for each thread id the index of its policy, or NO_POLICY."""
         last = len(self.policies)
         best = list(map(self._exact.get, names, repeat(last)))
         # A run looks at each thread: a loop for each kind of pattern takes less time than one for each name.

@@ -10,15 +10,15 @@ _SPAN = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
 
 
 def is_span(text: object) -> bool:
-    """Tell whether `text` is two different times of a day."""
+    """Return whether `text` is two different times of a day."""
     found = _SPAN.fullmatch(text) if isinstance(text, str) else None
     return found is not None and found.groups()[:2] != found.groups()[2:]
 
 
 def is_quiet(span: str, at: time) -> bool:
-    """Tell whether `at`, a time of the day, is in `span`; its beginning is, its end is not. No time is in an empty one.
+    """Return whether `at`, a time of the day, is in `span`, which includes its start and excludes its end.
 
-    A span whose end comes before its beginning goes on after midnight.
+    A span whose end comes before its start goes on after midnight. An empty span contains no time.
     """
     if not span:
         return False

@@ -58,7 +58,7 @@ def flush_change_events(failed: Callable[[str], None]) -> Iterator[None]:
 
 
 def _has_receivers() -> bool:
-    """Tell whether changes are sent anywhere.
+    """Return whether changes are sent anywhere.
 
     Nautobot reads four rows for each change to find out, and what the object was before, which takes a quarter of the
     time of a flip.

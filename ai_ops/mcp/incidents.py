@@ -1,4 +1,4 @@
-"""Incidents: opened by a flip to Unhealthy, closed when health is confirmed, each transition told to the world.
+"""Incidents: opened by a flip to Unhealthy, closed when health is confirmed; each change is published.
 
 Tools that changed under the same name open one too, until they are approved or are as before.
 
@@ -111,7 +111,7 @@ def close_ended(server_ids: Collection[Any], now: datetime) -> None:
 
 
 def open_drifts(now: datetime) -> None:
-    """Open an incident for servers with changed tools that are in none yet; one for all where they are many.
+    """Open an incident for each server with changed tools and no open incident, or one for all if they are many.
 
     Tools that were added or removed open none: an agent sees the one as new, and can't call the other. One that can't
     be read may be an approved one that was changed.
@@ -129,7 +129,7 @@ def open_drifts(now: datetime) -> None:
 
 
 def open_unlisted(now: datetime) -> None:
-    """Open an incident for servers that gave a list of their tools before and no longer do; one where they are many.
+    """Open an incident for each server that no longer lists its tools, or one for all if they are many.
 
     Agents may load tools that can't be compared with the approved ones.
     """
@@ -151,7 +151,7 @@ def _drift_sentence(server: str, names: Sequence[str]) -> str:
 
 
 def open_certificates(now: datetime) -> None:
-    """Open an incident for servers whose TLS certificate ends within days and that are in none for that yet."""
+    """Open an incident for each server whose TLS certificate expires within days, unless one is open."""
     known = MCPServerIncident.objects.filter(closed__isnull=True, kind=MCPIncidentKindChoices.CERTIFICATE)
     ending = MCPServerHealth.objects.filter(
         certificate_ends__lt=now + INCIDENT_DAYS * DAY, server__protocol=MCPProtocolChoices.HTTP
@@ -179,7 +179,7 @@ def _open_for(
     servers: Sequence[tuple[Any, str, str]],
     reason_of: Callable[[Any], str],
 ) -> None:
-    """Open an incident for each server, given as id, name and sentence; one for all where they are many.
+    """Open an incident for each server, given as id, name and sentence, or one for all if they are many.
 
     `reason_of` gives the reason of the server with an id; of several servers that of the first holds.
     """
@@ -204,7 +204,7 @@ def _certificate_sentence(server: str, ends: datetime, now: datetime) -> str:
 
 
 def open_owed(now: datetime) -> int:
-    """Open incidents for servers whose run was killed after it had flipped them; return how many those are."""
+    """Open incidents for servers whose run was killed after their flip; return the number of servers."""
     if in_quiet_time(now):
         return 0
     with transaction.atomic():
@@ -215,7 +215,7 @@ def open_owed(now: datetime) -> int:
 
 
 def _open_doubt(reports: Sequence[ServerReport], doubt: str, now: datetime) -> None:
-    """Open the one alert for runs that say nothing, unless it is open already."""
+    """Open the incident for inconclusive runs, unless it is already open."""
     if MCPServerIncident.objects.filter(closed__isnull=True, kind=MCPIncidentKindChoices.INCONCLUSIVE).exists():
         return
     concerned = [report for report in reports if report.inconclusive and not report.ok]
@@ -232,7 +232,7 @@ def _open_doubt(reports: Sequence[ServerReport], doubt: str, now: datetime) -> N
 
 
 def review_incidents(now: datetime, escalate_after: timedelta, hold: Hold) -> dict[str, int]:
-    """Open what a killed run left to be opened, close what recovered elsewhere, escalate what is open for too long.
+    """Open incidents that a killed run did not open, close those that recovered, escalate those open for too long.
 
     An incident that can't be dealt with is logged with its traceback, counted, and does not stop the rest.
 
@@ -259,7 +259,7 @@ def review_incidents(now: datetime, escalate_after: timedelta, hold: Hold) -> di
 
 @contextmanager
 def _one_failing(counts: dict[str, int], message: str, *args: object, **options: Any) -> Iterator[None]:
-    """Log and count what goes wrong, so that the rest goes on."""
+    """Log and count a failure, so that the other incidents are still reviewed."""
     try:
         yield
     except (SoftTimeLimitExceeded, LeaseLostError):
@@ -270,7 +270,7 @@ def _one_failing(counts: dict[str, int], message: str, *args: object, **options:
 
 
 def acknowledge(incident: MCPServerIncident, user: Any) -> None:
-    """Note that `user` takes care of it. The first one stays, so that a second request changes nothing.
+    """Acknowledge the incident for `user`. The first acknowledgement stays; a second one changes nothing.
 
     Raises:
         IncidentError: The incident is closed.
@@ -287,7 +287,7 @@ def acknowledge(incident: MCPServerIncident, user: Any) -> None:
 
 
 def _open_outages(down: Sequence[ServerReport], now: datetime, run_began: datetime | None = None) -> None:
-    """Open one incident for all of `down`, or one for each where they are too few to have a cause in common."""
+    """Open one incident for all of `down`, or one for each if they are too few to share a cause."""
     known = MCPServer.objects.filter(
         pk__in=[report.server_id for report in down],
         incidents__closed__isnull=True,
@@ -314,7 +314,7 @@ def _open_outages(down: Sequence[ServerReport], now: datetime, run_began: dateti
 
 
 def _mass_outage_since(run_began: datetime) -> MCPServerIncident | None:
-    """The incident that another shard of the same run has opened for many servers."""
+    """Return the mass outage incident that another shard of the same run has opened."""
     incidents = MCPServerIncident.objects.filter(
         closed__isnull=True, kind=MCPIncidentKindChoices.OUTAGE, opened__gte=run_began
     )
@@ -322,7 +322,7 @@ def _mass_outage_since(run_began: datetime) -> MCPServerIncident | None:
 
 
 def _join(incident: MCPServerIncident, reports: Sequence[ServerReport]) -> None:
-    """Add servers to an open incident. No new alert is sent: its change is in the change log."""
+    """Add servers to an open incident. This sends no new alert; the change log records it."""
     incident.servers.add(*MCPServer.objects.filter(pk__in=[report.server_id for report in reports]))
     named = incident.name.partition(": ")[2].split(", ")
     incident.name = _outage_name(f"{incident.servers.count()} servers", list(dict.fromkeys(named + _reasons(reports))))
@@ -331,7 +331,7 @@ def _join(incident: MCPServerIncident, reports: Sequence[ServerReport]) -> None:
 
 
 def _reasons(reports: Sequence[ServerReport]) -> list[str]:
-    """Why they failed, the most frequent reason first."""
+    """Return the reasons of the failures, the most frequent first."""
     return [reason for reason, _ in Counter(report.reason or "" for report in reports).most_common()]
 
 
@@ -340,12 +340,12 @@ def _outage_name(who: str, reasons: Sequence[str]) -> str:
 
 
 def in_quiet_time(now: datetime) -> bool:
-    """Tell whether incidents wait for the end of the quiet time."""
+    """Return whether it is quiet time, in which no incident opens."""
     return is_quiet(AiOpsSettings.load().quiet_time, timezone.localtime(now).time())
 
 
 def open_incident(incident: MCPServerIncident, server_ids: Collection[Any]) -> None:
-    """Save a new incident of these servers and tell the world of it; servers deleted meanwhile are left out."""
+    """Save and publish a new incident of these servers, without servers that were deleted."""
     with transaction.atomic():
         incident.validated_save()
         incident.servers.set(MCPServer.objects.filter(pk__in=server_ids))
@@ -354,7 +354,7 @@ def open_incident(incident: MCPServerIncident, server_ids: Collection[Any]) -> N
 
 
 def _open_incidents() -> QuerySet[MCPServerIncident]:
-    """Open incidents, oldest first, each with two things said of its servers.
+    """Return the open incidents, oldest first, annotated with two facts about their servers.
 
     `lasting`: of an outage, whether one is Unhealthy or flaps; of an inconclusive run, whether none has had a
     conclusive check since; of changed tools, whether some are not approved; of tools that are not listed, whether one
@@ -396,7 +396,7 @@ def _open_incidents() -> QuerySet[MCPServerIncident]:
 
 
 def _close(pk: Any, now: datetime) -> bool:
-    """Close it, unless it is closed already, or one of its servers failed again meanwhile."""
+    """Close an incident, unless it is already closed or one of its servers has failed again."""
     with transaction.atomic():
         row = _open_incidents().filter(pk=pk, lasting=False).select_for_update(of=("self",)).first()
         if row is None:
@@ -406,7 +406,7 @@ def _close(pk: Any, now: datetime) -> bool:
 
 
 def close_incident(incident: MCPServerIncident, now: datetime) -> None:
-    """Save the end of an incident whose row is locked, and tell the world of it."""
+    """Save and publish the end of an incident. Its row must be locked."""
     incident.closed = now
     incident.validated_save()
     publish(TOPIC_CLOSED, _payload(incident))
@@ -414,7 +414,7 @@ def close_incident(incident: MCPServerIncident, now: datetime) -> None:
 
 
 def _escalate(pk: Any, now: datetime) -> bool:
-    """Escalate it, once."""
+    """Escalate an incident, once."""
     with transaction.atomic():
         row = MCPServerIncident.objects.filter(pk=pk, closed=None, escalated=None).select_for_update().first()
         if row is None:
@@ -458,5 +458,5 @@ def _payload(incident: MCPServerIncident) -> dict[str, Any]:
 
 
 def _about(incident: MCPServerIncident) -> dict[str, Any]:
-    """Return the extra of a log line that links the Job's log to the incident."""
+    """Return the `extra` that links a log line to the incident."""
     return {"grouping": "incidents", "object": incident}

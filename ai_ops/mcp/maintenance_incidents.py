@@ -1,4 +1,4 @@
-"""Incidents of maintenance itself: dead letters, late schedules, a cleanup that failed; and one that is a test.
+"""Incidents of the maintenance itself (dead letters, late schedules, failed cleanups), and test incidents.
 
 At most one of each kind is open. It is opened when there is something, and closed when there is nothing any more, so
 that a night of failures is one message.
@@ -43,7 +43,7 @@ class Trouble:
 
 
 def follow_maintenance(now: datetime) -> tuple[int, int]:
-    """Open an incident for each kind of trouble that has none, and close those whose trouble is over.
+    """Open an incident for each present problem without one, and close those whose problem is solved.
 
     Returns:
         How many were opened, and closed.
@@ -68,7 +68,7 @@ def follow_maintenance(now: datetime) -> tuple[int, int]:
 
 
 def send_test_incident(user: Any) -> MCPServerIncident:
-    """Make an incident that is over at once, so that whatever is told of incidents is told of this one."""
+    """Open and close a test incident, which every receiver of incidents is notified of."""
     now = timezone.now()
     incident = MCPServerIncident(
         name=f"Test by {printable(str(user), 100)}",

@@ -1,4 +1,4 @@
-"""The control that tells a failure of many servers from one of this worker's network."""
+"""The control address, which separates an outage of many servers from one of this worker's network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ai_ops.mcp.logic.verdicts import ProbeKind, Reason
 
 @dataclass(frozen=True)
 class Doubt:
-    """Why a run is not believed as it stands.
+    """The reason to doubt the failures of a run.
 
     Attributes:
         sentence: For the log, and for the alert where there is one.
@@ -29,7 +29,7 @@ class Doubt:
 def network_trouble(
     previously_healthy: int, reasons: Collection[Reason | None], *, may_ask: bool = True
 ) -> Doubt | None:
-    """Find out whether so many servers newly fail that the network may be to blame.
+    """Decide whether so many servers newly fail that this worker's network may be the cause; may ask the control.
 
     Args:
         previously_healthy: Healthy servers that the run probed.

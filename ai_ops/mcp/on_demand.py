@@ -1,4 +1,4 @@
-"""The check of one MCP server on demand: what the button and the REST action have in common."""
+"""Checks of one MCP server on demand, for the button and the REST action."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LONGEST_CHECK = timedelta(minutes=10)
 
 
 def request_check(server: MCPServer, user) -> MaintenanceRun:
-    """Ask for a check of `server` alone, to be run as `user`.
+    """Request a check of `server` alone, to be run as `user`.
 
     Returns:
         The run; where an approval workflow applies, it has no JobResult yet.
@@ -31,7 +31,7 @@ def request_check(server: MCPServer, user) -> MaintenanceRun:
 
 
 def is_being_checked(server: MCPServer) -> bool:
-    """Tell whether a check of `server` alone is under way or waits for a worker."""
+    """Return whether a check of `server` alone is running or queued."""
     runs = MaintenanceRun.objects.filter(kind=MaintenanceKindChoices.SERVER, subject=str(server.pk))
     recent = runs.filter(created__gt=Now() - LONGEST_CHECK)
     return recent.filter(
@@ -40,5 +40,5 @@ def is_being_checked(server: MCPServer) -> bool:
 
 
 def may_run_check(user) -> bool:
-    """Tell whether `user` has the permission to run the health check Job."""
+    """Return whether `user` may run the health check Job."""
     return may_run(MaintenanceKindChoices.SERVER, user)

@@ -1,4 +1,4 @@
-"""Alerts of flips that wait for an incident: owed by a run, or held while a server flaps.
+"""Pending alerts: flips without an incident yet, because their run was killed or their server flaps.
 
 An alert is one column of the server's row in MCPServerHealth. What takes it does so in the transaction that opens
 the incident, so that none is lost and none comes twice.
@@ -21,7 +21,7 @@ OWED_FOR_LONG = timedelta(minutes=2)
 
 
 def owe(reports: Sequence[ServerReport]) -> None:
-    """Note, in the transaction that makes these servers Unhealthy, that an alert is owed.
+    """Record pending alerts in the transaction that makes these servers Unhealthy.
 
     The run's end takes that with `take_due`; where it never came, `take_owed` does.
     """
@@ -44,7 +44,7 @@ def owe(reports: Sequence[ServerReport]) -> None:
 
 
 def take_owed(now: datetime) -> list[ServerReport]:
-    """Take the alerts of runs that were killed after flipping servers; give those servers as they were found."""
+    """Take the pending alerts of killed runs; return the servers with their reports."""
     # A row that was changed ahead of now is from a clock that was wrong, and its run is no newer for that.
     owed = MCPServerHealth.objects.filter(
         alert_held=True, flapping=False, server__status__name=MCPServerStatus.UNHEALTHY
@@ -55,7 +55,7 @@ def take_owed(now: datetime) -> list[ServerReport]:
 
 
 def take_due(reports: Sequence[ServerReport], flipped: Sequence[ServerReport]) -> list[ServerReport]:
-    """Hold the alerts of flapping servers back; take and give the others, and those whose flapping has ended."""
+    """Take the alerts that are due, also of servers that stopped flapping; hold those of flapping servers."""
     health = MCPServerHealth.objects.filter(server__in=[report.server_id for report in flipped], flapping=True)
     held = {str(pk) for pk in health.values_list("server", flat=True)}
     if held:
@@ -76,7 +76,7 @@ def take_due(reports: Sequence[ServerReport], flipped: Sequence[ServerReport]) -
 
 
 def hold(flipped: Sequence[ServerReport]) -> None:
-    """Hold the alerts of servers that a run has flipped; a later run that finds them as they are takes them."""
+    """Hold the alerts of servers that a run has flipped; a later run takes them if nothing has changed."""
     MCPServerHealth.objects.filter(server__in=[report.server_id for report in flipped]).update(alert_held=True)
 
 

@@ -1,4 +1,4 @@
-"""Reads what an MCP server's secrets group holds, for probes and agents alike.
+"""Secrets groups of MCP servers, read for probes and agents.
 
 A group has, of access type HTTP(S), either a Token, sent as ``Authorization: Bearer <token>``, or a Key and a
 Secret, the name of a header and its value. Read where the ORM may be used, and never stored.
@@ -20,7 +20,7 @@ _HEADER_VALUE = SecretsGroupSecretTypeChoices.TYPE_SECRET
 
 
 def read_credentials(server: MCPServer) -> Credentials | None:
-    """Return what `server` is to be asked with; None if it has no secrets group.
+    """Return the credentials of `server`; None if it has no secrets group.
 
     Raises:
         CredentialsError: The group can't be used. The message names it, and holds nothing of what is in it.

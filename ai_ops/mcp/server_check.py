@@ -1,4 +1,4 @@
-"""One server on its way through a run of health checks, and the line of the log that tells of it."""
+"""One server during a run of health checks, and its log line."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ VERDICT_OF_STATUS = {status: verdict for verdict, status in STATUS_OF_VERDICT.it
 
 @dataclass
 class ServerCheck:
-    """One server on its way through a run. Only its own methods change it.
+    """One server during a run of health checks. Only its own methods change it.
 
     Attributes:
         server: The server, as it was read at the start.
@@ -68,36 +68,36 @@ class ServerCheck:
         self.status_after = self.server.status.name
 
     def add(self, probe: Probe) -> None:
-        """Note a probe and its time."""
+        """Add a probe and its time."""
         self.probes.append(probe)
         self.checked_at = timezone.now()
         self._step = None
 
     def recall(self, earlier: Sequence[Verdict]) -> None:
-        """Let unconfirmed verdicts of earlier runs count, oldest first."""
+        """Set the unconfirmed verdicts of earlier runs, oldest first."""
         self.earlier = earlier
         self._step = None
 
     def blame_our_network(self) -> None:
-        """Leave its status, as its failure may be this worker's own network."""
+        """Keep the status, because this worker's own network may have caused the failure."""
         self.our_network = True
         self._step = None
 
     def wait_for_next_run(self) -> None:
-        """Leave its status until the next run finds the same."""
+        """Keep the status until the next run confirms the failure."""
         self.waits = True
         self._step = None
 
     def fail(self, sentence: str) -> None:
-        """Note an error, unless there is one already."""
+        """Set the error, unless one is already set."""
         self.error = self.error or sentence
 
     def keep(self) -> None:
-        """Settle it without a flip."""
+        """Settle the check without a flip."""
         self.settled = True
 
     def conclude(self, saved: bool, status_now: str | None, error: str | None) -> None:
-        """Settle it with the result of its flip.
+        """Settle the check with the result of its flip.
 
         Args:
             saved: Whether the status was saved.
@@ -129,12 +129,12 @@ class ServerCheck:
 
     @property
     def flips_to(self) -> str | None:
-        """The name of the status that its checks agree on, and that it has not; None where nothing is to change."""
+        """Return the name of the new status on which the checks agree; None if nothing changes."""
         step = self.step()
         return STATUS_OF_VERDICT[step.to] if isinstance(step, Flip) else None
 
     def report(self) -> ServerReport:
-        """The public account of this check, which has been probed at least once."""
+        """Return the public report of this check, which must have a probe."""
         probe = self.probes[-1]
         return ServerReport(
             server=self.server.name,
@@ -162,5 +162,5 @@ class ServerCheck:
 
 
 def log(level: int, grouping: str, message: str, *args: object, about: MCPServer | None = None) -> None:
-    """Log a line that a Job's page shows under `grouping`, with a link to the server it is about."""
+    """Log a line under `grouping` of the Job's page, with a link to the server."""
     logger.log(level, message, *args, extra={"grouping": grouping, "object": about}, stacklevel=2)

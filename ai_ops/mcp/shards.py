@@ -1,4 +1,4 @@
-"""Divides the due servers of a large fleet among the workers of a queue: one run of the Job for each shard."""
+"""Shards: the due servers of a large fleet, divided among the workers of a queue, one run of the Job each."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def shard_servers(shard: Shard, now: datetime) -> QuerySet[MCPServer]:
 
 
 def queue_to_share(job_result: JobResult, size: int, now: datetime) -> JobQueue | None:
-    """Tell whether a run should be shared; give the queue whose workers may take part.
+    """Return the queue among whose workers to divide a run; None to check all servers in this run.
 
     Args:
         job_result: The run.
@@ -77,7 +77,7 @@ def enqueue_shards(job_result: JobResult, queue: JobQueue, size: int, now: datet
 
 
 def _unfinished(job: Job, now: datetime) -> Iterator[Shard]:
-    """The shards that are queued or running; a worker that was killed leaves its run STARTED for ever."""
+    """Return the shards that are queued or running. A run of a killed worker stays STARTED; it counts for a while."""
     time_limit = job.time_limit or settings.CELERY_TASK_TIME_LIMIT
     latest = now + CLOCK_TOLERANCE
     queued = Q(date_started=None, date_created__range=(now - timedelta(seconds=QUEUED_SECONDS), latest))

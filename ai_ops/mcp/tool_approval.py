@@ -54,7 +54,7 @@ class Recorded:
 
 
 def record_listing(server: MCPServer, listing: Listing, now: datetime) -> Recorded | None:
-    """Keep what a listing found.
+    """Save the result of a listing.
 
     Args:
         server: As it was when it was asked.
@@ -85,7 +85,7 @@ def record_listing(server: MCPServer, listing: Listing, now: datetime) -> Record
 
 
 def approve(tool_set: MCPServerToolSet, user: Any, seen: str) -> str:
-    """Approve the tools of a server as it listed them last, but for rejected ones; close the incident about them.
+    """Approve the tools as last listed, except rejected ones, and close their incident.
 
     Args:
         tool_set: The server's.
@@ -113,7 +113,7 @@ def approve(tool_set: MCPServerToolSet, user: Any, seen: str) -> str:
 
 
 def approve_tool(tool: MCPServerTool, user: Any, seen: str) -> str:
-    """Approve one tool as its server listed it last; one that is not listed any more is forgotten.
+    """Approve one tool as last listed; a tool that is no longer listed is deleted.
 
     Args:
         tool: One that differs from what was approved.
@@ -135,7 +135,7 @@ def approve_tool(tool: MCPServerTool, user: Any, seen: str) -> str:
 
 
 def reject_tool(tool: MCPServerTool, user: Any, seen: str) -> str:
-    """Reject one tool as its server listed it last: agents do not get it until it is approved.
+    """Reject one tool as last listed: agents do not get it until it is approved.
 
     Args:
         tool: One that differs from what was approved, and is listed.
@@ -164,7 +164,7 @@ def reject_tool(tool: MCPServerTool, user: Any, seen: str) -> str:
 
 
 def withdraw(server: MCPServer) -> None:
-    """Give `server` the status Vulnerable, and change nothing else of it, whatever was edited meanwhile."""
+    """Set the status of `server` to Vulnerable, without overwriting other edits."""
     with transaction.atomic():
         AgentGeneration.lock()
         row = _locked(server.pk)
@@ -175,7 +175,7 @@ def withdraw(server: MCPServer) -> None:
 
 @contextmanager
 def _deciding(server_id: Any) -> Iterator[tuple[MCPServer, MCPServerToolSet]]:
-    """Lock the tools of a server for a decision of a user, in the order in which a change of a server locks.
+    """Lock the tools of a server for a user's decision, in the same order as a change of the server.
 
     Raises:
         ToolApprovalError: The server was deleted.
@@ -190,7 +190,7 @@ def _deciding(server_id: Any) -> Iterator[tuple[MCPServer, MCPServerToolSet]]:
 
 
 def _as_reviewed(tool: MCPServerTool, seen: str) -> MCPServerTool:
-    """Return the row of `tool` as it is now, if that is what the user has looked at."""
+    """Return the current row of `tool` if it is the definition that the user reviewed."""
     current = MCPServerTool.objects.filter(pk=tool.pk).first()
     if current is None:
         raise ToolApprovalError(f"There is nothing to decide: {tool} is not listed any more.")
@@ -200,7 +200,7 @@ def _as_reviewed(tool: MCPServerTool, seen: str) -> MCPServerTool:
 
 
 def _approve_rows(tool_set: MCPServerToolSet, rows: Sequence[MCPServerTool], user: Any) -> None:
-    """Make these rows the approved ones, note it, and close the incident about them."""
+    """Approve these rows, record the approval, and close their incident."""
     now = timezone.now()
     tool_set.approved_changes = _told((_change(row), row.name) for row in rows)
     released = any(row.rejected for row in rows)
@@ -221,7 +221,7 @@ def _approve_rows(tool_set: MCPServerToolSet, rows: Sequence[MCPServerTool], use
 
 
 def _identify(server: MCPServer, probe: Probe) -> None:
-    """Note what the server says of itself: a check that asks its health page alone does not learn it."""
+    """Record the server's name and version, which a check of its health page does not tell."""
     health = MCPServerHealth.objects.filter(server=server).first() if probe.protocol_version else None
     if health is not None:
         identify(health, probe)
@@ -230,7 +230,7 @@ def _identify(server: MCPServer, probe: Probe) -> None:
 
 
 def _locked(pk: Any) -> MCPServer | None:
-    """Return the server, locked until the transaction ends: of two writers of its tools one waits."""
+    """Lock and return the server, so that of two writers of its tools one waits."""
     return MCPServer.objects.select_for_update(of=("self",), no_key=True).filter(pk=pk).first()
 
 
@@ -243,12 +243,12 @@ def _tool_set(server: MCPServer, now: datetime) -> MCPServerToolSet:
 
 
 def _update(tool_set: MCPServerToolSet, *names: str) -> None:
-    """Write these columns, without an entry in the change log."""
+    """Save these columns without a change log entry."""
     MCPServerToolSet.objects.filter(pk=tool_set.pk).update(**{name: getattr(tool_set, name) for name in names})
 
 
 def _keep_tools(tool_set: MCPServerToolSet, listed: Sequence[Tool], now: datetime) -> str:
-    """Bring the rows of a server's tools up to what it lists; say what is new."""
+    """Update the rows of a server's tools to its list; return the changes."""
     tool_set.listed_hash = set_hash({tool.name: tool.hash for tool in listed})
     known = {tool.name: tool for tool in MCPServerTool.objects.filter(server=tool_set.server)}
     found = {tool.name: tool for tool in listed}
@@ -294,7 +294,7 @@ def _new_row(tool_set: MCPServerToolSet, tool: Tool, now: datetime, approved_has
 
 
 def _follow(row: MCPServerTool, tool: Tool | None, now: datetime) -> None:
-    """Give a row what is listed under its name now; keep what was approved beside it where that differs."""
+    """Update a row to the listed definition; keep the approved one beside it if they differ."""
     if row.hash == row.approved_hash:
         row.approved_definition = row.definition
     row.hash = tool.hash if tool else ""
@@ -310,12 +310,12 @@ def _follow(row: MCPServerTool, tool: Tool | None, now: datetime) -> None:
 
 
 def _change(row: MCPServerTool) -> str:
-    """Return how a tool differs from what was approved, whether it was rejected or not."""
+    """Return the difference between a tool and its approved definition, rejected or not."""
     return ToolState.REMOVED if not row.hash else KnownTool(row.hash, row.approved_hash).state
 
 
 def _told(changes: Iterable[tuple[str, str]]) -> str:
-    """Changes as sentences, such as "Changed: a, b. Removed: c."."""
+    """Return the changes as sentences, such as "Changed: a, b. Removed: c."."""
     names: dict[str, list[str]] = {}
     for kind, name in changes:
         names.setdefault(str(kind), []).append(name)

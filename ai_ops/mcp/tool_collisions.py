@@ -1,4 +1,4 @@
-"""Tools whose name several servers have, and the names under which agents see them."""
+"""Tool names that several servers share, and the names under which agents see them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Row = tuple[object, str, str]
 
 
 def names_for_agents(server: MCPServer, *, always: bool) -> dict[str, str]:
-    """Return the name under which agents see each tool of `server` that they do not see under its own.
+    """Return the agents' names of those tools of `server` that are renamed for agents.
 
     Args:
         server: Of its tools those are looked at that it listed last, whether agents use it now or not.

@@ -1,4 +1,4 @@
-"""Lists the tools of servers that passed their check, after the check and apart from its verdict.
+"""List the tools of servers that passed their check, after the check and independent of its verdict.
 
 As in `ai_ops.mcp.check` threads do HTTP only; the database and the log are used on the thread that called.
 """
@@ -41,7 +41,7 @@ CHUNK = 200
 
 @phase("tools")
 def list_tools(server_ids: Collection[str], hold: Hold, *, always: bool = False) -> str | None:
-    """List the tools of those of these servers that are due, and keep what was found.
+    """List the tools of the due ones of these servers, and save the results.
 
     Args:
         server_ids: Servers that passed their check.
@@ -74,7 +74,7 @@ def list_tools(server_ids: Collection[str], hold: Hold, *, always: bool = False)
 
 
 def _due(server_ids: Collection[str], now: datetime, interval: float) -> list[MCPServer]:
-    """Those to be asked, the longest unasked first. An `interval` of no seconds is over at once."""
+    """Return the servers whose listing is due, the longest ago first. With an `interval` of 0 all are due."""
     servers = (
         MCPServer.objects.filter(pk__in=server_ids, protocol=MCPProtocolChoices.HTTP)
         .exclude(status__name=MCPServerStatus.VULNERABLE)
@@ -93,7 +93,7 @@ def _due(server_ids: Collection[str], now: datetime, interval: float) -> list[MC
 
 
 def _list_in_chunks(due: Sequence[MCPServer], settings: AiOpsSettings, hold: Hold) -> None:
-    """List and keep, some servers at a time, until all are done or the time is up."""
+    """List and save in chunks of servers, until all are done or the time is up."""
     ends = time.monotonic() + LISTING_SECONDS
     listed = failed = 0
     with prober_of(settings) as prober:
@@ -121,7 +121,7 @@ def _list_in_chunks(due: Sequence[MCPServer], settings: AiOpsSettings, hold: Hol
 
 
 def _listings(servers: Sequence[MCPServer], prober: Prober, ca_file: str) -> list[tuple[MCPServer, Listing]]:
-    """Ask `servers` in threads; secrets are read here, on the thread that may use the database."""
+    """List the tools of `servers` in threads. Secrets are read on this thread, which may use the database."""
     found: list[tuple[MCPServer, Listing]] = []
     asked, targets = [], []
     for server in servers:
@@ -136,7 +136,7 @@ def _listings(servers: Sequence[MCPServer], prober: Prober, ca_file: str) -> lis
 
 
 def _keep(server: MCPServer, listing: Listing, hold: Hold) -> Recorded | None:
-    """Record a listing, with a line for what is new."""
+    """Save a listing, and log its changes."""
     with transaction.atomic():
         hold.lock()
         recorded = record_listing(server, listing, timezone.now())

@@ -320,7 +320,7 @@ class CheckpointsPanel(OverviewPanel, FactsPanel):
     """The result of the last sampling, its trend, and the actions to take."""
 
     def get_data(self, context: Context) -> dict[str, Any]:
-        """Return what is known, by its names."""
+        """Return the known facts, by label."""
         return checkpoint_facts(overview_of(context))
 
     def render_key(self, key: str, value: Any, context: Context) -> str:

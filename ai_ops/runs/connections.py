@@ -50,7 +50,7 @@ class LogGuard(logging.Filter):
         self._away = False
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether the database takes the line; look for it now and then, and say once that it is away."""
+        """Return whether the database takes the line; look for it now and then, and say once that it is away."""
         if not current_task or getattr(record, "skip_db_logging", False):
             return True
         if connection.needs_rollback:

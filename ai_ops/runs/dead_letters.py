@@ -24,5 +24,5 @@ def dead_letters(runs: QuerySet[MaintenanceRun]) -> QuerySet[MaintenanceRun]:
 
 
 def is_dead_letter(run: MaintenanceRun) -> bool:
-    """Tell whether `run` waits for a decision; one query for a dead run."""
+    """Return whether `run` waits for a decision; one query for a dead run."""
     return run.state == RunStateChoices.DEAD and run.discarded is None and redrive_of(run) is None

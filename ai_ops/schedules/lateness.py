@@ -66,7 +66,7 @@ def _minute(at: datetime | None) -> str:
 
 
 def scheduler_runs(last: datetime | None, earliest_due: datetime | None, now: datetime) -> bool:
-    """Tell whether beat lives, from what it did last.
+    """Return whether beat lives, from what it did last.
 
     Args:
         last: When it last started anything; None for never.

@@ -65,7 +65,7 @@ def get_schedule_status(
 
 
 def get_scheduler_status(now: datetime | None = None) -> dict[str, Any]:
-    """Tell whether Celery beat lives: by its sign of life, or, without one, by what it has started of the schedules.
+    """Return whether Celery beat lives: by its sign of life, or, without one, by what it has started of the schedules.
 
     Returns:
         `running`, `last_sign` (ISO 8601 in UTC, or None: when beat last showed in the cache that it lives),
@@ -94,7 +94,7 @@ def get_scheduler_status(now: datetime | None = None) -> dict[str, Any]:
 
 
 def is_scheduler_running() -> bool:
-    """Tell whether Celery beat lives; False also where it gave no sign of life and has had nothing to start."""
+    """Return whether Celery beat lives; False also where it gave no sign of life and has had nothing to start."""
     return get_scheduler_status()["running"]
 
 

@@ -189,7 +189,7 @@ def _has_reported_success(run: MaintenanceRun) -> bool:
 
 
 def _was_revoked(run: MaintenanceRun) -> bool:
-    """Tell whether a user pressed Nautobot's Cancel button, which kills the process and tells the run nothing."""
+    """Return whether a user pressed Nautobot's Cancel button, which kills the process and tells the run nothing."""
     return run.job_result is not None and run.job_result.status == JobResultStatusChoices.STATUS_REVOKED
 
 

@@ -240,6 +240,6 @@ class DeadLettersView(ObjectPermissionRequiredMixin, GenericView):
         return redirect(DEAD_LETTERS)
 
     def _may_tick(self, ids: list[str], name: str) -> bool:
-        """Tell whether the user may do that with runs, and sees those that were ticked, whatever became of them."""
+        """Return whether the user may do that with runs, and sees those that were ticked, whatever became of them."""
         seen = MaintenanceRun.objects.restrict(self.request.user, "view").filter(pk__in=ids)
         return self.request.user.has_perm(f"ai_ops.{name}_maintenancerun") and (not ids or seen.exists())

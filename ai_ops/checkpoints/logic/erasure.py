@@ -46,7 +46,7 @@ class Targets:
     hashes: frozenset[str] = frozenset()
 
     def has(self, name: bytes) -> bool:
-        """Tell whether a thread with this id is meant."""
+        """Return whether a thread with this id is meant."""
         if name in self.ids:
             return True
         if self.pattern is not None and compiled(self.pattern).match(name.decode(errors="surrogateescape")):
@@ -54,7 +54,7 @@ class Targets:
         return bool(self.hashes) and hashed(name) in self.hashes
 
     def may_have(self, key: CheckpointKey) -> bool:
-        """Tell whether a key may be of a thread that is meant, however it is read."""
+        """Return whether a key may be of a thread that is meant, however it is read."""
         names = {key.thread, key.thread.strip(b"{}"), *(name for name, _ in readings(stem_of(key)))}
         return any(map(self.has, names))
 

@@ -211,11 +211,11 @@ class _AnyOf:
         self._guards = guards
 
     def has(self, name: bytes) -> bool:
-        """Tell whether one of the erasures was of a thread with this id."""
+        """Return whether one of the erasures was of a thread with this id."""
         return any(targets.has(name) for targets in self._guards)
 
     def may_have(self, key: CheckpointKey) -> bool:
-        """Tell whether a key may be of such a thread."""
+        """Return whether a key may be of such a thread."""
         return any(targets.may_have(key) for targets in self._guards)
 
     def erased_at(self, name: bytes) -> float:

@@ -22,10 +22,10 @@ class Wanted(Protocol):
     """Threads that are looked for."""
 
     def has(self, name: bytes) -> bool:
-        """Tell whether the thread with this id is one of them."""
+        """Return whether the thread with this id is one of them."""
 
     def may_have(self, key: CheckpointKey) -> bool:
-        """Tell whether a key may be of one of them, however it is read."""
+        """Return whether a key may be of one of them, however it is read."""
 
 
 @dataclass

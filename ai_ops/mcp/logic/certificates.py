@@ -1,4 +1,4 @@
-"""Thresholds at which the end of a TLS certificate is worth a warning, or an incident."""
+"""Thresholds for warnings and incidents about expiring TLS certificates."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ DAY = timedelta(days=1)
 
 
 def is_worth_a_warning(ends: datetime, now: datetime) -> bool:
-    """Tell whether fewer than WARNING_DAYS are left."""
+    """Return whether fewer than WARNING_DAYS are left."""
     return ends - now < WARNING_DAYS * DAY
 
 
 def is_news(ends: datetime, now: datetime, told: datetime | None) -> bool:
-    """Tell whether a warning is due: once on each day on which it is worth one.
+    """Return whether a warning is due: at most once a day.
 
     Args:
         ends: When the certificate expires.

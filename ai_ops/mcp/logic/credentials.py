@@ -1,4 +1,4 @@
-"""The one header with the credentials of a probe or an agent, and the characters that may be in it."""
+"""The credentials of a probe or agent: one HTTP header, and the characters that it may contain."""
 
 from __future__ import annotations
 
@@ -78,14 +78,14 @@ class Credentials:
         return cls("Authorization", f"Bearer {token}", token)
 
     def hide_in(self, text: str) -> str:
-        """Return `text`, which came from outside, without the secret, however it was written on its way back."""
+        """Return `text` from a server without the secret, in whatever encoding the server sent it back."""
         for needle in self._needles:
             text = _without(needle, text)
         return text
 
     @cached_property
     def _needles(self) -> list[str]:
-        """The forms of the secret to look for; the longest first, since it may contain the others."""
+        """Return the forms of the secret to search for, the longest first, since it may contain the others."""
         secrets = {self.value, self.secret}
         if self.header.lower() not in _USUAL_NAMES:
             secrets.add(self.header)
@@ -123,7 +123,7 @@ def _without(needle: str, text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """The text with each character written as itself, in small letters, a plus as a space, and without backslashes."""
+    """Return the text decoded: lower case, a plus as a space, and without backslashes."""
     for _ in range(_PASSES):
         plain = _WRITTEN.sub(_meant, text).translate(_SMALL)
         if plain == text:
@@ -133,7 +133,7 @@ def _plain(text: str) -> str:
 
 
 def _meant(written: re.Match[str]) -> str:
-    """The character that was written; the text itself where that is none."""
+    """Return the character that an escape stands for; the escape itself if it stands for none."""
     found = written.groupdict()
     if code := found["url"] or found["code"] or found["hex"]:
         return chr(int(code, 16)).translate(_LOOSE)
@@ -145,7 +145,7 @@ def _meant(written: re.Match[str]) -> str:
 
 
 def _spread(text: str) -> tuple[str, list[tuple[int, int]]]:
-    """The plain text, and for each of its characters where in `text` it begins and ends."""
+    """Return the decoded text, and for each of its characters the start and end in `text`."""
     plain, spans = text, [(at, at + 1) for at in range(len(text))]
     for _ in range(_PASSES):
         following, places = _spread_once(plain)

@@ -1,4 +1,4 @@
-"""Detect flapping: probes of a server that change between well and ill too often for an alert each time.
+"""Detection of flapping: servers that change between healthy and unhealthy too often to alert each time.
 
 The method is Nagios's, as its documentation describes it under "Detection and Handling of State Flapping":
 of the last 21 probes the share of changes from one to the next, newer ones weighted up to 50 percent more,
@@ -17,7 +17,7 @@ WELL, ILL = "1", "0"
 
 
 def remembered(recent: str, verdicts: str) -> str:
-    """Add the probes of a check to the last ones.
+    """Append the probes of a check to the remembered ones.
 
     Args:
         recent: One character a probe, WELL or ILL, oldest first.
@@ -30,7 +30,7 @@ def remembered(recent: str, verdicts: str) -> str:
 
 
 def change_percent(recent: str) -> float:
-    """The weighted share of changes, 0 to 100. Fewer than 21 probes count as if none had changed before them."""
+    """Return the weighted percentage of changes. Fewer than 21 probes count as if none had changed before them."""
     slots = CHECKS_LOOKED_AT - 1
     step = (NEWEST_WEIGHT - OLDEST_WEIGHT) / (slots - 1)
     changed = (
@@ -40,5 +40,5 @@ def change_percent(recent: str) -> float:
 
 
 def is_flapping(percent: float, was_flapping: bool, low: float, high: float) -> bool:
-    """Begin at or above `high`, end below `low`, and in between stay as before; all in percent."""
+    """Return whether the server flaps: from `high` percent on, until below `low` percent."""
     return percent >= (low if was_flapping else high)

@@ -1,4 +1,4 @@
-"""Decide whether many failures at once are of the servers, or of this worker's own network."""
+"""Decide whether the servers or this worker's own network cause many failures at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FEWEST_HEALTHY = 3
 
 
 def is_suspicious(previously_healthy: int, reasons: Collection[Reason | None], percent: int) -> bool:
-    """Tell whether so many servers newly fail that this worker's own network may be to blame.
+    """Return whether so many servers newly fail that this worker's own network may be the cause.
 
     Args:
         previously_healthy: Healthy servers that the run probed.
@@ -32,5 +32,5 @@ def is_suspicious(previously_healthy: int, reasons: Collection[Reason | None], p
 
 
 def shows_no_network_trouble(reason: Reason | None) -> bool:
-    """Tell whether one server that newly fails for `reason` is enough for the default rule to believe the run."""
+    """Return whether a new failure for `reason` shows that this worker's network is up."""
     return reason not in NETWORK_REASONS

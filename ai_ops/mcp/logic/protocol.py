@@ -1,4 +1,4 @@
-"""Messages to an MCP server and the meaning of its answers: JSON-RPC as values, no network.
+"""MCP messages and the meaning of their answers: JSON-RPC as values, without network access.
 
 Follows the specification's revisions 2024-11-05 to 2025-11-25, which begin with ``initialize``
 (modelcontextprotocol.io/specification/2025-11-25/basic/lifecycle), and knows enough of 2026-07-28, which
@@ -28,7 +28,7 @@ Message = dict[str, Any]
 
 
 class ProtocolViolation(ValueError):
-    """An answer is not what MCP says it must be; the message goes on where "the server" begins."""
+    """An answer violates the MCP specification. The message is a clause whose subject is "the server"."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The names under which agents see the tools of several servers, each of them once."""
+"""Unique names under which agents see the tools of several servers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DIGEST_CHARACTERS = 8
 
 
 def distinct_names(tools: Sequence[tuple[Hashable, str, str]], *, always: bool = False) -> list[str]:
-    """Give each tool a name that no other has, with the name of its server in front where two are called alike.
+    """Give each tool a unique name, prefixed with its server's name if two tools have the same name.
 
     Args:
         tools: Of each tool its server's key, its server's name and its own name.

@@ -1,4 +1,4 @@
-"""A server's tools as it lists them, what identifies each, and how a new list differs from an approved one.
+"""Tools of a server: their definitions, their hashes, and the differences between a list and the approved one.
 
 An agent's model reads a tool's name, description and schemas, and its client what the annotations hint at, such as
 whether the tool destroys anything. A server that changes them under the same name changes what the agents do ("rug
@@ -144,18 +144,18 @@ class ToolReader:
 
 
 def is_among(name: str, kept: Collection[str]) -> bool:
-    """Tell whether a tool that a server calls `name` is among `kept` names, where unreadable ones are kept as such."""
+    """Return whether the tool `name` is among the `kept` names, which mark unreadable tools."""
     return name in kept or f"{UNREADABLE}{visible(name)[:MAX_UNREADABLE_NAME]}".strip() in kept
 
 
 def set_hash(hashes: Mapping[str, str]) -> str:
-    """One hash of a whole set, from the hash of each tool by its name; the order does not matter."""
+    """Return one hash for a set of tools, from the hash of each by its name, independent of their order."""
     present = sorted((name, value) for name, value in hashes.items() if value)
     return _sha256(_canonical(present))
 
 
 def is_due(asked: float | None, now: float, interval: float, server: uuid.UUID) -> bool:
-    """Return whether a server's tools are to be listed again.
+    """Return whether the listing of a server's tools is due.
 
     Time is divided into stretches of `interval` that begin at another moment for each server, so that those of
     a large fleet are not all listed in the same run. A run that comes late leaves no stretch out, and after an
@@ -194,7 +194,7 @@ def _definition(raw: Any, hide: Callable[[str], str]) -> _Definition:
 
 
 def _flaw(raw: Any, hide: Callable[[str], str]) -> str | None:
-    """Say why something that is listed can't be compared as a tool; None if it can."""
+    """Return why a listed entry can't be compared as a tool; None if it can."""
     if not isinstance(raw, Mapping):
         return "it is no tool"
     name = raw.get("name")
@@ -215,7 +215,7 @@ def _flaw(raw: Any, hide: Callable[[str], str]) -> str | None:
 
 
 def _unreadable(raw: Any, flaw: str, hide: Callable[[str], str]) -> _Definition:
-    """Something that is listed, under a name that no readable tool has."""
+    """Return a tool for an unreadable entry, under a name that no readable tool has."""
     # A value nested too deep for JSON's own recursion is shown by its beginning, and hashed whole.
     written = _canonical(_hidden(_cut_at_depth(raw), hide))
     name = raw.get("name") if isinstance(raw, Mapping) else None
@@ -227,7 +227,7 @@ def _unreadable(raw: Any, flaw: str, hide: Callable[[str], str]) -> _Definition:
 
 
 def _flattened(value: Any) -> Iterator[str]:
-    """All parts of a value as texts in an order of their own, without recursion."""
+    """Return all parts of a value as texts in a fixed order, without recursion."""
     stack = [value]
     while stack:
         each = stack.pop()
@@ -252,7 +252,7 @@ def _cut_at_depth(value: Any, levels: int = MAX_SCHEMA_DEPTH) -> Any:
 
 
 def _tool(same: list[_Definition]) -> Tool:
-    """The tool of a name, from all that the server lists under it."""
+    """Build the tool of a name from all entries that the server lists under it."""
     first = same[0]
     if len(same) == 1:
         return Tool(first.name, first.canonical_hash, first.shown, first.excerpt)
@@ -285,7 +285,7 @@ def _indented(text: str) -> Iterator[str]:
 
 
 def _laid_out(schema: Mapping[str, Any]) -> str:
-    """Return the beginning of a schema, a line for each of its parts; no more is made than is kept."""
+    """Return the beginning of a schema, one line per part, up to the length that is kept."""
     parts: list[str] = []
     room = MAX_KEPT_CHARACTERS + 1
     for part in json.JSONEncoder(sort_keys=True, indent=2, ensure_ascii=False).iterencode(schema):
@@ -297,7 +297,7 @@ def _laid_out(schema: Mapping[str, Any]) -> str:
 
 
 def visible(text: str) -> str:
-    """`text` with an escape for each character that can't be seen, or that turns the direction of writing.
+    """Return `text` with invisible characters and direction marks as escapes.
 
     Instructions to a model hide in those: it reads what the person who looks at the page does not.
     """
@@ -335,7 +335,7 @@ def _parts(value: Any) -> Iterable[Any]:
 
 
 def _canonical(value: Any) -> str:
-    """JSON that is the same for the same content: keys sorted, no white space, ASCII alone."""
+    """Return canonical JSON: sorted keys, no white space, ASCII only."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 

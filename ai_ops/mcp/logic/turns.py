@@ -1,4 +1,4 @@
-"""Turns: an order of many things at many places, so that no place has too many at once."""
+"""Turns: hand out many targets in order, with a limit of simultaneous ones per place."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Hashable, Sequence
 
 
 class Turns:
-    """Hands out numbers, in order but for those whose place is full; for any number of threads.
+    """Hands out numbers in order, skipping those whose place is full. Thread-safe.
 
     A taker that gets None is done, though others still wait for a place that is full: each that is given back there
     makes room for one of them, and is given back by a taker that goes on.
@@ -29,18 +29,18 @@ class Turns:
             (self._ready if begun[place] <= at_once else self._waiting[place]).append(number)
 
     def take(self) -> int | None:
-        """Give the next number, None if there is none now."""
+        """Return the next number, or None if no place has room now."""
         with self._lock:
             return self._ready.popleft() if self._ready else None
 
     def give_back(self, number: int) -> None:
-        """Make room at the place of a number that was taken."""
+        """Free the place of a number."""
         with self._lock:
             if waiting := self._waiting.get(self._places[number]):
                 self._ready.append(waiting.popleft())
 
     def stop(self) -> None:
-        """Hand out nothing more."""
+        """Stop handing out numbers."""
         with self._lock:
             self._ready.clear()
             self._waiting.clear()

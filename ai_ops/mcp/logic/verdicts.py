@@ -1,4 +1,4 @@
-"""Verdicts of probes of an MCP server, and the rule by which they flip the server's status."""
+"""Verdicts of probes of an MCP server, and the rule for status flips."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Probe:
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict of this probe."""
+        """Return the verdict of this probe."""
         if self.ok:
             return Verdict.HEALTHY
         return Verdict.UNKNOWN if self.reason is Reason.CHECKER else Verdict.UNHEALTHY
@@ -137,7 +137,7 @@ class ProbeAgain:
 
 @dataclass(frozen=True)
 class Flip:
-    """Change the status to what every check of this run has said."""
+    """Change the status to the verdict on which all checks of this run agree."""
 
     to: Verdict
 
@@ -168,7 +168,7 @@ def next_step_unasked(history: Sequence[Verdict], earlier: Sequence[Verdict], cu
 
 
 def next_step(history: Sequence[Verdict], current: Verdict | None) -> Step:
-    """Decide what follows from the checks made so far.
+    """Decide the next step after the checks so far.
 
     Args:
         history: Verdicts of this run on one server, oldest first; empty before the first probe.
