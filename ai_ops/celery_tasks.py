@@ -113,7 +113,7 @@ def erase_threads(
     include_pinned: bool = False,
     dryrun: bool = False,
 ) -> dict[str, Any]:
-    """Delete whole threads of every layout at once, whatever their age, those that wait or run included.
+    """Delete whole threads of every layout and any age, including threads that wait or run.
 
     Then it looks again, until nothing is left. The record of the erasure is kept, and for `erasure_guard_days` the
     collection of orphans deletes what a late write brings back.
@@ -151,7 +151,7 @@ def erase_threads(
 
 
 def explain_thread(thread_id: str) -> dict[str, Any]:
-    """Tell what the cleanup sees of a thread, and checkpoint by checkpoint what the next run would do, and why.
+    """Explain how the cleanup sees a thread, and for each checkpoint what the next run would do, and why.
 
     It looks the thread up by direct questions: nothing is scanned, nothing is changed. The options are the configured
     ones, with the retention policies and the pins of now.
@@ -168,7 +168,7 @@ def explain_thread(thread_id: str) -> dict[str, Any]:
 
 
 def find_threads(pattern: str) -> dict[str, Any]:
-    """Look for the threads whose ids match a glob: one look through the names of all keys, for a minute at most.
+    """Find the threads whose ids match a glob, with one scan of all key names, for at most a minute.
 
     Args:
         pattern: A glob over thread ids, such as ``user-42-*``.
@@ -239,7 +239,7 @@ def move_conversations(source: str = AUTO, pattern: str = "*", dryrun: bool = Fa
 
 
 def sample_checkpoint_storage() -> dict[str, Any]:
-    """Look at the checkpoint Redis as a dry run of the cleanup does, and keep what was found for the page.
+    """Sample the checkpoint Redis as a dry run of the cleanup does, and save the result for the page.
 
     The options are those of the settings. It looks at a million keys or for a minute, whichever ends first, and
     measures the size of some of them.
@@ -254,7 +254,7 @@ def sample_checkpoint_storage() -> dict[str, Any]:
 
 
 def perform_mcp_health_checks(*, shard: Shard | str | None = None) -> dict[str, Any]:
-    """Check every HTTP server that is not Vulnerable and is due, and flip the statuses on which three checks agree.
+    """Check every due HTTP server that is not Vulnerable, and flip the statuses on which three checks agree.
 
     A server with an interval of its own is due once in each, one that asked to be left alone not before.
 
@@ -312,7 +312,7 @@ def check_mcp_server_health(server_id: uuid.UUID | str) -> dict[str, Any]:
 
 
 def close_resolved_incidents() -> dict[str, Any]:
-    """Close open incidents whose servers recovered elsewhere, and escalate those that are open for too long.
+    """Close open incidents whose servers recovered otherwise, and escalate those that are open for too long.
 
     Before that it opens those that a run did not get to open, since it was killed.
 
@@ -348,7 +348,7 @@ def _no_review(error: str | None) -> dict[str, Any]:
 
 
 def supervise() -> dict[str, Any]:
-    """Look after the other runs: rescue those whose process died, start those that are due, tidy up.
+    """Supervise the other runs: rescue those whose process died, start due ones, delete old records.
 
     Returns:
         By sub-check (`rescue`, `repair`, `retries`, `schedules`, `history`, `orphans`) how much was `checked`,

@@ -34,7 +34,7 @@ FIRST_MIGRATION = ("ai_ops", "0001_initial")
 
 
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
-    """Name a setting of this app that no run could use, when an administrator is there to change it."""
+    """Report an invalid setting of this app while an administrator is there to change it."""
     try:
         AiOpsSettings.load()
     except ConfigurationError as error:
@@ -43,7 +43,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
 
 
 def confirm_installed_alone() -> None:
-    """Confirm that the other package's files do not lie among this app's.
+    """Confirm that the files of nautobot-ai-ops are not installed among this app's.
 
     Raises:
         ImproperlyConfigured: They do.
@@ -56,7 +56,7 @@ def confirm_installed_alone() -> None:
 
 
 def refuse_its_database(sender: Any, using: str = DEFAULT_DB_ALIAS, **_: Any) -> None:
-    """Stop a migration before it begins where the database is the other package's; receives `pre_migrate`.
+    """Refuse a migration of a database of nautobot-ai-ops before it begins; receives `pre_migrate`.
 
     Raises:
         CommandError: The database has tables or records of the other package.

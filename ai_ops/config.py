@@ -43,7 +43,7 @@ Rule = Callable[[str, Any], None]
 
 
 def _setting(default: Any, *rules: Rule) -> Any:
-    """Return a field with its default and the rules for its value, which are tried in this order."""
+    """Return a field with its default and the rules for its value, applied in this order."""
     made = {"default_factory": default} if callable(default) else {"default": default}
     return field(**made, metadata={"rules": rules})
 
@@ -64,7 +64,7 @@ def _whole(highest: int, lowest: int = 1) -> Rule:
 
 
 def _or(also: Any, rule: Rule) -> Rule:
-    """Let one more value pass; True and False are no numbers."""
+    """Allow one more value besides a rule; True and False are not numbers."""
 
     def check(name: str, value: Any) -> None:
         if value != also or isinstance(value, bool):
@@ -74,7 +74,7 @@ def _or(also: Any, rule: Rule) -> Rule:
 
 
 def _such_as(allowed: Callable[[Any], bool], what: str) -> Rule:
-    """Let pass what `allowed` says is `what`."""
+    """Accept a value for which `allowed` is true; `what` names it in the error."""
 
     def check(name: str, value: Any) -> None:
         if not allowed(value):
@@ -311,11 +311,11 @@ class AiOpsSettings(CleanupOptions):
 
     @property
     def folders_of_ca_files(self) -> tuple[str, ...]:
-        """Return where a CA file may be: in `ca_directories`, and at the setting `ca_file` itself."""
+        """Return the allowed places of CA files: `ca_directories`, and the setting `ca_file` itself."""
         return (*self.ca_directories, self.ca_file) if self.ca_file else tuple(self.ca_directories)
 
     def cleanup_options(self, **given: Any) -> CleanupOptions:
-        """The configured options, with those in `given` that are not None in their place.
+        """Return the configured options, replaced by those in `given` that are not None.
 
         Raises:
             ConfigurationError: A value is out of its range or contradicts another.

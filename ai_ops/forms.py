@@ -47,7 +47,7 @@ from ai_ops.models import (
 
 
 class FilterTimeField(forms.DateTimeField):
-    """A time to filter by. Nautobot hands a form what the address has, which is a list where a filter takes several."""
+    """A time to filter by. Nautobot passes a list to the form if the filter takes several values."""
 
     def prepare_value(self, value):
         """Show the first one."""
@@ -192,7 +192,7 @@ class MCPServerFilterForm(StatusModelFilterFormMixin, NautobotFilterForm):
 
 
 class PinnedThreadForm(NautobotModelForm):
-    """Pin a thread, or change the note of a pin."""
+    """Add or edit a pin."""
 
     # Blanks at its ends belong to a thread's id.
     thread_id = forms.CharField(
@@ -396,7 +396,7 @@ class MCPServerToolFilterForm(BootstrapMixin, forms.Form):
 
 
 class ScheduleTimesForm(forms.Form):
-    """Other times of a schedule; what is left empty stays, but for the grace, which follows the times."""
+    """New times of a schedule. Empty fields stay unchanged, except the grace, which follows the times."""
 
     crontab = forms.CharField(required=False, max_length=255)
     interval = forms.IntegerField(required=False)

@@ -103,7 +103,7 @@ Sample = tuple[str, list[str], float]
 
 
 def collect() -> Iterator[Metric]:
-    """Give all metrics.
+    """Yield all metrics.
 
     Nautobot asks for them after every ``migrate`` too, ``migrate ai_ops zero`` included: where the tables are not
     as this version needs them, there are metrics without values.
@@ -132,7 +132,7 @@ def _reading(samples: Callable[[], Iterable[Sample]]) -> Callable[[dict[str, Any
 
 
 def _read_totals(families: dict[str, Any]) -> None:
-    """Counters and histograms; what has not happened yet is 0, so that nothing begins with an increase."""
+    """Return counters and histograms. Events that have not happened count 0: no series begins with an increase."""
     found = {(each.name, each.labels): each for each in totals.totals()}
     for kind in MaintenanceKindChoices.values():
         ended = [found.get((totals.RUNS, (kind, state))) for state in RunStateChoices.FINAL]
@@ -161,7 +161,7 @@ def _add_histogram(family: Any, labels: list[str], found: Iterable[totals.Counte
 
 @_reading
 def _read_runs() -> Iterator[Sample]:
-    """Read runs that are not over, by the index of those."""
+    """Return gauges of the runs that have not ended, read by their index."""
     rows = MaintenanceRun.objects.filter(state__in=UNFINISHED).order_by().values_list("kind", "state")
     found = {(kind, state): count for kind, state, count in rows.annotate(count=Count("pk"))}
     for kind in MaintenanceKindChoices.values():
@@ -172,7 +172,7 @@ def _read_runs() -> Iterator[Sample]:
 
 @_reading
 def _read_overview() -> Iterator[Sample]:
-    """Read what the overview says, in its words."""
+    """Return gauges of the facts on the overview."""
     page = Overview(unrestricted_user(), timezone.now())
     for kind, ended in page.successes[0].items():
         yield "seconds_since_last_success", [kind], max(0.0, (page.now - ended).total_seconds())

@@ -1,4 +1,4 @@
-"""Statuses, default schedules and enabled Jobs for a new installation; what an operator changed or deleted stays so.
+"""Provisioning of a new installation: statuses, default schedules, enabled Jobs. Changes by operators last.
 
 Runs after every ``migrate``. Each thing provisioned leaves a ProvisioningRecord: where there is one, the
 thing is the operator's and is not touched again, whatever became of it.
@@ -50,7 +50,7 @@ def provision(sender, *, apps, using=DEFAULT_DB_ALIAS, **kwargs):
 
 
 def provision_statuses() -> None:
-    """Give MCP servers their statuses; one that Nautobot has by that name already is shared as it is."""
+    """Create the statuses of MCP servers; an existing status of the same name is shared unchanged."""
     content_type = ContentType.objects.get_for_model(MCPServer)
     for name, (color, description) in STATUSES.items():
         with transaction.atomic():
@@ -63,7 +63,7 @@ def provision_statuses() -> None:
 
 
 def provision_schedules() -> None:
-    """Schedule and enable the Jobs, each once; a Job that was used already is left as it is."""
+    """Schedule and enable the Jobs, each once. A Job that is already in use stays unchanged."""
     for kind in DEFAULT_SCHEDULES:
         key = f"schedule:{kind}"
         job = find_job(kind)
@@ -83,7 +83,7 @@ def provision_schedules() -> None:
 
 
 def provision_jobs() -> None:
-    """Enable the Jobs that buttons of pages ask for, each once."""
+    """Enable the Jobs that buttons request, each once."""
     for kind in (each for each in KINDS.values() if each.enabled):
         job = find_job(kind.name)
         if job is None:
@@ -96,7 +96,7 @@ def provision_jobs() -> None:
 
 
 def _has_tables(apps) -> bool:
-    """Return whether this app is migrated at all: ``migrate ai_ops zero`` sends the signal too."""
+    """Return whether this app's tables exist: ``migrate ai_ops zero`` sends the signal too."""
     try:
         apps.get_model("ai_ops", "ProvisioningRecord")
     except LookupError:
@@ -105,7 +105,7 @@ def _has_tables(apps) -> bool:
 
 
 def _why_in_use(job: Job) -> str | None:
-    """Say, as a clause, what shows that `job` was used before, so that this is no new installation; None if nothing."""
+    """Return a clause that shows that `job` was used before this installation; None if it was not."""
     if schedule := ScheduledJob.objects.filter(job_model=job).first():
         return f'it has the schedule "{schedule.name}"'
     # A message that no worker has taken shows that it was asked for, not that it ran: an earlier installation of this

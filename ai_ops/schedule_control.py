@@ -1,4 +1,4 @@
-"""A door for scripts of users; the functions are in `ai_ops.schedules.control`."""
+"""An old import path for users' scripts; the functions are in `ai_ops.schedules.control`."""
 
 from ai_ops.schedules.control import (
     pause_schedule,

@@ -1,4 +1,4 @@
-"""A door for scripts of users; the functions are in `ai_ops.schedules.status`."""
+"""An old import path for users' scripts; the functions are in `ai_ops.schedules.status`."""
 
 from ai_ops.schedules.status import get_schedule_status, get_scheduler_status, is_scheduler_running
 

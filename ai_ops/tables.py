@@ -35,12 +35,12 @@ from ai_ops.ui.times import AgeColumn, DurationColumn
 
 
 def milliseconds(value: float | None) -> str | None:
-    """A latency for people; None where there is none."""
+    """Return a latency as text; None without one."""
     return None if value is None else f"{value:,.0f} ms"
 
 
 def percent(value: float | None) -> str | None:
-    """An uptime for people; None where there is none. Rounded down: 99.996 percent is not all of the time."""
+    """Return an uptime as text, rounded down (99.996 percent is not 100); None without one."""
     return None if value is None else f"{math.floor(value * 100) / 100:g} %"
 
 
@@ -176,7 +176,7 @@ class MCPServerTable(StatusTableMixin, BaseTable):
 
     @cached_property
     def told(self):
-        """The ids of the servers of this page whose checks the user may view, read once for all rows."""
+        """Return the ids of the servers on this page whose checks the user may view, read once for all rows."""
         request = getattr(self, "request", None)
         if request is None:
             return set()
@@ -286,7 +286,7 @@ class PinnedThreadTable(BaseTable):
 
     @cached_property
     def snapshot(self):
-        """The last sampling, read once for all rows."""
+        """Return the last sampling, read once for all rows."""
         return latest_snapshots()[0]
 
     def render_in_redis(self, record):
@@ -505,7 +505,7 @@ class MaintenanceRunTable(BaseTable):
 
     @cached_property
     def servers(self):
-        """The servers that runs of this page are about and that the user may view, by their ids as text."""
+        """Return the servers of the runs on this page that the user may view, by their ids as text."""
         runs = self.page.object_list.data if self.paginated_rows is not self.rows else self.data
         ids = [run.subject for run in runs if run.kind == MaintenanceKindChoices.SERVER and is_uuid(run.subject)]
         visible = MCPServer.objects.restrict(self.request.user, "view")

@@ -1,4 +1,4 @@
-"""Validators of an MCP server's address; each refusal is a sentence that says what to do.
+"""Validators of an MCP server's address. Each error says what to do.
 
 Nautobot's own URL validator refuses underscores in host names, which container names are full of, and
 lets through a port that no client can open, so the address is taken apart here.

@@ -1,16 +1,16 @@
-"""Actions of the REST API on an object: of those that the user may view, each with a permission of its own."""
+"""Actions of the REST API on an object that the user may view, each with its own permission."""
 
 from nautobot.core.api.authentication import TokenPermissions
 
 
 class ActionPermissions(TokenPermissions):
-    """Ask for the permission to view; the action asks for its own, on the object that it found."""
+    """Require the view permission; the action checks its own on the object."""
 
     perms_map = {"POST": ["%(app_label)s.view_%(model_name)s"]}
 
 
 class ActionsViewSetMixin:
-    """Lets actions find what the user may view; Nautobot takes each POST for adding otherwise."""
+    """Restrict actions by the view permission; Nautobot would require the add permission for each POST."""
 
     def restrict_queryset(self, request, *args, **kwargs):
         """Restrict by the permission to view where an action has `ActionPermissions`."""

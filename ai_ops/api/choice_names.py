@@ -1,4 +1,4 @@
-"""Names of the app's choices in Nautobot's API schema, of which the project has one for all apps.
+"""Names of the app's choices in Nautobot's API schema, which all apps share.
 
 The schema names choices by their field. A field of ours that is called as one of Nautobot's, or as another of ours,
 would rename both, and `check --deploy` would warn of it. Nautobot lists its own names in this setting.

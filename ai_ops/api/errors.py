@@ -19,21 +19,21 @@ from ai_ops.exceptions import (
 
 
 class Refused(APIException):
-    """The run, the Job or the server is in a state in which this can't be done."""
+    """The state of the run, the Job or the server does not allow the action."""
 
     status_code = status.HTTP_409_CONFLICT
     default_code = "refused"
 
 
 class NoWorker(APIException):
-    """No worker is there for the run; a later request may find one."""
+    """No worker listens for the run; a later request may succeed."""
 
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
     default_code = "celery_worker_not_running"
 
 
 class NoSchedule(APIException):
-    """There is none of that name."""
+    """There is no schedule of that name."""
 
     status_code = status.HTTP_404_NOT_FOUND
     default_code = "not_found"

@@ -1,4 +1,4 @@
-"""Fields of the REST API that refuse a value in a sentence, where those they are made from write it as Python does."""
+"""Fields of the REST API whose errors are sentences without Python representations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Maintenance runs in the REST API: asked for, watched, cancelled, redriven and discarded."""
+"""Maintenance runs in the REST API: request, watch, cancel, redrive and discard."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ REFUSALS = {
 
 
 class RunPermissions(TokenPermissions):
-    """Users see their own runs; each action on a run takes a permission on that run."""
+    """Users may view their own runs; each action on a run needs its permission on that run."""
 
     perms_map = dict.fromkeys(("GET", "HEAD", "OPTIONS", "POST", "DELETE"), ())
 
@@ -61,7 +61,7 @@ class MaintenanceRunViewSet(ReadOnlyModelViewSet):
         ],
     )
     def create(self, request, *args, **kwargs):
-        """Ask for a run; answers with it at once, and its `url` shows how it is getting on."""
+        """Request a run. The answer is the run; watch it at its `url`."""
         kind, options = _asked_for(request.data)
         with as_answers():
             run = request_run(kind, options, request.user, idempotency_key=request.headers.get("Idempotency-Key"))
@@ -70,7 +70,7 @@ class MaintenanceRunViewSet(ReadOnlyModelViewSet):
     @extend_schema(request=None, responses={202: MaintenanceRunSerializer, **REFUSALS})
     @action(detail=True, methods=["post"], filterset_class=None)
     def cancel(self, request, *args, **kwargs):
-        """End a run that is pending, or let one that is running stop. Owners may."""
+        """Cancel a pending or running run. Its owner may."""
         run = self.get_object()
         if run.owner != request.user:
             confirm_may(request.user, "cancel", run)
@@ -80,7 +80,7 @@ class MaintenanceRunViewSet(ReadOnlyModelViewSet):
     @extend_schema(request=None, responses={202: MaintenanceRunSerializer, **REFUSALS})
     @action(detail=True, methods=["post"], filterset_class=None)
     def redrive(self, request, *args, **kwargs):
-        """Ask for what a dead run did not do; answers with the new run."""
+        """Redrive a dead run. The answer is the new run."""
         run = self.get_object()
         confirm_may(request.user, "redrive", run)
         with as_answers():
@@ -89,7 +89,7 @@ class MaintenanceRunViewSet(ReadOnlyModelViewSet):
     @extend_schema(request=None, responses={200: MaintenanceRunSerializer, **REFUSALS})
     @action(detail=True, methods=["post"], filterset_class=None)
     def discard(self, request, *args, **kwargs):
-        """Leave a dead run as it is; it is no dead letter any more."""
+        """Discard a dead run, so that it is no longer a dead letter."""
         run = self.get_object()
         confirm_may(request.user, "discard", run)
         with as_answers():

@@ -1,4 +1,4 @@
-"""Schedules in the REST API: Nautobot's ScheduledJobs of this app's Jobs, with what people miss of them."""
+"""Schedules in the REST API: Nautobot's ScheduledJobs of this app's Jobs, with their status."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ REFUSALS = dict.fromkeys((403, 404, 409), OpenApiTypes.OBJECT)
     retrieve=extend_schema(responses={200: ScheduleSerializer, 404: OpenApiTypes.OBJECT}),
 )
 class ScheduleViewSet(viewsets.ViewSet):
-    """Schedules and how they stand. Permissions are those on Nautobot's scheduled jobs, and to run the Job."""
+    """Schedules and their status. Permissions are those on Nautobot's scheduled jobs, and to run the Job."""
 
     queryset = ScheduledJob.objects.all()
     filterset_class = ScheduleFilterSet
@@ -57,7 +57,7 @@ class ScheduleViewSet(viewsets.ViewSet):
     lookup_value_regex = "[0-9a-f-]{36}"
 
     def list(self, request):
-        """The schedules that the user may view, by name."""
+        """List the schedules that the user may view, by name."""
         visible = app_schedules().restrict(request.user, "view")
         chosen = NautobotFilterBackend().filter_queryset(request, visible, self)
         pages = OptionalLimitOffsetPagination()
@@ -74,7 +74,7 @@ class ScheduleViewSet(viewsets.ViewSet):
         responses={200: ScheduleSerializer, 201: ScheduleSerializer, 400: OpenApiTypes.OBJECT, **REFUSALS},
     )
     def create(self, request):
-        """Make a schedule, or bring the one of that name to what is asked for."""
+        """Create a schedule, or update the one of that name."""
         asked = _asked_for(request.data)
         with as_answers(), transaction.atomic():
             kind = asked.pop("kind")
@@ -113,7 +113,7 @@ class ScheduleViewSet(viewsets.ViewSet):
     @extend_schema(request=None, responses={200: ScheduleSerializer, **REFUSALS})
     @action(detail=True, methods=["post"])
     def resume(self, request, pk=None):
-        """Let a paused schedule start runs again, at its next time."""
+        """Resume a paused schedule; its next run starts at its next time."""
         schedule = self._visible(request, pk)
         confirm_may(request.user, "change", schedule)
         with as_answers():

@@ -58,7 +58,7 @@ class MCPServerSerializer(SentencesMixin, TaggedModelSerializerMixin, NautobotMo
         return names
 
     def validate(self, attrs):
-        """Report what the model says of its address under the name that the address has here."""
+        """Report the model's errors about `url` under the field `server_url`."""
         try:
             return super().validate(attrs)
         except DjangoValidationError as refusal:
@@ -81,7 +81,7 @@ class PinnedThreadSerializer(SentencesMixin, NautobotModelSerializer):
 
 
 class RetentionPolicySerializer(SentencesMixin, NautobotModelSerializer):
-    """A retention policy; its patterns stand one on each line."""
+    """A retention policy, with one pattern per line."""
 
     class Meta:
         """Model and fields."""
@@ -91,7 +91,7 @@ class RetentionPolicySerializer(SentencesMixin, NautobotModelSerializer):
 
 
 class HarmlessInCSVMixin:
-    """Keeps what servers and conversations say from being formulas in a spreadsheet.
+    """Escape foreign text in CSV exports, so that a spreadsheet takes none for a formula.
 
     For what is only ever exported: a cell of what can be imported again must come back as it went.
     """
@@ -157,7 +157,7 @@ class MCPServerIncidentSerializer(HarmlessInCSVMixin, NautobotModelSerializer):
 
 
 class MaintenanceRunSerializer(HarmlessInCSVMixin, BaseModelSerializer):
-    """A run: its `url` is where to look how it is getting on."""
+    """A run; watch its state at its `url`."""
 
     class Meta:
         """Model and fields."""
@@ -268,7 +268,7 @@ class MCPServerToolSerializer(HarmlessInCSVMixin, BaseModelSerializer):
 
 
 class MCPServerToolSetSerializer(HarmlessInCSVMixin, BaseModelSerializer):
-    """The tools of an MCP server as a whole."""
+    """The tool set of an MCP server."""
 
     drifted = serializers.BooleanField(read_only=True, help_text="Whether they differ from the approved tools.")
 
@@ -294,6 +294,6 @@ class ToolDecisionSerializer(serializers.Serializer):
 
 
 class ToolDecidedSerializer(serializers.Serializer):
-    """The changes of a decision about a tool; an approved one that is not listed any more is gone."""
+    """The changes by a decision about a tool. A deleted tool was approved and is no longer listed."""
 
     changes = serializers.CharField(help_text="What was approved or rejected, as a sentence.")

@@ -36,7 +36,7 @@ class ThreadViewSet(viewsets.ViewSet):
     )
     @action(detail=False, methods=["get"])
     def explain(self, request, *args, **kwargs):
-        """Tell what the cleanup sees of a thread, and what the next run would do with it."""
+        """Explain a thread: the facts that the cleanup sees, and what the next run would do."""
         if not request.user.has_perm(VIEW):
             raise PermissionDenied(f"You may not look at conversations: ask for the permission {VIEW}.")
         thread_id = request.query_params.get("thread_id", "")
@@ -51,7 +51,7 @@ class ThreadViewSet(viewsets.ViewSet):
     )
     @action(detail=False, methods=["post"])
     def erase(self, request, *args, **kwargs):
-        """Ask for an erasure; answers with the run, whose Job has the report."""
+        """Request an erasure. The answer is the run; its JobResult has the report."""
         if not request.user.has_perm(VIEW):
             raise PermissionDenied(f"You may not look at conversations: ask for the permission {VIEW}.")
         if not request.user.has_perm(ERASE):

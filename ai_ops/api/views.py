@@ -59,7 +59,7 @@ from ai_ops.runs.permissions import confirm_may
 
 
 class ServerOrdering(NautobotOrderingFilter):
-    """Orders servers by their address under the name that it has in the API, such as `sort=-server_url`."""
+    """Orders servers by `server_url`, the API's name of their address, such as `sort=-server_url`."""
 
     def remove_invalid_fields(self, queryset, fields, view, request):
         """Take `server_url` for the model's field `url`; the address of a record orders nothing."""
@@ -78,7 +78,7 @@ class MCPServerViewSet(ActionsViewSetMixin, NautobotModelViewSet):
     @extend_schema(request=None, responses={202: JobRunResponseSerializer})
     @action(detail=True, methods=["post"], permission_classes=[ActionPermissions], filterset_class=None)
     def check(self, request, *args, **kwargs):
-        """Check this one server now; answers with the JobResult to watch."""
+        """Check this server now. The answer is the JobResult to watch."""
         server = self.get_object()
         with as_answers():
             run = request_check(server, request.user)
@@ -110,7 +110,7 @@ class ThreadErasureViewSet(ReadOnlyModelViewSet):
 
 
 class MCPServerHealthViewSet(ReadOnlyModelViewSet):
-    """Latest health of MCP servers: the last check, and when each was last well and last not."""
+    """Latest health of MCP servers: the last check, and the times of the last passed and failed one."""
 
     queryset = MCPServerHealth.objects.select_related("server")
     serializer_class = MCPServerHealthSerializer
@@ -126,7 +126,7 @@ class MCPServerCheckViewSet(ReadOnlyModelViewSet):
 
 
 class IncidentRefused(APIException):
-    """The incident is in a state in which it is not acknowledged."""
+    """The state of the incident does not allow an acknowledgement."""
 
     status_code = status.HTTP_409_CONFLICT
     default_code = "incident_refused"
@@ -142,7 +142,7 @@ class MCPServerIncidentViewSet(ActionsViewSetMixin, NotesViewSetMixin, ReadOnlyM
     @extend_schema(request=None, responses={201: MCPServerIncidentSerializer})
     @action(detail=False, methods=["post"], filterset_class=None)
     def test(self, request, *args, **kwargs):
-        """Make an incident that is a test and over at once; it takes the permission to add incidents."""
+        """Create a test incident, which is closed at once. It needs the permission to add incidents."""
         if not request.user.has_perm("ai_ops.view_mcpserverincident"):
             raise PermissionDenied("You may not view incidents: ask for the permission to view them.")
         with transaction.atomic():
@@ -153,7 +153,7 @@ class MCPServerIncidentViewSet(ActionsViewSetMixin, NotesViewSetMixin, ReadOnlyM
     @extend_schema(request=None, responses={200: MCPServerIncidentSerializer})
     @action(detail=True, methods=["post"], permission_classes=[ActionPermissions], filterset_class=None)
     def acknowledge(self, request, *args, **kwargs):
-        """Note that this user takes care of it; the first one stays."""
+        """Acknowledge the incident for this user; the first acknowledgement stays."""
         incident = self.get_object()
         confirm_may(request.user, "acknowledge", incident)
         try:
@@ -164,14 +164,14 @@ class MCPServerIncidentViewSet(ActionsViewSetMixin, NotesViewSetMixin, ReadOnlyM
 
 
 class ApprovalRefused(APIException):
-    """The tools are not those that were looked at, or need no approval."""
+    """The tools are not the reviewed ones, or need no approval."""
 
     status_code = status.HTTP_409_CONFLICT
     default_code = "approval_refused"
 
 
 class MCPServerToolViewSet(ActionsViewSetMixin, ReadOnlyModelViewSet):
-    """Tools of MCP servers, as listed last and as approved."""
+    """Tools of MCP servers, as last listed and as approved."""
 
     queryset = MCPServerTool.objects.select_related("server", "rejected_by")
     serializer_class = MCPServerToolSerializer

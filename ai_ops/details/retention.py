@@ -40,7 +40,7 @@ class PolicyMatchesPanel(FactsPanel):
     """The threads that a policy matched at the last sampling, and what a cleanup would have deleted by it."""
 
     def render_key(self, key, value, context):
-        """Leave capital letters where they are."""
+        """Keep the capital letters of the label."""
         return key
 
     def get_data(self, context):

@@ -42,14 +42,14 @@ RUNNING = timedelta(minutes=10)
 
 
 class Notice(NamedTuple):
-    """A sentence at the top of the page, and how urgent it is, as Bootstrap calls it."""
+    """A sentence at the top of the page, with its urgency as a Bootstrap colour."""
 
     level: str
     sentence: str
 
 
 class RunJobButton(Button):
-    """Opens the form of a Job, for those who may run it."""
+    """A link to the form of a Job, for users who may run it."""
 
     kind = ""
     link_includes_pk = False
@@ -64,7 +64,7 @@ class RunJobButton(Button):
 
 
 class SampleNowButton(PostButton):
-    """Has the storage sampled in the background, for those who may run that Job."""
+    """A button that samples the storage in the background, for users who may run that Job."""
 
     link_includes_pk = False
 
@@ -74,15 +74,15 @@ class SampleNowButton(PostButton):
 
 
 class PlainKeysPanel(FactsPanel):
-    """Names and values, with the names as they are written."""
+    """Names and values, with the spelling of the names unchanged."""
 
     def render_key(self, key, value, context):
-        """Leave capital letters where they are."""
+        """Keep the capital letters of the label."""
         return key
 
 
 class AgesChart(EChartsBase):
-    """The number of keys or threads of each age, in a chart each: a thread has many keys."""
+    """A chart of keys or threads by age; each has a chart, since a thread has many keys."""
 
     def get_config(self, context=None):
         """Name the axis in the unit of the snapshot."""
@@ -132,7 +132,7 @@ BUTTONS = (
 def _lines(
     label: str, section: SectionChoices, names: Mapping[str, str], axis: str, unit: int = 1
 ) -> ReadableChartPanel:
-    """Return a chart of numbers over the days of the trend, by their names in it and in the chart."""
+    """Return chart series over the days of the trend, from the names of its numbers and their labels."""
 
     def lines(context) -> dict[str, Any]:
         days = context["trend"]
@@ -166,7 +166,7 @@ class DeletionsPanel(ReadableChartPanel):
     """A chart of what the last cleanups have deleted."""
 
     def should_render(self, context):
-        """Show it once a cleanup has run: a chart without bars says less than none."""
+        """Show the chart once a cleanup has run."""
         return bool(context["cleanups"]) and super().should_render(context)
 
 

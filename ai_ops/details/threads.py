@@ -30,7 +30,7 @@ def permissions_of(user: Any) -> dict[str, bool]:
 
 
 def explained(user: Any, thread_id: str) -> dict[str, Any]:
-    """Return what the page shows of one thread."""
+    """Return the content of the page for one thread."""
     found, erasures = explain_thread(thread_id), _erasures(user, thread_id)
     return {
         "found": found,
@@ -48,7 +48,7 @@ def searches(user: Any) -> list[MaintenanceRun]:
 
 
 def searched(user: Any, run_id: str) -> dict[str, Any] | None:
-    """Return what the page shows of a search; None where there is none that the user may see."""
+    """Return the content of the page for a search; None if there is none that the user may view."""
     visible = Q(owner=user) | Q(pk__in=MaintenanceRun.objects.restrict(user, "view").values("pk"))
     runs = MaintenanceRun.objects.filter(visible, kind=MaintenanceKindChoices.SEARCH)
     run = runs.filter(pk=run_id).first() if is_uuid(run_id) else None
@@ -66,7 +66,7 @@ def searched(user: Any, run_id: str) -> dict[str, Any] | None:
 
 
 def _erasures(user: Any, thread_id: str) -> list[ThreadErasure]:
-    """Return the last records of erasures that name the thread, as it is or as SHA-256."""
+    """Return the last erasures that name the thread, in clear text or as SHA-256."""
     names = Q(thread_ids__contains=thread_id) | Q(thread_ids__contains=hashed(thread_id.encode(errors="replace")))
     return list(ThreadErasure.objects.restrict(user, "view").filter(names)[:SHOWN_ERASURES])
 

@@ -1,4 +1,4 @@
-"""The panels that show a server's tools and how they differ from the approved ones, and a tool's own page."""
+"""Panels of a server's tools and their differences from the approved ones, and the page of a tool."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def _tool_set(context: Context) -> MCPServerToolSet | None:
 
 
 class ToolSetPanel(FactsPanel):
-    """Times at which the tools were listed and approved, in words."""
+    """The times of listing and approval of the tools, in words."""
 
     def should_render(self, context: Context) -> bool:
-        """Leave it out for a server that was never asked, and compute nothing to find that out."""
+        """Hide the panel for a server that was never asked, without computing its data."""
         return Panel.should_render(self, context) and _tool_set(context) is not None
 
     def get_data(self, context: Context) -> dict[str, Any]:
@@ -72,7 +72,7 @@ class ToolSetPanel(FactsPanel):
 
 
 def _seen_by_agents(server: MCPServer) -> SafeString | None:
-    """Say which tools agents see under another name, since other servers have tools of the same."""
+    """Name the tools that agents see under another name, because other servers have tools of the same name."""
     others = sorted(names_for_agents(server, always=AiOpsSettings.load().prefix_tool_names).items())
     if not others:
         return None
@@ -87,12 +87,12 @@ class ToolDriftPanel(Panel):
     body_content_template_path = "ai_ops/tool_drift.html"
 
     def should_render(self, context: Context) -> bool:
-        """Show it where there is a difference."""
+        """Show the panel if there is a difference."""
         found = _tool_set(context)
         return super().should_render(context) and found is not None and found.drifted
 
     def get_extra_context(self, context: Context) -> dict[str, Any]:
-        """Find what differs, what waits for a decision first, and what this user may decide."""
+        """Add the differences, those that wait for a decision first, and the permitted decisions."""
         found, user = _tool_set(context), context["request"].user
         differing = MCPServerTool.objects.filter(server=found.server).exclude(state=MCPToolStateChoices.APPROVED)
         decided = Q(state=MCPToolStateChoices.REJECTED)
@@ -111,7 +111,7 @@ class ToolDriftPanel(Panel):
 
 
 def difference(tool: MCPServerTool) -> SafeString:
-    """Return the listed definition against the approved one, line by line, as HTML with all of it escaped."""
+    """Return the line difference between the listed and the approved definition, as escaped HTML."""
     if tool.state == MCPToolStateChoices.APPROVED:
         return _lines((" ", line) for line in tool.definition.split("\n"))
     old = tool.approved_definition.split("\n") if tool.approved_definition else []
@@ -122,7 +122,7 @@ def difference(tool: MCPServerTool) -> SafeString:
 
 
 def _compared(old: list[str], new: list[str]) -> Iterator[tuple[str, str]]:
-    """Lines with a sign before each: "+" for new, "-" for old, a blank for both, REMARK for what is left out."""
+    """Yield the lines with a sign: "+" for new, "-" for old, a blank for both, REMARK for omitted lines."""
     a, b = old[:MAX_COMPARED_LINES], new[:MAX_COMPARED_LINES]
     shown_to = 0
     for group in difflib.SequenceMatcher(None, a, b).get_grouped_opcodes():
@@ -182,7 +182,7 @@ class ToolFieldsPanel(FieldsPanel):
     """The fields of a tool."""
 
     def render_value(self, key: str, value: Any, context: Context) -> Any:
-        """Show the state in its colour, and hashes so that they fit."""
+        """Show the state in its colour, and hashes shortened."""
         if key == "state":
             return tool_badge(get_obj_from_context(context))
         if key in ("hash", "approved_hash") and value:
@@ -191,7 +191,7 @@ class ToolFieldsPanel(FieldsPanel):
 
 
 class ToolDefinitionPanel(Panel):
-    """The listed definition of a tool; against the approved one where they differ."""
+    """The listed definition of a tool, or its difference from the approved one."""
 
     def render_body_content(self, context: Context) -> SafeString:
         """Return the lines."""
@@ -199,12 +199,12 @@ class ToolDefinitionPanel(Panel):
 
 
 class ToolDecisionPanel(Panel):
-    """The buttons that decide about a tool, on its own page."""
+    """The buttons to approve or reject a tool on its page."""
 
     body_content_template_path = "ai_ops/inc/tool_decision.html"
 
     def should_render(self, context: Context) -> bool:
-        """Show it where there is something to decide, to users who may."""
+        """Show the buttons to users who may decide, if there is a decision to make."""
         tool, user = get_obj_from_context(context), context["request"].user
         if not super().should_render(context) or tool.state == MCPToolStateChoices.APPROVED:
             return False

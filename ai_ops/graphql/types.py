@@ -1,4 +1,4 @@
-"""Types that Nautobot would not generate correctly."""
+"""GraphQL types that Nautobot does not generate correctly."""
 
 import graphene
 from graphene_django_optimizer import resolver_hints

@@ -22,7 +22,7 @@ THREAD_ID_MAX_LENGTH = 640
     "webhooks",
 )
 class PinnedThread(OrganizationalModel):
-    """A conversation whose checkpoints the cleanup leaves alone, whatever their age.
+    """A conversation whose checkpoints the cleanup keeps at any age.
 
     The thread need not exist: a pin may come before the conversation's first checkpoint.
     """
@@ -61,13 +61,13 @@ class PinnedThread(OrganizationalModel):
         return self.thread_id
 
     def clean(self):
-        """Require a usable glob where the thread ID is one."""
+        """Require a valid glob if the thread ID is one."""
         super().clean()
         if self.is_glob and (reason := why_no_glob(self.thread_id)):
             raise ValidationError({"thread_id": reason})
 
     def save(self, *args, **kwargs):
-        """Note the user, if Nautobot knows: pages, REST, imports and Jobs tell whose change this is."""
+        """Save with the user of the change, if Nautobot knows: pages, REST, imports and Jobs provide it."""
         context = change_context_state.get()
         if context is not None and not self.present_in_database:
             self.pinned_by = context.get_user(self)
@@ -75,7 +75,7 @@ class PinnedThread(OrganizationalModel):
 
 
 class CheckpointStorageSnapshot(BaseModel):
-    """The report of one sampling of the checkpoint Redis, or its error: the page reads this alone."""
+    """The report of one sampling of the checkpoint Redis, or its error, for the page."""
 
     taken = models.DateTimeField(auto_now_add=True)
     data = models.JSONField(

@@ -19,7 +19,7 @@ CREDENTIALS = "secrets_group"
 
 
 def refused_changes(server: Any) -> dict[str, str]:
-    """Tell why the user of this change may not send the server's credentials where they would go.
+    """Return why the user of this change may not send the server's credentials to its new destination.
 
     Args:
         server: An MCPServer with the values it is to have.

@@ -1,4 +1,4 @@
-"""The number by which agents learn that their MCP servers have changed."""
+"""The generation: a number that tells agents that their MCP servers have changed."""
 
 import logging
 import time
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class _Together:
-    """Changes that count as one: whether there was any."""
+    """Changes that count as one, and whether there was any."""
 
     bumped: bool = False
 
@@ -27,7 +27,7 @@ _together: ContextVar[_Together | None] = ContextVar("together", default=None)
 
 
 class AgentGeneration(BaseModel):
-    """The one row with the number by which every process knows whether its agents' tools are still right.
+    """The one row with the generation, which tells every process whether its agents' tools are up to date.
 
     It grows in the transaction that changes a server, so no process sees the one without the other, and is
     mirrored in the shared cache when that is committed. The mirror is only ever behind: while the cache was
@@ -52,7 +52,7 @@ class AgentGeneration(BaseModel):
 
     @classmethod
     def lock(cls):
-        """Wait until no other transaction is changing servers; none will for the rest of this one.
+        """Lock the row, so that no other transaction changes servers until this one ends.
 
         Lock a server's row only after this, as saving does: in one order no two wait for each other.
 
@@ -63,13 +63,13 @@ class AgentGeneration(BaseModel):
 
     @classmethod
     def current(cls):
-        """Return the number as the database has it."""
+        """Return the generation in the database."""
         row = cls.objects.filter(pk=cls.ROW).first()
         return row.number if row else cls._made()
 
     @classmethod
     def bump(cls):
-        """Make every process build its agents' tools anew, once this transaction is committed."""
+        """Make every process rebuild its agents' tools once this transaction is committed."""
         together = _together.get()
         if together is not None:
             together.bumped = True
@@ -83,7 +83,7 @@ class AgentGeneration(BaseModel):
     @classmethod
     @contextmanager
     def bumped_once(cls):
-        """Let all that is saved in this block, within one transaction, count as one change."""
+        """Count all saves in this block, within one transaction, as one change."""
         together = _Together()
         token = _together.set(together)
         try:
@@ -95,7 +95,7 @@ class AgentGeneration(BaseModel):
 
     @classmethod
     def mirror(cls):
-        """Copy the number to the shared cache, under the row's lock: of two writers the later has the last word.
+        """Copy the generation to the shared cache under the row's lock, so that the later of two writers wins.
 
         Raises:
             RedisError: The cache could not be written.
@@ -115,6 +115,6 @@ class AgentGeneration(BaseModel):
 
     @classmethod
     def _made(cls):
-        """Make the row, beginning at the microsecond: ahead of every number before it, should there have been any."""
+        """Create the row with the time in microseconds, which is higher than any number before."""
         cls.objects.bulk_create([cls(pk=cls.ROW, number=time.time_ns() // 1000)], ignore_conflicts=True)
         return cls.objects.get(pk=cls.ROW).number

@@ -33,7 +33,7 @@ delete_unread.lazy_sub_objs = True
 
 @extras_features("graphql")
 class MCPServerHealth(BaseModel):
-    """The latest check of a server; one row a server, written by every run.
+    """The latest check of a server: one row per server, written by every run.
 
     It is not part of the server's own row, because an edit of a server saves all of its columns, and
     would bring back what a check had found before the page was opened.
@@ -86,17 +86,17 @@ class MCPServerHealth(BaseModel):
 
     @property
     def certificate_days(self):
-        """Whole days until the server's certificate expires, negative afterwards; None where none was seen."""
+        """Return the whole days until the server's certificate expires, negative afterwards; None without one."""
         return days_left(self.certificate_ends, timezone.now()) if self.certificate_ends else None
 
     def get_absolute_url(self, api=False):
-        """Lead to the server's page, which shows it."""
+        """Return the address of the server's page, which shows the health."""
         return super().get_absolute_url(api=True) if api else self.server.get_absolute_url()
 
 
 @extras_features("graphql")
 class MCPServerCheck(BaseModel):
-    """One check of one server by one run: the last of its probes, which decided, and how many of them failed."""
+    """One check of one server by one run: its last probe, which decided, and the number of failed probes."""
 
     server = models.ForeignKey("ai_ops.MCPServer", on_delete=delete_unread, related_name="checks")
     time = models.DateTimeField()
@@ -139,12 +139,12 @@ class MCPServerCheck(BaseModel):
         return f"{self.server} at {self.time:%Y-%m-%d %H:%M:%S}"
 
     def get_absolute_url(self, api=False):
-        """Lead to the server's page, which shows its checks."""
+        """Return the address of the server's page, which shows its checks."""
         return super().get_absolute_url(api=True) if api else self.server.get_absolute_url()
 
 
 class MCPServerCheckHour(BaseModel):
-    """The checks of all servers in one hour that is over, as `ai_ops.mcp.hours` counted them.
+    """The sum of the checks of all servers in one past hour; see `ai_ops.mcp.hours`.
 
     A row is a copy of what the checks say, for the overview. Any of them may be deleted: it is counted anew.
     """
@@ -170,14 +170,14 @@ class MCPServerCheckHour(BaseModel):
 
     @classmethod
     def forget(cls, **conditions):
-        """Delete those rows in one statement; no signal receiver wants them."""
+        """Delete the rows in one statement, without signals."""
         rows = cls.objects.filter(**conditions).order_by()
         rows._raw_delete(rows.db)
 
 
 @extras_features("custom_links", "custom_validators", "export_templates", "graphql", "webhooks")
 class MCPServerIncident(OrganizationalModel):
-    """An outage of one server, or of many at once, from the flip to Unhealthy until none of them is.
+    """An outage of one server, or of many at once, from the flip to Unhealthy until all have recovered.
 
     A server is in at most one open outage: one that fails again while its incident is open stays in it. Runs
     that say nothing, and tools that changed, are incidents of their own kinds.
@@ -212,5 +212,5 @@ class MCPServerIncident(OrganizationalModel):
 
     @property
     def duration(self):
-        """The time that it lasted, or has lasted until now, as a timedelta without fractions of a second."""
+        """Return the duration until the end or until now, as a timedelta of whole seconds."""
         return timedelta(seconds=int(((self.closed or timezone.now()) - self.opened).total_seconds()))

@@ -6,7 +6,7 @@ from nautobot.apps.models import BaseModel
 
 
 class ProvisioningRecord(BaseModel):
-    """Remembers that something was provisioned once, so that an operator's deletion or rename lasts."""
+    """A record that an object was provisioned once, so that an operator's deletion or rename lasts."""
 
     key = models.CharField(
         max_length=CHARFIELD_MAX_LENGTH,

@@ -1,4 +1,4 @@
-"""References to rows that Nautobot deletes past Django: the results of Jobs and the change log."""
+"""References to rows that Nautobot deletes by raw SQL: the results of Jobs and the change log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.db.models.fields.related_descriptors import ForwardManyToOneDescript
 
 
 class _RowOrNone(ForwardManyToOneDescriptor):
-    """Gives None for a row that is gone, where Django raises DoesNotExist."""
+    """A descriptor that returns None for a deleted row, where Django raises DoesNotExist."""
 
     def get_object(self, instance: models.Model) -> models.Model | None:
         try:
@@ -19,7 +19,7 @@ class _RowOrNone(ForwardManyToOneDescriptor):
 
 
 class LooseForeignKey(models.ForeignKey):
-    """A reference to a row that may be deleted without notice; it reads as None then.
+    """A foreign key to a row that may be deleted by raw SQL; it then reads as None.
 
     Nautobot's Job "Logs Cleanup" deletes results and changes with one raw statement. A constraint in the database lets
     that fail, after the log entries of all old results were deleted: so there is none. The column may keep the id of a
@@ -33,11 +33,11 @@ class LooseForeignKey(models.ForeignKey):
         super().__init__(to, on_delete, **options)
 
     def validate(self, value: Any, model_instance: models.Model | None) -> None:
-        """Take the id of a row that is gone too: a record that keeps one can be saved."""
+        """Accept the id of a deleted row, so that a record with one can be saved."""
         # Not ForeignKey's, which looks for the row.
         models.Field.validate(self, value, model_instance)
 
     def deconstruct(self) -> Any:
-        """Write it to migrations as Django's own: the table knows no difference but the constraint."""
+        """Appear in migrations as Django's ForeignKey: only the constraint differs."""
         name, _, args, kwargs = super().deconstruct()
         return name, "django.db.models.ForeignKey", args, kwargs

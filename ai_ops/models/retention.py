@@ -126,11 +126,11 @@ class RetentionPolicy(OrganizationalModel):
 
     @property
     def patterns(self) -> list[str]:
-        """The patterns as a list."""
+        """Return the patterns as a list."""
         return split_lines(self.thread_patterns)
 
     def clean(self):
-        """Require that the policy says something, and nothing that contradicts itself."""
+        """Require a policy with at least one rule, and without contradictions."""
         super().clean()
         if self.keep_last and self.max_checkpoints and self.keep_last > self.max_checkpoints:
             raise ValidationError(
@@ -138,12 +138,12 @@ class RetentionPolicy(OrganizationalModel):
             )
 
     def clean_fields(self, exclude=None):
-        """Bring the fields into shape first, so that lengths are checked on what will be saved."""
+        """Normalise the fields first, so that lengths are checked as they will be saved."""
         self._normalize()
         super().clean_fields(exclude=exclude)
 
     def save(self, *args, **kwargs):
-        """Bring the fields into shape for code that saves without validating too."""
+        """Normalise the fields also for code that saves without validation."""
         self._normalize()
         super().save(*args, **kwargs)
 
@@ -188,7 +188,7 @@ class RetentionPolicy(OrganizationalModel):
 # Not for GraphQL, which would show all fields, with the names that the guard compares with.
 @extras_features("custom_links", "export_templates", "webhooks")
 class ThreadErasure(BaseModel):
-    """The record of an erasure, kept as evidence: who erased which threads, when and why, and what was deleted.
+    """The record of an erasure, kept as evidence: user, threads, time, reason, and deletions.
 
     Erasures make these records; nothing edits them.
     """

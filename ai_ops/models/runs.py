@@ -1,4 +1,4 @@
-"""Maintenance runs: the record of each, and the leases that keep them from getting in each other's way.
+"""Maintenance runs: their records, and the leases that prevent two of a kind at a time.
 
 Neither is change-logged: a run is its own log, and a lease changes every few seconds.
 """
@@ -110,7 +110,7 @@ class MaintenanceRun(BaseModel):
 
     @property
     def is_retried(self):
-        """Return whether it is tried again when the infrastructure fails: one from a shell has a user who sees it fail.
+        """Return whether the run is retried after an infrastructure failure. A run from a shell is not.
 
         A part is done again with the run that it is a part of, and the supervisor comes again within a minute.
         """
@@ -120,12 +120,12 @@ class MaintenanceRun(BaseModel):
 
     @property
     def is_final(self):
-        """Return whether nothing more becomes of it."""
+        """Return whether the state of the run is final."""
         return self.state in RunStateChoices.FINAL
 
 
 class MaintenanceLease(BaseModel):
-    """The right to do one kind of work, held by at most one process; see `ai_ops.runs.lease`."""
+    """The lease of one kind of work, held by at most one process; see `ai_ops.runs.lease`."""
 
     name = models.CharField(max_length=CHARFIELD_MAX_LENGTH, unique=True)
     token = models.UUIDField(null=True, blank=True, help_text="Of the holder; none where the lease is free.")

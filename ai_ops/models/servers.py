@@ -1,4 +1,4 @@
-"""MCP servers, as operators set them up."""
+"""MCP servers, as configured by operators."""
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
@@ -20,7 +20,7 @@ MAX_CHECK_INTERVAL = 10_080
 
 
 def unhealthy_status_pk():
-    """Primary key of the status a new server starts in; None where that status was deleted or renamed."""
+    """Return the primary key of the initial status of a server; None if it was deleted or renamed."""
     return (
         Status.objects.get_for_model(MCPServer)
         .filter(name=MCPServerStatus.UNHEALTHY)
@@ -169,7 +169,7 @@ class MCPServer(PrimaryModel):
         super().clean_fields(exclude=exclude)
 
     def clean(self):
-        """Require what the protocol needs, and the right to send its credentials where they would go."""
+        """Require the fields of the protocol, and the permission to send the credentials to the new destination."""
         super().clean()
         if self.protocol == MCPProtocolChoices.HTTP and not self.url:
             raise ValidationError({"url": f"Enter the URL of the HTTP server, such as {URL_EXAMPLE}."})
@@ -177,7 +177,7 @@ class MCPServer(PrimaryModel):
             raise ValidationError(refusals)
 
     def save(self, *args, **kwargs):
-        """Bring URL and paths into shape, also where they were not validated, and tell the agents."""
+        """Normalise URL and paths, also without validation, and notify the agents."""
         self._normalize()
         # As Django saves a row: without a savepoint of its own.
         with transaction.atomic(savepoint=False):
@@ -191,7 +191,7 @@ class MCPServer(PrimaryModel):
 
 @receiver(pre_delete, sender=MCPServer)
 def _follow_a_deletion(**_):
-    """Tell the agents, and forget the sums of hours: the checks of a server go with it."""
+    """Notify the agents, and delete the sums of hours, since the checks of a server are deleted with it."""
     # Sent inside the transaction of the deletion, for one server or for many. The sums go after the lock on the
     # generation is held, so that none is made of checks that are about to go.
     AgentGeneration.bump()

@@ -1,4 +1,4 @@
-"""The tools that MCP servers list, and those that a person approved.
+"""The tools that MCP servers list, and the approved ones.
 
 Listings are not change-logged: they are no change by a user. Approvals are.
 """
@@ -62,11 +62,11 @@ class MCPServerToolSet(ChangeLoggedModel, BaseModel):
 
     @property
     def drifted(self):
-        """Return whether the tools as listed last are others than the approved ones."""
+        """Return whether the tools as last listed differ from the approved ones."""
         return self.listed_hash != self.approved_hash
 
     def get_absolute_url(self, api=False):
-        """Lead to the server's page, which shows it."""
+        """Return the address of the server's page, which shows the health."""
         return super().get_absolute_url(api=True) if api else self.server.get_absolute_url()
 
     def to_objectchange(self, action, *, related_object=None, **kwargs):

@@ -1,4 +1,4 @@
-"""Totals that only rise: what was counted stays counted after the rows that it counted are deleted."""
+"""Totals that only rise, and outlive the rows that they counted."""
 
 from django.db import models
 from nautobot.apps.constants import CHARFIELD_MAX_LENGTH

@@ -136,7 +136,7 @@ class ChartPanel(OverviewPanel, ReadableChartPanel):
         yield f"#{self.body_id}-summary:innerHTML"
 
     def render_footer_content(self, context: Context) -> str:
-        """Say what the chart shows."""
+        """Describe the chart."""
         return format_html('<small id="{}-summary">{}</small>', self.body_id, self._summary(overview_of(context)))
 
 
@@ -202,7 +202,7 @@ class MachineryPanel(RowsPanel):
     """The state of each kind of maintenance, for users with permission to view runs or schedules."""
 
     def should_render(self, context: Context) -> bool:
-        """Show it where there is a column to fill."""
+        """Show the panel if it has a column with content."""
         overview = overview_of(context)
         return overview.sees(RUNS) or overview.sees(SCHEDULES)
 
@@ -215,7 +215,7 @@ class ServersChart(EChartsBase):
     """The servers by state, each in its colour."""
 
     def get_config(self, context: Context | None = None) -> dict[str, Any]:
-        """Give each state its colour, whichever states there are."""
+        """Give each present state its colour."""
         config = super().get_config(context)
         states = _state_counts(overview_of(context))
         config["color"] = [SERVER_COLORS.get(state, GREY) for state in states]
@@ -324,11 +324,11 @@ class CheckpointsPanel(OverviewPanel, FactsPanel):
         return checkpoint_facts(overview_of(context))
 
     def render_key(self, key: str, value: Any, context: Context) -> str:
-        """Leave capital letters where they are."""
+        """Keep the capital letters of the label."""
         return key
 
     def render_header_extra_content(self, context: Context) -> str:
-        """Offer the cleanup, to users who may run it: each button opens its form."""
+        """Add the buttons that open the form of the cleanup, for users who may run it."""
         if not overview_of(context).may_clean_up:
             return ""
         path = DEFAULT_SCHEDULES["cleanup"].class_path

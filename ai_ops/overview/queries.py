@@ -67,7 +67,7 @@ SELECT day, counts.* FROM unnest(%s::date[], %s::timestamptz[], %s::timestamptz[
 
 @dataclass(frozen=True)
 class Server:
-    """A server as the overview counts and names it."""
+    """A server on the overview."""
 
     pk: UUID
     name: str
@@ -78,7 +78,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Fleet:
-    """The servers that a user may see.
+    """The servers that a user may view.
 
     Attributes:
         listed: All there is anything to say of.
@@ -102,7 +102,7 @@ class Sample:
 
 
 def fleet(user: Any, fresh_since: datetime, now: datetime) -> Fleet:
-    """Return the servers that `user` may see; two queries.
+    """Return the servers that `user` may view, in two queries.
 
     Of a large fleet nearly all are up and nothing more. They are counted, which takes a tenth of the time of reading
     them.
@@ -123,7 +123,7 @@ def fleet(user: Any, fresh_since: datetime, now: datetime) -> Fleet:
 
 
 def _is_worth_a_word(fresh_since: datetime, now: datetime) -> Q:
-    """Return the condition on servers that may be anything but up, or of which the page says more than that."""
+    """Return the filter for servers that may not be up, or that the page names for another reason."""
     is_not_up = (
         ~Q(protocol=MCPProtocolChoices.HTTP)
         | ~Q(status__name=MCPServerStatus.HEALTHY)
@@ -161,7 +161,7 @@ def _facts(
 
 
 def outages(user: Any, down: Collection[Server]) -> list[Outage]:
-    """Return the outage of each server in `down`, with its open incident where `user` may see that."""
+    """Return the outage of each server in `down`, with its open incident if `user` may view it."""
     visible = MCPServerIncident.objects.restrict(user, "view").filter(
         closed__isnull=True, kind=MCPIncidentKindChoices.OUTAGE
     )
@@ -212,7 +212,7 @@ def waiting_runs(user: Any, now: datetime) -> dict[str, int]:
 
 
 def schedules(now: datetime) -> list[dict[str, Any]]:
-    """Return how all of the app's schedules stand, without asking any worker; three queries."""
+    """Return the status of all of the app's schedules, without asking workers, in three queries."""
     return get_schedule_status(now=now, ask_workers=False)
 
 
@@ -224,7 +224,7 @@ def visible_schedules(user: Any) -> set[str] | None:
 
 
 def last_successes(user: Any | None) -> tuple[dict[str, datetime], dict[str, datetime]]:
-    """Return when the last run of each kind that succeeded ended; of runs of a whole, not of a part.
+    """Return the end of the last successful complete run of each kind.
 
     Args:
         user: None for one who may see no run.
@@ -279,14 +279,14 @@ def runs_by_day(user: Any, now: datetime) -> dict[date, dict[str, int]]:
 
 
 def samples(user: Any) -> list[Sample]:
-    """Return what the latest samplings say, the newest first; a good one is among them if any is kept."""
+    """Return the latest samplings, the newest first, including a successful one if any is kept."""
     names = ("error", "checkpoint_keys", "checkpoint_bytes", "memory_bytes", "cleanup")
     rows = CheckpointStorageSnapshot.objects.restrict(user, "view").order_by("-taken")[: 2 * KEPT]
     return [Sample(*row) for row in rows.values_list("taken", *(f"data__{name}" for name in names))]
 
 
 def first_sample(user: Any, now: datetime) -> tuple[datetime, int | None] | None:
-    """Return when the first sampling of the last two weeks was that is kept and was good, and its checkpoint keys."""
+    """Return the time and checkpoint keys of the first successful sampling of the last two weeks."""
     rows = CheckpointStorageSnapshot.objects.restrict(user, "view")
     rows = rows.filter(data__success=True, taken__gte=now - timedelta(days=RUN_DAYS)).order_by("taken")
     return rows.values_list("taken", "data__checkpoint_keys").first()
@@ -300,7 +300,7 @@ def latest_changes(user: Any) -> list[ObjectChange]:
 
 
 def machines(statuses: Collection[Mapping[str, Any]], successes: Mapping[str, datetime]) -> list[Machine]:
-    """Return how each kind of maintenance with a default schedule runs. No query."""
+    """Return the state of each kind of maintenance with a default schedule, without a query."""
     found = []
     for kind in DEFAULT_SCHEDULES:
         ours = [status for status in statuses if status["kind"] == kind]
@@ -327,7 +327,7 @@ def _machine(kind: str, statuses: list[Mapping[str, Any]], last_success: datetim
 
 
 def _period(status: Mapping[str, Any]) -> timedelta | None:
-    """Return how often a schedule starts something; None where it does not, or not by a crontab that can be read."""
+    """Return the period of a schedule; None if it starts nothing, or has no readable crontab."""
     if status["standing"] != ACTIVE or not status["crontab"]:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The overview: whether all is well, what needs the operator, and ways to act."""
+"""The overview: the overall state, problems that need the operator, and actions."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ ALWAYS_REFRESHED = ("#ai-ops-answer:innerHTML",)
 
 
 class OverviewView(GenericView):
-    """Read Nautobot's database, and ask neither Redis nor a worker."""
+    """The page "Overview". It reads Nautobot's database, and asks neither Redis nor a worker."""
 
     view_titles = Titles(titles={"*": "AI Ops"})
 
     def get(self, request):
-        """Show the page to a user who may see a part of it; a page that refreshes itself asks for the same."""
+        """Show the page to a user who may view a part of it. A page that refreshes itself requests the same."""
         if not any(request.user.has_perm(permission) for permission in PERMISSIONS):
             raise PermissionDenied
         refreshed = [name for panel in panels.PANELS for name in panel.refreshed()]

@@ -1,4 +1,4 @@
-"""A door for scripts of users; the functions are in `ai_ops.runs.context`."""
+"""An old import path for users' scripts; the functions are in `ai_ops.runs.context`."""
 
 from ai_ops.runs.context import limited_to
 

@@ -1,4 +1,4 @@
-"""Approval of changed schedules: an approval is of what was looked at, so a change asks for it again.
+"""Approval of changed schedules: an approval covers the reviewed schedule, so a change needs a new one.
 
 Nautobot asks once, when a schedule is made. Here every way in is covered alike, since each of them saves the schedule:
 this app's functions, pages and REST, Nautobot's own pages, other apps and shells.
@@ -36,14 +36,14 @@ _BEFORE = "_ai_ops_before"
 
 
 def note_before(sender: Any, instance: ScheduledJob, raw: bool = False, **_: Any) -> None:
-    """Keep what a schedule of this app is before it is saved; receives `pre_save`."""
+    """Remember the state of a schedule of this app before it is saved; receives `pre_save`."""
     before = None if raw or not instance.present_in_database else ScheduledJob.objects.filter(pk=instance.pk).first()
     if before is not None and (before.task.startswith(APP_JOBS) or instance.task.startswith(APP_JOBS)):
         setattr(instance, _BEFORE, _approved_content(before))
 
 
 def follow_change(sender: Any, instance: ScheduledJob, update_fields: frozenset[str] | None = None, **_: Any) -> None:
-    """Ask for approval again where what was approved has changed; receives `post_save`."""
+    """Request approval again if the approved parts have changed; receives `post_save`."""
     before = instance.__dict__.pop(_BEFORE, None)
     if before is None:
         return
@@ -54,7 +54,7 @@ def follow_change(sender: Any, instance: ScheduledJob, update_fields: frozenset[
 
 
 def _approved_content(schedule: ScheduledJob) -> dict[str, Any]:
-    """Return the parts of a schedule that an approval covers: task, times, user, limits; not beat's notes or state."""
+    """Return the parts of a schedule that an approval covers: task, times, user, limits."""
     recurrent = not schedule.one_off and schedule.interval != JobExecutionType.TYPE_FUTURE
     messages = schedule.celery_kwargs if isinstance(schedule.celery_kwargs, dict) else {}
     return {
@@ -80,7 +80,7 @@ def _times(schedule: ScheduledJob) -> Any:
 
 
 def _ask_again(schedule: ScheduledJob) -> None:
-    """Bring a changed schedule to where a new one like it would be."""
+    """Set a changed schedule to the state of a new one, which waits for approval."""
     definition = ApprovalWorkflowDefinition.objects.find_for_model(schedule)
     workflows = schedule.associated_approval_workflows.all()
     begun = workflows.filter(

@@ -1,4 +1,4 @@
-"""A sign of life of Celery beat, in the cache that all of Nautobot's processes share.
+"""The heartbeat of Celery beat, in the shared cache of Nautobot's processes.
 
 Beat asks the database at each of its rounds, at most five seconds apart, whether a schedule has changed. In beat's own
 process this app notes that a query came back, by the means that Django has for it. What a schedule did last tells less:
@@ -38,7 +38,7 @@ class Heartbeat:
         self._away = False
 
     def __call__(self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
-        """Run the query; that it came back is a sign of life."""
+        """Run the query; record a heartbeat when it returns."""
         result = execute(sql, params, many, context)
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + EVERY_SECONDS
@@ -57,14 +57,14 @@ class Heartbeat:
 
 
 def follow_beat(**_: Any) -> None:
-    """Give signs of life from now on; receives Celery's `beat_init`, in beat's main thread."""
+    """Start beat's heartbeat; receives Celery's `beat_init`, in beat's main thread."""
     if not any(isinstance(each, Heartbeat) for each in connection.execute_wrappers):
         connection.execute_wrappers.append(Heartbeat())
 
 
 @dataclass(frozen=True)
 class Sign:
-    """The last sign of life.
+    """The last heartbeat of beat.
 
     Attributes:
         fresh: Whether it was given within a minute.
@@ -76,7 +76,7 @@ class Sign:
 
 
 def last_sign() -> Sign | None:
-    """Return beat's last sign of life; None where it never gave one, or the cache lost it or can't be asked."""
+    """Return beat's last heartbeat; None if there is none or the cache does not have it."""
     try:
         found = cache.get_many([ALIVE_KEY, SEEN_KEY])
     except (RedisError, ConnectionInterrupted, OSError) as error:

@@ -42,12 +42,12 @@ WEEK = timedelta(days=7)
 
 
 def app_schedules() -> Any:
-    """The schedules of this app's Jobs."""
+    """Return the schedules of this app's Jobs."""
     return ScheduledJob.objects.filter(job_model__module_name__startswith=APP_JOBS)
 
 
 def servers_that_are_gone(schedules: Iterable[ScheduledJob]) -> dict[Any, str]:
-    """Return the ids of the deleted MCP servers that `schedules` are to check, by the id of the schedule."""
+    """Return the ids of deleted MCP servers that `schedules` still refer to, by the id of the schedule."""
     asked = {schedule.pk: str(schedule.kwargs["server"]) for schedule in schedules if schedule.kwargs.get("server")}
     # An id written by hand may have no hyphens, or be no id at all.
     wanted = {pk: str(UUID(server)) if is_uuid(server) else server for pk, server in asked.items()}
@@ -59,7 +59,7 @@ def servers_that_are_gone(schedules: Iterable[ScheduledJob]) -> dict[Any, str]:
 
 
 def schedule_runs(kind: str, options: Mapping[str, Any] | None = None, *, user: Any = None, **when: Any) -> Any:
-    """Make a schedule for runs of that kind with these options, or bring the one of that name to what is asked for.
+    """Create or update the schedule of that name for runs of that kind with these options.
 
     Args:
         kind: One of `ai_ops.kinds.KINDS`.
@@ -90,7 +90,7 @@ def schedule_once(
     time_limit: int | None = None,
     misfire_grace_time: int | None = None,
 ) -> ScheduledJob:
-    """Make a schedule for one run. If beat is away at the time, it is started when beat is back, once.
+    """Create a schedule for one run. If beat is down at that time, the run starts once when beat is back.
 
     Args:
         kind: One of `ai_ops.kinds.KINDS`.
@@ -134,7 +134,7 @@ def schedule_once(
 
 
 def pause_schedule(name: str) -> ScheduledJob:
-    """Stop a schedule without deleting it; what it would have started in the meantime is not made up for.
+    """Pause a schedule without deleting it. Missed runs are not made up for.
 
     Args:
         name: Of the schedule, or a kind for its default schedule.
@@ -152,7 +152,7 @@ def pause_schedule(name: str) -> ScheduledJob:
 
 
 def resume_schedule(name: str) -> ScheduledJob:
-    """Let a paused schedule start runs again, at its next time.
+    """Resume a paused schedule; its next run starts at its next time.
 
     Args:
         name: Of the schedule, or a kind for its default schedule.
@@ -183,7 +183,7 @@ def resume_schedule(name: str) -> ScheduledJob:
 
 
 def retime_schedule(name: str, **times: Any) -> ScheduledJob:
-    """Give a recurrent schedule other times; its variables, owner, queue and limits stay, and whether it is paused.
+    """Change the times of a recurrent schedule. Variables, owner, queue, limits and pause stay.
 
     Args:
         name: Of the schedule, or a kind for its default schedule.
@@ -213,7 +213,7 @@ def retime_schedule(name: str, **times: Any) -> ScheduledJob:
 
 
 def remove_schedule(name: str) -> None:
-    """Delete a schedule; one that a new installation got is not made again.
+    """Delete a schedule. A provisioned one is not created again.
 
     Args:
         name: Of the schedule, or a kind for its default schedule.
@@ -226,7 +226,7 @@ def remove_schedule(name: str) -> None:
 
 
 def refresh_time_limits(job: Job | None = None) -> int:
-    """Give schedules made earlier the time limits of now, those of one Job or all of this app's.
+    """Update the time limits of existing schedules, of one Job or of all of this app's.
 
     Returns:
         How many had others.
@@ -245,7 +245,7 @@ def refresh_time_limits(job: Job | None = None) -> int:
 
 
 def follow_job(sender: Any, instance: Job, raw: bool = False, **_: Any) -> None:
-    """Let schedules follow the time limits on their Job's page; receives `post_save`."""
+    """Update schedules to the time limits on their Job's page; receives `post_save`."""
     if raw or not instance.module_name.startswith(APP_JOBS):
         return
     try:
@@ -256,7 +256,7 @@ def follow_job(sender: Any, instance: Job, raw: bool = False, **_: Any) -> None:
 
 
 def follow_settings(**_: Any) -> None:
-    """Let schedules follow the settings, which beat reads when it starts; receives Celery's `beat_init`."""
+    """Update schedules to the settings when beat starts; receives Celery's `beat_init`."""
     refresh_time_limits()
 
 

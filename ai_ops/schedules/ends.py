@@ -1,4 +1,4 @@
-"""The end of schedules that check one MCP server, when that server is deleted: each run of them would fail."""
+"""The end of schedules for one MCP server when that server is deleted: each of their runs would fail."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def follow_server(sender: Any, instance: MCPServer, **_: Any) -> None:
 
 
 def end_without_server(_hold: Hold | None = None) -> Findings:
-    """End active schedules whose server is gone, for whatever reason.
+    """End active schedules whose server does not exist.
 
     Returns:
         Schedules that ended, as fixed.
@@ -31,7 +31,7 @@ def end_without_server(_hold: Hold | None = None) -> Findings:
 
 
 def _end_schedules(reason: str, server: str | None = None) -> int:
-    """End active schedules of that server, or of all servers that are gone; return how many."""
+    """End active schedules of that server, or of all deleted servers; return their number."""
     # One that waits for approval is not active; it ends when it becomes so.
     of_one_server = app_schedules().filter(enabled=True, kwargs__has_key="server")
     if not of_one_server.exists():

@@ -47,7 +47,7 @@ def ensure_schedule(
     time_limit: int | None = None,
     misfire_grace_time: int | None = None,
 ) -> ScheduledJob:
-    """Make the schedule called `name`, or bring the one of that name to what is asked for.
+    """Create or update the schedule called `name`.
 
     The Job is enabled too, unless `enabled` is False: a schedule of a disabled Job only produces failures.
     A run that has not started by the time the next one is due is dropped, so that workers that were away
@@ -106,7 +106,7 @@ def ensure_schedule(
 
 
 def next_start(schedule: ScheduledJob, last: datetime | None) -> datetime | None:
-    """Return when beat starts the schedule's Job, if it last did so at `last`; None for never again."""
+    """Return the next start of the schedule's Job after a start at `last`; None for never."""
     if schedule.one_off:
         return None if last else schedule.start_time
     # As beat has it: a match at the start itself is one.
@@ -115,12 +115,12 @@ def next_start(schedule: ScheduledJob, last: datetime | None) -> datetime | None
 
 
 def kind_of(schedule: ScheduledJob) -> str | None:
-    """The kind of runs that `schedule` starts; None where it is none of this app's."""
+    """Return the kind of runs that `schedule` starts; None if it is not this app's."""
     return kind_of_job(schedule.task, schedule.kwargs)
 
 
 def queue_of(job_model: Job, name: str | None) -> JobQueue:
-    """The job queue called `name`, or the Job's default queue where none is named.
+    """Return the job queue called `name`, or the Job's default queue.
 
     Raises:
         ConfigurationError: There is no such queue, or the Job may not use it.
@@ -147,7 +147,7 @@ def _time_zone(name: str | None):
 
 
 def _crontab_of(crontab: str | None, interval: int | None) -> str | None:
-    """Return the crontab, given as one or as an interval; None where neither was given."""
+    """Return the crontab, given as such or as an interval; None without either."""
     if interval is None:
         return crontab
     if crontab is not None:
@@ -159,7 +159,7 @@ def _crontab_of(crontab: str | None, interval: int | None) -> str | None:
 
 
 def checked_grace(seconds: int | None, longest: int) -> int:
-    """Return for how many seconds a message waits for a worker: as given, or `longest`, until the next is due.
+    """Return the seconds that a message waits for a worker: as given, or `longest`, until the next is due.
 
     Raises:
         ConfigurationError: It is no number of seconds, or is longer.
@@ -211,7 +211,7 @@ def _create(job_model: Job, name: str, crontab: str, start: datetime, user) -> S
 
 
 def _bring_to(schedule: ScheduledJob, job_model: Job, crontab: str, start: datetime) -> None:
-    """Give `schedule` this time; the next run of a changed or disabled one is not one it seems to have missed."""
+    """Set the times of `schedule`. A changed or disabled schedule does not make up for past times."""
     if schedule.job_model not in (job_model, None):
         raise ConfigurationError(
             f'The schedule "{schedule.name}" belongs to the Job {schedule.job_model}: give another name.'
@@ -230,7 +230,7 @@ def _bring_to(schedule: ScheduledJob, job_model: Job, crontab: str, start: datet
 
 
 def set_delivery(schedule: ScheduledJob, queue: JobQueue, expires: int, time_limit: int | None) -> None:
-    """Say where the messages of `schedule` go, how long they wait there, and how long a run may take, in seconds."""
+    """Set the queue of `schedule`, the longest wait of its messages, and the time limit of its runs, in seconds."""
     schedule.job_queue = queue
     schedule.celery_kwargs |= {"queue": queue.name, "nautobot_job_queue_type": queue.queue_type, "expires": expires}
     schedule.celery_kwargs.pop(LIMIT_PROPERTY, None)
@@ -240,7 +240,7 @@ def set_delivery(schedule: ScheduledJob, queue: JobQueue, expires: int, time_lim
 
 
 def take_over_limits(schedule: ScheduledJob) -> None:
-    """Give `schedule` its own time limit, or else that of the settings, or else the Job's of now.
+    """Set the time limit of `schedule`: its own, else that of the settings, else the Job's.
 
     Nautobot leaves it those that the Job had on the day it was made.
     """
@@ -269,7 +269,7 @@ def _enable(schedule: ScheduledJob, enabled: bool) -> None:
 
 
 def checked_job_kwargs(job_model: Job, job_kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `job_kwargs` as a schedule stores them, checked by the Job's own form.
+    """Validate `job_kwargs` with the Job's form; return them as a schedule stores them.
 
     A variable that was left out is not missing: it is the Job's to decide at each run.
     """

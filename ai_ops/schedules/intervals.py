@@ -1,4 +1,4 @@
-"""Intervals in seconds as crontabs, which is what Nautobot's schedules have."""
+"""Intervals in seconds as crontabs, the only form that Nautobot's schedules take."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MINUTE, HOUR, DAY, WEEK = 60, 3600, 86_400, 604_800
 
 
 def crontab_of(seconds: int) -> str:
-    """Return the crontab of runs that are `seconds` apart, always.
+    """Return the crontab of runs that are always `seconds` apart.
 
     Args:
         seconds: A minute, an hour, a day or a week, or a part of an hour or a day that fits into it without a rest.

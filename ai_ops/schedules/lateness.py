@@ -1,4 +1,4 @@
-"""Decisions on schedules: whether one is late, and why it does not run."""
+"""Decisions on schedules: lateness, and reasons why one does not run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ScheduleFacts:
 
 
 def lateness(facts: ScheduleFacts, now: datetime) -> tuple[bool, str | None]:
-    """Return whether a schedule is late, and why it does not or will not run, in a sentence; None if all is well."""
+    """Return whether a schedule is late, with a sentence on why it does not run; None if all is well."""
     if facts.server_is_gone:
         return False, "The MCP server that it checks was deleted: remove it."
     if facts.standing != ACTIVE:
@@ -66,7 +66,7 @@ def _minute(at: datetime | None) -> str:
 
 
 def scheduler_runs(last: datetime | None, earliest_due: datetime | None, now: datetime) -> bool:
-    """Return whether beat lives, from what it did last.
+    """Return whether beat is alive, judged by its last actions.
 
     Args:
         last: When it last started anything; None for never.

@@ -1,4 +1,4 @@
-"""The status of the app's schedules: next run, last run and its outcome, late or not and why."""
+"""The status of the app's schedules: next run, last run and its outcome, lateness and its reason."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def get_schedule_status(
 
 
 def get_scheduler_status(now: datetime | None = None) -> dict[str, Any]:
-    """Return whether Celery beat lives: by its sign of life, or, without one, by what it has started of the schedules.
+    """Return the state of Celery beat, from its heartbeat or else from the schedules that it has started.
 
     Returns:
         `running`, `last_sign` (ISO 8601 in UTC, or None: when beat last showed in the cache that it lives),
@@ -94,12 +94,12 @@ def get_scheduler_status(now: datetime | None = None) -> dict[str, Any]:
 
 
 def is_scheduler_running() -> bool:
-    """Return whether Celery beat lives; False also where it gave no sign of life and has had nothing to start."""
+    """Return whether Celery beat is alive; False also without any heartbeat and any due schedule."""
     return get_scheduler_status()["running"]
 
 
 def _last_start(schedule: ScheduledJob) -> datetime | None:
-    """Return when beat last started it; what it did before the schedule was changed or resumed says nothing."""
+    """Return the last start by beat since the schedule was changed or resumed."""
     last = schedule.last_run_at
     return last if last and last >= schedule.start_time else None
 
@@ -125,7 +125,7 @@ def _runs_of(results: Mapping[Any, JobResult]) -> QuerySet:
 
 
 def listened_queues() -> Mapping[str, int] | None:
-    """Return the numbers of workers by queue; None where Celery can't be asked."""
+    """Return the number of workers by queue; None if Celery does not answer."""
     try:
         return get_celery_queues()
     except (BrokerError, RedisError, OSError) as error:

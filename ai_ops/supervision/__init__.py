@@ -1,1 +1,1 @@
-"""Supervision: runs that died, schedules that are late, old records; each sub-check fails alone."""
+"""Supervision: dead runs, late schedules, old records. A failure of one sub-check does not stop the others."""

@@ -1,4 +1,4 @@
-"""Retention of the records of runs, and of the results of the Jobs that did them.
+"""Retention of the records of runs and of their JobResults.
 
 Finished runs go after `run_history_days`, with the results of all their attempts. A dead letter waits for a person: it
 stays three times as long, unless it was discarded or redriven. It goes before its redrive then, without which it would
@@ -47,7 +47,7 @@ QUIET_AGE = timedelta(minutes=10)
 
 
 class Row(NamedTuple):
-    """The fields of a run that its deletion needs."""
+    """The fields needed to delete a run."""
 
     pk: uuid.UUID
     name: str
@@ -58,7 +58,7 @@ class Row(NamedTuple):
 
 
 def trim(hold: Hold) -> Findings:
-    """Delete what is older than it is kept, the oldest first, up to a limit; a fixed number of queries.
+    """Delete expired records, the oldest first, up to a limit, in a fixed number of queries.
 
     Returns:
         Records and results without one that were due, and those deleted; as many as one pass may.
@@ -99,7 +99,7 @@ def _quiet_passes() -> QuerySet[MaintenanceRun]:
 
 
 def _results_without_run() -> list[uuid.UUID]:
-    """Results of this app's Jobs that are older than a run is kept, and that no run is of."""
+    """Return expired results of this app's Jobs that belong to no run."""
     kept = MaintenanceRun.objects.filter(attempt__gt=1, created__lt=Now() - _days()).order_by("-created")
     attempts = kept.values_list("attempts", flat=True)[:MAX_KEPT]
     named = {each["job_result"] for each_run in attempts for each in each_run if each.get("job_result")}
@@ -109,7 +109,7 @@ def _results_without_run() -> list[uuid.UUID]:
 
 
 def _expired_messages() -> list[uuid.UUID]:
-    """Results of passes that no worker began before their message expired."""
+    """Return results of passes whose message expired before a worker began them."""
     jobs = [job for job in map(find_job, PASSES) if job]
     unbegun = [JobResultStatusChoices.STATUS_PENDING, JobResultStatusChoices.STATUS_REVOKED]
     rows = (
@@ -123,7 +123,7 @@ def _expired_messages() -> list[uuid.UUID]:
 
 
 def _is_expired(status: str, sent: datetime, options: Any, now: datetime) -> bool:
-    """Return whether no worker will begin it any more."""
+    """Return whether the message of a result has expired."""
     expires = (options or {}).get("expires")
     if status == JobResultStatusChoices.STATUS_REVOKED:
         return True
@@ -131,7 +131,7 @@ def _is_expired(status: str, sent: datetime, options: Any, now: datetime) -> boo
 
 
 def _own_results() -> QuerySet[JobResult]:
-    """Results of this app's Jobs that no run is of."""
+    """Return results of this app's Jobs that belong to no run."""
     of_a_run = MaintenanceRun.objects.filter(job_result=OuterRef("pk"))
     # A Job that is gone leaves its path alone; what a worker notes of a message that expired is Nautobot's own task.
     own = Q(job_model__module_name__startswith=APP_JOBS) | Q(job_model=None, task_name__startswith=APP_JOBS)
@@ -143,7 +143,7 @@ def _days() -> timedelta:
 
 
 def _delete_records(hold: Hold, rows: list[Row], statuses: Iterable[str]) -> int:
-    """Delete these records, and the results of their attempts that are in one of these statuses."""
+    """Delete these records, and those results of their attempts with one of these statuses."""
     hold.confirm()
     if not rows:
         return 0

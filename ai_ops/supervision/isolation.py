@@ -1,4 +1,4 @@
-"""Isolation of work: an error with one thing does not stop the next."""
+"""Isolation of work: an error in one part does not stop the others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ALL_OR_NONE = (*STOPPING, *BACKEND_ERRORS)
 def isolate(
     what: str, act: Callable[[], Result], raised: tuple[type[BaseException], ...] = ALL_OR_NONE
 ) -> Result | None:
-    """Return the result of `act`, or None where it failed; the traceback is logged.
+    """Return the result of `act`; if it fails, log the traceback and return None.
 
     Args:
         what: The action as a noun, for the log.

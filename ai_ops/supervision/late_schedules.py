@@ -1,4 +1,4 @@
-"""Schedules of this app that are late: what should have started a run, and has not."""
+"""Late schedules of this app: those that should have started a run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TOLD_SECONDS = 86_400
 
 
 def warn_of_late(_hold: Hold) -> Findings:
-    """Warn, in one line, of schedules that should have started something and have not. Nothing is started here.
+    """Log one warning about late schedules. It starts nothing.
 
     Returns:
         Schedules that are enabled, and as unfixable those that are late.
@@ -45,7 +45,7 @@ def warn_of_late(_hold: Hold) -> Findings:
 
 
 def _tell_observers(late: list[dict[str, Any]]) -> None:
-    """Publish each start that is late, once a day; where the cache is away, none."""
+    """Publish an event for each late start, once a day; none while the cache is unreachable."""
     for status in late:
         key = f"ai_ops.schedule_late.{status['id']}.{status['next_run']}"
         try:

@@ -1,4 +1,4 @@
-"""Runs whose process is gone, and what such a death leaves behind in Nautobot: both are ended here.
+"""Rescue of runs whose process died, and repair of the JobResults that they left unfinished.
 
 A run is lost when it has not been heard of for three heartbeats, no lease of its own runs any more, and no worker
 knows its task. A process that is alive after all has lost its lease by then, and can write nothing.
@@ -53,7 +53,7 @@ Ask = Callable[[Collection[str]], frozenset[str]]
 
 
 def rescue(hold: Hold, own_run: uuid.UUID | None, ask: Ask = known_tasks) -> Findings:
-    """End the attempts of runs whose process is gone; they are tried again, or dead, or lost for good.
+    """End the attempts of runs whose process died; the runs are retried, or become dead or lost.
 
     Args:
         hold: Of the supervisor.
@@ -87,7 +87,7 @@ def rescue(hold: Hold, own_run: uuid.UUID | None, ask: Ask = known_tasks) -> Fin
 
 
 def repair(hold: Hold, own_job_result: Any = None, ask: Ask = known_tasks) -> Findings:
-    """Reap the JobResults that the death of a worker left unfinished, as a person would with their Cancel button.
+    """Reap the JobResults that a dead worker left unfinished, as Nautobot's Cancel button does.
 
     Only those of this app's Jobs whose attempt is over by its record, and whose task no worker knows.
 
@@ -120,7 +120,7 @@ def repair(hold: Hold, own_job_result: Any = None, ask: Ask = known_tasks) -> Fi
 
 
 def _running(own_run: uuid.UUID | None) -> Iterable[Any]:
-    """Running runs, the longest silent first, each with `silent`, `age` and `held`, by the database's clock."""
+    """Return running runs, the longest silent first, with `silent`, `age` and `held` by the database's clock."""
     since = Coalesce("heartbeat", "started", "created")
     held = MaintenanceLease.objects.filter(run=OuterRef("pk"), token__isnull=False, expires__gte=Now())
     return (
@@ -146,7 +146,7 @@ def _is_lost(run: Any, *, known_alive: bool) -> bool:
 
 
 def _rescue_one(hold: Hold, run: Any) -> bool:
-    """End the attempt, unless the run ended, began again or was heard of since it was looked at."""
+    """End the attempt, unless the run ended, began again or sent a heartbeat since it was read."""
     why = (
         f"Nothing was heard of it for {run.silent.total_seconds():.0f} s, and no worker has it: its process "
         f"({run.holder}) is gone, or could not write its end."
@@ -175,7 +175,7 @@ def _rescue_one(hold: Hold, run: Any) -> bool:
 
 
 def _has_reported_success(run: MaintenanceRun) -> bool:
-    """Return whether the Job that did `run` ended well: then its process lived until after the work.
+    """Return whether the Job of `run` succeeded, which means that its process completed the work.
 
     The result of a part's Job is that of the whole.
     """
@@ -189,7 +189,7 @@ def _has_reported_success(run: MaintenanceRun) -> bool:
 
 
 def _was_revoked(run: MaintenanceRun) -> bool:
-    """Return whether a user pressed Nautobot's Cancel button, which kills the process and tells the run nothing."""
+    """Return whether a user cancelled the JobResult, which kills the process without notice to the run."""
     return run.job_result is not None and run.job_result.status == JobResultStatusChoices.STATUS_REVOKED
 
 
@@ -218,7 +218,7 @@ def _unfinished(own_job_result: Any) -> Iterable[JobResult]:
 
 
 def _left_over(unfinished: list[Any]) -> list[Any]:
-    """Those of the JobResults whose attempt is over, as the records of runs have it."""
+    """Return those JobResults whose attempt has ended according to the records of runs."""
     if not unfinished:
         return []
     states: dict[uuid.UUID, set[str]] = {}
@@ -235,7 +235,7 @@ def _left_over(unfinished: list[Any]) -> list[Any]:
 
 
 def _is_over(result: Any, states: set[str]) -> bool:
-    """Return whether no run of these states is still to be done, or being done, by the Job of `result`."""
+    """Return whether the Job of `result` has no pending or running run."""
     if RunStateChoices.RUNNING in states:
         return False
     if result.status == JobResultStatusChoices.STATUS_STARTED:
@@ -245,14 +245,14 @@ def _is_over(result: Any, states: set[str]) -> bool:
 
 
 def _of_earlier_attempts(since: datetime) -> set[str]:
-    """The ids of the JobResults of attempts that were followed by others."""
+    """Return the ids of JobResults of attempts that later attempts followed."""
     runs = MaintenanceRun.objects.filter(attempt__gt=1, created__gte=since - LONGEST_RUN)
     lists = runs.order_by("-created").values_list("attempts", flat=True)[: 10 * MAX_JOB_RESULTS]
     return {each["job_result"] for attempts in lists for each in attempts if each.get("job_result")}
 
 
 def _reap(result: Any) -> str:
-    """Let Nautobot reap the JobResult, and say what became of it."""
+    """Reap a JobResult through Nautobot; return a clause on the result."""
     queue_type = result.queue_type or JobQueueTypeChoices.TYPE_CELERY
     strategy = CancelFactory.get_strategy(queue_type)
     # Of Celery all were asked for at once.

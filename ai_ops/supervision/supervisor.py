@@ -1,4 +1,4 @@
-"""The supervisor's pass: separate sub-checks, each failing alone, none of them going on when its own run may not."""
+"""The supervisor's pass: sub-checks that fail independently, and stop when the pass itself must stop."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def start_due(hold: Hold) -> Findings:
 
 
 def _outcome(run: MaintenanceRun, sent: bool | None) -> str:
-    """Say what became of a run that was due, as a clause."""
+    """Return a clause on the result of starting a due run."""
     if sent:
         return "its message was sent"
     if run.state == RunStateChoices.DEAD:
@@ -110,7 +110,7 @@ def supervise_once(hold: Hold, sub_checks: Mapping[str, SubCheck] = SUB_CHECKS) 
 
 
 def no_supervision(error: str | None) -> dict[str, Any]:
-    """The report of a pass that was not made."""
+    """Return the report of a pass that did not run."""
     return {
         **dict.fromkeys(("checked", "fixed", "unfixable", "execution_time_ms"), 0),
         "success": error is None,

@@ -1,4 +1,4 @@
-"""The tasks that Celery's workers have, as they say."""
+"""The tasks of Celery's workers, as the workers report them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ANSWER_SECONDS = 1.0
 
 
 def known_tasks(ids: Collection[str], app: Celery = nautobot_celery_app) -> frozenset[str]:
-    """Those of the tasks that a worker runs or is about to run. All are asked for at once.
+    """Return those of the tasks that a worker runs or has received. One query covers all.
 
     Where no worker answers, none is known, as Nautobot has it when a user cancels a Job: workers that are gone
     answer like that. One that is there all the same, and too slow, has lost its lease and writes nothing.

@@ -71,10 +71,10 @@ class CheckpointStorageView(ObjectPermissionRequiredMixin, GenericView):
 
 
 class CheckpointStorageSampleView(CheckpointStorageView):
-    """Have the storage sampled in the background; the page says when it is done."""
+    """Sample the storage in the background; the page shows when it is done."""
 
     def get(self, request):
-        """Send a user who had to log in first back to the page: a GET asks for nothing."""
+        """Redirect a user who had to log in first to the page: a GET requests no sampling."""
         return redirect("plugins:ai_ops:checkpointstorage")
 
     def post(self, request):

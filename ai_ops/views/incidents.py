@@ -65,7 +65,7 @@ class MCPServerIncidentUIViewSet(
         custom_view_additional_permissions=["ai_ops.acknowledge_mcpserverincident"],
     )
     def acknowledge(self, request, *args, **kwargs):
-        """Note that this user takes care of it."""
+        """Acknowledge the incident for this user."""
         incident = self.get_object()
         confirm_may(request.user, "acknowledge", incident)
         if request.method == "POST":
@@ -102,7 +102,7 @@ class MCPServerIncidentUIViewSet(
         custom_view_additional_permissions=["ai_ops.view_mcpserverincident"],
     )
     def test(self, request, *args, **kwargs):
-        """Make an incident that is a test, so that webhooks, Job hooks and event brokers are told of one."""
+        """Create a test incident, so that webhooks, Job hooks and event brokers are notified of one."""
         if request.method == "POST":
             with transaction.atomic():
                 incident = send_test_incident(request.user)

@@ -48,13 +48,13 @@ DELETING = (
 
 
 def cancelled(run: MaintenanceRun, user: Any) -> str:
-    """Cancel `run`; what to tell the user."""
+    """Cancel `run`; return the message for the user."""
     cancel_run(run, user)
     return format_html("{} stops after the batch it is at, or is not started.", run)
 
 
 def redriven(run: MaintenanceRun, user: Any) -> str:
-    """Redrive `run`; what to tell the user."""
+    """Redrive `run`; return the message for the user."""
     child = redrive_run(run, user)
     return format_html('{} is done again by <a href="{}">{}</a>.', run, child.get_absolute_url(), child)
 
@@ -72,13 +72,13 @@ def deleted_now(run: MaintenanceRun, user: Any) -> str:
 
 
 def discarded(run: MaintenanceRun, user: Any) -> str:
-    """Discard `run`; what to tell the user."""
+    """Discard `run`; return the message for the user."""
     discard_run(run, user)
     return format_html("{} was discarded.", run)
 
 
 def act(request: Any, run: MaintenanceRun, done: Callable[[MaintenanceRun, Any], str]) -> None:
-    """Do that to `run`, and tell the user what became of it."""
+    """Perform an action on `run`, and show the user its result."""
     try:
         messages.success(request, done(run, request.user))
     except RunNotPermittedError as refusal:
@@ -88,7 +88,7 @@ def act(request: Any, run: MaintenanceRun, done: Callable[[MaintenanceRun, Any],
 
 
 def confirm(request: Any, question: str, sentences: Sequence[str], return_url: str, **context: Any) -> HttpResponse:
-    """Ask before something is done; the form of the page posts to where it is."""
+    """Ask for confirmation; the form of the page posts to its own address."""
     context |= {"question": question, "sentences": sentences, "return_url": return_url}
     return render(request, "ai_ops/maintenancerun_confirm.html", context)
 
@@ -99,7 +99,7 @@ def _plain(query: QueryDict) -> dict[str, Any]:
 
 
 class MaintenanceRunUIViewSet(LongNamesMixin, ObjectDetailViewMixin, ObjectListViewMixin):
-    """List and detail of runs, and what may be done with one."""
+    """List and detail of runs, and the actions on a run."""
 
     queryset = MaintenanceRun.objects.all()
     serializer_class = serializers.MaintenanceRunSerializer
@@ -142,7 +142,7 @@ class MaintenanceRunUIViewSet(LongNamesMixin, ObjectDetailViewMixin, ObjectListV
         custom_view_additional_permissions=["ai_ops.cancel_maintenancerun"],
     )
     def cancel(self, request, *args, **kwargs):
-        """Tell a run to stop, or keep it from being started."""
+        """Cancel a pending or running run."""
         return self._act("cancel", cancelled)
 
     @action(
@@ -152,7 +152,7 @@ class MaintenanceRunUIViewSet(LongNamesMixin, ObjectDetailViewMixin, ObjectListV
         custom_view_additional_permissions=["ai_ops.redrive_maintenancerun"],
     )
     def redrive(self, request, *args, **kwargs):
-        """Have the work of a dead run done by a new one."""
+        """Redrive a dead run."""
         return self._act("redrive", redriven)
 
     @action(
@@ -162,7 +162,7 @@ class MaintenanceRunUIViewSet(LongNamesMixin, ObjectDetailViewMixin, ObjectListV
         custom_view_additional_permissions=["ai_ops.discard_maintenancerun"],
     )
     def discard(self, request, *args, **kwargs):
-        """Ask whether a dead run is left; leave it, so that it needs no decision any more."""
+        """Ask for confirmation, then discard a dead run."""
         return self._act("discard", discarded, "Discard this run?", DISCARDING)
 
     @action(
@@ -172,7 +172,7 @@ class MaintenanceRunUIViewSet(LongNamesMixin, ObjectDetailViewMixin, ObjectListV
         custom_view_additional_permissions=["extras.run_job"],
     )
     def repeat(self, request, *args, **kwargs):
-        """Ask whether the work of a run is done again; have a new run do it."""
+        """Ask for confirmation, then repeat a run as a new one."""
         return self._act("repeat", repeated, "Run this again?", "A new run does the same work with the same options.")
 
     @action(
@@ -220,7 +220,7 @@ class DeadLettersView(ObjectPermissionRequiredMixin, GenericView):
         return render(request, "ai_ops/dead_letters.html", context)
 
     def post(self, request):
-        """Redrive or discard what was ticked."""
+        """Redrive or discard the selected runs."""
         name = request.POST.get("action")
         if name not in self.actions:
             raise PermissionDenied

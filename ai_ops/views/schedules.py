@@ -1,4 +1,4 @@
-"""The page of the app's schedules: when each runs next, how the last run ended, and why one is late."""
+"""The page of the app's schedules: next run, last result, and reasons for lateness."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SCHEDULES = "plugins:ai_ops:schedules"
 
 
 def paused(schedule: ScheduledJob, _request: Any) -> str:
-    """Pause `schedule`; what to tell the user."""
+    """Pause `schedule`; return the message for the user."""
     pause_schedule(schedule.name)
     return f'"{schedule.name}" is paused: it starts nothing until it is resumed.'
 

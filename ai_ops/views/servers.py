@@ -53,7 +53,7 @@ class MCPServerUIViewSet(LongNamesMixin, NautobotUIViewSet):
         custom_view_additional_permissions=["extras.run_job"],
     )
     def check(self, request, *args, **kwargs):
-        """Have this one server checked now; its page says when that is done."""
+        """Check this server now; its page shows the result."""
         server = self.get_object()
         if request.method != "POST":
             return redirect(server)

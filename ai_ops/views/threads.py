@@ -48,7 +48,7 @@ class ThreadsView(ObjectPermissionRequiredMixin, GenericView):
 
 
 class ThreadSearchView(ThreadsView):
-    """Have threads searched for in the background; the page says when it is done."""
+    """Search for threads in the background; the page shows when it is done."""
 
     def get(self, request):
         """Show the page after a login: a GET asks for nothing."""
@@ -66,7 +66,7 @@ class ThreadSearchView(ThreadsView):
 
 
 class ThreadEraseView(ThreadsView):
-    """Ask before threads are erased, and have them erased."""
+    """Ask for confirmation, then erase threads."""
 
     view_titles = Titles(titles={"*": "Erase Threads"})
     template = "ai_ops/thread_erase.html"

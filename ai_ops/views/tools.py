@@ -44,7 +44,7 @@ class MCPServerToolUIViewSet(LongNamesMixin, ObjectDetailViewMixin, ObjectListVi
         custom_view_additional_permissions=DECIDE,
     )
     def approve(self, request, *args, **kwargs):
-        """Approve the tool as this user has looked at it."""
+        """Approve the tool as this user reviewed it."""
         return self._decide(approve_tool)
 
     @action(
@@ -54,7 +54,7 @@ class MCPServerToolUIViewSet(LongNamesMixin, ObjectDetailViewMixin, ObjectListVi
         custom_view_additional_permissions=DECIDE,
     )
     def reject(self, request, *args, **kwargs):
-        """Reject the tool as this user has looked at it."""
+        """Reject the tool as this user reviewed it."""
         return self._decide(reject_tool)
 
     def _decide(self, decide: Callable[..., str]):
