@@ -66,7 +66,7 @@ class MCPServerFilterSet(StatusModelFilterSetMixin, NautobotFilterSet):
     server_name = MultiValueCharFilter(field_name="health__server_name", label="Name the server gives itself")
     server_version = MultiValueCharFilter(field_name="health__server_version", label="Version the server gives")
     certificate_days = django_filters.NumberFilter(
-        method="_with_certificate", label="TLS certificate ends within so many days"
+        method="_with_certificate", label="TLS certificate expires within this many days"
     )
 
     q = SearchFilter(

@@ -174,7 +174,7 @@ class MCPServerFilterForm(StatusModelFilterFormMixin, NautobotFilterForm):
         choices=MCPToolStateChoices, required=False, label="Has tools that are", widget=StaticSelect2Multiple
     )
     certificate_days = forms.IntegerField(
-        required=False, label="Certificate ends within (days)", help_text="Expired ones included."
+        required=False, label="Certificate expires within (days)", help_text="Expired ones included."
     )
     protocol_version = forms.CharField(required=False, label="Revision of MCP")
     server_version = forms.CharField(required=False, label="Version the server gives")

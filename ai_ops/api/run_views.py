@@ -56,7 +56,7 @@ class MaintenanceRunViewSet(ReadOnlyModelViewSet):
                 "Idempotency-Key",
                 str,
                 OpenApiParameter.HEADER,
-                description="The same key by the same user gives the same run, however often it is sent.",
+                description="Repeated requests of a user with the same key return the same run.",
             )
         ],
     )

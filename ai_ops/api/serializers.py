@@ -190,11 +190,13 @@ class ErasureRequestSerializer(serializers.Serializer):
     thread_ids = serializers.ListField(child=serializers.CharField(), required=False)
     thread_pattern = serializers.CharField(required=False, help_text="A glob over thread ids.")
     store_namespaces = serializers.ListField(
-        child=serializers.CharField(), required=False, help_text="Of LangGraph's RedisStore, such as users.42."
+        child=serializers.CharField(),
+        required=False,
+        help_text="Namespaces of LangGraph's RedisStore, such as users.42.",
     )
     reason = serializers.CharField(help_text="For the record.")
-    include_pinned = serializers.BooleanField(required=False, help_text="Whether pinned threads go too.")
-    dryrun = serializers.BooleanField(required=False, help_text="Delete nothing, and report what would go.")
+    include_pinned = serializers.BooleanField(required=False, help_text="Whether pinned threads are deleted too.")
+    dryrun = serializers.BooleanField(required=False, help_text="Delete nothing, and report what would be deleted.")
 
 
 class ScheduleRequestSerializer(serializers.Serializer):
@@ -202,15 +204,18 @@ class ScheduleRequestSerializer(serializers.Serializer):
 
     kind = serializers.ChoiceField(choices=list(KINDS), help_text="Kind of the run.")
     options = serializers.DictField(required=False, help_text="As those of a run.")
-    name = serializers.CharField(required=False, help_text="Of the schedule; each kind but server has one of its own.")
+    name = serializers.CharField(
+        required=False, help_text="Name of the schedule; each kind except server has a default name."
+    )
     crontab = serializers.CharField(required=False, help_text="Five fields, minute to day of week.")
     interval = serializers.IntegerField(
-        required=False, help_text="Seconds between two runs, in place of a crontab; those that a crontab can say."
+        required=False,
+        help_text="Seconds between two runs, in place of a crontab; only intervals that a crontab can express.",
     )
     time_zone = serializers.CharField(required=False, help_text='Of the crontab, such as "Europe/Berlin".')
-    at = serializers.DateTimeField(required=False, help_text="Of a single run, instead of a crontab.")
+    at = serializers.DateTimeField(required=False, help_text="Time of a single run, instead of a crontab.")
     misfire_grace_time = serializers.IntegerField(
-        required=False, help_text="Seconds after which a run that no worker has begun is dropped."
+        required=False, help_text="Seconds after which a run is dropped if no worker has begun it."
     )
     queue = serializers.CharField(required=False, help_text="Name of the job queue.")
 
@@ -270,7 +275,9 @@ class MCPServerToolSerializer(HarmlessInCSVMixin, BaseModelSerializer):
 class MCPServerToolSetSerializer(HarmlessInCSVMixin, BaseModelSerializer):
     """The tool set of an MCP server."""
 
-    drifted = serializers.BooleanField(read_only=True, help_text="Whether they differ from the approved tools.")
+    drifted = serializers.BooleanField(
+        read_only=True, help_text="Whether the listed tools differ from the approved ones."
+    )
 
     class Meta:
         """Model and fields."""
@@ -289,11 +296,11 @@ class ToolDecisionSerializer(serializers.Serializer):
     """The definition of a tool that a decision is for."""
 
     hash = serializers.CharField(
-        allow_blank=True, help_text="The hash of the tool that you reviewed; empty for one that is not listed any more."
+        allow_blank=True, help_text="The hash of the tool that you reviewed; empty for a tool that is no longer listed."
     )
 
 
 class ToolDecidedSerializer(serializers.Serializer):
     """The changes by a decision about a tool. A deleted tool was approved and is no longer listed."""
 
-    changes = serializers.CharField(help_text="What was approved or rejected, as a sentence.")
+    changes = serializers.CharField(help_text="The approved or rejected changes, as a sentence.")

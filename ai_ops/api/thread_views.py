@@ -31,7 +31,9 @@ class ThreadViewSet(viewsets.ViewSet):
     queryset = ThreadErasure.objects.none()
 
     @extend_schema(
-        parameters=[OpenApiParameter("thread_id", str, required=True, description="Exactly as the agent has it.")],
+        parameters=[
+            OpenApiParameter("thread_id", str, required=True, description="Exactly as in the agent's configuration.")
+        ],
         responses={200: OpenApiTypes.OBJECT, 400: OpenApiTypes.OBJECT, 403: OpenApiTypes.OBJECT},
     )
     @action(detail=False, methods=["get"])

@@ -64,29 +64,29 @@ class CleanupCheckpointsJob(MaintenanceJob):
         choices=((YES, "Yes"), (NO, "No")),
         required=False,
         label="Trim live threads",
-        description="Whether old checkpoints of live threads go too.",
+        description="Whether old checkpoints of live threads are deleted too.",
     )
     keep_last = IntegerVar(
         required=False,
         min_value=1,
         label="Keep last",
-        description="Checkpoints that each namespace of a live thread keeps at least.",
+        description="Minimum number of checkpoints that each namespace of a live thread keeps.",
     )
     pending_retention_days = DaysVar(
         required=False,
         label="Pending retention days",
-        description="The retention of threads that wait for a person's answer.",
+        description="The retention of threads that wait for a user's answer.",
     )
     memory_limit_mb = IntegerVar(
         required=False,
         min_value=1,
         label="Memory limit (MiB)",
-        description="When Redis uses more, the memory retention applies.",
+        description="The memory retention applies while Redis uses more.",
     )
     memory_retention_days = DaysVar(
         required=False,
         label="Memory retention days",
-        description="The shorter retention for a Redis over its memory limit.",
+        description="The shorter retention while Redis is over the memory limit.",
     )
     max_deletions = IntegerVar(
         required=False,
@@ -99,7 +99,7 @@ class CleanupCheckpointsJob(MaintenanceJob):
         model=RetentionPolicy,
         required=False,
         label="Trial policy",
-        description="For a dry run: a retention policy to take for enabled.",
+        description="For a dry run: a retention policy to try as if it were enabled.",
     )
 
     class Meta:

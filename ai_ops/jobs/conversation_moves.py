@@ -22,7 +22,7 @@ class MoveConversationsJob(MaintenanceJob):
         choices=((AUTO, "The saver that has conversations there"), *((each, CLASSES[each][1]) for each in OLDER)),
         default=AUTO,
         label="From",
-        description="The saver that has the conversations. They stay there too.",
+        description="The saver that has the conversations. The originals stay.",
     )
     pattern = StringVar(
         default="*", label="Thread pattern", description="Only threads whose id matches this glob, such as user-42-*."

@@ -24,7 +24,7 @@ class EraseConversationsJob(MaintenanceJob):
     thread_ids = TextVar(
         required=False,
         label="Thread IDs",
-        description="One on each line, exactly as the agent has them in its configuration.",
+        description="One ID per line, exactly as in the agent's configuration.",
     )
     thread_pattern = StringVar(
         required=False, label="Thread pattern", description="All threads whose id matches this glob, such as user-42-*."
@@ -32,13 +32,15 @@ class EraseConversationsJob(MaintenanceJob):
     store_namespaces = TextVar(
         required=False,
         label="Store namespaces",
-        description="Namespaces of LangGraph's RedisStore whose items go too, one on each line, such as users.42.",
+        description="Namespaces of LangGraph's RedisStore whose items are deleted too, one per line, such as users.42.",
     )
-    reason = StringVar(label="Reason", max_length=255, description="For the record, which is kept as evidence.")
+    reason = StringVar(
+        label="Reason", max_length=255, description="Reason for the erasure, for the record that is kept as evidence."
+    )
     include_pinned = BooleanVar(
-        default=False, label="Include pinned threads", description="Without it pinned threads stay."
+        default=False, label="Include pinned threads", description="Without this, pinned threads stay."
     )
-    dryrun = DryRunVar(description="Delete nothing, and report what would go.")
+    dryrun = DryRunVar(description="Delete nothing, and report what would be deleted.")
 
     class Meta:
         """The metadata that Nautobot shows of the Job."""

@@ -36,7 +36,7 @@ class MCPServerHealthCheckJob(MaintenanceJob):
         query_params={"protocol": MCPProtocolChoices.HTTP},
         required=False,
         label="MCP server",
-        description="The only server to check; leave it empty to check all of them.",
+        description="The server to check. Leave empty to check all servers.",
     )
     # Not for people: it is set for the runs among which a large fleet is divided.
     shard = StringVar(required=False, widget=HiddenInput)

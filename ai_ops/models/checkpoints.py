@@ -31,16 +31,18 @@ class PinnedThread(OrganizationalModel):
         max_length=THREAD_ID_MAX_LENGTH,
         unique=True,
         verbose_name="thread ID",
-        help_text="Exactly as the agent has it in its configuration: blanks and capital letters count.",
+        help_text="Exactly as in the agent's configuration: blanks and capital letters count.",
         error_messages={"unique": "This thread is pinned already."},
     )
     is_glob = models.BooleanField(
         default=False,
         verbose_name="is a pattern",
-        help_text="Take the thread ID for a glob, such as user-42-*, and pin all threads that it matches.",
+        help_text="Treat the thread ID as a glob, such as user-42-*, and pin all threads that match.",
     )
     note = models.CharField(
-        max_length=CHARFIELD_MAX_LENGTH, blank=True, help_text="Why it must stay, and until when, for those after you."
+        max_length=CHARFIELD_MAX_LENGTH,
+        blank=True,
+        help_text="Why the thread must stay, and until when, for other operators.",
     )
     pinned_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -49,7 +51,7 @@ class PinnedThread(OrganizationalModel):
         blank=True,
         editable=False,
         related_name="+",
-        help_text="Empty for a pin made in a shell, or by a user who was deleted since.",
+        help_text="Empty for a pin made in a shell, or by a deleted user.",
     )
 
     class Meta:

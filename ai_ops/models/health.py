@@ -40,8 +40,8 @@ class MCPServerHealth(BaseModel):
     """
 
     server = models.OneToOneField("ai_ops.MCPServer", on_delete=delete_unread, related_name="health")
-    checked = models.DateTimeField(help_text="When the latest check was made.")
-    ok = models.BooleanField(null=True, verbose_name="OK", help_text="Empty where the check itself could not be made.")
+    checked = models.DateTimeField(help_text="Time of the latest check.")
+    ok = models.BooleanField(null=True, verbose_name="OK", help_text="Empty if the check itself could not be made.")
     reason = models.CharField(max_length=REASON_MAX_LENGTH, blank=True)
     message = models.TextField(blank=True, help_text="The request, the answer, and the advice for a failure.")
     latency_ms = models.FloatField(null=True, verbose_name="latency (ms)")
@@ -50,23 +50,25 @@ class MCPServerHealth(BaseModel):
     last_failure = models.DateTimeField(null=True)
     last_failure_reason = models.CharField(max_length=REASON_MAX_LENGTH, blank=True)
     recent = models.CharField(
-        max_length=CHECKS_LOOKED_AT, blank=True, help_text="The last probes, oldest first: 1 is well, 0 is ill."
+        max_length=CHECKS_LOOKED_AT, blank=True, help_text="The last probes, oldest first: 1 passed, 0 failed."
     )
     change_percent = models.FloatField(default=0, help_text="Weighted share of changes between the last probes.")
-    flapping = models.BooleanField(default=False, help_text="Changes too often; its alerts are held.")
+    flapping = models.BooleanField(
+        default=False, help_text="The server changes its state too often; its alerts are held."
+    )
     # Also from a flip until its incident is open: a run that is killed in between leaves it set.
-    alert_held = models.BooleanField(default=False, help_text="An alert waits for the end of the flapping.")
-    retry_at = models.DateTimeField(null=True, help_text="Until when the server asked to be left alone.")
+    alert_held = models.BooleanField(default=False, help_text="An alert waits until the server stops flapping.")
+    retry_at = models.DateTimeField(null=True, help_text="The server asked for no further request before this time.")
     # The server's own words about itself, from its latest answer over MCP: a check or a listing of its tools.
     protocol_version = models.CharField(
-        max_length=MAX_NAME_CHARACTERS, blank=True, help_text="Revision of MCP that the server answered with last."
+        max_length=MAX_NAME_CHARACTERS, blank=True, help_text="MCP revision of the server's last answer."
     )
     server_name = models.CharField(
         max_length=MAX_NAME_CHARACTERS, blank=True, help_text="Name the server gives itself."
     )
     server_version = models.CharField(max_length=MAX_NAME_CHARACTERS, blank=True, help_text="Version the server gives.")
     certificate_ends = models.DateTimeField(
-        null=True, help_text="When the TLS certificate expires that the server showed last."
+        null=True, help_text="Expiry of the TLS certificate that the server showed last."
     )
 
     natural_key_field_names = ["pk"]
@@ -100,21 +102,21 @@ class MCPServerCheck(BaseModel):
 
     server = models.ForeignKey("ai_ops.MCPServer", on_delete=delete_unread, related_name="checks")
     time = models.DateTimeField()
-    ok = models.BooleanField(null=True, verbose_name="OK", help_text="Empty where the check itself could not be made.")
+    ok = models.BooleanField(null=True, verbose_name="OK", help_text="Empty if the check itself could not be made.")
     reason = models.CharField(max_length=REASON_MAX_LENGTH, blank=True)
     latency_ms = models.FloatField(verbose_name="latency (ms)")
     http_status = models.PositiveSmallIntegerField(null=True, verbose_name="HTTP status")
     flipped = models.BooleanField(default=False, help_text="Whether the run changed the server's status.")
-    probes = models.PositiveSmallIntegerField(default=1, help_text="Probes that said something about the server.")
-    failures = models.PositiveSmallIntegerField(default=0, help_text="Those of them that did not find it well.")
+    probes = models.PositiveSmallIntegerField(default=1, help_text="Number of probes with a verdict on the server.")
+    failures = models.PositiveSmallIntegerField(default=0, help_text="Number of those probes that failed.")
     # The server's own words about itself. Empty where its health page alone was asked.
     protocol_version = models.CharField(
-        max_length=MAX_NAME_CHARACTERS, blank=True, help_text="Revision of MCP that the server answered with."
+        max_length=MAX_NAME_CHARACTERS, blank=True, help_text="MCP revision of the server's answer."
     )
     server_name = models.CharField(max_length=MAX_NAME_CHARACTERS, blank=True, help_text="Name the server gave itself.")
     server_version = models.CharField(max_length=MAX_NAME_CHARACTERS, blank=True, help_text="Version the server gave.")
     certificate_days = models.IntegerField(
-        null=True, help_text="Whole days that the server's TLS certificate had left; empty where none was seen."
+        null=True, help_text="Whole days that the server's TLS certificate was still valid; empty if none was seen."
     )
 
     natural_key_field_names = ["pk"]

@@ -59,47 +59,52 @@ class RetentionPolicy(OrganizationalModel):
     weight = models.PositiveIntegerField(
         default=1000,
         validators=[MaxValueValidator(1_000_000)],
-        help_text="Of the policies that match a thread, the one with the lowest weight holds.",
+        help_text="If several policies match a thread, the one with the lowest weight applies.",
     )
-    enabled = models.BooleanField(default=True, help_text="Without it the cleanup ignores the policy.")
+    enabled = models.BooleanField(default=True, help_text="The cleanup ignores a policy that is not enabled.")
     thread_patterns = models.TextField(
         validators=[validate_patterns],
-        help_text="Globs over thread IDs, one on each line, such as user-42-* or *-archive.",
+        help_text="Globs over thread IDs, one per line, such as user-42-* or *-archive.",
     )
     retention = models.CharField(
         max_length=20,
         blank=True,
         validators=[validate_duration],
-        help_text="Age past which checkpoints may go: 12 hours, 30 days, forever. Empty: as the run says.",
+        help_text="Age after which checkpoints may be deleted: 12 hours, 30 days, forever. Leave empty to use "
+        "the run's option.",
     )
     pending_retention = models.CharField(
         max_length=20,
         blank=True,
         validators=[validate_duration],
-        help_text="The same for threads that wait for an answer. Empty: as above, or as the run says if longer.",
+        help_text="The same for threads that wait for an answer. Leave empty to use the retention above, or the "
+        "run's option if longer.",
     )
     trim_live_threads = models.BooleanField(
-        null=True, blank=True, help_text="Whether old checkpoints of live threads go too. Empty: as the run says."
+        null=True,
+        blank=True,
+        help_text="Whether old checkpoints of live threads are deleted too. Leave empty to use the run's option.",
     )
     keep_last = models.PositiveIntegerField(
         null=True,
         blank=True,
         validators=[MinValueValidator(1), MaxValueValidator(MAX_KEPT)],
-        help_text="Checkpoints that each namespace of a live thread keeps whatever their age. Empty: as the run says.",
+        help_text="Number of checkpoints that each namespace of a live thread keeps at any age. Leave empty to "
+        "use the run's option.",
     )
     max_checkpoints = models.PositiveIntegerField(
         null=True,
         blank=True,
         validators=[MinValueValidator(1), MaxValueValidator(MAX_CHECKPOINTS)],
         verbose_name="max checkpoints",
-        help_text="Checkpoints that each namespace has at most, whatever their age. Empty: any number.",
+        help_text="Maximum number of checkpoints in each namespace, at any age. Leave empty for no limit.",
     )
     max_thread_mb = models.PositiveIntegerField(
         null=True,
         blank=True,
         validators=[MinValueValidator(1), MaxValueValidator(MAX_THREAD_MB)],
         verbose_name="max thread size (MiB)",
-        help_text="Memory that a thread takes at most; its oldest checkpoints go first. Empty: any.",
+        help_text="Maximum memory of a thread; its oldest checkpoints are deleted first. Leave empty for no limit.",
     )
     description = models.CharField(max_length=CHARFIELD_MAX_LENGTH, blank=True)
 
@@ -203,7 +208,7 @@ class ThreadErasure(BaseModel):
         null=True,
         blank=True,
         related_name="+",
-        help_text="Empty for an erasure from a shell, or by a user who was deleted since.",
+        help_text="Empty for an erasure from a shell, or by a deleted user.",
     )
     requested_by_name = models.CharField(
         max_length=CHARFIELD_MAX_LENGTH, blank=True, help_text="The user's name at the time of the erasure."
@@ -211,9 +216,12 @@ class ThreadErasure(BaseModel):
     reason = models.CharField(max_length=CHARFIELD_MAX_LENGTH)
     thread_pattern = models.CharField(max_length=CHARFIELD_MAX_LENGTH, blank=True)
     thread_ids = models.JSONField(
-        default=list, blank=True, encoder=DjangoJSONEncoder, help_text="The erased threads, as they are or as SHA-256."
+        default=list,
+        blank=True,
+        encoder=DjangoJSONEncoder,
+        help_text="The erased threads, in clear text or as SHA-256.",
     )
-    thread_count = models.PositiveIntegerField(default=0, help_text="Threads of which something was deleted.")
+    thread_count = models.PositiveIntegerField(default=0, help_text="Number of threads of which keys were deleted.")
     is_hashed = models.BooleanField(default=False, help_text="Whether thread IDs and pattern are kept as SHA-256.")
     store_namespaces = models.JSONField(default=list, blank=True, encoder=DjangoJSONEncoder)
     include_pinned = models.BooleanField(default=False)
@@ -222,7 +230,7 @@ class ThreadErasure(BaseModel):
     late_count = models.PositiveIntegerField(
         default=0, help_text="Keys of the erased threads that turned up later and were deleted."
     )
-    verified = models.BooleanField(default=False, help_text="Whether a last look found nothing left.")
+    verified = models.BooleanField(default=False, help_text="Whether a final scan found nothing left.")
     rounds = models.PositiveSmallIntegerField(default=0)
     seconds = models.FloatField(default=0.0)
     error = models.TextField(blank=True)
@@ -232,7 +240,7 @@ class ThreadErasure(BaseModel):
         blank=True,
         editable=False,
         encoder=DjangoJSONEncoder,
-        help_text="The names that the guard compares with; emptied when it ends.",
+        help_text="The names that the guard compares; deleted when it ends.",
     )
 
     is_metadata_associable_model = False

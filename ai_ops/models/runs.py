@@ -23,10 +23,12 @@ class MaintenanceRun(BaseModel):
     What was asked for is in `options`, by names and ids alone: no credential is in any field.
     """
 
-    name = models.CharField(max_length=80, unique=True, help_text="Kind, minute and six characters, to be read out.")
+    name = models.CharField(
+        max_length=80, unique=True, help_text="Short name of the run: kind, minute and six characters."
+    )
     kind = models.CharField(max_length=KIND_MAX_LENGTH, choices=MaintenanceKindChoices)
     subject = models.CharField(
-        max_length=CHARFIELD_MAX_LENGTH, blank=True, help_text="Which server or shard, for a run of a part."
+        max_length=CHARFIELD_MAX_LENGTH, blank=True, help_text="The server or shard, for a run of a part."
     )
     trigger = models.CharField(max_length=20, choices=RunTriggerChoices)
     state = models.CharField(max_length=20, choices=RunStateChoices, default=RunStateChoices.PENDING)
@@ -39,7 +41,7 @@ class MaintenanceRun(BaseModel):
         null=True,
         blank=True,
         related_name="children",
-        help_text="The run that this one is a part or a redrive of.",
+        help_text="The run of which this one is a part or a redrive.",
     )
     job_result = LooseForeignKey(
         "extras.JobResult",
@@ -47,7 +49,7 @@ class MaintenanceRun(BaseModel):
         null=True,
         blank=True,
         related_name="+",
-        help_text="The Job of the latest attempt, with its log; none where Nautobot has deleted it since.",
+        help_text="The JobResult of the latest attempt, with its log; none if Nautobot has deleted it.",
     )
     # NULL where there is none, since any number of runs may have none.
     idempotency_key = models.CharField(max_length=CHARFIELD_MAX_LENGTH, null=True, blank=True)  # noqa: DJ001
@@ -55,12 +57,12 @@ class MaintenanceRun(BaseModel):
     attempt = models.PositiveSmallIntegerField(default=0, help_text="Attempts that were begun.")
     max_attempts = models.PositiveSmallIntegerField(default=1)
     attempts = models.JSONField(
-        default=list, blank=True, encoder=DjangoJSONEncoder, help_text="How each attempt before the latest ended."
+        default=list, blank=True, encoder=DjangoJSONEncoder, help_text="The end of each attempt before the latest."
     )
-    next_attempt = models.DateTimeField(null=True, blank=True, help_text="When a pending run is due.")
+    next_attempt = models.DateTimeField(null=True, blank=True, help_text="Time at which a pending run is due.")
     heartbeat = models.DateTimeField(null=True, blank=True)
     fence = models.BigIntegerField(
-        null=True, blank=True, help_text="Number of its lease, which rises with each holder."
+        null=True, blank=True, help_text="Fence number of its lease, which rises with each holder."
     )
     holder = models.CharField(max_length=CHARFIELD_MAX_LENGTH, blank=True, help_text="Host and process.")
     progress = models.CharField(max_length=CHARFIELD_MAX_LENGTH, blank=True)
@@ -68,7 +70,7 @@ class MaintenanceRun(BaseModel):
     trace_parent = models.CharField(
         max_length=TRACE_PARENT_LENGTH, blank=True, help_text="Trace of the request, as W3C's traceparent."
     )
-    discarded = models.DateTimeField(null=True, blank=True, help_text="When a user decided to leave a dead run.")
+    discarded = models.DateTimeField(null=True, blank=True, help_text="Time at which a user discarded a dead run.")
     created = models.DateTimeField(auto_now_add=True)
     started = models.DateTimeField(null=True, blank=True)
     finished = models.DateTimeField(null=True, blank=True)
@@ -128,7 +130,7 @@ class MaintenanceLease(BaseModel):
     """The lease of one kind of work, held by at most one process; see `ai_ops.runs.lease`."""
 
     name = models.CharField(max_length=CHARFIELD_MAX_LENGTH, unique=True)
-    token = models.UUIDField(null=True, blank=True, help_text="Of the holder; none where the lease is free.")
+    token = models.UUIDField(null=True, blank=True, help_text="Token of the holder; none while the lease is free.")
     holder = models.CharField(max_length=CHARFIELD_MAX_LENGTH, blank=True)
     run = models.UUIDField(null=True, blank=True, help_text="Id of the holder's run.")
     fence = models.BigIntegerField(default=0, help_text="Rises with each holder.")

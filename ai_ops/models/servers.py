@@ -74,18 +74,18 @@ class MCPServer(PrimaryModel):
         default="/health",
         blank=True,
         validators=[validate_path],
-        help_text="Path that answers a GET with a 2xx status while the server is well, appended to the URL.",
+        help_text="Path that answers a GET with a 2xx status while the server is healthy, appended to the URL.",
     )
     probe = models.CharField(
         max_length=20,
         choices=MCPProbeChoices,
         default=MCPProbeChoices.AUTO,
-        help_text="The way of the health check. The SDKs' own servers have no health page, so MCP is tried then.",
+        help_text="How to check the server. Servers made with the SDKs have no health page, so MCP is tried there.",
     )
     verify_tls = models.BooleanField(
         default=True,
         verbose_name="verify TLS",
-        help_text="Without it any host on the way can answer for the server, and read its credentials.",
+        help_text="Without verification any host on the way can impersonate the server and read its credentials.",
     )
     ca_file = models.CharField(
         max_length=CHARFIELD_MAX_LENGTH,
@@ -102,14 +102,15 @@ class MCPServer(PrimaryModel):
         blank=True,
         null=True,
         related_name="mcp_servers",
-        help_text="Access type HTTP(S): a Token to send as bearer, or a Key and a Secret, a header's name and value.",
+        help_text="Access type HTTP(S), with a Token (sent as bearer token), or with a Key (the header's name) "
+        "and a Secret (its value).",
     )
     check_interval = models.PositiveIntegerField(
         blank=True,
         null=True,
         validators=[MinValueValidator(1), MaxValueValidator(MAX_CHECK_INTERVAL)],
         verbose_name="check interval (minutes)",
-        help_text="Check it once in so many minutes; empty for every run of the Job.",
+        help_text="Minutes between two checks. Leave empty to check the server in every run of the Job.",
     )
     mcp_type = models.CharField(
         max_length=20,

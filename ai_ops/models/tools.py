@@ -26,23 +26,27 @@ class MCPServerToolSet(ChangeLoggedModel, BaseModel):
     """
 
     server = models.OneToOneField("ai_ops.MCPServer", on_delete=delete_unread, related_name="tool_set")
-    asked = models.DateTimeField(help_text="When the server was last asked for its tools.")
+    asked = models.DateTimeField(help_text="Time of the last listing of its tools.")
     listed = models.DateTimeField(null=True, blank=True, help_text="When it last gave a list.")
-    retry_at = models.DateTimeField(null=True, blank=True, help_text="Until then it asked for no further request.")
-    reason = models.CharField(
-        max_length=REASON_MAX_LENGTH, blank=True, help_text="Why the last attempt gave no list; empty if it did."
+    retry_at = models.DateTimeField(
+        null=True, blank=True, help_text="The server asked for no further request before this time."
     )
-    message = models.TextField(blank=True, help_text="The answer to that request, and the advice.")
-    listed_hash = models.CharField(max_length=HASH_LENGTH, blank=True, help_text="Hash of all tools as listed last.")
+    reason = models.CharField(
+        max_length=REASON_MAX_LENGTH,
+        blank=True,
+        help_text="Reason why the last listing failed; empty after a successful one.",
+    )
+    message = models.TextField(blank=True, help_text="The answer, and the advice.")
+    listed_hash = models.CharField(max_length=HASH_LENGTH, blank=True, help_text="Hash of all tools as last listed.")
     approved_hash = models.CharField(max_length=HASH_LENGTH, blank=True, help_text="Hash of all tools as approved.")
-    approved = models.DateTimeField(null=True, blank=True, help_text="When the approved tools became so.")
+    approved = models.DateTimeField(null=True, blank=True, help_text="Time of the last approval.")
     approved_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         on_delete=models.SET_NULL,
         null=True,
         blank=True,
         related_name="+",
-        help_text="Empty for the first list, which is approved as it is.",
+        help_text="Empty for the first list, which is approved automatically.",
     )
     approved_changes = models.TextField(blank=True, help_text="The changes in the last approval.")
 
@@ -81,7 +85,7 @@ class MCPServerTool(BaseModel):
     server = models.ForeignKey("ai_ops.MCPServer", on_delete=delete_unread, related_name="tools")
     name = models.CharField(max_length=MAX_TOOL_NAME_CHARACTERS)
     state = models.CharField(max_length=20, choices=MCPToolStateChoices, db_index=True)
-    since = models.DateTimeField(help_text="When its state or its listed definition last changed.")
+    since = models.DateTimeField(help_text="Time of the last change of its state or listed definition.")
     first_seen = models.DateTimeField()
     hash = models.CharField(
         max_length=HASH_LENGTH, blank=True, help_text="SHA-256 of the listed definition; empty for a removed tool."
@@ -92,12 +96,12 @@ class MCPServerTool(BaseModel):
     description = models.CharField(
         max_length=CHARFIELD_MAX_LENGTH, blank=True, help_text="The beginning of its description."
     )
-    definition = models.TextField(blank=True, help_text="All that the server says of it, as listed last.")
+    definition = models.TextField(blank=True, help_text="The whole definition, as last listed.")
     approved_definition = models.TextField(
-        blank=True, help_text="The approved definition, where it differs from the listed one."
+        blank=True, help_text="The approved definition, if it differs from the listed one."
     )
     rejected = models.DateTimeField(
-        null=True, blank=True, help_text="When a user rejected it; until it is approved, agents do not get it."
+        null=True, blank=True, help_text="Time of the rejection. Agents do not get the tool until it is approved."
     )
     rejected_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
