@@ -1,1 +1,1 @@
-"""Checkpoints of LangGraph in Redis: their retention, their deletion, and the connection that agents use."""
+"""LangGraph checkpoints in Redis: their retention, deletion, and the connection of agents."""

@@ -19,7 +19,7 @@ def cleanup_policy(
     pins: Pins,
     classes: PolicyIndex | None = None,
 ) -> tuple[RetentionPolicy, str]:
-    """The policy of a run, and a sentence that says which retention applies and why.
+    """Return the retention policy of a run, and a sentence that explains it.
 
     Args:
         store: Asked how much memory its server uses, if that decides.

@@ -1,4 +1,4 @@
-"""One run of the checkpoint cleanup, from its options to its report and its log lines."""
+"""A run of the checkpoint cleanup, from its options to its report and log lines."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def clean_up(
     options: dict[str, Any],
     trial_policy: str | None,
 ) -> dict[str, Any]:
-    """Clean up under the lease of a run; the arguments are those of `cleanup_old_checkpoints`, and so is the result."""
+    """Clean up under the lease of a run; arguments and result as of `cleanup_old_checkpoints`."""
     logger.info("Starting checkpoint cleanup task...")
     run, policy_sentence = None, ""
     try:

@@ -1,4 +1,4 @@
-"""The threads of CompactRedisSaver in one run of the checkpoint cleanup: collected while it scans, then decided on."""
+"""Threads of CompactRedisSaver in a run of the cleanup: collected during the scan, then decided."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ Deletions = list[CompactDeletion]
 
 
 def threads_of_keys(keys: Sequence[bytes]) -> list[bytes]:
-    """The common part of the two keys of each thread."""
+    """Return the common part of the two keys of each thread."""
     return [key.removesuffix(IDS) for key in keys]
 
 
 class CompactRun:
-    """Finds what goes of the threads of CompactRedisSaver.
+    """Finds the deletions from threads of CompactRedisSaver.
 
     Args:
         store: Where they are.
@@ -74,19 +74,19 @@ class CompactRun:
         self._spool = spool
 
     def take(self, keys: Sequence[bytes]) -> list[bytes]:
-        """Collect those of the keys that are a thread's; the others."""
+        """Collect the keys that belong to threads; return the others."""
         found = sort_out(keys, self._keys)
         if (own := found[True]) and self._spool is not None:
             self._spool.add_text(own, threads_of_keys(own))
         return found[False]
 
     def clear(self) -> None:
-        """Forget the keys, which come again."""
+        """Forget the keys before the scan restarts."""
         if self._spool is not None:
             self._spool.clear()
 
     def deletions(self, policy: Callable[[], RetentionPolicy], *, decide: bool) -> Iterator[Deletions]:
-        """Give what goes, some at a time: what goes of the next is looked for when those have gone.
+        """Yield the deletions in batches; each batch is found after the one before was deleted.
 
         Args:
             policy: Gives the policy, with the pins of now.
@@ -100,7 +100,7 @@ class CompactRun:
                 yield from self.decided(looks, policy())
 
     def _looks(self, young: float) -> Iterator[list[Look]]:
-        """Give all threads, some at a time, each part of the spool after Redis has looked at all of it.
+        """Yield all threads in batches, each part of the spool once Redis has examined it.
 
         Redis spends a tenth to a quarter less processor time than on looks and deletions in turns.
         """
@@ -109,7 +109,7 @@ class CompactRun:
             yield from list(self._looked_at(threads, young))
 
     def _looked_at(self, threads: Iterable[Thread], young: float) -> Iterator[list[Look]]:
-        """Give threads, some at a time, each time after Redis was asked for the next."""
+        """Yield threads in batches, after requesting the next batch from Redis."""
         before: Callable[[], list[Look]] | None = None
         for some in batches(threads, THREADS_AT_ONCE):
             asked = self.store.look_ahead(some, young)
@@ -120,7 +120,7 @@ class CompactRun:
             yield before()
 
     def decided(self, looks: Sequence[Look], policy: RetentionPolicy) -> Iterator[Deletions]:
-        """Give what goes of some threads, some at a time."""
+        """Yield the deletions from some threads in batches."""
         groups = [(held, sort_threads(some, held, self._now, self._parser)) for held, some in _apart(looks, policy)]
         waiting = self.store.waiting([look for _, found in groups for look, _ in found.unsure])
         for held, found in groups:
@@ -153,7 +153,7 @@ class CompactRun:
             yield [each.deletion for each in trimmed if each.deletion is not None]
 
     def _shrinks(self, looks: Sequence[Look], policy: RetentionPolicy, limit: int) -> Iterator[Deletions]:
-        """Give what goes of threads that take more memory than they may, until they fit or nothing more goes."""
+        """Yield the deletions from threads over their memory limit, until they fit or nothing more may be deleted."""
         sizes = self.store.sizes(looks)
         for look, size in zip(looks, sizes, strict=True):
             if size is None:
@@ -207,7 +207,7 @@ class CompactRun:
 
 
 def _apart(looks: Sequence[Look], policy: RetentionPolicy) -> list[tuple[RetentionPolicy, list[Look]]]:
-    """Return the threads by the policies that hold for them."""
+    """Group the threads by the policy that applies to each."""
     if policy.classes is None:
         return [(policy, list(looks))]
     found: dict[int, tuple[RetentionPolicy, list[Look]]] = {}

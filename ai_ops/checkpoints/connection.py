@@ -1,4 +1,4 @@
-"""The Redis that agents keep their checkpoints in: the one place where its address is put together.
+"""The checkpoint Redis of agents: the one place that builds its address.
 
 ``LANGGRAPH_REDIS_URL`` names it:
 
@@ -56,7 +56,7 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True)
 class CheckpointRedis:
-    """The Redis of the checkpoints, and the savers that can work on it.
+    """The checkpoint Redis, and the savers that can work with it.
 
     Attributes:
         address: Its address without user name and password.
@@ -80,7 +80,7 @@ class CheckpointRedis:
 
 
 def get_redis_url() -> str:
-    """The address of the checkpoint Redis, user name and password included: not for logs.
+    """Return the address of the checkpoint Redis with user name and password: not for logs.
 
     Raises:
         ConfigurationError: A variable holds something that is no address.
@@ -91,7 +91,7 @@ def get_redis_url() -> str:
 
 
 def get_redis_connection(timeout: float | None = None) -> Any:
-    """A client of the checkpoint Redis, with a timeout on every call; replies are bytes. Close it after use.
+    """Return a client of the checkpoint Redis with a timeout on every call. Replies are bytes. Close it after use.
 
     It is a redis.Redis, or a redis.cluster.RedisCluster for a cluster, which asks for the cluster's nodes now;
     the others connect with the first command.
@@ -109,7 +109,7 @@ def get_redis_connection(timeout: float | None = None) -> Any:
 
 
 def _options_of_calls(address: RedisAddress) -> dict[str, Any]:
-    """The options of a client with a timeout on every call, without the database."""
+    """Return the client options with a timeout on every call, without the database."""
     options: dict[str, Any] = {
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "socket_timeout": ANSWER_TIMEOUT,
@@ -127,7 +127,7 @@ def _client(address: RedisAddress, options: dict[str, Any]) -> Any:
 
 
 def describe_checkpoint_redis(configured: AiOpsSettings | None = None) -> CheckpointRedis:
-    """Ask the checkpoint Redis what it is, and which saver its conversations are of.
+    """Describe the checkpoint Redis: its kind, its modules, and the saver of its conversations.
 
     Args:
         configured: The settings, where they have been read already.
@@ -169,7 +169,7 @@ def _described(configured: AiOpsSettings) -> tuple[CheckpointRedis, SaverChoice,
 
 
 def _evidence(client: Any, configured: AiOpsSettings) -> Evidence:
-    """The database's statements about its savers; none where the setting decides."""
+    """Return the evidence of savers in the database; none if the setting decides."""
     if configured.checkpoint_saver != AUTO:
         return Evidence()
     return saver_evidence.look(client, key_parser(configured), compact_keys(configured))
@@ -196,7 +196,7 @@ class Checkpointer(AbstractContextManager[Any], AbstractAsyncContextManager[Any]
 
 
 def get_checkpointer() -> Checkpointer:
-    """Give agents their saver, set up: for ``async with``, or for ``with`` where the graph is synchronous.
+    """Return the agents' saver, set up, for ``async with``, or for ``with`` in a synchronous graph.
 
     It is that of the setting `checkpoint_saver`. Where that is ``auto``, it is the one that has conversations in the
     database: RedisSaver, ValkeySaver, or CompactRedisSaver where neither has. See `describe_checkpoint_redis`.
@@ -209,7 +209,7 @@ def get_checkpointer() -> Checkpointer:
 
 
 def _chosen() -> str:
-    """The saver for this database, one of `ai_ops.checkpoints.logic.savers`; that it was chosen is noted there."""
+    """Choose the saver for this database, one of `ai_ops.checkpoints.logic.savers`; record the choice there."""
     configured = AiOpsSettings.load()
     if configured.checkpoint_saver == COMPACT:
         # It needs nothing that would have to be asked for.
@@ -228,7 +228,7 @@ def _chosen() -> str:
 
 @contextmanager
 def _saver(chosen: str) -> Iterator[Any]:
-    """The synchronous class of a saver, set up."""
+    """Return the synchronous saver, set up."""
     url, configured = get_redis_url(), AiOpsSettings.load()
     if chosen == REDIS:
         from langgraph.checkpoint.redis import RedisSaver
@@ -251,7 +251,7 @@ def _saver(chosen: str) -> Iterator[Any]:
 
 @asynccontextmanager
 async def open_saver(chosen: str) -> AsyncIterator[Any]:
-    """Give the asynchronous class of a saver, one of `ai_ops.checkpoints.logic.savers`, set up; for ``async with``."""
+    """Return the asynchronous saver, one of `ai_ops.checkpoints.logic.savers`, set up, for ``async with``."""
     url, configured = get_redis_url(), AiOpsSettings.load()
     if chosen == REDIS:
         from langgraph.checkpoint.redis.aio import AsyncRedisSaver
@@ -305,7 +305,7 @@ def _savers(modules: tuple[str, ...], database: int, is_cluster: bool) -> dict[s
 
 
 def _client_of(address: RedisAddress, options: dict[str, Any]) -> redis.Redis:
-    """A client that connects with its first command; of a cluster, one of its first node alone."""
+    """Return a client that connects with its first command; for a cluster, to its first node only."""
     options = {"db": address.database} | options
     if address.kind == "sentinel":
         client = _primary_of_sentinel(address, options)
@@ -320,7 +320,7 @@ def _client_of(address: RedisAddress, options: dict[str, Any]) -> redis.Redis:
 
 
 def _primary_of_sentinel(address: RedisAddress, options: dict[str, Any], kind: type[Any] = Sentinel) -> Any:
-    """A client that asks Sentinel for the primary whenever it connects."""
+    """Return a client that asks Sentinel for the primary at each connection."""
     nodes = [(host.strip("[]"), port or SENTINEL_PORT) for host, port in address.hosts]
     if address.uses_tls:
         options["ssl"] = True
@@ -341,7 +341,7 @@ def _client_of_cluster(address: RedisAddress, options: dict[str, Any]) -> RedisC
 
 
 def _async_client(address: RedisAddress) -> Any:
-    """An asynchronous client, as `_client` makes the others; it connects with its first command."""
+    """Return an asynchronous client that connects with its first command."""
     options = _options_of_calls(address)
     # Made as a synchronous one first: what is wrong with an option shows there.
     _without_quoting(lambda: _client_of(address, dict(options)))
@@ -361,7 +361,7 @@ def _async_client(address: RedisAddress) -> Any:
 
 
 def _options_of(address: RedisAddress) -> dict[str, Any]:
-    """The options in the address, as redis-py reads them."""
+    """Return the options in the address as redis-py reads them."""
     if reserved := RESERVED_OPTIONS & parse_qs(address.query, keep_blank_values=True).keys():
         raise ConfigurationError(f"LANGGRAPH_REDIS_URL has the option {min(reserved)}, which is not for it: remove it.")
     return _without_quoting(
@@ -374,7 +374,7 @@ def _options_of(address: RedisAddress) -> dict[str, Any]:
 
 
 def _without_quoting(made: Callable[[], Made]) -> Made:
-    """Return what `made` gives; report an option that redis-py refuses without its message, which quotes the option."""
+    """Call `made`; report a refused option without redis-py's message, which quotes the option."""
     try:
         return made()
     except (TypeError, ValueError, AttributeError, RedisError):
@@ -388,7 +388,7 @@ def _without_quoting(made: Callable[[], Made]) -> Made:
 
 
 def _resolved(url: str) -> str:
-    """An address that LangGraph's savers understand: what Sentinel names now in place of Sentinel."""
+    """Return an address for LangGraph's savers: for Sentinel, the present primary."""
     address = read_address(url)
     if address.kind != "sentinel":
         return url

@@ -1,4 +1,4 @@
-"""A move of conversations from the saver that has them to CompactRedisSaver, within one checkpoint Redis."""
+"""Moves of conversations to CompactRedisSaver, within one checkpoint Redis."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PROGRESS_SECONDS = 1.0  # between two lines
 
 
 def source_of(asked: str, described: CheckpointRedis) -> str | None:
-    """The saver to move from: the one that was asked for, or the one that has conversations there; None where none has.
+    """Return the saver to move from: the requested one, or the one with conversations; None if there are none.
 
     Raises:
         ConfigurationError: There is no such saver, or it can't work there.
@@ -73,7 +73,7 @@ class Move:
         self._started = self._last_line = time.monotonic()
 
     def execute(self, pattern: str) -> MoveReport:
-        """Move the conversations whose ids match; after an exception the report says what was done until then.
+        """Move the conversations with matching ids. After an exception the report covers the moves so far.
 
         Raises:
             CheckpointStoreError: Redis failed.
@@ -100,7 +100,7 @@ class Move:
                 self._say(number, len(threads))
 
     async def _move(self, source: Any, target: Any, thread_id: str, namespaces: Collection[str] | None) -> None:
-        """Move one conversation; whatever is wrong with it is its own failure."""
+        """Move one conversation; an error fails only this conversation."""
         from langgraph_checkpoint_compact import CompactSaverError, amigrate_threads
 
         chosen: Any = {thread_id: namespaces} if namespaces is not None else [thread_id]
@@ -129,7 +129,7 @@ class Move:
 
 
 def _redis_threads(client: Any, pattern: str) -> dict[str, None]:
-    """The threads of RedisSaver whose ids match, by their documents."""
+    """Return the threads of RedisSaver with matching ids, found by their documents."""
     parser = key_parser(AiOpsSettings.load())
     store = CheckpointStore(client, parser)
     found: dict[bytes, bytes] = {}
@@ -150,7 +150,7 @@ def _id(thread: bytes) -> str:
 
 
 def log_move(log: logging.Logger, report: MoveReport) -> None:
-    """Write what a move has done."""
+    """Log the result of a move."""
     log.info(
         "%s %d conversations from %s: %d checkpoints with %d pending writes; %d checkpoints were there already",
         "Would move" if report.dryrun else "Moved",
@@ -167,7 +167,7 @@ def log_move(log: logging.Logger, report: MoveReport) -> None:
 
 
 def move_threads(hold: Hold, source: str, pattern: str, dryrun: bool) -> dict[str, Any]:
-    """Move under the lease of a run; the arguments are those of `move_conversations`, and so is the result."""
+    """Move under the lease of a run; arguments and result as of `move_conversations`."""
     logger.info("Moving conversations to CompactRedisSaver...")
     report = MoveReport(source, COMPACT, dryrun)
     try:

@@ -1,4 +1,4 @@
-"""The names of erased threads in Nautobot's database: found in the records, and replaced by their SHA-256 elsewhere."""
+"""Names of erased threads in Nautobot's database: lookup in the records, and concealment elsewhere."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SEARCHED_RECORDS = 200
 
 
 def erased_names(pattern: str) -> list[str]:
-    """Return the ids that match a glob of threads which the last erasures took; not of those kept as SHA-256."""
+    """Return the ids of recently erased threads that match a glob, except concealed ones."""
     matches = compiled(pattern).match
     records = ThreadErasure.objects.filter(is_hashed=False, finished__isnull=False)[:SEARCHED_RECORDS]
     names = (str(name) for record in records for name in record.thread_ids)
@@ -33,7 +33,7 @@ def erased_names(pattern: str) -> list[str]:
 
 
 def conceal_options(run_id: uuid.UUID | None) -> None:
-    """Keep what a run was asked to erase as SHA-256 alone, and so of the runs that it is a redrive of.
+    """Conceal the names in the options of a run, and of the runs of which it is a redrive.
 
     Until it has come to its end the names are needed: it may have to be tried again.
     """
@@ -59,7 +59,7 @@ def _conceal_runs(run_id: uuid.UUID | None) -> None:
 
 
 def conceal_arguments(job_result: JobResult, arguments: MutableMapping[str, Any]) -> None:
-    """Keep the names in the arguments of a Job as SHA-256 alone, and in the schedule with which it was approved.
+    """Conceal the names in the arguments of a Job, and in the schedule of its approval.
 
     Args:
         job_result: The Job's result.
@@ -84,7 +84,7 @@ def _conceal_schedule(schedule: ScheduledJob) -> None:
 
 @contextmanager
 def _told_where_names_stay() -> Iterator[None]:
-    """Log it where the database fails: the erasure itself has been done by then."""
+    """Log a failure of the database: the erasure itself is already done."""
     try:
         yield
     except DatabaseError as error:

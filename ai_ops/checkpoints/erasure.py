@@ -1,4 +1,4 @@
-"""Erasures: whole threads deleted at once, the record of it, and the guard against late writes."""
+"""Erasures: deletion of whole threads, their records, and the guard against late writes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ MAX_THREADS = 10_000
 
 @dataclass(frozen=True)
 class Request:
-    """An erasure that was asked for, with everything checked.
+    """A validated request for an erasure.
 
     Attributes:
         thread_ids: Ids of threads.
@@ -76,7 +76,7 @@ class Request:
         include_pinned: bool = False,
         dryrun: bool = False,
     ) -> Request:
-        """Return a request; raise ConfigurationError where it is not usable."""
+        """Return a validated request; raise ConfigurationError if it is invalid."""
         if isinstance(thread_ids, str) or isinstance(store_namespaces, str):
             raise ConfigurationError("thread_ids and store_namespaces must be lists, also for a single one.")
         ids = tuple(dict.fromkeys(map(str, thread_ids)))
@@ -103,18 +103,18 @@ class Request:
 
     @property
     def targets(self) -> Targets:
-        """The threads that are meant."""
+        """Return the requested threads."""
         return Targets(frozenset(map(_encoded, self.thread_ids)), self.thread_pattern)
 
     @property
     def subject(self) -> str:
-        """A name for what is erased that tells nothing of it: two erasures of the same do not run at once."""
+        """Return a concealed name of the request, so that two erasures of the same threads do not run at once."""
         words = "\0".join([*sorted(self.thread_ids), "", self.thread_pattern or "", "", *sorted(self.store_namespaces)])
         return hashlib.sha256(words.encode(errors="surrogateescape")).hexdigest()[:32]
 
 
 def erase_conversations(hold: Hold, request: Request) -> dict[str, Any]:
-    """Erase under the lease of a run, and log it; the report of `erase_threads`."""
+    """Erase under the lease of a run, and log it; return the report of `erase_threads`."""
     logger.info("Erasing conversations: %s", request.reason)
     try:
         report = erase(request, hold, progress_of(hold, logger))
@@ -141,7 +141,7 @@ def erase_conversations(hold: Hold, request: Request) -> dict[str, Any]:
 
 
 def erase(request: Request, hold: Hold, progress: Callable[[str], object]) -> ErasureReport:
-    """Erase what was asked for, and keep the record of it.
+    """Erase the requested threads, and keep the record.
 
     Raises:
         CheckpointStoreError: Redis failed for longer than it was waited for; the record says so.
@@ -189,7 +189,7 @@ def erase(request: Request, hold: Hold, progress: Callable[[str], object]) -> Er
 
 
 def erase_late_writes(hold: Hold, confirm: Callable[[], object]) -> int:
-    """Delete what turned up of erased threads that are guarded; return the number of keys.
+    """Delete late writes to guarded erased threads; return the number of keys.
 
     Raises:
         AiOpsError: Redis or the database failed.
@@ -232,13 +232,13 @@ def _add(total: Erased, found: Erased) -> None:
 
 
 def _reported(names: Iterable[bytes], settings: AiOpsSettings) -> tuple[str, ...]:
-    """Return the first of some names as a report has them, which the Job's result keeps."""
+    """Return the first of some names, for the report in the Job's result."""
     told = hashed if settings.erasure_ids == SHA256 else text_of
     return tuple(told(name) for name in sorted(names)[:REPORTED_THREADS])
 
 
 def _why_left(last: Erased, request: Request) -> str | None:
-    """Why something is left after the last look, in a sentence; None if nothing is."""
+    """Return a sentence on why keys are left after the final scan; None if none are left."""
     if last.keys and not request.dryrun:
         return (
             f"{last.keys} keys were found again at the last look, and deleted: a process still writes to these "
@@ -258,7 +258,7 @@ def _why_left(last: Erased, request: Request) -> str | None:
 
 
 def _new_record(request: Request, settings: AiOpsSettings) -> ThreadErasure:
-    """Record the erasure before anything is deleted: the guard holds from now on, whatever becomes of the run."""
+    """Record the erasure before any deletion, so that the guard holds even if the run fails."""
     is_hashed = settings.erasure_ids == SHA256
     user = _user()
     ids = [hashed(_encoded(name)) for name in request.thread_ids] if is_hashed else list(request.thread_ids)

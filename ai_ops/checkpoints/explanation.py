@@ -1,4 +1,4 @@
-"""Explanations: what the cleanup sees of one thread, and what the next run would do with it."""
+"""Explanations of one thread: the facts that the cleanup sees, and the decisions of the next run."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class _Explainer:
         return self._of_thread(name, thread, notes, complete=complete)
 
     def _searched(self, name: bytes, known: list[CheckpointKey]) -> tuple[list[CheckpointKey], bool, tuple[str, ...]]:
-        """Look for keys of the thread by their names, beside those that are known."""
+        """Search for further keys of the thread by name."""
         deadline = time.monotonic() + self._search_seconds
         scan = ThreadScan(self._store, self._parser, self._compact)
         text = longest_plain(name.decode(errors="surrogateescape"))
@@ -116,7 +116,7 @@ class _Explainer:
         return list(keys.values()), False, (note,)
 
     def _thread(self, name: bytes, keys: list[CheckpointKey]) -> Thread | None:
-        """Build the thread; the one that is surely called so, if there are several."""
+        """Build the thread; of several candidates, the one that certainly has this id."""
         threads = [each for each in threads_of(keys, self._store, self._now) if name in each.names]
         return min(threads, key=lambda each: (each.names[0] != name, not any(each.documents())), default=None)
 
@@ -168,7 +168,7 @@ class _Explainer:
         )
 
     def _of_compact(self, name: bytes) -> Explanation | None:
-        """Explain a thread of CompactRedisSaver; None where there is none."""
+        """Explain a thread of CompactRedisSaver; return None if there is none."""
         key = self._compact.key_of(name)
         threads = list(self._compact.threads_in([key, key + b":ids"]))
         store = CompactStore(self._store.redis, self._compact, self._parser)
@@ -204,7 +204,7 @@ class _Explainer:
 
 
 def explain(thread_id: str, search_seconds: float = SEARCH_SECONDS) -> Explanation:
-    """Look a thread up by direct questions, and say what the next cleanup would do with it.
+    """Look a thread up by its key names, and explain the next cleanup's decisions.
 
     What nothing lists is looked for by its name, for so many seconds. The options are the configured ones, with the
     policies and the pins of now.

@@ -1,4 +1,4 @@
-"""The names of keys in this installation, by its settings."""
+"""Key names of this installation, from its settings."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ai_ops.config import AiOpsSettings
 
 
 def key_parser(configured: AiOpsSettings) -> KeyParser:
-    """Return the parser of the keys of all savers but CompactRedisSaver, as of now."""
+    """Return the key parser of all savers except CompactRedisSaver, with the present settings."""
     return KeyParser(time.time(), KeyPrefixes(configured.checkpoint_prefix, configured.checkpoint_write_prefix))
 
 
 def compact_keys(configured: AiOpsSettings) -> CompactKeys:
-    """Return the names of the keys of CompactRedisSaver."""
+    """Return the key names of CompactRedisSaver."""
     return CompactKeys(configured.compact_prefix)

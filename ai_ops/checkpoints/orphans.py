@@ -1,4 +1,4 @@
-"""The collection of orphaned keys between two cleanups: what belongs to checkpoints that are gone.
+"""The collection of orphaned keys, whose checkpoints are gone, between two cleanups.
 
 The same scan, the same plan and the same deletion as the cleanup's, under a policy by which nothing else may go, and
 under the cleanup's lease, so that the two are never at it together.
@@ -47,7 +47,7 @@ SHOWN_BYTES = 120
 
 
 def collect(hold: Hold) -> Findings:
-    """Delete orphaned keys, unless that was done within the hour or a cleanup is at it.
+    """Delete orphaned keys, unless that was done within the hour or a cleanup is running.
 
     Args:
         hold: Of the supervisor.
@@ -133,13 +133,13 @@ class _Told:
         )
 
     def _age(self, key: bytes) -> timedelta:
-        """Return the age that the key carries; what carries none itself is at least past the grace."""
+        """Return the age in the key; a key without one is at least past the grace."""
         parsed = self._parser.parse(key)
         made = parsed.time if parsed else None
         return timedelta(seconds=time.time() - made if made else ORPHAN_GRACE)
 
     def end(self) -> None:
-        """Say how many had no line."""
+        """Log the number of orphans without a line."""
         if self._orphans > NAMED:
             logger.info("And %d more orphans", self._orphans - NAMED, extra={"grouping": "orphans"})
 

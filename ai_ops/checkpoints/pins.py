@@ -1,4 +1,4 @@
-"""Pins: the threads that the cleanup leaves alone, as Nautobot's database has them."""
+"""Pins: threads that the cleanup keeps, from Nautobot's database."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ SECONDS_BETWEEN_READS = 1.0
 
 
 class PinsError(AiOpsError):
-    """Nautobot's database does not say which threads are pinned: nothing may be deleted then."""
+    """Nautobot's database could not be read for pins: nothing may be deleted."""
 
 
 def pin_thread(thread_id: str, note: str = "", *, is_glob: bool | None = None) -> PinnedThread:
-    """Pin a thread, or all that a glob matches: the cleanup leaves their checkpoints alone from now on.
+    """Pin a thread, or all threads that a glob matches: the cleanup then keeps their checkpoints.
 
     A thread need not exist yet. A pinned thread may be pinned again; a note replaces the one before.
 
@@ -53,7 +53,7 @@ def pin_thread(thread_id: str, note: str = "", *, is_glob: bool | None = None) -
 
 
 def unpin_thread(thread_id: str) -> bool:
-    """Take the pin off a thread; the next cleanup treats it like any other.
+    """Unpin a thread; the next cleanup treats it like any other.
 
     Args:
         thread_id: The thread's id, exactly as it was pinned.
@@ -78,7 +78,7 @@ def unpin_thread(thread_id: str) -> bool:
 
 
 def pinned_threads() -> frozenset[str]:
-    """Return the ids of the pinned threads; those that globs match are not among them.
+    """Return the ids of the pinned threads, without those that globs match.
 
     Raises:
         PinsError: The database failed.
@@ -87,7 +87,7 @@ def pinned_threads() -> frozenset[str]:
 
 
 def read_pins() -> Pins:
-    """Return the pins as they are in the database.
+    """Return the pins in the database.
 
     Raises:
         PinsError: The database failed.
@@ -100,7 +100,7 @@ def read_pins() -> Pins:
 
 
 class CurrentPins:
-    """The pins while a run goes on: called, it gives those of now, a second old at most.
+    """The current pins during a run: a callable that returns them, at most a second old.
 
     Args:
         given: Ids of threads that are pinned for this run beside those in the database.

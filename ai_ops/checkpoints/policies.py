@@ -1,4 +1,4 @@
-"""The retention policies in Nautobot's database, as a run of the cleanup applies them."""
+"""Retention policies, read from Nautobot's database for a run of the cleanup."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ai_ops.models import RetentionPolicy
 
 
 class PoliciesError(AiOpsError):
-    """Nautobot's database does not say which policies there are: nothing may be deleted then."""
+    """Nautobot's database could not be read for policies: nothing may be deleted."""
 
 
 def read_policies(trial: str | None = None) -> PolicyIndex | None:
-    """Return the enabled policies; None where there are none.
+    """Return the enabled policies; None without any.
 
     Args:
         trial: The name or the id of a policy that is taken for enabled; None for none.

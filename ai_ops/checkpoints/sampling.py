@@ -1,4 +1,4 @@
-"""One sampling of the checkpoint storage: a dry run of the cleanup, watched."""
+"""Sampling of the checkpoint storage: an observed dry run of the cleanup."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ CLEANUP_KEYS = (
 
 
 class StorageRun:
-    """Looks at everything a cleanup would look at, and deletes nothing.
+    """Examines all that a cleanup would examine, and deletes nothing.
 
     Args:
         store: Where the checkpoints are.
@@ -174,7 +174,7 @@ def _server(configured: AiOpsSettings) -> dict[str, Any] | None:
 
 
 def sample(hold: Hold) -> dict[str, Any]:
-    """Sample under the lease of a run, and keep the snapshot; the result is that of `sample_checkpoint_storage`."""
+    """Sample under the lease of a run, and save the snapshot; result as of `sample_checkpoint_storage`."""
     logger.info("Sampling the checkpoint storage...")
     try:
         report = _looked_at_storage(hold)

@@ -1,4 +1,4 @@
-"""A search for the threads whose ids match a glob: one look through the names of keys, with a bound in time."""
+"""A search for threads whose ids match a glob: one scan of key names, bounded in time."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class _Search:
 
     @phase("sizes")
     def _rows(self) -> Iterator[FoundThread]:
-        """Say of each thread that is shown what is to be known of it."""
+        """Return the rows of the shown threads with their facts."""
         latest = [thread for _, _, thread in self._latest]
         looks = [each for each in latest if isinstance(each, Look)]
         waiting = self._compact.waiting([each for each in looks if each.state == State.WHOLE])
@@ -179,7 +179,7 @@ def _erased(pattern: str, found: set[str]) -> Iterator[FoundThread]:
 
 
 def checked_pattern(pattern: object) -> str:
-    """Return a glob over thread ids; raise ConfigurationError where it is none."""
+    """Return a valid glob over thread ids; raise ConfigurationError if it is not one."""
     if not isinstance(pattern, str):
         raise ConfigurationError("pattern must be a glob over thread ids, such as user-42-*.")
     if reason := why_no_glob(pattern):

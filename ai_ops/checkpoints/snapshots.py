@@ -1,4 +1,4 @@
-"""Snapshots of the checkpoint storage, kept in Nautobot's database for the page."""
+"""Snapshots of the checkpoint storage in Nautobot's database, for the page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WITHOUT_THREADS: dict[str, list[Any]] = {"oldest_threads": [], "largest_threads"
 
 
 def keep_snapshot(data: dict[str, Any]) -> dict[str, Any]:
-    """Keep what `sample_checkpoint_storage` found, and forget all but the last few.
+    """Save the result of `sample_checkpoint_storage`, and delete all but the last few.
 
     Returns:
         The data; with `success` False and a sentence in `error` where the database could not keep it.
@@ -41,7 +41,7 @@ def keep_snapshot(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _forget_threads(snapshots: QuerySet[CheckpointStorageSnapshot]) -> None:
-    """Leave the trend its numbers alone: the names of threads need not stay for a year."""
+    """Keep only the numbers for the trend: names of threads need not stay for a year."""
     for snapshot in snapshots.exclude(**{f"data__{name}": empty for name, empty in WITHOUT_THREADS.items()}):
         snapshot.data = snapshot.data | WITHOUT_THREADS | {"missing_pins": None}
         snapshot.save()
@@ -80,7 +80,7 @@ def trend(queryset=None) -> list[dict[str, Any]]:
 
 
 def latest_snapshots(queryset=None) -> tuple[CheckpointStorageSnapshot | None, CheckpointStorageSnapshot | None]:
-    """The last snapshot that succeeded, and the one that failed after it; None where there is none.
+    """Return the last successful snapshot and a failed one after it; None for each that does not exist.
 
     Args:
         queryset: The snapshots that may be seen; all of them unless given.
@@ -94,7 +94,7 @@ def latest_snapshots(queryset=None) -> tuple[CheckpointStorageSnapshot | None, C
 
 
 def in_redis(pin: PinnedThread, snapshot: CheckpointStorageSnapshot | None) -> str:
-    """Return whether a pinned thread was there: "Yes", "No", or "Not known" where no sampling has looked for it."""
+    """Return whether the last sampling found a pinned thread: "Yes", "No", or "Not known"."""
     missing = snapshot.data["missing_pins"] if snapshot else None
     if missing is None or snapshot is None or pin.created is None or pin.created > snapshot.taken:
         return "Not known"

@@ -1,1 +1,1 @@
-"""Decisions on checkpoints: standard library only, time is an argument, nothing is read or written."""
+"""Decisions on checkpoints: standard library only, with the time as an argument, and no input or output."""

@@ -1,4 +1,4 @@
-"""The address of a Redis, read without ever repeating a part of it that may be secret.
+"""Addresses of Redis, parsed without quoting a part that may be secret.
 
 A password that is not percent-encoded ends early for whatever parses the address, and the rest of it is taken for a
 host, a port or a database, which parsers then quote. Here it is told by its shape, and a sentence names the character.
@@ -29,7 +29,7 @@ _LABEL_LENGTH = 63  # of a host's name (RFC 1035, section 2.3.4); Python refuses
 
 @dataclass(frozen=True)
 class RedisAddress:
-    """An address, taken apart.
+    """The parts of a Redis address.
 
     Attributes:
         scheme: One of `SCHEMES`.
@@ -47,7 +47,7 @@ class RedisAddress:
 
     @property
     def kind(self) -> str:
-        """The way to find the server: "sentinel", "cluster", or "" for a direct connection."""
+        """Return the way to find the server: "sentinel", "cluster", or "" for a direct connection."""
         return self.scheme.partition("+")[2]
 
     @property
@@ -57,7 +57,7 @@ class RedisAddress:
 
     @property
     def shown(self) -> str:
-        """The address without user name, password and options."""
+        """Return the address without user name, password and options."""
         hosts = ",".join(host if port is None else f"{host}:{port}" for host, port in self.hosts)
         return f"{self.scheme}://{hosts}{self.path}"
 
@@ -84,7 +84,7 @@ class RedisAddress:
 
 
 def read_address(url: str, variable: str = "LANGGRAPH_REDIS_URL") -> RedisAddress:
-    """Take an address apart.
+    """Parse an address.
 
     Args:
         url: The address.
@@ -114,13 +114,13 @@ def read_address(url: str, variable: str = "LANGGRAPH_REDIS_URL") -> RedisAddres
 
 
 def is_host(text: str) -> bool:
-    """Return whether `text` is the name or the address of a host, with nothing before or after it."""
+    """Return whether `text` is exactly the name or the address of a host."""
     match = _HOST.fullmatch(text)
     return match is not None and match[2] is None and _has_possible_labels(text)
 
 
 def _split_login(scheme: str, rest: str, variable: str) -> tuple[str, str]:
-    """User name and password, and what follows them."""
+    """Return user name, password, and the rest."""
     if "@" not in rest or (scheme == "unix" and rest.startswith("/")):
         return "", rest
     login, _, rest = rest.rpartition("@")

@@ -1,4 +1,4 @@
-"""The names that the saver of `langgraph_checkpoint_compact` gives its keys, taken apart.
+"""The key names of the saver of `langgraph_checkpoint_compact`.
 
 A thread has two, ``<prefix>:{<thread>}`` and the same with ``:ids`` at its end, and its id is percent-escaped in them.
 The package says the same in its own `names`. It is not imported for that: LangGraph comes with it, which a cleanup that
@@ -27,7 +27,7 @@ _MAX_NAME = 8_192
 
 @dataclass(frozen=True)
 class CompactKeys:
-    """Takes keys apart.
+    """Parses keys.
 
     Args:
         prefix: What all of them begin with.
@@ -37,7 +37,7 @@ class CompactKeys:
 
     @cached_property
     def start(self) -> bytes:
-        """The beginning of every key."""
+        """Return the beginning of every key."""
         return f"{self.prefix}:{{".encode()
 
     def is_hash(self, key: bytes) -> bool:
@@ -50,7 +50,7 @@ class CompactKeys:
         return self.start + (quote(text, safe=_SAFE, errors="surrogatepass") or _EMPTY).encode() + b"}"
 
     def thread_of(self, key: bytes) -> bytes | None:
-        """The id of the thread whose first key has this name, in UTF-8; None where no thread's has."""
+        """Return the id of the thread whose first key has this name, in UTF-8; None if it is no such key."""
         name = key[len(self.start) : -1]
         if len(key) > _MAX_NAME or not key.isascii():
             return None
@@ -64,7 +64,7 @@ class CompactKeys:
         return thread.encode("utf-8", "surrogatepass")
 
     def threads_in(self, keys: Iterable[bytes]) -> Iterator[Thread]:
-        """The threads that keys are of; names that are no thread's are left out."""
+        """Return the threads of the keys, without other keys."""
         hashes: dict[bytes, None] = {}
         of_ids: dict[bytes, None] = {}
         for key in keys:
@@ -78,7 +78,7 @@ class CompactKeys:
 
 
 class Thread(NamedTuple):
-    """A thread, by its keys that were seen.
+    """A thread, with its keys seen so far.
 
     Attributes:
         name: Its id, in UTF-8.
@@ -99,7 +99,7 @@ class Thread(NamedTuple):
 
 
 def sort_out(keys: Iterable[bytes], compact: CompactKeys) -> Mapping[bool, list[bytes]]:
-    """Keys that look like those of a compact saver by True, the others by False."""
+    """Group keys by whether they look like those of a compact saver."""
     start, ends = compact.start, (b"}", b"}" + IDS)
     own: list[bytes] = []
     others: list[bytes] = []

@@ -1,4 +1,4 @@
-"""Deletions from the threads of CompactRedisSaver: decided from the few words that Redis says of each.
+"""Deletions from threads of CompactRedisSaver, decided from the short reply of Redis about each.
 
 Nothing here reads or writes. Times are seconds since 1970. All functions that take a policy take threads of that one
 policy: threads of several are sorted apart.
@@ -29,7 +29,7 @@ _UUID_LENGTH, _ULID_LENGTH = 36, 26
 
 
 class State:
-    """Contents of a thread's two keys. The scripts say the same numbers, but for WHOLE, in place of the newest id."""
+    """States of a thread's two keys. The scripts return these numbers, except WHOLE, instead of the newest id."""
 
     WHOLE = 0
     FOREIGN = 1  # what the saver never writes: other types, or a newest id that is none
@@ -38,7 +38,7 @@ class State:
 
 
 class Look(NamedTuple):
-    """The statements of Redis about a thread.
+    """The reply of Redis about a thread.
 
     Attributes:
         thread: The thread.
@@ -102,7 +102,7 @@ def _namespace_of_seal(
 
 
 class CompactDeletion(NamedTuple):
-    """A thread that goes whole, checkpoints that go from one, or the half of one that is left.
+    """The deletion of a whole thread, of some of its checkpoints, or of a leftover half.
 
     It has what `ai_ops.checkpoints.logic.deletion.Deletion` has of names.
 
@@ -134,13 +134,13 @@ class CompactDeletion(NamedTuple):
         return self.checkpoints if self.reason is Reason.TRIMMED else len(self.keys)
 
     def some_keys(self, number: int) -> list[bytes]:
-        """Up to so many of the keys."""
+        """Return up to this many of the keys."""
         return list(self.keys[:number])
 
 
 @dataclass
 class Sorted:
-    """Threads by what is to be done about them.
+    """Threads grouped by the required action.
 
     Attributes:
         expired: Those that go whole.
@@ -160,7 +160,7 @@ class Sorted:
 
 
 def time_of_id(checkpoint_id: bytes, parser: KeyParser) -> float | None:
-    """Return when the checkpoint with this id was made; None where the id does not say, or its order is not by time."""
+    """Return the creation time of the checkpoint with this id; None if the id has none, or does not sort by time."""
     if len(checkpoint_id) == _ULID_LENGTH or (
         len(checkpoint_id) == _UUID_LENGTH and checkpoint_id[14:15] in _SORTED_VERSIONS
     ):
@@ -174,7 +174,7 @@ def begin_of_id(time: float) -> bytes:
 
 
 def sort_threads(looks: Iterable[Look], policy: RetentionPolicy, now: float, parser: KeyParser) -> Sorted:
-    """Sort threads by their age, as far as that decides."""
+    """Sort threads by their age, as far as the age decides."""
     found = Sorted()
     longest = now - max(policy.retention, policy.pending_retention)
     shortest = now - policy.shortest
@@ -230,7 +230,7 @@ def _keep(found: Sorted, look: Look, active: float, least: float) -> None:
 
 
 def _least_kept(policy: RetentionPolicy) -> float:
-    """Return the number of checkpoints up to which surely all of a thread stay."""
+    """Return the number of checkpoints up to which all of a thread certainly stay."""
     if policy.max_bytes is not None:
         return 1
     least = policy.keep_last if policy.trim_live_threads else math.inf
@@ -238,7 +238,7 @@ def _least_kept(policy: RetentionPolicy) -> float:
 
 
 def expired_thread(look: Look, active: float, policy: str = "") -> CompactDeletion:
-    """The deletion of a whole thread."""
+    """Return the deletion of a whole thread."""
     return CompactDeletion(
         look.thread.name, Reason.EXPIRED, look.thread.keys, look.checkpoints, active, look, policy=policy
     )
@@ -287,12 +287,12 @@ def newest_members(members: Iterable[bytes], count: int, parser: KeyParser) -> s
 
 
 def largest_namespace(members: Iterable[bytes]) -> int:
-    """The number of checkpoints in the namespace that has most of them."""
+    """Return the number of checkpoints in the largest namespace."""
     return max(Counter(member.partition(b"|")[0] for member in members).values(), default=0)
 
 
 def _by_namespace(members: Iterable[bytes], parser: KeyParser) -> dict[bytes, list[tuple[bytes, float]]] | None:
-    """Checkpoints and their times by namespace; None where the times do not tell which is newer."""
+    """Return checkpoints and their times by namespace; None if the times do not order them."""
     namespaces: dict[bytes, list[tuple[bytes, float]]] = {}
     kinds = set()
     for member in members:

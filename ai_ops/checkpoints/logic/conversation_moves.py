@@ -50,13 +50,13 @@ class MoveReport:
         self.writes_moved += writes
 
     def add_failure(self, thread_id: str, why: str) -> None:
-        """Count a conversation that was not."""
+        """Count a conversation that was not moved."""
         self.threads_failed += 1
         if len(self.errors) < MAX_ERRORS:
             self.errors.append(f"Thread {printable(thread_id, SHOWN_THREAD)}: {printable(why)}")
 
     def failure(self) -> str | None:
-        """Say in a sentence that conversations could not be moved, if so."""
+        """Return a sentence about conversations that could not be moved; None if there are none."""
         if not self.threads_failed:
             return None
         return (

@@ -11,7 +11,7 @@ from ai_ops.checkpoints.logic.threads import Document
 
 
 class Reason(Enum):
-    """Why keys go."""
+    """Reasons for deletions."""
 
     EXPIRED = "expired"
     TRIMMED = "trimmed"
@@ -19,7 +19,7 @@ class Reason(Enum):
 
 
 class Guard(NamedTuple):
-    """A pointer that must still say what the plan was made from.
+    """A pointer that must still have the value from which the plan was made.
 
     Attributes:
         key: The pointer, or ValkeySaver's list.
@@ -31,7 +31,7 @@ class Guard(NamedTuple):
 
 
 class Deletion(NamedTuple):
-    """Keys that go together, and the conditions under which they do.
+    """Keys that are deleted together, and the conditions of their deletion.
 
     Attributes:
         thread: The thread they belong to.
@@ -57,22 +57,22 @@ class Deletion(NamedTuple):
 
     @property
     def size(self) -> int:
-        """The number of keys that it deletes, pointers included."""
+        """Return the number of deleted keys, including pointers."""
         return len(self.guards) + sum(map(len, self.keys.values()))
 
     def some_keys(self, number: int) -> list[bytes]:
-        """Up to so many of the keys, from all families."""
+        """Return up to this many of the keys, from all families."""
         keys = [*(guard.key for guard in self.guards), *(key for some in self.keys.values() for key in some)]
         return keys[:: -(-len(keys) // number)] if keys else []
 
     @property
     def checkpoints(self) -> int:
-        """The number of checkpoints that it deletes."""
+        """Return the number of deleted checkpoints."""
         return len(self.keys.get(Family.DOCUMENT, ()))
 
 
 class OverLimit(NamedTuple):
-    """A thread that a limit of its policy can't be kept to, as it needs more to go on.
+    """A thread that stays over a limit of its policy, because it needs more to continue.
 
     Attributes:
         thread: Its id.
@@ -114,5 +114,5 @@ class Outcome(NamedTuple):
 
 
 def blob_deletion(thread: bytes, blobs: tuple[bytes, ...]) -> Deletion:
-    """The deletion of blobs that two looks have found without a checkpoint."""
+    """Return the deletion of blobs that two scans have found without a checkpoint."""
     return Deletion(thread, Reason.ORPHANED, (), (), (), {Family.BLOB: blobs}, 1, None)

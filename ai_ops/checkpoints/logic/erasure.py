@@ -1,4 +1,4 @@
-"""Erasure of whole threads: the threads that are meant, their keys, and what of them is a late write.
+"""Erasure of whole threads: the requested threads, their keys, and late writes to them.
 
 Nothing here reads or writes. Times are seconds since 1970.
 """
@@ -33,7 +33,7 @@ NAMING = ("thread_ids", "thread_pattern", "store_namespaces")
 
 @dataclass(frozen=True)
 class Targets:
-    """Threads that are to be erased.
+    """The threads to erase.
 
     Attributes:
         ids: Their ids.
@@ -46,7 +46,7 @@ class Targets:
     hashes: frozenset[str] = frozenset()
 
     def has(self, name: bytes) -> bool:
-        """Return whether a thread with this id is meant."""
+        """Return whether the thread with this id is requested."""
         if name in self.ids:
             return True
         if self.pattern is not None and compiled(self.pattern).match(name.decode(errors="surrogateescape")):
@@ -54,7 +54,7 @@ class Targets:
         return bool(self.hashes) and hashed(name) in self.hashes
 
     def may_have(self, key: CheckpointKey) -> bool:
-        """Return whether a key may be of a thread that is meant, however it is read."""
+        """Return whether a key may belong to a requested thread in any reading."""
         names = {key.thread, key.thread.strip(b"{}"), *(name for name, _ in readings(stem_of(key)))}
         return any(map(self.has, names))
 
@@ -143,7 +143,7 @@ class ErasureReport:
 
 
 def erasing(thread: Thread) -> Deletion:
-    """Return the deletion of all that a thread has, whatever it is at."""
+    """Return the deletion of all keys of a thread in any state."""
     spaces = sorted(thread.namespaces.values(), key=lambda space: not space.is_root)
     return _deletion(thread, spaces, {id(space): set(space.documents) for space in spaces}, everything=True)
 
@@ -154,7 +154,7 @@ def late_deletion(
     erased_at: float,
     time_of: Mapping[bytes, float | None],
 ) -> Deletion | None:
-    """Return the deletion of what goes on from an erased thread; None where there is nothing of it.
+    """Return the deletion of late writes to an erased thread; None if there are none.
 
     That is what carries a time before the erasure, and each checkpoint that was made from one of those: the turn of a
     writer that had read the thread before it was erased. A new conversation has a first checkpoint without a parent.
@@ -179,7 +179,7 @@ def late_deletion(
 def _tainted(
     space: Namespace, lineage: Mapping[bytes, Lineage], erased_at: float, time_of: Mapping[bytes, float | None]
 ) -> set[bytes]:
-    """The ids of the checkpoints of a namespace that go on from an erased thread."""
+    """Return the ids of a namespace's checkpoints that continue an erased thread."""
     found: set[bytes] = set()
     for document in reversed(space.newest_first()):
         said = lineage.get(document.key)
@@ -222,7 +222,7 @@ def _deletion(
 
 
 def counted(deletions: Iterable[Deletion]) -> Counter[str]:
-    """Return how many keys of each family go."""
+    """Return the number of deleted keys by family."""
     found: Counter[str] = Counter()
     for deletion in deletions:
         found.update({FAMILIES[family]: len(keys) for family, keys in deletion.keys.items()})

@@ -1,4 +1,4 @@
-"""Why a checkpoint stays or goes: the rule that holds for it, in words.
+"""Explanations: the rule by which a checkpoint stays or is deleted, in words.
 
 Nothing here reads or writes. Times are seconds since 1970.
 """
@@ -58,7 +58,7 @@ class NamespaceVerdict:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The view that a cleanup has of a thread, and what it would do.
+    """A cleanup's view of a thread, and its decisions.
 
     Attributes:
         thread: The thread's id.
@@ -241,7 +241,7 @@ def _rules_of(thread: Thread, facts: Facts, policy: RetentionPolicy, now: float)
 
 
 def decision(deletions: Iterable[Deletion | CompactDeletion], *, pinned: bool, found: bool) -> str:
-    """Return what a cleanup does with a thread, in a sentence."""
+    """Return a cleanup's decision on a thread, as a sentence."""
     deletions = list(deletions)
     if not found:
         return "Nothing of this thread was found."
@@ -256,7 +256,7 @@ def decision(deletions: Iterable[Deletion | CompactDeletion], *, pinned: bool, f
 
 
 def decision_on_rest(deletions: Iterable[Deletion | CompactDeletion], keys: int, *, pinned: bool) -> str:
-    """Return what a cleanup does with what is left of a thread without a checkpoint, in a sentence."""
+    """Return a cleanup's decision on the leftovers of a thread without a checkpoint, as a sentence."""
     goes = sum(each.size for each in deletions)
     if pinned or not goes:
         return f"No checkpoint of this thread is left. The {keys} keys that are left stay for now."

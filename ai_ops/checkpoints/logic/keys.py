@@ -1,4 +1,4 @@
-"""Every layout in which LangGraph's checkpoints lie in Redis, told from the key alone.
+"""All key layouts of LangGraph checkpoints in Redis, recognised from the key alone.
 
 The layouts are those of langgraph-checkpoint-redis (RedisSaver, AsyncRedisSaver and the Shallow savers,
 ``langgraph/checkpoint/redis/base.py`` and ``key_registry.py``), of its 0.0.x releases and its JavaScript
@@ -58,7 +58,7 @@ class Family:
 
 
 class CheckpointKey(NamedTuple):
-    """A key that belongs to a checkpoint, taken apart.
+    """The parts of a key that belongs to a checkpoint.
 
     Attributes:
         family: What it holds, one of `Family`.
@@ -121,7 +121,7 @@ _ENDS_IN_ISO = re.compile(rb":(" + _ISO + rb")$")
 
 
 class KeyParser:
-    """Takes keys apart.
+    """Parses keys.
 
     Args:
         now: Seconds since 1970; times later than a day after it are no times.
@@ -150,7 +150,7 @@ class KeyParser:
         self._head = re.compile(b"(" + b"|".join(map(re.escape, longest_first)) + b"):")
 
     def parse(self, key: bytes) -> CheckpointKey | None:
-        """Take `key` apart; None when it is not a checkpoint's."""
+        """Parse `key`; return None if it is not a checkpoint's."""
         if (head := self._head.match(key)) is None:
             return None
         if not key.isascii() or len(key) > MAX_KEY_BYTES:

@@ -1,4 +1,4 @@
-"""Facts that keys do not have, and the keys whose values have them.
+"""Facts that only values hold, and the keys to read for them.
 
 Where a pointer points, what a DeltaChannel still needs, which of ValkeySaver's writes is an interrupt: that arrives as
 `Facts`, asked for by the functions that name the keys in question. Nothing here reads. Times are seconds since 1970.
@@ -34,7 +34,7 @@ class Lineage(NamedTuple):
 
 @dataclass(frozen=True)
 class Facts:
-    """Facts that only values in Redis have.
+    """Facts that only values in Redis hold.
 
     Attributes:
         heads: The document that a pointer or list names as its namespace's newest, by the pointer's key.
@@ -54,7 +54,7 @@ class Facts:
 
 
 def threads_to_examine(threads: Iterable[Thread], policy: RetentionPolicy, now: float) -> list[Thread]:
-    """Return the threads with checkpoints past the retention; those with orphans alone are not among them."""
+    """Return the threads with checkpoints past the retention, without those that have only orphans."""
     oldest = now - policy.shortest
     found: list[Thread] = []
     for thread in threads:
@@ -67,7 +67,7 @@ def threads_to_examine(threads: Iterable[Thread], policy: RetentionPolicy, now: 
 
 
 def trimmable(threads: Iterable[Thread], policy: RetentionPolicy, now: float) -> list[Namespace]:
-    """The namespaces of live threads that have checkpoints past the retention beside those they need."""
+    """Return the namespaces of live threads with checkpoints past the retention that they do not need."""
     return [
         namespace
         for thread in threads
@@ -141,7 +141,7 @@ def unseen_parents(lineage: Mapping[bytes, Lineage], documents: Mapping[bytes, D
 
 
 def keys_of(thread: Thread) -> list[bytes]:
-    """All keys of a thread."""
+    """Return all keys of a thread."""
     found: dict[bytes, None] = {}
     for namespace in thread.namespaces.values():
         found.update(dict.fromkeys(document.key for document in namespace.documents.values()))
@@ -169,7 +169,7 @@ def documents_with_blobs(namespaces: Iterable[Namespace], policy: RetentionPolic
 
 
 def lone_pointers(threads: Iterable[Thread]) -> list[bytes]:
-    """The pointers of namespaces that have no checkpoint."""
+    """Return the pointers of namespaces without a checkpoint."""
     return [
         pointer
         for thread in threads

@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class CleanupReport:
-    """The report of one run of the checkpoint cleanup; of a dry run, as if it had deleted.
+    """The report of one run of the cleanup; a dry run reports as if it had deleted.
 
     Attributes:
         retention_days: The retention that was asked for, in days.
@@ -68,7 +68,7 @@ class CleanupReport:
 
 @dataclass(frozen=True)
 class ThreadReport:
-    """A conversation that went whole, or would go in a dry run.
+    """A conversation that was deleted whole, or would be by a dry run.
 
     Attributes:
         thread: Its id.

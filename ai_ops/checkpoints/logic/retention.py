@@ -1,4 +1,4 @@
-"""The retention, as one run applies it. Times are seconds since 1970."""
+"""The retention as applied by one run. Times are seconds since 1970."""
 
 from __future__ import annotations
 
@@ -63,22 +63,22 @@ class RetentionPolicy:
 
     @property
     def has_limits(self) -> bool:
-        """Return whether checkpoints may go whatever their age."""
+        """Return whether checkpoints may be deleted at any age."""
         return self.max_checkpoints is not None or self.max_bytes is not None
 
     @property
     def may_trim_some(self) -> bool:
-        """Return whether anything may go of a live thread."""
+        """Return whether checkpoints of a live thread may be deleted."""
         return self.trim_live_threads or self.has_limits
 
     def with_pins(self, pins: Pins) -> RetentionPolicy:
-        """Return the same with other pins."""
+        """Return this policy with other pins."""
         if (pins.ids, pins.globs) == (self.pinned, self.pinned_globs):
             return self
         return replace(self, pinned=pins.ids, pinned_globs=pins.globs)
 
     def of(self, names: Iterable[bytes]) -> RetentionPolicy:
-        """Return the policy that holds for a thread with this id; the same object for all threads of one policy.
+        """Return the policy for the thread with this id; the same object for all threads of one policy.
 
         Args:
             names: All that the thread may be called, the likeliest first. Where they are of several policies, the most
@@ -126,7 +126,7 @@ class RetentionPolicy:
         )
 
     def apart(self, threads: Iterable[Thread]) -> list[tuple[RetentionPolicy, list[Thread]]]:
-        """Return the threads by the policies that hold for them."""
+        """Group the threads by the policy that applies to each."""
         if self.classes is None:
             return [(self, list(threads))]
         found: dict[int, tuple[RetentionPolicy, list[Thread]]] = {}
@@ -153,16 +153,16 @@ class RetentionPolicy:
 
     @property
     def shortest(self) -> float:
-        """The shorter of the two retentions, in seconds."""
+        """Return the shorter of the two retentions, in seconds."""
         return min(self.retention, self.pending_retention)
 
     @property
     def covers_all(self) -> bool:
-        """Return whether no pin and no pattern takes a thread out."""
+        """Return whether no pin and no pattern excludes a thread."""
         return self.thread_pattern is None and not self.pinned and not self.pinned_globs
 
     def covers(self, names: Iterable[bytes]) -> bool:
-        """Return whether a thread that has one of these names is subject to the policy, whichever it is."""
+        """Return whether a thread with any of these names is subject to the policy."""
         if self.covers_all:
             return True
         texts = list(map(_text, names))
@@ -182,7 +182,7 @@ class RetentionPolicy:
         return any((document.time or now) < now - self.retention for document in namespace.documents.values())
 
     def kept_anyway(self, ordered: Sequence[Document], now: float) -> int:
-        """Return the number of a namespace's checkpoints, newest first, that stay in any case."""
+        """Return the number of a namespace's newest checkpoints that always stay."""
         return self.kept_of(len(ordered), sum((document.time or now) >= now - self.retention for document in ordered))
 
     def kept_of(self, count: int, recent: int) -> int:

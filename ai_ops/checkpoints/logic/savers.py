@@ -1,4 +1,4 @@
-"""The choice of the saver that agents get: by the setting, by the conversations that are there, by what can work."""
+"""The choice of the agents' saver: by the setting, the existing conversations, and the server's abilities."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Evidence:
 
     @property
     def is_decided(self) -> bool:
-        """Return whether more keys would change nothing."""
+        """Return whether more keys can't change the choice."""
         return COMPACT in self.savers if self.was_chosen else any(saver in self.savers for saver in OLDER)
 
 
@@ -76,7 +76,7 @@ def _named(saver: str, why: str, able: Mapping[str, str | None]) -> SaverChoice:
 
 
 def _of_those(older: list[str], keys: Mapping[str, str], able: Mapping[str, str | None]) -> SaverChoice:
-    """The saver of the conversations that are there."""
+    """Return the saver of the existing conversations."""
     saver = next((each for each in older if able[each] is None), older[0])
     why = " and ".join(f"{CLASSES[each][1]} has conversations there, such as {keys[each]}" for each in older)
     return _named(saver, why, able)

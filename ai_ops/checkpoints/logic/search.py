@@ -1,4 +1,4 @@
-"""The result of a search for threads by what their ids match. Nothing here reads or writes."""
+"""Results of a search for threads, as values."""
 
 from __future__ import annotations
 
@@ -73,5 +73,5 @@ class SearchReport:
 
 
 def state_of(*, pinned: bool, waits: bool) -> str:
-    """Return the state of a thread that is there."""
+    """Return the state of an existing thread."""
     return PINNED if pinned else WAITING if waits else IDLE

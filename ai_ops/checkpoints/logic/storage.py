@@ -1,4 +1,4 @@
-"""The content of the checkpoint Redis in a few numbers: ages, savers, the oldest and the largest threads.
+"""Statistics of the checkpoint Redis: ages, savers, the oldest and the largest threads.
 
 Nothing here reads or writes. Times are seconds since 1970.
 """
@@ -109,7 +109,7 @@ class _Entry:
 
 
 class StorageTally:
-    """Counts what threads have, in memory that does not grow with their number.
+    """Counts the content of threads in constant memory.
 
     Args:
         now: The moment ages are counted from.
@@ -132,7 +132,7 @@ class StorageTally:
         self._sample = Largest[tuple[int, bytes]](SIZED_KEYS)
 
     def add(self, threads: Iterable[Thread], interrupts: frozenset[bytes] = frozenset()) -> None:
-        """Count threads of which all keys are there.
+        """Count threads with all their keys.
 
         Args:
             threads: The threads.
@@ -178,7 +178,7 @@ class StorageTally:
         return [key for entry in self._most_keys for key in entry.keys]
 
     def oldest(self) -> list[dict[str, Any]]:
-        """The threads that were idle longest."""
+        """Return the threads that have been idle longest."""
         return [entry.row for entry in self._oldest]
 
     def largest(self, sizes: Mapping[bytes, int]) -> list[dict[str, Any]]:
@@ -187,7 +187,7 @@ class StorageTally:
         return heapq.nlargest(SHOWN_THREADS, rows, key=lambda row: row["bytes"] or 0)
 
     def bars(self) -> tuple[str, list[dict[str, Any]]]:
-        """The unit of the chart, and its bars."""
+        """Return the unit of the chart, and its bars."""
         return age_bars(self._keys_by_day, self._threads_by_day)
 
     def _add_state(self, names: tuple[bytes, ...], waits: bool) -> None:

@@ -1,4 +1,4 @@
-"""The tally of a cleanup: counts, and the few names that the log and the report mention."""
+"""The tally of a cleanup: its counts, and the few names for log and report."""
 
 from __future__ import annotations
 
@@ -107,13 +107,13 @@ class Tally:
         return threshold is None or keys > threshold[0]
 
     def add_unfixable(self, keys: Sequence[bytes]) -> None:
-        """Count keys that stay because nothing tells their age or their kind."""
+        """Count keys that stay because their age or kind is unknown."""
         self.unfixable += len(keys)
         room = NAMED_KEYS - len(self.unfixable_names)
         self.unfixable_names += [repr(key[:SHOWN_KEY_BYTES])[1:] for key in keys[:room]]
 
     def add_outcome(self, deletion: Deletion | CompactDeletion, outcome: Outcome) -> None:
-        """Count what became of a deletion."""
+        """Count the outcome of a deletion."""
         self.deleted += outcome.deleted
         self.spent += outcome.deleted + outcome.trimmed
         of_policy = self._policies[deletion.policy]

@@ -24,7 +24,7 @@ from ai_ops.checkpoints.logic.keys import (
 
 
 class Document(NamedTuple):
-    """A checkpoint itself.
+    """The document of a checkpoint.
 
     Attributes:
         key: Its key in Redis.

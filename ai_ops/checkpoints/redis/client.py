@@ -1,4 +1,4 @@
-"""A Redis that is busy with other things too, and sometimes away: commands together, scans, scripts under a fence."""
+"""A client for a shared Redis that may fail for a while: pipelines, scans, and scripts under a fence."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class RetryingRedis:
         return [int(info.get(name, 0)) for info in infos]
 
     def scan(self, restarted: Callable[[], object], match: bytes | None = None) -> Iterator[list[bytes]]:
-        """All keys of all primaries, in batches; a key may come twice.
+        """Yield all keys of all primaries in batches; a key may come twice.
 
         When the connection was lost, the server behind it may be another one, or one that was started anew:
         its cursor means nothing to the old scan. Then `restarted` is called and all keys come again.
@@ -183,22 +183,22 @@ class RetryingRedis:
             self._calls.settle()
 
     def breathe(self) -> None:
-        """Leave Redis to others for a moment."""
+        """Pause for a moment, so that Redis serves others."""
         self._sleep(BREATH)
 
     def claim(self) -> None:
-        """Put the fence up, unless it is."""
+        """Claim the fence, unless it is already claimed."""
         if self._fence and not self._fence.is_claimed:
             self._fence.claim(self._at_once)
 
     def release(self) -> None:
-        """Take the fence away, at the end of a run."""
+        """Release the fence at the end of a run."""
         if self._fence:
             self.settle()
             self._fence.release(self._at_once)
 
     def hurry(self) -> None:
-        """From now on give up at once instead of trying again."""
+        """Stop retrying: fail at once from now on."""
         self._is_hurried = True
 
     def _at_once(self, source: str, keys: Sequence[bytes], arguments: Sequence[Any]) -> Any:

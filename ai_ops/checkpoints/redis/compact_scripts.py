@@ -1,4 +1,4 @@
-"""Scripts in Lua that Redis runs on the threads of CompactRedisSaver.
+"""Lua scripts for the threads of CompactRedisSaver.
 
 KEYS are a thread's hash and sorted set, thread after thread. The scripts that trim a thread are the saver's own, in
 `langgraph_checkpoint_compact.scripts`.

@@ -1,4 +1,4 @@
-"""The threads of CompactRedisSaver in one Redis: looked at, and deleted unless they went on meanwhile."""
+"""Threads of CompactRedisSaver in one Redis: examined, and deleted unless they have changed."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class CompactStore:
                 yield from _looks(asked, reply)
 
     def look_ahead(self, threads: Sequence[Thread], young: float) -> Callable[[], list[Look]]:
-        """Do as `look`, and wait for nothing: Redis looks while the caller decides about others.
+        """Send the request of `look` without waiting, while the caller decides on other threads.
 
         Returns:
             Gives what was found.
@@ -156,7 +156,7 @@ class CompactStore:
     def trimmed(
         self, looks: Sequence[tuple[Look, float]], policy: RetentionPolicy, now: float, newest: int | None = None
     ) -> Iterator[Trimmed]:
-        """Choose what goes of live threads.
+        """Choose the deletions from live threads.
 
         Args:
             looks: The threads, each with the time of its newest checkpoint.

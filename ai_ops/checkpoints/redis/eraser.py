@@ -1,4 +1,4 @@
-"""One look at the threads that are to be erased: found by a scan, and deleted whatever their age."""
+"""One pass of an erasure: find threads by a scan, and delete them at any age."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ class Eraser:
                 found.by_family[COMPACT_FAMILY] += count
 
     def _drop(self, script: str, keys: Sequence[bytes]) -> int:
-        """Delete keys that one script can reach; return how many."""
+        """Delete keys that one script can reach; return their number."""
         self._confirm()
         if not self._dryrun:
             self._redis.claim()

@@ -1,4 +1,4 @@
-"""The one map from what Redis, or its client, says to a sentence on what to do."""
+"""The one mapping of errors of Redis and its client to sentences with advice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A number in the checkpoint Redis that says whose deletions it still carries out.
+"""The fence: a number in the checkpoint Redis that decides which run may still delete.
 
 A process that was stopped in the middle of a batch, and wakes up when another run has long taken over, sends the
 rest of what it had prepared. Each script that deletes therefore compares the fence of its run with the one that is
@@ -67,6 +67,6 @@ class Fence:
         self._confirm()
 
     def release(self, run: Callable[[str, list[bytes], list[bytes | int]], Any]) -> None:
-        """Remove it, if it is still this run's."""
+        """Remove the fence if it is still this run's."""
         if self.is_claimed:
             run(RELEASE, [self.key], [self.number])

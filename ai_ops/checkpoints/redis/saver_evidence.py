@@ -1,4 +1,4 @@
-"""A bounded look at which savers have conversations in a database, by the keys that they alone write."""
+"""A bounded search for savers with conversations in a database, by their unique keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scripts in Lua, which Redis runs: a look and a deletion in one step."""
+"""Lua scripts that check and delete in one step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A scan for the keys of some threads, of every layout: by their ids, or by what their ids match."""
+"""A scan for the keys of certain threads, of every layout, by ids or globs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STORE_HEADS = (b"store:", b"store_vectors:")
 
 
 class Wanted(Protocol):
-    """Threads that are looked for."""
+    """The threads to search for."""
 
     def has(self, name: bytes) -> bool:
         """Return whether the thread with this id is one of them."""
