@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator
+from functools import lru_cache
+from typing import cast
 
 import httpx
 from httpx_sse import EventSource, ServerSentEvent
@@ -72,21 +75,29 @@ async def whole_body_of(answer: Answer) -> bytes:
 
 def events_of(answer: Answer) -> AsyncGenerator[ServerSentEvent, None]:
     """The events of a stream, as the agents' client reads them; raises as `body_of` does."""
-    kind = answer.headers.get("content-type", "")
-    # Without what the body is packed in: it is unpacked already.
-    response = httpx.Response(answer.status, headers={"Content-Type": kind}, stream=_Body(answer))
-    if "charset" not in kind.lower():
-        # As httpx would find out, for a fiftieth of the probe.
-        response.encoding = "utf-8"
-    return EventSource(response).aiter_sse()
+    return EventSource(cast(httpx.Response, _Text(answer))).aiter_sse()
 
 
-class _Body(httpx.AsyncByteStream):
+class _Text:
+    """As much of a response of httpx as EventSource uses: a whole one takes longer to make than its events to read."""
+
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
+        self.headers = {"content-type": answer.headers.get("content-type", "")}
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return body_of(self._answer)
+    async def aiter_text(self) -> AsyncIterator[str]:
+        decoder = codecs.getincrementaldecoder(_encoding(self.headers["content-type"]))(errors="replace")
+        async for piece in body_of(self._answer):
+            if text := decoder.decode(piece):
+                yield text
+        if text := decoder.decode(b"", True):
+            yield text
+
+
+@lru_cache(maxsize=16)
+def _encoding(content_type: str) -> str:
+    """Return the name of the encoding that httpx finds in a content type, or takes without one."""
+    return httpx.Response(200, headers={"Content-Type": content_type}).encoding or "utf-8"
 
 
 async def _bounded(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:

@@ -255,8 +255,10 @@ class Connection:
             # A server may refuse before it has read all, and its answer is there all the same.
             with suppress(httpcore.WriteError):
                 await self._stream.write(reader.request)
-            while (head := reader.head()) is None:
+            head = reader.head() if self.begun else None
+            while head is None:
                 await self.feed(reader)
+                head = reader.head()
         except BaseException:
             self.close()
             raise

@@ -45,6 +45,9 @@ MOMENT_PIECES = 8
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 SAME_AGAIN = frozenset({307, 308})
 
+# As httpx writes JSON.
+_written = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
 _Origin = tuple[str, str, int | None]
 
 
@@ -230,8 +233,7 @@ def _question(method: str, url: httpx.URL, message: Message | None, headers: Map
     head = {"Host": url.netloc.decode("ascii"), **HEADERS, **headers}
     if message is None:
         return Question(method, url, head)
-    # As httpx writes JSON.
-    content = json.dumps(message, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    content = _written(message).encode()
     return Question(
         method, url, {**head, "Content-Length": str(len(content)), "Content-Type": "application/json"}, content
     )

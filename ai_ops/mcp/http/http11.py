@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import h11
 import httpx
@@ -13,6 +15,11 @@ MAX_HEAD_BYTES = 100 * 1024
 
 # These come before an answer; 101 is one.
 _GOES_ON = frozenset(range(100, 200)) - {101}
+
+
+# The start and the lines of a head that h11 sends as they are: most, and a test compares. On others h11 has the word.
+_PLAIN_START = re.compile(r"[A-Z]+ [!-~]+ HTTP/1\.1").fullmatch
+_PLAIN_LINE = re.compile(r"[A-Za-z0-9-]+: [!-~]+(?: [!-~]+)*").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +57,10 @@ class RequestCycle:
     def __init__(
         self, method: str, target: str, headers: Mapping[str, str], content: bytes = b"", begun: bytes = b""
     ) -> None:
-        fields = [(name.encode("ascii"), value.encode("utf-8")) for name, value in headers.items()]
+        self.request = _request_bytes(method, target, headers, content)
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
-        parts = [
-            self._h11.send(h11.Request(method=method, target=target, headers=fields)),
-            self._h11.send(h11.Data(data=content)) if content else None,
-            self._h11.send(h11.EndOfMessage()),
-        ]
-        self.request = b"".join(part for part in parts if part)
+        self._h11.send(_told(method, headers.get("Connection") == "close"))
+        self._h11.send(_END)
         self._has_head = False
         self._over = False
         # What `is_over` found when it looked ahead.
@@ -85,7 +88,7 @@ class RequestCycle:
             if isinstance(event, h11.Response | h11.InformationalResponse) and event.status_code not in _GOES_ON:
                 self._has_head = True
                 fields = event.headers.raw_items()
-                return Head(event.status_code, fields, dict(httpx.Headers(fields)))
+                return Head(event.status_code, fields, _by_name(fields))
         return None
 
     def piece(self) -> bytes | None:
@@ -125,3 +128,35 @@ class RequestCycle:
             return None
         done = self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE
         return self._h11.trailing_data[0] if done else None
+
+
+def _request_bytes(method: str, target: str, headers: Mapping[str, str], content: bytes) -> bytes:
+    start = f"{method} {target} HTTP/1.1"
+    lines = [f"{name}: {value}" for name, value in headers.items()]
+    if _PLAIN_START(start) and all(map(_PLAIN_LINE, lines)):
+        return "\r\n".join([start, *lines, "\r\n"]).encode("ascii") + content
+    fields = [(name.encode("ascii"), value.encode("utf-8")) for name, value in headers.items()]
+    head = h11.Connection(h11.CLIENT).send(h11.Request(method=method, target=target, headers=fields))
+    return head + content
+
+
+# What h11 needs to know of a request to read its answer; making one costs it more than reading that.
+@lru_cache
+def _told(method: str, closes: bool) -> h11.Request:
+    headers = [("Host", "-"), *([("Connection", "close")] if closes else [])]
+    return h11.Request(method=method, target="/", headers=headers)
+
+
+_END = h11.EndOfMessage()
+
+
+def _by_name(fields: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return headers by name in lower case, as httpx reads and joins them."""
+    try:
+        pairs = [(name.decode("ascii").lower(), value.decode("ascii")) for name, value in fields]
+    except UnicodeDecodeError:
+        return dict(httpx.Headers(fields))
+    headers: dict[str, str] = {}
+    for name, value in pairs:
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers

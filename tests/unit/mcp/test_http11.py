@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ai_ops.mcp.http.body import _encoding
 from ai_ops.mcp.http.http11 import MAX_HEAD_BYTES, RequestCycle
 
 USUAL_HEAD = b"HTTP/1.1 200 OK\r\ndate: now\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
@@ -222,3 +223,36 @@ def test_a_header_that_h11_does_not_send_is_not_sent(value):
         return
     assert sent == b"GET / HTTP/1.1\r\nHost: example.com\r\nAccept: */*\r\nX-Key: %b\r\n\r\n" % value.encode()
     assert value == "\u2028"
+
+
+@settings(deadline=None, max_examples=int(os.environ.get("AI_OPS_EXAMPLES", "200")))
+@given(
+    st.text(st.sampled_from("aZ09-_: \r\n\t\x00\x7f\u00e9"), max_size=4),
+    st.text(st.sampled_from("aZ09-_: ,\r\n\t\x00\x7f\u00a0\u00e9"), max_size=6),
+    st.text(st.sampled_from("a/?% \r\n\x7f"), max_size=3),
+)
+def test_a_request_is_sent_as_h11_sends_it_or_not_at_all(name, value, path):
+    headers = {**HEADERS, f"X{name}": value, "Content-Length": "2"}
+    assert sent_by(lambda: RequestCycle("POST", f"/{path}", headers, b"{}").request) == sent_by(
+        lambda: written_by_h11("POST", f"/{path}", headers, b"{}")
+    )
+
+
+def sent_by(write):
+    """Return what is sent, None where it may not be."""
+    try:
+        return write()
+    except (h11.LocalProtocolError, UnicodeEncodeError):
+        return None
+
+
+def written_by_h11(method: str, target: str, headers: dict[str, str], content: bytes) -> bytes:
+    connection = h11.Connection(h11.CLIENT)
+    fields = [(name.encode("ascii"), value.encode()) for name, value in headers.items()]
+    events = [h11.Request(method=method, target=target, headers=fields), h11.Data(data=content), h11.EndOfMessage()]
+    return b"".join(connection.send(event) or b"" for event in events)
+
+
+def test_events_are_read_in_the_encoding_that_httpx_finds():
+    kinds = ["text/event-stream", "text/event-stream; charset=latin-1", "text/event-stream; charset=none-such"]
+    assert [_encoding(kind) for kind in kinds] == ["utf-8", "latin-1", "utf-8"]
