@@ -334,7 +334,7 @@ class ScheduleFilterSet(BaseFilterSet):
         fields = ("id", "name", "enabled")
 
     def _of_rows(self, queryset: QuerySet, name: str, value: Any) -> QuerySet:
-        """Filter by what is in no column, but is worked out of a schedule."""
+        """Filter by values that are computed from a schedule."""
         wanted = value if isinstance(value, list) else [value]
         found = [row["id"] for row in get_schedule_status(queryset) if row[name] in wanted]
         return queryset.filter(pk__in=found) if wanted else queryset

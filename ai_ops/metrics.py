@@ -114,7 +114,7 @@ def collect() -> Iterator[Metric]:
             for reading in READINGS:
                 reading(families)
     except ProgrammingError as error:
-        logger.warning("The metrics have no values, as the app's tables are not as it needs them: %s", error)
+        logger.warning("The metrics have no values, because the app's tables are not migrated: %s", error)
         families = _families()
     yield from families.values()
 

@@ -79,7 +79,7 @@ def provision_schedules() -> None:
                     ensure_schedule(kind)
         except ConfigurationError as error:
             # A migrate must not fail for a schedule's sake.
-            logger.warning("The default schedule of %s was not made: %s", job, error)
+            logger.warning("The default schedule of %s was not created: %s", job, error)
 
 
 def provision_jobs() -> None:

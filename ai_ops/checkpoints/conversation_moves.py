@@ -173,7 +173,7 @@ def move_threads(hold: Hold, source: str, pattern: str, dryrun: bool) -> dict[st
     try:
         described = describe_checkpoint_redis()
         if (saver := source_of(source, described)) is None:
-            logger.info("There is nothing to move: agents have %s, as %s", described.saver, described.reason)
+            logger.info("There is nothing to move: agents use %s, because %s", described.saver, described.reason)
             return report.as_dict()
         move = Move(saver, dryrun=dryrun, confirm=hold.confirm, progress=progress_of(hold, logger))
         report = move.report

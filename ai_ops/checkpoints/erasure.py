@@ -136,7 +136,7 @@ def erase_conversations(hold: Hold, request: Request) -> dict[str, Any]:
     if report.error is not None:
         logger.error("❌ Erasure failed: %s", report.error)
     elif report.verified:
-        logger.info("✅ Erasure verified: a last look found nothing left")
+        logger.info("✅ Erasure verified: a final scan found nothing left")
     return report.as_dict()
 
 

@@ -95,7 +95,7 @@ def _collected(own: Hold, confirm: Callable[[], object]) -> dict[str, Any]:
         with get_redis_connection() as client:
             store = CheckpointStore(client, parser, fence=fence_of(own))
             if (size := store.size()) > MAX_KEYS:
-                logger.info("Redis has %d keys: orphans are left to the cleanup", size, extra={"grouping": "orphans"})
+                logger.info("Redis has %d keys: the cleanup collects the orphans", size, extra={"grouping": "orphans"})
                 return _nothing(None)
             told = _Told(parser)
             run = _orphan_run(store, parser, confirm, own, told)

@@ -255,7 +255,7 @@ def check_time_limits(around: Surroundings) -> Finding:
             f"Time limits are too short: {'; '.join(short)}.",
             "Raise the time limit of the schedule or the Job, or time_limits in the settings.",
         )
-    return well("The time limits are long enough for what is there.")
+    return well("The time limits are long enough for the present data.")
 
 
 def _limit_of(kind: str, around: Surroundings) -> str | None:

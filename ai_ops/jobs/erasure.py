@@ -46,7 +46,7 @@ class EraseConversationsJob(MaintenanceJob):
         """The metadata that Nautobot shows of the Job."""
 
         name = "Erase Conversations"
-        description = "Deletes whole conversations at once, whatever their age, and keeps a record of it"
+        description = "Deletes whole conversations of any age, and keeps a record of it"
         has_sensitive_variables = False
         soft_time_limit = 3600
         time_limit = 3780

@@ -61,7 +61,7 @@ def take_due(reports: Sequence[ServerReport], flipped: Sequence[ServerReport]) -
     if held:
         health.update(alert_held=True)
         names = ", ".join(report.server for report in flipped if report.server_id in held)
-        logger.warning("Alerts held, as these servers flap: %s", names, extra={"grouping": "incidents"})
+        logger.warning("Alerts held while these servers flap: %s", names, extra={"grouping": "incidents"})
     released = MCPServerHealth.objects.filter(
         server__in=[report.server_id for report in reports if report.server_id], flapping=False, alert_held=True
     )

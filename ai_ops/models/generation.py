@@ -111,7 +111,7 @@ class AgentGeneration(BaseModel):
             cls.mirror()
         except (RedisError, ConnectionInterrupted) as error:
             # The change is committed and stays; it must not look as if it had failed.
-            logger.warning("Agents learn of changed MCP servers %s s late: %s", cls.MIRROR_SECONDS, error)
+            logger.warning("Agents are notified of changed MCP servers %s s late: %s", cls.MIRROR_SECONDS, error)
 
     @classmethod
     def _made(cls):

@@ -125,7 +125,7 @@ def fresh_since(every: timedelta | None, now: datetime) -> datetime:
 
 
 def is_stale(at: datetime | None, every: timedelta | None, now: datetime) -> bool:
-    """Return whether what was found at `at` says nothing any more; what was never found says nothing."""
+    """Return whether a finding of the time `at` is outdated; no finding is outdated too."""
     return at is None or now - at > expires_after(every)
 
 

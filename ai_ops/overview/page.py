@@ -38,7 +38,7 @@ MEASURED_UPTIMES = 100
 
 
 def unrestricted_user() -> Any:
-    """Return a user who may see everything and is not in the database, for a shell on the host and for metrics."""
+    """Return an unsaved user with all permissions, for a shell on the host and for metrics."""
     return get_user_model()(username="AI Ops", is_superuser=True, is_active=True)
 
 

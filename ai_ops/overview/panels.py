@@ -59,7 +59,7 @@ class OverviewPanel:
     collapsed = False
 
     def refreshed(self) -> Iterator[str]:
-        """Give the ids of what is replaced, with the way in which it is."""
+        """Return the ids of the replaced elements, with the way of replacement."""
         yield f"#{self.body_id}:innerHTML"
 
     def render(self, context: Context) -> str:

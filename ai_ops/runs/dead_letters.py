@@ -14,7 +14,7 @@ def is_redriven() -> Exists:
 
 
 def redrive_of(run: MaintenanceRun) -> MaintenanceRun | None:
-    """The run by which `run` was redriven, whatever became of it."""
+    """Return the run by which `run` was redriven, in any state."""
     return run.children.filter(trigger=RunTriggerChoices.REDRIVE).first()
 
 

@@ -1,4 +1,4 @@
-"""The supervisor's log line of each thing that it has dealt with: what, in which state, how old, and what was done."""
+"""The supervisor's log line for each handled object: its name, state, age, and the action."""
 
 from __future__ import annotations
 

@@ -356,7 +356,7 @@ def _messages() -> Iterator[list[MaintenanceRun]]:
             yield runs
     except (BrokerError, RedisError) as error:
         # Only what comes after the commit talks to the broker.
-        logger.warning("Messages of runs were not sent (%s): they are sent again later", error)
+        logger.warning("Messages of runs were not sent (%s): they will be sent later", error)
         for run in runs:
             pending = MaintenanceRun.objects.filter(pk=run.pk, state=RunStateChoices.PENDING)
             pending.update(next_attempt=from_now(RESEND_AFTER))

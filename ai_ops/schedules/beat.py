@@ -52,7 +52,7 @@ class Heartbeat:
             self._away = False
         except (RedisError, ConnectionInterrupted, OSError) as error:
             if not self._away:
-                logger.warning("Beat could not give a sign of life: the cache is away (%s)", error)
+                logger.warning("Beat could not write its heartbeat: the cache is unreachable (%s)", error)
             self._away = True
 
 
@@ -80,6 +80,6 @@ def last_sign() -> Sign | None:
     try:
         found = cache.get_many([ALIVE_KEY, SEEN_KEY])
     except (RedisError, ConnectionInterrupted, OSError) as error:
-        logger.warning("The cache could not be asked for beat's sign of life: %s", error)
+        logger.warning("Beat's heartbeat could not be read from the cache: %s", error)
         return None
     return Sign(ALIVE_KEY in found, datetime.fromtimestamp(found[SEEN_KEY], UTC)) if SEEN_KEY in found else None

@@ -72,7 +72,7 @@ def trim(hold: Hold) -> Findings:
     alone = [*_results_without_run(), *_expired_messages()]
     results = _delete_job_results(hold, alone)
     if results:
-        logger.info("%d result(s) of messages that no run is of deleted", results, extra={"grouping": "history"})
+        logger.info("%d result(s) of expired messages deleted", results, extra={"grouping": "history"})
     return Findings(len(old) + len(quiet) + len(alone), deleted + results)
 
 

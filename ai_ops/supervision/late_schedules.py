@@ -51,7 +51,7 @@ def _tell_observers(late: list[dict[str, Any]]) -> None:
         try:
             is_new = cache.add(key, True, TOLD_SECONDS)
         except (RedisError, ConnectionInterrupted) as error:
-            logger.warning("Observers were not told of late schedules: the cache is away (%s)", error)
+            logger.warning("Events about late schedules were not published: the cache is unreachable (%s)", error)
             return
         if is_new:
             names = ("id", "name", "kind", "next_run", "last_run", "last_outcome", "why", "queue", "owner")

@@ -93,7 +93,7 @@ class SchedulesView(ObjectPermissionRequiredMixin, GenericView):
 
 
 def _row(status: Mapping[str, Any], may_change: bool, may_run_job: bool) -> dict[str, Any]:
-    """Return what the page shows of a schedule, to a user who may change it, or run its Job."""
+    """Return the content of the page for a schedule, with the actions that the user may perform."""
     return {
         "name": status["name"],
         "address": reverse("extras:scheduledjob", kwargs={"pk": status["id"]}),

@@ -28,7 +28,7 @@ class ThreadsView(ObjectPermissionRequiredMixin, GenericView):
     template = "ai_ops/threads.html"
 
     def get_required_permission(self):
-        """Ask for the permission to see what is in the checkpoint Redis."""
+        """Require the permission to view the contents of the checkpoint Redis."""
         return VIEW
 
     def get(self, request):

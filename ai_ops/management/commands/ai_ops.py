@@ -81,7 +81,9 @@ class Command(BaseCommand):
         except (AiOpsError, ValueError) as error:
             raise CommandError(str(error), returncode=NOT_KNOWN) from error
         except KeyboardInterrupt:
-            raise CommandError("Stopped: what was done stays, and the next run goes on.", returncode=STOPPED) from None
+            raise CommandError(
+                "Stopped: completed work stays, and the next run continues.", returncode=STOPPED
+            ) from None
         except BACKEND_ERRORS as error:
             raise CommandError(backend_sentence(error), returncode=NOT_KNOWN) from error
         self._show(answer, options["json"])

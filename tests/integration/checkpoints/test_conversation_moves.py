@@ -127,7 +127,7 @@ def test_a_conversation_that_cannot_be_read_stops_no_other(of_redis_saver, check
 
 def test_where_no_other_saver_has_conversations_nothing_is_moved(checkpoint_redis, caplog):
     assert move_conversations()["success"] is True
-    assert "There is nothing to move: agents have CompactRedisSaver" in caplog.text
+    assert "There is nothing to move: agents use CompactRedisSaver" in caplog.text
     assert move_conversations("redis")["threads_moved"] == 0
 
 

@@ -109,7 +109,7 @@ def test_a_database_too_large_for_a_pass_is_left_to_the_cleanup(app, checkpoint_
     checkpoint_redis.set("other", "1")
     assert orphans.collect(FreeHold()) == Findings()
     assert checkpoint_redis.exists(write)
-    assert "orphans are left to the cleanup" in caplog.text
+    assert "the cleanup collects the orphans" in caplog.text
 
 
 def test_each_orphan_has_its_line_the_first_twenty_and_then_a_count(app, checkpoint_redis, caplog):

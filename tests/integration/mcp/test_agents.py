@@ -159,7 +159,7 @@ def test_without_the_cache_the_database_is_asked_and_a_change_is_made_all_the_sa
         AgentGeneration.bump()
         settings.CACHES = {"default": {**settings.CACHES["default"], "LOCATION": "redis://127.0.0.1:1/0"}}
     assert current_generation() == before + 1
-    assert "Agents learn of changed MCP servers 30 s late" in caplog.text
+    assert "Agents are notified of changed MCP servers 30 s late" in caplog.text
     assert MCPServer.objects.filter(pk=server.pk).exists()
 
 

@@ -62,5 +62,5 @@ def test_a_cache_that_is_away_ends_no_round_of_beat(settings, caplog):
     follow_beat()
     settings.CACHES = settings.CACHES | {"default": settings.CACHES["default"] | {"LOCATION": "redis://127.0.0.1:1/0"}}
     a_round_of_beat()
-    assert "Beat could not give a sign of life: the cache is away" in caplog.text
+    assert "Beat could not write its heartbeat: the cache is unreachable" in caplog.text
     assert get_scheduler_status()["running"] is False
