@@ -174,7 +174,7 @@ CASES = {
 
 
 def main() -> int:
-    """Run the cases that are asked for; give the exit code."""
+    """Run the requested cases; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--case", action="append", choices=CASES, help="again for each; all of them unless given")
     failed = False

@@ -271,7 +271,7 @@ CASES = {
 
 
 def main() -> int:
-    """Run the cases that are asked for; give the exit code."""
+    """Run the requested cases; return the exit code."""
     chosen = chosen_cases(CASES, __doc__.splitlines()[0])
     with nautobot(with_worker=False):
         install()

@@ -277,7 +277,7 @@ CASES = {
 
 
 def chosen_cases(cases: dict[str, Case], description: str) -> list[str]:
-    """The names of the cases that the command line asks for."""
+    """Return the names of the cases requested on the command line."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--case", action="append", choices=cases, help="again for each; all of them unless given")
     return parser.parse_args().case or list(cases)
@@ -296,7 +296,7 @@ def run_cases(cases: dict[str, Case], chosen: list[str]) -> int:
 
 
 def main() -> int:
-    """Run the cases that are asked for; give the exit code."""
+    """Run the requested cases; return the exit code."""
     chosen = chosen_cases(CASES, __doc__.splitlines()[0])
     with nautobot(with_worker="enqueue" in chosen):
         return run_cases(CASES, chosen)

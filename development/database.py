@@ -51,7 +51,7 @@ def connect(env: dict[str, str], database: str = "postgres") -> psycopg2.extensi
 
 
 def exists(env: dict[str, str], database: str) -> bool:
-    """Tell whether the server has that database."""
+    """Return whether the server has that database."""
     with contextlib.closing(connect(env)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database])
         return cursor.fetchone() is not None

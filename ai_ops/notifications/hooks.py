@@ -57,7 +57,7 @@ def body_of(receiver: str, *, routing_key: str = "", nautobot_url: str = "") -> 
 def add_receiver(
     receiver: str, url: str, *, name: str | None = None, routing_key: str = "", nautobot_url: str = "", secret: str = ""
 ) -> Webhook:
-    """Make a webhook that tells a receiver of incidents, or bring the one of that name to what is asked for.
+    """Create or update a webhook that notifies a receiver of incidents.
 
     Args:
         receiver: One of RECEIVERS.
@@ -87,7 +87,7 @@ def add_receiver(
 
 
 def allow_job_hook(class_path: str) -> ObjectPermission:
-    """Let the app's scheduled runs call the Job of a Job hook: the permission to run that Job and nothing else.
+    """Permit the app's scheduled runs to call the Job of a Job hook, and no other Job.
 
     The user of the schedules is made active for that, which Nautobot asks of it. It has no password.
 

@@ -48,7 +48,7 @@ LESS_URGENT = frozenset({"certificates"})
 
 @dataclass(frozen=True)
 class Need:
-    """A number of things of one sort that may need the operator.
+    """A number of objects of one kind that may need the operator.
 
     Attributes:
         key: One of NEEDS.
@@ -114,13 +114,13 @@ class Machine:
 
 
 def expires_after(every: timedelta | None) -> timedelta:
-    """Return for how long a result is fresh that is due `every` so often: until the one after the next is due."""
+    """Return how long a result with the period `every` is fresh: until the one after the next is due."""
     every = every or UNSCHEDULED
     return every + min(max(every, LEAST_SLACK), MOST_SLACK)
 
 
 def fresh_since(every: timedelta | None, now: datetime) -> datetime:
-    """Return since when a check is fresh of any server: one that is due less often only stays fresh for longer."""
+    """Return the time since which any check is fresh. Checks of servers with longer intervals stay fresh longer."""
     return now - expires_after(every)
 
 
@@ -147,7 +147,7 @@ def needs(counts: Mapping[str, int | None], *, stale: Iterable[str] = ()) -> lis
 
 
 def headline(found: Iterable[Need], health: Health | None, now: datetime, *, unchecked: int = 0) -> Headline:
-    """Return the first line: what is not known stands before what is, and what needs the operator before all is well.
+    """Return the first line: unknown states come first, then those that need the operator, then "all is well".
 
     Args:
         found: What `needs` returned.
@@ -186,7 +186,7 @@ def needs_a_person(schedule: Mapping[str, Any]) -> bool:
 
 
 def machine_state(machine: Machine, now: datetime) -> tuple[Level, str]:
-    """Return how a kind of maintenance runs: how urgent that is, and a word or two."""
+    """Return the state of a kind of maintenance: its urgency, and a word or two."""
     if machine.late:
         return Level.DANGER, "Late"
     if machine.standing == BROKEN:
@@ -205,7 +205,7 @@ def machine_state(machine: Machine, now: datetime) -> tuple[Level, str]:
 
 
 def why_no_success(machine: Machine, now: datetime) -> str | None:
-    """Return what the operator should know of `machine`, in a sentence; None where all is well."""
+    """Return a sentence for the operator about `machine`; None if all is well."""
     level, _ = machine_state(machine, now)
     if level == Level.SUCCESS:
         return None
@@ -248,7 +248,7 @@ class ServerFacts:
 
 
 def server_state(server: ServerFacts, every: timedelta | None, now: datetime) -> str:
-    """Return where a server stands: one of the states above, or its status where that is not health's to give."""
+    """Return the state of a server: one of those above, or its status if health checks do not set it."""
     if not server.is_http:
         return f"{NEVER_CHECKED} (STDIO)"
     if server.status not in ("Healthy", "Unhealthy"):
@@ -281,7 +281,7 @@ class Outage:
 
 
 def first_outages(outages: Iterable[Outage], limit: int) -> list[Outage]:
-    """Return those to look at first: not acknowledged before acknowledged, the newest first."""
+    """Return the first outages to show: unacknowledged ones first, then the newest."""
     return sorted(
         outages,
         key=lambda outage: (
@@ -296,7 +296,7 @@ Key = TypeVar("Key")
 
 
 def most_troubled(servers: Mapping[Key, ServerFacts], now: datetime, limit: int) -> list[Key]:
-    """Return those that flap or failed a check within a day: the flapping first, then by failures among the last."""
+    """Return the servers that flap or failed a check within a day: flapping ones first, then by recent failures."""
     found = [
         key
         for key, server in servers.items()
@@ -313,13 +313,13 @@ def most_troubled(servers: Mapping[Key, ServerFacts], now: datetime, limit: int)
 
 
 def down_since(opened: datetime | None, last_ok: datetime | None) -> datetime | None:
-    """Return since when a server is down: it may have been well in between while its incident stayed open."""
+    """Return the start of a server's outage, which may be later than that of its open incident."""
     known = [moment for moment in (opened, last_ok) if moment]
     return max(known, default=None)
 
 
 def trend(first: float | None, last: float | None, length: timedelta) -> str | None:
-    """Return by how much something grew or shrank over `length`, in words; None where that is not known."""
+    """Return the growth over `length` in words; None if it is unknown."""
     if first is None or last is None or length <= timedelta(0):
         return None
     over = duration(length.total_seconds())

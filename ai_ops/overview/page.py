@@ -1,4 +1,4 @@
-"""The data of one request to the overview: each part is read once, when a panel that the user may see needs it."""
+"""The data of one request to the overview: each part is read once, when a visible panel needs it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def unrestricted_user() -> Any:
 
 
 class Line(NamedTuple):
-    """Something that may need the operator, with the list that has all of it."""
+    """An item that may need the operator, with a link to its list."""
 
     need: logic.Need
     address: str
@@ -79,7 +79,7 @@ class Overview:
 
     @cached_property
     def states(self) -> dict[str, int]:
-        """The number of servers by where they stand."""
+        """Return the number of servers by state."""
         found = {state: len(servers) for state, servers in self._listed.items()}
         if self.fleet.others:
             found[logic.UP] = found.get(logic.UP, 0) + self.fleet.others
@@ -100,7 +100,7 @@ class Overview:
 
     @cached_property
     def outages(self) -> list[logic.Outage]:
-        """Those outages that are shown."""
+        """Return the outages that are shown."""
         if not self.down:
             return []
         return logic.first_outages(queries.outages(self.user, self.down), SHOWN_OUTAGES)

@@ -1,4 +1,4 @@
-"""The panels of the overview, in Nautobot's UI components; what each needs is read when it is shown."""
+"""The panels of the overview, as Nautobot's UI components. Each reads its data when it is shown."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ OUTCOMES = (
 
 
 def overview_of(context: Context) -> Overview:
-    """Return what the view has put into the context."""
+    """Return the overview from the context."""
     return context["overview"]
 
 
 class OverviewPanel:
-    """A panel of the overview: its body has an id that does not change, by which it is refreshed.
+    """A panel of the overview. Its body has a constant id for refreshes.
 
     It is rendered without the request. With it each of the three templates of a panel would have Nautobot put its
     menu together anew, which costs more than all that the panel shows.
@@ -87,7 +87,7 @@ class OverviewPanel:
 
 
 class RowsPanel(OverviewPanel, DataTablePanel):
-    """A table whose rows a function gives, with a sentence where it gives none.
+    """A table with rows from a function, or a sentence if there are none.
 
     Args:
         rows: Returns the rows for an Overview.
@@ -109,7 +109,7 @@ class RowsPanel(OverviewPanel, DataTablePanel):
         return {**super().get_extra_context(context), "data": self._rows(overview_of(context))}
 
     def render_body_content(self, context: Context) -> str:
-        """Say in words that there is nothing."""
+        """Show a sentence if there are no rows."""
         if context["data"]:
             shown = {name: context[name] for name in ("data", "columns", "column_headers")}
             return render_to_string(self.body_content_template_path, shown)
@@ -117,7 +117,7 @@ class RowsPanel(OverviewPanel, DataTablePanel):
 
 
 class ChartPanel(OverviewPanel, ReadableChartPanel):
-    """A chart with a line of text below that says the same.
+    """A chart with its content as a line of text below.
 
     Args:
         name: The id of the chart in the page.
@@ -145,7 +145,7 @@ class ChartPanel(OverviewPanel, ReadableChartPanel):
 
 
 def outage_rows(overview: Overview) -> list[dict[str, Any]]:
-    """Return the servers that are down, those first that no user has acknowledged."""
+    """Return the servers that are down, unacknowledged outages first."""
     rows = [_outage_row(overview, outage) for outage in overview.outages]
     if (more := len(overview.down) - len(rows)) > 0:
         address = next(line.address for line in overview.lines if line.need.key == "down")
@@ -178,7 +178,7 @@ def _acknowledged(outage: logic.Outage) -> Any:
 
 
 def machine_rows(overview: Overview) -> list[dict[str, Any]]:
-    """Return how each kind of maintenance runs."""
+    """Return the state of each kind of maintenance."""
     kinds = dict(MaintenanceKindChoices.CHOICES)
     runs = reverse("plugins:ai_ops:maintenancerun_list")
     rows = []
@@ -343,7 +343,7 @@ class CheckpointsPanel(OverviewPanel, FactsPanel):
 
 
 def checkpoint_facts(overview: Overview) -> dict[str, Any]:
-    """Return what the last sampling found, by name."""
+    """Return the facts of the last sampling, by label."""
     good = next((sample for sample in overview.samples if not sample.error), None)
     facts: dict[str, Any] = {"Sampled": _sampled(overview)}
     if good is None:

@@ -70,5 +70,5 @@ def request_of_job(job: Any) -> RunRequest:
 
 
 def limited_to(seconds: float) -> AbstractContextManager[None]:
-    """Let what is called from a shell within the block stop after so many seconds, between two batches."""
+    """Set a time limit in seconds for tasks called from a shell in this block; they stop between two batches."""
     return requested_by(replace(current_request(), time_limit=seconds))

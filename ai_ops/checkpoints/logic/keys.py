@@ -181,7 +181,7 @@ class KeyParser:
         return time if time is not None and EARLIEST <= time <= self.latest else None
 
     def is_past_grace(self, time: float | None) -> bool:
-        """Return whether what was made at `time` and has no owner was left behind rather than being written."""
+        """Return whether an object of `time` without owner was left behind, and is not still being written."""
         return time is not None and time < self._grace_over
 
     def _document(self, key: bytes, rest: bytes) -> CheckpointKey:

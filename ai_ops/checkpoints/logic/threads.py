@@ -128,7 +128,7 @@ class Thread:
 
 
 def group_threads(keys: Iterable[CheckpointKey]) -> list[Thread]:
-    """Build threads from keys in any order, doubles allowed.
+    """Build threads from keys in any order; keys may repeat.
 
     Documents come first: most say which thread they are of, and what belongs to them follows them. A document that
     says nothing follows a pointer or list, or a write of its own; without any it stays apart, under all names that
@@ -151,7 +151,7 @@ def group_threads(keys: Iterable[CheckpointKey]) -> list[Thread]:
 
 
 class _Grouping:
-    """Threads while they are built."""
+    """The threads under construction."""
 
     def __init__(self) -> None:
         self.threads: dict[bytes, Thread] = {}
@@ -217,7 +217,7 @@ class _Grouping:
 
 
 class _Evidence:
-    """Statements of pointers, lists and writes about documents that say nothing themselves."""
+    """Evidence from pointers, lists and writes on documents that do not name their thread."""
 
     def __init__(self, others: Iterable[CheckpointKey]) -> None:
         self._lists: set[bytes] = set()
@@ -325,5 +325,5 @@ def set_own_ids(threads: Iterable[Thread], own: Mapping[bytes, Document]) -> Non
 
 
 def is_past_grace(time: float | None, now: float) -> bool:
-    """Return whether what was made at `time` and has no owner was left behind rather than being written."""
+    """Return whether an object of `time` without owner was left behind, and is not still being written."""
     return time is not None and time < now - ORPHAN_GRACE

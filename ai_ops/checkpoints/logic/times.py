@@ -1,4 +1,4 @@
-"""Times inside the ids of checkpoints and in what their values say. Times are seconds since 1970.
+"""Times in the ids and values of checkpoints. Times are seconds since 1970.
 
 Nothing here knows the present: callers say which times they believe.
 """
@@ -48,7 +48,7 @@ def id_time(checkpoint_id: bytes) -> float | None:
 
 
 def value_time(value: object) -> float | None:
-    """The time that a field of a value is: a number, ISO 8601 or RFC 2822; None if it is none of them."""
+    """Return the time in a field of a value: a number, ISO 8601 or RFC 2822; None if it is no time."""
     if (number := as_number(value)) is not None:
         return number_time(number)
     if not isinstance(value, str) or len(value) > MAX_TEXT:
@@ -57,7 +57,7 @@ def value_time(value: object) -> float | None:
 
 
 def as_number(value: object) -> float | None:
-    """The number that a value is, also as text."""
+    """Return a value as a number, also from text."""
     if isinstance(value, str):
         return float(value) if len(value) <= MAX_TEXT and _IS_NUMBER.fullmatch(value) else None
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MAX_SECONDS * 1e3:
@@ -66,14 +66,14 @@ def as_number(value: object) -> float | None:
 
 
 def number_time(number: float) -> float | None:
-    """The time that a number of seconds or milliseconds since 1970 is."""
+    """Return the time of a number of seconds or milliseconds since 1970."""
     if not 0 < number < MAX_SECONDS * 1e3:
         return None
     return float(number) if number < MAX_SECONDS else number / 1e3
 
 
 def iso_time(text: str) -> float | None:
-    """The time that ISO 8601 means, also in its basic form, and with dashes for colons; without a zone it is UTC."""
+    """Parse ISO 8601, also in its basic form and with dashes for colons; without a zone it is UTC."""
     if not 15 <= len(text) <= 35:
         return None
     if dashed := _IS_DASHED.fullmatch(text):

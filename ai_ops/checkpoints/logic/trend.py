@@ -26,7 +26,7 @@ SOON_DAYS = 30
 
 
 def days_to_limit(days: Sequence[tuple[date, int | None]], limit: int | None) -> float | None:
-    """Return the days after which the memory reaches its limit, counted from the last one; 0 where it has.
+    """Return the days from the last sample until the memory reaches its limit; 0 if it has.
 
     None where it does not, at the rate of the last days, or where that is not known. The arguments are those of
     `limit_sentence`.
@@ -42,7 +42,7 @@ def days_to_limit(days: Sequence[tuple[date, int | None]], limit: int | None) ->
 
 
 def limit_sentence(days: Sequence[tuple[date, int | None]], limit: int | None) -> str:
-    """Return when the memory reaches its limit at the rate of the last days, in a sentence.
+    """Return a sentence on when the memory reaches its limit at the rate of the last days.
 
     Args:
         days: Each day and the bytes of memory used on it, oldest first.

@@ -64,7 +64,7 @@ class Reading(NamedTuple):
 
     @property
     def is_unread(self) -> bool:
-        """Return whether there is a value, of which nothing is known."""
+        """Return whether the value was not read."""
         return self.kind != b"none" and self.value is None
 
 
@@ -81,7 +81,7 @@ def is_vague(key: CheckpointKey, parser: KeyParser) -> bool:
 
 
 def completed(key: CheckpointKey, reading: Reading, parser: KeyParser) -> CheckpointKey | None:
-    """A key with what its value says: thread, namespace, id and time.
+    """Complete a key from its value: thread, namespace, id and time.
 
     A value of another shape than a saver gives it makes it one of unknown age. None where the value is none of a
     checkpoint of ours: other software has keys of such names too.
@@ -124,7 +124,7 @@ def _is_pointer(key: CheckpointKey, reading: Reading, parser: KeyParser) -> bool
 
 
 def _told(key: CheckpointKey, details: Mapping[str, Any], parser: KeyParser) -> CheckpointKey:
-    """A document or blob with what the JSON object in its value says."""
+    """Complete a document or blob from the JSON object in its value."""
     if any(details[path] is not None and _name(details, path) is None for path in NAMES):
         return key._replace(time=None)
     thread = _name(details, "$.thread_id")
@@ -171,7 +171,7 @@ def _named(key: CheckpointKey, thread: bytes, namespace: bytes | None) -> tuple[
 
 
 def _name(details: Mapping[str, Any] | None, path: str) -> bytes | None:
-    """A name in a value, as bytes; None where it is none that a key can have."""
+    """Return a name in a value as bytes; None if no key can have it."""
     value = details.get(path) if details else None
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < MAX_NUMBER:
         value = str(value)
@@ -185,7 +185,7 @@ def _at(value: object, path: str) -> Any:
 
 
 def head_named(pointer: bytes, reading: Reading, parser: KeyParser) -> Document | None:
-    """The document that a pointer or list names first; None where it is neither."""
+    """Return the document that a pointer or list names first; None if the key is neither."""
     value, kind = reading.text, b"list" if is_valkey_list(pointer) else b"string"
     if value is None or reading.kind != kind or len(value) > MAX_KEY_BYTES:
         return None
@@ -242,7 +242,7 @@ def _unpacked(text: bytes) -> bytes:
 
 
 def versions_in(reading: Reading) -> dict[bytes, bytes] | None:
-    """The versions of its channels that a document names; None where it names them in no known way."""
+    """Return the channel versions in a document; None if their format is unknown."""
     named = first_found(json_in(reading.text)) if reading.is_document else None
     if not isinstance(named, dict):
         return None
@@ -280,7 +280,7 @@ def is_valkey_list(pointer: bytes) -> bool:
 
 
 def json_in(value: object) -> Any:
-    """A JSON value; None where it is none, or one of more values than memory should be spent on."""
+    """Parse JSON; return None if it is invalid, or has more values than memory should be spent on."""
     if not isinstance(value, bytes) or sum(map(value.count, (b",", b"[", b"{"))) > MAX_VALUES:
         return None
     try:
@@ -290,7 +290,7 @@ def json_in(value: object) -> Any:
 
 
 def encoded(name: object) -> bytes | None:
-    """A name from a value as it would be in a key; None where it can't be in one."""
+    """Return a name from a value as in a key; None if no key can have it."""
     if not isinstance(name, str) or len(name) > MAX_KEY_BYTES:
         return None
     try:
@@ -301,5 +301,5 @@ def encoded(name: object) -> bytes | None:
 
 
 def first_found(found: object) -> Any:
-    """The first of what RedisJSON found at a path; None where it found nothing."""
+    """Return RedisJSON's first result at a path; None without one."""
     return found[0] if isinstance(found, list) and found else None
