@@ -30,7 +30,6 @@ from ai_ops.checkpoints.logic.lookups import (
 from ai_ops.checkpoints.logic.plan import make_plan
 from ai_ops.checkpoints.logic.reports import CleanupReport, ThreadReport, text_of
 from ai_ops.checkpoints.logic.retention import DAY, Pins, RetentionPolicy
-from ai_ops.checkpoints.logic.sieve import sieve
 from ai_ops.checkpoints.logic.tally import Tally
 from ai_ops.checkpoints.logic.threads import (
     Thread,
@@ -255,10 +254,8 @@ class CleanupRun:
         quick = self._quick.decide(part.text, busy, self._policy, self._now)
         self.tally.keep(quick.kept_threads)
         yield from quick.deletions
-        sieved = sieve([*part.keys, *self._store.complete(self._parsed(quick.rest))], self._policy, self._now)
-        self.tally.keep(sieved.kept_threads)
-        yield from sieved.deletions
-        groups = self._policy.apart(threads_of(sieved.keys, self._store, self._now))
+        keys = [*part.keys, *self._store.complete(self._parsed(quick.rest))]
+        groups = self._policy.apart(threads_of(keys, self._store, self._now))
         facts, groups = facts_of(groups, self._store, self._now)
         for policy, threads in groups:
             plan = make_plan(threads, facts, policy, self._now)

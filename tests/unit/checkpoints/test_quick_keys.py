@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterable
 
 import pytest
@@ -24,7 +23,6 @@ from ai_ops.checkpoints.logic.keys import (
 from ai_ops.checkpoints.logic.lookups import Facts, threads_to_examine, trimmable
 from ai_ops.checkpoints.logic.plan import CleanupPlan, make_plan
 from ai_ops.checkpoints.logic.retention import DAY, RetentionPolicy
-from ai_ops.checkpoints.logic.sieve import sieve
 from ai_ops.checkpoints.logic.threads import group_threads, possible_stubs
 from ai_ops.logic.policies import FOREVER, Policy, PolicyIndex
 
@@ -167,17 +165,15 @@ def test_the_quick_way_decides_as_the_thorough_way_does(
     apart = [key for key in others if key is not None]
     first = quick.decide(text, {key.thread.strip(b"{}") for key in apart}, policy, NOW)
     left = [*apart, *(key for key in map(parser.parse, first.rest) if key is not None)]
-    second = sieve(left, policy, NOW)
-    rest = planned(second.keys, policy)
+    rest = planned(left, policy)
 
-    assert goes([*first.deletions, *second.deletions, *rest.deletions]) == goes(whole.deletions)
-    kept = first.kept_threads.total() + second.kept_threads.total() + rest.kept_threads
-    assert kept == whole.kept_threads
+    assert goes([*first.deletions, *rest.deletions]) == goes(whole.deletions)
+    assert first.kept_threads.total() + rest.kept_threads == whole.kept_threads
     assert rest.over_limits == whole.over_limits
     # Of two savers' documents with one id in a namespace the one that comes last is named.
     assert _bare(rest.unfixable) == _bare(whole.unfixable)
     assert dict(rest.ownerless_blobs) == dict(whole.ownerless_blobs)
-    assert questions(second.keys, policy) == questions(parsed, policy)
+    assert questions(left, policy) == questions(parsed, policy)
 
 
 def test_a_plain_key_of_a_thread_that_another_saver_goes_on_with_is_not_decided_apart_from_it() -> None:
@@ -186,8 +182,6 @@ def test_a_plain_key_of_a_thread_that_another_saver_goes_on_with_is_not_decided_
     keys = [key for key in map(parser.parse, [*of_redis, b"checkpoint:a:b:" + uuid6(60)]) if key]
     policy = RetentionPolicy(30 * DAY, 30 * DAY, trim_live_threads=False)
     assert not make_plan(group_threads(keys), Facts(), policy, NOW).deletions
-    sieved = sieve(keys, policy, NOW)
-    assert (sieved.keys, sieved.kept_threads, sieved.deletions) == (keys, Counter(), [])
 
 
 @settings(max_examples=150, deadline=None)

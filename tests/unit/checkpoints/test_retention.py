@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import count
-from random import Random
 
 import pytest
 
@@ -12,7 +11,6 @@ from ai_ops.checkpoints.logic.keys import Family, KeyParser
 from ai_ops.checkpoints.logic.lookups import Facts, Lineage, trimmable
 from ai_ops.checkpoints.logic.plan import CleanupPlan, make_plan
 from ai_ops.checkpoints.logic.retention import DAY, RetentionPolicy
-from ai_ops.checkpoints.logic.sieve import sieve
 from ai_ops.checkpoints.logic.threads import Document, group_threads
 
 NOW = 1_780_000_000.0
@@ -176,32 +174,3 @@ def test_only_threads_with_old_and_new_checkpoints_are_read_for_trimming() -> No
     policy = RetentionPolicy(30 * DAY, 30 * DAY)
     (found,) = trimmable(threads, policy, NOW)
     assert {document.key for document in found.documents.values()} == {keys[-7], keys[-4]}
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_the_sieve_decides_as_the_plan_does(seed: int) -> None:
-    chance = Random(seed)
-    keys: list[bytes] = []
-    for name in (b"a", b"a:b", b"{a}", b"user:1", b"x|y"):
-        ages = [chance.choice((0.02, 1, 20, 29, 31, 60)) for _ in range(chance.randrange(1, 4))]
-        if chance.random() < 0.5:
-            keys += [b"checkpoint:" + name + b":" + uuid6(age) for age in ages]
-        else:
-            keys += thread(name, *ages)
-            keys += thread(name, *ages[:1], namespace=b"child") if chance.random() < 0.3 else []
-        if chance.random() < 0.4:
-            keys.remove(chance.choice(keys))
-    chance.shuffle(keys)
-    policy = RetentionPolicy(30 * DAY, chance.choice((10, 30, 90)) * DAY, pinned=frozenset({"x|y"}))
-    parsed = [key for key in map(KeyParser(NOW).parse, keys) if key is not None]
-
-    whole = make_plan(group_threads(parsed), Facts(), policy, NOW)
-    sieved = sieve(parsed, policy, NOW)
-    rest = make_plan(group_threads(sieved.keys), Facts(), policy, NOW)
-
-    together = CleanupPlan((*sieved.deletions, *rest.deletions), sieved.kept_threads.total() + rest.kept_threads, ())
-    assert gone(together) == gone(whole)
-    assert together.kept_threads == whole.kept_threads
-    assert sum(each.reason is Reason.EXPIRED for each in together.deletions) == sum(
-        each.reason is Reason.EXPIRED for each in whole.deletions
-    )
