@@ -23,8 +23,9 @@ from ai_ops.checkpoints.logic.threads import Document
 from ai_ops.checkpoints.logic.times import UUID_EPOCH
 from ai_ops.logic.policies import NO_POLICY
 
-# A key taken apart: the key, its head, its stem (all that the keys of one thread have in common) and its id.
-Row = tuple[bytes, bytes, bytes, bytes]
+# All keys of one kind that a thread has, sorted: the keys, each on a line; their head; their stem, which all keys of
+# the thread have in common; the id in the first, and that in the last of several.
+Run = tuple[bytes, bytes, bytes, bytes, bytes]
 
 _HEX = "0123456789abcdef"
 # Printable ASCII but colons and braces: then nothing but the thread's id can be in its place.
@@ -34,6 +35,7 @@ _LATE_ENOUGH = rb"(?!0|1[0-9a-d]|1e[0-9a])"
 _REST_OF_ID = rb"[0-9a-f]{8}-[0-9a-f]{4}-6[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 _TASK = rb":[ -9;-z|~]{1,500}:-?[0-9]{1,18}"
 _MARK = b":__empty__"
+_ID_BYTES = 36
 
 
 @dataclass(frozen=True)
@@ -118,12 +120,13 @@ class QuickKeys:
             + rb"|.*)$",
             re.MULTILINE,
         )  # fmt: skip
-        self._rows = re.compile(
-            rb"^((?:(" + _any(heads) + rb"):(" + _NAME + rb"(?::__empty__)?|\{" + _NAME + rb"\}:)"
-            # That it is an id `_shapes` has made sure of.
-            rb"(?::([0-9a-f-]{36})(?:" + _TASK + rb")?)?)|.*)$",
+        # That it is an id `_shapes` has made sure of.
+        rest_of_key = rb"(?::([0-9a-f-]{36})(?:" + _TASK + rb")?)?"
+        self._runs = re.compile(
+            rb"^((" + _any(heads) + rb"):(" + _NAME + rb"(?::__empty__)?|\{" + _NAME + rb"\}:)" + rest_of_key
+            + rb"(?:\n\2:\3" + rest_of_key + rb"$)*+|.*)$",
             re.MULTILINE,
-        )
+        )  # fmt: skip
         self._of_valkey = frozenset((VALKEY_DOCUMENT, b"thread", b"writes"))
         self._of_redis = frozenset((self._document, self._pointer, self._write, b"write_keys_zset"))
         self._satellites = {self._write: Family.WRITE, b"write_keys_zset": Family.REGISTRY, b"writes": Family.WRITE}
@@ -150,85 +153,83 @@ class QuickKeys:
             policy: What may go.
             now: Seconds since 1970.
         """
-        groups, rest, unsure = self._grouped(text, busy)
-        names = list(map(_name_of, groups))
+        threads, rest, unsure = self._threads_in(text, busy)
+        names = list(map(_name_of, threads))
         if len(set(names)) < len(names):
             unsure |= _repeated(names)
-        cuts = _Cuts(policy, now).of_each(names, groups)
+        cuts = _Cuts(policy, now).of_each(names, threads)
         covers_all = policy.covers_all
         kept: Counter[str] = Counter({policy.by_rank(NO_POLICY).name: 0})
         expired = []
-        for name, (stem, rows), (held, old, young, most) in zip(names, groups.items(), cuts, strict=True):
-            if name not in unsure:
-                # All rows are as long; making sure of that takes a tenth of the time.
-                _, heads, _, ids = zip(*rows)  # noqa: B905
-                if self._is_whole(stem, heads, ids):
-                    newest = max(ids)
-                    if newest < old:
-                        if covers_all or policy.covers(_possible(name, stem)):
-                            expired.append((name, rows, newest, held))
-                            continue
-                    # A pointer has no id.
-                    elif (min(ids) or min(filter(None, ids))) >= young and (most is None or _is_within(most, ids)):
-                        kept[held] += 1
+        for name, (stem, runs), (held, old, young, most) in zip(names, threads.items(), cuts, strict=True):
+            if name not in unsure and (documents := self._documents_of_whole(stem, runs)) is not None:
+                lines, _, _, oldest, newest = documents
+                if (newest or oldest) < old:
+                    if covers_all or policy.covers(_possible(name, stem)):
+                        expired.append((name, runs, documents, held))
                         continue
-            rest.extend([row[0] for row in rows])
+                elif oldest >= young and (most is None or lines.count(b"\n") < most):
+                    kept[held] += 1
+                    continue
+            for run in runs:
+                rest += run[0].split(b"\n")
         return QuickDecisions(rest, kept, (self._deletion(*each) for each in expired))
 
-    def _grouped(self, text: bytes, busy: Iterable[bytes]) -> tuple[dict[bytes, list[Row]], list[bytes], set[bytes]]:
-        """Return keys by their stems, the keys that have none, and the ids of threads that these may be of."""
-        groups: defaultdict[bytes, list[Row]] = defaultdict(list)
-        for row in self._rows.findall(text):
-            groups[row[2]].append(row)
-        rest = [row[0] for row in groups.pop(b"", ()) if row[0]]
-        return groups, rest, set(busy).union(name for key in rest for name in self._names_in(key))
+    def _threads_in(self, text: bytes, busy: Iterable[bytes]) -> tuple[dict[bytes, list[Run]], list[bytes], set[bytes]]:
+        """Return the runs by their stems, the keys that have none, and the ids of threads that these may be of."""
+        lines = text.split(b"\n")
+        # Then the keys of a kind that a thread has follow each other, the oldest first.
+        lines.sort()
+        threads: defaultdict[bytes, list[Run]] = defaultdict(list)
+        for run in self._runs.findall(b"\n".join(lines)):
+            threads[run[2]].append(run)
+        rest = [run[0] for run in threads.pop(b"", ()) if run[0]]
+        return threads, rest, set(busy).union(name for key in rest for name in self._names_in(key))
 
     def _names_in(self, key: bytes) -> list[bytes]:
         return [name for name in self.threads_of([key]) if name]
 
-    def _is_whole(self, stem: bytes, heads: tuple[bytes, ...], ids: tuple[bytes, ...]) -> bool:
-        """Return whether these are all the kinds of keys that a thread of this layout has, each with its checkpoint."""
+    def _documents_of_whole(self, stem: bytes, runs: Sequence[Run]) -> Run | None:
+        """Return the documents of a thread that has all the kinds of keys of its layout, each with its checkpoint."""
         if stem.endswith(b"}:"):
             document, pointer, most = VALKEY_DOCUMENT, b"thread", self._of_valkey
         elif stem.endswith(_MARK):
             document, pointer, most = self._document, self._pointer, self._of_redis
         else:
-            return heads.count(self._document) == len(heads)
-        if not (document in heads and pointer in heads and most.issuperset(heads)):
-            return False
+            return runs[0] if len(runs) == 1 and runs[0][1] == self._document else None
+        heads = {run[1]: run for run in runs}
+        documents = heads.get(document)
+        if documents is None or pointer not in heads or not most.issuperset(heads):
+            return None
         # A pointer has no id, everything else the id of a checkpoint that is there.
-        owners, owned = set(), set()
-        for head, each in zip(heads, ids, strict=True):
-            if head == document:
-                owners.add(each)
-            elif head != pointer:
-                owned.add(each)
-            elif each:
-                return False
-        return owned <= owners
+        ends = documents[3:]
+        owners: set[bytes] | None = None
+        for run in runs:
+            lines, head, _, first, last = run
+            if head == pointer:
+                if first or last:
+                    return None
+            elif head != document and not (
+                first and first in ends and lines.count(b"\n") == bool(last) and (not last or last in ends)
+            ):
+                owners = owners or set(_ids_of(documents))
+                if not owners.issuperset(_ids_of(run)):
+                    return None
+        return documents
 
-    def _deletion(self, name: bytes, rows: list[Row], newest: bytes, policy: str) -> Deletion:
+    def _deletion(self, name: bytes, runs: Sequence[Run], documents: Run, policy: str) -> Deletion:
         """Return the deletion of a whole thread, as `make_plan` would make it."""
-        if rows[0][2] == name:
-            # A plain thread: the scan may have brought a key twice.
-            plain = {Family.DOCUMENT: tuple(dict.fromkeys([row[0] for row in rows]))}
-            return Deletion(name, Reason.EXPIRED, (), (), (), plain, 1, _time_of(newest), policy)
-        documents: dict[bytes, bytes] = {}
-        pointers: list[bytes] = []
-        others: dict[int, list[bytes]] = {Family.WRITE: [], Family.REGISTRY: []}
-        for key, head, _, checkpoint_id in rows:
-            if not checkpoint_id:
-                pointers.append(key)
-            elif head in self._satellites:
-                others[self._satellites[head]].append(key)
-            else:
-                documents[checkpoint_id] = key
+        newest = documents[4] or documents[3]
+        # The scan may have brought a key twice.
+        lines = {run[1]: tuple(dict.fromkeys(run[0].split(b"\n"))) for run in runs}
+        keys = {Family.DOCUMENT: lines.pop(documents[1])}
         guards: tuple[Guard, ...] = ()
-        if pointers:
-            ordered = sorted(documents, reverse=True)
-            guards = (Guard(pointers[0], tuple([Document(documents[each], each, _time_of(each)) for each in ordered])),)
-        keys = {Family.DOCUMENT: tuple(documents.values())}
-        keys |= {family: tuple(dict.fromkeys(some)) for family, some in others.items() if some}
+        for head, some in lines.items():
+            if (family := self._satellites.get(head)) is not None:
+                keys[family] = some
+                continue
+            ordered = [(key, key[-_ID_BYTES:]) for key in reversed(keys[Family.DOCUMENT])]
+            guards = (Guard(some[0], tuple([Document(key, each, _time_of(each)) for key, each in ordered])),)
         return Deletion(name, Reason.EXPIRED, guards, (), (), keys, 1, _time_of(newest), policy)
 
 
@@ -238,9 +239,10 @@ def _agreed(cuts: Sequence[Cut]) -> Cut:
     return names[0], min(olds), max(youngs), min((each for each in limits if each is not None), default=None)
 
 
-def _is_within(most: int, ids: Iterable[bytes]) -> bool:
-    """Return whether the checkpoints of these keys are surely within a limit."""
-    return len(set(filter(None, ids))) <= most
+def _ids_of(run: Run) -> list[bytes]:
+    """Return the id in each key of a run, empty for a key without one."""
+    start = len(run[1]) + len(run[2]) + 2
+    return [key[start : start + _ID_BYTES] for key in run[0].split(b"\n")]
 
 
 def _possible(name: bytes, stem: bytes) -> tuple[bytes, ...]:

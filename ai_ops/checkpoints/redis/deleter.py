@@ -270,14 +270,18 @@ def _shared_calls(deletions: Sequence[Deletion], go: Iterable[int]) -> Iterator[
 
 def _parts(deletions: Sequence[Deletion], numbers: Sequence[int]) -> list[tuple[bytes, list[bytes]]]:
     """The keys of these deletions, family by family as they go: the types they may have, and the keys."""
+    found: dict[int, list[bytes]] = {family: [] for family in TYPES}
+    for number in numbers:
+        for family, keys in deletions[number].keys.items():
+            found[family] += keys
     parts = []
     for family, types in TYPES.items():
-        keys = [key for number in numbers for key in deletions[number].keys.get(family, ())]
+        some = found[family]
         if family == Family.WRITE:
             # The writes of two savers are in one thread only by accident: each key is looked at.
-            parts.append((VALKEY_WRITES_TYPE, [key for key in keys if is_valkey_write(key)]))
-            keys = [key for key in keys if not is_valkey_write(key)]
-        parts.append((types, keys))
+            parts.append((VALKEY_WRITES_TYPE, [key for key in some if is_valkey_write(key)]))
+            some = [key for key in some if not is_valkey_write(key)]
+        parts.append((types, some))
     return [part for part in parts if part[1]]
 
 

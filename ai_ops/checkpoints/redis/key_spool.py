@@ -80,11 +80,14 @@ class KeySpool:
         partitions, buffers = self.partitions, self._text
         # Without a loop of its own, and without new ids where there is no salt: this is done for each key there is.
         self._buffered += sum(map(len, compress(keys, threads)))
-        if salt := self._salt:
-            threads = [thread and thread + salt for thread in threads]
-        for key, thread in zip(keys, threads, strict=True):
-            if thread:
-                buffers[hash(thread) % partitions].append(key)
+        if partitions == 1:
+            buffers[0] += compress(keys, threads)
+        else:
+            if salt := self._salt:
+                threads = [thread and thread + salt for thread in threads]
+            for key, thread in zip(keys, threads, strict=True):
+                if thread:
+                    buffers[hash(thread) % partitions].append(key)
         self._pack_full()
 
     def add(self, keys: Iterable[CheckpointKey]) -> None:

@@ -251,3 +251,28 @@ def test_a_valkey_thread_whose_two_names_are_of_two_policies_is_decided_where_bo
     assert found == decided
     assert [each.policy for each in goes] == ["short"] * (decided == "goes")
     assert result.kept_threads["short"] == (decided == "kept")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"checkpoint_write:a:__empty__",
+        b"writes:{a}:",
+        b"write_keys_zset:a:__empty__:" + uuid6(61),
+        b"checkpoint_latest:a:__empty__:" + uuid6(60) + b":task:0",
+        b"thread:{a}::" + uuid6(60) + b":task:0",
+        b"checkpoint_write:a:__empty__:" + uuid6(61) + b":task:0",
+    ],
+)
+@pytest.mark.parametrize("ages", [(60,), (60, 62), (60, 61.5, 62)])
+def test_a_thread_with_a_key_that_is_of_no_checkpoint_of_it_is_left_to_the_plan(
+    odd: bytes, ages: tuple[float, ...]
+) -> None:
+    of_redis = [b"checkpoint_latest:a:__empty__", *(b"checkpoint:a:__empty__:" + uuid6(age) for age in ages)]
+    of_valkey = [b"thread:{a}:", *(b"checkpoint:{a}::" + uuid6(age) for age in ages)]
+    keys = [*(of_valkey if b"{" in odd else of_redis), odd]
+    policy = RetentionPolicy(30 * DAY, 30 * DAY)
+    whole = QuickKeys(KeyParser(NOW)).decide(b"\n".join(keys[:-1]), (), policy, NOW)
+    assert (whole.rest, len(list(whole.deletions))) == ([], 1)
+    result = QuickKeys(KeyParser(NOW)).decide(b"\n".join(keys), (), policy, NOW)
+    assert (sorted(result.rest), list(result.deletions)) == (sorted(keys), [])
