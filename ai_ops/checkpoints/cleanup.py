@@ -10,9 +10,10 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
+from ai_ops.checkpoints.callbacks import Callbacks
 from ai_ops.checkpoints.compact_cleanup import CompactRun, threads_of_keys
 from ai_ops.checkpoints.logic.compact_keys import CompactKeys
-from ai_ops.checkpoints.logic.compact_plan import CompactDeletion, Look
+from ai_ops.checkpoints.logic.compact_plan import CompactDeletion
 from ai_ops.checkpoints.logic.deletion import Deletion, Outcome, OverLimit, Reason, blob_deletion
 from ai_ops.checkpoints.logic.fast_path import QuickKeys
 from ai_ops.checkpoints.logic.keys import CheckpointKey, Family, KeyParser
@@ -53,6 +54,7 @@ DELETIONS_PER_BATCH = 250  # while Redis carries them out, the next are decided 
 MEASURED_THREADS = 1000
 MEASURED_KEYS = 20
 AnyDeletion = Deletion | CompactDeletion
+NO_CALLBACKS = Callbacks()
 
 # A second: what is nearer to a whole number of days is one that was divided and multiplied.
 WHOLE_DAYS = 1e-5
@@ -70,16 +72,9 @@ class CleanupRun:
         now: The moment ages are counted from, seconds since 1970.
         dryrun: Whether to find out what would go instead of deleting it.
         max_deletions: Keys after which to stop; None for no limit.
-        progress: Told what the run is at, at most once a second.
-        on_thread: Told of each conversation that went whole.
         pinned: Gives the threads that are pinned now; asked again while the run goes on.
-        on_keys: Given all keys of a part of the threads, before anything is decided on them.
-        enough: Told how many keys were scanned, says whether to stop there. Then nothing is decided: a thread may
-            have a newer checkpoint among the keys that were not seen.
-        confirm: Called between batches; raises if the run may not go on.
-        on_deletion: Told of each deletion, and what became of it.
         compact: The names of the keys of CompactRedisSaver.
-        on_compact: Given what is known of that saver's threads, some at a time, before anything is decided on them.
+        callbacks: How the caller watches the run, and stops it.
     """
 
     def __init__(
@@ -91,15 +86,9 @@ class CleanupRun:
         *,
         dryrun: bool,
         max_deletions: int | None = None,
-        progress: Callable[[str], object] = lambda line: None,
-        on_thread: Callable[[ThreadReport], object] | None = None,
         pinned: Callable[[], Pins] | None = None,
-        on_keys: Callable[[list[CheckpointKey]], object] | None = None,
-        enough: Callable[[int], bool] = lambda scanned: False,
-        confirm: Callable[[], object] = lambda: None,
-        on_deletion: Callable[[AnyDeletion, Outcome], object] | None = None,
         compact: CompactKeys | None = None,
-        on_compact: Callable[[Sequence[Look]], object] | None = None,
+        callbacks: Callbacks = NO_CALLBACKS,
     ) -> None:
         self.tally = Tally()
         self.limit_reached = False
@@ -112,16 +101,11 @@ class CleanupRun:
         self._now = now
         self._dryrun = dryrun
         self._max_deletions = max_deletions
-        self._progress = progress
-        self._on_thread = on_thread
+        self._callbacks = callbacks
         self._pinned = pinned or (lambda: Pins(policy.pinned, policy.pinned_globs))
-        self._on_keys = on_keys
-        self._enough = enough
-        self._confirm = confirm
-        self._on_deletion = on_deletion
         compact = compact or CompactKeys()
         self._compact = CompactRun(
-            CompactStore(store.redis, compact, parser), compact, parser, now, self.tally, on_compact
+            CompactStore(store.redis, compact, parser), compact, parser, now, self.tally, callbacks.on_compact
         )
         self._ownerless_blobs: dict[bytes, tuple[bytes, ...]] = {}
         self._under_way: tuple[Sequence[AnyDeletion], Callable[[], list[Outcome]]] | None = None
@@ -218,9 +202,9 @@ class CleanupRun:
     def _say(self, line: str, *numbers: int) -> None:
         """Report progress, unless a line was written a moment ago."""
         now = time.monotonic()
-        if now - self._last_line >= PROGRESS_SECONDS:
+        if (tell := self._callbacks.progress) is not None and now - self._last_line >= PROGRESS_SECONDS:
             self._last_line = now
-            self._progress(line % tuple(f"{number:,}" for number in numbers) if numbers else line)
+            tell(line % tuple(f"{number:,}" for number in numbers) if numbers else line)
 
     @phase("scan")
     def _scan(self, spool: KeySpool, expected: int) -> None:
@@ -232,7 +216,7 @@ class CleanupRun:
             self.tally.processed = 0
 
         for keys in self._store.scan(restarted):
-            self._confirm()
+            self._callbacks.confirm()
             self.tally.processed += len(keys)
             threads = self._quick.threads_of(keys)
             spool.add_text(keys, threads)
@@ -240,13 +224,13 @@ class CleanupRun:
                 others = self._compact.take([key for key, thread in zip(keys, threads, strict=True) if not thread])
                 spool.add(self._store.complete(filter(None, map(parse, others))))
             self._say("Scanning: %s of about %s keys", self.tally.processed, expected)
-            if self._enough(self.tally.processed):
+            if self._callbacks.enough(self.tally.processed):
                 self.complete = False
                 break
 
     def _decide(self, part: Part) -> Iterator[Deletion]:
-        if self._on_keys is not None:
-            self._on_keys([*part.keys, *self._parsed(part.text.split(b"\n"))])
+        if self._callbacks.on_keys is not None:
+            self._callbacks.on_keys([*part.keys, *self._parsed(part.text.split(b"\n"))])
         if not self.complete:
             return
         self._policy_of_now()
@@ -299,7 +283,7 @@ class CleanupRun:
                 sizes = [deletion.size for deletion in left]
                 self._smallest_left = min([*sizes, self._smallest_left or sizes[0]])
                 return
-            self._confirm()
+            self._callbacks.confirm()
             with defer_time_limit():
                 self._under_way = (chosen, (apply or self._store.apply)(chosen, dryrun=self._dryrun))
             if self._max_deletions is not None:
@@ -318,8 +302,8 @@ class CleanupRun:
             with self.tally.of_layout_of(chosen):
                 for deletion, outcome in counted:
                     self.tally.add_outcome(deletion, outcome)
-                    if self._on_deletion is not None:
-                        self._on_deletion(deletion, outcome)
+                    if self._callbacks.on_deletion is not None:
+                        self._callbacks.on_deletion(deletion, outcome)
                     if deletion.reason is Reason.EXPIRED and outcome.deleted:
                         self._report_thread(deletion, outcome, sizes.get(deletion.thread))
 
@@ -330,7 +314,7 @@ class CleanupRun:
         deletes half as fast.
         """
         room = MEASURED_THREADS - self.tally.threads_deleted
-        if not self._dryrun or self._on_thread is None or room <= 0:
+        if not self._dryrun or self._callbacks.on_thread is None or room <= 0:
             return {}
         expired = [each for each in deletions if each.reason is Reason.EXPIRED][:room]
         samples = {each.thread: each.some_keys(MEASURED_KEYS) for each in expired}
@@ -343,13 +327,13 @@ class CleanupRun:
 
     def _report_thread(self, deletion: AnyDeletion, outcome: Outcome, size: int | None) -> None:
         is_large = self.tally.is_large(outcome.deleted)
-        if not is_large and self._on_thread is None:
+        if not is_large and self._callbacks.on_thread is None:
             return
         thread = _thread_report(deletion, outcome, size)
         if is_large:
             self.tally.add_thread(thread)
-        if self._on_thread is not None:
-            self._on_thread(thread)
+        if self._callbacks.on_thread is not None:
+            self._callbacks.on_thread(thread)
 
     def _still_unpinned(self, deletions: Sequence[AnyDeletion]) -> Sequence[AnyDeletion]:
         """The deletions without those of threads that were pinned since they were decided on."""

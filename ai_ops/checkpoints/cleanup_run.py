@@ -8,6 +8,7 @@ from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
 
+from ai_ops.checkpoints.callbacks import Callbacks
 from ai_ops.checkpoints.cleanup import CleanupRun
 from ai_ops.checkpoints.cleanup_log import log_cleanup
 from ai_ops.checkpoints.cleanup_policy import cleanup_policy
@@ -59,11 +60,9 @@ def clean_up(
                 time.time(),
                 dryrun=dryrun,
                 max_deletions=chosen.max_deletions,
-                progress=progress_of(hold, logger),
-                on_thread=on_thread,
                 pinned=pins,
-                confirm=hold.confirm,
                 compact=compact_keys(configured),
+                callbacks=Callbacks(confirm=hold.confirm, progress=progress_of(hold, logger), on_thread=on_thread),
             )
             run.execute()
     except AiOpsError as error:

@@ -13,6 +13,7 @@ from typing import Any
 
 from django.db.models.functions import Now
 
+from ai_ops.checkpoints.callbacks import Callbacks
 from ai_ops.checkpoints.cleanup import CleanupRun
 from ai_ops.checkpoints.connection import get_redis_connection
 from ai_ops.checkpoints.erasure import erase_late_writes
@@ -163,9 +164,11 @@ def _orphan_run(
         now,
         dryrun=False,
         max_deletions=MAX_DELETIONS,
-        progress=own.progress,
         pinned=pins,
-        enough=lambda scanned: scanned > 2 * MAX_KEYS,
-        confirm=confirm,
-        on_deletion=told,
+        callbacks=Callbacks(
+            progress=own.progress,
+            enough=lambda scanned: scanned > 2 * MAX_KEYS,
+            confirm=confirm,
+            on_deletion=told,
+        ),
     )

@@ -11,6 +11,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from django.db import transaction
 from redis.exceptions import NoPermissionError
 
+from ai_ops.checkpoints.callbacks import Callbacks
 from ai_ops.checkpoints.cleanup import CleanupRun, threads_of
 from ai_ops.checkpoints.cleanup_policy import cleanup_policy
 from ai_ops.checkpoints.connection import describe_checkpoint_redis, get_redis_connection
@@ -86,11 +87,10 @@ class StorageRun:
             policy,
             self._now,
             dryrun=True,
-            progress=progress,
-            on_keys=self._count,
-            enough=self._has_enough,
             compact=compact_keys(configured),
-            on_compact=self._count_compact,
+            callbacks=Callbacks(
+                progress=progress, enough=self._has_enough, on_keys=self._count, on_compact=self._count_compact
+            ),
         )
 
     def execute(self, policy_sentence: str) -> StorageReport:

@@ -10,6 +10,7 @@ import pytest
 from django.db import transaction
 
 from ai_ops.celery_tasks import cleanup_old_checkpoints
+from ai_ops.checkpoints.callbacks import Callbacks
 from ai_ops.checkpoints.cleanup import DELETIONS_PER_BATCH, CleanupRun
 from ai_ops.checkpoints.logic.keys import KeyParser
 from ai_ops.checkpoints.logic.retention import DAY, RetentionPolicy
@@ -69,7 +70,11 @@ def test_what_was_prepared_before_the_takeover_is_not_deleted_after_it(old_threa
                 lambda source, keys, values: old_threads.eval(source, len(keys), *keys, *values)
             )
 
-    run = run_of(old_threads, Fence(KEY, first.fence, lambda: None), confirm=taken_over_after_the_first_batch)
+    run = run_of(
+        old_threads,
+        Fence(KEY, first.fence, lambda: None),
+        callbacks=Callbacks(confirm=taken_over_after_the_first_batch),
+    )
     with pytest.raises(LeaseLostError, match="taken over"):
         run.execute()
     assert 0 < old_threads.dbsize() == batches[-1] < KEYS

@@ -19,6 +19,7 @@ from langgraph.types import Command
 
 from ai_ops.celery_tasks import cleanup_old_checkpoints, cleanup_user_checkpoints, pin_thread, sample_checkpoint_storage
 from ai_ops.checkpoints import compact_cleanup
+from ai_ops.checkpoints.callbacks import Callbacks
 from ai_ops.checkpoints.cleanup import CleanupRun
 from ai_ops.checkpoints.logic.keys import KeyParser
 from ai_ops.checkpoints.logic.retention import DAY, Pins, RetentionPolicy
@@ -648,7 +649,7 @@ def test_whatever_the_keys_hold_no_run_ends_early_and_what_is_no_threads_stays(
         parser = KeyParser(time.time())
         run = cleaned(
             client, policy=RetentionPolicy(days * DAY, pending * DAY),
-            on_compact=lambda looks: tally.add_compact(looks, parser),  # noqa: B023
+            callbacks=Callbacks(on_compact=lambda looks: tally.add_compact(looks, parser)),  # noqa: B023
         )  # fmt: skip
         json.dumps([tally.oldest(), tally.largest({}), run.report(days, "").as_dict()])
     assert client.exists(*STRANGERS) == len(STRANGERS)
