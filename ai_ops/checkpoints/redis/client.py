@@ -192,9 +192,9 @@ class RetryingRedis:
             self._fence.claim(self._at_once)
 
     def release(self) -> None:
-        """Release the fence at the end of a run."""
+        """Return the connection of the scripts, and release the fence, at the end of a run."""
+        self.settle()
         if self._fence:
-            self.settle()
             self._fence.release(self._at_once)
 
     def hurry(self) -> None:

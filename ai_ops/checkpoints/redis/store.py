@@ -154,7 +154,7 @@ class CheckpointStore:
         return self._deleter.apply(deletions, dryrun=dryrun)
 
     def release(self) -> None:
-        """Take the fence away, at the end of a run."""
+        """Return the connection of the scripts, and release the fence, at the end of a run."""
         self._redis.release()
 
     def hurry(self) -> None:

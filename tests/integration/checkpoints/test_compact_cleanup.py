@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 
 import pytest
+import redis
 from cryptography.fernet import Fernet
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -680,3 +681,13 @@ def test_huge_fields_and_names_do_not_follow_into_the_workers_memory(saver, chec
     report = cleanup_old_checkpoints(30)
     assert report["success"]
     assert (report["threads_deleted"], report["unfixable_count"]) == (0, 3)
+
+
+def test_a_run_gives_its_connections_back(saver, checkpoint_redis):
+    put(saver, "young", old_id(1))
+    # The scan and the scripts have a connection each.
+    known = checkpoint_redis.connection_pool.connection_kwargs
+    address = {name: known[name] for name in ("host", "port", "password", "db") if name in known}
+    with redis.Redis(**address, max_connections=2) as client:
+        for _ in range(3):
+            assert cleaned(client).tally.threads_kept == 1
