@@ -199,7 +199,7 @@ class QuickKeys:
             return runs[0] if len(runs) == 1 and runs[0][1] == self._document else None
         heads = {run[1]: run for run in runs}
         documents = heads.get(document)
-        if documents is None or pointer not in heads or not most.issuperset(heads):
+        if documents is None or pointer not in heads or not most.issuperset(heads) or len(heads) < len(runs):
             return None
         # A pointer has no id, everything else the id of a checkpoint that is there.
         ends = documents[3:]
