@@ -1,6 +1,6 @@
-"""What the first nineteen migrations make, in one step, for new installations.
+"""Make the tables of the first nineteen migrations in one step, for new installations.
 
-What 0011 does to rows is left out: a new installation has none.
+The changes of 0011 to rows are left out: a new installation has none.
 """
 
 import ai_ops.models.health

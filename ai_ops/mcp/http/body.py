@@ -79,7 +79,7 @@ def events_of(answer: Answer) -> AsyncGenerator[ServerSentEvent, None]:
 
 
 class _Text:
-    """As much of a response of httpx as EventSource uses: a whole one takes longer to make than its events to read."""
+    """The part of an httpx response that EventSource uses. To make a whole one takes longer than to read its events."""
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer

@@ -17,7 +17,7 @@ MAX_HEAD_BYTES = 100 * 1024
 _GOES_ON = frozenset(range(100, 200)) - {101}
 
 
-# The start and the lines of a head that h11 sends as they are: most, and a test compares. On others h11 has the word.
+# The start and the lines of a head that h11 sends as they are: most, and a test compares. h11 decides on all others.
 _PLAIN_START = re.compile(r"[A-Z]+ [!-~]+ HTTP/1\.1").fullmatch
 _PLAIN_LINE = re.compile(r"[A-Za-z0-9-]+: [!-~]+(?: [!-~]+)*").fullmatch
 
@@ -140,7 +140,7 @@ def _request_bytes(method: str, target: str, headers: Mapping[str, str], content
     return head + content
 
 
-# What h11 needs to know of a request to read its answer; making one costs it more than reading that.
+# As much of a request as h11 needs to read its answer. To make one takes h11 longer than to read the answer.
 @lru_cache
 def _told(method: str, closes: bool) -> h11.Request:
     headers = [("Host", "-"), *([("Connection", "close")] if closes else [])]
