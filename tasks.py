@@ -47,9 +47,9 @@ def test(context, paths="tests", costs=False):
     """Run the tests, or those of some paths; with --costs print those that take the most processor time."""
     # Nautobot serves the built pages, and one of its own tests looks for them.
     _run(context, "mkdocs build --strict --quiet")
-    # A test waits for servers, browsers and the database a third of its time. With one process more than processors
-    # a quarter of the processors' time was left over.
-    workers = (os.cpu_count() or 1) + 2
+    # A test waits for servers and browsers a third of its time: one process more than processors uses that. With two
+    # more the suite took as long, and each test had less of a processor for what it waits for.
+    workers = (os.cpu_count() or 1) + 1
     # In the order of tests/plugin.py: the slow files have few tests, and would come last.
     order = (f"-n{workers}", f"--maxprocesses={MAX_TEST_WORKERS}", "--dist=loadfile", "--no-loadscope-reorder")
     _become(str(BIN / "pytest"), *order, *(["-p", "tests.costs"] if costs else []), *paths.split())
