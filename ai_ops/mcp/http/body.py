@@ -27,6 +27,7 @@ _OTHERS = frozenset(
     .headers["accept-encoding"]
     .split(", ")
 ) - {"identity", *_ZLIB}
+_KNOWN = {"identity", *_ZLIB, *_OTHERS}
 
 # Nothing packs a body so often. Each layer is a generator around another, of which Python bears no thousand.
 MAX_CODINGS = 5
@@ -47,8 +48,7 @@ def body_of(answer: Answer) -> AsyncGenerator[bytes, None]:
     if not (named := answer.headers.get("content-encoding")):
         return pieces
     # Named in the order in which they were applied. The agents' client leaves out what it does not know.
-    known = {"identity", *_ZLIB, *_OTHERS}
-    codings = [coding for each in named.lower().split(",") if (coding := each.strip()) in known]
+    codings = [coding for each in named.lower().split(",") if (coding := each.strip()) in _KNOWN]
     if sum(coding != "identity" for coding in codings) > MAX_CODINGS:
         raise BodyError(f"sent a body that is packed more than {MAX_CODINGS} times")
     for coding in reversed(codings):
