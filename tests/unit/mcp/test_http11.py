@@ -8,7 +8,7 @@ from typing import Any
 import h11
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ai_ops.mcp.http.body import _encoding
@@ -226,6 +226,7 @@ def test_a_header_that_h11_does_not_send_is_not_sent(value):
 
 
 @settings(deadline=None, max_examples=int(os.environ.get("AI_OPS_EXAMPLES", "200")))
+@example(": ", "0", "")
 @given(
     st.text(st.sampled_from("aZ09-_: \r\n\t\x00\x7f\u00e9"), max_size=4),
     st.text(st.sampled_from("aZ09-_: ,\r\n\t\x00\x7f\u00a0\u00e9"), max_size=6),
