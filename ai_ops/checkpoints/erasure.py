@@ -30,7 +30,6 @@ from ai_ops.logic.concealment import is_concealed
 from ai_ops.logic.foreign_text import shown
 from ai_ops.logic.globs import why_no_glob
 from ai_ops.models import THREAD_ID_MAX_LENGTH, ThreadErasure
-from ai_ops.runs.context import current_request
 from ai_ops.runs.decisions import Hold
 from ai_ops.runs.logs import get_logger
 from ai_ops.runs.progress import progress_of
@@ -147,7 +146,7 @@ def erase(request: Request, hold: Hold, progress: Callable[[str], object]) -> Er
         CheckpointStoreError: Redis failed for longer than it was waited for; the record says so.
     """
     settings, started = AiOpsSettings.load(), time.monotonic()
-    record = None if request.dryrun else _new_record(request, settings)
+    record = None if request.dryrun else _new_record(request, settings, hold.owner or _user_of_the_change())
     total, last, rounds = Erased(), Erased(), 0
     error: str | None = "It did not come to its end."
     try:
@@ -257,10 +256,9 @@ def _why_left(last: Erased, request: Request) -> str | None:
     return None
 
 
-def _new_record(request: Request, settings: AiOpsSettings) -> ThreadErasure:
+def _new_record(request: Request, settings: AiOpsSettings, user: Any) -> ThreadErasure:
     """Record the erasure before any deletion, so that the guard holds even if the run fails."""
     is_hashed = settings.erasure_ids == SHA256
-    user = _user()
     ids = [hashed(_encoded(name)) for name in request.thread_ids] if is_hashed else list(request.thread_ids)
     pattern = request.thread_pattern or ""
     try:
@@ -286,9 +284,8 @@ def _new_record(request: Request, settings: AiOpsSettings) -> ThreadErasure:
         ) from error
 
 
-def _user() -> Any:
-    if owner := current_request().owner:
-        return owner
+def _user_of_the_change() -> Any:
+    """Return the user of the change context that a shell may have set, or None."""
     context = change_context_state.get()
     return context.get_user() if context is not None else None
 

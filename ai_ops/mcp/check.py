@@ -52,7 +52,13 @@ from ai_ops.runs.tracing import ended_span, phase
 GATHER_SECONDS = 0.25
 
 
-def check_servers(servers: Iterable[MCPServer], hold: Hold, run_began: datetime | None = None) -> HealthReport:
+def check_servers(
+    servers: Iterable[MCPServer],
+    hold: Hold,
+    run_began: datetime | None = None,
+    *,
+    pause: float = PAUSE_SECONDS,
+) -> HealthReport:
     """Check these HTTP servers together and flip the statuses on which all checks agree.
 
     Takes as long as one check of the slowest where nothing differs, and two pauses and two rounds more
@@ -62,16 +68,17 @@ def check_servers(servers: Iterable[MCPServer], hold: Hold, run_began: datetime 
         servers: As they were read.
         hold: The run's right to write.
         run_began: For one shard of several, when the fleet was divided.
+        pause: Seconds between two rounds.
 
     Raises:
         LeaseLostError: Another run has taken over; nothing was written after that.
         RunStoppedError: The run was told to stop. What was decided until then is carried out and logged.
         SoftTimeLimitExceeded: The Job's time is up. What was decided until then is carried out and logged.
     """
-    checks = [ServerCheck(server) for server in servers]
+    checks = [ServerCheck(server, pause) for server in servers]
     workers = min(len(checks), MAX_WORKERS)
     try:
-        _probe_in_rounds(checks, workers, hold)
+        _probe_in_rounds(checks, workers, hold, pause)
         doubt = _doubt(checks)
         _settle([check for check in checks if not check.settled], hold)
     except (SoftTimeLimitExceeded, RunStoppedError) as stop:
@@ -104,7 +111,7 @@ def _doubt(checks: Sequence[ServerCheck], *, may_ask: bool = True) -> str | None
     return doubt.sentence if doubt.inconclusive else None
 
 
-def _probe_in_rounds(checks: Sequence[ServerCheck], workers: int, hold: Hold) -> None:
+def _probe_in_rounds(checks: Sequence[ServerCheck], workers: int, hold: Hold, pause: float) -> None:
     """Probe all servers, then only those whose status differs, until each is decided. All servers share one pause."""
     undecided = list(checks)
     settings = AiOpsSettings.load()
@@ -121,9 +128,9 @@ def _probe_in_rounds(checks: Sequence[ServerCheck], workers: int, hold: Hold) ->
                     "probes",
                     "%s server(s) differ from their status, checking them again in %g s",
                     len(undecided),
-                    PAUSE_SECONDS,
+                    pause,
                 )
-                hold.wait(PAUSE_SECONDS)
+                hold.wait(pause)
 
 
 def _probe_once(

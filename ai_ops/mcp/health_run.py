@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from django.db import transaction
@@ -20,6 +22,7 @@ from ai_ops.mcp.due import due_servers
 from ai_ops.mcp.history import trim_checks
 from ai_ops.mcp.hours import sum_up_hours
 from ai_ops.mcp.logic.reports import HealthReport, ServerReport
+from ai_ops.mcp.logic.rounds import PAUSE_SECONDS
 from ai_ops.mcp.shards import enqueue_shards, queue_to_share, shard_servers
 from ai_ops.mcp.tool_listing import list_tools
 from ai_ops.models import MCPServer
@@ -37,11 +40,11 @@ def check_due_servers(hold: Hold, shard: Shard | None) -> dict[str, Any]:
     try:
         settings, now = AiOpsSettings.load(), timezone.now()
         if shard:
-            return _with_tools(check_servers(_as_probed(shard_servers(shard, now)), hold, shard.as_of), hold).as_dict()
+            return _checked(_as_probed(shard_servers(shard, now)), hold, shard.as_of).as_dict()
         if hold.job_result and (queue := queue_to_share(hold.job_result, settings.health_check_shard_size, now)):
             report = _shared(hold.job_result, queue, settings.health_check_shard_size, hold)
         else:
-            report = _with_tools(check_servers(_as_probed(due_servers(now)), hold), hold).as_dict()
+            report = _checked(_as_probed(due_servers(now)), hold).as_dict()
         hold.confirm()
         if trimmed := trim_checks(settings.check_history_days):
             logger.info("%s check(s) older than %s days deleted from the history", trimmed, settings.check_history_days)
@@ -77,7 +80,7 @@ def check_one_server(hold: Hold, server_id: uuid.UUID | str) -> dict[str, Any]:
         if reason := server.why_not_checked():
             raise HealthCheckError(reason)
         logger.info("Starting MCP server health checks...", extra={"object": server})
-        report = _with_tools(check_servers([server], hold), hold, always=True)
+        report = _checked([server], hold, always=True)
     except (HealthCheckError, ConfigurationError) as error:
         return replace(known, error=str(error)).as_dict()
     except BACKEND_ERRORS as error:
@@ -86,8 +89,14 @@ def check_one_server(hold: Hold, server_id: uuid.UUID | str) -> dict[str, Any]:
     return {**report.servers[0].as_dict(), "success": report.error is None, "error": report.error}
 
 
-def _with_tools(report: HealthReport, hold: Hold, *, always: bool = False) -> HealthReport:
-    """Publish the event, and list the tools of servers that passed. The verdicts of the checks stay as they are."""
+def _checked(
+    servers: Iterable[MCPServer], hold: Hold, run_began: datetime | None = None, *, always: bool = False
+) -> HealthReport:
+    """Check the servers, publish the event, and list the tools of those that passed.
+
+    Listing leaves the verdicts of the checks as they are. `always` lists tools that are not due too.
+    """
+    report = check_servers(servers, hold, run_began, pause=PAUSE_SECONDS if hold.pause is None else hold.pause)
     publish(TOPIC_CHECKED, {**report.as_dict(), "run": str(hold.run_id) if hold.run_id else None})
     passed = [server.server_id for server in report.servers if server.ok and server.server_id]
     error = list_tools(passed, hold, always=always)

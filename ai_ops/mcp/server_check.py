@@ -40,6 +40,7 @@ class ServerCheck:
 
     Attributes:
         server: The server, as it was read at the start.
+        pause: Seconds to its next probe in this run; one that asks to wait for longer is not probed again in it.
         probes: Its probes in this run, oldest first.
         settled: Whether its flip was made or refused, or its status stays.
         status_after: The name of its status now; None for a server that was deleted.
@@ -52,6 +53,7 @@ class ServerCheck:
     """
 
     server: MCPServer
+    pause: float = PAUSE_SECONDS
     probes: list[Probe] = field(default_factory=list)
     settled: bool = False
     status_after: str | None = None
@@ -124,7 +126,7 @@ class ServerCheck:
         if not isinstance(step, ProbeAgain) or not history:
             return step
         unasked = next_step_unasked(history, self.earlier, current)
-        asked_to_wait = (self.probes[-1].retry_after or 0) > PAUSE_SECONDS
+        asked_to_wait = (self.probes[-1].retry_after or 0) > self.pause
         return unasked if asked_to_wait or isinstance(unasked, Flip) else step
 
     @property

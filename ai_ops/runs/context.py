@@ -23,6 +23,8 @@ class RunRequest:
         run_id: The record that was made when it was asked for, if there is one.
         parent_id: The run that this is a part of.
         time_limit: Seconds after which it stops, where it has a limit of its own.
+        pause: Seconds between two rounds of probes, for tests; None for the usual ones. Only code around a run sets
+            it: no option, Job, message or setting does, since without its pauses a check damps nothing.
     """
 
     trigger: str = RunTriggerChoices.SHELL
@@ -31,9 +33,11 @@ class RunRequest:
     run_id: uuid.UUID | None = None
     parent_id: uuid.UUID | None = None
     time_limit: float | None = None
+    pause: float | None = None
 
 
-_current: ContextVar[RunRequest] = ContextVar("ai_ops_run_request", default=RunRequest())  # noqa: B039
+SHELL = RunRequest()
+_current: ContextVar[RunRequest] = ContextVar("ai_ops_run_request", default=SHELL)
 
 # A property of the Celery message, beside those with which Nautobot names the Job and the user.
 RUN_PROPERTY = "ai_ops_run"
@@ -66,7 +70,14 @@ def request_of_job(job: Any) -> RunRequest:
     result = job.job_result
     trigger = RunTriggerChoices.SCHEDULE if result.scheduled_job_id else RunTriggerChoices.JOB
     run_id = uuid.UUID(named) if named else None
-    return RunRequest(trigger, result.user, result, run_id, time_limit=properties.get(LIMIT_PROPERTY))
+    return RunRequest(
+        trigger,
+        result.user,
+        result,
+        run_id,
+        time_limit=properties.get(LIMIT_PROPERTY),
+        pause=current_request().pause,
+    )
 
 
 def limited_to(seconds: float) -> AbstractContextManager[None]:

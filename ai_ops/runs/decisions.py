@@ -30,12 +30,16 @@ class Hold(Protocol):
         fence_key: Where other stores than the database may write it down; the same for all runs of a kind.
         run_id: The id of the run's record; None where that could not be written.
         job_result: The JobResult of the Job that does the run; None from a shell.
+        owner: The user the run works for; None from a shell.
+        pause: Seconds between two rounds of probes; None for the usual ones.
     """
 
     fence: int
     fence_key: str
     run_id: uuid.UUID | None
     job_result: Any
+    owner: Any
+    pause: float | None
 
     def confirm(self) -> None:
         """Return if the run may go on; asks no database.

@@ -154,7 +154,7 @@ class _Run:
             self._told = told = stack.enter_context(sigterm_held_back())
             stack.enter_context(self._released())
             keeper = stack.enter_context(
-                Keeper(self._lease, self._record_id, told.is_set, self._time_limit, self._request.job_result)
+                Keeper(self._lease, self._record_id, told.is_set, self._time_limit, self._request)
             )
             stack.enter_context(requested_by(part))
             report, state = self._worked(work, keeper, started)

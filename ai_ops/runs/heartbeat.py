@@ -7,7 +7,6 @@ import time
 import uuid
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.models.functions import Now
@@ -15,6 +14,7 @@ from django.db.models.functions import Now
 from ai_ops.exceptions import LeaseLostError, RunStoppedError
 from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs.connections import LOOK_SECONDS, replace_lost_connections
+from ai_ops.runs.context import SHELL, RunRequest
 from ai_ops.runs.decisions import RENEWALS_PER_LEASE
 from ai_ops.runs.lease import Lease
 from ai_ops.runs.logs import get_logger
@@ -35,7 +35,7 @@ class Keeper:
         run_id: The record whose heartbeat goes with it; None where it could not be written.
         is_told: Says whether a signal told this process to stop.
         time_limit: Seconds after which the run stops by itself; None for no limit.
-        job_result: The JobResult of the Job that does the run; None from a shell.
+        request: The origin of the run.
     """
 
     def __init__(
@@ -44,14 +44,16 @@ class Keeper:
         run_id: uuid.UUID | None,
         is_told: Callable[[], bool] = lambda: False,
         time_limit: float | None = None,
-        job_result: Any = None,
+        request: RunRequest = SHELL,
     ) -> None:
         self.lease = lease
         self.fence = lease.fence
         self.fence_key = f"ai_ops:fence:{lease.row}"
         self.troubles: list[BaseException] = []
         self.run_id = run_id
-        self.job_result = job_result
+        self.job_result = request.job_result
+        self.owner = request.owner
+        self.pause = request.pause
         self._is_told = is_told
         self._ends = time.monotonic() + time_limit if time_limit else None
         self._time_limit = time_limit

@@ -14,7 +14,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 from typing import Any
@@ -53,14 +53,14 @@ from ai_ops.agents.tools import get_tools
 from ai_ops.checkpoints import cleanup as cleanup_run
 from ai_ops.checkpoints.redis import deleter
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
-from ai_ops.mcp import check as health_run
 from ai_ops.mcp import flips
 from ai_ops.models import AgentGeneration, MaintenanceRun, MCPServer
 from ai_ops.runs import infrastructure, transitions
-from ai_ops.runs.context import RunRequest, requested_by
+from ai_ops.runs.context import current_request, requested_by
 from ai_ops.runs.execution import run_as
 from ai_ops.runs.requests import request_run
 from development.services import die_with_parent
+from tests.fakes.runs import with_pauses
 
 # A connection that two processes share after a fork belongs to neither.
 connections.close_all()
@@ -112,7 +112,8 @@ def main(
             # The process that this is a fork of died, and was started again with the environment of the tests.
             raise RuntimeError("Nautobot could not be set up for these processes: see what the first of them said.")
         _apply(tuning)
-        answer = ("returned", action(*arguments))
+        with with_pauses(tuning.pause):
+            answer = ("returned", action(*arguments))
     except BaseException as error:
         answer = ("raised", f"{type(error).__name__}: {error}")
     pipe.send(answer)
@@ -120,7 +121,6 @@ def main(
 
 
 def _apply(tuning: Tuning) -> None:
-    health_run.PAUSE_SECONDS = tuning.pause
     if tuning.batch:
         deleter.KEYS_PER_COMMAND = cleanup_run.DELETIONS_PER_BATCH = tuning.batch
     if tuning.database_port:
@@ -143,7 +143,7 @@ def _set_clock(seconds: float) -> None:
 
 def scheduled(kind: str, run_id: Any = None) -> dict[str, Any]:
     """Run a task as a schedule does; with `run_id` as another attempt of that run."""
-    with requested_by(RunRequest(RunTriggerChoices.SCHEDULE, run_id=run_id)):
+    with requested_by(replace(current_request(), trigger=RunTriggerChoices.SCHEDULE, run_id=run_id)):
         return TASKS[kind]()
 
 
@@ -178,7 +178,8 @@ def add_job_result() -> str:
 
 def delivered(job_result: str) -> dict[str, Any]:
     """Check all servers, as the worker does that was given the message with that JobResult."""
-    with requested_by(RunRequest(RunTriggerChoices.SCHEDULE, job_result=JobResult.objects.get(pk=job_result))):
+    of_message = {"trigger": RunTriggerChoices.SCHEDULE, "job_result": JobResult.objects.get(pk=job_result)}
+    with requested_by(replace(current_request(), **of_message)):
         return celery_tasks.perform_mcp_health_checks()
 
 

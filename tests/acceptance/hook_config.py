@@ -1,6 +1,7 @@
 """Nautobot settings for the test of webhooks and Job hooks: short pauses, and webhooks by way of a proxy."""
 
 import os
+from contextlib import ExitStack
 from typing import Any
 
 from celery.signals import worker_process_init
@@ -11,8 +12,13 @@ from development.nautobot_config import *  # noqa: F403
 HTTP_PROXIES = {"http": os.environ["AI_OPS_TEST_WEBHOOK_PROXY"]}
 
 
-@worker_process_init.connect(weak=False)
-def _short_pauses(**_: Any) -> None:
-    from ai_ops.mcp import check as health_run
+# Of a worker's process, as long as it lives.
+_surroundings = ExitStack()
 
-    health_run.PAUSE_SECONDS = 0.05
+
+@worker_process_init.connect(weak=False)
+def _begin_short_pauses(**_: Any) -> None:
+    """Let each check of this process begin within a block of short pauses."""
+    from tests.fakes.runs import with_pauses
+
+    _surroundings.enter_context(with_pauses(0.05))

@@ -1,7 +1,9 @@
-"""Records of runs as a process leaves them that died, was stopped, or is well."""
+"""Runs without a lease, the pauses of runs, and records as a process leaves them that died, was stopped, or is well."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,7 +11,7 @@ from django.db.models.functions import Now
 
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
 from ai_ops.models import MaintenanceRun
-from ai_ops.runs.context import RunRequest
+from ai_ops.runs.context import RunRequest, current_request, requested_by
 from ai_ops.runs.records import new_record
 
 
@@ -20,9 +22,12 @@ class FreeHold:
     fence_key = "ai_ops:fence:test"
     run_id = None
     job_result = None
+    owner = None
+    pause: float | None = None
 
     def __init__(self) -> None:
         self.confirmed = 0
+        self.waited: list[float] = []
         self.troubles: list[BaseException] = []
 
     def confirm(self) -> None:
@@ -36,7 +41,8 @@ class FreeHold:
         """There is nobody else."""
 
     def wait(self, seconds: float) -> None:
-        """Not at all."""
+        """Note the seconds, and return at once."""
+        self.waited.append(seconds)
 
     def progress(self, line: str) -> None:
         """Nobody reads it."""
@@ -44,6 +50,11 @@ class FreeHold:
     def trouble(self, error: BaseException) -> None:
         """Remember it."""
         self.troubles.append(error)
+
+
+def with_pauses(seconds: float | None) -> AbstractContextManager[None]:
+    """Let checks that begin in this block, by a task or a Job, pause for so many seconds; None for the usual ones."""
+    return requested_by(replace(current_request(), pause=seconds))
 
 
 def recorded(

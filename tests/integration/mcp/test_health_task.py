@@ -10,7 +10,6 @@ import signal
 import threading
 import time
 import uuid
-from functools import partial
 
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
@@ -26,7 +25,6 @@ from nautobot.extras.models import ObjectChange, Status
 from ai_ops.agents import current_generation
 from ai_ops.celery_tasks import check_mcp_server_health, perform_mcp_health_checks
 from ai_ops.choices import MCPProtocolChoices
-from ai_ops.mcp import check as health_run
 from ai_ops.mcp.http.prober import MAX_AT_ONE_PORT
 from ai_ops.mcp.http.tls import ssl_context
 from ai_ops.mcp.logic.rounds import PAUSE_SECONDS
@@ -43,11 +41,9 @@ committed = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
-def pauses(monkeypatch):
-    """Set the seconds of a pause; they are short unless a test says otherwise."""
-    set_pauses = partial(monkeypatch.setattr, health_run, "PAUSE_SECONDS")
-    set_pauses(0.3)
-    return set_pauses
+def long_enough_to_act_in(pauses):
+    """Let the pauses be long enough for another thread to change rows in one."""
+    pauses(0.3)
 
 
 @pytest.fixture(autouse=True)

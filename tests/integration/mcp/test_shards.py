@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.core.cache import cache
 from django.db import connection
 from django.utils import timezone
-from nautobot.apps.utils import construct_cache_key
 from nautobot.extras.models import Job, JobQueue, JobResult, Status
-from nautobot.extras.utils import get_celery_queues
 
 from ai_ops.celery_tasks import perform_mcp_health_checks
 from ai_ops.config import AiOpsSettings
@@ -21,8 +19,9 @@ from ai_ops.exceptions import ConfigurationError
 from ai_ops.logic.shards import Shard
 from ai_ops.mcp.shards import enqueue_shards
 from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth, MCPServerIncident
-from ai_ops.runs.context import RunRequest, requested_by
+from ai_ops.runs.context import current_request, requested_by
 from ai_ops.schedules import find_job
+from tests.fakes.jobs import see_workers
 from tests.fakes.mcp_server import FakeMCPServer
 
 pytestmark = pytest.mark.django_db
@@ -40,7 +39,7 @@ def workers():
     """Let Nautobot find so many workers: it remembers for some seconds what Celery told it."""
 
     def set_workers(count: int) -> None:
-        cache.set(construct_cache_key(get_celery_queues, branch_aware=False), {"default": count}, timeout=60)
+        see_workers(default=count)
 
     set_workers(2)
     return set_workers
@@ -77,7 +76,7 @@ def run_of_the_job(parent: JobResult) -> dict:
     run = JobResult.objects.create(
         name=parent.name, job_model=parent.job_model, user=parent.user, celery_kwargs=parent.celery_kwargs
     )
-    with requested_by(RunRequest("job", run.user, run)):
+    with requested_by(replace(current_request(), trigger="job", owner=run.user, job_result=run)):
         return perform_mcp_health_checks()
 
 

@@ -7,6 +7,5 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
-    """Let cleanups wait shortly for a Redis that is away, and health checks between two looks at a server."""
+    """Let cleanups wait shortly for a Redis that is away."""
     monkeypatch.setattr("ai_ops.checkpoints.redis.client.RETRY_DELAYS", (0.01,))
-    monkeypatch.setattr("ai_ops.mcp.check.PAUSE_SECONDS", 0.02)

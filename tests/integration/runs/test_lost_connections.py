@@ -13,10 +13,9 @@ from django.contrib.auth import get_user_model
 from django.db import OperationalError, connection, connections
 from nautobot.core.celery.log import NautobotDatabaseHandler
 from nautobot.extras.choices import JobResultStatusChoices
-from nautobot.extras.models import Job, JobResult, Status
+from nautobot.extras.models import JobResult, Status
 
 from ai_ops.choices import RunStateChoices, RunTriggerChoices
-from ai_ops.mcp import check as health_run
 from ai_ops.models import MaintenanceRun, MCPServer, MCPServerCheck, MCPServerIncident
 from ai_ops.runs import connections as job_connections
 from ai_ops.runs import execution, heartbeat, infrastructure
@@ -25,6 +24,7 @@ from ai_ops.runs.context import RunRequest, requested_by
 from ai_ops.runs.infrastructure import with_patience
 from ai_ops.schedules import find_job
 from ai_ops.supervision.rescue import rescue
+from tests.fakes.jobs import enable_jobs
 from tests.fakes.mcp_server import FakeMCPServer
 from tests.fakes.runs import FreeHold, recorded
 
@@ -47,14 +47,14 @@ def impatient_database(transactional_db):
 
 @committed
 def test_a_check_whose_connections_dropped_between_rounds_keeps_all_it_found(
-    impatient_database, settings, monkeypatch, capfd
+    impatient_database, settings, pauses, monkeypatch, capfd
 ):
     # Of 12 s and 4 s a twentieth each, and the pauses likewise; the lease is renewed more seldom than it hangs up.
     settings.PLUGINS_CONFIG = {"ai_ops": {"allow_loopback": True, "lease_seconds": 4}}
-    monkeypatch.setattr(health_run, "PAUSE_SECONDS", 0.7)
+    pauses(0.7)
     monkeypatch.setattr(heartbeat, "LOOK_SECONDS", 0.1)
     monkeypatch.setattr(job_connections, "LOOK_SECONDS", 0.1)
-    Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=True)
+    enable_jobs()
     user = get_user_model().objects.create_superuser("oncall", password="-")
     healthy = Status.objects.get_for_model(MCPServer).get(name="Healthy")
     with FakeMCPServer(delay=impatient_database, health_status=503).running() as slow:

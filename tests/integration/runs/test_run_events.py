@@ -15,7 +15,6 @@ from nautobot.extras.models import ScheduledJob, Status
 
 from ai_ops.celery_tasks import check_mcp_server_health, perform_mcp_health_checks
 from ai_ops.choices import RunStateChoices, RunTriggerChoices
-from ai_ops.mcp import check as health_run
 from ai_ops.models import MaintenanceRun, MCPServer
 from ai_ops.runs import drained
 from ai_ops.runs.context import RunRequest, requested_by
@@ -27,6 +26,7 @@ from ai_ops.supervision.history import trim
 from ai_ops.supervision.late_schedules import warn_of_late
 from ai_ops.supervision.rescue import rescue
 from ai_ops.supervision.supervisor import start_due
+from tests.fakes.jobs import delete_schedules
 from tests.fakes.mcp_server import FakeMCPServer
 from tests.fakes.runs import FreeHold, recorded
 
@@ -116,7 +116,7 @@ def test_a_rescue_is_an_event_and_a_line(broker, django_capture_on_commit_callba
 
 
 def test_a_late_schedule_is_one_event_however_often_it_is_looked_at(broker, django_capture_on_commit_callbacks):
-    ScheduledJob.objects.all().delete()
+    delete_schedules()
     schedule = ensure_schedule("cleanup", time_zone="UTC")
     ScheduledJob.objects.update(last_run_at=Now() - timedelta(days=3), start_time=Now() - timedelta(days=30))
     for _ in range(3):
@@ -126,8 +126,7 @@ def test_a_late_schedule_is_one_event_however_often_it_is_looked_at(broker, djan
     assert "was not started" in event["schedule"]["why"]
 
 
-def test_each_check_is_one_event_with_its_counts(broker, django_capture_on_commit_callbacks, monkeypatch):
-    monkeypatch.setattr(health_run, "PAUSE_SECONDS", 0.01)
+def test_each_check_is_one_event_with_its_counts(broker, django_capture_on_commit_callbacks):
     status = Status.objects.get_for_model(MCPServer).get(name="Healthy")
     with FakeMCPServer().running() as up:
         server = MCPServer.objects.create(name="up", url=up.url, status=status)
