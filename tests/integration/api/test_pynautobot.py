@@ -5,12 +5,9 @@ from __future__ import annotations
 import pynautobot
 import pytest
 from django.contrib.auth import get_user_model
-from django.core.cache import cache
 from django.test import LiveServerTestCase
 from django.utils import timezone
-from nautobot.apps.utils import construct_cache_key
-from nautobot.extras.models import Job, ScheduledJob
-from nautobot.extras.utils import get_celery_queues
+from nautobot.extras.models import ScheduledJob
 from nautobot.users.models import Token
 
 from ai_ops.api.urls import router
@@ -26,6 +23,7 @@ from ai_ops.models import (
     RetentionPolicy,
     ThreadErasure,
 )
+from tests.fakes.jobs import delete_schedules, enable_jobs, see_workers
 from tests.fakes.runs import recorded
 
 
@@ -111,8 +109,8 @@ class PynautobotTest(LiveServerTestCase):
         assert pins.all() == []
 
     def test_runs_are_asked_for_found_and_not_edited(self):
-        Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=True)
-        cache.set(construct_cache_key(get_celery_queues, branch_aware=False), {"default": 1}, timeout=60)
+        enable_jobs()
+        see_workers(default=1)
         run = self.api.runs.create(kind="incidents")
         assert run.url == f"{self.live_server_url}/api/plugins/ai-ops/runs/{run.id}/"
         recorded("storage", state="dead", owner=None)
@@ -120,8 +118,8 @@ class PynautobotTest(LiveServerTestCase):
         self.assert_refused(self.api.runs, MaintenanceRun.objects.get(pk=run.id), "update", "delete")
 
     def test_schedules_are_created_found_and_deleted(self):
-        ScheduledJob.objects.all().delete()
-        Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=True)
+        delete_schedules()
+        enable_jobs()
         schedules = self.api.schedules
         schedules.create(kind="storage")
         made = schedules.create(kind="cleanup", crontab="0 5 * * *", options={"retention_days": 7})

@@ -5,18 +5,16 @@ from __future__ import annotations
 import httpx
 import pytest
 from django.contrib.auth import get_user_model
-from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
-from nautobot.apps.utils import construct_cache_key
-from nautobot.extras.models import Job, ScheduledJob, Status
-from nautobot.extras.utils import get_celery_queues
+from nautobot.extras.models import Status
 from nautobot.users.models import Token
 
 from ai_ops.choices import RunStateChoices
 from ai_ops.models import MCPServer, MCPServerIncident, MCPServerToolSet
 from ai_ops.schedules import ensure_schedule
+from tests.fakes.jobs import let_jobs_run
 from tests.fakes.runs import recorded
 
 API, PAGES = "plugins-api:ai_ops-api:", "plugins:ai_ops:"
@@ -24,9 +22,7 @@ API, PAGES = "plugins-api:ai_ops-api:", "plugins:ai_ops:"
 
 @pytest.fixture
 def admin(transactional_db):
-    Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=True)
-    cache.set(construct_cache_key(get_celery_queues, branch_aware=False), {"default": 1}, timeout=60)
-    ScheduledJob.objects.all().delete()
+    let_jobs_run()
     return get_user_model().objects.create_superuser("admin", password="secret")
 
 

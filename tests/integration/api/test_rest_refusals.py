@@ -8,19 +8,16 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
-from nautobot.apps.utils import construct_cache_key
-from nautobot.extras.models import Job, ScheduledJob
-from nautobot.extras.utils import get_celery_queues
 from nautobot.users.models import Token
 
 from ai_ops.api.serializers import RunRequestSerializer, ScheduleRequestSerializer
 from ai_ops.api.urls import router
 from ai_ops.config import CleanupOptions
 from ai_ops.models import MCPServer, MCPServerToolSet
+from tests.fakes.jobs import let_jobs_run
 
 pytestmark = pytest.mark.django_db
 
@@ -55,9 +52,7 @@ PYTHON = re.compile(
 @pytest.fixture
 def rest(db):
     """A client whose user may everything, Jobs that may run, and a worker."""
-    Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=True)
-    ScheduledJob.objects.all().delete()
-    cache.set(construct_cache_key(get_celery_queues, branch_aware=False), {"default": 1}, timeout=60)
+    let_jobs_run()
     token = Token.objects.create(user=get_user_model().objects.create_superuser("admin")).key
     return Client(headers={"Authorization": f"Token {token}", "Accept": "application/json"})
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.models import ContentType
-from django.core.cache import cache
 from django.urls import include, path, reverse
 from drf_spectacular.generators import SchemaGenerator
 from nautobot.apps.testing import APITestCase
-from nautobot.apps.utils import construct_cache_key
 from nautobot.core.graphql import execute_query
-from nautobot.extras.models import ApprovalWorkflowDefinition, Job, JobResult, ScheduledJob
-from nautobot.extras.utils import get_celery_queues
+from nautobot.extras.models import Job, JobResult, ScheduledJob
 from nautobot.users.models import ObjectPermission
 
 from ai_ops.celery_tasks import get_recent_runs
 from ai_ops.choices import RunStateChoices
 from ai_ops.models import MaintenanceRun
 from ai_ops.schedules import find_job
+from tests.fakes.jobs import enable_jobs, require_approval, see_workers
 
 NAME = "plugins-api:ai_ops-api:maintenancerun"
 
@@ -26,16 +24,13 @@ NAME = "plugins-api:ai_ops-api:maintenancerun"
 class RunAPITestCase(APITestCase):
     @classmethod
     def setUpTestData(cls):
-        Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=True)
+        enable_jobs()
         cls.bob = get_user_model().objects.create(username="bob")
 
     def setUp(self):
         super().setUp()
-        self.workers(default=1)
+        see_workers(default=1)
         self.url = reverse(f"{NAME}-list")
-
-    def workers(self, **queues):
-        cache.set(construct_cache_key(get_celery_queues, branch_aware=False), queues, timeout=60)
 
     def ask(self, data, key=None):
         headers = {"HTTP_IDEMPOTENCY_KEY": key} if key else {}
@@ -120,15 +115,13 @@ class AskTest(RunAPITestCase):
         self.assertHttpStatus(self.ask({"kind": "storage"}), 403)
 
     def test_without_a_worker_or_with_a_disabled_job_it_says_so(self):
-        self.workers()
+        see_workers()
         self.assert_refused(self.ask({"kind": "storage"}), 503, "No Celery worker listens to the queue")
         Job.objects.filter(pk=find_job("storage").pk).update(enabled=False)
         self.assert_refused(self.ask({"kind": "storage"}), 409, "is disabled: enable it")
 
     def test_where_approval_is_needed_the_run_waits(self):
-        ApprovalWorkflowDefinition.objects.create(
-            name="all", model_content_type=ContentType.objects.get_for_model(ScheduledJob), weight=1
-        )
+        require_approval()
         response = self.ask({"kind": "storage"})
         self.assertHttpStatus(response, 202)
         assert (response.data["state"], response.data["job_result"]) == ("pending", None)

@@ -5,17 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 
 from django.contrib.contenttypes.models import ContentType
-from django.core.cache import cache
 from django.urls import reverse
 from django.utils import timezone
 from nautobot.apps.testing import APITestCase
-from nautobot.apps.utils import construct_cache_key
 from nautobot.extras.models import Job, ScheduledJob
-from nautobot.extras.utils import get_celery_queues
 from nautobot.users.models import ObjectPermission
 
 from ai_ops.models import MCPServer
 from ai_ops.schedules import SERVICE_USER, ensure_schedule
+from tests.fakes.jobs import let_jobs_run
 
 NAME = "plugins-api:ai_ops-api:schedule"
 
@@ -23,9 +21,7 @@ NAME = "plugins-api:ai_ops-api:schedule"
 class ScheduleAPITest(APITestCase):
     def setUp(self):
         super().setUp()
-        ScheduledJob.objects.all().delete()
-        Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=True)
-        cache.set(construct_cache_key(get_celery_queues, branch_aware=False), {"default": 1}, timeout=60)
+        let_jobs_run()
         self.url = reverse(f"{NAME}-list")
 
     def ask(self, **data):

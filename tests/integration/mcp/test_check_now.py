@@ -5,18 +5,16 @@ import uuid
 from datetime import timedelta
 
 from django.contrib.contenttypes.models import ContentType
-from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 from nautobot.apps.testing import APITestCase, TestCase
-from nautobot.apps.utils import construct_cache_key
-from nautobot.extras.models import ApprovalWorkflowDefinition, Job, JobResult, ScheduledJob, Status
-from nautobot.extras.utils import get_celery_queues
+from nautobot.extras.models import Job, JobResult, ScheduledJob, Status
 from nautobot.users.models import ObjectPermission
 
 from ai_ops.models import MaintenanceRun, MCPServer
 from ai_ops.schedules import find_job
+from tests.fakes.jobs import require_approval, see_workers
 
 
 class CheckTestCase:
@@ -32,11 +30,7 @@ class CheckTestCase:
 
     def setUp(self):
         super().setUp()
-        self.workers(default=1)
-
-    def workers(self, **queues):
-        """Let Nautobot find these workers: it remembers for five seconds what Celery told it."""
-        cache.set(construct_cache_key(get_celery_queues, branch_aware=False), queues, timeout=60)
+        see_workers(default=1)
 
     def make_vulnerable(self):
         self.server.status = Status.objects.get(name="Vulnerable")
@@ -44,11 +38,6 @@ class CheckTestCase:
 
     def disable_job(self):
         Job.objects.filter(pk=self.job.pk).update(enabled=False)
-
-    def require_approval(self):
-        ApprovalWorkflowDefinition.objects.create(
-            name="all", model_content_type=ContentType.objects.get_for_model(ScheduledJob), weight=1
-        )
 
     def permit_another_job_only(self):
         ObjectPermission.objects.filter(actions__contains=["run"]).delete()
@@ -191,12 +180,12 @@ class CheckButtonTest(CheckTestCase, TestCase):
 
     def test_without_a_worker_it_says_so(self):
         self.add_permissions(*self.all_that_is_needed)
-        self.workers(another=1)
+        see_workers(another=1)
         self.assert_told("No Celery worker listens to the queue &quot;default&quot;: start one")
 
     def test_where_approval_is_needed_it_waits_for_it(self):
         self.add_permissions(*self.all_that_is_needed)
-        self.require_approval()
+        require_approval()
         response = self.post(follow=True)
         schedule = ScheduledJob.objects.get(user=self.user)
         assert (schedule.enabled, schedule.kwargs) == (False, {"server": str(self.server.pk)})
@@ -255,12 +244,12 @@ class CheckRESTTest(CheckTestCase, APITestCase):
 
     def test_without_a_worker_it_is_unavailable(self):
         self.add_permissions(*self.all_that_is_needed)
-        self.workers()
+        see_workers()
         self.assert_refused(503, "No Celery worker listens to the queue")
 
     def test_where_approval_is_needed_it_answers_with_what_waits_for_it(self):
         self.add_permissions(*self.all_that_is_needed)
-        self.require_approval()
+        require_approval()
         response = self.post()
         self.assertHttpStatus(response, 202)
         assert response.data["job_result"] is None

@@ -18,7 +18,7 @@ from nautobot.apps.events import EventBroker, deregister_event_broker, register_
 from nautobot.apps.testing import APIViewTestCases, TestCase, ViewTestCases
 from nautobot.core.graphql import execute_query
 from nautobot.extras.choices import JobResultStatusChoices
-from nautobot.extras.models import JobResult, ObjectChange, ScheduledJob, Status
+from nautobot.extras.models import JobResult, ObjectChange, Status
 
 from ai_ops.celery_tasks import close_resolved_incidents, perform_mcp_health_checks
 from ai_ops.exceptions import IncidentError
@@ -27,6 +27,7 @@ from ai_ops.mcp.incidents import acknowledge, follow_run
 from ai_ops.mcp.logic.reports import ServerReport
 from ai_ops.models import MCPServer, MCPServerHealth, MCPServerIncident
 from ai_ops.schedules import find_job
+from tests.fakes.jobs import delete_schedules
 from tests.fakes.mcp_server import FakeMCPServer
 from tests.fakes.servers import NOBODY_LISTENS, add
 
@@ -56,7 +57,7 @@ class Broken(EventBroker):
 @pytest.fixture(autouse=True)
 def _no_schedules(db):
     """Those that are provisioned are late: no beat has started them here."""
-    ScheduledJob.objects.all().delete()
+    delete_schedules()
 
 
 @pytest.fixture

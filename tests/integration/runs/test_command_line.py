@@ -23,6 +23,7 @@ from ai_ops.runs import lease
 from development.services import PROJECT
 from langgraph_checkpoint_compact import CompactRedisSaver
 from tests.fakes.conversations import days_ago, graph, old_id, on
+from tests.fakes.jobs import delete_schedules
 from tests.fakes.mcp_server import FakeMCPServer
 from tests.integration.pages.test_overview import make_all_well, make_run, make_server, make_trouble
 
@@ -65,7 +66,7 @@ def test_status_counts_what_needs_the_operator_as_the_overview_does():
 
 def test_status_that_is_not_known_has_a_code_of_its_own():
     make_server("new", checked=None)
-    ScheduledJob.objects.all().delete()
+    delete_schedules()
     MaintenanceRun.objects.all().delete()
     code, said = run("status")
     assert (code, said.splitlines()[0]) == (2, "Not known: no health check has ended yet.")

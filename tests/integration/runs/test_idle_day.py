@@ -9,11 +9,12 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.utils import timezone
 from nautobot.extras.choices import JobResultStatusChoices
-from nautobot.extras.models import Job, JobLogEntry, JobResult, ScheduledJob, Status
+from nautobot.extras.models import JobLogEntry, JobResult, Status
 
 from ai_ops.models import MaintenanceRun, MCPServer, MCPServerToolSet
 from ai_ops.schedules import find_job
 from ai_ops.supervision import history
+from tests.fakes.jobs import delete_schedules, enable_jobs
 from tests.fakes.mcp_server import FakeMCPServer
 from tests.fakes.runs import FreeHold
 
@@ -68,8 +69,8 @@ def play(kind, result, now):
 
 
 def test_a_day_of_fifty_servers_that_are_well_leaves_little(checkpoint_redis, monkeypatch):
-    Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=True)
-    ScheduledJob.objects.all().delete()
+    enable_jobs()
+    delete_schedules()
     user = get_user_model().objects.create_superuser("beat", password="-")
     healthy = Status.objects.get_for_model(MCPServer).get(name="Healthy")
     with FakeMCPServer().running() as up:

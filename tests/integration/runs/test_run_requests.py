@@ -10,13 +10,10 @@ from datetime import timedelta
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.models import ContentType
-from django.core.cache import cache
 from django.db import connection, transaction
 from django.utils import timezone
-from nautobot.apps.utils import construct_cache_key
 from nautobot.extras.choices import JobResultStatusChoices, ScheduledJobStateChoices
-from nautobot.extras.models import ApprovalWorkflowDefinition, Job, JobResult, ScheduledJob
-from nautobot.extras.utils import get_celery_queues
+from nautobot.extras.models import Job, JobResult
 from nautobot.users.models import ObjectPermission
 
 from ai_ops.choices import RunStateChoices, RunTriggerChoices
@@ -28,21 +25,17 @@ from ai_ops.runs.execution import run_as
 from ai_ops.runs.options import job_variables
 from ai_ops.runs.requests import REDELIVERY_GRACE, discard_run, enqueue, request_run
 from ai_ops.schedules import SERVICE_USER, find_job
+from tests.fakes.jobs import enable_jobs, require_approval, see_workers
 from tests.fakes.runs import recorded
 from tests.locks import wait_for_a_lock
 
 pytestmark = pytest.mark.django_db
 
 
-def workers(**queues):
-    """Let Nautobot find these workers: it remembers for five seconds what Celery told it."""
-    cache.set(construct_cache_key(get_celery_queues, branch_aware=False), queues, timeout=60)
-
-
 @pytest.fixture(autouse=True)
 def enabled_jobs(db):
-    Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=True)
-    workers(default=1)
+    enable_jobs()
+    see_workers(default=1)
 
 
 def make_user(name, *, permitted=True):
@@ -58,12 +51,6 @@ def make_user(name, *, permitted=True):
 @pytest.fixture
 def alice():
     return make_user("alice")
-
-
-def require_approval():
-    ApprovalWorkflowDefinition.objects.create(
-        name="all", model_content_type=ContentType.objects.get_for_model(ScheduledJob), weight=1
-    )
 
 
 def test_the_record_is_there_before_the_message_and_names_it(alice):
@@ -143,7 +130,7 @@ def test_without_the_permission_to_run_the_job_there_is_no_run():
 
 
 def test_a_disabled_job_and_a_missing_worker_are_named(alice):
-    workers(other=1)
+    see_workers(other=1)
     with pytest.raises(NoWorkerError, match='No Celery worker listens to the queue "default"'):
         request_run("storage", user=alice)
     Job.objects.filter(pk=find_job("storage").pk).update(enabled=False)
@@ -154,9 +141,9 @@ def test_a_disabled_job_and_a_missing_worker_are_named(alice):
 
 def test_the_same_key_gives_the_same_run(alice):
     first = request_run("storage", {}, alice, idempotency_key="k")
-    workers()
+    see_workers()
     assert request_run("storage", None, alice, idempotency_key="k") == first
-    workers(default=1)
+    see_workers(default=1)
     assert request_run("storage", {}, make_user("bob"), idempotency_key="k") != first
     assert request_run("storage", {}, alice) != first
     assert JobResult.objects.filter(user=alice).count() == 2
@@ -252,7 +239,7 @@ def test_a_message_that_was_lost_is_sent_again_once(alice):
 def test_without_a_worker_no_more_messages_are_piled_up(alice):
     run = request_run("storage", {}, alice)
     due = run.next_attempt
-    workers()
+    see_workers()
     assert enqueue(run) is None
     run.refresh_from_db()
     assert (run.state, JobResult.objects.count()) == (RunStateChoices.PENDING, 1)

@@ -11,10 +11,8 @@ from django.db import connection
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from nautobot.apps.utils import construct_cache_key
 from nautobot.extras.choices import JobResultStatusChoices
 from nautobot.extras.models import Job, JobLogEntry, JobResult, ScheduledJob
-from nautobot.extras.utils import get_celery_queues
 
 from ai_ops.celery_tasks import supervise
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
@@ -30,6 +28,7 @@ from ai_ops.supervision import history
 from ai_ops.supervision.history import MAX_RECORDS, trim
 from ai_ops.supervision.late_schedules import warn_of_late
 from ai_ops.supervision.supervisor import SUB_CHECKS, no_supervision, start_due, supervise_once
+from tests.fakes.jobs import delete_schedules, enable_jobs, see_workers
 from tests.fakes.runs import FreeHold, recorded
 
 pytestmark = pytest.mark.django_db
@@ -42,15 +41,15 @@ MINUTE = timedelta(minutes=1)
 @pytest.fixture(autouse=True)
 def no_schedules(db):
     """Without those that are provisioned, which no beat has started here."""
-    ScheduledJob.objects.all().delete()
+    delete_schedules()
 
 
 @pytest.fixture
 def workers(db):
     """Jobs that may run, and a worker that Nautobot believes to have seen a moment ago."""
-    Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=True)
+    enable_jobs()
     cache.delete("ai_ops.worker_seen.default")
-    cache.set(construct_cache_key(get_celery_queues, branch_aware=False), {"default": 1}, timeout=60)
+    see_workers(default=1)
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from ai_ops.models import ProvisioningRecord
 from ai_ops.provisioning import provision_schedules
 from ai_ops.schedules import DEFAULT_SCHEDULES, ensure_schedule, find_job, service_user
 from ai_ops.schedules.control import pause_schedule, refresh_time_limits, resume_schedule, schedule_once, schedule_runs
+from tests.fakes.jobs import delete_schedules, enable_jobs
 
 pytestmark = pytest.mark.django_db
 
@@ -33,8 +34,8 @@ DAILY = "17 3 * * *"
 
 @pytest.fixture(autouse=True)
 def no_schedules(db):
-    ScheduledJob.objects.all().delete()
-    Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=True)
+    delete_schedules()
+    enable_jobs()
 
 
 @pytest.fixture

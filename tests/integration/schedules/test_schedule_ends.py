@@ -6,13 +6,14 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.test import Client
 from django.urls import reverse
-from nautobot.extras.models import Job, ScheduledJob
+from nautobot.extras.models import ScheduledJob
 
 from ai_ops.exceptions import ConfigurationError
 from ai_ops.models import MCPServer
 from ai_ops.schedules.control import resume_schedule, schedule_runs
 from ai_ops.schedules.status import get_schedule_status
 from ai_ops.supervision.supervisor import SUB_CHECKS
+from tests.fakes.jobs import delete_schedules, enable_jobs
 from tests.fakes.runs import FreeHold
 
 pytestmark = pytest.mark.django_db
@@ -22,8 +23,8 @@ SENTENCE = 'its MCP server "Tickets" was deleted'
 
 @pytest.fixture
 def server(db):
-    ScheduledJob.objects.all().delete()
-    Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=True)
+    delete_schedules()
+    enable_jobs()
     return MCPServer.objects.create(name="Tickets", url="http://mcp.example.com")
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from django.utils import timezone
 from nautobot.apps.testing import TestCase
-from nautobot.extras.models import Job, ScheduledJob
+from nautobot.extras.models import ScheduledJob
 
 from ai_ops.exceptions import ConfigurationError
 from ai_ops.schedules import ensure_schedule, next_start
 from ai_ops.schedules.status import get_schedule_status, get_scheduler_status, is_scheduler_running
+from tests.fakes.jobs import delete_schedules, enable_jobs
 
 SCHEDULES = Path(__file__).parents[3] / "docs/user/schedules.md"
 
@@ -20,8 +21,8 @@ SCHEDULES = Path(__file__).parents[3] / "docs/user/schedules.md"
 class ScheduleTest(TestCase):
     def setUp(self):
         super().setUp()
-        ScheduledJob.objects.all().delete()
-        Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=True)
+        delete_schedules()
+        enable_jobs()
 
     def test_an_interval_in_seconds_is_a_crontab(self):
         schedule = ensure_schedule("health", interval=300)

@@ -7,17 +7,13 @@ import pytest
 from celery import Celery
 from celery.signals import beat_init
 from django.contrib.auth import get_user_model
-from django.contrib.contenttypes.models import ContentType
-from django.core.cache import cache
 from django.db import connection
 from django.test import TestCase, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from nautobot.apps.utils import construct_cache_key
 from nautobot.core.celery.schedulers import NautobotDatabaseScheduler
 from nautobot.extras.choices import ScheduledJobStateChoices
-from nautobot.extras.models import ApprovalWorkflowDefinition, Job, JobQueue, JobResult, ScheduledJob
-from nautobot.extras.utils import get_celery_queues
+from nautobot.extras.models import Job, JobQueue, JobResult, ScheduledJob
 
 from ai_ops.exceptions import ConfigurationError, RunOptionsError, ScheduleNotFoundError
 from ai_ops.jobs import jobs
@@ -26,13 +22,14 @@ from ai_ops.schedules import DEFAULT_SCHEDULES, SERVICE_USER, ensure_schedule, f
 from ai_ops.schedules.approval import APP_JOBS
 from ai_ops.schedules.control import pause_schedule, remove_schedule, resume_schedule, schedule_once
 from ai_ops.schedules.status import get_schedule_status
+from tests.fakes.jobs import delete_schedules, require_approval, see_workers
 
 HEALTH_JOB = DEFAULT_SCHEDULES["health"].class_path
 
 
 class ScheduleTestCase(TestCase):
     def setUp(self):
-        ScheduledJob.objects.all().delete()
+        delete_schedules()
 
 
 class EnsureScheduleTest(ScheduleTestCase):
@@ -113,9 +110,7 @@ class EnsureScheduleTest(ScheduleTestCase):
         assert schedule.celery_kwargs["expires"] == 60 * 60
 
     def test_an_approval_workflow_makes_a_new_schedule_pending_and_it_stays_so(self):
-        ApprovalWorkflowDefinition.objects.create(
-            name="all schedules", model_content_type=ContentType.objects.get_for_model(ScheduledJob), weight=1
-        )
+        require_approval()
         for _ in range(2):
             schedule = ensure_schedule("health")
             schedule.refresh_from_db()
@@ -341,10 +336,7 @@ class ControlTest(ScheduleTestCase):
 class StatusTest(ScheduleTestCase):
     def setUp(self):
         super().setUp()
-        self.workers(default=1)
-
-    def workers(self, **queues):
-        cache.set(construct_cache_key(get_celery_queues, branch_aware=False), queues, timeout=60)
+        see_workers(default=1)
 
     def only(self, now=None):
         (row,) = get_schedule_status(now=now)
@@ -381,7 +373,7 @@ class StatusTest(ScheduleTestCase):
     def test_what_no_worker_takes_is_late(self):
         schedule = ensure_schedule("cleanup")
         JobResult.objects.create(name="x", job_model=schedule.job_model, scheduled_job=schedule)
-        self.workers()
+        see_workers()
         assert 'No Celery worker listens to the queue "default"' in self.only()["why"]
         assert not self.only()["late"]
         assert self.only(timezone.now() + timedelta(minutes=6))["late"]
