@@ -1,5 +1,6 @@
 """Waiting for something that another thread, process or server does."""
 
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,3 +16,9 @@ def until(condition: Callable[[], Any], what: str, seconds: float = LONGEST_SECO
         assert time.monotonic() < deadline, f"{what} did not come about in {seconds:g} s"
         time.sleep(0.005)
     return value
+
+
+def listens(port: int) -> bool:
+    """Return whether a program listens on that port of this machine."""
+    with socket.socket() as attempt:
+        return attempt.connect_ex(("127.0.0.1", port)) == 0

@@ -18,3 +18,13 @@ def add(name: str, url: str = NOBODY_LISTENS, status_name: str = "Healthy", **fi
     server = MCPServer(name=name, url=url, status=status, **fields)
     server.validated_save()
     return server
+
+
+def add_many(count: int, url: str = NOBODY_LISTENS, name: str = "server") -> list[MCPServer]:
+    """Save so many Healthy servers at one address, which are probed by their health page, and return them."""
+    return [add(f"{name}-{number:02}", url, probe="http") for number in range(count)]
+
+
+def status_of(server: MCPServer) -> str:
+    """Return the name of its status in the database."""
+    return MCPServer.objects.get(pk=server.pk).status.name

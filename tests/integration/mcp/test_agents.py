@@ -11,7 +11,7 @@ from asgiref.sync import async_to_sync
 from django.core.cache import cache
 from django.core.exceptions import ValidationError
 from django.db import connection, transaction
-from nautobot.extras.models import Secret, SecretsGroup, Status
+from nautobot.extras.models import Secret, SecretsGroup
 
 from ai_ops.agents import clear_mcp_cache, current_generation, mcp_client, tools
 from ai_ops.agents.mcp_client import get_mcp_client
@@ -22,6 +22,7 @@ from ai_ops.models import AgentGeneration, MCPServer
 from development.services import free_ports
 from tests.fakes.certificates import CertificateAuthority
 from tests.fakes.mcp_server import FakeMCPServer
+from tests.fakes.servers import add
 
 # Of what other processes, or threads, are to see.
 committed = pytest.mark.django_db(transaction=True)
@@ -38,13 +39,6 @@ def _nothing_built_yet(monkeypatch):
 def fake():
     with FakeMCPServer(tools=["lookup"]).running() as server:
         yield server
-
-
-def add(name, status_name, **fields):
-    status = Status.objects.get_for_model(MCPServer).get(name=status_name)
-    server = MCPServer(name=name, status=status, **{"url": "http://127.0.0.1:1", **fields})
-    server.validated_save()
-    return server
 
 
 def names():
@@ -101,15 +95,15 @@ def test_bumps_at_the_same_time_are_all_counted_and_the_mirror_has_the_last():
 @committed
 def test_whatever_changes_a_server_by_hand_bumps():
     before = current_generation()
-    server = add("edited", "Healthy")
+    server = add("edited")
     generations = [before, current_generation()]
     server.description = "moved"
     server.save()
     generations.append(current_generation())
     server.delete()
     generations.append(current_generation())
-    add("one", "Healthy")
-    add("two", "Healthy")
+    add("one")
+    add("two")
     generations.append(current_generation())
     MCPServer.objects.all().delete()
     generations.append(current_generation())
@@ -118,7 +112,7 @@ def test_whatever_changes_a_server_by_hand_bumps():
 
 @committed
 def test_changes_that_count_as_one_bump_once_and_none_bump_nothing():
-    one, two = add("one", "Healthy"), add("two", "Healthy")
+    one, two = add("one"), add("two")
     before = current_generation()
     with transaction.atomic(), AgentGeneration.bumped_once():
         one.save()
@@ -142,7 +136,7 @@ def test_changes_that_count_as_one_bump_once_and_none_bump_nothing():
 
 @committed
 def test_a_change_that_is_rolled_back_was_never_seen():
-    server = add("kept", "Healthy")
+    server = add("kept")
     before = current_generation()
     with contextlib.suppress(ZeroDivisionError), transaction.atomic():
         server.save()
@@ -153,7 +147,7 @@ def test_a_change_that_is_rolled_back_was_never_seen():
 
 @committed
 def test_without_the_cache_the_database_is_asked_and_a_change_is_made_all_the_same(settings, caplog):
-    server = add("edited", "Healthy")
+    server = add("edited")
     before = current_generation()
     with transaction.atomic():
         AgentGeneration.bump()
@@ -169,10 +163,10 @@ def test_without_the_cache_the_database_is_asked_and_a_change_is_made_all_the_sa
 
 @pytest.mark.django_db
 def test_the_client_knows_the_healthy_http_servers_and_stays_until_something_changes():
-    add("well", "Healthy", url="http://mcp.example:8000/", mcp_endpoint="/mcp")
-    add("down", "Unhealthy")
-    add("risky", "Vulnerable")
-    add("local", "Healthy", protocol=MCPProtocolChoices.STDIO)
+    add("well", url="http://mcp.example:8000/", mcp_endpoint="/mcp")
+    add("down", status_name="Unhealthy")
+    add("risky", status_name="Vulnerable")
+    add("local", protocol=MCPProtocolChoices.STDIO)
     client = get_mcp_client()
     (found,) = client.connections.values()
     assert (list(client.connections), found["url"]) == (["well"], "http://mcp.example:8000/mcp")
@@ -189,16 +183,16 @@ def test_the_client_knows_the_healthy_http_servers_and_stays_until_something_cha
 
 @committed
 def test_tools_of_healthy_servers_are_loaded_once_and_kept(fake):
-    add("well", "Healthy", url=fake.url)
-    add("down", "Unhealthy", url=fake.url)
+    add("well", url=fake.url)
+    add("down", status_name="Unhealthy", url=fake.url)
     assert names() == names() == ["lookup"]
     assert lists(fake) == 1
 
 
 @committed
 def test_a_dead_server_takes_away_only_its_own_tools(fake, caplog):
-    add("well", "Healthy", url=fake.url)
-    add("dead", "Healthy", url="http://127.0.0.1:1")
+    add("well", url=fake.url)
+    add("dead", url="http://127.0.0.1:1")
     assert names() == ["lookup"]
     assert "The tools of dead could not be loaded (ConnectError: " in caplog.text
 
@@ -207,8 +201,8 @@ def test_a_dead_server_takes_away_only_its_own_tools(fake, caplog):
 @pytest.mark.parametrize("path", ["/mcp/silent", "/mcp/login", "/mcp/sse-endless", "/mcp/500"])
 def test_a_server_that_is_ill_costs_no_more_than_the_time_of_a_probe(fake, settings, path):
     settings.PLUGINS_CONFIG = {"ai_ops": {"allow_loopback": True, "check_timeout": 1}}
-    add("well", "Healthy", url=fake.url)
-    add("ill", "Healthy", url=fake.url, mcp_endpoint=path)
+    add("well", url=fake.url)
+    add("ill", url=fake.url, mcp_endpoint=path)
     started = time.monotonic()
     assert names() == ["lookup"]
     assert time.monotonic() - started < 20, "the client by itself would wait for 30 s and more"
@@ -216,7 +210,7 @@ def test_a_server_that_is_ill_costs_no_more_than_the_time_of_a_probe(fake, setti
 
 @committed
 def test_a_setting_gives_all_tools_the_name_of_their_server(fake, settings):
-    add("Billing (EU)", "Healthy", url=fake.url)
+    add("Billing (EU)", url=fake.url)
     assert (names(), get_mcp_client().tool_name_prefix) == (["lookup"], False)
     AgentGeneration.bump()
     settings.PLUGINS_CONFIG = {"ai_ops": {"allow_loopback": True, "prefix_tool_names": True}}
@@ -227,7 +221,7 @@ def test_a_setting_gives_all_tools_the_name_of_their_server(fake, settings):
 def test_an_error_is_never_taken_for_no_tools(monkeypatch):
     monkeypatch.setattr(tools, "RETRY_SECONDS", 0.0)
     (port,) = free_ports(1)
-    add("restarting", "Healthy", url=f"http://127.0.0.1:{port}")
+    add("restarting", url=f"http://127.0.0.1:{port}")
     assert names() == []
     with FakeMCPServer(tools=["lookup"], port=port).running():
         assert names() == ["lookup"]
@@ -238,7 +232,7 @@ def test_a_known_tool_outlives_a_restart_and_vanishes_after_the_grace(monkeypatc
     monkeypatch.setattr(tools, "RETRY_SECONDS", 0.0)
     monkeypatch.setattr(tools, "FRESH_SECONDS", 0.0)
     with FakeMCPServer(tools=["lookup"]).running() as fake:
-        add("restarting", "Healthy", url=fake.url)
+        add("restarting", url=fake.url)
         assert names() == ["lookup"]
     assert names() == ["lookup"]
     monkeypatch.setattr(tools, "GRACE_SECONDS", 0.0)
@@ -247,15 +241,15 @@ def test_a_known_tool_outlives_a_restart_and_vanishes_after_the_grace(monkeypatc
 
 @committed
 def test_a_failing_server_is_not_asked_again_by_each_request(fake):
-    add("ill", "Healthy", url=fake.url, mcp_endpoint="/mcp/500")
+    add("ill", url=fake.url, mcp_endpoint="/mcp/500")
     assert names() == names() == []
     assert sum(path == "/mcp/500" for path, _ in fake.messages) == 1
 
 
 @committed
 def test_a_change_to_one_server_leaves_the_others_unasked(fake):
-    add("well", "Healthy", url=fake.url)
-    other = add("other", "Healthy", url=fake.url)
+    add("well", url=fake.url)
+    other = add("other", url=fake.url)
     assert names() == ["other_lookup", "well_lookup"], "two of one name would be one"
     other.delete()
     assert names() == ["lookup"]
@@ -264,7 +258,7 @@ def test_a_change_to_one_server_leaves_the_others_unasked(fake):
 
 @committed
 def test_what_was_built_while_a_server_changed_is_not_kept(fake, monkeypatch):
-    server = add("well", "Healthy", url=fake.url)
+    server = add("well", url=fake.url)
     ask = tools._ask
 
     async def changed_meanwhile(usable):
@@ -281,8 +275,8 @@ def test_what_was_built_while_a_server_changed_is_not_kept(fake, monkeypatch):
 def test_agents_obey_the_same_policy(settings, caplog):
     settings.PLUGINS_CONFIG = {"ai_ops": {"allow_loopback": False}}
     with FakeMCPServer(tools=["lookup"]).running() as fake:
-        add("here", "Healthy", url=fake.url)
-        add("metadata", "Healthy", url="http://169.254.169.254")
+        add("here", url=fake.url)
+        add("metadata", url="http://169.254.169.254")
         assert names() == []
         assert fake.requests == []
     assert "127.0.0.1 is a loopback address" in caplog.text
@@ -296,11 +290,11 @@ def test_agents_use_the_servers_credentials_and_send_none_over_a_redirect(monkey
     group = SecretsGroup.objects.create(name="group")
     group.secrets.add(secret, through_defaults={"access_type": "HTTP(S)", "secret_type": "token"})
     with FakeMCPServer(tools=["lookup"], token="s3cret-t0ken").running() as fake:
-        add("guarded", "Healthy", url=fake.url, secrets_group=group)
+        add("guarded", url=fake.url, secrets_group=group)
         assert names() == ["lookup"]
         assert all(b"s3cret-t0ken" in head for head in fake.heads)
         MCPServer.objects.get().delete()
-        add("redirecting", "Healthy", url=fake.url, secrets_group=group, mcp_endpoint="/mcp/slash")
+        add("redirecting", url=fake.url, secrets_group=group, mcp_endpoint="/mcp/slash")
         assert names() == []
         redirected = [head for head in fake.heads if b"/mcp/slash/ HTTP" in head]
     assert redirected
@@ -312,7 +306,7 @@ def test_agents_use_the_servers_tls_settings(tmp_path, settings):
     settings.PLUGINS_CONFIG = {"ai_ops": {"allow_loopback": True, "ca_directories": [str(tmp_path)]}}
     authority = CertificateAuthority.make(tmp_path)
     with FakeMCPServer(tools=["lookup"], tls=authority.server_context()).running() as fake:
-        server = add("secure", "Healthy", url=fake.url)
+        server = add("secure", url=fake.url)
         assert names() == []
         server.ca_file = authority.ca_file
         server.save()

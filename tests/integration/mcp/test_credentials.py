@@ -6,7 +6,6 @@ import logging
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.contrib.auth import get_user_model
 from django.core.cache import cache
 from django.db import connection
 from django.db.models import ProtectedError
@@ -14,7 +13,7 @@ from django.test import Client
 from django.urls import reverse
 from django_redis import get_redis_connection as cache_connection
 from nautobot.extras.choices import JobResultStatusChoices
-from nautobot.extras.models import Job, JobResult, Secret, SecretsGroup, SecretsGroupAssociation, Status
+from nautobot.extras.models import JobResult, Secret, SecretsGroup, SecretsGroupAssociation, Status
 from nautobot.users.models import Token
 
 from ai_ops.agents import tools
@@ -156,15 +155,12 @@ def _echo(fake, message):
     "path",
     ["/mcp", "/mcp/401", "/mcp/500", "/mcp/elsewhere", "/mcp/echoes-in-its-name", "/mcp/echoes-in-an-error"],
 )
-def test_the_secret_is_in_no_table_no_cache_no_log_and_no_answer(group, caplog, monkeypatch, path):
+def test_the_secret_is_in_no_table_no_cache_no_log_and_no_answer(group, job, user, caplog, monkeypatch, path):
     """Also of servers that send it back to be shown."""
     name, unknown = {"name": f"for {TOKEN}", "version": TOKEN}, f"Bearer {TOKEN} is unknown"
     fake = FakeMCPServer(token=TOKEN, health_status=404, tools=["lookup"])
     monkeypatch.setitem(MCP_FAULTS, "/mcp/echoes-in-its-name", _echo(fake, result({**WELL, "serverInfo": name})))
     monkeypatch.setitem(MCP_FAULTS, "/mcp/echoes-in-an-error", _echo(fake, error(-32000, unknown)))
-    user = get_user_model().objects.create_superuser("oncall", password="-")
-    job = Job.objects.get(module_name="ai_ops.jobs.mcp_health_check", job_class_name="MCPServerHealthCheckJob")
-    Job.objects.filter(pk=job.pk).update(enabled=True)
     with fake.running():
         server = server_with(group(token=TOKEN), url=fake.url, mcp_endpoint=path, probe="mcp", status="Healthy")
         run = JobResult.enqueue_job(

@@ -15,25 +15,14 @@ from ai_ops.mcp.history import record_checks
 from ai_ops.mcp.incidents import follow_run
 from ai_ops.mcp.logic.reports import ServerReport
 from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth, MCPServerIncident
-from tests.fakes.mcp_server import FakeMCPServer
-from tests.fakes.servers import NOBODY_LISTENS
+from tests.fakes.servers import NOBODY_LISTENS, status_of
 from tests.fakes.servers import add as saved
 
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def up():
-    with FakeMCPServer().running() as server:
-        yield server
-
-
 def add(name, url=NOBODY_LISTENS, status_name="Healthy", **fields):
     return saved(name, url, status_name, probe="http", **fields)
-
-
-def status_of(server: MCPServer) -> str:
-    return MCPServer.objects.get(pk=server.pk).status.name
 
 
 def found(server: MCPServer, ok: bool) -> None:

@@ -8,7 +8,6 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.models import ContentType
 from nautobot.apps.change_logging import web_request_context
-from nautobot.apps.events import EventBroker, deregister_event_broker, register_event_broker
 from nautobot.core.models.utils import serialize_object_v2
 from nautobot.extras.models import CustomField, ObjectChange, Status, Tag
 
@@ -16,46 +15,18 @@ from ai_ops.celery_tasks import perform_mcp_health_checks
 from ai_ops.mcp.change_log import logged_together
 from ai_ops.mcp.flips import FLIPS_AT_ONCE
 from ai_ops.models import AgentGeneration, MCPServer, MCPServerIncident
-from tests.fakes.mcp_server import FakeMCPServer
+from tests.fakes.events import KeepingBroker, heard
+from tests.fakes.servers import add_many
 
 pytestmark = pytest.mark.django_db
 
 
-class Broker(EventBroker):
-    """Keeps which objects Nautobot said were updated, or fails at each."""
-
-    def __init__(self, error: Exception | None = None):
-        super().__init__(
-            include_topics=["nautobot.update.ai_ops.mcpserver", "nautobot.create.ai_ops.mcpserverincident"]
-        )
-        self.error = error
-        self.heard: list[tuple[str, str]] = []
-
-    def publish(self, *, topic, payload):
-        if self.error:
-            raise self.error
-        self.heard.append((topic, json.loads(payload)["postchange"]["name"]))
+TOPICS = ("nautobot.update.ai_ops.mcpserver", "nautobot.create.ai_ops.mcpserverincident")
 
 
-@pytest.fixture
-def connected():
-    """Connect a broker to Nautobot for the test."""
-    brokers = []
-
-    def connect(broker: Broker) -> Broker:
-        register_event_broker(broker)
-        brokers.append(broker)
-        return broker
-
-    yield connect
-    for broker in brokers:
-        deregister_event_broker(broker)
-
-
-@pytest.fixture
-def down():
-    with FakeMCPServer(health_status=500).running() as server:
-        yield server
+def told(broker: KeepingBroker) -> list[tuple[str, str]]:
+    """Return the topics with the names of the objects."""
+    return [(topic, payload["postchange"]["name"]) for topic, payload in broker.events]
 
 
 @pytest.fixture
@@ -67,15 +38,8 @@ def healthy() -> Status:
     return Status.objects.get_for_model(MCPServer).get(name="Healthy")
 
 
-def add_many(url: str, count: int) -> list[MCPServer]:
-    servers = [MCPServer(name=f"server-{n:02}", url=url, status=healthy()) for n in range(count)]
-    for server in servers:
-        server.validated_save()
-    return servers
-
-
 def test_each_flip_of_many_is_in_the_change_log_as_the_api_shows_it(down, ann):
-    servers = add_many(down.url, FLIPS_AT_ONCE + 5)
+    servers = add_many(FLIPS_AT_ONCE + 5, down.url)
     tag = Tag.objects.create(name="rack 7")
     tag.content_types.add(ContentType.objects.get_for_model(MCPServer))
     servers[3].tags.add(tag)
@@ -97,7 +61,7 @@ def test_each_flip_of_many_is_in_the_change_log_as_the_api_shows_it(down, ann):
 
 
 def test_agents_are_told_of_flips_together_and_of_none_where_none_was_made(down):
-    servers = add_many(down.url, FLIPS_AT_ONCE + 5)
+    servers = add_many(FLIPS_AT_ONCE + 5, down.url)
     before = AgentGeneration.current()
     assert perform_mcp_health_checks()["changed_count"] == len(servers)
     told = AgentGeneration.current() - before
@@ -107,7 +71,7 @@ def test_agents_are_told_of_flips_together_and_of_none_where_none_was_made(down)
 
 
 def test_what_was_changed_before_in_the_same_context_is_not_logged_again(down, ann):
-    edited, other = add_many(down.url, 2)
+    edited, other = add_many(2, down.url)
     with web_request_context(ann):
         edited.description = "call Ann first"
         edited.validated_save()
@@ -124,24 +88,24 @@ def test_what_was_changed_before_in_the_same_context_is_not_logged_again(down, a
     assert history(other) == [("", "Unhealthy"), ("and Bob then", "Unhealthy")]
 
 
-def test_flips_and_incidents_are_told_while_the_job_goes_on_and_not_again_at_its_end(down, ann, connected):
-    broker = connected(Broker())
-    one, two = add_many(down.url, 2)
-    with web_request_context(ann):
-        perform_mcp_health_checks()
-        while_it_goes_on = list(broker.heard)
+def test_flips_and_incidents_are_told_while_the_job_goes_on_and_not_again_at_its_end(down, ann):
+    one, two = add_many(2, down.url)
+    with heard(*TOPICS) as broker:
+        with web_request_context(ann):
+            perform_mcp_health_checks()
+            while_it_goes_on = told(broker)
+        at_its_end = told(broker)
     incidents = [incident.name for incident in MCPServerIncident.objects.all()]
     assert sorted(while_it_goes_on) == sorted(
         [("nautobot.update.ai_ops.mcpserver", str(server)) for server in (one, two)]
         + [("nautobot.create.ai_ops.mcpserverincident", name) for name in incidents]
     )
-    assert broker.heard == while_it_goes_on
+    assert at_its_end == while_it_goes_on
 
 
-def test_a_receiver_that_fails_holds_up_no_flip_and_the_run_says_so(down, ann, connected):
-    connected(Broker(ConnectionError("nobody listens")))
-    servers = add_many(down.url, FLIPS_AT_ONCE + 5)
-    with web_request_context(ann):
+def test_a_receiver_that_fails_holds_up_no_flip_and_the_run_says_so(down, ann):
+    servers = add_many(FLIPS_AT_ONCE + 5, down.url)
+    with heard(*TOPICS, error=ConnectionError("nobody listens")), web_request_context(ann):
         result = perform_mcp_health_checks()
     assert (result["success"], result["changed_count"], result["cache_cleared"]) == (False, len(servers), True)
     assert "Not all webhooks, Job hooks and events could be sent (nobody listens)" in result["error"]
@@ -150,7 +114,7 @@ def test_a_receiver_that_fails_holds_up_no_flip_and_the_run_says_so(down, ann, c
 
 
 def test_a_custom_field_that_is_added_between_two_blocks_is_logged_with_the_second(down, ann):
-    (server,) = add_many(down.url, 1)
+    (server,) = add_many(1, down.url)
     with web_request_context(ann), logged_together():
         server.validated_save()
     field = CustomField.objects.create(key="on_call", label="On call", type="text")

@@ -24,17 +24,10 @@ from ai_ops.mcp.logic.reports import ServerReport
 from ai_ops.mcp.logic.verdicts import Probe, ProbeAgain, Reason
 from ai_ops.mcp.server_check import ServerCheck
 from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth
-from tests.fakes.mcp_server import FakeMCPServer
 from tests.fakes.servers import add
 from tests.locks import wait_for_a_lock
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def up():
-    with FakeMCPServer().running() as server:
-        yield server
 
 
 def checked(server: MCPServer, hours_ago: float = 0, ok: bool | None = True, latency_ms: float = 10.0) -> None:

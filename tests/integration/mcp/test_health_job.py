@@ -8,13 +8,12 @@ from html.parser import HTMLParser
 from urllib.parse import quote
 
 import pytest
-from django.contrib.auth import get_user_model
 from django.db import OperationalError, connections
 from django.urls import reverse
 from django.utils import timezone
 from nautobot.core.templatetags.helpers import render_markdown
 from nautobot.extras.choices import JobExecutionType, JobResultStatusChoices, ObjectChangeEventContextChoices
-from nautobot.extras.models import Job, JobLogEntry, JobResult, ObjectChange, ScheduledJob
+from nautobot.extras.models import JobLogEntry, JobResult, ObjectChange, ScheduledJob
 
 from ai_ops.celery_tasks import check_mcp_server_health
 from ai_ops.choices import JOB_GROUP
@@ -22,37 +21,11 @@ from ai_ops.jobs.mcp_health_check import MCPServerHealthCheckJob
 from ai_ops.mcp import check, flips
 from ai_ops.mcp.flips import FLIPS_AT_ONCE
 from ai_ops.models import MaintenanceRun, MCPServer, MCPServerIncident, MCPServerTool
-from tests.fakes.mcp_server import FakeMCPServer
 from tests.fakes.servers import add
 from tests.fakes.wire import TOOL, WireServer, body, error, init, raw, result, tools
 
 # Job logs are written through a database alias of their own.
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "job_logs"])
-
-
-@pytest.fixture
-def up():
-    with FakeMCPServer().running() as server:
-        yield server
-
-
-@pytest.fixture
-def down():
-    with FakeMCPServer(health_status=500).running() as server:
-        yield server
-
-
-@pytest.fixture
-def user():
-    return get_user_model().objects.create_superuser("oncall", password="-")
-
-
-@pytest.fixture
-def job():
-    found = Job.objects.get(module_name="ai_ops.jobs.mcp_health_check", job_class_name="MCPServerHealthCheckJob")
-    found.enabled = True
-    found.validated_save()
-    return found
 
 
 def run(job, user, **job_kwargs):

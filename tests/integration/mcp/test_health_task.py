@@ -32,7 +32,7 @@ from ai_ops.models import MCPServer, MCPServerCheck
 from ai_ops.models.runs import MaintenanceLease
 from tests.fakes.certificates import CertificateAuthority
 from tests.fakes.mcp_server import FakeMCPServer
-from tests.fakes.servers import NOBODY_LISTENS, add
+from tests.fakes.servers import NOBODY_LISTENS, add, status_of
 from tests.waiting import until
 
 pytestmark = pytest.mark.django_db
@@ -58,21 +58,11 @@ def _every_line(caplog):
     caplog.set_level(logging.DEBUG, logger="celery.task")
 
 
-@pytest.fixture
-def up():
-    with FakeMCPServer().running() as server:
-        yield server
-
-
 def status(name: str) -> Status:
     found, created = Status.objects.get_or_create(name=name)
     if created:
         found.content_types.add(ContentType.objects.get_for_model(MCPServer))
     return found
-
-
-def status_of(server: MCPServer) -> str:
-    return MCPServer.objects.get(pk=server.pk).status.name
 
 
 @contextlib.contextmanager

@@ -25,7 +25,6 @@ from ai_ops.mcp.http.tls import CAFileError, ssl_context
 from ai_ops.mcp.http.transports import ClientFactory
 from ai_ops.mcp.logic.credentials import Credentials
 from ai_ops.mcp.logic.verdicts import ProbeKind, Reason
-from tests.fakes.certificates import CertificateAuthority
 from tests.fakes.mcp_server import FakeMCPServer
 from tests.fakes.wire import WELL as WELL_RESULT
 from tests.fakes.wire import WireServer, event, init, raw, result, stream, text
@@ -196,11 +195,6 @@ def test_an_error_of_the_program_costs_one_server_and_is_in_the_log_once_without
 
 # ------------------------------------------------------------------------------------------------
 # CA files
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return CertificateAuthority.make(tmp_path_factory.mktemp("ca"))
 
 
 def test_no_file_keeps_anything_waiting_and_all_failures_sound_the_same(authority, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from datetime import timedelta
 
@@ -14,7 +13,6 @@ from django.db.models.signals import pre_save
 from django.urls import reverse
 from django.utils import timezone
 from nautobot.apps.change_logging import web_request_context
-from nautobot.apps.events import EventBroker, deregister_event_broker, register_event_broker
 from nautobot.apps.testing import APIViewTestCases, TestCase, ViewTestCases
 from nautobot.core.graphql import execute_query
 from nautobot.extras.choices import JobResultStatusChoices
@@ -27,51 +25,17 @@ from ai_ops.mcp.incidents import acknowledge, follow_run
 from ai_ops.mcp.logic.reports import ServerReport
 from ai_ops.models import MCPServer, MCPServerHealth, MCPServerIncident
 from ai_ops.schedules import find_job
-from tests.fakes.jobs import delete_schedules
-from tests.fakes.mcp_server import FakeMCPServer
+from tests.fakes.events import heard
 from tests.fakes.servers import NOBODY_LISTENS, add
 
 pytestmark = pytest.mark.django_db
 committed = pytest.mark.django_db(transaction=True)
 
 
-class Listener(EventBroker):
-    """Keeps what was published."""
-
-    def __init__(self):
-        super().__init__(include_topics=["ai_ops.*"])
-        self.heard = []
-
-    def publish(self, *, topic, payload):
-        self.heard.append((topic, json.loads(payload)))
-
-    def topics(self):
-        return [topic for topic, _ in self.heard]
-
-
-class Broken(EventBroker):
-    def publish(self, *, topic, payload):
-        raise ConnectionError("nobody listens")
-
-
-@pytest.fixture(autouse=True)
-def _no_schedules(db):
-    """Those that are provisioned are late: no beat has started them here."""
-    delete_schedules()
-
-
 @pytest.fixture
 def listener():
-    broker = Listener()
-    register_event_broker(broker)
-    yield broker
-    deregister_event_broker(broker)
-
-
-@pytest.fixture
-def up():
-    with FakeMCPServer().running() as server:
-        yield server
+    with heard("ai_ops.*") as broker:
+        yield broker
 
 
 def status(name):
@@ -203,7 +167,7 @@ def test_each_transition_is_published_once_it_is_committed(up, listener):
         "ai_ops.mcp.incident.closed",
         "ai_ops.mcp.checked",
     ]
-    flipped, opened, closed = (listener.heard[number][1] for number in (0, 1, 6))
+    flipped, opened, closed = (listener.events[number][1] for number in (0, 1, 6))
     assert (flipped["server"]["name"], flipped["status_before"], flipped["status_after"]) == (
         "one",
         "Healthy",
@@ -217,13 +181,9 @@ def test_each_transition_is_published_once_it_is_committed(up, listener):
 
 @committed
 def test_a_broker_that_fails_holds_up_nothing():
-    broker = Broken()
-    register_event_broker(broker)
-    try:
+    with heard(error=ConnectionError("nobody listens")):
         add("down")
         assert perform_mcp_health_checks()["success"] is True
-    finally:
-        deregister_event_broker(broker)
     assert MCPServerIncident.objects.count() == 1
 
 
@@ -373,12 +333,11 @@ def test_incidents_can_be_read_by_graphql():
 
 
 @pytest.mark.django_db(transaction=True, databases=["default", "job_logs"])
-def test_the_job_reviews_and_says_what_it_did():
+def test_the_job_reviews_and_says_what_it_did(user):
     job = find_job("incidents")
     job.enabled = True
     job.validated_save()
     incident_of(add("one"))
-    user = get_user_model().objects.create_superuser("oncall", password="-")
     result = JobResult.enqueue_job(job, user, synchronous=True, job_kwargs={})
     result.refresh_from_db()
     assert result.status == JobResultStatusChoices.STATUS_SUCCESS

@@ -10,8 +10,6 @@ import random
 import resource
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 import time
 import tracemalloc
@@ -26,11 +24,10 @@ from ai_ops.mcp.http.prober import PATIENCE_SECONDS, Prober, Target
 from ai_ops.mcp.http.tls import ssl_context
 from ai_ops.mcp.logic.credentials import Credentials
 from ai_ops.mcp.logic.verdicts import Phase, ProbeKind, Reason
-from development.services import free_ports
-from tests.fakes.certificates import CertificateAuthority
-from tests.fakes.mcp_server import FAULTS, MCP_FAULTS, FakeMCPServer, gzip_bomb, json_answer
+from tests.fakes.mcp_server import FAULTS, MCP_FAULTS, FakeMCPServer, json_answer
 from tests.fakes.mcp_server import WELL as WELL_RESULT
 from tests.fakes.mcp_server import result as rpc_result
+from tests.fakes.sdk_server import sdk_server
 from tests.waiting import until
 
 # For servers that never end: short, as each of these tests takes so long. For all others so long that a busy machine
@@ -39,15 +36,6 @@ TIMEOUT = 0.5
 ENOUGH = 10.0
 # A probe that does not end takes hours, so an end is told from none on any machine.
 GRACE = 5.0
-
-
-@pytest.fixture(scope="module")
-def server():
-    gzip_bomb()
-    # Made once a process, and no part of what a probe takes.
-    ssl_context()
-    with FakeMCPServer().running() as running:
-        yield running
 
 
 def local_prober(timeout=ENOUGH, **options):
@@ -68,11 +56,6 @@ def prober():
 def hurried():
     with local_prober(TIMEOUT) as opened:
         yield opened
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return CertificateAuthority.make(tmp_path_factory.mktemp("ca"))
 
 
 # path, reason, HTTP status, words that the sentence must have: what happened and what to do
@@ -771,19 +754,8 @@ def test_tls_is_verified_by_default():
 @pytest.fixture
 def fastmcp():
     """A server of the SDK in a process of its own, whose memory can be read."""
-    (port,) = free_ports(1)
-    command = [sys.executable, "-m", "development.demo_mcp_servers", str(port)]
-    with subprocess.Popen(command) as process:
-        try:
-            until(lambda: _listens(port), "the server")
-            yield process.pid, f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-
-
-def _listens(port):
-    with socket.socket() as attempt:
-        return attempt.connect_ex(("127.0.0.1", port)) == 0
+    with sdk_server("-m", "development.demo_mcp_servers") as server:
+        yield server
 
 
 def test_two_hundred_probes_leave_nothing_in_a_real_server(fastmcp):

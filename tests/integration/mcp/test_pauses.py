@@ -12,30 +12,23 @@ from ai_ops.mcp.check import check_servers
 from ai_ops.mcp.health_run import check_due_servers
 from ai_ops.runs.context import current_request, request_of_job
 from ai_ops.runs.options import checked_options
-from tests.fakes.mcp_server import FakeMCPServer
 from tests.fakes.runs import FreeHold, with_pauses
 from tests.fakes.servers import add
 
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def ill():
-    with FakeMCPServer(health_status=500).running() as server:
-        yield server
-
-
-def test_a_check_waits_as_long_as_it_is_told_between_two_rounds_and_says_so(ill, caplog):
+def test_a_check_waits_as_long_as_it_is_told_between_two_rounds_and_says_so(down, caplog):
     caplog.set_level("INFO", logger="celery.task")
     hold = FreeHold()
-    report = check_servers([add("ill", ill.url)], hold, pause=7)
+    report = check_servers([add("ill", down.url)], hold, pause=7)
     assert (report.changed_count, hold.waited) == (1, [7, 7])
     assert "1 server(s) differ from their status, checking them again in 7 s" in caplog.messages
 
 
 @pytest.mark.parametrize(("pause", "expected"), [(None, [5, 5]), (0.5, [0.5, 0.5]), (0, [0, 0])])
-def test_a_run_waits_five_seconds_unless_the_code_around_it_says_otherwise(ill, pause, expected):
-    add("ill", ill.url)
+def test_a_run_waits_five_seconds_unless_the_code_around_it_says_otherwise(down, pause, expected):
+    add("ill", down.url)
     hold = FreeHold()
     hold.pause = pause
     assert check_due_servers(hold, None)["changed_count"] == 1
@@ -43,10 +36,10 @@ def test_a_run_waits_five_seconds_unless_the_code_around_it_says_otherwise(ill, 
 
 
 @pytest.mark.parametrize(("pause", "asked"), [(29, 1), (30, 3)])
-def test_a_server_that_asks_to_wait_no_longer_than_the_pause_is_probed_again_in_the_run(ill, pause, asked):
-    server = add("busy", ill.url, health_check="/429", probe="http")
+def test_a_server_that_asks_to_wait_no_longer_than_the_pause_is_probed_again_in_the_run(down, pause, asked):
+    server = add("busy", down.url, health_check="/429", probe="http")
     check_servers([server], FreeHold(), pause=pause)
-    assert len(ill.requests) == asked
+    assert len(down.requests) == asked
 
 
 class MessageOfAJob:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from django.contrib.auth import get_user_model
 from django.db import connection
 from django.utils import timezone
 from nautobot.extras.models import Job, JobQueue, JobResult, Status
@@ -20,18 +19,11 @@ from ai_ops.logic.shards import Shard
 from ai_ops.mcp.shards import enqueue_shards
 from ai_ops.models import MCPServer, MCPServerCheck, MCPServerHealth, MCPServerIncident
 from ai_ops.runs.context import current_request, requested_by
-from ai_ops.schedules import find_job
 from tests.fakes.jobs import see_workers
-from tests.fakes.mcp_server import FakeMCPServer
+from tests.fakes.servers import add_many
 
 pytestmark = pytest.mark.django_db
 committed = pytest.mark.django_db(transaction=True, databases=["default", "job_logs"])
-
-
-@pytest.fixture
-def up():
-    with FakeMCPServer().running() as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)
@@ -58,19 +50,6 @@ def shard_size(settings):
     return set_size
 
 
-@pytest.fixture
-def job():
-    found = find_job("health")
-    found.enabled = True
-    found.validated_save()
-    return found
-
-
-@pytest.fixture
-def user():
-    return get_user_model().objects.create_superuser("oncall", password="-")
-
-
 def run_of_the_job(parent: JobResult) -> dict:
     """What the Job does for all servers, up to what its shards do, in a run of its own like `parent`."""
     run = JobResult.objects.create(
@@ -86,14 +65,6 @@ def parent(job, user):
     return JobResult.objects.create(name=job.name, job_model=job, user=user, celery_kwargs={"queue": "default"})
 
 
-def add(count: int, url: str, status_name: str = "Healthy", name: str = "server") -> list[MCPServer]:
-    status = Status.objects.get_for_model(MCPServer).get(name=status_name)
-    servers = [MCPServer(name=f"{name}-{number:02}", url=url, status=status, probe="http") for number in range(count)]
-    for server in servers:
-        server.validated_save()
-    return servers
-
-
 def enqueued(shards) -> list[str]:
     """The shards as the queued runs have them."""
     return [JobResult.objects.get(pk=shard["job_result"]).task_kwargs["shard"] for shard in shards]
@@ -105,7 +76,7 @@ def finish(shards, status: str = "SUCCESS") -> None:
 
 @committed
 def test_the_job_divides_a_large_fleet_and_each_server_is_checked_once(job, user, up):
-    servers = add(5, up.url)
+    servers = add_many(5, up.url)
     run = JobResult.enqueue_job(job, user, synchronous=True, job_kwargs={})
     run.refresh_from_db()
     assert run.result | {"shards": None, "run": None} == {
@@ -133,20 +104,20 @@ def test_the_job_divides_a_large_fleet_and_each_server_is_checked_once(job, user
 
 
 def test_a_fleet_within_the_size_is_checked_by_the_run_itself(parent, up, shard_size):
-    add(2, up.url)
+    add_many(2, up.url)
     assert run_of_the_job(parent)["checked_count"] == 2
-    add(1, up.url, name="one more")
+    add_many(1, up.url, name="one more")
     shard_size(0)
     assert run_of_the_job(parent)["checked_count"] == 3
 
 
 def test_the_function_checks_all_servers_itself_whatever_their_number(up):
-    add(5, up.url)
+    add_many(5, up.url)
     assert perform_mcp_health_checks()["checked_count"] == 5
 
 
 def test_without_workers_or_on_kubernetes_the_run_checks_all_itself(parent, up, workers):
-    add(3, up.url)
+    add_many(3, up.url)
     workers(0)
     assert run_of_the_job(parent)["checked_count"] == 3
     workers(2)
@@ -157,7 +128,7 @@ def test_without_workers_or_on_kubernetes_the_run_checks_all_itself(parent, up, 
 
 
 def test_a_second_run_leaves_what_is_queued_or_running_to_those_who_have_it(parent, up):
-    add(4, up.url)
+    add_many(4, up.url)
     first = run_of_the_job(parent)["shards"]
     assert run_of_the_job(parent)["shards"] == []
     JobResult.objects.filter(pk=first[0]["job_result"]).update(status="STARTED", date_started=timezone.now())
@@ -169,7 +140,7 @@ def test_a_second_run_leaves_what_is_queued_or_running_to_those_who_have_it(pare
 
 
 def test_shards_of_dead_workers_and_lost_queues_are_taken_over(parent, up):
-    add(4, up.url)
+    add_many(4, up.url)
     killed, lost = run_of_the_job(parent)["shards"]
     JobResult.objects.filter(pk=killed["job_result"]).update(
         status="STARTED", date_started=timezone.now() - timedelta(seconds=1861)
@@ -179,7 +150,7 @@ def test_shards_of_dead_workers_and_lost_queues_are_taken_over(parent, up):
 
 
 def test_a_queued_shard_expires_when_others_no_longer_count_on_it(parent, up):
-    add(3, up.url)
+    add_many(3, up.url)
     (run, _) = run_of_the_job(parent)["shards"]
     kwargs = JobResult.objects.get(pk=run["job_result"]).celery_kwargs
     assert (kwargs["expires"], kwargs["queue"]) == (3600, "default")
@@ -187,7 +158,7 @@ def test_a_queued_shard_expires_when_others_no_longer_count_on_it(parent, up):
 
 @committed
 def test_two_runs_that_divide_at_the_same_time_give_no_server_to_two_shards(job, parent, up):
-    servers = add(8, up.url)
+    servers = add_many(8, up.url)
     queue, found, at_once = JobQueue.objects.get(name="default"), [], threading.Barrier(2)
     # What is enqueued stays queued: there is a job, and nobody enabled it.
     Job.objects.filter(pk=job.pk).update(enabled=False)
@@ -209,7 +180,7 @@ def test_two_runs_that_divide_at_the_same_time_give_no_server_to_two_shards(job,
 
 
 def test_a_shard_leaves_out_who_was_checked_since_and_who_is_no_longer_due(parent, up):
-    servers = sorted(add(4, up.url), key=lambda server: server.pk)
+    servers = sorted(add_many(4, up.url), key=lambda server: server.pk)
     (shard,) = enqueue_shards(parent, JobQueue.objects.get(name="default"), 10, timezone.now())
     checked, vulnerable, waits, left = servers
     MCPServerHealth.objects.create(server=checked, checked=timezone.now())
@@ -227,7 +198,7 @@ def test_a_shard_leaves_out_who_was_checked_since_and_who_is_no_longer_due(paren
 
 def test_what_fails_in_all_shards_is_one_incident(parent, up):
     up.health_status = 500
-    add(8, up.url)
+    add_many(8, up.url)
     texts = enqueued(enqueue_shards(parent, JobQueue.objects.get(name="default"), 4, timezone.now()))
     for text, name in zip(texts, ("4 servers: HTTP", "8 servers: HTTP"), strict=True):
         assert perform_mcp_health_checks(shard=text)["changed_count"] == 4
@@ -237,9 +208,9 @@ def test_what_fails_in_all_shards_is_one_incident(parent, up):
 
 def test_an_outage_of_another_run_is_another_incident(parent, up):
     up.health_status = 500
-    add(4, up.url)
+    add_many(4, up.url)
     assert perform_mcp_health_checks()["changed_count"] == 4
-    add(4, up.url, name="later")
+    add_many(4, up.url, name="later")
     for text in enqueued(enqueue_shards(parent, JobQueue.objects.get(name="default"), 10, timezone.now())):
         perform_mcp_health_checks(shard=text)
     assert sorted(MCPServerIncident.objects.values_list("name", flat=True)) == ["4 servers: HTTP"] * 2
@@ -248,7 +219,7 @@ def test_an_outage_of_another_run_is_another_incident(parent, up):
 def test_the_guard_looks_at_each_shard_and_there_is_one_alert(parent, shard_size):
     nobody = "http://127.0.0.1:1"
     shard_size(3, mass_failure_percent=50, control_url=nobody)
-    add(6, nobody)
+    add_many(6, nobody)
     for text in enqueued(run_of_the_job(parent)["shards"]):
         result = perform_mcp_health_checks(shard=text)
         assert "INCONCLUSIVE: 3 of 3 Healthy servers newly fail" in result["error"]
@@ -265,7 +236,7 @@ def test_a_size_that_no_shard_can_have_is_refused(parent, shard_size, size):
 
 
 def test_what_is_no_shard_is_refused_in_a_sentence(up):
-    add(1, up.url)
+    add_many(1, up.url)
     result = perform_mcp_health_checks(shard="1/4")
     assert (result["success"], result["error"]) == (
         False,

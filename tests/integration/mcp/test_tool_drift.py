@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from datetime import timedelta
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.contrib.auth import get_user_model
 from django.core.cache import cache
 from django.utils import timezone
 from mcp import ClientSession
@@ -26,11 +23,9 @@ from ai_ops.mcp import tool_listing as tool_run
 from ai_ops.mcp.tool_approval import approve, approve_tool, reject_tool, withdraw
 from ai_ops.models import AgentGeneration, MCPServer, MCPServerCheck, MCPServerIncident, MCPServerTool, MCPServerToolSet
 from ai_ops.runs.execution import run_as
-from development.services import free_ports
 from tests.fakes.mcp_server import FakeMCPServer
+from tests.fakes.sdk_server import sdk_server
 from tests.fakes.servers import add
-from tests.integration.mcp.test_mcp_http import _listens
-from tests.waiting import until
 
 pytestmark = pytest.mark.django_db
 
@@ -72,11 +67,6 @@ def states(server: MCPServer) -> dict[str, str]:
 
 def drifts() -> list[MCPServerIncident]:
     return list(MCPServerIncident.objects.filter(kind="drift", closed=None))
-
-
-@pytest.fixture
-def user():
-    return get_user_model().objects.create(username="oncall", is_superuser=True)
 
 
 def test_the_first_list_is_approved_as_it_is_and_recorded_as_such(up, user):
@@ -546,15 +536,10 @@ server.run(transport="streamable-http")
 @pytest.fixture
 def fastmcp(tmp_path):
     """A server of the SDK, which changes a tool's description when its tool ``poison`` is called."""
-    (port,) = free_ports(1)
     script = tmp_path / "server.py"
     script.write_text(SERVER)
-    with subprocess.Popen([sys.executable, str(script), str(port)]) as process:
-        try:
-            until(lambda: _listens(port), "the server")
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
+    with sdk_server(str(script)) as (_, url):
+        yield url
 
 
 def call_poison(url: str) -> None:

@@ -13,7 +13,7 @@ from ai_ops.mcp.http.prober import Prober, Target
 from ai_ops.mcp.http.tool_listing import Listing
 from ai_ops.mcp.logic.credentials import Credentials
 from ai_ops.mcp.logic.verdicts import ProbeKind, Reason
-from tests.fakes.mcp_server import MCP_FAULTS, FakeMCPServer, gzip_bomb
+from tests.fakes.mcp_server import MCP_FAULTS, FakeMCPServer
 from tests.fakes.tool_lists import TOOL_LISTS
 
 # As in the other table: short for servers that never end, and so long for all others that a busy machine reads a list
@@ -68,13 +68,6 @@ UNREADABLE = {
     "/mcp/tools-nul-name": ("(unreadable) a\\u0000b", "its name is not 1 to 255 printable characters"),
     "/mcp/tools-long-name": ("(unreadable) aaa", "its name is not 1 to 255 printable characters"),
 }
-
-
-@pytest.fixture(scope="module")
-def server():
-    gzip_bomb()
-    with FakeMCPServer().running() as running:
-        yield running
 
 
 @pytest.fixture(autouse=True)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from datetime import timedelta
 
 import pytest
 from django.db import OperationalError
 from django.db.models.functions import Now
-from nautobot.core.events import deregister_event_broker, register_event_broker
-from nautobot.core.events.base import EventBroker
 from nautobot.extras.models import ScheduledJob, Status
 
 from ai_ops.celery_tasks import check_mcp_server_health, perform_mcp_health_checks
@@ -26,6 +23,7 @@ from ai_ops.supervision.history import trim
 from ai_ops.supervision.late_schedules import warn_of_late
 from ai_ops.supervision.rescue import rescue
 from ai_ops.supervision.supervisor import start_due
+from tests.fakes.events import heard
 from tests.fakes.jobs import delete_schedules
 from tests.fakes.mcp_server import FakeMCPServer
 from tests.fakes.runs import FreeHold, recorded
@@ -35,20 +33,6 @@ pytestmark = pytest.mark.django_db
 HOUR = timedelta(hours=1)
 
 
-class Kept(EventBroker):
-    """Keeps what is published."""
-
-    def __init__(self):
-        super().__init__()
-        self.events = []
-
-    def publish(self, *, topic, payload):
-        self.events.append((topic, json.loads(payload)))
-
-    def of(self, topic):
-        return [payload for each, payload in self.events if each == topic]
-
-
 def committed(capture, act):
     with capture(execute=True):
         return act()
@@ -56,10 +40,8 @@ def committed(capture, act):
 
 @pytest.fixture
 def broker():
-    kept = Kept()
-    register_event_broker(kept)
-    yield kept
-    deregister_event_broker(kept)
+    with heard() as broker:
+        yield broker
 
 
 def failed_with(error, trouble=None):
