@@ -37,13 +37,6 @@ HEALTH_CONTRACT = {
 
 
 @pytest.fixture(scope="module")
-def state(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("demo") / "state"
-    yield folder
-    local_processes.remove(folder)
-
-
-@pytest.fixture(scope="module")
 def demo_output(state):
     """What the demo printed, from an empty state folder; it must have ended well."""
     demo = local_processes.start("development.demo", state, "--json")

@@ -38,25 +38,6 @@ def worlds(tmp_path_factory) -> Iterator[World]:
         yield world
 
 
-@pytest.fixture
-def world(worlds) -> World:
-    worlds.forget()
-    return worlds
-
-
-@pytest.fixture
-def server() -> Iterator[FakeMCPServer]:
-    with FakeMCPServer().running() as server:
-        yield server
-
-
-@pytest.fixture
-def recovered(world, server) -> FakeMCPServer:
-    """A server that is well and not known to be: the next run flips it."""
-    world.do(processes.add_server, "Tickets", server.url, "Unhealthy")
-    return server
-
-
 # --------------------------------------------------------------------------------------------
 # SIGKILL
 

@@ -15,6 +15,9 @@ from tests.acceptance.fault_world import World, celery_beat, celery_worker, runn
 from tests.fakes.mcp_server import FakeMCPServer
 from tests.waiting import until
 
+# Nothing is forgotten before they have started.
+pytestmark = pytest.mark.usefixtures("celery")
+
 HEALTH, INCIDENTS = "health", "incidents"
 # Each worker listens to a queue of its own, so that a test says which one gets the message.
 ASKED_TO_END, KILLED = "asked-to-end", "killed"
@@ -48,20 +51,6 @@ def celery(worlds, tmp_path_factory) -> Iterator[Celery]:
     with services.Supervisor() as supervisor:
         supervisor.start(*celery.workers.values(), celery.beat)
         yield celery
-
-
-@pytest.fixture
-def world(worlds, celery) -> World:
-    worlds.forget()
-    return worlds
-
-
-@pytest.fixture
-def recovered(world) -> Iterator[FakeMCPServer]:
-    """A server that is well and not known to be: the next run flips it, after two pauses of 5 s."""
-    with FakeMCPServer().running() as server:
-        world.do(processes.add_server, "Tickets", server.url, "Unhealthy")
-        yield server
 
 
 def job_status(world: World, job_result: str) -> str:

@@ -51,14 +51,6 @@ class Servers:
         self.process.stdout.close()
 
 
-@pytest.fixture(scope="module")
-def state(tmp_path_factory):
-    """A state folder, removed with what PostgreSQL had to keep elsewhere. The first start makes a database in it."""
-    folder = tmp_path_factory.mktemp("services") / "state"
-    yield folder
-    local_processes.remove(folder)
-
-
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_no_process_survives_the_supervisor(state, signum):
     servers = Servers(state)

@@ -6,11 +6,20 @@ from contextlib import ExitStack
 
 import pytest
 
+# Nautobot is imported in the fixtures: a process that only hands tests to others loads this file without it.
+
+
+@pytest.fixture
+def admin(db):
+    """A user who may do everything."""
+    from django.contrib.auth import get_user_model
+
+    return get_user_model().objects.create_superuser("admin", password="secret")
+
 
 @pytest.fixture(autouse=True)
 def pauses():
     """Let the pauses between two rounds of probes be short; a test of the pause calls this with its seconds."""
-    # Here, since a process that only hands tests to others loads this file too, and has no Nautobot.
     from tests.fakes.runs import with_pauses
 
     with ExitStack() as stack:

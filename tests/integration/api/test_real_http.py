@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from django.contrib.auth import get_user_model
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 from nautobot.extras.models import Status
-from nautobot.users.models import Token
 
 from ai_ops.choices import RunStateChoices
 from ai_ops.models import MCPServer, MCPServerIncident, MCPServerToolSet
 from ai_ops.schedules import ensure_schedule
-from tests.fakes.jobs import let_jobs_run
 from tests.fakes.runs import recorded
 
 API, PAGES = "plugins-api:ai_ops-api:", "plugins:ai_ops:"
 
 
-@pytest.fixture
-def admin(transactional_db):
-    let_jobs_run()
-    return get_user_model().objects.create_superuser("admin", password="secret")
+pytestmark = pytest.mark.usefixtures("running_jobs")
 
 
 @pytest.fixture
@@ -35,9 +29,8 @@ def messages_stay(monkeypatch):
 
 
 @pytest.fixture
-def rest(live_server, admin):
+def rest(live_server, headers):
     """A client of the REST API; each answer is one of ours, and no error of the server."""
-    token = Token.objects.create(user=admin).key
 
     def answered(response):
         response.read()
@@ -45,7 +38,7 @@ def rest(live_server, admin):
 
     with httpx.Client(
         base_url=live_server.url,
-        headers={"Authorization": f"Token {token}", "Accept": "application/json"},
+        headers=headers,
         event_hooks={"response": [answered]},
         timeout=60,
     ) as client:

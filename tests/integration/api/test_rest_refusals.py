@@ -7,17 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.contrib.auth import get_user_model
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
-from nautobot.users.models import Token
 
 from ai_ops.api.serializers import RunRequestSerializer, ScheduleRequestSerializer
 from ai_ops.api.urls import router
 from ai_ops.config import CleanupOptions
 from ai_ops.models import MCPServer, MCPServerToolSet
-from tests.fakes.jobs import let_jobs_run
 
 pytestmark = pytest.mark.django_db
 
@@ -50,11 +47,9 @@ PYTHON = re.compile(
 
 
 @pytest.fixture
-def rest(db):
-    """A client whose user may everything, Jobs that may run, and a worker."""
-    let_jobs_run()
-    token = Token.objects.create(user=get_user_model().objects.create_superuser("admin")).key
-    return Client(headers={"Authorization": f"Token {token}", "Accept": "application/json"})
+def rest(running_jobs, headers):
+    """A client whose user may do everything."""
+    return Client(headers=headers)
 
 
 def texts(answer: Any) -> Iterator[str]:

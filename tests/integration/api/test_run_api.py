@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.contrib.contenttypes.models import ContentType
 from django.urls import include, path, reverse
 from drf_spectacular.generators import SchemaGenerator
-from nautobot.apps.testing import APITestCase
 from nautobot.core.graphql import execute_query
 from nautobot.extras.models import Job, JobResult, ScheduledJob
 from nautobot.users.models import ObjectPermission
@@ -17,11 +15,14 @@ from ai_ops.choices import RunStateChoices
 from ai_ops.models import MaintenanceRun
 from ai_ops.schedules import find_job
 from tests.fakes.jobs import enable_jobs, require_approval, see_workers
+from tests.integration.api.cases import RestTestCase
 
 NAME = "plugins-api:ai_ops-api:maintenancerun"
 
 
-class RunAPITestCase(APITestCase):
+class RunAPITestCase(RestTestCase):
+    model = MaintenanceRun
+
     @classmethod
     def setUpTestData(cls):
         enable_jobs()
@@ -44,16 +45,6 @@ class RunAPITestCase(APITestCase):
 
     def make(self, name, owner=None, **fields):
         return MaintenanceRun.objects.create(name=name, kind="storage", trigger="rest", owner=owner, **fields)
-
-    def permit(self, action, **constraints):
-        permission = ObjectPermission.objects.create(name=action, actions=[action], constraints=constraints or None)
-        permission.users.add(self.user)
-        permission.object_types.add(ContentType.objects.get_for_model(MaintenanceRun))
-
-    def assert_refused(self, response, status, sentence):
-        self.assertHttpStatus(response, status)
-        assert list(response.data) == ["detail"]
-        assert sentence in response.data["detail"]
 
 
 class AskTest(RunAPITestCase):

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from django.contrib.contenttypes.models import ContentType
 from django.urls import reverse
 from django.utils import timezone
-from nautobot.apps.testing import APITestCase
 from nautobot.extras.models import Job, ScheduledJob
-from nautobot.users.models import ObjectPermission
 
 from ai_ops.models import MCPServer
 from ai_ops.schedules import SERVICE_USER, ensure_schedule
 from tests.fakes.jobs import let_jobs_run
+from tests.integration.api.cases import RestTestCase
 
 NAME = "plugins-api:ai_ops-api:schedule"
 
 
-class ScheduleAPITest(APITestCase):
+class ScheduleAPITest(RestTestCase):
+    model = ScheduledJob
+
     def setUp(self):
         super().setUp()
         let_jobs_run()
@@ -30,18 +30,6 @@ class ScheduleAPITest(APITestCase):
     def do(self, schedule, action, method="post"):
         url = reverse(f"{NAME}-{action}", kwargs={"pk": schedule.pk})
         return getattr(self.client, method)(url, format="json", **self.header)
-
-    def permit(self, action, model=ScheduledJob, **constraints):
-        permission = ObjectPermission.objects.create(
-            name=f"{action} {model.__name__}", actions=[action], constraints=constraints or None
-        )
-        permission.users.add(self.user)
-        permission.object_types.add(ContentType.objects.get_for_model(model))
-
-    def assert_refused(self, response, status, sentence):
-        self.assertHttpStatus(response, status)
-        assert list(response.data) == ["detail"]
-        assert sentence in response.data["detail"]
 
     def test_the_list_tells_how_each_stands(self):
         ensure_schedule("health")

@@ -4,7 +4,6 @@ import re
 import uuid
 from datetime import timedelta
 
-from django.contrib.contenttypes.models import ContentType
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -15,6 +14,7 @@ from nautobot.users.models import ObjectPermission
 from ai_ops.models import MaintenanceRun, MCPServer
 from ai_ops.schedules import find_job
 from tests.fakes.jobs import require_approval, see_workers
+from tests.fakes.users import permit
 
 
 class CheckTestCase:
@@ -41,11 +41,7 @@ class CheckTestCase:
 
     def permit_another_job_only(self):
         ObjectPermission.objects.filter(actions__contains=["run"]).delete()
-        permission = ObjectPermission.objects.create(
-            name="another job", actions=["run"], constraints={"name": "Logs Cleanup"}
-        )
-        permission.users.add(self.user)
-        permission.object_types.add(ContentType.objects.get_for_model(Job))
+        permit(self.user, Job, actions=["run"], constraints={"name": "Logs Cleanup"})
 
     def only_run(self):
         run = JobResult.objects.get(job_model=self.job)
@@ -128,9 +124,7 @@ class CheckButtonTest(CheckTestCase, TestCase):
 
     def test_a_server_that_the_user_may_not_view_is_not_found(self):
         self.add_permissions("extras.run_job")
-        permission = ObjectPermission.objects.create(name="two", actions=["view"], constraints={"name": "two"})
-        permission.users.add(self.user)
-        permission.object_types.add(ContentType.objects.get_for_model(MCPServer))
+        permit(self.user, MCPServer, actions=["view"], constraints={"name": "two"})
         self.assertHttpStatus(self.post(), 404)
         self.assert_no_run()
 

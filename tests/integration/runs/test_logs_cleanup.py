@@ -40,11 +40,6 @@ OLD = timedelta(days=5)
 OTHERS = "somebody else's Job"
 
 
-@pytest.fixture
-def admin(db):
-    return get_user_model().objects.create_superuser("admin", password="secret")
-
-
 def old_result(name, user, job=None):
     """A result of five days ago with a line of log, as a worker leaves it."""
     result = JobResult.objects.create(name=name, job_model=job, user=user, task_name=name)

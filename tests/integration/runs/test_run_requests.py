@@ -9,7 +9,6 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.contrib.contenttypes.models import ContentType
 from django.db import connection, transaction
 from django.utils import timezone
 from nautobot.extras.choices import JobResultStatusChoices, ScheduledJobStateChoices
@@ -27,6 +26,7 @@ from ai_ops.runs.requests import REDELIVERY_GRACE, discard_run, enqueue, request
 from ai_ops.schedules import SERVICE_USER, find_job
 from tests.fakes.jobs import enable_jobs, require_approval, see_workers
 from tests.fakes.runs import recorded
+from tests.fakes.users import permit
 from tests.locks import wait_for_a_lock
 
 pytestmark = pytest.mark.django_db
@@ -41,10 +41,7 @@ def enabled_jobs(db):
 def make_user(name, *, permitted=True):
     user = get_user_model().objects.create(username=name)
     if permitted:
-        permission = ObjectPermission.objects.create(name=f"{name} runs", actions=["run", "view"])
-        permission.users.add(user)
-        permission.object_types.add(ContentType.objects.get_for_model(Job))
-        permission.object_types.add(ContentType.objects.get_for_model(MCPServer))
+        permit(user, Job, MCPServer, actions=["run", "view"])
     return user
 
 

@@ -11,7 +11,6 @@ from ai_ops.schedules import ensure_schedule
 from ai_ops.schedules.beat import ALIVE_KEY, SEEN_KEY, Heartbeat, follow_beat
 from ai_ops.schedules.control import pause_schedule
 from ai_ops.schedules.status import get_scheduler_status, is_scheduler_running
-from tests.fakes.jobs import delete_schedules
 
 pytestmark = pytest.mark.django_db
 
@@ -19,7 +18,6 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def no_sign(db):
     """A thread that is not beat's, and no sign of an earlier one."""
-    delete_schedules()
     cache.delete_many([ALIVE_KEY, SEEN_KEY])
     yield
     connection.execute_wrappers[:] = [each for each in connection.execute_wrappers if not isinstance(each, Heartbeat)]

@@ -29,7 +29,6 @@ class NewInstallation(TestCase):
     """An installation on which nothing of the app has been provisioned yet."""
 
     def setUp(self):
-        ScheduledJob.objects.all().delete()
         ProvisioningRecord.objects.all().delete()
         get_user_model().objects.filter(username=SERVICE_USER).delete()
         Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=False)

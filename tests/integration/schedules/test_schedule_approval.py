@@ -24,7 +24,7 @@ from ai_ops.models import ProvisioningRecord
 from ai_ops.provisioning import provision_schedules
 from ai_ops.schedules import DEFAULT_SCHEDULES, ensure_schedule, find_job, service_user
 from ai_ops.schedules.control import pause_schedule, refresh_time_limits, resume_schedule, schedule_once, schedule_runs
-from tests.fakes.jobs import delete_schedules, enable_jobs
+from tests.fakes.jobs import enable_jobs
 
 pytestmark = pytest.mark.django_db
 
@@ -33,14 +33,8 @@ DAILY = "17 3 * * *"
 
 
 @pytest.fixture(autouse=True)
-def no_schedules(db):
-    delete_schedules()
+def jobs_that_may_run(db):
     enable_jobs()
-
-
-@pytest.fixture
-def admin(db):
-    return get_user_model().objects.create_superuser("admin", password="secret")
 
 
 def define_workflow(**constraints):

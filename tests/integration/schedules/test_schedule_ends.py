@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from django.contrib.auth import get_user_model
 from django.test import Client
 from django.urls import reverse
 from nautobot.extras.models import ScheduledJob
@@ -13,7 +12,7 @@ from ai_ops.models import MCPServer
 from ai_ops.schedules.control import resume_schedule, schedule_runs
 from ai_ops.schedules.status import get_schedule_status
 from ai_ops.supervision.supervisor import SUB_CHECKS
-from tests.fakes.jobs import delete_schedules, enable_jobs
+from tests.fakes.jobs import enable_jobs
 from tests.fakes.runs import FreeHold
 
 pytestmark = pytest.mark.django_db
@@ -23,7 +22,6 @@ SENTENCE = 'its MCP server "Tickets" was deleted'
 
 @pytest.fixture
 def server(db):
-    delete_schedules()
     enable_jobs()
     return MCPServer.objects.create(name="Tickets", url="http://mcp.example.com")
 
@@ -47,7 +45,7 @@ def deleted_raw(server):
     ],
     ids=["by its page", "in bulk", "raw"],
 )
-def test_it_ends_with_a_line_in_the_log_and_on_its_page(server, schedule, delete, sentence, caplog):
+def test_it_ends_with_a_line_in_the_log_and_on_its_page(server, schedule, delete, sentence, admin, caplog):
     others = schedule_runs("health"), schedule_runs("storage")
     delete(server)
     SUB_CHECKS["schedules"](FreeHold())
@@ -60,7 +58,7 @@ def test_it_ends_with_a_line_in_the_log_and_on_its_page(server, schedule, delete
     assert row["why"] == "The MCP server that it checks was deleted: remove it."
 
     browser = Client()
-    browser.force_login(get_user_model().objects.create_superuser("admin"))
+    browser.force_login(admin)
     for page in (schedule.get_absolute_url(), reverse("plugins:ai_ops:schedules")):
         text = browser.get(page).content.decode()
         assert f"Ended: {sentence}".replace('"', "&quot;") in text or row["why"] in text

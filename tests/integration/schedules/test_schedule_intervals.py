@@ -13,7 +13,7 @@ from nautobot.extras.models import ScheduledJob
 from ai_ops.exceptions import ConfigurationError
 from ai_ops.schedules import ensure_schedule, next_start
 from ai_ops.schedules.status import get_schedule_status, get_scheduler_status, is_scheduler_running
-from tests.fakes.jobs import delete_schedules, enable_jobs
+from tests.fakes.jobs import enable_jobs
 
 SCHEDULES = Path(__file__).parents[3] / "docs/user/schedules.md"
 
@@ -21,7 +21,6 @@ SCHEDULES = Path(__file__).parents[3] / "docs/user/schedules.md"
 class ScheduleTest(TestCase):
     def setUp(self):
         super().setUp()
-        delete_schedules()
         enable_jobs()
 
     def test_an_interval_in_seconds_is_a_crontab(self):

@@ -22,17 +22,12 @@ from ai_ops.schedules import DEFAULT_SCHEDULES, SERVICE_USER, ensure_schedule, f
 from ai_ops.schedules.approval import APP_JOBS
 from ai_ops.schedules.control import pause_schedule, remove_schedule, resume_schedule, schedule_once
 from ai_ops.schedules.status import get_schedule_status
-from tests.fakes.jobs import delete_schedules, require_approval, see_workers
+from tests.fakes.jobs import require_approval, see_workers
 
 HEALTH_JOB = DEFAULT_SCHEDULES["health"].class_path
 
 
-class ScheduleTestCase(TestCase):
-    def setUp(self):
-        delete_schedules()
-
-
-class EnsureScheduleTest(ScheduleTestCase):
+class EnsureScheduleTest(TestCase):
     def test_a_kind_alone_gives_its_default_schedule(self):
         schedule = ensure_schedule("health")
         assert (schedule.name, schedule.crontab) == ("AI Ops: check MCP servers", "*/10 * * * *")
@@ -118,7 +113,7 @@ class EnsureScheduleTest(ScheduleTestCase):
             assert not schedule.enabled
 
 
-class RefusalTest(ScheduleTestCase):
+class RefusalTest(TestCase):
     def assert_refused(self, sentence, *args, **kwargs):
         with pytest.raises(ConfigurationError, match=sentence):
             ensure_schedule(*args, **kwargs)
@@ -172,7 +167,7 @@ class RefusalTest(ScheduleTestCase):
             ensure_schedule("health", name="mine")
 
 
-class BeatTest(ScheduleTestCase):
+class BeatTest(TestCase):
     """The scheduler that ``nautobot-server celery beat`` runs, on these schedules."""
 
     def entry_of(self, schedule):
@@ -237,7 +232,7 @@ class BeatTest(ScheduleTestCase):
         assert str(message.properties["nautobot_job_user_id"]) == str(service_user().pk)
 
 
-class QueueAndLimitTest(ScheduleTestCase):
+class QueueAndLimitTest(TestCase):
     def test_a_queue_of_its_own_is_where_its_messages_go(self):
         long = JobQueue.objects.create(name="long", queue_type="celery")
         with pytest.raises(ConfigurationError, match='may not use a job queue "long", but default'):
@@ -281,7 +276,7 @@ class QueueAndLimitTest(ScheduleTestCase):
         return ScheduledJob.objects.get(name=name).celery_kwargs["soft_time_limit"]
 
 
-class ControlTest(ScheduleTestCase):
+class ControlTest(TestCase):
     def test_a_single_run_is_stored_with_options_alone(self):
         at = timezone.now() + timedelta(hours=1)
         schedule = schedule_once("cleanup", at, options={"retention_days": 7, "trim_live_threads": True})
@@ -333,7 +328,7 @@ class ControlTest(ScheduleTestCase):
         assert not ScheduledJob.objects.exists()
 
 
-class StatusTest(ScheduleTestCase):
+class StatusTest(TestCase):
     def setUp(self):
         super().setUp()
         see_workers(default=1)
