@@ -14,6 +14,8 @@ from types import TracebackType
 from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
+import uvloop
+
 from ai_ops.logic.limits import CHECK_TIMEOUT_SECONDS, PROBE_CONCURRENCY
 from ai_ops.mcp.http.attempt import Attempt, Target
 from ai_ops.mcp.http.connections import LineTransport
@@ -283,7 +285,7 @@ def _loop() -> asyncio.AbstractEventLoop:
     """Make an event loop; where no file is left for one, fail before the half of one is made."""
     for half in socket.socketpair():
         half.close()
-    return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 def _in_order(round_: Round[Answer], count: int) -> Iterator[Answer]:
