@@ -20,6 +20,7 @@ from nautobot.extras.models import Status
 from ai_ops.choices import MCPServerStatus
 from ai_ops.logic.batches import batches
 from ai_ops.mcp import pending_alerts
+from ai_ops.mcp.cache_reads import cache_read_once
 from ai_ops.mcp.change_log import flush_change_events, logged_together
 from ai_ops.mcp.server_check import ServerCheck, log
 from ai_ops.models import AgentGeneration, MCPServer
@@ -95,7 +96,7 @@ def _flip_together(checks: Sequence[ServerCheck], hold: Hold) -> None:
 
 def _saved(checks: Sequence[ServerCheck], hold: Hold) -> list[_Outcome]:
     """Save the flips in one transaction, with the change for agents and the pending alerts; return each result."""
-    with transaction.atomic(durable=True), logged_together(), AgentGeneration.bumped_once():
+    with transaction.atomic(durable=True), logged_together(), AgentGeneration.bumped_once(), cache_read_once():
         AgentGeneration.lock()
         hold.lock()
         rows = _locked_rows(check.server.pk for check in checks)

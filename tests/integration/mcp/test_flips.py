@@ -7,11 +7,14 @@ import json
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.models import ContentType
+from django.core.cache import cache, caches
 from nautobot.apps.change_logging import web_request_context
 from nautobot.core.models.utils import serialize_object_v2
+from nautobot.data_validation.models import MinMaxValidationRule
 from nautobot.extras.models import CustomField, ObjectChange, Status, Tag
 
 from ai_ops.celery_tasks import perform_mcp_health_checks
+from ai_ops.mcp.cache_reads import cache_read_once
 from ai_ops.mcp.change_log import logged_together
 from ai_ops.mcp.flips import FLIPS_AT_ONCE
 from ai_ops.models import AgentGeneration, MCPServer, MCPServerIncident
@@ -124,3 +127,54 @@ def test_a_custom_field_that_is_added_between_two_blocks_is_logged_with_the_seco
     newest, oldest = ObjectChange.objects.filter(changed_object_id=server.pk)
     assert "on_call" not in oldest.object_data_v2["custom_fields"]
     assert "on_call" in newest.object_data_v2["custom_fields"]
+
+
+class CountedReads:
+    """A cache that keeps the keys that were read."""
+
+    def __init__(self, cache):
+        self.cache, self.keys = cache, []
+
+    def get(self, key, *args, **options):
+        self.keys.append(key)
+        return self.cache.get(key, *args, **options)
+
+    def __getattr__(self, name):
+        return getattr(self.cache, name)
+
+
+def test_the_rules_of_data_validation_are_read_once_for_many_flips(down):
+    def reads(count: int) -> int:
+        MCPServer.objects.all().delete()
+        add_many(count, down.url)
+        caches["default"] = counted = CountedReads(caches["default"])
+        try:
+            assert perform_mcp_health_checks()["changed_count"] == count
+        finally:
+            caches["default"] = counted.cache
+        return sum("validationrule" in key for key in counted.keys)
+
+    assert 0 < reads(3) == reads(FLIPS_AT_ONCE)
+
+
+def test_a_rule_of_data_validation_that_is_new_refuses_the_next_flips(down):
+    add_many(2, down.url)
+    MinMaxValidationRule.objects.create(
+        name="none", content_type=ContentType.objects.get_for_model(MCPServer), field="check_interval", min=0, max=0
+    )
+    result = perform_mcp_health_checks()
+    assert result["changed_count"] == 0
+    assert "could not be saved: Value does not conform" in result["error"]
+
+
+def test_a_block_that_reads_the_cache_once_sees_what_it_changes():
+    outside = caches["default"]
+    cache.set("told", 1)
+    with cache_read_once():
+        assert (cache.get("told"), cache.get("none", 5), cache.get("none")) == (1, 5, None)
+        outside.set("told", 2)
+        assert cache.get("told") == 1
+        cache.set("none", 3)
+        assert (cache.get("told"), cache.get("none")) == (2, 3)
+    assert cache.get("told") == 2
+    cache.delete_many(["told", "none"])
