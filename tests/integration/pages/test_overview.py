@@ -67,10 +67,14 @@ def make_run(name, state=RunStateChoices.SUCCEEDED, *, kind="health", age=timede
 
 def make_all_well():
     """Schedules that work, a server that is up, and a check of it two minutes ago."""
-    ScheduledJob.objects.all().delete()
+    # Those that the installation has made, where they are there. To make them anew takes a third of a second.
+    schedules = ScheduledJob.objects.filter(name__in=[default.name for default in DEFAULT_SCHEDULES.values()])
+    if schedules.count() < len(DEFAULT_SCHEDULES):
+        for kind in DEFAULT_SCHEDULES:
+            ensure_schedule(kind)
+    now = timezone.now()
+    schedules.update(start_time=now, last_run_at=now)
     for kind in DEFAULT_SCHEDULES:
-        schedule = ensure_schedule(kind)
-        ScheduledJob.objects.filter(pk=schedule.pk).update(last_run_at=timezone.now())
         make_run(f"{kind} run", kind=kind)
     return make_server("Tickets")
 
