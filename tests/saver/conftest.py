@@ -28,7 +28,7 @@ def client(valkey_port):
         yield client
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def url(valkey_port):
     return f"redis://127.0.0.1:{valkey_port}/{DATABASE}"
 

@@ -18,6 +18,7 @@ from langgraph.types import Command, Send, interrupt
 
 from langgraph_checkpoint_compact import AsyncCompactRedisSaver, CompactRedisSaver
 from tests.fakes.side_by_side import SideBySide, comparable
+from tests.waiting import LONGEST_SECONDS
 
 LONG = "a sentence that is long enough to be kept in a log. " * 20
 
@@ -215,14 +216,16 @@ def _process(url, connection):
     with CompactRedisSaver.from_url(url) as saver:
         app = talker(saver)
         while (asked := connection.recv()) is not None:
-            what, arguments = asked
+            what, thread, arguments = asked
             if what == "say":
-                say(app, *arguments)
+                say(app, thread, *arguments)
             elif what == "put again":
-                _put_after(saver, saver.get_tuple(on("t")), connection)
+                _put_after(saver, saver.get_tuple(on(thread)), connection)
+            elif what == "prune":
+                saver.prune([thread])
             else:
-                getattr(saver, what)(*arguments)
-            connection.send(texts(app.get_state(on("t"))))
+                saver.delete_thread(thread)
+            connection.send(texts(app.get_state(on(thread))))
 
 
 def _put_after(saver, old, connection):
@@ -234,9 +237,12 @@ def _put_after(saver, old, connection):
     saver.put(old.config, {**new, "channel_versions": new["channel_versions"] | versions}, old.metadata, versions)
 
 
-@pytest.fixture
-def processes(url, client):
-    """Two processes, each with a saver of its own; each is asked, and answers with what the thread says."""
+@pytest.fixture(scope="module")
+def both_processes(url):
+    """Two processes, each with a saver of its own; each is asked, and answers with what the thread says.
+
+    To start them takes five seconds of a processor. They remember threads, so each test has a name of its own for one.
+    """
     # Not forks: a process of the whole suite has threads, and what they hold stays held in a fork.
     context = multiprocessing.get_context("spawn")
     pipes = [context.Pipe() for _ in range(2)]
@@ -246,18 +252,23 @@ def processes(url, client):
         # Else nobody would learn that the other end is gone.
         far.close()
 
-    def ask(number, what, *arguments):
+    def ask(number, what, thread, *arguments):
         near = pipes[number][0]
-        near.send((what, arguments))
-        assert near.poll(30)
+        near.send((what, thread, arguments))
+        assert near.poll(LONGEST_SECONDS)
         return near.recv()
 
     ask.pipes = [near for near, _ in pipes]
     yield ask
     for (near, _), each in zip(pipes, started, strict=True):
         near.send(None)
-        each.join(5)
+        each.join(LONGEST_SECONDS)
         assert each.exitcode == 0
+
+
+@pytest.fixture
+def processes(both_processes, client):
+    return both_processes
 
 
 def test_two_processes_in_turns_with_a_prune_and_a_deletion_between(processes, client):
@@ -266,7 +277,7 @@ def test_two_processes_in_turns_with_a_prune_and_a_deletion_between(processes, c
         said += [f"q{number}", f"a{2 * number + 1}"]
         assert processes(number % 2, "say", "t", f"q{number}") == said
         if number == 4:
-            assert processes(1, "prune", ["t"]) == said
+            assert processes(1, "prune", "t") == said
     assert client.zcard("lgc:{t}:ids") > 1
     assert processes(1, "delete_thread", "t") == []
     assert processes(0, "say", "t", "new") == ["new", "a1"]
@@ -275,13 +286,13 @@ def test_two_processes_in_turns_with_a_prune_and_a_deletion_between(processes, c
 
 def test_a_put_of_one_process_after_a_deletion_by_the_other_is_whole(processes):
     for number in range(3):
-        said = processes(0, "say", "t", f"q{number}")
-    assert processes(0, "put again") == "read"
-    assert processes(1, "delete_thread", "t") == []
+        said = processes(0, "say", "other", f"q{number}")
+    assert processes(0, "put again", "other") == "read"
+    assert processes(1, "delete_thread", "other") == []
     # It goes on from what it remembers and the server has no longer: sent again, whole.
     processes.pipes[0].send("go on")
     assert processes.pipes[0].recv() == said
-    assert processes(1, "say", "t", "more")[: len(said)] == said
+    assert processes(1, "say", "other", "more")[: len(said)] == said
 
 
 def test_the_asynchronous_saver_runs_the_same_graphs(url, client):
