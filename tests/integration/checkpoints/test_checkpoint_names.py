@@ -179,7 +179,7 @@ def client(checkpoint_server):
         emptied(client)
 
 
-@examples(300)
+@examples(100)
 @given(
     population=populations,
     pinned=st.frozensets(st.sampled_from(NAMES), max_size=1),
