@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.db.models import F, OuterRef, Subquery
 from django.utils import timezone
 from nautobot.extras.choices import JobResultStatusChoices
 from nautobot.extras.models import JobLogEntry, JobResult, Status
@@ -45,25 +46,20 @@ def play(kind, result, now):
     """Leave what the Job has left as often as it is started in a day, spread over the day that ends now."""
     runs = list(MaintenanceRun.objects.filter(job_result=result))
     lines = list(result.job_log_entries.all())
-    results, records, log, times = [], [], [], {}
+    results, records, log = [], [], []
     for nth in range(1, A_DAY[kind] + 1):
         at = now - DAY * nth / A_DAY[kind]
         results.append(copy(result, uuid.uuid4(), date_created=at, date_done=at))
-        times[results[-1].pk] = at
-        for each in runs:
-            records.append(copy(each, uuid.uuid4(), name=f"{each.name} {nth}", job_result_id=results[-1].pk))
-            times[records[-1].pk] = at
-        log += [copy(line, uuid.uuid4(), job_result_id=results[-1].pk) for line in lines]
+        of_result = {"job_result_id": results[-1].pk}
+        records += [copy(each, uuid.uuid4(), name=f"{each.name} {nth}", **of_result) for each in runs]
+        log += [copy(line, uuid.uuid4(), **of_result) for line in lines]
     JobResult.objects.bulk_create(results)
     JobLogEntry.objects.bulk_create(log)
     MaintenanceRun.objects.bulk_create(records)
-    for rows in (results, records):
-        for row in rows:
-            for name in ("date_created", "created"):
-                if hasattr(row, name):
-                    setattr(row, name, times[row.pk])
-    JobResult.objects.bulk_update(results, ["date_created"], batch_size=500)
-    MaintenanceRun.objects.bulk_update(records, ["created"], batch_size=500)
+    # Django sets the time at which a row was made by itself.
+    JobResult.objects.filter(pk__in=[each.pk for each in results]).update(date_created=F("date_done"))
+    made = JobResult.objects.filter(pk=OuterRef("job_result_id")).values("date_created")
+    MaintenanceRun.objects.filter(pk__in=[each.pk for each in records]).update(created=Subquery(made))
     MaintenanceRun.objects.filter(pk__in=[each.pk for each in runs]).delete()
     result.delete()
 
