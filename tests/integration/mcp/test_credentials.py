@@ -183,18 +183,12 @@ def test_the_secret_is_in_no_table_no_cache_no_log_and_no_answer(group, job, use
 
 
 def _tables_with(text):
-    """The names of all tables in which a row holds it."""
+    """The names of all tables in which a row holds it; one query for all of them."""
     with connection.cursor() as cursor:
-        return [
-            table
-            for table in connection.introspection.table_names(cursor)
-            if _count(cursor, f'SELECT count(*) FROM "{table}" AS line WHERE line::text LIKE %s', f"%{text}%")
-        ]
-
-
-def _count(cursor, query, parameter):
-    cursor.execute(query, [parameter])
-    return cursor.fetchone()[0]
+        names = connection.introspection.table_names(cursor)
+        found = (f"SELECT '{name}' FROM \"{name}\" AS line WHERE strpos(line::text, %s) > 0" for name in names)
+        cursor.execute(" UNION ".join(found), [text] * len(names))
+        return [name for (name,) in cursor.fetchall()]
 
 
 def _cached_with(text):
