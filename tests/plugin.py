@@ -2,7 +2,7 @@
 
 Unit tests and those of the saver need none of this and, alone, start none of it. For the others PostgreSQL is
 started unless it runs, its test database is a copy of a migrated template, and each process has Redis servers of its
-own.
+own. The template and the help pages are made while the processes that run tests import Nautobot.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +56,10 @@ LONG_FILES = (
     "test_local_services.py",
     "test_hooks.py",
 )
+# Whether the help pages are to be made, which Nautobot serves and some tests look for; `invoke test` sets it.
+HELP_PAGES = "AI_OPS_TEST_HELP_PAGES"
 _stack = contextlib.ExitStack()
+_being_made: list[Future[object]] = []
 
 
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
@@ -64,7 +70,14 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     if not paths or not all(any(map(path.is_relative_to, WITHOUT_NAUTOBOT)) for path in paths):
         _prepare()
         if not early_config.known_args_namespace.numprocesses:
+            _wait_for_what_is_being_made()
             _set_up_nautobot()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished() -> None:
+    """Let no test begin before all is there that it may look for."""
+    _wait_for_what_is_being_made()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -90,9 +103,24 @@ def _prepare() -> None:
     env.pop("LANGGRAPH_REDIS_URL")
     if "PYTEST_XDIST_WORKER" not in os.environ:
         _start_postgres()
-        database.prepare_template(env)
+        # Threads, since both only wait for processes.
+        pool = _stack.enter_context(ThreadPoolExecutor())
+        _being_made.append(pool.submit(database.prepare_template, env))
+        if HELP_PAGES in os.environ:
+            _being_made.append(pool.submit(_make_help_pages))
     os.environ |= {key: value for key, value in env.items() if key.startswith(("NAUTOBOT_", "AI_OPS_"))}
     os.environ.pop("LANGGRAPH_REDIS_URL", None)
+
+
+def _make_help_pages() -> None:
+    command = [Path(sys.executable).with_name("mkdocs"), "build", "--strict", "--quiet"]
+    subprocess.run(command, cwd=services.PROJECT, check=True)
+
+
+def _wait_for_what_is_being_made() -> None:
+    """Return when the template and the help pages are there; raise what went wrong."""
+    for each in _being_made:
+        each.result()
 
 
 def _set_up_nautobot() -> None:
