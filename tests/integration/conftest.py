@@ -17,6 +17,14 @@ def admin(db):
     return get_user_model().objects.create_superuser("admin", password="secret")
 
 
+@pytest.fixture
+def running_jobs(db):
+    """Jobs that may run, a worker that Nautobot believes to have seen, and no schedule."""
+    from tests.fakes.jobs import let_jobs_run
+
+    let_jobs_run()
+
+
 @pytest.fixture(autouse=True)
 def pauses():
     """Let the pauses between two rounds of probes be short; a test of the pause calls this with its seconds."""

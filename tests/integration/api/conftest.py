@@ -8,14 +8,6 @@ import pytest
 
 
 @pytest.fixture
-def running_jobs(db):
-    """Jobs that may run, a worker that Nautobot believes to have seen, and no schedule."""
-    from tests.fakes.jobs import let_jobs_run
-
-    let_jobs_run()
-
-
-@pytest.fixture
 def headers(admin):
     """The headers with which a user who may do everything asks for JSON."""
     from nautobot.users.models import Token

@@ -8,20 +8,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import redis
-from langgraph.checkpoint.redis import RedisSaver
 from langgraph.types import Command
 
 from ai_ops.celery_tasks import cleanup_old_checkpoints
 from tests.fakes.conversations import days_ago, graph, old_id, on, undated_id
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def saver(checkpoint_redis: redis.Redis) -> RedisSaver:
-    saver = RedisSaver(redis_client=checkpoint_redis)
-    saver.setup()
-    return saver
 
 
 def names(client: redis.Redis) -> set[str]:

@@ -25,13 +25,6 @@ pytestmark = pytest.mark.django_db
 PHASES = ["size", "memory", "_scan_at", "ask", "script"]
 
 
-@pytest.fixture
-def app(checkpoint_redis):
-    saver = RedisSaver(redis_client=checkpoint_redis)
-    saver.setup()
-    return graph(saver)
-
-
 def talk(app, *, old=6, live=3):
     for number in range(old):
         with days_ago(40):

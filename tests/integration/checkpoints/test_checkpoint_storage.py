@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from django.test import override_settings
-from langgraph.checkpoint.redis import RedisSaver
 from langgraph.checkpoint.redis.shallow import ShallowRedisSaver
 from nautobot.apps.testing import create_job_result_and_run_job
 from nautobot.extras.choices import JobResultStatusChoices
@@ -16,13 +15,6 @@ from ai_ops.models import CheckpointStorageSnapshot
 from tests.fakes.conversations import days_ago, graph, old_id, on, undated_id
 
 MODULE, CLASS = "ai_ops.jobs.checkpoint_storage", "SampleCheckpointStorageJob"
-
-
-@pytest.fixture
-def saver(checkpoint_redis):
-    saver = RedisSaver(redis_client=checkpoint_redis)
-    saver.setup()
-    return saver
 
 
 def talk(saver, **days):

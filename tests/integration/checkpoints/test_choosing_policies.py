@@ -6,7 +6,6 @@ import re
 import time
 
 import pytest
-from langgraph.checkpoint.redis import RedisSaver
 
 from ai_ops.celery_tasks import cleanup_old_checkpoints
 from ai_ops.models import RetentionPolicy
@@ -41,10 +40,7 @@ def example(number):
 
 
 @pytest.fixture
-def talk(checkpoint_redis):
-    saver = RedisSaver(redis_client=checkpoint_redis)
-    saver.setup()
-
+def talk(saver):
     def hold(thread, *ages, said="hello", asks=False):
         app = graph(saver, asks=asks)
         for age in ages:

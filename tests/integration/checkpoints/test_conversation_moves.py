@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from langgraph.checkpoint.redis import RedisSaver
 from langgraph.checkpoint.redis.aio import AsyncRedisSaver
 from langgraph.types import Command
 
@@ -38,10 +37,8 @@ def talk(app, thread, asks=False):
 
 
 @pytest.fixture
-def of_redis_saver(checkpoint_server, checkpoint_redis):
+def of_redis_saver(checkpoint_server, saver):
     """Conversations of RedisSaver, in an app that reads them."""
-    saver = RedisSaver(redis_client=checkpoint_redis)
-    saver.setup()
     for thread in ("user-1-a", "user-1:b", "user-2"):
         talk(graph(saver, subgraph=True), thread)
 

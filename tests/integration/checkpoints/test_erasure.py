@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.core.cache import cache
 from django.test import override_settings
 from django.urls import reverse
 from langgraph.checkpoint.redis import RedisSaver
@@ -15,9 +14,7 @@ from langgraph.checkpoint.redis.shallow import ShallowRedisSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.store.redis import RedisStore
 from nautobot.apps.testing import APITestCase
-from nautobot.apps.utils import construct_cache_key
 from nautobot.extras.models import Job, JobResult, ScheduledJob
-from nautobot.extras.utils import get_celery_queues
 
 from ai_ops.celery_tasks import cleanup_old_checkpoints, cleanup_user_checkpoints, erase_threads, pin_thread
 from ai_ops.checkpoints.erased_names import conceal_options
@@ -26,6 +23,7 @@ from ai_ops.exceptions import ErasureError, RunOptionsError
 from ai_ops.models import MaintenanceRun, ThreadErasure
 from ai_ops.runs.requests import repeat_run, request_run
 from langgraph_checkpoint_compact import CompactRedisSaver
+from tests.fakes import jobs
 from tests.fakes.conversations import Dialogue, days_ago, graph, old_id, on
 from tests.integration.checkpoints.test_checkpoint_property import valkey_saver
 
@@ -232,7 +230,7 @@ DIGEST = "sha256:" + hashlib.sha256(b"person").hexdigest()
 def asked_for(db, django_capture_on_commit_callbacks):
     """Gives the run of an erasure that was asked for, and done by its Job."""
     Job.objects.filter(module_name="ai_ops.jobs.erasure").update(enabled=True)
-    cache.set(construct_cache_key(get_celery_queues, branch_aware=False), {"default": 1}, timeout=60)
+    jobs.see_workers(default=1)
     user = get_user_model().objects.create(username="ann", is_superuser=True)
 
     def done(**options):

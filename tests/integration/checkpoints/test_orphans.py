@@ -8,24 +8,16 @@ from datetime import timedelta
 
 import pytest
 from django.db.models.functions import Now
-from langgraph.checkpoint.redis import RedisSaver
 
 from ai_ops.checkpoints import orphans
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
 from ai_ops.models import MaintenanceRun
 from ai_ops.runs import lease as leases
 from ai_ops.runs.findings import Findings
-from tests.fakes.conversations import days_ago, graph, old_id, on
+from tests.fakes.conversations import days_ago, old_id, on
 from tests.fakes.runs import FreeHold, recorded
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def app(checkpoint_redis):
-    saver = RedisSaver(redis_client=checkpoint_redis)
-    saver.setup()
-    return graph(saver)
 
 
 def names(client):

@@ -8,7 +8,6 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.db import OperationalError, connection
 from django.urls import reverse
-from langgraph.checkpoint.redis import RedisSaver
 from nautobot.apps.testing import APITestCase, APIViewTestCases, FilterTestCases, TestCase, ViewTestCases
 from nautobot.core.graphql import execute_query
 from nautobot.extras.models import ObjectChange
@@ -164,13 +163,6 @@ class GraphQLTest(TestCase):
         result = execute_query('{ pinned_threads(thread_id: "user:1") { thread_id note } }', user=user)
         assert result.errors is None
         assert result.data == {"pinned_threads": [{"thread_id": "user:1", "note": "audit"}]}
-
-
-@pytest.fixture
-def saver(checkpoint_redis):
-    saver = RedisSaver(redis_client=checkpoint_redis)
-    saver.setup()
-    return saver
 
 
 def threads_in(client):

@@ -19,13 +19,10 @@ import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 from django.contrib.auth import get_user_model
 from django.contrib.staticfiles.handlers import StaticFilesHandler
-from django.core.cache import cache
 from django.db import connections
 from django.test import Client
 from django.urls import NoReverseMatch, reverse
-from nautobot.apps.utils import construct_cache_key
-from nautobot.extras.models import Job, ScheduledJob, Status
-from nautobot.extras.utils import get_celery_queues
+from nautobot.extras.models import Status
 from playwright.sync_api import Browser, Page, expect
 
 from ai_ops import urls
@@ -34,6 +31,7 @@ from ai_ops.models import MaintenanceRun, MCPServer, MCPServerTool
 from ai_ops.schedules import ensure_schedule, pause_schedule
 from development.database import nautobot_version
 from development.oldest_nautobot import OLDEST
+from tests.fakes import jobs
 from tests.fakes.chromium import needs_chromium, running_chromium
 from tests.fakes.page_objects import one_of_each
 from tests.fakes.runs import recorded
@@ -135,9 +133,7 @@ def kept_by_the_browser(serve: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.fixture
 def base(chromium, live_server, transactional_db) -> str:
     """The address of Nautobot, whose Jobs may run and have a worker."""
-    Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=True)
-    ScheduledJob.objects.all().delete()
-    cache.set(construct_cache_key(get_celery_queues, branch_aware=False), {"default": 1}, timeout=600)
+    jobs.let_jobs_run()
     return live_server.url
 
 

@@ -121,11 +121,6 @@ EXPECTED = {
 }
 
 
-@pytest.fixture
-def superuser():
-    return User.objects.create(username="superuser", is_superuser=True)
-
-
 def permit(user, *models, actions=("view",), constraints=None):
     for model in models:
         permission = ObjectPermission.objects.create(
@@ -158,20 +153,20 @@ def lines(page):
     return {name: (int(count), level, address.replace("&amp;", "&")) for address, level, count, name in found}
 
 
-def test_all_well(superuser):
+def test_all_well(admin):
     make_all_well()
-    page = body_of(superuser)
+    page = body_of(admin)
     assert headline(page) == ("success", "All well")
     assert {(count, level) for count, level, _ in lines(page).values()} == {(0, "success")}
     assert "No server is down, as far as is known." in page
     assert page.count(">On time</span>") == len(DEFAULT_SCHEDULES)
 
 
-def test_a_last_check_that_is_old_is_said_first_and_nothing_of_it_is_green(superuser):
+def test_a_last_check_that_is_old_is_said_first_and_nothing_of_it_is_green(admin):
     make_all_well()
     MaintenanceRun.objects.filter(kind="health").update(created=ago(minutes=25), finished=ago(minutes=25))
     MCPServerHealth.objects.update(checked=ago(minutes=25))
-    page = body_of(superuser)
+    page = body_of(admin)
     assert headline(page) == ("secondary", "Not known: the last health check ended 25 min ago")
     assert lines(page)["servers down"][:2] == (0, "secondary")
     assert lines(page)["open incidents not acknowledged"][:2] == (0, "secondary")
@@ -179,18 +174,18 @@ def test_a_last_check_that_is_old_is_said_first_and_nothing_of_it_is_green(super
     assert "Up: 1" not in page
 
 
-def test_a_run_that_failed_or_was_of_a_part_makes_no_health_fresh(superuser):
+def test_a_run_that_failed_or_was_of_a_part_makes_no_health_fresh(admin):
     make_all_well()
     MaintenanceRun.objects.filter(kind="health").update(created=ago(minutes=25), finished=ago(minutes=25))
     make_run("failed", RunStateChoices.FAILED)
     make_run("part", subject="1/2")
-    assert "the last health check ended 25 min ago. 1 thing needs you" in headline(body_of(superuser))[1]
+    assert "the last health check ended 25 min ago. 1 thing needs you" in headline(body_of(admin))[1]
 
 
-def test_it_counts_what_needs_the_operator_and_leads_to_lists_of_as_many(superuser):
+def test_it_counts_what_needs_the_operator_and_leads_to_lists_of_as_many(admin):
     make_all_well()
     make_trouble()
-    page = body_of(superuser)
+    page = body_of(admin)
     assert headline(page) == ("danger", "7 things need you")
     found = lines(page)
     assert {name: count for name, (count, _, _) in found.items()} == EXPECTED
@@ -202,17 +197,17 @@ def test_it_counts_what_needs_the_operator_and_leads_to_lists_of_as_many(superus
         "tools changed": "/api/plugins/ai-ops/mcp-server-tools/",
     }
     client = Client()
-    client.force_login(superuser)
+    client.force_login(admin)
     for name, api in tables.items():
         query = parse_qs(urlparse(found[name][2]).query)
         assert client.get(found[name][2]).status_code == 200, name
         assert client.get(api, query).json()["count"] == EXPECTED[name], name
 
 
-def test_what_is_down_says_since_when_why_and_which_user_has_acknowledged_it(superuser):
+def test_what_is_down_says_since_when_why_and_which_user_has_acknowledged_it(admin):
     make_all_well()
     make_trouble()
-    page = body_of(superuser)
+    page = body_of(admin)
     table = page[page.index('id="ai-ops-down-now"') : page.index('id="ai-ops-machinery"')]
     # The newest that no user has acknowledged stands first, the acknowledged one last.
     assert re.findall(r">(down \d)</a>", table) == ["down 2", "down 1", "down 0"]
@@ -221,21 +216,21 @@ def test_what_is_down_says_since_when_why_and_which_user_has_acknowledged_it(sup
     assert ">1 h ago</time>" in table
 
 
-def test_of_many_outages_the_first_are_shown_with_the_number_of_the_others(superuser):
+def test_of_many_outages_the_first_are_shown_with_the_number_of_the_others(admin):
     make_all_well()
     for number in range(11):
         make_server(f"down {number}", "Unhealthy", ok=False)
-    page = body_of(superuser)
+    page = body_of(admin)
     assert ">and 3 more</a>" in page
     assert lines(page)["servers down"][0] == 11
 
 
-def test_servers_by_state_and_those_with_the_lowest_uptime(superuser):
+def test_servers_by_state_and_those_with_the_lowest_uptime(admin):
     well = make_all_well()
     server = make_server("flapping one", flapping=True, recent="01", last_failure=ago(hours=1))
     MCPServerCheck.objects.create(server=server, time=ago(hours=1), ok=False, latency_ms=9, failures=1)
     MCPServerCheck.objects.create(server=well, time=ago(hours=30), ok=False, latency_ms=9)
-    page = body_of(superuser)
+    page = body_of(admin)
     assert "Up: 2" in page
     table = page[page.index('id="ai-ops-uptime"') :].split("</table>")[0]
     assert ">flapping one</a>" in table
@@ -258,7 +253,7 @@ FACTS = {
 }
 
 
-def test_a_server_that_is_only_counted_is_one_that_the_page_says_no_more_of(superuser):
+def test_a_server_that_is_only_counted_is_one_that_the_page_says_no_more_of(admin):
     make_all_well()
     MCPServer.objects.all().delete()
     now = timezone.now()
@@ -286,11 +281,11 @@ def test_a_server_that_is_only_counted_is_one_that_the_page_says_no_more_of(supe
         # The last one was never checked.
         for server, (*_, checked, ok, flapping, failed, ends) in zip(servers, rows, strict=False)
     )
-    page = Overview(superuser, now)
+    page = Overview(admin, now)
     listed = {server.name: server for server in page.fleet.listed}
     assert page.fleet.others == len(servers) - len(listed) > 10
     # With nothing fresh, all are listed.
-    everything = {server.name: server for server in queries.fleet(superuser, now + DAY, now).listed}
+    everything = {server.name: server for server in queries.fleet(admin, now + DAY, now).listed}
     assert len(everything) == len(servers)
     troubled = logic.most_troubled({name: each.facts for name, each in everything.items()}, now, len(servers))
     ending = [
@@ -305,11 +300,11 @@ def test_a_server_that_is_only_counted_is_one_that_the_page_says_no_more_of(supe
     assert page.states == Counter(states.values())
 
 
-def test_runs_of_two_weeks_by_outcome(superuser):
+def test_runs_of_two_weeks_by_outcome(admin):
     make_all_well()
     make_run("old", RunStateChoices.FAILED, age=timedelta(days=3))
     make_run("too old", RunStateChoices.FAILED, age=timedelta(days=20))
-    assert f"In 14 days: {len(DEFAULT_SCHEDULES)} succeeded, 1 failed." in body_of(superuser)
+    assert f"In 14 days: {len(DEFAULT_SCHEDULES)} succeeded, 1 failed." in body_of(admin)
 
 
 def snapshot(keys, *, error=None, **data):
@@ -324,12 +319,12 @@ def snapshot(keys, *, error=None, **data):
     return CheckpointStorageSnapshot.objects.create(data=data)
 
 
-def test_checkpoints_with_their_trend_and_what_the_next_cleanup_deletes(superuser):
+def test_checkpoints_with_their_trend_and_what_the_next_cleanup_deletes(admin):
     make_all_well()
     for days, keys in ((20, 1), (2, 1000)):
         CheckpointStorageSnapshot.objects.filter(pk=snapshot(keys).pk).update(taken=ago(days=days))
     snapshot(1250)
-    page = body_of(superuser)
+    page = body_of(admin)
     for text in ("1,250", "250 more than 2 d ago (+25 %)", "120 keys, 7 whole threads"):
         assert text in page, text
     form = reverse("extras:job_run_by_class_path", kwargs={"class_path": DEFAULT_SCHEDULES["cleanup"].class_path})
@@ -337,13 +332,13 @@ def test_checkpoints_with_their_trend_and_what_the_next_cleanup_deletes(superuse
     assert f'href="{form}">Clean up</a>' in page
 
 
-def test_the_button_dry_run_opens_the_form_with_dry_run_ticked(superuser):
+def test_the_button_dry_run_opens_the_form_with_dry_run_ticked(admin):
     Job.objects.filter(pk=find_job("cleanup").pk).update(enabled=True)
     path = DEFAULT_SCHEDULES["cleanup"].class_path
     form = reverse("extras:job_run_by_class_path", kwargs={"class_path": path})
 
     def ticked(address):
-        response = get(superuser, address)
+        response = get(admin, address)
         (box,) = re.findall(r'<input[^>]*name="dryrun"[^>]*>', response.content.decode())
         return "checked" in box
 
@@ -351,20 +346,20 @@ def test_the_button_dry_run_opens_the_form_with_dry_run_ticked(superuser):
     assert not ticked(form)
 
 
-def test_a_sampling_that_failed_or_is_old_says_so(superuser):
+def test_a_sampling_that_failed_or_is_old_says_so(admin):
     make_all_well()
     old = snapshot(10)
     CheckpointStorageSnapshot.objects.filter(pk=old.pk).update(taken=ago(hours=5))
-    assert ">out of date</span>" in body_of(superuser)
+    assert ">out of date</span>" in body_of(admin)
     snapshot(0, error="Redis <is> away.")
-    page = body_of(superuser)
+    page = body_of(admin)
     assert ">failed</span> Redis &lt;is&gt; away." in page
     assert ">10<" in page
 
 
-def test_an_installation_without_anything_has_a_page(superuser):
+def test_an_installation_without_anything_has_a_page(admin):
     ScheduledJob.objects.all().delete()
-    page = body_of(superuser)
+    page = body_of(admin)
     assert headline(page) == ("success", "All well")
     for text in ("No servers yet.", "No checks in 24 h.", "No run ended in 14 days.", ">Never</a>", ">No schedule<"):
         assert text in page, text
@@ -433,7 +428,7 @@ def test_a_user_who_may_not_see_servers_is_not_told_that_all_is_well():
     assert headline(body_of(user)) == ("secondary", "Nothing needs you; you may not see the servers")
 
 
-def test_it_takes_few_queries_and_no_more_for_more_of_everything(superuser):
+def test_it_takes_few_queries_and_no_more_for_more_of_everything(admin):
     make_all_well()
     make_trouble()
     snapshot(10)
@@ -442,7 +437,7 @@ def test_it_takes_few_queries_and_no_more_for_more_of_everything(superuser):
     permit(user, Job, actions=("view", "run"))
     counts = []
     for round_ in range(2):
-        for who in (superuser, user):
+        for who in (admin, user):
             client = Client()
             client.force_login(who)
             client.get(reverse(PAGE))
@@ -457,7 +452,7 @@ def test_it_takes_few_queries_and_no_more_for_more_of_everything(superuser):
     assert counts[2:] == counts[:2]
 
 
-def test_it_asks_no_worker_and_no_checkpoint_redis(superuser, monkeypatch):
+def test_it_asks_no_worker_and_no_checkpoint_redis(admin, monkeypatch):
     make_all_well()
     monkeypatch.setenv("LANGGRAPH_REDIS_URL", "redis://127.0.0.1:1/0")
 
@@ -465,13 +460,13 @@ def test_it_asks_no_worker_and_no_checkpoint_redis(superuser, monkeypatch):
         raise AssertionError("a worker was asked")
 
     monkeypatch.setattr(schedule_status, "get_celery_queues", ask)
-    assert headline(body_of(superuser)) == ("success", "All well")
+    assert headline(body_of(admin)) == ("success", "All well")
 
 
-def test_what_is_refreshed_is_there_by_its_id(superuser):
+def test_what_is_refreshed_is_there_by_its_id(admin):
     make_all_well()
     snapshot(10)
-    content = get(superuser).content.decode()
+    content = get(admin).content.decode()
     ids = re.search(r'hx-select-oob="([^"]*)"', content)[1].split(",")
     assert len(ids) > 10
     for each in ids:
@@ -479,11 +474,11 @@ def test_what_is_refreshed_is_there_by_its_id(superuser):
         assert len(re.findall(f' id="{name}"', content)) == 1, name
 
 
-def test_hostile_names_are_text(superuser):
+def test_hostile_names_are_text(admin):
     make_all_well()
     name = "<b>bold</b>" + "x" * 200
     make_server(name, "Unhealthy", ok=False, flapping=True)
-    page = body_of(superuser)
+    page = body_of(admin)
     assert name not in page
     assert page.count(escape(name)) >= 2
 
@@ -499,9 +494,9 @@ def test_it_is_first_in_the_menu_and_linked_from_the_home_page():
     assert [item.link for item in first.items] == [reverse(PAGE)]
 
 
-def test_the_list_of_runs_is_filtered_by_a_time_in_its_form(superuser):
+def test_the_list_of_runs_is_filtered_by_a_time_in_its_form(admin):
     make_run("recent")
     make_run("old", age=timedelta(days=3))
     address = reverse("plugins:ai_ops:maintenancerun_list") + "?created__gte=2020-01-01+10:00:00"
-    page = body_of(superuser, address)
+    page = body_of(admin, address)
     assert "2020-01-01 10:00:00" in page

@@ -14,16 +14,13 @@ import pytest
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.models import ContentType
-from django.core.cache import cache
 from django.db import connection
 from django.db.models import Model
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 from nautobot.apps.testing import extract_page_body
-from nautobot.apps.utils import construct_cache_key
 from nautobot.extras.models import Job, JobResult, ScheduledJob, Status
-from nautobot.extras.utils import get_celery_queues
 from nautobot.users.models import ObjectPermission, Token
 
 from ai_ops import urls
@@ -44,7 +41,7 @@ from langgraph_checkpoint_compact import CompactRedisSaver
 from tests.fakes.conversations import graph, on
 from tests.fakes.runs import recorded
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("running_jobs")]
 
 PAGES, API = "plugins:ai_ops:", "plugins-api:ai_ops-api:"
 OURS = "ai_ops."
@@ -201,14 +198,6 @@ BODIES = {
     f"{API}schedule-list": {"kind": "storage"},
     f"{API}thread-erase": {"thread_ids": [THREAD], "reason": "a request"},
 }
-
-
-@pytest.fixture(autouse=True)
-def jobs(db):
-    """Jobs that may run, no schedules but those of a test, and a worker."""
-    Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=True)
-    ScheduledJob.objects.all().delete()
-    cache.set(construct_cache_key(get_celery_queues, branch_aware=False), {"default": 1}, timeout=60)
 
 
 class Visitor:

@@ -3,21 +3,19 @@
 import re
 from datetime import timedelta
 
-from django.core.cache import cache
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 from nautobot.apps.testing import TestCase, ViewTestCases, extract_page_body
-from nautobot.apps.utils import construct_cache_key
-from nautobot.extras.models import Job, JobResult
-from nautobot.extras.utils import get_celery_queues
+from nautobot.extras.models import JobResult
 from nautobot.users.models import User
 
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
 from ai_ops.details.runs import MEANINGS
 from ai_ops.models import MaintenanceRun, MCPServer
 from ai_ops.ui.times import duration
+from tests.fakes import jobs
 
 CLEANUP = MaintenanceKindChoices.CLEANUP
 
@@ -295,8 +293,7 @@ class ActionsTest(RunPagesTestCase):
         assert shown == {*ended, discarded.name}
 
     def test_a_run_is_done_again_with_its_options_and_a_dry_run_for_real(self):
-        Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=True)
-        cache.set(construct_cache_key(get_celery_queues, branch_aware=False), {"default": 1}, timeout=60)
+        jobs.let_jobs_run()
         options = {"dryrun": True, "thread_pattern": "user-42-*"}
         counters = {"dryrun": True, "deleted_count": 7}
         run = make_run("tried", RunStateChoices.SUCCEEDED, options=options, counters=counters)
@@ -310,8 +307,7 @@ class ActionsTest(RunPagesTestCase):
                 assert child.state == RunStateChoices.PENDING
 
     def test_a_shard_is_run_again_as_the_whole(self):
-        Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=True)
-        cache.set(construct_cache_key(get_celery_queues, branch_aware=False), {"default": 1}, timeout=60)
+        jobs.let_jobs_run()
         run = make_run("part", RunStateChoices.SUCCEEDED, kind="health", options={"shard": "of an hour ago"})
         self.client.post(self.action(run, "repeat"))
         assert run.children.get().options == {}

@@ -2,20 +2,18 @@
 
 from datetime import timedelta
 
-from django.core.cache import cache
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 from nautobot.apps.testing import TestCase, extract_page_body
-from nautobot.apps.utils import construct_cache_key
 from nautobot.extras.models import JobResult, ScheduledJob
-from nautobot.extras.utils import get_celery_queues
 
 from ai_ops.choices import RunStateChoices, RunTriggerChoices
 from ai_ops.models import MaintenanceRun
 from ai_ops.schedules import DEFAULT_SCHEDULES, ensure_schedule
 from ai_ops.schedules.control import pause_schedule
+from tests.fakes import jobs
 
 NAME = DEFAULT_SCHEDULES["cleanup"].name
 
@@ -32,7 +30,7 @@ class SchedulesTest(TestCase):
         self.user.save()
         self.url = reverse("plugins:ai_ops:schedules")
         # The page asks for workers, and without one waits a second for an answer.
-        cache.set(construct_cache_key(get_celery_queues, branch_aware=False), {"default": 1}, timeout=60)
+        jobs.see_workers(default=1)
 
     def page(self):
         response = self.client.get(self.url)

@@ -7,20 +7,18 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.contenttypes.models import ContentType
-from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 from nautobot.apps.testing import extract_page_body
-from nautobot.apps.utils import construct_cache_key
 from nautobot.extras.choices import JobResultStatusChoices
 from nautobot.extras.models import Job, JobResult
-from nautobot.extras.utils import get_celery_queues
 from nautobot.users.models import ObjectPermission, User
 
 from ai_ops.celery_tasks import pin_thread, sample_checkpoint_storage
 from ai_ops.models import CheckpointStorageSnapshot, PinnedThread
 from ai_ops.schedules import DEFAULT_SCHEDULES, find_job
+from tests.fakes import jobs
 from tests.fakes.conversations import old_id
 
 PAGE = "plugins:ai_ops:checkpointstorage"
@@ -46,7 +44,7 @@ def operator(reader):
     permit(reader, JobResult, "view")
     permit(reader, PinnedThread, "view")
     Job.objects.filter(pk=find_job("storage").pk).update(enabled=True)
-    cache.set(construct_cache_key(get_celery_queues, branch_aware=False), {"default": 1}, timeout=60)
+    jobs.see_workers(default=1)
     return reader
 
 
@@ -219,7 +217,7 @@ def test_the_button_needs_the_permission_to_run_the_job(reader):
 
 
 def test_the_button_says_what_is_missing(operator):
-    cache.set(construct_cache_key(get_celery_queues, branch_aware=False), {}, timeout=60)
+    jobs.see_workers()
     assert "No Celery worker listens to the queue" in post(operator)
     Job.objects.filter(pk=find_job("storage").pk).update(enabled=False)
     assert "is disabled: enable it" in post(operator)

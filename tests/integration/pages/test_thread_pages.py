@@ -9,13 +9,9 @@ from types import SimpleNamespace
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.models import ContentType
-from django.core.cache import cache
 from django.test import Client, override_settings
 from django.urls import reverse
 from django.utils import timezone
-from nautobot.apps.utils import construct_cache_key
-from nautobot.extras.models import Job
-from nautobot.extras.utils import get_celery_queues
 from nautobot.users.models import ObjectPermission
 
 from ai_ops.celery_tasks import cleanup_old_checkpoints, erase_threads, sample_checkpoint_storage
@@ -25,13 +21,6 @@ from langgraph_checkpoint_compact import CompactRedisSaver
 from tests.fakes.conversations import days_ago, graph, old_id, on
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def browser():
-    client = Client()
-    client.force_login(get_user_model().objects.create(username="admin", is_superuser=True))
-    return client
 
 
 @pytest.fixture
@@ -45,10 +34,8 @@ def thread(checkpoint_redis):
 
 
 @pytest.fixture
-def search(browser, django_capture_on_commit_callbacks):
+def search(browser, running_jobs, django_capture_on_commit_callbacks):
     """Gives the page of a search, once its Job has done it."""
-    Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=True)
-    cache.set(construct_cache_key(get_celery_queues, branch_aware=False), {"default": 1}, timeout=60)
 
     def done(pattern, **options):
         with django_capture_on_commit_callbacks(execute=options.pop("execute", True)):
@@ -217,9 +204,9 @@ def test_a_policys_page_says_what_it_matches_and_what_would_go(browser, checkpoi
     assert "trend of memory" in storage.lower()
 
 
-def test_the_page_of_a_policy_follows_its_dry_run(browser, checkpoint_redis, django_capture_on_commit_callbacks):
-    Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=True)
-    cache.set(construct_cache_key(get_celery_queues, branch_aware=False), {"default": 1}, timeout=60)
+def test_the_page_of_a_policy_follows_its_dry_run(
+    browser, running_jobs, checkpoint_redis, django_capture_on_commit_callbacks
+):
     with days_ago(2):
         graph(CompactRedisSaver(checkpoint_redis)).invoke({"said": ["hello"]}, on("bot-1"))
     policy = RetentionPolicy.objects.create(name="Bots", thread_patterns="bot-*", retention="1 day", enabled=False)
