@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from ai_ops.logic.limits import CHECK_TIMEOUT_SECONDS
-from ai_ops.mcp.http.prober import MAX_WORKERS
-from ai_ops.mcp.logic.rounds import CHECKS_TO_FLIP, PAUSE_SECONDS
+from ai_ops.mcp.logic.pauses import CHECKS_TO_FLIP, PAUSE_SECONDS
+from ai_ops.mcp.logic.probe_threads import MAX_WORKERS
 
 SERVER_SECONDS = 0.05
 PROJECT = Path(__file__).resolve().parent.parent

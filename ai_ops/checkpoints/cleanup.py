@@ -28,9 +28,10 @@ from ai_ops.checkpoints.logic.lookups import (
     unread_writes,
     unseen_parents,
 )
+from ai_ops.checkpoints.logic.pins import Pins
 from ai_ops.checkpoints.logic.plan import make_plan
 from ai_ops.checkpoints.logic.reports import CleanupReport, ThreadReport, text_of
-from ai_ops.checkpoints.logic.retention import DAY, Pins, RetentionPolicy
+from ai_ops.checkpoints.logic.retention import DAY, RetentionPolicy
 from ai_ops.checkpoints.logic.tally import Tally
 from ai_ops.checkpoints.logic.threads import (
     Thread,

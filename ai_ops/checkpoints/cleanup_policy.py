@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ai_ops.checkpoints.logic.keys import KeyPrefixes
-from ai_ops.checkpoints.logic.retention import DAY, Pins, RetentionPolicy
+from ai_ops.checkpoints.logic.pins import Pins
+from ai_ops.checkpoints.logic.retention import DAY, RetentionPolicy
 from ai_ops.checkpoints.redis.store import CheckpointStore
 from ai_ops.config import CleanupOptions
 from ai_ops.exceptions import ConfigurationError

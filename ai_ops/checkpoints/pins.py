@@ -7,7 +7,7 @@ import time
 from django.core.exceptions import ValidationError
 from django.db import Error as DatabaseError
 
-from ai_ops.checkpoints.logic.retention import Pins
+from ai_ops.checkpoints.logic.pins import Pins
 from ai_ops.exceptions import AiOpsError, ConfigurationError
 from ai_ops.logic.foreign_text import shown
 from ai_ops.models import PinnedThread

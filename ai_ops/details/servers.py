@@ -1,19 +1,17 @@
-"""The page of an MCP server: its panels and buttons."""
+"""The page of an MCP server: its panels."""
 
 from django.utils.html import format_html
 from nautobot.apps.ui import (
-    ButtonColorChoices,
     LayoutChoices,
     ObjectDetailContent,
-    PostButton,
     SectionChoices,
 )
 from nautobot.apps.views import get_obj_from_context
 
 from ai_ops.details.health import HEALTH_PANELS
 from ai_ops.details.server_banner import ServerBannerPanel
+from ai_ops.details.server_buttons import CHECK_NOW
 from ai_ops.details.tools import TOOL_PANELS
-from ai_ops.mcp.on_demand import may_run_check
 from ai_ops.ui.panels import FactsPanel, FieldsPanel
 
 
@@ -32,22 +30,6 @@ class AddressesPanel(FactsPanel):
     def render_value(self, key, value, context):
         """Show an address as text, not as a link: neither is meant for a browser."""
         return format_html("<code>{}</code>", value)
-
-
-class CheckNowButton(PostButton):
-    """Request a check of the server; disabled, with the reason, for a server that is never checked."""
-
-    def should_render(self, context):
-        """Show the button to users who may run the Job."""
-        return super().should_render(context) and may_run_check(context["request"].user)
-
-    def get_extra_context(self, context):
-        """Look disabled if no check is possible, with the reason as tooltip and as the answer to a click."""
-        extra = super().get_extra_context(context)
-        if reason := get_obj_from_context(context).why_not_checked():
-            extra["color"] = ButtonColorChoices.DEFAULT
-            extra["attributes"] = {"aria-disabled": "true", "title": reason, "style": "opacity: 0.65"}
-        return extra
 
 
 # From what an operator asks first to what is set once: the answer, charts, history, tools, and the settings last.
@@ -70,13 +52,5 @@ MCP_SERVER_DETAIL = ObjectDetailContent(
         *HEALTH_PANELS,
         *TOOL_PANELS,
     ),
-    extra_buttons=(
-        CheckNowButton(
-            weight=100,
-            label="Check now",
-            icon="mdi-heart-pulse",
-            color=ButtonColorChoices.BLUE,
-            link_name="plugins:ai_ops:mcpserver_check",
-        ),
-    ),
+    extra_buttons=(CHECK_NOW,),
 )

@@ -28,9 +28,9 @@ from ai_ops.doctor.logic import Finding, listed, problem, unknown, well
 from ai_ops.exceptions import AiOpsError, ConfigurationError, CredentialsError
 from ai_ops.kinds import DEFAULT_SCHEDULES
 from ai_ops.logic.durations import days_left
-from ai_ops.mcp.http.prober import MAX_WORKERS
 from ai_ops.mcp.logic.certificates import is_worth_a_warning
-from ai_ops.mcp.logic.rounds import CHECKS_TO_FLIP, PAUSE_SECONDS
+from ai_ops.mcp.logic.pauses import CHECKS_TO_FLIP, PAUSE_SECONDS
+from ai_ops.mcp.logic.probe_threads import MAX_WORKERS
 from ai_ops.mcp.logic.verdicts import Reason
 from ai_ops.mcp.secrets import read_credentials
 from ai_ops.models import MaintenanceRun, MCPServer

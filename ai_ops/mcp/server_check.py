@@ -10,8 +10,8 @@ from django.utils import timezone
 
 from ai_ops.choices import MCPServerStatus
 from ai_ops.mcp.logic.flapping import ILL, WELL
+from ai_ops.mcp.logic.pauses import PAUSE_SECONDS
 from ai_ops.mcp.logic.reports import ServerReport
-from ai_ops.mcp.logic.rounds import PAUSE_SECONDS
 from ai_ops.mcp.logic.verdicts import (
     NEXT_RUN,
     OUR_NETWORK,

@@ -5,25 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
 
 from ai_ops.checkpoints.logic.keys import KeyPrefixes
+from ai_ops.checkpoints.logic.pins import Pins
 from ai_ops.checkpoints.logic.threads import Document, Namespace, Thread
-from ai_ops.logic.globs import compiled, matches_any
+from ai_ops.logic.globs import compiled
 from ai_ops.logic.policies import DAY as DAY
 from ai_ops.logic.policies import NO_POLICY, PolicyIndex
-
-
-class Pins(NamedTuple):
-    """The pinned threads.
-
-    Attributes:
-        ids: Ids of threads.
-        globs: Globs over thread ids.
-    """
-
-    ids: frozenset[str] = frozenset()
-    globs: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -166,7 +154,7 @@ class RetentionPolicy:
         if self.covers_all:
             return True
         texts = list(map(_text, names))
-        if not self.pinned.isdisjoint(texts) or matches_any(tuple(self.pinned_globs), texts):
+        if Pins(self.pinned, self.pinned_globs).match(texts):
             return False
         return self.thread_pattern is None or all(compiled(self.thread_pattern).match(text) for text in texts)
 

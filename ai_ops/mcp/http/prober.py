@@ -25,21 +25,13 @@ from ai_ops.mcp.http.quiet_logs import unlogged
 from ai_ops.mcp.http.tls import CAFileError, ssl_context
 from ai_ops.mcp.http.tool_listing import Listing, ToolListing
 from ai_ops.mcp.http.transports import Resolver, probe_transport
+from ai_ops.mcp.logic.probe_threads import MAX_AT_ONE_PORT, MAX_WORKERS, THREAD_NAME
 from ai_ops.mcp.logic.turns import Turns
 from ai_ops.mcp.logic.verdicts import Probe, Reason
 
 __all__ = ["Listing", "Prober", "Target", "unasked"]
 
 logger = logging.getLogger(__name__)
-
-THREAD_NAME = "mcp-probe"
-
-# Threads that probe at once: enough that a dead server does not hold up the others, few enough for a Celery worker that
-# shares its cores.
-MAX_WORKERS = 4
-
-# Of a fleet many may live on one host, behind one proxy: what is meant to see whether it is well must not be its load.
-MAX_AT_ONE_PORT = 8
 
 # A server that swallows packets costs its lane a probe's whole time, and no work: after so long the lane goes on
 # without it. As many more servers are waited for at once as there are lanes.

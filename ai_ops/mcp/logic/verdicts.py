@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
-from ai_ops.mcp.logic.rounds import CHECKS_TO_FLIP
+from ai_ops.mcp.logic.pauses import CHECKS_TO_FLIP
 
 # A server may ask to be left alone, and not for ever: after a day it is asked again.
 MAX_RETRY_AFTER_SECONDS = 86400.0

@@ -23,7 +23,8 @@ from ai_ops.checkpoints import compact_cleanup
 from ai_ops.checkpoints.callbacks import Callbacks
 from ai_ops.checkpoints.cleanup import CleanupRun
 from ai_ops.checkpoints.logic.keys import KeyParser
-from ai_ops.checkpoints.logic.retention import DAY, Pins, RetentionPolicy
+from ai_ops.checkpoints.logic.pins import Pins
+from ai_ops.checkpoints.logic.retention import DAY, RetentionPolicy
 from ai_ops.checkpoints.logic.storage import StorageTally
 from ai_ops.checkpoints.redis import compact_scripts, compact_store
 from ai_ops.checkpoints.redis.store import CheckpointStore

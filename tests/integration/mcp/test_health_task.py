@@ -25,9 +25,9 @@ from nautobot.extras.models import ObjectChange, Status
 from ai_ops.agents import current_generation
 from ai_ops.celery_tasks import check_mcp_server_health, perform_mcp_health_checks
 from ai_ops.choices import MCPProtocolChoices
-from ai_ops.mcp.http.prober import MAX_AT_ONE_PORT
 from ai_ops.mcp.http.tls import ssl_context
-from ai_ops.mcp.logic.rounds import PAUSE_SECONDS
+from ai_ops.mcp.logic.pauses import PAUSE_SECONDS
+from ai_ops.mcp.logic.probe_threads import MAX_AT_ONE_PORT
 from ai_ops.models import MCPServer, MCPServerCheck
 from ai_ops.models.runs import MaintenanceLease
 from tests.fakes.certificates import CertificateAuthority

@@ -4,8 +4,8 @@ from itertools import product
 
 import pytest
 
+from ai_ops.mcp.logic.pauses import CHECKS_TO_FLIP
 from ai_ops.mcp.logic.reports import HealthReport, ServerReport
-from ai_ops.mcp.logic.rounds import CHECKS_TO_FLIP
 from ai_ops.mcp.logic.verdicts import (
     AS_BEFORE,
     INCONCLUSIVE,

@@ -1,4 +1,4 @@
-"""Rounds of a check: how many probes must agree, and the pause between two of them."""
+"""The pause between two checks of a server, and the number of checks that must agree."""
 
 from __future__ import annotations
 
