@@ -10,7 +10,6 @@ import hashlib
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
@@ -30,7 +29,6 @@ from ai_ops.checkpoints.pins import pin_thread, unpin_thread
 from ai_ops.checkpoints.sampling import sample
 from ai_ops.checkpoints.search import search
 from ai_ops.choices import MaintenanceKindChoices
-from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import ConfigurationError, ErasureError
 from ai_ops.logic.savers import AUTO, COMPACT
 from ai_ops.logic.shards import Shard
@@ -333,10 +331,10 @@ def close_resolved_incidents() -> dict[str, Any]:
 def _reviewed(hold: Hold) -> dict[str, Any]:
     started = time.monotonic()
     now = timezone.now()
-    counts = review_incidents(now, timedelta(hours=AiOpsSettings.load().incident_escalation_hours), hold)
+    counts = review_incidents(now, hold)
     with transaction.atomic():
         hold.lock()
-        opened, closed = follow_maintenance(now)
+        opened, closed = follow_maintenance(now, hold.settings)
     counts["opened"] += opened
     counts["auto_closed"] += closed
     return {**counts, "execution_time_ms": round((time.monotonic() - started) * 1000)}

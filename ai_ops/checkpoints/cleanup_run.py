@@ -19,7 +19,6 @@ from ai_ops.checkpoints.logic.reports import CleanupReport, ThreadReport
 from ai_ops.checkpoints.pins import CurrentPins
 from ai_ops.checkpoints.policies import read_policies
 from ai_ops.checkpoints.redis.store import CheckpointStore
-from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import AiOpsError, ConfigurationError
 from ai_ops.runs.decisions import Hold
 from ai_ops.runs.logs import get_logger
@@ -43,7 +42,7 @@ def clean_up(
     logger.info("Starting checkpoint cleanup task...")
     run, policy_sentence = None, ""
     try:
-        configured = AiOpsSettings.load()
+        configured = hold.settings
         chosen = configured.cleanup_options(retention_days=retention_days, **options)
         retention_days = chosen.retention_days
         if trial_policy and not dryrun:

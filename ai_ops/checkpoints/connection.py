@@ -179,14 +179,14 @@ class Checkpointer(AbstractContextManager[Any], AbstractAsyncContextManager[Any]
     """The agents' saver while a block runs: the asynchronous class for ``async with``, the other one for ``with``."""
 
     def __enter__(self) -> Any:
-        self._saver: AbstractContextManager[Any] = _saver(_chosen())
+        self._saver: AbstractContextManager[Any] = _saver(*_chosen())
         return self._saver.__enter__()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> Any:
         return self._saver.__exit__(kind, error, at)
 
     async def __aenter__(self) -> Any:
-        self._async_saver: AbstractAsyncContextManager[Any] = open_saver(await asyncio.to_thread(_chosen))
+        self._async_saver: AbstractAsyncContextManager[Any] = open_saver(*await asyncio.to_thread(_chosen))
         return await self._async_saver.__aenter__()
 
     async def __aexit__(
@@ -208,12 +208,12 @@ def get_checkpointer() -> Checkpointer:
     return Checkpointer()
 
 
-def _chosen() -> str:
-    """Choose the saver for this database, one of `ai_ops.checkpoints.logic.savers`; record the choice there."""
+def _chosen() -> tuple[str, AiOpsSettings]:
+    """Choose the saver for this database, and record the choice there; return it with the settings that it is of."""
     configured = AiOpsSettings.load()
     if configured.checkpoint_saver == COMPACT:
         # It needs nothing that would have to be asked for.
-        return COMPACT
+        return COMPACT, configured
     described, choice, found = _described(configured)
     if choice.saver is None:
         raise ConfigurationError(
@@ -223,13 +223,13 @@ def _chosen() -> str:
     if choice.saver == COMPACT and not found.was_chosen and found.complete:
         with get_redis_connection() as client:
             saver_evidence.note_choice(client)
-    return choice.saver
+    return choice.saver, configured
 
 
 @contextmanager
-def _saver(chosen: str) -> Iterator[Any]:
+def _saver(chosen: str, configured: AiOpsSettings) -> Iterator[Any]:
     """Return the synchronous saver, set up."""
-    url, configured = get_redis_url(), AiOpsSettings.load()
+    url = get_redis_url()
     if chosen == REDIS:
         from langgraph.checkpoint.redis import RedisSaver
 
@@ -250,9 +250,9 @@ def _saver(chosen: str) -> Iterator[Any]:
 
 
 @asynccontextmanager
-async def open_saver(chosen: str) -> AsyncIterator[Any]:
+async def open_saver(chosen: str, configured: AiOpsSettings) -> AsyncIterator[Any]:
     """Return the asynchronous saver, one of `ai_ops.checkpoints.logic.savers`, set up, for ``async with``."""
-    url, configured = get_redis_url(), AiOpsSettings.load()
+    url = get_redis_url()
     if chosen == REDIS:
         from langgraph.checkpoint.redis.aio import AsyncRedisSaver
 

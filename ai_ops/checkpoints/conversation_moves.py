@@ -7,6 +7,7 @@ import fnmatch
 import logging
 import time
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
@@ -59,15 +60,23 @@ class Move:
 
     Args:
         source: The saver to read with, `redis` or `valkey`.
+        settings: With the beginnings of the savers' keys.
         dryrun: Whether to count only.
         confirm: Called between conversations; raises if the run may not go on.
         progress: Told what the run is at, at most once a second.
     """
 
     def __init__(
-        self, source: str, *, dryrun: bool, confirm: Callable[[], object], progress: Callable[[str], object]
+        self,
+        source: str,
+        settings: AiOpsSettings,
+        *,
+        dryrun: bool,
+        confirm: Callable[[], object],
+        progress: Callable[[str], object],
     ) -> None:
         self.report = MoveReport(source, COMPACT, dryrun)
+        self._settings = settings
         self._confirm = confirm
         self._progress = progress
         self._started = self._last_line = time.monotonic()
@@ -90,10 +99,11 @@ class Move:
         from langgraph_checkpoint_compact.migration import valkey_threads
 
         # From the keys: ValkeySaver lists no threads, and a listing of RedisSaver ends at the first damaged document.
-        find = valkey_threads if self.report.source == VALKEY else _redis_threads
+        settings = self._settings
+        find = valkey_threads if self.report.source == VALKEY else partial(_redis_threads, settings=settings)
         with get_redis_connection() as client:
             threads: dict[str, Any] = find(client, pattern)
-        async with open_saver(self.report.source) as source, open_saver(COMPACT) as target:
+        async with open_saver(self.report.source, settings) as source, open_saver(COMPACT, settings) as target:
             for number, (thread_id, namespaces) in enumerate(threads.items(), 1):
                 self._confirm()
                 await self._move(source, target, thread_id, namespaces)
@@ -128,9 +138,9 @@ class Move:
             self._progress(f"Moving: {number:,} of {count:,} conversations")
 
 
-def _redis_threads(client: Any, pattern: str) -> dict[str, None]:
+def _redis_threads(client: Any, pattern: str, settings: AiOpsSettings) -> dict[str, None]:
     """Return the threads of RedisSaver with matching ids, found by their documents."""
-    parser = key_parser(AiOpsSettings.load())
+    parser = key_parser(settings)
     store = CheckpointStore(client, parser)
     found: dict[bytes, bytes] = {}
     for keys in store.scan(found.clear):
@@ -171,11 +181,11 @@ def move_threads(hold: Hold, source: str, pattern: str, dryrun: bool) -> dict[st
     logger.info("Moving conversations to CompactRedisSaver...")
     report = MoveReport(source, COMPACT, dryrun)
     try:
-        described = describe_checkpoint_redis()
+        described = describe_checkpoint_redis(hold.settings)
         if (saver := source_of(source, described)) is None:
             logger.info("There is nothing to move: agents use %s, because %s", described.saver, described.reason)
             return report.as_dict()
-        move = Move(saver, dryrun=dryrun, confirm=hold.confirm, progress=progress_of(hold, logger))
+        move = Move(saver, hold.settings, dryrun=dryrun, confirm=hold.confirm, progress=progress_of(hold, logger))
         report = move.report
         move.execute(pattern)
     except AiOpsError as error:

@@ -121,7 +121,7 @@ def erase_conversations(hold: Hold, request: Request) -> dict[str, Any]:
         hold.trouble(error)
         report = ErasureReport(error=str(error), dryrun=request.dryrun)
     else:
-        if AiOpsSettings.load().erasure_ids == SHA256:
+        if hold.settings.erasure_ids == SHA256:
             conceal_options(hold.run_id)
     counts = ", ".join(f"{count:,} {family}" for family, count in sorted(report.deleted_by_family.items()))
     logger.info(
@@ -145,7 +145,7 @@ def erase(request: Request, hold: Hold, progress: Callable[[str], object]) -> Er
     Raises:
         CheckpointStoreError: Redis failed for longer than it was waited for; the record says so.
     """
-    settings, started = AiOpsSettings.load(), time.monotonic()
+    settings, started = hold.settings, time.monotonic()
     record = None if request.dryrun else _new_record(request, settings, hold.owner or _user_of_the_change())
     total, last, rounds = Erased(), Erased(), 0
     error: str | None = "It did not come to its end."
@@ -199,7 +199,7 @@ def erase_late_writes(hold: Hold, confirm: Callable[[], object]) -> int:
     records = list(ThreadErasure.objects.filter(guarded_until__gte=now).exclude(guard={}))
     if not records:
         return 0
-    settings = AiOpsSettings.load()
+    settings = hold.settings
     parser = key_parser(settings)
     deleted = 0
     with get_redis_connection() as client:

@@ -26,7 +26,6 @@ from ai_ops.checkpoints.logic.retention import RetentionPolicy
 from ai_ops.checkpoints.pins import CurrentPins
 from ai_ops.checkpoints.redis.store import CheckpointStore
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices
-from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import AiOpsError, LeaseLostError, RunStoppedError
 from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs.decisions import Hold
@@ -92,7 +91,7 @@ def _collected(own: Hold, confirm: Callable[[], object]) -> dict[str, Any]:
     run = None
     try:
         erase_late_writes(own, confirm)
-        parser = key_parser(AiOpsSettings.load())
+        parser = key_parser(own.settings)
         with get_redis_connection() as client:
             store = CheckpointStore(client, parser, fence=fence_of(own))
             if (size := store.size()) > MAX_KEYS:

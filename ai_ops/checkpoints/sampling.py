@@ -202,7 +202,7 @@ def sample(hold: Hold) -> dict[str, Any]:
 
 
 def _looked_at_storage(hold: Hold) -> StorageReport:
-    options = AiOpsSettings.load()
+    options = hold.settings
     parser = key_parser(options)
     with get_redis_connection() as client:
         store = CheckpointStore(client, parser)

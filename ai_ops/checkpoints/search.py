@@ -28,7 +28,6 @@ from ai_ops.checkpoints.policies import read_policies
 from ai_ops.checkpoints.redis.compact_store import CompactStore
 from ai_ops.checkpoints.redis.store import CheckpointStore
 from ai_ops.checkpoints.redis.thread_scan import Scanned, ThreadScan
-from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import AiOpsError, ConfigurationError
 from ai_ops.logic.batches import batches
 from ai_ops.logic.globs import common_text, why_no_glob
@@ -206,7 +205,7 @@ def search(hold: Hold, pattern: str) -> dict[str, Any]:
 
 
 def _found(hold: Hold, pattern: str) -> SearchReport:
-    settings = AiOpsSettings.load()
+    settings = hold.settings
     parser = key_parser(settings)
     with get_redis_connection() as client:
         store = CheckpointStore(client, parser)

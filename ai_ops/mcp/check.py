@@ -80,7 +80,7 @@ def check_servers(
     workers = min(len(checks), MAX_WORKERS)
     try:
         _probe_in_rounds(checks, workers, hold, pause)
-        doubt = _doubt(checks)
+        doubt = _doubt(checks, hold.settings)
         _settle([check for check in checks if not check.settled], hold)
     except (SoftTimeLimitExceeded, RunStoppedError) as stop:
         _wind_up(checks, hold, stop, run_began)
@@ -88,7 +88,7 @@ def check_servers(
     return _reported(checks, workers, hold, doubt, run_began)
 
 
-def _doubt(checks: Sequence[ServerCheck], *, may_ask: bool = True) -> str | None:
+def _doubt(checks: Sequence[ServerCheck], settings: AiOpsSettings, *, may_ask: bool = True) -> str | None:
     """Hold back flips to Unhealthy when this worker's own network may be the cause.
 
     What failed in the run before, and so was waiting, is confirmed by this one.
@@ -100,7 +100,7 @@ def _doubt(checks: Sequence[ServerCheck], *, may_ask: bool = True) -> str | None
     failing = [check for check in healthy if check.flips_to]
     known = failed_before([check.server.pk for check in failing]) if len(failing) > 1 else ()
     new = [check for check in failing if check.server.pk not in known]
-    doubt = network_trouble(len(healthy), [check.probes[-1].reason for check in new], may_ask=may_ask)
+    doubt = network_trouble(len(healthy), [check.probes[-1].reason for check in new], settings, may_ask=may_ask)
     if doubt is None:
         return None
     for check in checks if doubt.inconclusive else new:
@@ -114,8 +114,7 @@ def _doubt(checks: Sequence[ServerCheck], *, may_ask: bool = True) -> str | None
 
 def _probe_in_rounds(checks: Sequence[ServerCheck], workers: int, hold: Hold, pause: float) -> None:
     """Probe all servers, then only those whose status differs, until each is decided. All servers share one pause."""
-    undecided = list(checks)
-    settings = AiOpsSettings.load()
+    undecided, settings = list(checks), hold.settings
     with prober_of(settings) as prober:
         while undecided:
             with phase("round", **{"ai_ops.servers": len(undecided)}):
@@ -232,7 +231,7 @@ def _wind_up(checks: Sequence[ServerCheck], hold: Hold, stop: BaseException, run
     """Save the flips decided before the time ran out: the next run may run out of time too."""
     told = isinstance(stop, RunStoppedError)
     _take_in_earlier_runs([check for check in checks if check.probes])
-    _doubt(checks, may_ask=False)
+    _doubt(checks, hold.settings, may_ask=False)
     flips = [check for check in checks if check.flips_to]
     _settle([check for check in flips if not check.settled], hold)
     if flips:
@@ -304,9 +303,10 @@ def _reported(
 def _follow_up(reports: Sequence[ServerReport], hold: Hold, doubt: str | None, run_began: datetime | None) -> list[str]:
     """Write the history and open or close incidents; return a sentence for what failed, as the flips stay made."""
     sentences: list[str] = []
-    open_and_close = partial(follow_run, doubt=doubt, run_began=run_began)
+    keep = partial(record_checks, settings=hold.settings)
+    open_and_close = partial(follow_run, settings=hold.settings, doubt=doubt, run_began=run_began)
     with flush_change_events(sentences.append):
-        for what, act in (("history", record_checks), ("incidents", open_and_close)):
+        for what, act in (("history", keep), ("incidents", open_and_close)):
             try:
                 with transaction.atomic():
                     hold.lock()

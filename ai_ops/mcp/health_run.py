@@ -13,7 +13,6 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from nautobot.extras.models import JobQueue, JobResult
 
-from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import ConfigurationError, HealthCheckError
 from ai_ops.logic.foreign_text import shown
 from ai_ops.logic.shards import Shard
@@ -38,7 +37,7 @@ def check_due_servers(hold: Hold, shard: Shard | None) -> dict[str, Any]:
     """Check the due servers, or those of a shard, under the lease of a run; return the report as a dictionary."""
     logger.info("Starting MCP server health checks...")
     try:
-        settings, now = AiOpsSettings.load(), timezone.now()
+        settings, now = hold.settings, timezone.now()
         if shard:
             return _checked(_as_probed(shard_servers(shard, now)), hold, shard.as_of).as_dict()
         if hold.job_result and (queue := queue_to_share(hold.job_result, settings.health_check_shard_size, now)):

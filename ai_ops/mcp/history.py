@@ -119,7 +119,7 @@ class Bucket:
     p95_ms: float | None = None
 
 
-def record_checks(reports: Sequence[ServerReport]) -> None:
+def record_checks(reports: Sequence[ServerReport], settings: AiOpsSettings) -> None:
     """Record the results of a run: one history row per server, and the server's current health.
 
     Six statements, however many servers. One that was deleted meanwhile is left out.
@@ -138,7 +138,6 @@ def record_checks(reports: Sequence[ServerReport]) -> None:
         MCPServerCheck.objects.bulk_create([_as_check(report) for report in found.values()], batch_size=1_000)
         forget_hours(report.checked_at for report in found.values() if report.checked_at)
         count_checks((report.reason or "", report.latency_ms or 0.0) for report in found.values())
-        settings = AiOpsSettings.load()
         known = MCPServerHealth.objects.in_bulk(list(found), field_name="server_id")
         known = {str(server_id): health for server_id, health in known.items()}
         rows = [

@@ -72,7 +72,12 @@ DRIFT_REMEDY = (
 )
 
 
-def follow_run(reports: Sequence[ServerReport], doubt: str | None = None, run_began: datetime | None = None) -> None:
+def follow_run(
+    reports: Sequence[ServerReport],
+    settings: AiOpsSettings,
+    doubt: str | None = None,
+    run_began: datetime | None = None,
+) -> None:
     """Publish the flips of a run, open incidents for servers that went down and close those of recovered ones.
 
     Alerts of a flapping server are held until it stops: what it is by then counts as if it flipped just now. So
@@ -80,19 +85,21 @@ def follow_run(reports: Sequence[ServerReport], doubt: str | None = None, run_be
 
     Args:
         reports: What the run found, already in the history.
+        settings: With the quiet time, in which no incident opens.
         doubt: Why the run says nothing about its servers, as a sentence; None for a run to be believed.
         run_began: For one shard of several, when the fleet was divided: what fails in all of them is one outage.
     """
     now = timezone.now()
+    quiet = in_quiet_time(now, settings)
     flipped = [report for report in reports if report.changed and report.server_id]
     for report in flipped:
         publish(TOPIC_FLIPPED, _flip_payload(report))
     with transaction.atomic():
         # Before any row, as every change of a server does. And of two shards the second sees what the first opened.
         AgentGeneration.lock()
-        if doubt and not in_quiet_time(now):
+        if doubt and not quiet:
             _open_doubt(reports, doubt, now)
-        if in_quiet_time(now):
+        if quiet:
             pending_alerts.hold(flipped)
         else:
             telling = pending_alerts.take_due(reports, flipped)
@@ -110,13 +117,13 @@ def close_ended(server_ids: Collection[Any], now: datetime) -> None:
         _close(incident.pk, now)
 
 
-def open_drifts(now: datetime) -> None:
+def open_drifts(now: datetime, settings: AiOpsSettings) -> None:
     """Open an incident for each server with changed tools and no open incident, or one for all if they are many.
 
     Tools that were added or removed open none: an agent sees the one as new, and can't call the other. One that can't
     be read may be an approved one that was changed.
     """
-    if in_quiet_time(now):
+    if in_quiet_time(now, settings):
         return
     known = MCPServerIncident.objects.filter(closed__isnull=True, kind=MCPIncidentKindChoices.DRIFT)
     changed = MCPServerTool.objects.filter(_DRIFTED)
@@ -128,12 +135,12 @@ def open_drifts(now: datetime) -> None:
     _open_for(MCPIncidentKindChoices.DRIFT, "changed tools", DRIFT_REMEDY, now, sentences, lambda _: DRIFT_REASON)
 
 
-def open_unlisted(now: datetime) -> None:
+def open_unlisted(now: datetime, settings: AiOpsSettings) -> None:
     """Open an incident for each server that no longer lists its tools, or one for all if they are many.
 
     Agents may load tools that can't be compared with the approved ones.
     """
-    if in_quiet_time(now):
+    if in_quiet_time(now, settings):
         return
     known = MCPServerIncident.objects.filter(closed__isnull=True, kind=MCPIncidentKindChoices.LISTING)
     unlisted = MCPServerToolSet.objects.filter(_UNLISTED).exclude(server__in=known.values("servers__pk"))
@@ -203,9 +210,9 @@ def _certificate_sentence(server: str, ends: datetime, now: datetime) -> str:
     return f"The TLS certificate of {server} {verb} on {ends.astimezone(UTC):%Y-%m-%d %H:%M} UTC."
 
 
-def open_owed(now: datetime) -> int:
+def open_owed(now: datetime, settings: AiOpsSettings) -> int:
     """Open incidents for servers whose run was killed after their flip; return the number of servers."""
-    if in_quiet_time(now):
+    if in_quiet_time(now, settings):
         return 0
     with transaction.atomic():
         AgentGeneration.lock()
@@ -231,7 +238,7 @@ def _open_doubt(reports: Sequence[ServerReport], doubt: str, now: datetime) -> N
     )
 
 
-def review_incidents(now: datetime, escalate_after: timedelta, hold: Hold) -> dict[str, int]:
+def review_incidents(now: datetime, hold: Hold) -> dict[str, int]:
     """Open incidents that a killed run did not open, close those that recovered, escalate those open for too long.
 
     An incident that can't be dealt with is logged with its traceback, counted, and does not stop the rest.
@@ -239,10 +246,12 @@ def review_incidents(now: datetime, escalate_after: timedelta, hold: Hold) -> di
     Returns:
         The counts.
     """
+    settings = hold.settings
+    escalate_after = timedelta(hours=settings.incident_escalation_hours)
     counts = {"total_checked": 0, "opened": 0, "auto_closed": 0, "escalated": 0, "errors": 0}
     with _one_failing(counts, "The incidents that killed runs owe could not be opened"), transaction.atomic():
         hold.lock()
-        counts["opened"] = open_owed(now)
+        counts["opened"] = open_owed(now, settings)
     incidents = list(_open_incidents())
     counts["total_checked"] = len(incidents)
     for incident in incidents:
@@ -252,7 +261,7 @@ def review_incidents(now: datetime, escalate_after: timedelta, hold: Hold) -> di
             hold.lock()
             if not incident.lasting:
                 counts["auto_closed"] += _close(incident.pk, now)
-            elif now - incident.opened >= escalate_after and not incident.quiet and not in_quiet_time(now):
+            elif now - incident.opened >= escalate_after and not incident.quiet and not in_quiet_time(now, settings):
                 counts["escalated"] += _escalate(incident.pk, now)
     return counts
 
@@ -339,9 +348,9 @@ def _outage_name(who: str, reasons: Sequence[str]) -> str:
     return f"{who}: {', '.join(reasons)}"[: MCPServerIncident._meta.get_field("name").max_length]
 
 
-def in_quiet_time(now: datetime) -> bool:
+def in_quiet_time(now: datetime, settings: AiOpsSettings) -> bool:
     """Return whether it is quiet time, in which no incident opens."""
-    return is_quiet(AiOpsSettings.load().quiet_time, timezone.localtime(now).time())
+    return is_quiet(settings.quiet_time, timezone.localtime(now).time())
 
 
 def open_incident(incident: MCPServerIncident, server_ids: Collection[Any]) -> None:

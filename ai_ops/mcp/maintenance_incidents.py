@@ -15,6 +15,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from ai_ops.choices import MaintenanceKindChoices, MCPIncidentKindChoices, RunStateChoices
+from ai_ops.config import AiOpsSettings
 from ai_ops.logic.foreign_text import printable
 from ai_ops.mcp.incidents import close_incident, in_quiet_time, open_incident
 from ai_ops.models import MaintenanceRun, MCPServerIncident
@@ -42,7 +43,7 @@ class Trouble:
     remedy: str
 
 
-def follow_maintenance(now: datetime) -> tuple[int, int]:
+def follow_maintenance(now: datetime, settings: AiOpsSettings) -> tuple[int, int]:
     """Open an incident for each present problem without one, and close those whose problem is solved.
 
     Returns:
@@ -57,7 +58,7 @@ def follow_maintenance(now: datetime) -> tuple[int, int]:
             if known is not None and trouble is None:
                 close_incident(known, now)
                 closed += 1
-            elif known is None and trouble is not None and not in_quiet_time(now):
+            elif known is None and trouble is not None and not in_quiet_time(now, settings):
                 message = "\n".join([*trouble.sentences, trouble.remedy])
                 row = MCPServerIncident(
                     name=trouble.title, kind=kind, reason=trouble.reason, message=message, opened=now

@@ -27,19 +27,19 @@ class Doubt:
 
 
 def network_trouble(
-    previously_healthy: int, reasons: Collection[Reason | None], *, may_ask: bool = True
+    previously_healthy: int, reasons: Collection[Reason | None], settings: AiOpsSettings, *, may_ask: bool = True
 ) -> Doubt | None:
     """Decide whether so many servers newly fail that this worker's network may be the cause; may ask the control.
 
     Args:
         previously_healthy: Healthy servers that the run probed.
         reasons: Why those of them that newly fail do.
+        settings: With the share of servers that is suspicious, and the address of the control.
         may_ask: Whether there is time to ask the control.
 
     Returns:
         None if the run is to be believed. Any answer of the control will do, since it has come through the network.
     """
-    settings = AiOpsSettings.load()
     if not is_suspicious(previously_healthy, reasons, settings.mass_failure_percent):
         return None
     named = ", ".join(f"{count} {reason}" for reason, count in Counter(map(str, reasons)).most_common())

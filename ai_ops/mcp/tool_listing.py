@@ -57,7 +57,7 @@ def list_tools(server_ids: Collection[str], hold: Hold, *, always: bool = False)
         LeaseLostError: Another run has taken over; this one writes nothing more.
         RunStoppedError: It was told to stop.
     """
-    settings = AiOpsSettings.load()
+    settings = hold.settings
     if not settings.tool_check_interval_minutes or not server_ids:
         return None
     now = timezone.now()
@@ -115,8 +115,8 @@ def _list_in_chunks(due: Sequence[MCPServer], settings: AiOpsSettings, hold: Hol
                 AgentGeneration.lock()
                 hold.lock()
                 close_ended([server.pk for server in chunk], timezone.now())
-                open_drifts(timezone.now())
-                open_unlisted(timezone.now())
+                open_drifts(timezone.now(), settings)
+                open_unlisted(timezone.now(), settings)
     _log(logging.INFO, "Tools listed: %s server(s), %s that gave no list", listed, failed)
 
 

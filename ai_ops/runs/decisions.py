@@ -5,7 +5,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from ai_ops.config import AiOpsSettings
 
 # Without what is mistaken for another when read aloud or from a screen: 0 and o, 1, i and l.
 NAME_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
@@ -40,6 +43,14 @@ class Hold(Protocol):
     job_result: Any
     owner: Any
     pause: float | None
+
+    @property
+    def settings(self) -> AiOpsSettings:
+        """Return the settings as they were when the run began; what a run does goes by these alone.
+
+        Raises:
+            ConfigurationError: They are not usable.
+        """
 
     def confirm(self) -> None:
         """Return if the run may go on; asks no database.

@@ -69,12 +69,7 @@ def run_as(
         Exception: What `work` raised and does not report; the run has failed.
     """
     request = current_request()
-    try:
-        settings = AiOpsSettings.load()
-    except ConfigurationError:
-        # The work says what is wrong with them, as it does without a record.
-        settings = AiOpsSettings()
-    run = _Run(kind, options, empty_report, subject, lease_name or _lease_name(kind, subject), request, settings)
+    run = _Run(kind, options, empty_report, subject, lease_name or _lease_name(kind, subject), request)
     try:
         refusal = run.acquire() or run.begin()
     except BACKEND_ERRORS as error:
@@ -85,6 +80,14 @@ def run_as(
 def with_errors(report: Report) -> Report:
     """Return `report` with `errors`: its own list, or a list of its one error."""
     return report if "errors" in report else report | {"errors": records.errors_of(report)}
+
+
+def _read_settings() -> AiOpsSettings | ConfigurationError:
+    """Read the settings once for all of a run; return the error if they are not usable."""
+    try:
+        return AiOpsSettings.load()
+    except ConfigurationError as error:
+        return error
 
 
 def _lease_name(kind: str, subject: str) -> str:
@@ -102,16 +105,17 @@ class _Run:
         subject: str,
         lease_name: str,
         request: RunRequest,
-        settings: AiOpsSettings,
     ) -> None:
         self._empty_report = empty_report
         self._lease_name = lease_name
         self._request = request
-        self._settings = settings
+        self._given_settings = given = _read_settings()
+        # Where they are not usable, the work says what is wrong with them.
+        self._settings = given if isinstance(given, AiOpsSettings) else AiOpsSettings()
         self._note: str | None = None
         self._known: MaintenanceRun | None = None
         self._record = records.new_record(
-            kind, subject, options, request, attempt=1, max_attempts=settings.max_attempts
+            kind, subject, options, request, attempt=1, max_attempts=self._settings.max_attempts
         )
         self._recorded = False
 
@@ -154,7 +158,14 @@ class _Run:
             self._told = told = stack.enter_context(sigterm_held_back())
             stack.enter_context(self._released())
             keeper = stack.enter_context(
-                Keeper(self._lease, self._record_id, told.is_set, self._time_limit, self._request)
+                Keeper(
+                    self._lease,
+                    self._record_id,
+                    told.is_set,
+                    self._time_limit,
+                    self._request,
+                    settings=self._given_settings,
+                )
             )
             stack.enter_context(requested_by(part))
             report, state = self._worked(work, keeper, started)

@@ -11,7 +11,8 @@ from types import TracebackType
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.models.functions import Now
 
-from ai_ops.exceptions import LeaseLostError, RunStoppedError
+from ai_ops.config import AiOpsSettings
+from ai_ops.exceptions import ConfigurationError, LeaseLostError, RunStoppedError
 from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs.connections import LOOK_SECONDS, replace_lost_connections
 from ai_ops.runs.context import SHELL, RunRequest
@@ -36,6 +37,7 @@ class Keeper:
         is_told: Says whether a signal told this process to stop.
         time_limit: Seconds after which the run stops by itself; None for no limit.
         request: The origin of the run.
+        settings: The settings when it began, or why they are not usable.
     """
 
     def __init__(
@@ -45,6 +47,8 @@ class Keeper:
         is_told: Callable[[], bool] = lambda: False,
         time_limit: float | None = None,
         request: RunRequest = SHELL,
+        *,
+        settings: AiOpsSettings | ConfigurationError,
     ) -> None:
         self.lease = lease
         self.fence = lease.fence
@@ -54,6 +58,7 @@ class Keeper:
         self.job_result = request.job_result
         self.owner = request.owner
         self.pause = request.pause
+        self._settings = settings
         self._is_told = is_told
         self._ends = time.monotonic() + time_limit if time_limit else None
         self._time_limit = time_limit
@@ -64,6 +69,17 @@ class Keeper:
         self._next_look = time.monotonic() + LOOK_SECONDS
         # A daemon, so that a process that ends in the middle of a run does not wait for it.
         self._thread = threading.Thread(target=self._renew, name=f"lease {lease.name}", daemon=True)
+
+    @property
+    def settings(self) -> AiOpsSettings:
+        """Return the settings as they were when the run began.
+
+        Raises:
+            ConfigurationError: They are not usable.
+        """
+        if isinstance(self._settings, ConfigurationError):
+            raise self._settings
+        return self._settings
 
     def __enter__(self) -> Keeper:
         self._thread.start()

@@ -90,6 +90,7 @@ def request_run(
         raise NoWorkerError(
             f'No Celery worker listens to the queue "{job.default_job_queue.name}": start one, and try again.'
         )
+    settings = AiOpsSettings.load()
     # Due at no time until its message is made, or it is approved; before that no other process sees it.
     run = records.new_record(
         kind,
@@ -97,7 +98,7 @@ def request_run(
         stored,
         RunRequest(trigger, owner, parent_id=parent and parent.pk),
         idempotency_key=key,
-        max_attempts=AiOpsSettings.load().max_attempts,
+        max_attempts=settings.max_attempts,
     )
     with _messages() as sent:
         try:
@@ -107,13 +108,13 @@ def request_run(
             if known := _run_of_key(owner, key, kind, stored):
                 return known
             raise
-        if not approvals.await_approval(run, job, _job_kwargs(run, job), _celery_kwargs(run)):
-            _send(run, job)
+        if not approvals.await_approval(run, job, _job_kwargs(run, job), _celery_kwargs(run, settings)):
+            _send(run, job, settings)
             sent.append(run)
     return run
 
 
-def enqueue(run: MaintenanceRun) -> JobResult | None:
+def enqueue(run: MaintenanceRun, settings: AiOpsSettings | None = None) -> JobResult | None:
     """Send the message of a pending run that is due, such as the next attempt of a failed run.
 
     What can't be done any more fails closed: a run whose owner is gone, inactive or may not run the Job any more,
@@ -121,6 +122,7 @@ def enqueue(run: MaintenanceRun) -> JobResult | None:
 
     Args:
         run: As it was seen. If it has changed, another process has taken care of it, and nothing happens.
+        settings: The settings, where they have been read already.
 
     Returns:
         The JobResult of the new message; None where none was sent.
@@ -143,7 +145,7 @@ def enqueue(run: MaintenanceRun) -> JobResult | None:
         if not _claim(run) or not listened:
             return None
         sent.append(run)
-        return _send(run, job)
+        return _send(run, job, settings or AiOpsSettings.load())
 
 
 def cancel_run(run: MaintenanceRun, user: Any = None) -> MaintenanceRun:
@@ -329,14 +331,14 @@ def _claim(run: MaintenanceRun) -> bool:
     return bool(seen.update(next_attempt=from_now(REDELIVERY_GRACE)))
 
 
-def _send(run: MaintenanceRun, job: Job) -> JobResult:
+def _send(run: MaintenanceRun, job: Job, settings: AiOpsSettings) -> JobResult:
     """Create the JobResult of a message, which is sent when the transaction is committed."""
     run.job_result = JobResult.enqueue_job(
         job,
         run.owner,
         job_queue=job.default_job_queue,
         job_kwargs=_job_kwargs(run, job),
-        celery_kwargs=_celery_kwargs(run),
+        celery_kwargs=_celery_kwargs(run, settings),
     )
     same = MaintenanceRun.objects.filter(pk=run.pk)
     same.update(job_result=run.job_result, next_attempt=from_now(REDELIVERY_GRACE))
@@ -367,10 +369,10 @@ def _job_kwargs(run: MaintenanceRun, job: Job) -> dict[str, Any]:
     return job.job_class.serialize_data(job_variables(run.kind, run.options))
 
 
-def _celery_kwargs(run: MaintenanceRun) -> dict[str, Any]:
+def _celery_kwargs(run: MaintenanceRun, settings: AiOpsSettings) -> dict[str, Any]:
     own = run.options.get(TIME_LIMIT)
     properties = {RUN_PROPERTY: str(run.pk)} | ({LIMIT_PROPERTY: own} if own else {})
-    return properties | message_limits(limit_of(run.kind, own, AiOpsSettings.load()))
+    return properties | message_limits(limit_of(run.kind, own, settings))
 
 
 def _has_worker(queue: JobQueue) -> bool:

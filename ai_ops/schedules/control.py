@@ -14,6 +14,7 @@ from nautobot.apps.utils import is_uuid
 from nautobot.extras.choices import JobExecutionType, ScheduledJobStateChoices
 from nautobot.extras.models import Job, ScheduledJob
 
+from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import ConfigurationError, RunOptionsError, ScheduleNotFoundError
 from ai_ops.kinds import DEFAULT_SCHEDULES
 from ai_ops.logic.foreign_text import shown
@@ -234,9 +235,11 @@ def refresh_time_limits(job: Job | None = None) -> int:
     changed = 0
     schedules = app_schedules().filter(job_model=job) if job else app_schedules()
     with transaction.atomic():
-        for schedule in schedules.select_related("job_model").select_for_update(of=("self",)):
+        locked = list(schedules.select_related("job_model").select_for_update(of=("self",)))
+        settings = AiOpsSettings.load() if locked else AiOpsSettings()
+        for schedule in locked:
             before = dict(schedule.celery_kwargs)
-            take_over_limits(schedule)
+            take_over_limits(schedule, settings)
             if schedule.celery_kwargs != before:
                 # Beat writes the other fields meanwhile, and reads all of it again after this.
                 schedule.save(update_fields=["celery_kwargs"])

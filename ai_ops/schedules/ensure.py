@@ -236,10 +236,10 @@ def set_delivery(schedule: ScheduledJob, queue: JobQueue, expires: int, time_lim
     schedule.celery_kwargs.pop(LIMIT_PROPERTY, None)
     if time_limit is not None:
         schedule.celery_kwargs[LIMIT_PROPERTY] = validated_time_limit(time_limit)
-    take_over_limits(schedule)
+    take_over_limits(schedule, AiOpsSettings.load())
 
 
-def take_over_limits(schedule: ScheduledJob) -> None:
+def take_over_limits(schedule: ScheduledJob, settings: AiOpsSettings) -> None:
     """Set the time limit of `schedule`: its own, else that of the settings, else the Job's.
 
     Nautobot leaves it those that the Job had on the day it was made.
@@ -249,7 +249,7 @@ def take_over_limits(schedule: ScheduledJob) -> None:
         if (limit := getattr(schedule.job_model, name)) > 0:
             schedule.celery_kwargs[name] = limit
     own = schedule.celery_kwargs.get(LIMIT_PROPERTY)
-    schedule.celery_kwargs |= message_limits(limit_of(kind_of(schedule), own, AiOpsSettings.load()))
+    schedule.celery_kwargs |= message_limits(limit_of(kind_of(schedule), own, settings))
 
 
 def _save(schedule: ScheduledJob, enabled: bool) -> None:

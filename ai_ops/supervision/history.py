@@ -23,7 +23,6 @@ from nautobot.extras.choices import JobResultStatusChoices
 from nautobot.extras.models import JobLogEntry, JobResult
 
 from ai_ops.choices import RunStateChoices
-from ai_ops.config import AiOpsSettings
 from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs.dead_letters import is_redriven
 from ai_ops.runs.decisions import Hold
@@ -63,13 +62,14 @@ def trim(hold: Hold) -> Findings:
     Returns:
         Records and results without one that were due, and those deleted; as many as one pass may.
     """
-    old = _rows(_expired(), MAX_RECORDS)
+    kept_for = timedelta(days=hold.settings.run_history_days)
+    old = _rows(_expired(kept_for), MAX_RECORDS)
     quiet = _rows(_quiet_passes(), MAX_QUIET_PASSES)
     deleted = _delete_records(hold, old, JobResultStatusChoices.READY_STATES)
     if old:
         log_first(old, _log_trimmed, "And %d more old run(s) deleted with their results", grouping="history")
     deleted += _delete_records(hold, quiet, [JobResultStatusChoices.STATUS_SUCCESS])
-    alone = [*_results_without_run(), *_expired_messages()]
+    alone = [*_results_without_run(kept_for), *_expired_messages()]
     results = _delete_job_results(hold, alone)
     if results:
         logger.info("%d result(s) of expired messages deleted", results, extra={"grouping": "history"})
@@ -85,25 +85,24 @@ def _log_trimmed(row: Row) -> None:
     log_drained(row.name, row.state, row.age, "deleted with the results of its attempts", grouping="history")
 
 
-def _expired() -> QuerySet[MaintenanceRun]:
-    days = _days()
+def _expired(kept_for: timedelta) -> QuerySet[MaintenanceRun]:
     finished = Q(state__in=[state for state in RunStateChoices.FINAL if state != RunStateChoices.DEAD])
     dead = Q(state=RunStateChoices.DEAD)
     dealt_with = Q(discarded__isnull=False) | Q(is_redriven())
-    may_go = finished | (dead & (dealt_with | Q(created__lt=Now() - DEAD_LETTER_FACTOR * days)))
-    return MaintenanceRun.objects.filter(may_go, created__lt=Now() - days)
+    may_go = finished | (dead & (dealt_with | Q(created__lt=Now() - DEAD_LETTER_FACTOR * kept_for)))
+    return MaintenanceRun.objects.filter(may_go, created__lt=Now() - kept_for)
 
 
 def _quiet_passes() -> QuerySet[MaintenanceRun]:
     return MaintenanceRun.objects.filter(quiet_passes(), created__lt=Now() - QUIET_AGE)
 
 
-def _results_without_run() -> list[uuid.UUID]:
+def _results_without_run(kept_for: timedelta) -> list[uuid.UUID]:
     """Return expired results of this app's Jobs that belong to no run."""
-    kept = MaintenanceRun.objects.filter(attempt__gt=1, created__lt=Now() - _days()).order_by("-created")
+    kept = MaintenanceRun.objects.filter(attempt__gt=1, created__lt=Now() - kept_for).order_by("-created")
     attempts = kept.values_list("attempts", flat=True)[:MAX_KEPT]
     named = {each["job_result"] for each_run in attempts for each in each_run if each.get("job_result")}
-    old = _own_results().filter(date_created__lt=Now() - _days())
+    old = _own_results().filter(date_created__lt=Now() - kept_for)
     rows = old.order_by("date_created").values_list("pk", flat=True)[:MAX_RECORDS]
     return [pk for pk in rows if str(pk) not in named]
 
@@ -136,10 +135,6 @@ def _own_results() -> QuerySet[JobResult]:
     # A Job that is gone leaves its path alone; what a worker notes of a message that expired is Nautobot's own task.
     own = Q(job_model__module_name__startswith=APP_JOBS) | Q(job_model=None, task_name__startswith=APP_JOBS)
     return JobResult.objects.filter(~Exists(of_a_run), own)
-
-
-def _days() -> timedelta:
-    return timedelta(days=AiOpsSettings.load().run_history_days)
 
 
 def _delete_records(hold: Hold, rows: list[Row], statuses: Iterable[str]) -> int:

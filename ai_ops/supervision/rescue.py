@@ -20,7 +20,6 @@ from nautobot.extras.jobs_cancel import CancelFactory, JobAlreadyTerminal, JobLi
 from nautobot.extras.models import JobResult
 
 from ai_ops.choices import RunStateChoices, RunTriggerChoices
-from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import WorkersUnreachableError
 from ai_ops.models.runs import MaintenanceLease, MaintenanceRun
 from ai_ops.runs import records, transitions
@@ -65,7 +64,8 @@ def rescue(hold: Hold, own_run: uuid.UUID | None, ask: Ask = known_tasks) -> Fin
         the workers could not be asked.
     """
     running = list(_running(own_run))
-    suspects = [run for run in running if _is_lost(run, known_alive=run.held)]
+    lease_seconds = hold.settings.lease_seconds
+    suspects = [run for run in running if _is_lost(run, lease_seconds, known_alive=run.held)]
     if not suspects:
         return Findings(len(running))
     try:
@@ -76,7 +76,7 @@ def rescue(hold: Hold, own_run: uuid.UUID | None, ask: Ask = known_tasks) -> Fin
     fixed = unfixable = 0
     for run in suspects:
         hold.confirm()
-        if _is_lost(run, known_alive=str(run.job_result_id) in known):
+        if _is_lost(run, lease_seconds, known_alive=str(run.job_result_id) in known):
             rescued = isolate(f"rescuing {run}", partial(_rescue_one, hold, run))
             fixed += rescued is True
             unfixable += rescued is None
@@ -136,11 +136,11 @@ def _running(own_run: uuid.UUID | None) -> Iterable[Any]:
     )
 
 
-def _is_lost(run: Any, *, known_alive: bool) -> bool:
+def _is_lost(run: Any, lease_seconds: float, *, known_alive: bool) -> bool:
     return is_lost(
         silent_seconds=run.silent.total_seconds(),
         age_seconds=run.age.total_seconds(),
-        lease_seconds=AiOpsSettings.load().lease_seconds,
+        lease_seconds=lease_seconds,
         known_alive=known_alive,
     )
 

@@ -46,7 +46,7 @@ def start_due(hold: Hold) -> Findings:
     fixed = unfixable = 0
     for run in runs:
         hold.confirm()
-        sent = isolate(f"starting {run}", lambda run=run: enqueue(run) is not None)
+        sent = isolate(f"starting {run}", lambda run=run: enqueue(run, hold.settings) is not None)
         log_drained(run, "pending", run.age, _outcome(run, sent), grouping="retries")
         fixed += sent is True
         unfixable += sent is None or run.state == RunStateChoices.DEAD

@@ -10,6 +10,7 @@ from typing import Any
 from django.db.models.functions import Now
 
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
+from ai_ops.config import AiOpsSettings
 from ai_ops.models import MaintenanceRun
 from ai_ops.runs.context import RunRequest, current_request, requested_by
 from ai_ops.runs.records import new_record
@@ -29,6 +30,11 @@ class FreeHold:
         self.confirmed = 0
         self.waited: list[float] = []
         self.troubles: list[BaseException] = []
+
+    @property
+    def settings(self) -> AiOpsSettings:
+        """Those of the test, as they are now."""
+        return AiOpsSettings.load()
 
     def confirm(self) -> None:
         """Count, and return."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from django.test import override_settings
 
-from ai_ops.celery_tasks import cleanup_old_checkpoints, cleanup_user_checkpoints, sample_checkpoint_storage
+from ai_ops.celery_tasks import cleanup_old_checkpoints, cleanup_user_checkpoints
 from tests.fakes.conversations import old_id
 
 pytestmark = pytest.mark.django_db
@@ -141,18 +141,3 @@ def test_no_retention_is_the_configured_one(threads, checkpoint_redis):
     with override_settings(PLUGINS_CONFIG={"ai_ops": {"retention_days": 10}}):
         report = cleanup_old_checkpoints(None)
     assert (report["retention_days"], report["threads_deleted"]) == (10, 1)
-
-
-@pytest.mark.parametrize("run", [cleanup_old_checkpoints, sample_checkpoint_storage])
-def test_the_work_reads_its_settings_once_so_that_it_has_one_policy(checkpoint_redis, run):
-    class Counted(dict):
-        reads = 0
-
-        def get(self, *args):
-            self.reads += 1
-            return super().get(*args)
-
-    given = Counted(ai_ops={"retention_days": 10})
-    with override_settings(PLUGINS_CONFIG=given):
-        assert run()["success"]
-    assert given.reads == 2, "once for the work, and once for its lease"

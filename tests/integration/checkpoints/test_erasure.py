@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from types import SimpleNamespace
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -25,19 +24,13 @@ from ai_ops.runs.requests import repeat_run, request_run
 from langgraph_checkpoint_compact import CompactRedisSaver
 from tests.fakes import jobs
 from tests.fakes.conversations import Dialogue, days_ago, graph, old_id, on
+from tests.fakes.runs import FreeHold
 from tests.integration.checkpoints.test_checkpoint_property import valkey_saver
 
 pytestmark = pytest.mark.django_db
 
 SAVERS = ("redis", "shallow", "valkey", "compact")
-HOLD = SimpleNamespace(
-    fence=1,
-    fence_key="ai_ops:fence:test",
-    run_id=None,
-    confirm=lambda: None,
-    lock=lambda: None,
-    wait=lambda seconds: None,
-)
+HOLD = FreeHold()
 
 
 @pytest.fixture

@@ -41,8 +41,8 @@ def found(server: MCPServer, ok: bool) -> None:
         latency_ms=1,
         checked_at=timezone.now(),
     )
-    record_checks([report])
-    follow_run([report])
+    record_checks([report], AiOpsSettings.load())
+    follow_run([report], AiOpsSettings.load())
 
 
 def test_a_flapping_server_is_marked_and_its_alerts_are_held_until_it_stops():

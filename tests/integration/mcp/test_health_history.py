@@ -18,6 +18,7 @@ from nautobot.core.graphql import execute_query
 from nautobot.extras.models import ObjectChange
 
 from ai_ops.celery_tasks import check_mcp_server_health, perform_mcp_health_checks
+from ai_ops.config import AiOpsSettings
 from ai_ops.mcp import history as health_history
 from ai_ops.mcp.history import buckets, record_checks, statistics, trim_checks, with_uptime
 from ai_ops.mcp.logic.reports import ServerReport
@@ -112,8 +113,8 @@ def test_whoever_edits_a_server_does_not_bring_back_what_a_check_had_found_befor
 
 def test_trouble_of_the_checkers_own_is_kept_and_counts_neither_way():
     server = add("one")
-    record_checks([report(server)])
-    record_checks([report(server, ok=False, reason="CHECKER")])
+    record_checks([report(server)], AiOpsSettings.load())
+    record_checks([report(server, ok=False, reason="CHECKER")], AiOpsSettings.load())
     health = MCPServerHealth.objects.get(server=server)
     assert (health.ok, health.reason, health.last_failure) == (None, "CHECKER", None)
     found = statistics(server)["24 hours"]
@@ -144,7 +145,7 @@ def test_a_server_that_is_up_40_percent_of_the_time_flaps_and_its_checks_say_how
         while isinstance(check.step(), ProbeAgain):
             well = draw.random() < 0.4
             check.add(Probe(well, None if well else Reason.CONNECT, "asked", 1.0))
-        record_checks([check.report()])
+        record_checks([check.report()], AiOpsSettings.load())
     health = MCPServerHealth.objects.get(server=server)
     assert (len(health.recent), health.flapping) == (21, True)
     found = MCPServerCheck.objects.aggregate(probes=Sum("probes"), failures=Sum("failures"))
@@ -170,19 +171,22 @@ def test_a_row_keeps_what_each_of_its_probes_said_about_the_server(probes, incon
     for said in probes:
         reason = {"1": None, "0": Reason.CONNECT, "?": Reason.CHECKER}[said]
         check.add(Probe(said == "1", reason, "asked", 1.0))
-    record_checks([check.report()])
+    record_checks([check.report()], AiOpsSettings.load())
     row, health = MCPServerCheck.objects.get(), MCPServerHealth.objects.get()
     assert (row.probes, row.failures, health.recent) == kept
 
 
 def test_what_a_server_says_of_itself_stays_until_it_says_something_else():
     server = add("one", "https://one.example.com")
-    record_checks([report(server, protocol_version="2025-06-18", server_name="one" * 100, server_version="1.2")])
-    record_checks([report(server)])
+    record_checks(
+        [report(server, protocol_version="2025-06-18", server_name="one" * 100, server_version="1.2")],
+        AiOpsSettings.load(),
+    )
+    record_checks([report(server)], AiOpsSettings.load())
     health = MCPServerHealth.objects.get(server=server)
     assert (health.protocol_version, health.server_version) == ("2025-06-18", "1.2")
     assert health.server_name == ("one" * 100)[:100]
-    record_checks([report(server, protocol_version="2025-11-25", server_name="two")])
+    record_checks([report(server, protocol_version="2025-11-25", server_name="two")], AiOpsSettings.load())
     health.refresh_from_db()
     assert (health.protocol_version, health.server_name, health.server_version) == ("2025-11-25", "two", "")
 
@@ -190,9 +194,9 @@ def test_what_a_server_says_of_itself_stays_until_it_says_something_else():
 def test_each_check_keeps_what_the_server_said_and_showed_then():
     server = add("one", "https://one.example.com")
     said = {"protocol_version": "2025-06-18", "server_name": "one" * 100, "server_version": "1.2"}
-    record_checks([ending_in(server, 30.5, **said)])
-    record_checks([ending_in(server, -0.5, protocol_version="2025-11-25", server_name="two")])
-    record_checks([report(server, ok=False, reason="CONNECT")])
+    record_checks([ending_in(server, 30.5, **said)], AiOpsSettings.load())
+    record_checks([ending_in(server, -0.5, protocol_version="2025-11-25", server_name="two")], AiOpsSettings.load())
+    record_checks([report(server, ok=False, reason="CONNECT")], AiOpsSettings.load())
     names = ("protocol_version", "server_name", "server_version", "certificate_days")
     assert list(MCPServerCheck.objects.order_by("time").values_list(*names)) == [
         ("2025-06-18", ("one" * 100)[:100], "1.2", 30),
@@ -207,13 +211,13 @@ def ending_in(server: MCPServer, days: float, **values) -> ServerReport:
 
 def test_the_end_of_a_certificate_is_kept_and_forgotten_with_tls():
     server = add("one", "https://one.example.com")
-    record_checks([ending_in(server, 30.5)])
-    record_checks([report(server, ok=False, reason="CONNECT")])
+    record_checks([ending_in(server, 30.5)], AiOpsSettings.load())
+    record_checks([report(server, ok=False, reason="CONNECT")], AiOpsSettings.load())
     assert MCPServerHealth.objects.get(server=server).certificate_days == 30
-    record_checks([ending_in(server, -0.5)])
+    record_checks([ending_in(server, -0.5)], AiOpsSettings.load())
     assert MCPServerHealth.objects.get(server=server).certificate_days == -1
     MCPServer.objects.filter(pk=server.pk).update(url="http://one.example.com")
-    record_checks([report(server)])
+    record_checks([report(server)], AiOpsSettings.load())
     assert MCPServerHealth.objects.get(server=server).certificate_days is None
 
 
@@ -222,10 +226,10 @@ def test_a_certificate_that_ends_within_three_weeks_is_warned_of_once_a_day(capl
 
     def warned() -> bool:
         caplog.clear()
-        record_checks([report(server, certificate_ends=ends)])
+        record_checks([report(server, certificate_ends=ends)], AiOpsSettings.load())
         return any("The TLS certificate of one ends in 20 day(s)" in line for line in caplog.messages)
 
-    record_checks([ending_in(server, 21.1)])
+    record_checks([ending_in(server, 21.1)], AiOpsSettings.load())
     assert "certificate" not in caplog.text
     assert [warned(), warned(), warned()] == [True, False, False]
     MCPServerHealth.objects.update(checked=timezone.now() - timedelta(days=1))
@@ -248,7 +252,7 @@ def test_servers_that_are_edited_together_in_another_order_and_their_history_wai
     editor = threading.Thread(target=edit_the_last_and_when_the_history_waits_the_first)
     editor.start()
     assert edited.wait(60)
-    record_checks([report(first), report(last)])
+    record_checks([report(first), report(last)], AiOpsSettings.load())
     editor.join()
     assert MCPServerCheck.objects.count() == 2
 
@@ -257,9 +261,9 @@ def test_writing_takes_the_same_number_of_statements_for_one_server_and_for_many
     servers = [add(f"server {number}") for number in range(30)]
     # Savepoint, two locks, checks, sums of hours, totals, standing, new standing, release.
     with django_assert_num_queries(9):
-        record_checks([report(servers[0])])
+        record_checks([report(servers[0])], AiOpsSettings.load())
     with django_assert_num_queries(9):
-        record_checks([report(server) for server in servers])
+        record_checks([report(server) for server in servers], AiOpsSettings.load())
     assert MCPServerCheck.objects.count() == 31
 
 
@@ -267,7 +271,7 @@ def test_a_server_deleted_since_it_was_probed_is_left_out():
     kept, gone = add("kept"), add("gone")
     reports = [report(kept), report(gone)]
     gone.delete()
-    record_checks(reports)
+    record_checks(reports, AiOpsSettings.load())
     assert [check.server for check in MCPServerCheck.objects.all()] == [kept]
 
 
@@ -286,7 +290,7 @@ def test_a_server_that_is_being_deleted_meanwhile_does_not_spoil_the_history_of_
     thread = threading.Thread(target=delete)
     thread.start()
     began.wait(60)
-    record_checks([report(kept), report(gone)])
+    record_checks([report(kept), report(gone)], AiOpsSettings.load())
     done.set()
     thread.join()
     assert [check.server for check in MCPServerCheck.objects.all()] == [kept]
@@ -296,7 +300,7 @@ def test_a_deleted_server_takes_its_history_along_in_one_statement(django_assert
     server = add("one")
     for _ in range(50):
         checked(server)
-    record_checks([report(server)])
+    record_checks([report(server)], AiOpsSettings.load())
     with django_assert_max_num_queries(25):
         server.delete()
     assert not MCPServerCheck.objects.exists()
@@ -393,7 +397,7 @@ def test_uptimes_of_a_list_take_one_query(django_assert_num_queries):
 
 def test_history_can_be_read_by_graphql():
     server = add("one")
-    record_checks([report(server, ok=False, reason="TLS")])
+    record_checks([report(server, ok=False, reason="TLS")], AiOpsSettings.load())
     user = get_user_model().objects.create(username="reader", is_superuser=True)
     result = execute_query(
         "{ mcp_server_checks(ok: false) { reason latency_ms server { name health { reason ok } } } }", user=user

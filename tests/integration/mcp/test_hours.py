@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from ai_ops.celery_tasks import check_mcp_server_health, perform_mcp_health_checks
+from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import LeaseLostError
 from ai_ops.mcp.history import record_checks
 from ai_ops.mcp.hours import HOUR, SHOWN_HOURS, Hour, hours, start_of_hour, sum_up_hours
@@ -95,8 +96,10 @@ def test_the_hour_that_is_not_over_is_never_kept():
 # What may befall checks, in any order: a run that records late what it asked before the hour was over, a new check, a
 # server that is deleted with its checks, and a run that sums up.
 EVENTS = {
-    "late": lambda servers, draw: record_checks([report(draw.choice(servers), _in_the_past(draw))]),
-    "new": lambda servers, draw: record_checks([report(draw.choice(servers), timezone.now())]),
+    "late": lambda servers, draw: record_checks(
+        [report(draw.choice(servers), _in_the_past(draw))], AiOpsSettings.load()
+    ),
+    "new": lambda servers, draw: record_checks([report(draw.choice(servers), timezone.now())], AiOpsSettings.load()),
     "deleted": lambda servers, draw: servers.pop().delete(),
     "deleted together": lambda servers, draw: MCPServer.objects.filter(pk=servers.pop().pk).delete(),
     "summed up": lambda servers, draw: sum_up_hours(FreeHold(), timezone.now()),

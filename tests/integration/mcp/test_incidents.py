@@ -19,6 +19,7 @@ from nautobot.extras.choices import JobResultStatusChoices
 from nautobot.extras.models import JobResult, ObjectChange, Status
 
 from ai_ops.celery_tasks import close_resolved_incidents, perform_mcp_health_checks
+from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import IncidentError
 from ai_ops.mcp.history import record_checks
 from ai_ops.mcp.incidents import acknowledge, follow_run
@@ -447,8 +448,8 @@ def certificate_ends(server: MCPServer, days: float) -> None:
         checked_at=timezone.now(),
         certificate_ends=ends,
     )
-    record_checks([report])
-    follow_run([report])
+    record_checks([report], AiOpsSettings.load())
+    follow_run([report], AiOpsSettings.load())
 
 
 def test_a_certificate_that_ends_within_three_days_is_an_incident_until_it_is_renewed():

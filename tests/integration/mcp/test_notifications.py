@@ -259,26 +259,26 @@ def test_dead_letters_are_one_incident_until_they_are_dealt_with(receiver, user)
     for number in range(4):
         make_run(f"dead {number}", RunStateChoices.DEAD, kind="cleanup", error="Redis was away.", age=timedelta(days=1))
     make_run("a later one", kind="cleanup")
-    deliveries = told(receiver, user, lambda: [follow_maintenance(timezone.now()) for _ in range(3)])
+    deliveries = told(receiver, user, lambda: [look_at_maintenance() for _ in range(3)])
     assert [each.payload["text"] for each in deliveries] == ["🔴 Incident opened: 4 runs gave up"]
     assert "dead 0: Redis was away." in MCPServerIncident.objects.get().message
     MaintenanceRun.objects.filter(state=RunStateChoices.DEAD).update(discarded=timezone.now())
-    (closed,) = told(receiver, user, lambda: follow_maintenance(timezone.now()))
+    (closed,) = told(receiver, user, lambda: look_at_maintenance())
     assert closed.payload["text"] == "🟢 Incident closed: 4 runs gave up"
 
 
 def test_late_schedules_and_a_failed_cleanup_are_told_and_closed_when_over():
     make_all_well()
-    assert follow_maintenance(timezone.now()) == (0, 0)
+    assert look_at_maintenance() == (0, 0)
     long_ago = timezone.now() - timedelta(days=3)
     ScheduledJob.objects.update(start_time=long_ago, last_run_at=long_ago)
     make_run("failed", RunStateChoices.FAILED, kind="cleanup", error="The checkpoint Redis refused.", age=timedelta())
-    assert follow_maintenance(timezone.now()) == (2, 0)
+    assert look_at_maintenance() == (2, 0)
     assert open_kinds() == ["cleanup", "schedules"]
     assert "Celery beat" in MCPServerIncident.objects.get(kind="schedules").message
     ScheduledJob.objects.update(last_run_at=timezone.now())
     make_run("well again", kind="cleanup", age=timedelta())
-    assert follow_maintenance(timezone.now()) == (0, 2)
+    assert look_at_maintenance() == (0, 2)
 
 
 def test_the_review_of_incidents_follows_them_and_leaves_them_open():
@@ -287,6 +287,14 @@ def test_the_review_of_incidents_follows_them_and_leaves_them_open():
     for opened in (1, 0):
         assert close_resolved_incidents()["opened"] == opened
     assert open_kinds() == [MCPIncidentKindChoices.DEAD_LETTERS]
+
+
+def look_at_maintenance():
+    return follow_maintenance(timezone.now(), AiOpsSettings.load())
+
+
+def follow_failures(servers):
+    follow_run([report(each, "Unhealthy") for each in servers], AiOpsSettings.load())
 
 
 def report(server, status):
@@ -299,7 +307,7 @@ def report(server, status):
 def test_an_outage_of_many_is_one_message(receiver, user):
     add_receiver("slack", URL)
     servers = [make_server(f"server {number}", "Unhealthy", ok=False, reason="TIMEOUT") for number in range(20)]
-    deliveries = told(receiver, user, lambda: follow_run([report(each, "Unhealthy") for each in servers]))
+    deliveries = told(receiver, user, lambda: follow_failures(servers))
     assert {each.payload["text"] for each in deliveries} == {"🔴 Incident opened: 20 servers: TIMEOUT"}
     assert len(deliveries) == 1
 
@@ -311,12 +319,12 @@ def test_in_the_quiet_time_nothing_is_opened_and_what_lasts_is_told_after_it(set
     morning = datetime(2026, 11, 27, 6, 0, tzinfo=zone)
     servers = [make_server(f"server {number}", "Unhealthy", ok=False, reason="TIMEOUT") for number in range(4)]
     monkeypatch.setattr(timezone, "now", lambda: night)
-    follow_run([report(each, "Unhealthy") for each in servers])
+    follow_failures(servers)
     assert open_kinds() == []
     again = [report(each, "Unhealthy") for each in servers[:3]] + [report(servers[3], "Healthy")]
     unchanged = [replace(each, changed=False) for each in again]
     monkeypatch.setattr(timezone, "now", lambda: morning)
-    follow_run(unchanged)
+    follow_run(unchanged, AiOpsSettings.load())
     found = MCPServerIncident.objects.get()
     assert found.name == "3 servers: TIMEOUT"
 

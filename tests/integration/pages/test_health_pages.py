@@ -9,6 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 from nautobot.apps.testing import APIViewTestCases, FilterTestCases, TestCase, ViewTestCases, extract_page_body
 
+from ai_ops.config import AiOpsSettings
 from ai_ops.filters import MCPServerCheckFilterSet
 from ai_ops.mcp.incidents import follow_run
 from ai_ops.mcp.logic.reports import ServerReport
@@ -156,7 +157,7 @@ class PagesTest(TestCase):
             )
             for server in MCPServer.objects.all()
         ]
-        follow_run(reports)
+        follow_run(reports, AiOpsSettings.load())
         headers = {"HX-Request": "true"}
         rows = self.client.get(reverse("plugins:ai_ops:mcpserverincident_list"), headers=headers).content.decode()
         assert "3 servers: CONNECT" in rows
