@@ -35,7 +35,7 @@ from ai_ops.models import (
 from ai_ops.runs.dead_letters import dead_letters
 from ai_ops.runs.quiet import quiet_passes, without_quiet_passes
 from ai_ops.schedules.lateness import STANDINGS
-from ai_ops.schedules.status import get_schedule_status
+from ai_ops.schedules.status import statuses_of
 
 # A century. Beyond some millennia a date can't be computed.
 MAX_CERTIFICATE_DAYS = 36_500.0
@@ -336,5 +336,5 @@ class ScheduleFilterSet(BaseFilterSet):
     def _of_rows(self, queryset: QuerySet, name: str, value: Any) -> QuerySet:
         """Filter by values that are computed from a schedule."""
         wanted = value if isinstance(value, list) else [value]
-        found = [row["id"] for row in get_schedule_status(queryset) if row[name] in wanted]
+        found = [each.id for each in statuses_of(queryset) if getattr(each, name) in wanted]
         return queryset.filter(pk__in=found) if wanted else queryset

@@ -176,7 +176,7 @@ def _read_overview() -> Iterator[Sample]:
     page = Overview(unrestricted_user(), timezone.now())
     for kind, ended in page.successes[0].items():
         yield "seconds_since_last_success", [kind], max(0.0, (page.now - ended).total_seconds())
-    yield "late_schedules", [], sum(bool(status["late"]) for status in page.all_statuses)
+    yield "late_schedules", [], sum(status.late for status in page.all_statuses)
     states = {STATES.get(state, state.lower()): count for state, count in page.states.items()}
     for state in (*STATES.values(), *sorted(set(states) - set(STATES.values()))):
         yield "mcp_servers", [state], states.get(state, 0)

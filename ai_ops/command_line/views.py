@@ -16,7 +16,8 @@ from ai_ops.overview import logic
 from ai_ops.overview.page import Overview, unrestricted_user
 from ai_ops.runs.dead_letters import dead_letters
 from ai_ops.runs.queries import get_recent_runs
-from ai_ops.schedules.status import get_schedule_status, get_scheduler_status
+from ai_ops.schedules.lateness import iso
+from ai_ops.schedules.status import get_scheduler_status, statuses_of
 
 # Hidden from the list of runs unless asked for, as on the page: one a minute.
 QUIET_KIND = "supervisor"
@@ -83,17 +84,17 @@ def runs(kind: str | None = None, state: str | None = None, limit: int = 20, qui
 
 def schedules() -> Answer:
     """List the app's schedules; one that is late, paused or broken needs the operator."""
-    found = get_schedule_status()
+    found = statuses_of()
     beat = get_scheduler_status()
-    bad = [each for each in found if logic.needs_a_person(each)]
+    bad = [each for each in found if each.needs_attention]
     lines = () if beat["running"] or beat["why"] is None else (beat["why"],)
     columns = ("schedule", "crontab", "state", "last run", "outcome", "next run", "why")
     rows = tuple(
-        (each["name"], each["crontab"], "late" if each["late"] else each["standing"], each["last_run"],
-         each["last_outcome"], each["next_run"], each["why"])
+        (each.name, each.crontab, "late" if each.late else each.standing, iso(each.last_run),
+         each.last_outcome, iso(each.next_run), each.why)
         for each in found
     )  # fmt: skip
-    data = {"scheduler": beat, "schedules": found}
+    data = {"scheduler": beat, "schedules": [each.as_dict() for each in found]}
     return Answer(NEEDS_YOU if bad or lines else WELL, data, lines, (Table(columns, rows),))
 
 

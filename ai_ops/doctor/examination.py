@@ -36,8 +36,8 @@ from ai_ops.mcp.secrets import read_credentials
 from ai_ops.models import MaintenanceRun, MCPServer
 from ai_ops.runs.infrastructure import BACKEND_ERRORS
 from ai_ops.runs.installed_jobs import find_job
-from ai_ops.schedules.lateness import BROKEN, PAUSED
-from ai_ops.schedules.status import get_schedule_status, get_scheduler_status, listened_queues
+from ai_ops.schedules.lateness import ScheduleStatus
+from ai_ops.schedules.status import get_scheduler_status, listened_queues, statuses_of
 
 APP = "ai_ops"
 DISTRIBUTION = "nautobot-app-ai-ops"
@@ -81,9 +81,9 @@ class Surroundings:
         return get_scheduler_status(self.now)
 
     @cached_property
-    def schedules(self) -> list[dict[str, Any]]:
+    def schedules(self) -> list[ScheduleStatus]:
         """The state of the app's schedules."""
-        return get_schedule_status(now=self.now, ask_workers=False)
+        return statuses_of(now=self.now, ask_workers=False)
 
     @cached_property
     def servers(self) -> int:
@@ -206,7 +206,7 @@ def check_memory(_: Surroundings) -> Finding:
 
 def check_workers(around: Surroundings) -> Finding:
     """Ask Celery for workers on the queues that the app's runs go to."""
-    wanted = {str(status["queue"]) for status in around.schedules if status["queue"] and status["enabled"]}
+    wanted = {str(status.queue) for status in around.schedules if status.queue and status.enabled}
     for kind in DEFAULT_SCHEDULES:
         job = find_job(kind)
         queue = job and job.default_job_queue
@@ -224,11 +224,11 @@ def check_beat(around: Surroundings) -> Finding:
 
 def check_schedules(around: Surroundings) -> Finding:
     """Check that each kind of maintenance has a schedule that runs on time."""
-    bad = [each for each in around.schedules if each["late"] or each["standing"] in (PAUSED, BROKEN)]
+    bad = [each for each in around.schedules if each.needs_attention]
     if bad:
-        said = " ".join(f'"{each["name"]}": {each["why"]}' for each in bad[: logic.LISTED_NAMES])
+        said = " ".join(f'"{each.name}": {each.why}' for each in bad[: logic.LISTED_NAMES])
         return problem(f"{len(bad)} schedule(s) need you. {said}", "See AI Ops > Schedules.")
-    present = {each["kind"] for each in around.schedules}
+    present = {each.kind for each in around.schedules}
     if missing := [kind for kind in DEFAULT_SCHEDULES if kind not in present]:
         return problem(
             f"Nothing starts {listed(missing)}.",
@@ -260,7 +260,7 @@ def check_time_limits(around: Surroundings) -> Finding:
 
 def _limit_of(kind: str, around: Surroundings) -> str | None:
     job = find_job(kind)
-    limits = [each["time_limit"] for each in around.schedules if each["kind"] == kind and each["time_limit"]]
+    limits = [each.time_limit for each in around.schedules if each.kind == kind and each.time_limit]
     limit = min(limits, default=None) or around.settings.time_limits.get(kind) or (job and job.soft_time_limit) or 0
     latest = MaintenanceRun.objects.filter(kind=kind, subject="").order_by("-created")
     ended = latest.values_list("execution_time_ms", flat=True)[:RUNS_LOOKED_AT]

@@ -20,7 +20,7 @@ from ai_ops.logic.foreign_text import printable
 from ai_ops.mcp.incidents import close_incident, in_quiet_time, open_incident
 from ai_ops.models import MaintenanceRun, MCPServerIncident
 from ai_ops.runs.dead_letters import dead_letters
-from ai_ops.schedules.status import get_schedule_status
+from ai_ops.schedules.status import statuses_of
 
 QUOTED = 5
 ERROR_CHARACTERS = 300
@@ -92,8 +92,8 @@ def _dead_letters(_: datetime) -> Trouble | None:
 
 
 def _late_schedules(now: datetime) -> Trouble | None:
-    late = [each for each in get_schedule_status(now=now, ask_workers=False) if each["late"]]
-    sentences = tuple(f"{each['name']}: {each['why']}" for each in late[:QUOTED])
+    late = [each for each in statuses_of(now=now, ask_workers=False) if each.late]
+    sentences = tuple(f"{each.name}: {each.why}" for each in late[:QUOTED])
     title = f"{len(late)} schedule{'s are' if len(late) != 1 else ' is'} late"
     return Trouble(title, "LATE", sentences, "See AI Ops > Schedules.") if late else None
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ai_ops.logic.durations import age, duration
 from ai_ops.schedules.lateness import ACTIVE, BROKEN, HELD, PAUSED
@@ -178,11 +178,6 @@ def _why_unknown(health: Health | None, unchecked: int, now: datetime) -> str | 
     if unchecked:
         return f"{unchecked:,} server{'s were' if unchecked != 1 else ' was'} not checked in time"
     return None
-
-
-def needs_a_person(schedule: Mapping[str, Any]) -> bool:
-    """Return whether a schedule, as `get_schedule_status` has it, is late, paused or broken."""
-    return bool(schedule["late"]) or schedule["standing"] in (PAUSED, BROKEN)
 
 
 def machine_state(machine: Machine, now: datetime) -> tuple[Level, str]:

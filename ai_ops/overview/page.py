@@ -16,6 +16,7 @@ from ai_ops.mcp.hours import Hour, hours
 from ai_ops.mcp.logic.certificates import WARNING_DAYS, is_worth_a_warning
 from ai_ops.overview import logic, queries
 from ai_ops.runs.requests import may_run
+from ai_ops.schedules.lateness import ScheduleStatus
 
 SERVERS = "ai_ops.view_mcpserver"
 HEALTH = "ai_ops.view_mcpserverhealth"
@@ -112,17 +113,17 @@ class Overview:
         return queries.messages(self.user, ids) if ids and self.sees(HEALTH) else {}
 
     @cached_property
-    def all_statuses(self) -> list[dict[str, Any]]:
+    def all_statuses(self) -> list[ScheduleStatus]:
         """The state of all schedules: they tell when the data that the user sees is stale."""
         return queries.schedules(self.now)
 
     @cached_property
-    def statuses(self) -> list[dict[str, Any]]:
+    def statuses(self) -> list[ScheduleStatus]:
         """The state of the schedules that the user may see."""
         if not self.sees(SCHEDULES):
             return []
         visible = queries.visible_schedules(self.user)
-        return [status for status in self.all_statuses if visible is None or status["id"] in visible]
+        return [status for status in self.all_statuses if visible is None or status.id in visible]
 
     @cached_property
     def successes(self) -> tuple[dict[str, datetime], dict[str, datetime]]:
@@ -171,7 +172,7 @@ class Overview:
         if self.sees(TOOLS):
             found["tools"] = queries.changed_tools(self.user)
         if self.sees(SCHEDULES):
-            found["schedules"] = sum(logic.needs_a_person(status) for status in self.statuses)
+            found["schedules"] = sum(status.needs_attention for status in self.statuses)
         return found
 
     @cached_property

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -44,10 +44,12 @@ from ai_ops.overview.logic import Machine, Outage, ServerFacts, down_since
 from ai_ops.runs.dead_letters import is_redriven
 from ai_ops.schedules.control import app_schedules
 from ai_ops.schedules.ensure import shortest_gap
-from ai_ops.schedules.lateness import ACTIVE
-from ai_ops.schedules.status import get_schedule_status
+from ai_ops.schedules.lateness import ACTIVE, ScheduleStatus
+from ai_ops.schedules.status import statuses_of
 
 DAY = timedelta(hours=24)
+# In the place of a schedule's next time, where it has none.
+NEVER = datetime.max.replace(tzinfo=UTC)
 RUN_DAYS = 14
 # Runs that ended without doing what they were for; dead ones are dead letters.
 FAILED_STATES = (RunStateChoices.FAILED, RunStateChoices.LOST)
@@ -211,9 +213,9 @@ def waiting_runs(user: Any, now: datetime) -> dict[str, int]:
     return rows.order_by().aggregate(dead_letters=Count("pk", filter=dead), failed_runs=Count("pk", filter=failed))
 
 
-def schedules(now: datetime) -> list[dict[str, Any]]:
+def schedules(now: datetime) -> list[ScheduleStatus]:
     """Return the status of all of the app's schedules, without asking workers, in three queries."""
-    return get_schedule_status(now=now, ask_workers=False)
+    return statuses_of(now=now, ask_workers=False)
 
 
 def visible_schedules(user: Any) -> set[str] | None:
@@ -299,18 +301,18 @@ def latest_changes(user: Any) -> list[ObjectChange]:
     return list(visible.defer("object_data", "object_data_v2").order_by("-time")[:SHOWN_CHANGES])
 
 
-def machines(statuses: Collection[Mapping[str, Any]], successes: Mapping[str, datetime]) -> list[Machine]:
+def machines(statuses: Collection[ScheduleStatus], successes: Mapping[str, datetime]) -> list[Machine]:
     """Return the state of each kind of maintenance with a default schedule, without a query."""
     found = []
     for kind in DEFAULT_SCHEDULES:
-        ours = [status for status in statuses if status["kind"] == kind]
+        ours = [status for status in statuses if status.kind == kind]
         # Of several schedules the one that is in trouble, or else the one that is next.
-        ours.sort(key=lambda status: (not status["late"], status["next_run"] is None, status["next_run"] or ""))
+        ours.sort(key=lambda status: (not status.late, status.next_run or NEVER))
         found.append(_machine(kind, ours, successes.get(kind)))
     return found
 
 
-def _machine(kind: str, statuses: list[Mapping[str, Any]], last_success: datetime | None) -> Machine:
+def _machine(kind: str, statuses: list[ScheduleStatus], last_success: datetime | None) -> Machine:
     if not statuses:
         return Machine(kind, last_success)
     first = statuses[0]
@@ -319,19 +321,19 @@ def _machine(kind: str, statuses: list[Mapping[str, Any]], last_success: datetim
         kind,
         last_success,
         min(periods, default=None),
-        datetime.fromisoformat(first["next_run"]) if first["next_run"] else None,
-        first["standing"],
-        first["late"],
-        first["why"],
+        first.next_run,
+        first.standing,
+        first.late,
+        first.why,
     )
 
 
-def _period(status: Mapping[str, Any]) -> timedelta | None:
+def _period(status: ScheduleStatus) -> timedelta | None:
     """Return the period of a schedule; None if it starts nothing, or has no readable crontab."""
-    if status["standing"] != ACTIVE or not status["crontab"]:
+    if status.standing != ACTIVE or not status.crontab:
         return None
     try:
-        start = timezone.now().astimezone(ZoneInfo(status["time_zone"]))
-        return timedelta(seconds=shortest_gap(status["crontab"], start))
+        start = timezone.now().astimezone(ZoneInfo(status.time_zone))
+        return timedelta(seconds=shortest_gap(status.crontab, start))
     except ConfigurationError:
         return None

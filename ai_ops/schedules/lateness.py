@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 # Beat looks at its schedules every few seconds, and may be restarted in between.
 GRACE = timedelta(minutes=5)
@@ -33,6 +34,69 @@ class ScheduleFacts:
     queue: str = ""
     has_worker: bool | None = None
     server_is_gone: bool = False
+
+
+@dataclass(frozen=True)
+class ScheduleStatus:
+    """The status of a schedule. Its ``as_dict()`` is an entry of `ai_ops.schedules.get_schedule_status`.
+
+    Attributes:
+        id: Primary key of the ScheduledJob.
+        name: Its name.
+        kind: The kind of its runs; None for another Job.
+        options: Variables of the Job.
+        crontab: Five fields; None for a single run.
+        time_zone: The time zone of the crontab.
+        enabled: Whether it is enabled.
+        standing: One of `STANDINGS`.
+        next_run: When it starts something next; None for never again.
+        last_run: When it started something last; None where it has not.
+        last_outcome: State of that run, or status of its JobResult where it has none.
+        last_error: Why that run failed, in a sentence.
+        last_run_id: Primary key of the run.
+        last_job_result: Primary key of the JobResult.
+        late: Whether it is late.
+        why: Why it does not run, in a sentence.
+        queue: Name of its job queue.
+        time_limit: Seconds after which its runs stop; None for Nautobot's own limit.
+        misfire_grace_time: Seconds after which a run that no worker has begun is dropped; None for never.
+        owner: Username of its owner.
+    """
+
+    id: str
+    name: str
+    kind: str | None
+    options: dict[str, Any]
+    crontab: str | None
+    time_zone: str
+    enabled: bool
+    standing: str
+    next_run: datetime | None
+    last_run: datetime | None
+    last_outcome: str | None
+    last_error: str | None
+    last_run_id: str | None
+    last_job_result: str | None
+    late: bool
+    why: str | None
+    queue: str | None
+    time_limit: int | None
+    misfire_grace_time: int | None
+    owner: str | None
+
+    @property
+    def needs_attention(self) -> bool:
+        """Return whether it is late, paused or broken."""
+        return self.late or self.standing in (PAUSED, BROKEN)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return every attribute by its name; times in ISO 8601, in UTC."""
+        return {name: iso(value) if isinstance(value, datetime) else value for name, value in vars(self).items()}
+
+
+def iso(at: datetime | None) -> str | None:
+    """Return a time in ISO 8601, in UTC."""
+    return at.astimezone(UTC).isoformat() if at else None
 
 
 def lateness(facts: ScheduleFacts, now: datetime) -> tuple[bool, str | None]:

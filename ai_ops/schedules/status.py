@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from django.db.models import OuterRef, QuerySet, Subquery
@@ -20,7 +20,18 @@ from ai_ops.schedules.approval import HELD_BY_APPROVAL
 from ai_ops.schedules.beat import Sign, last_sign
 from ai_ops.schedules.control import app_schedules, servers_that_are_gone
 from ai_ops.schedules.ensure import kind_of, next_start
-from ai_ops.schedules.lateness import ACTIVE, BROKEN, FINISHED, HELD, PAUSED, ScheduleFacts, lateness, scheduler_runs
+from ai_ops.schedules.lateness import (
+    ACTIVE,
+    BROKEN,
+    FINISHED,
+    HELD,
+    PAUSED,
+    ScheduleFacts,
+    ScheduleStatus,
+    iso,
+    lateness,
+    scheduler_runs,
+)
 
 logger = get_logger(__name__)
 
@@ -50,6 +61,13 @@ def get_schedule_status(
         `queue`, `time_limit` (seconds, or None for Nautobot's own), `misfire_grace_time` (seconds after which a run
         that no worker has begun is dropped, or None) and `owner`.
     """
+    return [each.as_dict() for each in statuses_of(schedules, now, ask_workers=ask_workers)]
+
+
+def statuses_of(
+    schedules: QuerySet | None = None, now: datetime | None = None, *, ask_workers: bool = True
+) -> list[ScheduleStatus]:
+    """Return the status of schedules; arguments and order as those of `get_schedule_status`."""
     now = now or timezone.now()
     # A new query has a new moment: results of these schedules come and go.
     newest = JobResult.objects.filter(scheduled_job=OuterRef("pk")).order_by("-date_created").values("pk")[:1]
@@ -61,7 +79,7 @@ def get_schedule_status(
     runs = {run.job_result_id: run for run in _runs_of(results)}
     queues = listened_queues() if ask_workers else None
     gone = servers_that_are_gone(rows)
-    return [_as_dict(row, results.get(row.newest), runs.get(row.newest), queues, now, row.pk in gone) for row in rows]
+    return [_status(row, results.get(row.newest), runs.get(row.newest), queues, now, row.pk in gone) for row in rows]
 
 
 def get_scheduler_status(now: datetime | None = None) -> dict[str, Any]:
@@ -84,10 +102,10 @@ def get_scheduler_status(now: datetime | None = None) -> dict[str, Any]:
     running = sign.fresh if sign else scheduler_runs(last, due, now)
     return {
         "running": running,
-        "last_sign": _iso(sign and sign.given),
-        "last_start": _iso(last),
+        "last_sign": iso(sign and sign.given),
+        "last_start": iso(last),
         "last_schedule": newest and newest.name,
-        "next_due": _iso(due),
+        "next_due": iso(due),
         "active_count": len(schedules),
         "why": None if running else _why_not_running(sign, last, due),
     }
@@ -106,12 +124,12 @@ def _last_start(schedule: ScheduledJob) -> datetime | None:
 
 def _why_not_running(sign: Sign | None, last: datetime | None, due: datetime | None) -> str:
     if sign is not None:
-        return f"Beat gave its last sign of life at {_iso(sign.given)}: see whether `nautobot-server celery beat` runs."
+        return f"Beat gave its last sign of life at {iso(sign.given)}: see whether `nautobot-server celery beat` runs."
     if due is None:
         return "No schedule of this app is active, so there is nothing that beat could have started."
     if last is None:
         return "Beat is not known to have started any active schedule: see whether `nautobot-server celery beat` runs."
-    return f"Beat was to start a schedule at {_iso(due)} and did not: see whether `nautobot-server celery beat` runs."
+    return f"Beat was to start a schedule at {iso(due)} and did not: see whether `nautobot-server celery beat` runs."
 
 
 def _own_columns() -> list[str]:
@@ -133,14 +151,14 @@ def listened_queues() -> Mapping[str, int] | None:
         return None
 
 
-def _as_dict(
+def _status(
     schedule: ScheduledJob,
     result: JobResult | None,
     run: MaintenanceRun | None,
     queues: Mapping[str, int] | None,
     now: datetime,
     server_is_gone: bool,
-) -> dict[str, Any]:
+) -> ScheduleStatus:
     standing = _standing(schedule, server_is_gone)
     started = [at for at in (schedule.last_run_at, result and result.date_created) if at]
     last = max(started) if started else None
@@ -161,28 +179,28 @@ def _as_dict(
         ),
         now,
     )
-    return {
-        "id": str(schedule.pk),
-        "name": schedule.name,
-        "kind": kind_of(schedule),
-        "options": schedule.kwargs,
-        "crontab": None if schedule.one_off else schedule.crontab,
-        "time_zone": str(schedule.time_zone),
-        "enabled": schedule.enabled,
-        "standing": standing,
-        "next_run": _iso(due),
-        "last_run": _iso(last),
-        "last_outcome": run.state if run else result and result.status,
-        "last_error": (run.error or None) if run else None,
-        "last_run_id": str(run.pk) if run else None,
-        "last_job_result": str(result.pk) if result else None,
-        "late": late,
-        "why": why,
-        "queue": queue.name if queue else None,
-        "time_limit": schedule.celery_kwargs.get("soft_time_limit"),
-        "misfire_grace_time": schedule.celery_kwargs.get("expires"),
-        "owner": schedule.user.username if schedule.user else None,
-    }
+    return ScheduleStatus(
+        id=str(schedule.pk),
+        name=schedule.name,
+        kind=kind_of(schedule),
+        options=schedule.kwargs,
+        crontab=None if schedule.one_off else schedule.crontab,
+        time_zone=str(schedule.time_zone),
+        enabled=schedule.enabled,
+        standing=standing,
+        next_run=due,
+        last_run=last,
+        last_outcome=run.state if run else result and result.status,
+        last_error=(run.error or None) if run else None,
+        last_run_id=str(run.pk) if run else None,
+        last_job_result=str(result.pk) if result else None,
+        late=late,
+        why=why,
+        queue=queue.name if queue else None,
+        time_limit=schedule.celery_kwargs.get("soft_time_limit"),
+        misfire_grace_time=schedule.celery_kwargs.get("expires"),
+        owner=schedule.user.username if schedule.user else None,
+    )
 
 
 def _standing(schedule: ScheduledJob, server_is_gone: bool = False) -> str:
@@ -194,7 +212,3 @@ def _standing(schedule: ScheduledJob, server_is_gone: bool = False) -> str:
         return ACTIVE
     is_past = schedule.one_off and schedule.start_time <= timezone.now()
     return FINISHED if is_past or server_is_gone else PAUSED
-
-
-def _iso(at: datetime | None) -> str | None:
-    return at.astimezone(UTC).isoformat() if at else None

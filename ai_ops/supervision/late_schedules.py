@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.core.cache import cache
 from django.db.models.functions import Now
 from django_redis.exceptions import ConnectionInterrupted
@@ -14,7 +12,8 @@ from ai_ops.runs.events import TOPIC_SCHEDULE_LATE, publish
 from ai_ops.runs.findings import Findings
 from ai_ops.runs.logs import get_logger
 from ai_ops.schedules.control import app_schedules
-from ai_ops.schedules.status import get_schedule_status
+from ai_ops.schedules.lateness import ScheduleStatus
+from ai_ops.schedules.status import statuses_of
 
 logger = get_logger(__name__)
 
@@ -31,22 +30,22 @@ def warn_of_late(_hold: Hold) -> Findings:
     enabled = app_schedules().filter(enabled=True)
     clock = enabled.annotate(clock=Now()).values_list("clock", flat=True).first()
     # The process that runs this is a worker: asking for all of them would take a second of each minute.
-    found = get_schedule_status(enabled, clock, ask_workers=False)
-    late = [status for status in found if status["late"]]
+    found = statuses_of(enabled, clock, ask_workers=False)
+    late = [status for status in found if status.late]
     if late:
         logger.warning(
             "%d schedule(s) are late. %s",
             len(late),
-            " ".join(f'"{status["name"]}": {status["why"]}' for status in late),
+            " ".join(f'"{status.name}": {status.why}' for status in late),
             extra={"grouping": "schedules"},
         )
         _tell_observers(late)
     return Findings(len(found), 0, len(late))
 
 
-def _tell_observers(late: list[dict[str, Any]]) -> None:
+def _tell_observers(late: list[ScheduleStatus]) -> None:
     """Publish an event for each late start, once a day; none while the cache is unreachable."""
-    for status in late:
+    for status in map(ScheduleStatus.as_dict, late):
         key = f"ai_ops.schedule_late.{status['id']}.{status['next_run']}"
         try:
             is_new = cache.add(key, True, TOLD_SECONDS)

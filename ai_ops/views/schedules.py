@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
-from django.utils import timezone
 from nautobot.apps.ui import Titles
 from nautobot.apps.views import GenericView, ObjectPermissionRequiredMixin
 from nautobot.extras.models import ScheduledJob
@@ -19,13 +16,12 @@ from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.exceptions import AiOpsError, ConfigurationError, RunNotPermittedError
 from ai_ops.forms import ScheduleTimesForm
 from ai_ops.kinds import KINDS
-from ai_ops.overview.logic import needs_a_person
 from ai_ops.runs.permissions import confirm_may
 from ai_ops.runs.requests import may_run, runnable_job
 from ai_ops.schedules.control import app_schedules, pause_schedule, resume_schedule, retime_schedule
 from ai_ops.schedules.ensure import kind_of
-from ai_ops.schedules.lateness import ACTIVE, BROKEN, PAUSED
-from ai_ops.schedules.status import get_schedule_status
+from ai_ops.schedules.lateness import ACTIVE, BROKEN, PAUSED, ScheduleStatus
+from ai_ops.schedules.status import statuses_of
 from ai_ops.tables import state_badge
 
 SCHEDULES = "plugins:ai_ops:schedules"
@@ -70,9 +66,9 @@ class SchedulesView(ObjectPermissionRequiredMixin, GenericView):
         """Show the page."""
         changeable = set(map(str, self.queryset.restrict(request.user, "change").values_list("pk", flat=True)))
         runnable = {kind for kind in KINDS if may_run(kind, request.user)}
-        statuses = get_schedule_status(self.queryset)
-        chosen = [each for each in statuses if needs_a_person(each)] if "needs_you" in request.GET else statuses
-        rows = [_row(status, status["id"] in changeable, status["kind"] in runnable) for status in chosen]
+        statuses = statuses_of(self.queryset)
+        chosen = [each for each in statuses if each.needs_attention] if "needs_you" in request.GET else statuses
+        rows = [_row(status, status.id in changeable, status.kind in runnable) for status in chosen]
         context = {"view_titles": self.get_view_titles(), "rows": rows, "left_out": len(statuses) - len(chosen)}
         return render(request, "ai_ops/schedules.html", context)
 
@@ -92,36 +88,32 @@ class SchedulesView(ObjectPermissionRequiredMixin, GenericView):
         return redirect(SCHEDULES)
 
 
-def _row(status: Mapping[str, Any], may_change: bool, may_run_job: bool) -> dict[str, Any]:
+def _row(status: ScheduleStatus, may_change: bool, may_run_job: bool) -> dict[str, Any]:
     """Return the content of the page for a schedule, with the actions that the user may perform."""
     return {
-        "name": status["name"],
-        "address": reverse("extras:scheduledjob", kwargs={"pk": status["id"]}),
-        "kind": dict(MaintenanceKindChoices.CHOICES).get(status["kind"], status["kind"]),
-        "when": status["crontab"] or "once",
-        "time_zone": status["time_zone"],
-        "next_run": _moment(status["next_run"]),
-        "last_run": _moment(status["last_run"]),
+        "name": status.name,
+        "address": reverse("extras:scheduledjob", kwargs={"pk": status.id}),
+        "kind": dict(MaintenanceKindChoices.CHOICES).get(status.kind, status.kind),
+        "when": status.crontab or "once",
+        "time_zone": status.time_zone,
+        "next_run": status.next_run,
+        "last_run": status.last_run,
         "last_address": _last_address(status),
-        "outcome": state_badge(status["last_outcome"]) if status["last_outcome"] else None,
-        "error": status["last_error"],
-        "standing": status["standing"],
-        "late": status["late"],
-        "why": status["why"],
-        "may_pause": may_change and status["standing"] == ACTIVE,
-        "may_resume": may_change and may_run_job and status["standing"] in (PAUSED, BROKEN),
-        "may_retime": may_change and may_run_job and status["crontab"] is not None,
-        "misfire_grace_time": status["misfire_grace_time"],
+        "outcome": state_badge(status.last_outcome) if status.last_outcome else None,
+        "error": status.last_error,
+        "standing": status.standing,
+        "late": status.late,
+        "why": status.why,
+        "may_pause": may_change and status.standing == ACTIVE,
+        "may_resume": may_change and may_run_job and status.standing in (PAUSED, BROKEN),
+        "may_retime": may_change and may_run_job and status.crontab is not None,
+        "misfire_grace_time": status.misfire_grace_time,
     }
 
 
-def _last_address(status: Mapping[str, Any]) -> str | None:
-    if status["last_run_id"]:
-        return reverse("plugins:ai_ops:maintenancerun", kwargs={"pk": status["last_run_id"]})
-    if status["last_job_result"]:
-        return reverse("extras:jobresult", kwargs={"pk": status["last_job_result"]})
+def _last_address(status: ScheduleStatus) -> str | None:
+    if status.last_run_id:
+        return reverse("plugins:ai_ops:maintenancerun", kwargs={"pk": status.last_run_id})
+    if status.last_job_result:
+        return reverse("extras:jobresult", kwargs={"pk": status.last_job_result})
     return None
-
-
-def _moment(text: str | None) -> datetime | None:
-    return timezone.localtime(datetime.fromisoformat(text)) if text else None

@@ -216,18 +216,3 @@ def test_since_when_a_server_is_down(opened, last_ok, since):
 )
 def test_a_trend_in_words(first, last, said):
     assert logic.trend(first, last, timedelta(days=2)) == said
-
-
-@pytest.mark.parametrize(
-    ("standing", "late", "needs_one"),
-    [
-        ("active", False, False),
-        ("active", True, True),
-        ("paused", False, True),
-        ("broken", False, True),
-        ("held", False, False),
-        ("finished", False, False),
-    ],
-)
-def test_which_schedules_need_a_person(standing, late, needs_one):
-    assert logic.needs_a_person({"standing": standing, "late": late}) == needs_one

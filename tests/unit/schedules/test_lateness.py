@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import dataclasses
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from ai_ops.schedules.lateness import ACTIVE, BROKEN, FINISHED, GRACE, HELD, PAUSED, ScheduleFacts, lateness
+from ai_ops.schedules.lateness import (
+    ACTIVE,
+    BROKEN,
+    FINISHED,
+    GRACE,
+    HELD,
+    PAUSED,
+    ScheduleFacts,
+    ScheduleStatus,
+    lateness,
+)
 
 NOON = datetime(2026, 10, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -75,3 +86,29 @@ def test_a_schedule_whose_server_is_gone_is_not_late_and_says_what_to_do():
         False,
         "The MCP server that it checks was deleted: remove it.",
     )
+
+
+def status(**values: object) -> ScheduleStatus:
+    fields = dict.fromkeys(each.name for each in dataclasses.fields(ScheduleStatus))
+    return ScheduleStatus(**fields | {"standing": ACTIVE, "late": False} | values)
+
+
+@pytest.mark.parametrize(
+    ("standing", "late", "needed"),
+    [
+        ("active", False, False),
+        ("active", True, True),
+        ("paused", False, True),
+        ("broken", False, True),
+        ("held", False, False),
+        ("finished", False, False),
+    ],
+)
+def test_a_late_paused_or_broken_schedule_needs_attention(standing, late, needed):
+    assert status(standing=standing, late=late).needs_attention is needed
+
+
+def test_the_public_status_has_its_times_as_texts_in_utc():
+    berlin = datetime(2026, 6, 1, 5, 17, tzinfo=timezone(timedelta(hours=2)))
+    told = status(next_run=berlin, name="daily").as_dict()
+    assert (told["next_run"], told["last_run"], told["name"]) == ("2026-06-01T03:17:00+00:00", None, "daily")
