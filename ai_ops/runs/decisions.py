@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -94,13 +93,12 @@ def is_lost(*, silent_seconds: float, age_seconds: float, lease_seconds: float, 
     return silent and age_seconds > MINIMUM_RESCUE_AGE_SECONDS and not known_alive
 
 
-def run_name(kind: str, at: datetime, pick: Callable[[str], str]) -> str:
-    """A name that a person can read out: kind, minute and six characters.
+def run_name(kind: str, at: datetime, suffix: str) -> str:
+    """Return a name that a user can read out: kind, minute and six characters.
 
     Args:
         kind: One of `ai_ops.choices.MaintenanceKindChoices`.
         at: When it was asked for.
-        pick: Picks a character of a text, such as ``secrets.choice``.
+        suffix: `NAME_LENGTH` random characters of `NAME_ALPHABET`.
     """
-    suffix = "".join(pick(NAME_ALPHABET) for _ in range(NAME_LENGTH))
     return f"{kind} {at:%Y-%m-%d %H:%M} {suffix}"

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import secrets
 import socket
 from collections.abc import Mapping
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError, transaction
 from django.utils import timezone
+from django.utils.crypto import get_random_string
 
 from ai_ops.choices import RunStateChoices
 from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs.context import RunRequest
-from ai_ops.runs.decisions import run_name
+from ai_ops.runs.decisions import NAME_ALPHABET, NAME_LENGTH, run_name
 from ai_ops.runs.logs import get_logger
 from ai_ops.runs.totals import count_run
 from ai_ops.runs.tracing import trace_parent
@@ -38,7 +38,7 @@ def new_record(
     """Return a new, unsaved record."""
     now = timezone.now()
     return MaintenanceRun(
-        name=run_name(kind, now, secrets.choice),
+        name=run_name(kind, now, get_random_string(NAME_LENGTH, NAME_ALPHABET)),
         kind=kind,
         subject=subject,
         trigger=request.trigger,
