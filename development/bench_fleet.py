@@ -29,8 +29,9 @@ from pathlib import Path
 from typing import Any
 
 from ai_ops.logic.limits import CHECK_TIMEOUT_SECONDS
-from ai_ops.mcp.logic.pauses import CHECKS_TO_FLIP, PAUSE_SECONDS
+from ai_ops.mcp.logic.pauses import PAUSE_SECONDS
 from ai_ops.mcp.logic.probe_threads import MAX_WORKERS
+from ai_ops.mcp.logic.verdicts import CHECKS_TO_FLIP
 
 SERVER_SECONDS = 0.05
 PROJECT = Path(__file__).resolve().parent.parent

@@ -29,9 +29,9 @@ from ai_ops.exceptions import AiOpsError, ConfigurationError, CredentialsError
 from ai_ops.kinds import DEFAULT_SCHEDULES
 from ai_ops.logic.durations import days_left
 from ai_ops.mcp.logic.certificates import is_worth_a_warning
-from ai_ops.mcp.logic.pauses import CHECKS_TO_FLIP, PAUSE_SECONDS
+from ai_ops.mcp.logic.pauses import PAUSE_SECONDS
 from ai_ops.mcp.logic.probe_threads import MAX_WORKERS
-from ai_ops.mcp.logic.verdicts import Reason
+from ai_ops.mcp.logic.verdicts import CHECKS_TO_FLIP, Reason
 from ai_ops.mcp.secrets import read_credentials
 from ai_ops.models import MaintenanceRun, MCPServer
 from ai_ops.runs.infrastructure import BACKEND_ERRORS

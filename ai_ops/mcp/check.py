@@ -27,12 +27,13 @@ from ai_ops.mcp.history import failed_before, record_checks, unconfirmed_verdict
 from ai_ops.mcp.http.prober import Prober, Target, unasked
 from ai_ops.mcp.incidents import follow_run
 from ai_ops.mcp.logic.mass_failure import shows_no_network_trouble
-from ai_ops.mcp.logic.pauses import CHECKS_TO_FLIP, PAUSE_SECONDS
+from ai_ops.mcp.logic.pauses import PAUSE_SECONDS
 from ai_ops.mcp.logic.probe_threads import MAX_WORKERS
 from ai_ops.mcp.logic.reports import HealthReport, ServerReport
 from ai_ops.mcp.logic.verdicts import (
     AS_BEFORE,
     ASKED_TO_WAIT,
+    CHECKS_TO_FLIP,
     INCONCLUSIVE,
     NOT_CONFIRMED,
     Keep,

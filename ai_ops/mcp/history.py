@@ -36,9 +36,8 @@ from ai_ops.logic.limits import MAX_NAME_CHARACTERS
 from ai_ops.mcp.hours import forget_hours
 from ai_ops.mcp.logic.certificates import is_news
 from ai_ops.mcp.logic.flapping import ILL, WELL, change_percent, is_flapping, remembered
-from ai_ops.mcp.logic.pauses import CHECKS_TO_FLIP
 from ai_ops.mcp.logic.reports import ServerReport
-from ai_ops.mcp.logic.verdicts import Probe, Reason, Verdict
+from ai_ops.mcp.logic.verdicts import CHECKS_TO_FLIP, Probe, Reason, Verdict
 from ai_ops.models import AgentGeneration, MCPServer
 from ai_ops.models.health import MCPServerCheck, MCPServerHealth
 from ai_ops.runs.logs import get_logger

@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
-from ai_ops.mcp.logic.pauses import CHECKS_TO_FLIP
+# One lost packet, or one restart of a container, must not take a server's tools away: a status is
+# flipped only when this many checks in a row say so, with a pause between them.
+CHECKS_TO_FLIP = 3
 
 # A server may ask to be left alone, and not for ever: after a day it is asked again.
 MAX_RETRY_AFTER_SECONDS = 86400.0

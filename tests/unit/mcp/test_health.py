@@ -4,10 +4,10 @@ from itertools import product
 
 import pytest
 
-from ai_ops.mcp.logic.pauses import CHECKS_TO_FLIP
 from ai_ops.mcp.logic.reports import HealthReport, ServerReport
 from ai_ops.mcp.logic.verdicts import (
     AS_BEFORE,
+    CHECKS_TO_FLIP,
     INCONCLUSIVE,
     LEFT_ALONE,
     NOT_CONFIRMED,
