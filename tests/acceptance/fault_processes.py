@@ -27,12 +27,10 @@ from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.models import ContentType
-from django.core.cache import cache
 from django.db import connections, transaction
 from django.db.models.functions import Now
 from django.db.models.signals import post_save
 from django.utils import timezone
-from nautobot.apps.utils import construct_cache_key
 from nautobot.extras.choices import JobExecutionType, JobQueueTypeChoices, ScheduledJobStateChoices
 from nautobot.extras.jobs import run_job
 from nautobot.extras.models import (
@@ -45,7 +43,6 @@ from nautobot.extras.models import (
     ScheduledJobs,
     Status,
 )
-from nautobot.extras.utils import get_celery_queues
 
 from ai_ops import celery_tasks
 from ai_ops.agents import current_generation
@@ -60,6 +57,7 @@ from ai_ops.runs.context import current_request, requested_by
 from ai_ops.runs.execution import run_as
 from ai_ops.runs.requests import request_run
 from development.services import die_with_parent
+from tests.fakes import jobs
 from tests.fakes.runs import with_pauses
 
 # A connection that two processes share after a fork belongs to neither.
@@ -194,7 +192,7 @@ def enqueue(kind: str, queue: str, times: int = 1, limits: Mapping[str, float] |
 
 def has_worker() -> None:
     """Let Nautobot believe that a worker listens: it remembers for a while what Celery told it."""
-    cache.set(construct_cache_key(get_celery_queues, branch_aware=False), {"default": 1}, timeout=BARRIER_SECONDS)
+    jobs.see_workers(default=1)
 
 
 def ask(kind: str) -> None:
@@ -220,7 +218,7 @@ def supervise() -> dict[str, Any]:
     """Let the supervisor make a pass, as its Job does."""
     # Those of schedules have owners who may run their Jobs: otherwise one that is due would be dead.
     MaintenanceRun.objects.filter(owner=None).update(owner=_user())
-    _enable_jobs()
+    jobs.enable_jobs()
     report = celery_tasks.supervise()
     assert report["error"] is None, report
     return report
@@ -250,12 +248,8 @@ def miss_schedules(kind: str, hours: int, queue: str) -> None:
     ScheduledJobs.update_changed()
 
 
-def _enable_jobs() -> None:
-    Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=True)
-
-
 def _job(kind: str) -> Job:
-    _enable_jobs()
+    jobs.enable_jobs()
     return Job.objects.get(job_class_name=JOBS[kind])
 
 

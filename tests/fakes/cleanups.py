@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from ai_ops.checkpoints.cleanup import CleanupRun
 from ai_ops.checkpoints.logic.keys import KeyParser
 from ai_ops.checkpoints.logic.retention import DAY, RetentionPolicy
+from ai_ops.checkpoints.redis.fence import Fence
 from ai_ops.checkpoints.redis.store import CheckpointStore
 
 
@@ -26,6 +27,23 @@ def examples(usual: int) -> settings:
     )
 
 
+def run_of(
+    client: Any, policy: RetentionPolicy | None = None, *, fence: Fence | None = None, **options: Any
+) -> CleanupRun:
+    """Return a cleanup that was not begun yet, with a retention of thirty days unless a policy is given."""
+    now = time.time()
+    parser = KeyParser(now)
+    store = CheckpointStore(client, parser, fence=fence)
+    return CleanupRun(store, parser, policy or RetentionPolicy(30 * DAY, 30 * DAY), now, dryrun=False, **options)
+
+
+def executed(client: Any, policy: RetentionPolicy | None = None, **options: Any) -> CleanupRun:
+    """Clean up; return the run, with its tally."""
+    run = run_of(client, policy, **options)
+    run.execute()
+    return run
+
+
 def cleaned(
     client: Any,
     *,
@@ -35,12 +53,7 @@ def cleaned(
     **options: Any,
 ) -> CleanupRun:
     """Clean up; the run, with its tally. The retention is in seconds."""
-    now = time.time()
-    parser = KeyParser(now)
-    policy = RetentionPolicy(retention, retention, keep_last=keep_last, pinned=pinned)
-    run = CleanupRun(CheckpointStore(client, parser), parser, policy, now, dryrun=False, **options)
-    run.execute()
-    return run
+    return executed(client, RetentionPolicy(retention, retention, keep_last=keep_last, pinned=pinned), **options)
 
 
 def emptied(client: Any) -> Any:

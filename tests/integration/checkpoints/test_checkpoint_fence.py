@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from functools import partial
 
@@ -11,14 +10,12 @@ from django.db import transaction
 
 from ai_ops.celery_tasks import cleanup_old_checkpoints
 from ai_ops.checkpoints.callbacks import Callbacks
-from ai_ops.checkpoints.cleanup import DELETIONS_PER_BATCH, CleanupRun
-from ai_ops.checkpoints.logic.keys import KeyParser
-from ai_ops.checkpoints.logic.retention import DAY, RetentionPolicy
+from ai_ops.checkpoints.cleanup import DELETIONS_PER_BATCH
 from ai_ops.checkpoints.redis.fence import Fence
-from ai_ops.checkpoints.redis.store import CheckpointStore
 from ai_ops.exceptions import LeaseLostError
 from ai_ops.runs import lease as leases
 from development.bench_cleanup import OLD_DAYS, plain_thread
+from tests.fakes.cleanups import run_of
 
 KEY = "ai_ops:fence:test"
 KEYS = 5 * DELETIONS_PER_BATCH  # two of each thread
@@ -33,13 +30,6 @@ def old_threads(checkpoint_redis):
                 pipeline.execute_command(*command)
         pipeline.execute()
     return checkpoint_redis
-
-
-def run_of(client, fence, **options):
-    parser = KeyParser(time.time())
-    store = CheckpointStore(client, parser, fence=fence)
-    policy = RetentionPolicy(30 * DAY, 30 * DAY)
-    return CleanupRun(store, parser, policy, time.time(), dryrun=False, **options)
 
 
 def locked(lease):
@@ -72,7 +62,7 @@ def test_what_was_prepared_before_the_takeover_is_not_deleted_after_it(old_threa
 
     run = run_of(
         old_threads,
-        Fence(KEY, first.fence, lambda: None),
+        fence=Fence(KEY, first.fence, lambda: None),
         callbacks=Callbacks(confirm=taken_over_after_the_first_batch),
     )
     with pytest.raises(LeaseLostError, match="taken over"):
@@ -85,18 +75,18 @@ def test_who_comes_too_late_to_write_the_fence_down_deletes_nothing(old_threads)
     first = leases.acquire("cleanup", "stopped", uuid.uuid4(), 0.0)
     leases.acquire("cleanup", "the next, which has ended", uuid.uuid4(), 60.0).release()
     with pytest.raises(LeaseLostError):
-        run_of(old_threads, Fence(KEY, first.fence, partial(locked, first))).execute()
+        run_of(old_threads, fence=Fence(KEY, first.fence, partial(locked, first))).execute()
     assert old_threads.dbsize() == KEYS
 
 
 def test_a_lower_number_does_not_replace_a_higher_one(old_threads):
     old_threads.set(KEY, 7)
     with pytest.raises(LeaseLostError, match="taken over"):
-        run_of(old_threads, Fence(KEY, 6, lambda: None)).execute()
+        run_of(old_threads, fence=Fence(KEY, 6, lambda: None)).execute()
     assert old_threads.dbsize() == KEYS + 1
 
 
 def test_the_fence_of_a_killed_run_holds_nobody_up(old_threads):
     old_threads.set(KEY, 6)
-    run_of(old_threads, Fence(KEY, 7, lambda: None)).execute()
+    run_of(old_threads, fence=Fence(KEY, 7, lambda: None)).execute()
     assert old_threads.dbsize() == 0

@@ -21,17 +21,16 @@ from langgraph.types import Command
 from ai_ops.celery_tasks import cleanup_old_checkpoints, cleanup_user_checkpoints, pin_thread, sample_checkpoint_storage
 from ai_ops.checkpoints import compact_cleanup
 from ai_ops.checkpoints.callbacks import Callbacks
-from ai_ops.checkpoints.cleanup import CleanupRun
 from ai_ops.checkpoints.logic.keys import KeyParser
 from ai_ops.checkpoints.logic.pins import Pins
 from ai_ops.checkpoints.logic.retention import DAY, RetentionPolicy
 from ai_ops.checkpoints.logic.storage import StorageTally
 from ai_ops.checkpoints.redis import compact_scripts, compact_store
-from ai_ops.checkpoints.redis.store import CheckpointStore
 from ai_ops.jobs.checkpoint_cleanup import CleanupCheckpointsJob
 from development.bench_cleanup import compact_thread
 from langgraph_checkpoint_compact import CompactRedisSaver, names, removal, scripts
 from langgraph_checkpoint_compact.documents import StoredCheckpoint
+from tests.fakes.cleanups import executed
 from tests.fakes.conversations import DeltaDialogue, days_ago, graph, old_id, on, talk
 
 pytestmark = pytest.mark.django_db
@@ -107,7 +106,7 @@ def test_threads_of_a_pattern_of_a_user_and_pinned_ones(saver, checkpoint_redis)
 def test_a_pin_that_is_set_while_the_run_goes_on_holds(saver, checkpoint_redis):
     talk(saver, "old", 40)
     pins = iter([Pins(), Pins(frozenset({"old"})), Pins(frozenset({"old"}))])
-    run = cleaned(checkpoint_redis, pinned=lambda: next(pins))
+    run = executed(checkpoint_redis, pinned=lambda: next(pins))
     assert (run.tally.threads_deleted, run.tally.threads_kept) == (0, 1)
     assert threads_there(checkpoint_redis) == {"old"}
 
@@ -130,7 +129,7 @@ def test_nothing_goes_after_it_was_pinned_whatever_was_looked_at_before(saver, c
         return apply(self, deletions, dryrun=dryrun)
 
     monkeypatch.setattr(compact_store.CompactStore, "apply", applied)
-    run = cleaned(checkpoint_redis, pinned=pinned)
+    run = executed(checkpoint_redis, pinned=pinned)
     assert all(then <= asked for then, _ in gone)
     assert run.tally.threads_deleted == len(gone)
     assert run.tally.threads_kept == len(threads) - len(gone)
@@ -152,7 +151,7 @@ def test_a_thread_that_is_copied_into_is_looked_at_again(saver, checkpoint_redis
         return apply(self, deletions, dryrun=dryrun)
 
     monkeypatch.setattr(compact_store.CompactStore, "apply", copied)
-    run = cleaned(checkpoint_redis)
+    run = executed(checkpoint_redis)
     assert (run.tally.threads_deleted, run.tally.unfixable) == (1, 1)
     assert threads_there(checkpoint_redis) == {"there"}
 
@@ -522,15 +521,6 @@ def test_large_documents_are_looked_at_in_portions(saver, checkpoint_redis):
     assert (report["threads_deleted"], report["unfixable_count"]) == (2, 1)
 
 
-def cleaned(client, policy=None, **options):
-    now = time.time()
-    parser = KeyParser(now)
-    policy = policy or RetentionPolicy(30 * DAY, 30 * DAY)
-    run = CleanupRun(CheckpointStore(client, parser), parser, policy, now, dryrun=False, **options)
-    run.execute()
-    return run
-
-
 @pytest.mark.parametrize("write", ["put", "writes", "delete"])
 def test_a_thread_that_goes_on_after_the_look_stays(saver, checkpoint_redis, monkeypatch, write):
     talk(saver, "old", 40)
@@ -551,7 +541,7 @@ def test_a_thread_that_goes_on_after_the_look_stays(saver, checkpoint_redis, mon
         return look(self, deletions, dryrun=dryrun)
 
     monkeypatch.setattr(compact_store.CompactStore, "apply", interfering)
-    run = cleaned(checkpoint_redis)
+    run = executed(checkpoint_redis)
     assert run.tally.threads_deleted == 1
     if write == "delete":
         assert threads_there(checkpoint_redis) == set()
@@ -649,7 +639,7 @@ def test_whatever_the_keys_hold_no_run_ends_early_and_what_is_no_threads_stays(
     for days, pending in ((30, 40), (4000, 40), (40, 30)):
         tally = StorageTally(time.time(), frozenset())
         parser = KeyParser(time.time())
-        run = cleaned(
+        run = executed(
             client, policy=RetentionPolicy(days * DAY, pending * DAY),
             callbacks=Callbacks(on_compact=lambda looks: tally.add_compact(looks, parser)),  # noqa: B023
         )  # fmt: skip
@@ -691,4 +681,4 @@ def test_a_run_gives_its_connections_back(saver, checkpoint_redis):
     address = {name: known[name] for name in ("host", "port", "password", "db") if name in known}
     with redis.Redis(**address, max_connections=2) as client:
         for _ in range(3):
-            assert cleaned(client).tally.threads_kept == 1
+            assert executed(client).tally.threads_kept == 1
