@@ -55,16 +55,16 @@ class _Built:
     rejected: Mapping[UUID, frozenset[str]] = field(default_factory=dict)
 
     def tools(self, *, prefix_all: bool = False) -> list[BaseTool]:
-        found = [
-            (pk, server.name, tool)
-            for pk, server in self.servers.items()
-            for tool in server.tools
-            if not is_among(tool.name, self.rejected.get(pk, ()))
-        ]
-        names = distinct_names([(pk, server, tool.name) for pk, server, tool in found], always=prefix_all)
+        found: dict[tuple[UUID, str, str], BaseTool] = {}
+        for pk, server in self.servers.items():
+            for tool in server.tools:
+                if not is_among(tool.name, self.rejected.get(pk, ())):
+                    # What a server lists twice under one name is one tool to call. A model refuses a list with both.
+                    found.setdefault((pk, server.name, tool.name), tool)
+        names = distinct_names(list(found), always=prefix_all)
         return [
             tool if tool.name == name else tool.model_copy(update={"name": name})
-            for (*_, tool), name in zip(found, names, strict=True)
+            for tool, name in zip(found.values(), names, strict=True)
         ]
 
     def is_due(self, now: float) -> bool:

@@ -167,7 +167,7 @@ def _decides(page: Outcome) -> bool:
     """Return whether the health page says how the server is. What it answers otherwise says nothing about MCP."""
     if page.failure is None or page.failure.reason in UNREACHED:
         return True
-    return page.status is not None and page.status >= 500
+    return page.status is not None and 500 <= page.status < 600
 
 
 def _event_stream(status: int) -> Failure:

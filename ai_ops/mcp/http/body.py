@@ -6,13 +6,13 @@ import asyncio
 import codecs
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator
-from functools import lru_cache
 from typing import cast
 
 import httpx
 from httpx_sse import EventSource, ServerSentEvent
 
 from ai_ops.mcp.http.connections import CURIOUS_SECONDS, Answer
+from ai_ops.mcp.http.encodings import encoding_of
 from ai_ops.mcp.http.failures import BodyError
 
 # A health page fits many times; a longer body is none.
@@ -86,18 +86,27 @@ class _Text:
         self.headers = {"content-type": answer.headers.get("content-type", "")}
 
     async def aiter_text(self) -> AsyncIterator[str]:
-        decoder = codecs.getincrementaldecoder(_encoding(self.headers["content-type"]))(errors="replace")
+        decoder = _decoder(self.headers["content-type"])
         async for piece in body_of(self._answer):
-            if text := decoder.decode(piece):
+            if text := _decode(decoder, piece):
                 yield text
-        if text := decoder.decode(b"", True):
+        if text := _decode(decoder, b"", final=True):
             yield text
 
 
-@lru_cache(maxsize=16)
-def _encoding(content_type: str) -> str:
-    """Return the name of the encoding that httpx finds in a content type, or takes without one."""
-    return httpx.Response(200, headers={"Content-Type": content_type}).encoding or "utf-8"
+def _decoder(content_type: str) -> codecs.IncrementalDecoder:
+    encoding = encoding_of(content_type)
+    if encoding is None:
+        raise BodyError("sent events in an encoding that is none for text")
+    return codecs.getincrementaldecoder(encoding)(errors="replace")
+
+
+def _decode(decoder: codecs.IncrementalDecoder, piece: bytes, *, final: bool = False) -> str:
+    try:
+        return decoder.decode(piece, final)
+    except UnicodeError:
+        # Some encodings have no replacement for what is none of theirs.
+        raise BodyError("sent events that are not in the encoding of their Content-Type") from None
 
 
 async def _bounded(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:

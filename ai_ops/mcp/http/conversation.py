@@ -49,6 +49,8 @@ VERSION_HEADER = "Mcp-Protocol-Version"
 # long before each unless the server says otherwise.
 RESUMPTIONS = 2
 RESUMPTION_SECONDS = 1.0
+# A server may ask for a longer wait, which no probe has time for.
+MAX_RETRY_MILLISECONDS = 86_400_000
 
 # Statuses with which a server answers that does not know Streamable HTTP, and may know what was before it.
 NO_STREAMABLE_HTTP = frozenset({400, 404, 405, 406, 415, 501})
@@ -75,7 +77,8 @@ class _Resumption:
     def note(self, event: ServerSentEvent) -> None:
         self.last_event_id = event.id or self.last_event_id
         if event.retry is not None:
-            self.seconds = event.retry / 1000
+            # A number of any length, of which a float holds only some.
+            self.seconds = min(event.retry, MAX_RETRY_MILLISECONDS) / 1000
 
 
 class _Replies:

@@ -30,9 +30,16 @@ RUN_OUT = "this worker has run out of files, ports or memory, which says nothing
 # A check of the Host header answers with one of these, and the word in the body. 421 means nothing else.
 HOST_STATUSES = frozenset({400, 403, 421})
 _HOST_CHECK = re.compile(
-    rb"(?:invalid|unknown|disallowed|blocked|untrusted|bad|not\s+allowed)\s+host\b|\bhost\b[^.]{0,80}?\b(?:not\s+allowed|not\s"
-    rb"permitted|is\s+invalid|blocked|denied|forbidden|disallowed)|only\s+allowed\s+at\b|misdirected",
-    re.IGNORECASE,
+    rb"""
+    (?:invalid|unknown|unrecogni[sz]ed|unexpected|disallowed|blocked|untrusted|bad|not\s+allowed|non-local)
+        \s+['"]?(?:http_)?host(?:s|names?)?\b
+    # A full stop inside of a name ends no sentence.
+    | \bhost(?:s|names?)?\b(?:[^.]|\.(?=\w)){0,120}?\b(?:not\s(?:allowed|permitted|trusted|accepted|valid|in\b)|is\sinvalid
+        |blocked|denied|forbidden|disallowed|mismatch|check\sfailed|check\serror|validation\sfailed)
+    | only\s+allowed\s+at\b
+    | misdirected
+    """,
+    re.IGNORECASE | re.VERBOSE,
 )
 # Of a body this much is looked at: such an answer is one line.
 _HOST_CHECK_BYTES = 4096

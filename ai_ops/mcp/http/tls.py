@@ -90,5 +90,5 @@ def certificate_end(connection: ssl.SSLObject) -> datetime | None:
     shown = connection.getpeercert(binary_form=True)
     try:
         return x509.load_der_x509_certificate(shown).not_valid_after_utc if shown else None
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         return None

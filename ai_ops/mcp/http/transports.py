@@ -24,6 +24,7 @@ import httpcore
 import httpx
 
 from ai_ops.mcp.http.connections import LineTransport
+from ai_ops.mcp.http.encodings import encoding_of
 from ai_ops.mcp.http.quiet_logs import unlogged
 from ai_ops.mcp.logic.addresses import refusal
 from ai_ops.mcp.logic.credentials import Credentials
@@ -402,12 +403,24 @@ class _AgentClient(httpx.AsyncClient):
 
     async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         if request.method != "DELETE":
-            return await super().send(request, **options)
+            return await _require_text(await super().send(request, **options))
         # The agent has its answer by then.
         async with asyncio.timeout(self._leaving):
             response = await super().send(request, **options)
             await response.aread()
             return response
+
+
+async def _require_text(response: httpx.Response) -> httpx.Response:
+    """Refuse what takes hours to decode, during which no other agent on the event loop goes on.
+
+    Raises:
+        httpx.RemoteProtocolError: The encoding of the answer is none for text.
+    """
+    if encoding_of(response.headers.get("content-type", "")) is None:
+        await response.aclose()
+        raise httpx.RemoteProtocolError("it answered in an encoding that is none for text", request=response.request)
+    return response
 
 
 class HeaderAuth(httpx.Auth):

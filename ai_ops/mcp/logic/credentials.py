@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
-import string
+import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from html.entities import name2codepoint
+from html.entities import html5
 
 from ai_ops.exceptions import CredentialsError
 
@@ -79,53 +82,147 @@ class Credentials:
 
     def hide_in(self, text: str) -> str:
         """Return `text` from a server without the secret, in whatever encoding the server sent it back."""
+        found = _joined(_plain(text))
         for needle in self._needles:
-            text = _without(needle, text)
+            if needle in found:
+                text = _without(needle, text)
+                found = _joined(_plain(text))
         return text
 
     @cached_property
     def _needles(self) -> list[str]:
         """Return the forms of the secret to search for, the longest first, since it may contain the others."""
-        secrets = {self.value, self.secret}
+        secrets = {self.value, self.secret, *_parts(self.value)}
         if self.header.lower() not in _USUAL_NAMES:
             secrets.add(self.header)
-        plain = {form for secret in secrets for form in (_plain(secret), secret.translate(_SMALL).translate(_LOOSE))}
-        return sorted(plain - {""}, key=len, reverse=True)
+        encoded = {form for secret in secrets for form in _encoded(secret)}
+        # A form may look like a written character itself, which then is not to be decoded.
+        plain = {form for each in secrets | encoded for form in (_plain(each), each.translate(_FOLDED))}
+        return sorted({_joined(form) for form in plain} - {""}, key=len, reverse=True)
 
 
+# What a value with several parts is made of: "Token abc", "Basic abc", "session=abc; id=def".
+_SEPARATORS = re.compile(r"""[\s,;=:"]+""")
+# A part that is shorter is a word, or is guessed as easily as it is read.
+_SHORTEST_PART = 6
+_SCHEMES = frozenset({"apikey", "api-key", "basic", "bearer", "digest", "negotiate", "secret", "session", "token"})
+
+
+def _parts(value: str) -> Iterator[str]:
+    """Return the parts of a header's value that a server may send back alone."""
+    scheme, _, rest = value.partition(" ")
+    if scheme.lower() == "basic":
+        yield from _user_and_password(rest)
+    for part in (rest, *_SEPARATORS.split(value)):
+        if len(part) >= _SHORTEST_PART and part.lower() not in _SCHEMES:
+            yield part
+
+
+def _user_and_password(packed: str) -> Iterator[str]:
+    """Return what Basic authentication packs, RFC 7617: both together, and the password."""
+    try:
+        both = base64.b64decode(packed).decode("utf-8", "replace")
+    except (binascii.Error, ValueError):
+        return
+    yield both
+    yield both.partition(":")[2]
+
+
+# Of fewer bytes too little is certain in base64 to be found again.
+_SHORTEST_ENCODED = 6
+
+
+def _encoded(secret: str) -> Iterator[str]:
+    """Return what the secret is in hexadecimal, and in base64 wherever in a longer text it begins."""
+    data = secret.encode()
+    if len(data) < _SHORTEST_ENCODED:
+        return
+    yield data.hex()
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        yield encode(data).decode().rstrip("=")
+        for before in range(3):
+            written = encode(bytes(before) + data).decode()
+            # Without the characters that depend on what stands before and after it.
+            yield written[-(-8 * before // 6) : 8 * (before + len(data)) // 6]
+
+
+# Characters of ASCII that HTML has a name for, by that name in lower case.
+_NAMED = {
+    name[:-1].lower(): meant
+    for name, meant in html5.items()
+    if name.endswith(";") and meant.isascii() and not meant.isspace()
+}
+# Unicode's pictures of control characters stand for those that are written as escapes: a secret may look like one.
+_PICTURES = 0x2400
 # The ways in which URLs, JSON, HTML and Python's repr() write a character; a percent sign written so again is another
 # 25.
 _WRITTEN = re.compile(
-    r"%(?:25)*(?P<url>[0-9a-f]{2})|\\+(?:u00|x)(?P<code>[0-9a-f]{2})|&\#0*(?P<decimal>[0-9]{1,3});?"
-    r"|&\#x0*(?P<hex>[0-9a-f]{1,2});?|&(?P<name>[a-z]{2,8});|\\+|\+",
+    r"%(?:25)*(?:u00)?(?P<url>[0-9a-f]{2})|\\+(?:u0{6}|u00|u\{0*|x)(?P<code>[0-9a-f]{2})\}?|&\#0*(?P<decimal>[0-9]{1,3});?"
+    r"|&\#x0*(?P<hex>[0-9a-f]{1,2});?|&(?P<name>[a-z]{2,31});|\\+|\+",
     re.IGNORECASE,
 )
-_SMALL = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 # A secret may hold what looks like a written character, which then is written itself: "%00" as "&#37;00".
 _PASSES = 8
-# A plus may be a space, and backslashes come and go.
-_LOOSE = str.maketrans({"+": " ", "\\": ""})
+
+
+class _Folded(dict[int, str]):
+    """Maps a character to what it is without regard to case, width and style; a plus is a space, a backslash nothing.
+
+    Args are ordinals, as `str.translate` asks for them.
+    """
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        self[code] = folded = character if character.isspace() else _folded(character)
+        return folded
+
+
+def _folded(character: str) -> str:
+    return unicodedata.normalize("NFKC", character).casefold()
+
+
+# Marks of where a text may be wrapped or joined. Others that can't be seen stay: a model can read some of them, and a
+# server must not hide them behind its secret.
+_MARKS = frozenset("\u00ad\u180e\u200b\u200c\u200d\u2060\ufeff")
+
+
+class _Gaps(dict[int, str]):
+    """Maps white space, control characters and marks to nothing: a text that is wrapped has them anywhere."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        is_gap = character.isspace() or character in _MARKS or unicodedata.category(character) == "Cc"
+        self[code] = kept = "" if is_gap else character
+        return kept
+
+
+_FOLDED = _Folded({ord("+"): " ", ord("\\"): ""})
+_GAPS = _Gaps()
+
+
+def _joined(plain: str) -> str:
+    return plain.translate(_GAPS)
 
 
 def _without(needle: str, text: str) -> str:
-    if needle not in _plain(text):
-        return text
     plain, spans = _spread(text)
+    places = [at for at, character in enumerate(plain) if _GAPS[ord(character)]]
+    joined = _joined(plain)
     parts, begin = [], 0
-    place = plain.find(needle)
+    place = joined.find(needle)
     while place >= 0:
-        after = place + len(needle)
+        first, after = places[place], places[place + len(needle) - 1] + 1
         # With the backslashes on both sides, which the plain text leaves out: they may be the secret's.
-        parts += [text[begin : spans[place - 1][1] if place else 0], HIDDEN]
+        parts += [text[begin : spans[first - 1][1] if first else 0], HIDDEN]
         begin = spans[after][0] if after < len(spans) else len(text)
-        place = plain.find(needle, after)
+        place = joined.find(needle, place + len(needle))
     return "".join([*parts, text[begin:]])
 
 
 def _plain(text: str) -> str:
-    """Return the text decoded: lower case, a plus as a space, and without backslashes."""
+    """Return the text decoded and folded: lower case, a plus as a space, and without backslashes."""
     for _ in range(_PASSES):
-        plain = _WRITTEN.sub(_meant, text).translate(_SMALL)
+        plain = _WRITTEN.sub(_meant, text).translate(_FOLDED)
         if plain == text:
             break
         text = plain
@@ -135,13 +232,17 @@ def _plain(text: str) -> str:
 def _meant(written: re.Match[str]) -> str:
     """Return the character that an escape stands for; the escape itself if it stands for none."""
     found = written.groupdict()
-    if code := found["url"] or found["code"] or found["hex"]:
-        return chr(int(code, 16)).translate(_LOOSE)
+    if digits := found["url"] or found["code"] or found["hex"]:
+        return _character(int(digits, 16))
     if found["decimal"]:
-        return chr(int(found["decimal"])).translate(_LOOSE)
+        return _character(int(found["decimal"]))
     if found["name"]:
-        return chr(name2codepoint[found["name"]]) if found["name"] in name2codepoint else written[0]
+        return _NAMED.get(found["name"].lower(), written[0])
     return " " if written[0] == "+" else ""
+
+
+def _character(code: int) -> str:
+    return chr(code + _PICTURES if code < ord(" ") else code).translate(_FOLDED)
 
 
 def _spread(text: str) -> tuple[str, list[tuple[int, int]]]:
@@ -158,13 +259,18 @@ def _spread(text: str) -> tuple[str, list[tuple[int, int]]]:
 def _spread_once(text: str) -> tuple[str, list[tuple[int, int]]]:
     parts: list[str] = []
     spans: list[tuple[int, int]] = []
+
+    def put(meant: str, start: int, end: int) -> None:
+        folded = meant.translate(_FOLDED)
+        parts.append(folded)
+        spans.extend([(start, end)] * len(folded))
+
     begin = 0
     for written in _WRITTEN.finditer(text):
-        meant = _meant(written)
-        parts += [text[begin : written.start()], meant]
-        spans += ((at, at + 1) for at in range(begin, written.start()))
-        spans += [written.span()] * len(meant)
+        for at in range(begin, written.start()):
+            put(text[at], at, at + 1)
+        put(_meant(written), *written.span())
         begin = written.end()
-    parts.append(text[begin:])
-    spans += ((at, at + 1) for at in range(begin, len(text)))
-    return "".join(parts).translate(_SMALL), spans
+    for at in range(begin, len(text)):
+        put(text[at], at, at + 1)
+    return "".join(parts), spans

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 
 # The longest name of a tool that the interfaces of models take.
 MAX_NAME_CHARACTERS = 64
@@ -17,7 +18,8 @@ def distinct_names(tools: Sequence[tuple[Hashable, str, str]], *, always: bool =
     """Give each tool a unique name, prefixed with its server's name if two tools have the same name.
 
     Args:
-        tools: Of each tool its server's key, its server's name and its own name.
+        tools: Of each tool its server's key, its server's name and its own name. What a server lists twice under one
+            name is one tool, and has one name.
         always: Whether all of them get the name of their server.
 
     Returns:
@@ -26,12 +28,24 @@ def distinct_names(tools: Sequence[tuple[Hashable, str, str]], *, always: bool =
     servers_of: dict[str, set[Hashable]] = {}
     for key, _, name in tools:
         servers_of.setdefault(name, set()).add(key)
-    wanted = [_prefixed(server, name) if always or len(servers_of[name]) > 1 else name for _, server, name in tools]
-    taken = Counter(wanted)
-    return [
-        each if taken[each] == 1 or each == name else _shortened(each, f"{key}\0{name}")
-        for each, (key, _, name) in zip(wanted, tools, strict=True)
-    ]
+    wanted = {
+        (key, name): _prefixed(server, name) if always or len(servers_of[name]) > 1 else name
+        for key, server, name in tools
+    }
+    often = Counter(wanted.values())
+    names = {tool: each for tool, each in wanted.items() if often[each] == 1 or each == tool[1]}
+    taken = set(names.values())
+    for tool in sorted(wanted.keys() - names.keys(), key=str):
+        names[tool] = _free(wanted[tool], tool, taken)
+        taken.add(names[tool])
+    return [names[key, name] for key, _, name in tools]
+
+
+def _free(name: str, tool: tuple[Hashable, str], taken: Collection[str]) -> str:
+    """Return a name of its own: a server may list a tool under the very name that another's would get."""
+    key, own = tool
+    tries = (_shortened(name, f"{key}\0{own}" + f"\0{number}" * bool(number)) for number in itertools.count())
+    return next(each for each in tries if each not in taken)
 
 
 def _prefixed(server: str, name: str) -> str:

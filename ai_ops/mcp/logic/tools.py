@@ -10,6 +10,7 @@ Follows modelcontextprotocol.io/specification/2025-11-25/server/tools. No networ
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import uuid
 from collections import defaultdict
@@ -189,7 +190,7 @@ def _definition(raw: Any, hide: Callable[[str], str]) -> _Definition:
     told = {key: value for key, value in raw.items() if value is not None} | {
         "description": raw.get("description") or ""
     }
-    shown = {key if key in _SHOWN_APART else hide(key): _hidden(value, hide) for key, value in told.items()}
+    shown = _hidden_mapping(told, lambda text: text if text in _SHOWN_APART else hide(text), hide)
     return _Definition(shown["name"], _sha256(_canonical(shown)), _readable(shown), _excerpt(shown["description"]))
 
 
@@ -315,8 +316,22 @@ def _hidden(value: Any, hide: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         return hide(value)
     if isinstance(value, Mapping):
-        return {hide(key): _hidden(each, hide) for key, each in value.items()}
+        return _hidden_mapping(value, hide, hide)
     return [_hidden(each, hide) for each in value] if isinstance(value, list) else value
+
+
+def _hidden_mapping(
+    value: Mapping[str, Any], hide_key: Callable[[str], str], hide: Callable[[str], str]
+) -> dict[str, Any]:
+    """Return a mapping without secrets, and with as many parts: behind a secret key another could hide."""
+    shown: dict[str, Any] = {}
+    for key, each in sorted(value.items()):
+        hidden = hide_key(key)
+        if hidden != key:
+            names = (f"{hidden} {number}" if number else hidden for number in itertools.count())
+            hidden = next(name for name in names if name not in shown and name not in value)
+        shown[hidden] = _hidden(each, hide)
+    return shown
 
 
 def _is_deeper(value: Any, levels: int) -> bool:

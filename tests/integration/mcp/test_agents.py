@@ -219,6 +219,13 @@ def test_a_setting_gives_all_tools_the_name_of_their_server(fake, settings):
 
 
 @committed
+def test_a_tool_that_a_server_lists_twice_is_one_tool_since_models_refuse_a_list_with_both():
+    with FakeMCPServer(tools=["lookup", "lookup", "count"]).running() as server:
+        add("one", "Healthy", url=server.url)
+        assert names() == ["count", "lookup"]
+
+
+@committed
 def test_an_error_is_never_taken_for_no_tools(monkeypatch):
     monkeypatch.setattr(tools, "RETRY_SECONDS", 0.0)
     (port,) = free_ports(1)

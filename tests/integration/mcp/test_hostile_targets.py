@@ -13,6 +13,7 @@ import threading
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings
@@ -151,6 +152,42 @@ def test_no_headers_raise(wire, caplog, status, headers, body):
     assert "error of the program" not in caplog.text
 
 
+# Of each something that only one of Python's codecs minds.
+CHARSETS = ["idna", "rot13", "base64", "zip", "bz2", "hex", "undefined", "punycode", "unicode_escape", "raw_unicode_escape",
+            "utf-7", "utf-16", "utf-32", "mbcs", "uu", "../../etc", "\"utf-8", "a" * 5000, "none"]  # fmt: skip
+
+
+@pytest.mark.parametrize("charset", CHARSETS)
+def test_no_encoding_of_events_raises(wire, prober, charset):
+    events = b"data: \\U99999999 +2ADcAA- xn--\xff-\x80..\n\n" + event("{}")
+    wire.rows["encoded"] = (
+        False,
+        dict.fromkeys(("initialize", "tools/list"), stream(events, kind=f"text/event-stream; charset={charset}")),
+    )
+    probe = prober.probe(ask(wire, "encoded"))
+    assert probe.reason in (Reason.PROTOCOL, Reason.TIMEOUT), probe.message
+    assert prober.list_tools(ask(wire, "encoded")).probe.reason in (Reason.PROTOCOL, Reason.TIMEOUT)
+
+
+@pytest.mark.parametrize("charset", ["punycode", "idna", "zip"])
+def test_agents_decode_nothing_that_takes_hours(wire, charset):
+    wire.rows["slow"] = (False, {"GET": text(b"a" * 200_000, kind=f"text/event-stream; charset={charset}")})
+
+    async def load():
+        async with ClientFactory(ssl_context(), allow_loopback=True)() as client:
+            await client.get(wire.url("agent", "slow"))
+
+    with pytest.raises(httpx.RemoteProtocolError, match="an encoding that is none for text"):
+        asyncio.run(load())
+
+
+@pytest.mark.parametrize("digits", [1, 20, 309, 400, 4299, 4301])
+def test_no_wait_before_a_resumption_raises(wire, digits):
+    wire.rows["waits"] = (False, {"initialize": stream(event("", "id: 1", f"retry: {'9' * digits}")), "GET": raw(500)})
+    with Prober(0.5, allow_loopback=True) as prober:
+        assert prober.probe(ask(wire, "waits")).reason in (Reason.PROTOCOL, Reason.TIMEOUT)
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     url=st.one_of(
@@ -246,6 +283,19 @@ def test_the_end_of_a_certificate_is_known_without_verification_too(authority):
         assert prober.probe(Target(f"{own.url.replace('https', 'http')}/health")).certificate_ends is None
 
 
+def test_a_certificate_that_no_library_can_read_is_of_no_known_end(authority, prober, tmp_path):
+    own = Path(authority.server_files()).read_text()
+    key, begin, certificate = own.partition("-----BEGIN CERTIFICATE-----")
+    # Version 10 of the format, of which there are three.
+    odd = ssl.PEM_cert_to_DER_cert(begin + certificate).replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x09", 1)
+    (tmp_path / "odd.pem").write_text(key + ssl.DER_cert_to_PEM_cert(odd))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "odd.pem")
+    with FakeMCPServer(tls=context).running() as server:
+        probe = prober.probe(Target(f"{server.url}/health", verify_tls=False))
+    assert (probe.ok, probe.certificate_ends) == (True, None), probe.message
+
+
 # ------------------------------------------------------------------------------------------------
 # Bytes, words, logs
 
@@ -304,6 +354,23 @@ WORDS = [
     (raw(403, b"Access is only allowed at localhost:8931"), Reason.HTTP, 403, "was refused for its Host header"),
     (raw(400, b"Invalid host header"), Reason.HTTP, 400, "was refused for its Host header"),
     (raw(421, b""), Reason.HTTP, 421, "was refused for its Host header"),
+    *(
+        (raw(status, said.encode()), Reason.HTTP, status, "have the server allow the host 127.0.0.1:")
+        for status, said in [
+            (403, '{"jsonrpc":"2.0","error":{"code":-32000,"message":"Invalid Host: mcp.example.com"},"id":null}'),
+            (403, "Forbidden: invalid Host header"),
+            (403, "Forbidden: Host header is not allowed"),
+            (403, 'Blocked request. This host ("mcp.example.com") is not allowed.'),
+            (403, "Blocked hosts: mcp.example.com"),
+            (400, "Host 'mcp.example.com' is not trusted."),
+            (400, "Invalid HTTP_HOST header: 'mcp.example.com'. You may need to add it to ALLOWED_HOSTS."),
+            (400, "<h2>Bad Request - Invalid Hostname</h2><p>HTTP Error 400. The request hostname is invalid.</p>"),
+            (403, "Blocking request with non-local 'Host' mcp.example.com (1.2.3.4)."),
+            (403, "Host check error"),
+            (403, "The host header mcp.example.com:8000 is not in the list of allowed hosts"),
+        ]
+    ),
+    (raw(403, b"Ask the host. Your request was denied"), Reason.AUTH_REQUIRED, 403, "give the server a secrets group"),
     (raw(403, b"forbidden"), Reason.AUTH_REQUIRED, 403, "if it checks the Host header, have it allow this one"),
     (raw(401, b"no"), Reason.AUTH_REQUIRED, 401, "give the server a secrets group"),
     (result(init(protocolVersion="2024-10-07")), Reason.INCOMPATIBLE, 200, "update the server, whose revision"),
@@ -367,7 +434,7 @@ AUTO = [
     (raw(400), True), (raw(401), True), (raw(403), True), (raw(404), True), (raw(406), True), (raw(429), True),
     (raw(302, b"", "Location: http://127.0.0.1:1/"), True), (b"220 mail\r\n", True),
     (stream(b": hello\n\n"), True), (text(bytes(2 * 1024 * 1024), kind="text/html"), True),
-    (raw(200), True), (raw(204), True), (raw(500), False), (raw(503), False),
+    (raw(200), True), (raw(204), True), (raw(500), False), (raw(503), False), (raw(600), True), (raw(999), True),
 ]  # fmt: skip
 
 

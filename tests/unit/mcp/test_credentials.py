@@ -1,7 +1,10 @@
 """Which headers carry credentials, and that nothing shows them."""
 
+import base64
 import html
 import json
+import re
+import textwrap
 import time
 from urllib.parse import quote, quote_plus
 
@@ -10,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ai_ops.exceptions import CredentialsError
-from ai_ops.mcp.logic.credentials import Credentials
+from ai_ops.mcp.logic.credentials import HIDDEN, Credentials
 
 
 def test_a_token_is_sent_as_a_bearer():
@@ -91,11 +94,57 @@ SECRET = "s3cret-T0ken/+=&<\" '\\~"
         html.escape,
         lambda text: "".join(f"&#{ord(each)};" for each in text),
         lambda text: json.dumps(html.escape(quote(text)))[1:-1],
+        lambda text: "".join(f"%u{ord(each):04X}" for each in text),
+        lambda text: "".join(f"\\u{{{ord(each):x}}}" for each in text),
+        lambda text: "".join(f"\\U{ord(each):08x}" for each in text),
+        lambda text: html.escape(text).replace("/", "&sol;").replace("+", "&plus;").replace("=", "&equals;"),
+        lambda text: "\n".join(text),
+        lambda text: "\r\n\t".join(textwrap.wrap(text, 7)),
+        lambda text: "\u200b".join(text),
+        lambda text: f"{text[:4]}\u00ad{text[4:]}",
+        lambda text: "".join(chr(ord(each) + 0xFEE0) if each != " " else "\u3000" for each in text),
+        lambda text: text.replace("k", "\u212a").replace("s", "\u017f"),
+        lambda text: text.encode().hex(),
+        lambda text: text.encode().hex().upper(),
+        lambda text: base64.urlsafe_b64encode(text.encode()).decode().rstrip("="),
+        lambda text: quote(base64.b64encode(text.encode()).decode().rstrip("="), safe=""),
     ],
 )
 def test_a_secret_that_comes_back_changed_is_hidden(written):
     credentials = Credentials("X-Api-Key", SECRET, SECRET)
     assert credentials.hide_in(f"a {written(SECRET)} b {written(SECRET)}!") == "a (hidden) b (hidden)!"
+
+
+@given(st.text(max_size=5), st.text(max_size=5), st.booleans())
+def test_a_secret_inside_what_comes_back_in_base64_is_hidden_wherever_it_begins(before, after, in_urls):
+    encode = base64.urlsafe_b64encode if in_urls else base64.b64encode
+    back = encode(f"{before}{SECRET}{after}".encode()).decode()
+    hidden = Credentials("X-Api-Key", SECRET, SECRET).hide_in(back)
+    assert HIDDEN in hidden
+    # The characters that depend on what stands around it stay, with less than one of the secret on each side.
+    assert len(hidden) <= len(encode(before.encode())) + len(HIDDEN) + len(encode(after.encode())) + 4
+
+
+@pytest.mark.parametrize(
+    ("value", "back"),
+    [
+        ("Token abc-DEF-123", "no token ABC-def-123 here"),
+        ("Bearer abc-DEF-123", "abc-DEF-123"),
+        ("Basic " + base64.b64encode(b"bob:hunter2").decode(), "bob:hunter2 is wrong, so is hunter2, and Ym9iOmh1bnRlcjI"),
+        ("Basic " + base64.b64encode("bob:pä".encode()).decode(), "the password p\u00e4"),
+        ("session=abcdef123456; other=ghijkl", "no session abcdef123456"),
+        ('Digest username="x", response="0123456789"', "response 0123456789"),
+        ("id:secret-part", "secret-part"),
+    ],
+)
+def test_the_parts_of_a_value_are_hidden_too(value, back):
+    hidden = Credentials("Authorization", value, value).hide_in(back)
+    for part in ("abc-def-123", "hunter2", "ym9iomh1bnrlcji", "p\u00e4", "abcdef123456", "0123456789", "secret-part"):
+        assert part not in hidden.lower()
+
+
+def test_a_scheme_is_a_word_like_any_other():
+    assert Credentials.bearer("s3cret-token").hide_in("Bearer is needed") == "Bearer is needed"
 
 
 @pytest.mark.parametrize(
@@ -105,12 +154,16 @@ def test_a_secret_that_looks_like_a_written_character_is_hidden(secret, back):
     assert Credentials("X-Api-Key", secret, secret).hide_in(f"- {back} -") == "- (hidden) -"
 
 
-@given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1), st.text(), st.data())
+# With a letter that no way to write a space has: a secret of nothing but such is found nowhere.
+SECRETS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1).filter(re.compile("[g-tvw]").search)
+
+
+@given(SECRETS, st.text(), st.data())
 def test_a_secret_of_which_any_characters_are_written_otherwise_is_hidden(secret, around, data):
     forms = [str, lambda each: f"%{ord(each):02x}", lambda each: f"&#{ord(each)};", lambda each: f"\\u{ord(each):04x}"]
     back = "".join(data.draw(st.sampled_from(forms))(each) for each in secret)
     hidden = Credentials("X-Api-Key", secret, secret).hide_in(f" {back} ")
-    assert hidden == " (hidden) " or secret.strip("\\+") == ""
+    assert hidden == " (hidden) "
     # Whatever else there is, nothing raises.
     Credentials("X-Api-Key", secret, secret).hide_in(around + back + around)
 

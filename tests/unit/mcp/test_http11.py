@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ai_ops.mcp.http.body import _encoding
+from ai_ops.mcp.http.encodings import encoding_of
 from ai_ops.mcp.http.http11 import MAX_HEAD_BYTES, RequestCycle
 
 USUAL_HEAD = b"HTTP/1.1 200 OK\r\ndate: now\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
@@ -256,4 +256,4 @@ def written_by_h11(method: str, target: str, headers: dict[str, str], content: b
 
 def test_events_are_read_in_the_encoding_that_httpx_finds():
     kinds = ["text/event-stream", "text/event-stream; charset=latin-1", "text/event-stream; charset=none-such"]
-    assert [_encoding(kind) for kind in kinds] == ["utf-8", "latin-1", "utf-8"]
+    assert [encoding_of(kind) for kind in kinds] == ["utf-8", "latin-1", "utf-8"]

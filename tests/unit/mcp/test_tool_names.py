@@ -26,3 +26,19 @@ def test_no_two_names_are_alike_and_the_order_of_servers_is_nothing(chosen, alwa
     assert dict(zip(tools, found, strict=True)) == dict(
         zip(reversed(tools), distinct_names(tools[::-1], always=always), strict=True)
     )
+
+
+def test_a_server_that_knows_the_names_to_come_takes_none_of_them():
+    tools = [(1, "A", "pay"), (2, "B", "pay"), (2, "B", "A_pay")]
+    for _ in range(3):
+        # The name that the first server's tool would get, and then the one after it.
+        tools.append((2, "B", distinct_names(tools)[0]))
+        names = distinct_names(tools)
+        assert len(set(names)) == len(names)
+        assert names[2:] == [name for *_, name in tools[2:]]
+        assert names == distinct_names(tools[::-1])[::-1]
+
+
+def test_what_a_server_lists_twice_under_one_name_is_one_tool():
+    assert distinct_names([(1, "A", "pay"), (1, "A", "pay")]) == ["pay", "pay"]
+    assert distinct_names([(1, "A", "pay"), (1, "A", "pay"), (2, "B", "pay")]) == ["A_pay", "A_pay", "B_pay"]
