@@ -17,5 +17,5 @@ def encoding_of(content_type: str) -> str | None:
     """Return the encoding that httpx finds in a content type, or takes without one; None where it is none for text."""
     encoding = httpx.Response(200, headers={"Content-Type": content_type}).encoding or "utf-8"
     codec = codecs.lookup(encoding)
-    is_for_text = codec._is_text_encoding and codec.incrementaldecoder  # type: ignore[attr-defined]
+    is_for_text = codec._is_text_encoding and codec.incrementaldecoder
     return encoding if is_for_text and codec.name not in _NEVER_DECODED else None

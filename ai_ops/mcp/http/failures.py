@@ -34,8 +34,8 @@ _HOST_CHECK = re.compile(
     (?:invalid|unknown|unrecogni[sz]ed|unexpected|disallowed|blocked|untrusted|bad|not\s+allowed|non-local)
         \s+['"]?(?:http_)?host(?:s|names?)?\b
     # A full stop inside of a name ends no sentence.
-    | \bhost(?:s|names?)?\b(?:[^.]|\.(?=\w)){0,120}?\b(?:not\s(?:allowed|permitted|trusted|accepted|valid|in\b)|is\sinvalid
-        |blocked|denied|forbidden|disallowed|mismatch|check\sfailed|check\serror|validation\sfailed)
+    | \bhost(?:s|names?)?\b(?:[^.]|\.(?=\w)){0,120}?\b(?:
+        not\s(?:allowed|permitted|trusted|accepted|valid|in\b)|is\sinvalid|blocked|denied|forbidden|disallowed|mismatch|check\sfailed|check\serror|validation\sfailed)
     | only\s+allowed\s+at\b
     | misdirected
     """,

@@ -153,8 +153,10 @@ def test_no_headers_raise(wire, caplog, status, headers, body):
 
 
 # Of each something that only one of Python's codecs minds.
-CHARSETS = ["idna", "rot13", "base64", "zip", "bz2", "hex", "undefined", "punycode", "unicode_escape", "raw_unicode_escape",
-            "utf-7", "utf-16", "utf-32", "mbcs", "uu", "../../etc", "\"utf-8", "a" * 5000, "none"]  # fmt: skip
+CHARSETS = [
+    *("idna", "rot13", "base64", "zip", "bz2", "hex", "uu", "undefined", "punycode", "unicode_escape", "utf-7"),
+    *("raw_unicode_escape", "utf-16", "utf-32", "mbcs", "../../etc", '"utf-8', "a" * 5000, "none"),
+]
 
 
 @pytest.mark.parametrize("charset", CHARSETS)

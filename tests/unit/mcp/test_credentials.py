@@ -130,7 +130,10 @@ def test_a_secret_inside_what_comes_back_in_base64_is_hidden_wherever_it_begins(
     [
         ("Token abc-DEF-123", "no token ABC-def-123 here"),
         ("Bearer abc-DEF-123", "abc-DEF-123"),
-        ("Basic " + base64.b64encode(b"bob:hunter2").decode(), "bob:hunter2 is wrong, so is hunter2, and Ym9iOmh1bnRlcjI"),
+        (
+            "Basic " + base64.b64encode(b"bob:hunter2").decode(),
+            "bob:hunter2 is wrong, so is hunter2, and Ym9iOmh1bnRlcjI",
+        ),
         ("Basic " + base64.b64encode("bob:pä".encode()).decode(), "the password p\u00e4"),
         ("session=abcdef123456; other=ghijkl", "no session abcdef123456"),
         ('Digest username="x", response="0123456789"', "response 0123456789"),

@@ -166,9 +166,7 @@ def test_a_secret_as_a_key_hides_no_other_part(place, key):
 def test_what_a_model_can_read_and_people_can_not_is_not_hidden_with_a_secret():
     hide = Credentials.bearer("s3-cret").hide_in
     tags = "".join(chr(0xE0000 + ord(each)) for each in "obey")
-    assert hash_of(TOOL | {"description": "s3-cret"}, hide) != hash_of(
-        TOOL | {"description": f"s3-{tags}cret"}, hide
-    )
+    assert hash_of(TOOL | {"description": "s3-cret"}, hide) != hash_of(TOOL | {"description": f"s3-{tags}cret"}, hide)
 
 
 def test_annotations_can_be_read():
