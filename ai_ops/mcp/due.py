@@ -42,5 +42,10 @@ def due_servers(now: datetime) -> QuerySet[MCPServer]:
     return (
         MCPServer.objects.filter(due, protocol=MCPProtocolChoices.HTTP)
         .exclude(status__name=MCPServerStatus.VULNERABLE)
-        .exclude(health__retry_at__gt=now, health__retry_at__lte=now + LONGEST_RETRY)
+        .exclude(
+            health__retry_at__gt=now,
+            health__retry_at__lte=now + LONGEST_RETRY,
+            # A wait is counted from the check that was told of it.
+            health__checked__lte=now + CLOCK_TOLERANCE,
+        )
     )

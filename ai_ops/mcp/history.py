@@ -33,6 +33,7 @@ from ai_ops.choices import MCPProtocolChoices, MCPServerStatus
 from ai_ops.config import AiOpsSettings
 from ai_ops.logic.durations import days_left
 from ai_ops.logic.limits import MAX_NAME_CHARACTERS
+from ai_ops.mcp.due import CLOCK_TOLERANCE
 from ai_ops.mcp.hours import forget_hours
 from ai_ops.mcp.logic.certificates import is_news
 from ai_ops.mcp.logic.flapping import ILL, WELL, change_percent, is_flapping, remembered
@@ -174,21 +175,33 @@ def unconfirmed_verdicts(servers: Collection[uuid.UUID]) -> dict[uuid.UUID, list
     At most as many as can stand in for checks that a run could not make, oldest first. A run that made all its checks
     has either flipped a server or ended with a verdict that agrees with its status: neither counts against it.
     """
-    checks = MCPServerCheck.objects.filter(
-        server=OuterRef("pk"), time__gt=OuterRef("last_updated"), ok__isnull=False, flipped=False
-    ).order_by("-time")
+    checks = _checks_of_server_since_change().filter(ok__isnull=False, flipped=False)
     columns = {f"said_{age}": Subquery(checks.values("ok")[age : age + 1]) for age in range(CHECKS_TO_FLIP - 1)}
-    rows = MCPServer.objects.filter(pk__in=servers).annotate(**columns).values_list("pk", *reversed(columns))
+    rows = _with_last_change(servers).annotate(**columns).values_list("pk", *reversed(columns))
     return {pk: [Verdict.HEALTHY if ok else Verdict.UNHEALTHY for ok in said if ok is not None] for pk, *said in rows}
 
 
 def failed_before(servers: Collection[Any]) -> set[Any]:
     """Return the servers whose latest check failed without flipping them, and that no user changed since."""
-    latest = MCPServerCheck.objects.filter(server=OuterRef("pk"), time__gt=OuterRef("last_updated")).order_by("-time")
-    rows = MCPServer.objects.filter(pk__in=servers).annotate(
+    latest = _checks_of_server_since_change()
+    rows = _with_last_change(servers).annotate(
         ok=Subquery(latest.values("ok")[:1]), flipped=Subquery(latest.values("flipped")[:1])
     )
     return set(rows.filter(ok=False, flipped=False).values_list("pk", flat=True))
+
+
+def _with_last_change(servers: Collection[Any]) -> QuerySet[MCPServer]:
+    """Annotate these servers with `changed`, their last change; one that lies ahead is from a clock that was wrong."""
+    known = When(last_updated__lte=timezone.now() + CLOCK_TOLERANCE, then=F("last_updated"))
+    changed = Case(known, default=Value(_moment(0)))
+    return MCPServer.objects.filter(pk__in=servers).annotate(changed=changed)
+
+
+def _checks_of_server_since_change() -> QuerySet[MCPServerCheck]:
+    """Return the checks of the outer query's server since it was `changed`, the newest first, none from ahead."""
+    return MCPServerCheck.objects.filter(
+        server=OuterRef("pk"), time__gt=OuterRef("changed"), time__lte=timezone.now() + CLOCK_TOLERANCE
+    ).order_by("-time")
 
 
 def trim_checks(days: int) -> int:

@@ -18,7 +18,7 @@ from ai_ops.choices import MCPProtocolChoices, MCPServerStatus
 from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import CredentialsError
 from ai_ops.mcp.check import prober_of, target_of
-from ai_ops.mcp.due import LONGEST_RETRY
+from ai_ops.mcp.due import CLOCK_TOLERANCE, LONGEST_RETRY
 from ai_ops.mcp.http.prober import Listing, Prober, unasked
 from ai_ops.mcp.incidents import close_ended, open_drifts, open_unlisted
 from ai_ops.mcp.logic.tools import is_due
@@ -78,7 +78,11 @@ def _due(server_ids: Collection[str], now: datetime, interval: float) -> list[MC
     servers = (
         MCPServer.objects.filter(pk__in=server_ids, protocol=MCPProtocolChoices.HTTP)
         .exclude(status__name=MCPServerStatus.VULNERABLE)
-        .exclude(tool_set__retry_at__gt=now, tool_set__retry_at__lte=now + LONGEST_RETRY)
+        .exclude(
+            tool_set__retry_at__gt=now,
+            tool_set__retry_at__lte=now + LONGEST_RETRY,
+            tool_set__asked__lte=now + CLOCK_TOLERANCE,
+        )
         .annotate(tools_asked=F("tool_set__asked"))
         .select_related("secrets_group")
         .order_by(F("tools_asked").asc(nulls_first=True), "pk")

@@ -29,6 +29,9 @@ Received = JSONRPCRequest | JSONRPCNotification | JSONRPCResponse | JSONRPCError
 
 INVALID_REQUEST, INVALID_PARAMS = -32600, -32602
 
+# Pydantic gives all errors or none, which of a list of nothing but errors takes seconds.
+MAX_ERRORS = 1_000
+
 # The answer of the agents' client, which offers none of these, to a server that asks for them.
 _NOT_OFFERED = {
     "sampling/createMessage": "Sampling not supported",
@@ -137,6 +140,8 @@ def _read(model: type[Model], result: Message, method: str) -> Model:
 
 def _told(error: ValidationError, method: str) -> str:
     """The first thing that is wrong: where, and in pydantic's words what; not what is there instead."""
+    if error.error_count() > MAX_ERRORS:
+        return f"answered {method} with {error.error_count():,} parts that are not as MCP says"
     first: Any = error.errors(include_url=False, include_context=False, include_input=False)[0]
     # Names of fields and numbers of places; what a server made up as a key is not among them.
     place = ".".join(str(part) for part in first["loc"])

@@ -18,6 +18,9 @@ from ai_ops.mcp.http.failures import BodyError
 # A health page fits many times; a longer body is none.
 MAX_BODY_BYTES = 1024 * 1024
 
+# A piece counts as so many bytes at least: that much of it is sent around it, and reading it takes as long.
+PIECE_BYTES = 32
+
 # The codings that zlib unpacks, each with the form that it takes first.
 _ZLIB = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 
@@ -44,7 +47,7 @@ def body_of(answer: Answer) -> AsyncGenerator[bytes, None]:
     Raises:
         BodyError: It is longer than MAX_BODY_BYTES, as sent or unpacked, or does not unpack; it is packed too often.
     """
-    pieces = _bounded(answer)
+    pieces = _bounded(answer, PIECE_BYTES)
     if not (named := answer.headers.get("content-encoding")):
         return pieces
     # Named in the order in which they were applied. The agents' client leaves out what it does not know.
@@ -109,10 +112,10 @@ def _decode(decoder: codecs.IncrementalDecoder, piece: bytes, *, final: bool = F
         raise BodyError("sent events that are not in the encoding of their Content-Type") from None
 
 
-async def _bounded(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+async def _bounded(chunks: AsyncIterator[bytes], least: int = 0) -> AsyncGenerator[bytes, None]:
     size = 0
     async for chunk in chunks:
-        size += len(chunk)
+        size += max(len(chunk), least)
         if size > MAX_BODY_BYTES:
             raise BodyError(f"sent more than {MAX_BODY_BYTES // 1024} KiB and was cut off")
         yield chunk

@@ -6,6 +6,7 @@ that costs grows with the square of what it holds, and each probe has its own tw
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import time
 from collections.abc import Mapping
@@ -24,6 +25,12 @@ READ_BYTES = 64 * 1024
 
 # For what a probe would like to know beside its verdict.
 CURIOUS_SECONDS = 1.0
+
+# After so many pieces of a body the other probes have their turn: a server may send it byte by byte.
+PIECES_AT_ONCE = 32
+
+# With all that comes before the head of an answer, such as hints (103) without end.
+MAX_BEFORE_BODY_BYTES = 4 * READ_BYTES
 
 _USUAL_PORTS = {"http": 80, "https": 443}
 
@@ -74,6 +81,7 @@ class Answer:
         self._reader = reader
         self._connection = connection
         self._line = line
+        self._pieces = 0
         self._closed = False
 
     @property
@@ -104,6 +112,9 @@ class Answer:
 
     async def __anext__(self) -> bytes:
         self.is_begun = True
+        self._pieces += 1
+        if not self._pieces % PIECES_AT_ONCE:
+            await asyncio.sleep(0)
         with _AS_HTTPX:
             while (piece := self._reader.piece()) is None:
                 await self._connection.feed(self._reader)
@@ -256,19 +267,23 @@ class Connection:
             with suppress(httpcore.WriteError):
                 await self._stream.write(reader.request)
             head = reader.head() if self.begun else None
+            size = 0
             while head is None:
-                await self.feed(reader)
+                size += await self.feed(reader)
                 head = reader.head()
+                if head is None and size > MAX_BEFORE_BODY_BYTES:
+                    raise h11.RemoteProtocolError("Too much before the head of the answer.")
         except BaseException:
             self.close()
             raise
         return Answer(question, head, reader, self, line)
 
-    async def feed(self, reader: RequestCycle) -> None:
-        """Give a reader what comes next."""
+    async def feed(self, reader: RequestCycle) -> int:
+        """Give a reader what comes next; return the number of bytes."""
         data = await self._stream.read(READ_BYTES)
         self.has_said_something = self.has_said_something or bool(data)
         reader.receive(data)
+        return len(data)
 
 
 class _AsHttpx:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import httpx
@@ -59,6 +60,14 @@ NO_STREAMABLE_HTTP = frozenset({400, 404, 405, 406, 415, 501})
 FIRST_LIST_ID = 10
 
 
+# Of one stream. A server tells little before it answers, and asks less: what it sends costs a probe more than it costs
+# the server, and time that other servers need.
+MAX_EVENTS = 10_000
+MAX_REPLIES = 100
+# After so many events the other probes have their turn.
+EVENTS_AT_ONCE = 32
+
+
 class Refused(Exception):
     """The server answered, and the answer is no good."""
 
@@ -87,8 +96,15 @@ class _Replies:
     def __init__(self) -> None:
         self._tasks: list[asyncio.Task[None]] = []
 
-    def send(self, reply: Coroutine[Any, Any, None]) -> None:
-        self._tasks.append(asyncio.create_task(reply))
+    def send(self, reply: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Begin to send one.
+
+        Raises:
+            ProtocolViolation: They are too many.
+        """
+        if len(self._tasks) >= MAX_REPLIES:
+            raise ProtocolViolation(f"asked more than {MAX_REPLIES} times before it answered")
+        self._tasks.append(asyncio.create_task(reply()))
 
     async def sent(self) -> None:
         """Wait until all are sent; raise what one of them raises."""
@@ -206,7 +222,7 @@ class Conversation:
             asked = asyncio.create_task(self._notify(again, aside=True))
             try:
                 async with aclosing(events_of(response)) as events:
-                    async for event in events:
+                    async for event in _bounded(events):
                         self._received += len(event.data)
                         for message in (request, again):
                             if (answer := _answer_to_one_of_ours(event, message["id"])) is not None:
@@ -248,7 +264,7 @@ class Conversation:
         replies = _Replies()
         try:
             async with aclosing(events_of(response)) as events:
-                async for event in events:
+                async for event in _bounded(events):
                     resumption.note(event)
                     self._received += len(event.data)
                     answer = self._answer_in_event(event, request_id, replies, resumed=resumed)
@@ -279,7 +295,7 @@ class Conversation:
         except ProtocolViolation:
             return None
         if isinstance(received, JSONRPCRequest):
-            replies.send(self._notify(reply_to(received), aside=True))
+            replies.send(partial(self._notify, reply_to(received), aside=True))
         if not isinstance(received, JSONRPCResponse | JSONRPCError):
             return None
         if resumed:
@@ -401,6 +417,17 @@ class Conversation:
             f"was answered with the JSON-RPC error {error.code} ({self._wording.clean(error.message)})",
             "agents can't list its tools either, so look into the server's log, or correct the MCP endpoint",
         )
+
+
+async def _bounded(events: AsyncIterator[ServerSentEvent]) -> AsyncIterator[ServerSentEvent]:
+    number = 0
+    async for event in events:
+        number += 1
+        if number > MAX_EVENTS:
+            raise ProtocolViolation(f"sent more than {MAX_EVENTS:,} events without an answer to the request")
+        if not number % EVENTS_AT_ONCE:
+            await asyncio.sleep(0)
+        yield event
 
 
 def _answer_to_one_of_ours(event: ServerSentEvent, request_id: int) -> Message | RpcError | None:

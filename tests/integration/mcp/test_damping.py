@@ -160,6 +160,19 @@ def test_flips_of_most_servers_at_once_for_reasons_of_the_network_wait_for_the_n
     assert MCPServerIncident.objects.get().servers.count() == 3
 
 
+@pytest.mark.parametrize("what", ["the change", "a check"])
+def test_what_a_clock_noted_that_was_ahead_keeps_no_flip_from_being_confirmed(what):
+    servers = [add(f"server {number}") for number in range(3)]
+    ahead = timezone.now() + timedelta(days=2)
+    if what == "the change":
+        MCPServer.objects.update(last_updated=ahead)
+    else:
+        for server in servers:
+            MCPServerCheck.objects.create(server=server, time=ahead, ok=True, latency_ms=1, probes=1, failures=0)
+    assert perform_mcp_health_checks()["changed_count"] == 0
+    assert perform_mcp_health_checks()["changed_count"] == 3
+
+
 def test_when_the_network_is_back_in_the_next_run_nothing_was_changed(up):
     servers = [add(f"server {number}") for number in range(3)]
     perform_mcp_health_checks()

@@ -109,6 +109,12 @@ def test_a_wait_that_a_clock_noted_that_was_ahead_does_not_last():
     assert due() == ["busy"]
 
 
+def test_a_wait_that_was_told_to_a_clock_that_was_ahead_is_none():
+    server = add("busy", checked=-timedelta(hours=2))
+    MCPServerHealth.objects.filter(server=server).update(retry_at=NOON + timedelta(hours=2, seconds=30))
+    assert due() == ["busy"]
+
+
 def test_a_shard_checks_what_a_clock_noted_that_was_ahead():
     server = add("always", checked=-timedelta(days=3))
     shard = Shard(server.pk, server.pk, NOON - timedelta(seconds=5))

@@ -20,7 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ai_ops.mcp.http import prober as mcp_http
+from ai_ops.mcp.http.connections import PIECES_AT_ONCE, Answer
 from ai_ops.mcp.http.exchange import Exchange
+from ai_ops.mcp.http.http11 import Head
 from ai_ops.mcp.http.prober import Prober, Target
 from ai_ops.mcp.http.tls import CAFileError, ssl_context
 from ai_ops.mcp.http.transports import ClientFactory
@@ -188,6 +190,57 @@ def test_no_wait_before_a_resumption_raises(wire, digits):
     wire.rows["waits"] = (False, {"initialize": stream(event("", "id: 1", f"retry: {'9' * digits}")), "GET": raw(500)})
     with Prober(0.5, allow_loopback=True) as prober:
         assert prober.probe(ask(wire, "waits")).reason in (Reason.PROTOCOL, Reason.TIMEOUT)
+
+
+PING = event({"jsonrpc": "2.0", "id": "again", "method": "ping"})
+SSE_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+# What a server sends, and what is said of it. Before, three such servers took all the time of those beside them.
+FLOODS = [
+    (stream(event("{") * 20_000), "sent more than 10,000 events without an answer"),
+    (stream(PING * 300), "asked more than 100 times before it answered"),
+    (SSE_HEAD + b"1\r\na\r\n" * 40_000, "sent more than 1024 KiB and was cut off"),
+    (b"HTTP/1.1 103 Early\r\n\r\n" * 40_000, "got no valid HTTP answer (Too much before the head"),
+]
+
+
+@pytest.mark.parametrize(("reply", "words"), FLOODS)
+def test_a_flood_of_small_things_is_cut_off_before_it_costs_others_their_time(wire, reply, words):
+    wire.rows["flood"] = (False, {"initialize": reply})
+    with Prober(60, allow_loopback=True) as prober:
+        probe = prober.probe(ask(wire, "flood"))
+    assert (probe.reason, words in probe.message) == (Reason.PROTOCOL, True), probe.message
+
+
+def test_a_list_of_nothing_but_errors_is_told_without_looking_at_each(wire, prober):
+    wire.rows["errors"] = (False, {"tools/list": result({"tools": [{}] * 5_000})})
+    probe = prober.probe(ask(wire, "errors"))
+    assert "answered tools/list with 10,000 parts that are not as MCP says" in probe.message
+
+
+def test_other_probes_have_their_turn_while_a_body_is_read():
+    class Pieces:
+        left = 3200
+
+        def piece(self):
+            self.left -= 1
+            return b"a" * (self.left >= 0)
+
+    async def read():
+        turns = 0
+
+        async def other():
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        beside = asyncio.create_task(other())
+        answer = Answer(None, Head(200, [], {}), Pieces(), None, None)
+        assert len([piece async for piece in answer]) == 3200
+        beside.cancel()
+        return turns
+
+    assert asyncio.run(read()) >= 3200 / PIECES_AT_ONCE
 
 
 @settings(max_examples=150, deadline=None)
