@@ -221,7 +221,7 @@ def test_a_setting_gives_all_tools_the_name_of_their_server(fake, settings):
 @committed
 def test_a_tool_that_a_server_lists_twice_is_one_tool_since_models_refuse_a_list_with_both():
     with FakeMCPServer(tools=["lookup", "lookup", "count"]).running() as server:
-        add("one", "Healthy", url=server.url)
+        add("one", server.url)
         assert names() == ["count", "lookup"]
 
 
