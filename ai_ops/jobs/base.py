@@ -10,7 +10,7 @@ from nautobot.apps.jobs import Job
 from nautobot.extras.models import FileProxy, JobResult
 
 from ai_ops.runs import transitions
-from ai_ops.runs.connections import guarded_job_log
+from ai_ops.runs.connections import connections_checked_after_pauses, guarded_job_log
 from ai_ops.runs.context import RunRequest, request_of_job, requested_by
 from ai_ops.runs.logs import get_logger
 from ai_ops.runs.transitions import failing_with_its_job
@@ -46,7 +46,12 @@ class MaintenanceJob(Job):
             self.deserialize_data(kwargs)
         except ObjectDoesNotExist as error:
             return self._without_subject(request, error)
-        with guarded_job_log(), requested_by(request), failing_with_its_job(request):
+        with (
+            connections_checked_after_pauses(),
+            guarded_job_log(),
+            requested_by(request),
+            failing_with_its_job(request),
+        ):
             return super().__call__(*args, **kwargs)
 
     def _without_subject(self, request: RunRequest, error: ObjectDoesNotExist) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from ai_ops.celery_tasks import check_mcp_server_health, perform_mcp_health_chec
 from ai_ops.choices import JOB_GROUP, MCPProtocolChoices
 from ai_ops.jobs.base import MaintenanceJob
 from ai_ops.models import MCPServer
-from ai_ops.runs.connections import replace_lost_connections
 
 name = JOB_GROUP
 
@@ -58,7 +57,6 @@ class MCPServerHealthCheckJob(MaintenanceJob):
         if server is None:
             is_scheduled = self.job_result is not None and self.job_result.scheduled_job is not None
             time.sleep(jitter_seconds(is_scheduled=is_scheduled))
-            replace_lost_connections()
             result = perform_mcp_health_checks(shard=shard or None)
             changed_count = result["changed_count"]
         else:

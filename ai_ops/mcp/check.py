@@ -148,7 +148,6 @@ def _probe_once(
     with prober.probing([target for _, target in asked], workers) as probes:
         try:
             for number, probe in probes:
-                hold.reconnect()
                 check, _ = asked[number]
                 check.add(probe)
                 _trace(check.server, probe)
@@ -161,7 +160,6 @@ def _probe_once(
         except (SoftTimeLimitExceeded, RunStoppedError):
             # Probes under way end within their time, and their verdicts are not lost: they count in the next run.
             for number, probe in probes.rest():
-                hold.reconnect()
                 check, _ = asked[number]
                 check.add(probe)
                 if len(check.probes) >= CHECKS_TO_FLIP:

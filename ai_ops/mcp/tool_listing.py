@@ -109,7 +109,6 @@ def _list_in_chunks(due: Sequence[MCPServer], settings: AiOpsSettings, hold: Hol
             hold.confirm()
             hold.progress(f"Tools of {first} of {len(due)} server(s) listed")
             listings = _listings(chunk, prober, settings.ca_file)
-            hold.reconnect()
             with lines_together():
                 kept = [_keep(*each, hold) for each in listings]
             listed += sum(each is not None and each.tools is not None for each in kept)

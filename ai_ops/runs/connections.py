@@ -1,7 +1,8 @@
 """Connections to Nautobot's database that were lost during a wait, and the Job log while the database is away.
 
 Django opens a connection at the start of a Job and keeps it. A run waits for servers, for Redis and between rounds; a
-firewall, a pooler or PostgreSQL's own `idle_session_timeout` may hang up meanwhile.
+firewall, a pooler or PostgreSQL's own `idle_session_timeout` may hang up meanwhile. Django's own check of a connection
+is for web requests, once in each: a run has it made after each pause, whatever it waited for.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 
 from celery import current_task
 from django.db import DatabaseError, InterfaceError, connection, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from nautobot.core.celery.log import NautobotDatabaseHandler
 
 from ai_ops.runs.logs import get_logger
@@ -29,13 +31,57 @@ AWAY_SECONDS = 10.0
 
 
 def replace_lost_connections() -> None:
-    """Close this thread's connections that the server has hung up on; call it after a wait.
+    """Close this thread's connections that the server has hung up on.
 
     The next query opens a new one. Within a transaction nothing can be replaced: that has failed.
     """
     for each in connections.all(initialized_only=True):
         if each.connection is not None and not each.in_atomic_block and not each.is_usable():
             each.close()
+
+
+class _CheckAfterPauses:
+    """Django's check of a connection before a query, made after each pause rather than once a request.
+
+    It stands in for the connection's `close_if_health_check_failed`, which Django calls before each query and where a
+    transaction begins or ends. It does nothing within a transaction, nor on a connection that is just being made: there
+    its query would begin a transaction.
+    """
+
+    def __init__(self, of: BaseDatabaseWrapper) -> None:
+        self._connection = of
+        self._checked_by_request = of.health_check_enabled
+        self._seen = of.connection
+        self._used = time.monotonic()
+        of.close_if_health_check_failed = self  # type: ignore[method-assign,assignment]
+
+    def __call__(self) -> None:
+        of = self._connection
+        may_ask = of.autocommit and not of.in_atomic_block and of.connection is self._seen
+        if may_ask and time.monotonic() - self._used >= LOOK_SECONDS:
+            of.health_check_enabled, of.health_check_done = True, False
+        type(of).close_if_health_check_failed(of)
+        self._seen, self._used = of.connection, time.monotonic()
+
+    def end(self) -> None:
+        """Leave the connection to Django again."""
+        del self._connection.__dict__["close_if_health_check_failed"]
+        self._connection.health_check_enabled = self._checked_by_request
+
+
+@contextmanager
+def connections_checked_after_pauses() -> Iterator[None]:
+    """Replace connections of this thread that were lost during a wait, within this block, before they are used again.
+
+    Whatever the wait is for: no code that waits has to think of it.
+    """
+    unchecked = [each for each in connections.all() if "close_if_health_check_failed" not in each.__dict__]
+    checks = [_CheckAfterPauses(each) for each in unchecked]
+    try:
+        yield
+    finally:
+        for check in checks:
+            check.end()
 
 
 class LogGuard(logging.Filter):

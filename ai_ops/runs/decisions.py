@@ -59,9 +59,6 @@ class Hold(Protocol):
             RunStoppedError: It was told to stop.
         """
 
-    def reconnect(self) -> None:
-        """Replace connections to the database that were lost during a wait which did not end with `confirm`."""
-
     def lock(self) -> None:
         """Lock the lease inside a transaction, so that no other run takes over before the commit.
 

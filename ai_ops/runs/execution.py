@@ -17,6 +17,7 @@ from ai_ops.exceptions import ConfigurationError, LeaseLostError, LeaseTakenErro
 from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs import lease as leases
 from ai_ops.runs import records, transitions
+from ai_ops.runs.connections import connections_checked_after_pauses
 from ai_ops.runs.context import RunRequest, current_request, requested_by
 from ai_ops.runs.decisions import Hold
 from ai_ops.runs.heartbeat import Keeper
@@ -156,6 +157,7 @@ class _Run:
         )
         with ExitStack() as stack:
             self._told = told = stack.enter_context(sigterm_held_back())
+            stack.enter_context(connections_checked_after_pauses())
             stack.enter_context(self._released())
             keeper = stack.enter_context(
                 Keeper(

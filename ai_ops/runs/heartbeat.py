@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import ConfigurationError, LeaseLostError, RunStoppedError
 from ai_ops.models.runs import MaintenanceRun
-from ai_ops.runs.connections import LOOK_SECONDS, replace_lost_connections
+from ai_ops.runs.connections import replace_lost_connections
 from ai_ops.runs.context import SHELL, RunRequest
 from ai_ops.runs.decisions import RENEWALS_PER_LEASE
 from ai_ops.runs.lease import Lease
@@ -66,7 +66,6 @@ class Keeper:
         self._lost: str | None = None
         self._cancelled = False
         self._done = threading.Event()
-        self._next_look = time.monotonic() + LOOK_SECONDS
         # A daemon, so that a process that ends in the middle of a run does not wait for it.
         self._thread = threading.Thread(target=self._renew, name=f"lease {lease.name}", daemon=True)
 
@@ -92,13 +91,12 @@ class Keeper:
         self._thread.join(self.lease.seconds)
 
     def confirm(self) -> None:
-        """Raise if the run may not go on. It queries no database, but replaces connections that were lost.
+        """Raise if the run may not go on. It queries no database.
 
         Raises:
             LeaseLostError: The lease could not be renewed in time, or is another run's.
             RunStoppedError: The run was told to stop.
         """
-        self.reconnect()
         self._confirm_lease()
         if self._cancelled:
             raise RunStoppedError("The run was cancelled; the work done until then stays, and the next run continues.")
@@ -136,7 +134,6 @@ class Keeper:
         """Replace lost database connections; checked at most once per short interval."""
         if time.monotonic() >= self._next_look:
             replace_lost_connections()
-            self._next_look = time.monotonic() + LOOK_SECONDS
 
     def _confirm_lease(self) -> None:
         if self._lost is None and self.lease.is_stale():

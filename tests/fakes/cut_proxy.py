@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 CHUNK_BYTES = 65_536
 
@@ -15,7 +15,12 @@ class CutProxy:
 
     Args:
         target: The port of 127.0.0.1 that it forwards to.
+
+    Attributes:
+        before_answer: Called before each piece of an answer is forwarded.
     """
+
+    before_answer: Callable[[], object] | None = None
 
     def __init__(self, target: int) -> None:
         self._target = target
@@ -67,7 +72,10 @@ class CutProxy:
 
     def _forward(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
+            is_server = source.getpeername()[1] == self._target
             while chunk := source.recv(CHUNK_BYTES):
+                if is_server and self.before_answer is not None:
+                    self.before_answer()
                 sink.sendall(chunk)
         with self._lock:
             self._open -= {source, sink}

@@ -40,9 +40,6 @@ class FreeHold:
         """Count, and return."""
         self.confirmed += 1
 
-    def reconnect(self) -> None:
-        """Its connections are."""
-
     def lock(self) -> None:
         """There is nobody else."""
 

@@ -11,19 +11,24 @@ import psycopg2
 import pytest
 from django.contrib.auth import get_user_model
 from django.db import OperationalError, connection, connections
+from django.utils import timezone
 from nautobot.core.celery.log import NautobotDatabaseHandler
 from nautobot.extras.choices import JobResultStatusChoices
 from nautobot.extras.models import JobResult, Status
 
 from ai_ops.choices import RunStateChoices, RunTriggerChoices
-from ai_ops.models import MaintenanceRun, MCPServer, MCPServerCheck, MCPServerIncident
+from ai_ops.kinds import KINDS
+from ai_ops.models import MaintenanceRun, MCPServer, MCPServerCheck, MCPServerIncident, ThreadErasure
 from ai_ops.runs import connections as job_connections
-from ai_ops.runs import execution, heartbeat, infrastructure
-from ai_ops.runs.connections import guarded_job_log, replace_lost_connections
+from ai_ops.runs import execution, infrastructure
+from ai_ops.runs.connections import connections_checked_after_pauses, guarded_job_log, replace_lost_connections
 from ai_ops.runs.context import RunRequest, requested_by
 from ai_ops.runs.infrastructure import with_patience
 from ai_ops.schedules import find_job
 from ai_ops.supervision.rescue import rescue
+from langgraph_checkpoint_compact import CompactRedisSaver
+from tests.fakes.conversations import old_id, talk
+from tests.fakes.cut_proxy import CutProxy
 from tests.fakes.jobs import enable_jobs
 from tests.fakes.mcp_server import FakeMCPServer
 from tests.fakes.runs import FreeHold, recorded
@@ -52,7 +57,6 @@ def test_a_check_whose_connections_dropped_between_rounds_keeps_all_it_found(
     # Of 12 s and 4 s a twentieth each, and the pauses likewise; the lease is renewed more seldom than it hangs up.
     settings.PLUGINS_CONFIG = {"ai_ops": {"allow_loopback": True, "lease_seconds": 4}}
     pauses(0.7)
-    monkeypatch.setattr(heartbeat, "LOOK_SECONDS", 0.1)
     monkeypatch.setattr(job_connections, "LOOK_SECONDS", 0.1)
     enable_jobs()
     user = get_user_model().objects.create_superuser("oncall", password="-")
@@ -71,6 +75,90 @@ def test_a_check_whose_connections_dropped_between_rounds_keeps_all_it_found(
     assert any(line.startswith("⚠️ MCP health check completed") or "completed: 3 server(s)" in line for line in lines)
     assert sum("is now Unhealthy" in line for line in lines) == 3
     assert "Logging error" not in capfd.readouterr().err
+
+
+def server_of_the_database():
+    """A cursor of the same server that is connected to another database."""
+    options = connection.settings_dict
+    server = psycopg2.connect(
+        dbname="postgres",
+        user=options["USER"],
+        password=options["PASSWORD"],
+        host=options["HOST"],
+        port=options["PORT"],
+    )
+    server.autocommit = True
+    return server.cursor()
+
+
+def hang_up(cursor, name):
+    """End all connections to the database of that name on which nothing is under way, and wait until they are gone."""
+    cursor.execute(
+        "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE datname = %s AND state = 'idle'", [name]
+    )
+
+
+@pytest.fixture
+def database_hangs_up_at_each_answer_of_redis(checkpoint_server, checkpoint_redis, monkeypatch):
+    monkeypatch.setattr(job_connections, "LOOK_SECONDS", 0.0)
+    name = connection.settings_dict["NAME"]
+    with server_of_the_database() as cursor, CutProxy(checkpoint_server.port).running() as proxy:
+        proxy.before_answer = lambda: hang_up(cursor, name)
+        url = checkpoint_server.url(0).replace(f":{checkpoint_server.port}/", f":{proxy.port}/")
+        monkeypatch.setenv("LANGGRAPH_REDIS_URL", url)
+        yield
+        proxy.before_answer = None
+    replace_lost_connections()
+
+
+WORK = [
+    ("cleanup", {}),
+    ("cleanup", {"dryrun": True}),
+    ("storage", {}),
+    ("search", {"pattern": "*"}),
+    ("moves", {"source": "valkey"}),
+    ("erasure", {"reason": "asked for", "thread_pattern": "user-*"}),
+    ("supervisor", {}),
+]
+
+
+def test_each_kind_that_waits_for_redis_is_among_them():
+    of_servers = {"health", "server", "incidents"}
+    assert {kind for kind, _ in WORK} == KINDS.keys() - of_servers
+
+
+@committed
+@pytest.mark.parametrize(("kind", "variables"), WORK)
+def test_no_run_fails_though_the_database_hangs_up_whenever_redis_is_waited_for(
+    kind, variables, checkpoint_redis, database_hangs_up_at_each_answer_of_redis, capfd
+):
+    enable_jobs()
+    user = get_user_model().objects.create_superuser("oncall", password="-")
+    ThreadErasure.objects.create(
+        reason="earlier", guarded_until=timezone.now() + timedelta(days=1), guard={"ids": ["gone"], "pattern": ""}
+    )
+    saver = CompactRedisSaver(checkpoint_redis)
+    talk(saver, "user-old", 60)
+    talk(saver, "user-live", 60, 1)
+    for days in (60, 1):
+        checkpoint_redis.set(f"checkpoint:{{user-valkey}}:__empty__:{old_id(days)}", "{}")
+    result = JobResult.enqueue_job(find_job(kind), user, synchronous=True, job_kwargs=variables)
+    result.refresh_from_db()
+    assert result.status == JobResultStatusChoices.STATUS_SUCCESS, result.traceback
+    assert {*MaintenanceRun.objects.values_list("state", "error")} == {(RunStateChoices.SUCCEEDED, "")}
+    assert {kind} <= {*MaintenanceRun.objects.values_list("kind", flat=True)}
+    assert "Logging error" not in capfd.readouterr().err
+
+
+@committed
+def test_a_pause_that_is_over_leaves_connections_to_django():
+    with connections_checked_after_pauses():
+        with connections_checked_after_pauses():
+            pass
+        assert all("close_if_health_check_failed" in each.__dict__ for each in connections.all())
+    for each in connections.all():
+        assert "close_if_health_check_failed" not in each.__dict__
+        assert each.health_check_enabled is False
 
 
 @committed
@@ -161,24 +249,12 @@ def test_a_run_whose_end_meets_a_database_that_is_away_is_written_when_that_is_b
     name, refused = connection.settings_dict["NAME"], threading.Event()
 
     def allow(yes):
-        with other() as cursor:
+        with server_of_the_database() as cursor:
             cursor.execute(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS {"true" if yes else "false"}')
-
-    def other():
-        options = connection.settings_dict
-        server = psycopg2.connect(
-            dbname="postgres",
-            user=options["USER"],
-            password=options["PASSWORD"],
-            host=options["HOST"],
-            port=options["PORT"],
-        )
-        server.autocommit = True
-        return server.cursor()
 
     def work(hold):
         allow(False)
-        with other() as cursor:
+        with server_of_the_database() as cursor:
             cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
         refused.set()
         return {"success": True, "error": None}
