@@ -12,8 +12,11 @@ from celery.schedules import ParseException
 from nautobot.extras.choices import ApprovalWorkflowStateChoices, JobExecutionType, ScheduledJobStateChoices
 from nautobot.extras.models import ApprovalWorkflowDefinition, ScheduledJob
 
+from ai_ops.config import AiOpsSettings
+from ai_ops.exceptions import ConfigurationError
 from ai_ops.runs.approvals import BEING_MADE
 from ai_ops.runs.logs import get_logger
+from ai_ops.schedules.limits import FOLLOWING_LIMITS, limits_for, limits_in
 
 logger = get_logger(__name__)
 
@@ -27,10 +30,6 @@ HELD_BY_APPROVAL = (
     ScheduledJobStateChoices.CANCELED,
 )
 
-# Nautobot's limits in a message. They follow the Job and the settings by themselves; a limit that the schedule has of
-# its own is another entry.
-FOLLOWING_LIMITS = frozenset({"soft_time_limit", "time_limit"})
-
 # An attribute of a schedule that is being saved.
 _BEFORE = "_ai_ops_before"
 
@@ -39,7 +38,7 @@ def note_before(sender: Any, instance: ScheduledJob, raw: bool = False, **_: Any
     """Remember the state of a schedule of this app before it is saved; receives `pre_save`."""
     before = None if raw or not instance.present_in_database else ScheduledJob.objects.filter(pk=instance.pk).first()
     if before is not None and (before.task.startswith(APP_JOBS) or instance.task.startswith(APP_JOBS)):
-        setattr(instance, _BEFORE, _approved_content(before))
+        setattr(instance, _BEFORE, before)
 
 
 def follow_change(sender: Any, instance: ScheduledJob, update_fields: frozenset[str] | None = None, **_: Any) -> None:
@@ -49,7 +48,7 @@ def follow_change(sender: Any, instance: ScheduledJob, update_fields: frozenset[
         return
     # Of an instance that is saved in part, the rest may differ from the row.
     after = ScheduledJob.objects.get(pk=instance.pk) if update_fields else instance
-    if _approved_content(after) != before:
+    if _approved_content(after) != _approved_content(before) or _has_other_limits(after, before):
         _ask_again(instance)
 
 
@@ -69,6 +68,17 @@ def _approved_content(schedule: ScheduledJob) -> dict[str, Any]:
         "owner": schedule.user_id,
         "messages": {name: value for name, value in messages.items() if name not in FOLLOWING_LIMITS},
     }
+
+
+def _has_other_limits(after: ScheduledJob, before: ScheduledJob) -> bool:
+    """Return whether the limits were changed to others than those of the Job and the settings."""
+    limits = limits_in(after.celery_kwargs)
+    if limits == limits_in(before.celery_kwargs):
+        return False
+    try:
+        return limits != limits_for(after, AiOpsSettings.load())
+    except ConfigurationError:
+        return True
 
 
 def _times(schedule: ScheduledJob) -> Any:

@@ -31,8 +31,8 @@ from ai_ops.schedules.ensure import (
     ensure_schedule,
     queue_of,
     set_delivery,
-    take_over_limits,
 )
+from ai_ops.schedules.limits import take_over_limits
 
 logger = logging.getLogger(__name__)
 

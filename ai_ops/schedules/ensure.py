@@ -25,9 +25,9 @@ from ai_ops.runs.approvals import being_made
 from ai_ops.runs.context import LIMIT_PROPERTY
 from ai_ops.runs.installed_jobs import installed_job
 from ai_ops.runs.service_user import service_user
-from ai_ops.runs.time_limit import limit_of, message_limits
 from ai_ops.schedules.approval import HELD_BY_APPROVAL
 from ai_ops.schedules.intervals import crontab_of
+from ai_ops.schedules.limits import take_over_limits
 
 # Runs looked at to find the shortest time between two: 8:00 and 9:00 daily are an hour apart, not 23.
 RUNS_LOOKED_AT = 6
@@ -237,19 +237,6 @@ def set_delivery(schedule: ScheduledJob, queue: JobQueue, expires: int, time_lim
     if time_limit is not None:
         schedule.celery_kwargs[LIMIT_PROPERTY] = validated_time_limit(time_limit)
     take_over_limits(schedule, AiOpsSettings.load())
-
-
-def take_over_limits(schedule: ScheduledJob, settings: AiOpsSettings) -> None:
-    """Set the time limit of `schedule`: its own, else that of the settings, else the Job's.
-
-    Nautobot leaves it those that the Job had on the day it was made.
-    """
-    for name in ("soft_time_limit", "time_limit"):
-        schedule.celery_kwargs.pop(name, None)
-        if (limit := getattr(schedule.job_model, name)) > 0:
-            schedule.celery_kwargs[name] = limit
-    own = schedule.celery_kwargs.get(LIMIT_PROPERTY)
-    schedule.celery_kwargs |= message_limits(limit_of(kind_of(schedule), own, settings))
 
 
 def _save(schedule: ScheduledJob, enabled: bool) -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.models import ContentType
-from django.test import Client
+from django.test import Client, override_settings
 from django.urls import reverse
 from django.utils import timezone
 from nautobot.extras.choices import ApprovalWorkflowStateChoices, ScheduledJobStateChoices
@@ -102,6 +102,10 @@ def same(**changes):
     return {"job_kwargs": {"dryrun": True}, "crontab": DAILY} | changes
 
 
+def without(messages, part):
+    return {name: value for name, value in messages.items() if part not in name}
+
+
 CHANGES = {
     "POST, for real, every minute": lambda s, u: posted(
         u, kind="cleanup", crontab="* * * * *", options={"retention_days": 1}
@@ -135,6 +139,12 @@ CHANGES = {
     "Nautobot's button": lambda s, u: ownership_assumed(s),
     "saved by other code": lambda s, u: saved(s, kwargs={}),
     "saved in part": lambda s, u: partly_saved(s),
+    "a soft limit in its messages": lambda s, u: saved(s, celery_kwargs=s.celery_kwargs | {"soft_time_limit": 86_400}),
+    "a hard limit in its messages": lambda s, u: saved(s, celery_kwargs=s.celery_kwargs | {"time_limit": 90_000}),
+    "no limits in its messages": lambda s, u: saved(s, celery_kwargs=without(s.celery_kwargs, "limit")),
+    "another grace": lambda s, u: ensure_schedule("cleanup", **same(misfire_grace_time=60)),
+    "its messages never expire": lambda s, u: saved(s, celery_kwargs=without(s.celery_kwargs, "expires")),
+    "another name": lambda s, u: saved(s, name="Harmless"),
     "moved to another Job": lambda s, u: saved(
         s, job_model=find_job("health"), task=DEFAULT_SCHEDULES["health"].class_path, kwargs={}
     ),
@@ -169,6 +179,11 @@ def daily_resumed():
     assert again.start_time > timezone.now() - timedelta(days=7)
 
 
+def limited_by_settings():
+    with override_settings(PLUGINS_CONFIG={"ai_ops": {"time_limits": {"cleanup": 1200}}}):
+        assert refresh_time_limits() == 1
+
+
 def partly_saved(schedule):
     row = ScheduledJob.objects.get(pk=schedule.pk)
     row.kwargs = {}
@@ -200,6 +215,7 @@ HARMLESS = {
         Job.objects.filter(pk=s.job_model_id).update(soft_time_limit=100, time_limit=200),
         refresh_time_limits(),
     ),
+    "limits of the settings": lambda s, u: limited_by_settings(),
 }
 
 
