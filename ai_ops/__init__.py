@@ -36,14 +36,14 @@ class AiOpsConfig(NautobotAppConfig):
         from nautobot.extras.models import Job, ScheduledJob
 
         from ai_ops.api.choice_names import name_choices
-        from ai_ops.models import MCPServer
         from ai_ops.overview.health_endpoint import CheckpointRedisHealth, LastRunsHealth
         from ai_ops.provisioning import provision
         from ai_ops.runs.approvals import follow_decision, follow_deletion
         from ai_ops.schedules.approval import follow_change, note_before
         from ai_ops.schedules.beat import follow_beat
         from ai_ops.schedules.control import follow_job, follow_settings
-        from ai_ops.schedules.ends import follow_server
+        from ai_ops.schedules.ends import follow_subject
+        from ai_ops.schedules.subjects import SUBJECTS
 
         register(check_settings)
         for check in (CheckpointRedisHealth, LastRunsHealth):
@@ -56,7 +56,8 @@ class AiOpsConfig(NautobotAppConfig):
         pre_save.connect(note_before, sender=ScheduledJob)
         post_save.connect(follow_change, sender=ScheduledJob)
         post_save.connect(follow_job, sender=Job)
-        post_delete.connect(follow_server, sender=MCPServer)
+        for subject in SUBJECTS.values():
+            post_delete.connect(follow_subject, sender=subject.model)
         beat_init.connect(follow_settings)
         beat_init.connect(follow_beat)
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 from django.db import transaction
 from django.utils import timezone
-from nautobot.apps.utils import is_uuid
 from nautobot.extras.choices import JobExecutionType, ScheduledJobStateChoices
 from nautobot.extras.models import Job, ScheduledJob
 
@@ -18,7 +16,6 @@ from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import ConfigurationError, RunOptionsError, ScheduleNotFoundError
 from ai_ops.kinds import DEFAULT_SCHEDULES
 from ai_ops.logic.foreign_text import shown
-from ai_ops.models import MCPServer
 from ai_ops.runs.approvals import being_made
 from ai_ops.runs.context import LIMIT_PROPERTY
 from ai_ops.runs.installed_jobs import installed_job
@@ -33,6 +30,7 @@ from ai_ops.schedules.ensure import (
     set_delivery,
 )
 from ai_ops.schedules.limits import take_over_limits
+from ai_ops.schedules.subjects import missing_subjects
 
 logger = logging.getLogger(__name__)
 
@@ -45,18 +43,6 @@ WEEK = timedelta(days=7)
 def app_schedules() -> Any:
     """Return the schedules of this app's Jobs."""
     return ScheduledJob.objects.filter(job_model__module_name__startswith=APP_JOBS)
-
-
-def servers_that_are_gone(schedules: Iterable[ScheduledJob]) -> dict[Any, str]:
-    """Return the ids of deleted MCP servers that `schedules` still refer to, by the id of the schedule."""
-    asked = {schedule.pk: str(schedule.kwargs["server"]) for schedule in schedules if schedule.kwargs.get("server")}
-    # An id written by hand may have no hyphens, or be no id at all.
-    wanted = {pk: str(UUID(server)) if is_uuid(server) else server for pk, server in asked.items()}
-    if not wanted:
-        return {}
-    ids = {server for server in wanted.values() if is_uuid(server)}
-    known = {str(pk) for pk in MCPServer.objects.filter(pk__in=ids).values_list("pk", flat=True)}
-    return {pk: server for pk, server in wanted.items() if server not in known}
 
 
 def schedule_runs(kind: str, options: Mapping[str, Any] | None = None, *, user: Any = None, **when: Any) -> Any:
@@ -160,8 +146,8 @@ def resume_schedule(name: str) -> ScheduledJob:
 
     Raises:
         ScheduleNotFoundError: There is none.
-        ConfigurationError: It waits for approval, its single run is past, or its owner, its Job or its MCP server is
-            gone.
+        ConfigurationError: It waits for approval, its single run is past, or its owner, its Job, its MCP server or
+            its retention policy is gone.
     """
     with transaction.atomic():
         schedule = _found(name)
@@ -170,8 +156,11 @@ def resume_schedule(name: str) -> ScheduledJob:
             raise ConfigurationError(f'The Job of "{schedule.name}" is gone or disabled: enable it under Jobs first.')
         if schedule.user is None:
             raise ConfigurationError(f'The owner of "{schedule.name}" is gone: assume its ownership on its page first.')
-        if servers_that_are_gone([schedule]):
-            raise ConfigurationError(f'The MCP server that "{schedule.name}" checks was deleted: remove the schedule.')
+        if missing := missing_subjects([schedule]).get(schedule.pk):
+            subject = missing.subject
+            raise ConfigurationError(
+                f'The {subject.noun} that "{schedule.name}" {subject.verb} was deleted: remove the schedule.'
+            )
         if schedule.one_off and schedule.start_time <= timezone.now():
             raise ConfigurationError(f'The time of "{schedule.name}" is past: schedule another run.')
         if not schedule.enabled:

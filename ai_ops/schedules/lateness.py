@@ -17,14 +17,14 @@ class ScheduleFacts:
     """The facts about a schedule.
 
     Attributes:
-        standing: "active", "paused", "finished" (its single run is past, or its server was deleted), "held" (by an
-            approval workflow) or "broken" (Nautobot stopped it, since its owner or its Job is gone).
+        standing: "active", "paused", "finished" (its single run is past, or its server or policy was deleted), "held"
+            (by an approval workflow) or "broken" (Nautobot stopped it, since its owner or its Job is gone).
         due: When it should have started something, or will; None for never again.
         waiting_since: When the last message was sent that no worker has taken yet; None where there is none.
         job_enabled: Whether its Job may run.
         queue: Name of its job queue.
         has_worker: Whether a worker listens to that; None where that is not known.
-        server_is_gone: Whether the only MCP server that it is to check was deleted.
+        deleted: What was deleted of what it needs, such as "MCP server that it checks"; empty for nothing.
     """
 
     standing: str
@@ -33,7 +33,7 @@ class ScheduleFacts:
     job_enabled: bool = True
     queue: str = ""
     has_worker: bool | None = None
-    server_is_gone: bool = False
+    deleted: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ def iso(at: datetime | None) -> str | None:
 
 def lateness(facts: ScheduleFacts, now: datetime) -> tuple[bool, str | None]:
     """Return whether a schedule is late, with a sentence on why it does not run; None if all is well."""
-    if facts.server_is_gone:
-        return False, "The MCP server that it checks was deleted: remove it."
+    if facts.deleted:
+        return False, f"The {facts.deleted} was deleted: remove it."
     if facts.standing != ACTIVE:
         return False, _why_not(facts.standing)
     if not facts.job_enabled:

@@ -18,7 +18,7 @@ from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs.logs import get_logger
 from ai_ops.schedules.approval import HELD_BY_APPROVAL
 from ai_ops.schedules.beat import Sign, last_sign
-from ai_ops.schedules.control import app_schedules, servers_that_are_gone
+from ai_ops.schedules.control import app_schedules
 from ai_ops.schedules.ensure import kind_of, next_start
 from ai_ops.schedules.lateness import (
     ACTIVE,
@@ -32,6 +32,7 @@ from ai_ops.schedules.lateness import (
     lateness,
     scheduler_runs,
 )
+from ai_ops.schedules.subjects import Missing, missing_subjects
 
 logger = get_logger(__name__)
 
@@ -78,8 +79,10 @@ def statuses_of(
     results = JobResult.objects.only("status", "date_created").in_bulk([row.newest for row in rows if row.newest])
     runs = {run.job_result_id: run for run in _runs_of(results)}
     queues = listened_queues() if ask_workers else None
-    gone = servers_that_are_gone(rows)
-    return [_status(row, results.get(row.newest), runs.get(row.newest), queues, now, row.pk in gone) for row in rows]
+    missing = missing_subjects(rows)
+    return [
+        _status(row, results.get(row.newest), runs.get(row.newest), queues, now, missing.get(row.pk)) for row in rows
+    ]
 
 
 def get_scheduler_status(now: datetime | None = None) -> dict[str, Any]:
@@ -157,9 +160,9 @@ def _status(
     run: MaintenanceRun | None,
     queues: Mapping[str, int] | None,
     now: datetime,
-    server_is_gone: bool,
+    missing: Missing | None,
 ) -> ScheduleStatus:
-    standing = _standing(schedule, server_is_gone)
+    standing = _standing(schedule, has_subject=missing is None)
     started = [at for at in (schedule.last_run_at, result and result.date_created) if at]
     last = max(started) if started else None
     # The last run of an earlier time says nothing of one that was paused since.
@@ -175,7 +178,7 @@ def _status(
             schedule.job_model.enabled,
             queue.name if queue else "",
             bool(queues.get(queue.name)) if is_celery and queues is not None else None,
-            server_is_gone,
+            f"{missing.subject.noun} that it {missing.subject.verb}" if missing else "",
         ),
         now,
     )
@@ -203,7 +206,7 @@ def _status(
     )
 
 
-def _standing(schedule: ScheduledJob, server_is_gone: bool = False) -> str:
+def _standing(schedule: ScheduledJob, *, has_subject: bool = True) -> str:
     if schedule.state in HELD_BY_APPROVAL:
         return HELD
     if schedule.state == ScheduledJobStateChoices.ERRORED or schedule.user_id is None:
@@ -211,4 +214,4 @@ def _standing(schedule: ScheduledJob, server_is_gone: bool = False) -> str:
     if schedule.enabled:
         return ACTIVE
     is_past = schedule.one_off and schedule.start_time <= timezone.now()
-    return FINISHED if is_past or server_is_gone else PAUSED
+    return FINISHED if is_past or not has_subject else PAUSED

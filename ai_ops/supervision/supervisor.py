@@ -19,7 +19,7 @@ from ai_ops.runs.findings import Findings, summary
 from ai_ops.runs.logs import get_logger
 from ai_ops.runs.requests import enqueue
 from ai_ops.runs.tracing import phase
-from ai_ops.schedules.ends import end_without_server
+from ai_ops.schedules.ends import end_without_subject
 from ai_ops.supervision import history, late_schedules
 from ai_ops.supervision.isolation import STOPPING, isolate
 from ai_ops.supervision.rescue import repair, rescue
@@ -69,7 +69,7 @@ SUB_CHECKS: Mapping[str, SubCheck] = {
     "rescue": lambda hold: rescue(hold, hold.run_id),
     "repair": lambda hold: repair(hold, hold.job_result),
     "retries": start_due,
-    "schedules": lambda hold: end_without_server(hold) + late_schedules.warn_of_late(hold),
+    "schedules": lambda hold: end_without_subject(hold) + late_schedules.warn_of_late(hold),
     "history": history.trim,
     "orphans": orphans.collect,
 }

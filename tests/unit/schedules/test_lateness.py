@@ -82,7 +82,7 @@ def test_a_schedule_that_stands_still_is_not_late(standing, said):
 
 
 def test_a_schedule_whose_server_is_gone_is_not_late_and_says_what_to_do():
-    assert lateness(active(server_is_gone=True), NOON + timedelta(days=1)) == (
+    assert lateness(active(deleted="MCP server that it checks"), NOON + timedelta(days=1)) == (
         False,
         "The MCP server that it checks was deleted: remove it.",
     )

@@ -1,0 +1,68 @@
+"""The objects that schedules name in their variables, such as the MCP server to check. They may be deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Model
+from nautobot.apps.utils import is_uuid
+from nautobot.extras.models import ScheduledJob
+
+from ai_ops.models import MCPServer, RetentionPolicy
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A variable of a Job that names an object.
+
+    Attributes:
+        model: Of the object.
+        noun: The object in a sentence.
+        verb: What the schedule does with it.
+    """
+
+    model: type[Model]
+    noun: str
+    verb: str
+
+
+# By variable. Without its subject each run of a schedule fails.
+SUBJECTS = {
+    "server": Subject(MCPServer, "MCP server", "checks"),
+    "trial_policy": Subject(RetentionPolicy, "retention policy", "tries"),
+}
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A subject that a schedule names and that does not exist.
+
+    Attributes:
+        subject: What it was.
+        key: Its id, or what is there in place of one.
+    """
+
+    subject: Subject
+    key: str
+
+
+def missing_subjects(schedules: Iterable[ScheduledJob]) -> dict[Any, Missing]:
+    """Return the subjects of `schedules` that do not exist, by the id of the schedule; one query for each variable."""
+    rows = list(schedules)
+    missing: dict[Any, Missing] = {}
+    for variable, subject in SUBJECTS.items():
+        # An id that was written by hand may have no hyphens, or be no id at all.
+        named = {row.pk: _key(row.kwargs[variable]) for row in rows if row.kwargs.get(variable)}
+        ids = {key for key in named.values() if is_uuid(key)}
+        found = subject.model.objects.filter(pk__in=ids).values_list("pk", flat=True) if ids else ()
+        known = {str(pk) for pk in found}
+        missing |= {pk: Missing(subject, key) for pk, key in named.items() if key not in known}
+    return missing
+
+
+def _key(value: Any) -> str:
+    text = str(value)
+    return str(UUID(text)) if is_uuid(text) else text
