@@ -83,16 +83,22 @@ def provision_schedules() -> None:
 
 
 def provision_jobs() -> None:
-    """Enable the Jobs that buttons request, each once."""
+    """Enable the Jobs that buttons request, each once. A Job that is already in use stays unchanged."""
     for kind in (each for each in KINDS.values() if each.enabled):
         job = find_job(kind.name)
         if job is None:
             continue
         with transaction.atomic():
             _, first_time = ProvisioningRecord.objects.get_or_create(key=f"job:{kind.name}")
-            if first_time and not job.enabled and _why_in_use(job) is None:
-                job.enabled = True
-                job.validated_save()
+            if not first_time or job.enabled:
+                continue
+            if reason := _why_in_use(job):
+                logger.warning(
+                    '"%s" was not enabled, since %s. To have it, enable it on its page under Jobs', job, reason
+                )
+                continue
+            job.enabled = True
+            job.validated_save()
 
 
 def _has_tables(apps) -> bool:

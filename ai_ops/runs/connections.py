@@ -53,7 +53,7 @@ class _CheckAfterPauses:
         self._checked_by_request = of.health_check_enabled
         self._seen = of.connection
         self._used = time.monotonic()
-        of.close_if_health_check_failed = self  # type: ignore[method-assign,assignment]
+        of.close_if_health_check_failed = self
 
     def __call__(self) -> None:
         of = self._connection

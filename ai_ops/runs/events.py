@@ -57,7 +57,7 @@ def tell_of_rescue(run_id: Any, why: str) -> None:
 
 
 def _row(run_id: Any) -> MaintenanceRun | None:
-    return MaintenanceRun.objects.select_related("owner").filter(pk=run_id).first()
+    return MaintenanceRun.objects.select_related("owner", "job_result").filter(pk=run_id).first()
 
 
 def _payload(run: MaintenanceRun) -> dict[str, Any]:

@@ -130,11 +130,6 @@ class Keeper:
         """Record the infrastructure error that kept the run from its work."""
         self.troubles.append(error)
 
-    def reconnect(self) -> None:
-        """Replace lost database connections; checked at most once per short interval."""
-        if time.monotonic() >= self._next_look:
-            replace_lost_connections()
-
     def _confirm_lease(self) -> None:
         if self._lost is None and self.lease.is_stale():
             self._lost = f'The lease "{self.lease.name}" was not renewed for {self.lease.seconds:g} s'

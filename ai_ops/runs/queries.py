@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import Prefetch, Q, QuerySet
+from nautobot.extras.models import JobResult
 
 from ai_ops.logic.foreign_text import shown
 from ai_ops.models.runs import MaintenanceRun
@@ -22,7 +23,8 @@ def get_recent_runs(limit: int = 10, runs: QuerySet | None = None) -> list[dict[
     Returns:
         Of each run `id`, `name`, `kind`, `subject`, `trigger`, `state`, `owner` (user name or None), `attempt`,
         `max_attempts`, `created`, `started`, `finished` and `next_attempt` (ISO 8601, UTC, or None),
-        `execution_time_ms`, `counters`, `error` (None or a sentence) and `job_result` (id or None).
+        `execution_time_ms`, `counters`, `error` (None or a sentence) and `job_result` (id, or None also where Nautobot
+        has deleted it).
 
     Raises:
         ValueError: The limit is out of its range.
@@ -30,7 +32,9 @@ def get_recent_runs(limit: int = 10, runs: QuerySet | None = None) -> list[dict[
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
         raise ValueError(f"limit must be a whole number from 1 to {MAX_LIMIT}, not {shown(limit)}.")
     chosen = MaintenanceRun.objects.all() if runs is None else runs
-    return [_as_dict(run) for run in chosen.select_related("owner")[:limit]]
+    # Not joined: a result may hold megabytes, and it is only asked whether it is there.
+    results = Prefetch("job_result", JobResult.objects.only("pk"))
+    return [_as_dict(run) for run in chosen.select_related("owner").prefetch_related(results)[:limit]]
 
 
 def visible_to(user: Any, runs: QuerySet | None = None) -> QuerySet:
@@ -55,7 +59,7 @@ def summary(run: MaintenanceRun) -> dict[str, Any]:
         "attempt": run.attempt,
         "max_attempts": run.max_attempts,
         "error": run.error or None,
-        "job_result": str(run.job_result_id) if run.job_result_id else None,
+        "job_result": str(run.job_result.pk) if run.job_result else None,
     }
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from django.db import transaction
@@ -56,6 +56,15 @@ class Row(NamedTuple):
     attempts: list[dict[str, Any]]
 
 
+class Result(NamedTuple):
+    """The fields needed to delete a JobResult that no run is of."""
+
+    pk: uuid.UUID
+    name: str
+    status: str
+    age: timedelta
+
+
 def trim(hold: Hold) -> Findings:
     """Delete expired records, the oldest first, up to a limit, in a fixed number of queries.
 
@@ -70,15 +79,23 @@ def trim(hold: Hold) -> Findings:
         log_first(old, _log_trimmed, "And %d more old run(s) deleted with their results", grouping="history")
     deleted += _delete_records(hold, quiet, [JobResultStatusChoices.STATUS_SUCCESS])
     alone = [*_results_without_run(kept_for), *_expired_messages()]
-    results = _delete_job_results(hold, alone)
-    if results:
-        logger.info("%d result(s) of expired messages deleted", results, extra={"grouping": "history"})
+    results = _delete_job_results(hold, [result.pk for result in alone])
+    if alone:
+        log_first(alone, _log_deleted, "And %d more result(s) without a run deleted", grouping="history")
     return Findings(len(old) + len(quiet) + len(alone), deleted + results)
 
 
 def _rows(runs: QuerySet[MaintenanceRun], limit: int) -> list[Row]:
-    aged = runs.annotate(age=ExpressionWrapper(Now() - F("created"), output_field=DurationField()))
+    aged = runs.annotate(age=_age("created"))
     return [Row(*values) for values in aged.order_by("created").values_list(*Row._fields)[:limit]]
+
+
+def _age(since: str) -> ExpressionWrapper:
+    return ExpressionWrapper(Now() - F(since), output_field=DurationField())
+
+
+def _log_deleted(result: Result) -> None:
+    log_drained(f"The result {result.pk} of {result.name}", result.status, result.age, "deleted", grouping="history")
 
 
 def _log_trimmed(row: Row) -> None:
@@ -97,36 +114,41 @@ def _quiet_passes() -> QuerySet[MaintenanceRun]:
     return MaintenanceRun.objects.filter(quiet_passes(), created__lt=Now() - QUIET_AGE)
 
 
-def _results_without_run(kept_for: timedelta) -> list[uuid.UUID]:
+def _results_without_run(kept_for: timedelta) -> list[Result]:
     """Return expired results of this app's Jobs that belong to no run."""
     kept = MaintenanceRun.objects.filter(attempt__gt=1, created__lt=Now() - kept_for).order_by("-created")
     attempts = kept.values_list("attempts", flat=True)[:MAX_KEPT]
     named = {each["job_result"] for each_run in attempts for each in each_run if each.get("job_result")}
-    old = _own_results().filter(date_created__lt=Now() - kept_for)
-    rows = old.order_by("date_created").values_list("pk", flat=True)[:MAX_RECORDS]
-    return [pk for pk in rows if str(pk) not in named]
+    # Left out by the query: of the oldest results all may be named, and no other would ever come to its turn.
+    old = _own_results().filter(date_created__lt=Now() - kept_for).exclude(pk__in=named)
+    rows = old.annotate(age=_age("date_created")).order_by("date_created")
+    return [Result(*values) for values in rows.values_list(*Result._fields)[:MAX_RECORDS]]
 
 
-def _expired_messages() -> list[uuid.UUID]:
+def _expired_messages() -> list[Result]:
     """Return results of passes whose message expired before a worker began them."""
     jobs = [job for job in map(find_job, PASSES) if job]
-    unbegun = [JobResultStatusChoices.STATUS_PENDING, JobResultStatusChoices.STATUS_REVOKED]
+    revoked = Q(status=JobResultStatusChoices.STATUS_REVOKED)
+    # A message that never expires may still be taken; of those there may be more than are looked at.
+    may_expire = Q(status=JobResultStatusChoices.STATUS_PENDING, celery_kwargs__has_key="expires")
     rows = (
         _own_results()
-        .filter(job_model__in=jobs, status__in=unbegun, scheduled_job__isnull=False, date_created__lt=Now() - QUIET_AGE)
-        .annotate(clock=Now())
+        .filter(revoked | may_expire, job_model__in=jobs, scheduled_job__isnull=False)
+        .filter(date_created__lt=Now() - QUIET_AGE)
+        .annotate(age=_age("date_created"))
         .order_by("date_created")
-        .values_list("pk", "status", "date_created", "celery_kwargs", "clock")[: MAX_QUIET_PASSES * len(PASSES)]
+        .values_list(*Result._fields, "celery_kwargs")[: MAX_QUIET_PASSES * len(PASSES)]
     )
-    return [pk for pk, status, sent, options, clock in rows if _is_expired(status, sent, options, clock)]
+    found = [(Result(*values), options) for *values, options in rows]
+    return [result for result, options in found if _is_expired(result, options)]
 
 
-def _is_expired(status: str, sent: datetime, options: Any, now: datetime) -> bool:
+def _is_expired(result: Result, options: Any) -> bool:
     """Return whether the message of a result has expired."""
     expires = (options or {}).get("expires")
-    if status == JobResultStatusChoices.STATUS_REVOKED:
+    if result.status == JobResultStatusChoices.STATUS_REVOKED:
         return True
-    return isinstance(expires, int | float) and sent + timedelta(seconds=expires) + QUIET_AGE < now
+    return isinstance(expires, int | float) and result.age > timedelta(seconds=expires) + QUIET_AGE
 
 
 def _own_results() -> QuerySet[JobResult]:

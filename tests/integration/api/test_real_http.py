@@ -9,8 +9,9 @@ from django.urls import reverse
 from django.utils import timezone
 from nautobot.extras.models import Status
 
+from ai_ops.api.urls import router
 from ai_ops.choices import RunStateChoices
-from ai_ops.models import MCPServer, MCPServerIncident, MCPServerToolSet
+from ai_ops.models import MCPServer, MCPServerIncident, MCPServerTool, MCPServerToolSet
 from ai_ops.schedules import ensure_schedule
 from tests.fakes.runs import recorded
 
@@ -110,6 +111,29 @@ def test_objects_are_made_changed_read_and_deleted(rest, messages_stay):
     for endpoint in root.values():
         assert rest.get(endpoint).status_code == 200, endpoint
         assert rest.options(endpoint).status_code == 200, endpoint
+
+
+def test_conversations_are_erased_tools_decided_on_and_a_test_incident_is_sent(rest, messages_stay):
+    erased = rest.post("/api/plugins/ai-ops/threads/erase/", json={"thread_ids": ["user-1-a"], "reason": "asked for"})
+    assert erased.status_code == 202
+    assert erased.headers["location"] == erased.json()["url"]
+    assert rest.get(erased.headers["location"]).json()["id"] == erased.json()["id"]
+    server, now = make_server(), timezone.now()
+    MCPServerToolSet.objects.create(server=server, asked=now, listed=now, listed_hash="b", approved_hash="a")
+    for name in ("approve", "reject"):
+        tool = MCPServerTool.objects.create(
+            server=server, name=name, state="changed", since=now, first_seen=now, hash="b", approved_hash="a"
+        )
+        assert rest.post(address(f"mcpservertool-{name}", pk=tool.pk), json={"hash": "b"}).status_code == 200
+    assert rest.post(address("mcpserverincident-test")).status_code == 201
+
+
+def test_no_action_of_rest_is_left_out():
+    tested = {"cancel", "redrive", "discard", "pause", "resume", "check", "acknowledge", "approve", "reject", "test"}
+    tested.add("erase")
+    extra = [action for _, viewset, _ in router.registry for action in viewset.get_extra_actions()]
+    # Notes are Nautobot's own.
+    assert {action.url_path for action in extra if "post" in action.mapping} - {"notes"} == tested
 
 
 def test_buttons_of_pages_send_the_browser_on(browser, messages_stay):

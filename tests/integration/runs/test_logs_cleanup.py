@@ -25,6 +25,7 @@ from ai_ops.celery_tasks import get_recent_runs
 from ai_ops.choices import RunStateChoices
 from ai_ops.models import MaintenanceRun, PinnedThread
 from ai_ops.runs.approvals import schedule_of
+from ai_ops.runs.queries import summary
 from ai_ops.runs.requests import enqueue
 from ai_ops.schedules import find_job, service_user
 from ai_ops.schedules.status import get_schedule_status
@@ -102,7 +103,9 @@ class AfterCleanupTest(TestCase):
             assert run.job_result is None
             run.validated_save()
             assert schedule_of(run) is None
-        assert len(get_recent_runs(100)) == len(self.runs)
+        assert [run["job_result"] for run in get_recent_runs(100)] == [None] * len(self.runs)
+        told = [summary(run)["job_result"] for run in MaintenanceRun.objects.select_related("owner")]
+        assert told == [None] * len(self.runs)
         get_schedule_status()
 
     def test_pages_show_a_run_whose_result_is_gone(self):
@@ -176,6 +179,12 @@ def test_no_table_of_this_app_has_a_constraint_to_one_that_is_deleted_raw():
             for name, constraint in connection.introspection.get_constraints(cursor, table).items():
                 target = constraint["foreign_key"]
                 assert not target or target[0] not in raw, f"{name} of {table}"
+
+
+def test_a_result_that_is_there_is_told(admin):
+    result = old_result("there", admin)
+    recorded(job_result=result)
+    assert [run["job_result"] for run in get_recent_runs()] == [str(result.pk)]
 
 
 def test_deleting_a_result_the_ordinary_way_empties_the_reference(admin):

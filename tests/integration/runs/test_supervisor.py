@@ -21,6 +21,7 @@ from ai_ops.models import MaintenanceLease, MaintenanceRun
 from ai_ops.runs import lease as leases
 from ai_ops.runs.context import RunRequest, requested_by
 from ai_ops.runs.dead_letters import dead_letters
+from ai_ops.runs.drained import NAMED
 from ai_ops.runs.execution import run_as
 from ai_ops.runs.findings import Findings
 from ai_ops.schedules import ensure_schedule, find_job, service_user
@@ -355,6 +356,30 @@ class TestHistory:
             self.result("cleanup", HOUR, pending, **expired),
         ]
         assert self.left(*gone, *stay) == [False] * 3 + [True] * 4
+
+    def test_results_that_must_stay_keep_no_other_from_its_turn(self, monkeypatch):
+        monkeypatch.setattr(history, "MAX_RECORDS", 3)
+        monkeypatch.setattr(history, "MAX_QUIET_PASSES", 1)
+        of_a_schedule = {
+            "scheduled_job": ensure_schedule("supervisor"),
+            "status": JobResultStatusChoices.STATUS_PENDING,
+        }
+        first = [self.result("cleanup", 41 * DAY) for _ in range(5)]
+        attempts = [{"attempt": number, "job_result": str(each.pk)} for number, each in enumerate(first, 1)]
+        recorded(state=RunStateChoices.DEAD, ago=41 * DAY, attempts=attempts, attempt=6)
+        waiting = [self.result("supervisor", 2 * HOUR, celery_kwargs={}, **of_a_schedule) for _ in range(5)]
+        old = self.result("cleanup", 40 * DAY)
+        expired = self.result("supervisor", HOUR, celery_kwargs={"expires": 60}, **of_a_schedule)
+        assert self.left(*first, *waiting, old, expired) == [True] * 10 + [False] * 2
+
+    def test_the_first_results_without_a_run_have_a_line_each_and_the_others_a_count(self, caplog):
+        caplog.set_level("INFO")
+        results = [self.result("cleanup", 40 * DAY, JobResultStatusChoices.STATUS_REVOKED) for _ in range(NAMED + 3)]
+        assert not any(self.left(*results))
+        lines = [line for line in caplog.messages if line.endswith(", REVOKED, 40 d old: deleted")]
+        assert len(lines) == NAMED
+        assert lines[0].startswith(f"The result {results[0].pk} of Cleanup Old Checkpoints")
+        assert "And 3 more result(s) without a run deleted" in caplog.messages
 
     def test_a_review_that_did_something_stays(self):
         nothing = dict.fromkeys(("total_checked", "opened", "auto_closed", "escalated", "errors"), 0)

@@ -100,6 +100,15 @@ class SchedulesTest(NewInstallation):
         database_ready()
         assert not find_job("search").enabled, "what an operator disabled stays so"
 
+    def test_a_job_of_a_button_that_has_run_before_stays_disabled_and_is_named(self):
+        JobResult.objects.create(name="a run", job_model=find_job("search"), status="SUCCESS")
+        with self.assertLogs("ai_ops.provisioning", "WARNING") as told:
+            database_ready()
+            database_ready()
+        assert not find_job("search").enabled
+        (line,) = told.output
+        assert '"Find Threads" was not enabled, since it has run before. To have it, enable it on its page' in line
+
     def test_each_runs_in_its_time_and_expires_when_the_next_is_due(self):
         database_ready()
         assert schedule_of("cleanup").celery_kwargs["expires"] == 24 * 60 * 60
