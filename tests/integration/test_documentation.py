@@ -7,6 +7,7 @@ from dataclasses import fields
 
 import pytest
 
+from ai_ops import jobs
 from ai_ops.choices import MCPIncidentKindChoices
 from ai_ops.config import AiOpsSettings
 from ai_ops.mcp.logic.verdicts import Phase, Reason
@@ -42,6 +43,12 @@ def test_the_reference_is_what_the_code_makes_of_it(generated):
 )
 def test_a_page_that_explains_leaves_nothing_out(path, names):
     assert names - first_cells(path) == set()
+
+
+def test_the_jobs_that_are_not_hidden_are_named():
+    page = (DOCS / "user/app_overview.md").read_text()
+    sentence = re.search(r"All but (.+?)\s+are hidden Jobs", page, re.DOTALL)
+    assert set(re.findall(r'"(.+?)"', sentence[1])) == {job.name for job in jobs.jobs if not job.hidden}
 
 
 def test_the_glossary_has_its_words_in_order_and_once():
