@@ -57,7 +57,7 @@ def test_a_check_whose_connections_dropped_between_rounds_keeps_all_it_found(
     # Of 12 s and 4 s a twentieth each, and the pauses likewise; the lease is renewed more seldom than it hangs up.
     settings.PLUGINS_CONFIG = {"ai_ops": {"allow_loopback": True, "lease_seconds": 4}}
     pauses(0.7)
-    monkeypatch.setattr(job_connections, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(job_connections, "LOOK_SECONDS", 0.0)
     enable_jobs()
     user = get_user_model().objects.create_superuser("oncall", password="-")
     healthy = Status.objects.get_for_model(MCPServer).get(name="Healthy")
