@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -41,6 +42,7 @@ from ai_ops.checkpoints.logic.threads import (
     set_own_ids,
     set_stubs_aside,
 )
+from ai_ops.checkpoints.logic.whole_threads import WholeOutcomes, WholeThreads
 from ai_ops.checkpoints.redis.compact_store import CompactStore
 from ai_ops.checkpoints.redis.key_spool import KeySpool, Part
 from ai_ops.checkpoints.redis.store import CheckpointStore
@@ -109,7 +111,7 @@ class CleanupRun:
             CompactStore(store.redis, compact, parser), compact, parser, now, self.tally, callbacks.on_compact
         )
         self._ownerless_blobs: dict[bytes, tuple[bytes, ...]] = {}
-        self._under_way: tuple[Sequence[AnyDeletion], Callable[[], list[Outcome]]] | None = None
+        self._under_way: deque[tuple[Sequence[AnyDeletion], Callable[[], Sequence[Outcome]]]] = deque()
         self._started = self._last_line = time.monotonic()
         self._memory: list[int | None] = []
 
@@ -127,7 +129,7 @@ class CleanupRun:
             self._execute()
             self._store.release()
         except Exception:
-            # Redis may be at work on the last batch, which is to be counted; that it fails too would be no news.
+            # Redis may be at work on the last batches, which are to be counted; that it fails too would be no news.
             self._store.hurry()
             with suppress(CheckpointStoreError, LeaseLostError):
                 self._count()
@@ -145,7 +147,7 @@ class CleanupRun:
             self._scan(spool, expected)
             gc.collect(1)
             for number, part in enumerate(spool, 1):
-                for batch in batches(self._decide(part), DELETIONS_PER_BATCH):
+                for batch in self._decide(part):
                     self._delete(batch)
                     self._say("Deleting: part %s of %s, %s keys so far", number, spool.partitions, self.tally.deleted)
                     if self._is_limit_used_up():
@@ -229,7 +231,8 @@ class CleanupRun:
                 self.complete = False
                 break
 
-    def _decide(self, part: Part) -> Iterator[Deletion]:
+    def _decide(self, part: Part) -> Iterator[Sequence[Deletion]]:
+        """Decide on the threads of a part; yield the deletions in batches, each found once Redis has the one before."""
         if self._callbacks.on_keys is not None:
             self._callbacks.on_keys([*part.keys, *self._parsed(part.text.split(b"\n"))])
         if not self.complete:
@@ -238,8 +241,13 @@ class CleanupRun:
         busy = {key.thread.strip(b"{}") for key in part.keys}
         quick = self._quick.decide(part.text, busy, self._policy, self._now)
         self.tally.keep(quick.kept_threads)
-        yield from quick.deletions
-        keys = [*part.keys, *self._store.complete(self._parsed(quick.rest))]
+        for threads in quick.expired:
+            yield from threads.parts(DELETIONS_PER_BATCH)
+        yield from batches(self._planned(part, quick.rest), DELETIONS_PER_BATCH)
+
+    def _planned(self, part: Part, rest: Sequence[bytes]) -> Iterator[Deletion]:
+        """Decide on the threads of a part that need more thought."""
+        keys = [*part.keys, *self._store.complete(self._parsed(rest))]
         groups = self._policy.apart(threads_of(keys, self._store, self._now))
         facts, groups = facts_of(groups, self._store, self._now)
         for policy, threads in groups:
@@ -273,9 +281,9 @@ class CleanupRun:
 
     @phase("deletion")
     def _delete(
-        self, deletions: Sequence[AnyDeletion], apply: Callable[..., Callable[[], list[Outcome]]] | None = None
+        self, deletions: Sequence[AnyDeletion], apply: Callable[..., Callable[[], Sequence[Outcome]]] | None = None
     ) -> None:
-        self._count()
+        carry_out: Callable[..., Callable[[], Sequence[Outcome]]] = apply or self._store.apply
         left = self._still_unpinned(deletions)
         while left:
             chosen, left = self._within_limit(left)
@@ -286,27 +294,41 @@ class CleanupRun:
                 return
             self._callbacks.confirm()
             with defer_time_limit():
-                self._under_way = (chosen, (apply or self._store.apply)(chosen, dryrun=self._dryrun))
-            if self._max_deletions is not None:
-                # A refused deletion leaves its room to those that were passed over.
-                self._count()
+                self._under_way.append((chosen, carry_out(chosen, dryrun=self._dryrun)))
+            # Redis is at work on these while those before are counted. With a limit, a refused deletion leaves its
+            # room to those that were passed over.
+            self._count(under_way=1 if self._max_deletions is None else 0)
 
-    def _count(self) -> None:
-        """Count what became of the batch that Redis may still be at work on."""
-        if self._under_way is None:
-            return
-        chosen, outcomes = self._under_way
+    def _count(self, under_way: int = 0) -> None:
+        """Wait for the batches that Redis may still be at work on, but so many, and count what became of them."""
         with defer_time_limit():
-            counted = zip(chosen, outcomes(), strict=True)
-            self._under_way = None
-            sizes = self._measured(chosen)
-            with self.tally.of_layout_of(chosen):
-                for deletion, outcome in counted:
-                    self.tally.add_outcome(deletion, outcome)
-                    if self._callbacks.on_deletion is not None:
-                        self._callbacks.on_deletion(deletion, outcome)
-                    if deletion.reason is Reason.EXPIRED and outcome.deleted:
-                        self._report_thread(deletion, outcome, sizes.get(deletion.thread))
+            while len(self._under_way) > under_way:
+                deletions, outcomes = self._under_way[0]
+                found = outcomes()
+                self._under_way.popleft()
+                is_watched = self._callbacks.on_deletion is not None or self._callbacks.on_thread is not None
+                if isinstance(found, WholeOutcomes) and not found.exceptions and not is_watched:
+                    self._count_whole(found.threads)
+                else:
+                    self._count_each(deletions, found)
+
+    def _count_whole(self, threads: WholeThreads) -> None:
+        """Count whole threads of which all keys went."""
+        self.tally.add_whole(threads)
+        if self.tally.is_large(max(threads.sizes)):
+            for number, size in enumerate(threads.sizes):
+                if self.tally.is_large(size):
+                    self._report_thread(threads[number], Outcome(size), None)
+
+    def _count_each(self, deletions: Sequence[AnyDeletion], outcomes: Sequence[Outcome]) -> None:
+        sizes = self._measured(deletions)
+        with self.tally.of_layout_of(deletions):
+            for deletion, outcome in zip(deletions, outcomes, strict=True):
+                self.tally.add_outcome(deletion, outcome)
+                if self._callbacks.on_deletion is not None:
+                    self._callbacks.on_deletion(deletion, outcome)
+                if deletion.reason is Reason.EXPIRED and outcome.deleted:
+                    self._report_thread(deletion, outcome, sizes.get(deletion.thread))
 
     def _measured(self, deletions: Sequence[AnyDeletion]) -> dict[bytes, int]:
         """Estimate the bytes of threads from some keys of each; return them by thread.

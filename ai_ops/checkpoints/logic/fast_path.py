@@ -10,22 +10,19 @@ would decide the same of what is decided here: a test holds both against each ot
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections import ChainMap, Counter
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import chain, repeat
 from math import inf
 
-from ai_ops.checkpoints.logic.deletion import Deletion, Guard, Reason
+from ai_ops.checkpoints.logic.columns import Column, Layout, LayoutThreads
 from ai_ops.checkpoints.logic.keys import VALKEY_DOCUMENT, Family, KeyParser
 from ai_ops.checkpoints.logic.retention import RetentionPolicy
-from ai_ops.checkpoints.logic.threads import Document
 from ai_ops.checkpoints.logic.times import UUID_EPOCH
+from ai_ops.checkpoints.logic.whole_threads import ID_BYTES, WholeThreads
 from ai_ops.logic.policies import NO_POLICY
-
-# All keys of one kind that a thread has, sorted: the keys, each on a line; their head; their stem, which all keys of
-# the thread have in common; the id in the first, and that in the last of several.
-Run = tuple[bytes, bytes, bytes, bytes, bytes]
 
 _HEX = "0123456789abcdef"
 # Printable ASCII but colons and braces: then nothing but the thread's id can be in its place.
@@ -35,7 +32,6 @@ _LATE_ENOUGH = rb"(?!0|1[0-9a-d]|1e[0-9a])"
 _REST_OF_ID = rb"[0-9a-f]{8}-[0-9a-f]{4}-6[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 _TASK = rb":[ -9;-z|~]{1,500}:-?[0-9]{1,18}"
 _MARK = b":__empty__"
-_ID_BYTES = 36
 
 
 @dataclass(frozen=True)
@@ -45,13 +41,12 @@ class QuickDecisions:
     Attributes:
         rest: The keys of the threads that need more thought.
         kept_threads: How many threads are young in every part, and complete, by the name of their policy.
-        deletions: The threads that are old in every part, and complete. Made one by one as they are asked for:
-            meanwhile Redis can work on those before.
+        expired: The threads that are old in every part, and complete, layout by layout.
     """
 
     rest: list[bytes]
     kept_threads: Counter[str]
-    deletions: Iterator[Deletion]
+    expired: list[WholeThreads]
 
 
 # The name of a policy; ids below the first go whole, and none of those from the second on goes; the number of
@@ -120,16 +115,14 @@ class QuickKeys:
             + rb"|.*)$",
             re.MULTILINE,
         )  # fmt: skip
-        # That it is an id `_shapes` has made sure of.
-        rest_of_key = rb"(?::([0-9a-f-]{36})(?:" + _TASK + rb")?)?"
-        self._runs = re.compile(
-            rb"^((" + _any(heads) + rb"):(" + _NAME + rb"(?::__empty__)?|\{" + _NAME + rb"\}:)" + rest_of_key
-            + rb"(?:\n\2:\3" + rest_of_key + rb"$)*+|.*)$",
-            re.MULTILINE,
-        )  # fmt: skip
-        self._of_valkey = frozenset((VALKEY_DOCUMENT, b"thread", b"writes"))
-        self._of_redis = frozenset((self._document, self._pointer, self._write, b"write_keys_zset"))
-        self._satellites = {self._write: Family.WRITE, b"write_keys_zset": Family.REGISTRY, b"writes": Family.WRITE}
+        self._heads = heads
+        self._undated = frozenset((self._pointer, b"thread"))
+        of_redis = {self._write: Family.WRITE, b"write_keys_zset": Family.REGISTRY}
+        self._layouts = (
+            Layout(self._document, b"", b"", b"", {}),
+            Layout(self._document, b"", b":__empty__", self._pointer, of_redis),
+            Layout(VALKEY_DOCUMENT, b"{", b"}:", b"thread", {b"writes": Family.WRITE}),
+        )
 
     def threads_of(self, keys: Sequence[bytes]) -> list[bytes]:
         """The thread's id, without braces, for each key of a usual shape; empty for each of the others.
@@ -153,84 +146,69 @@ class QuickKeys:
             policy: What may go.
             now: Seconds since 1970.
         """
-        threads, rest, unsure = self._threads_in(text, busy)
-        names = list(map(_name_of, threads))
-        if len(set(names)) < len(names):
-            unsure |= _repeated(names)
-        cuts = _Cuts(policy, now).of_each(names, threads)
-        covers_all = policy.covers_all
+        columns = self._columns(text)
+        layouts = [LayoutThreads(layout, columns) for layout in self._layouts]
+        unsure = self._unsure(layouts, columns).union(busy)
+        cuts = _Cuts(policy, now)
         kept: Counter[str] = Counter({policy.by_rank(NO_POLICY).name: 0})
+        decided: set[bytes] = set()
         expired = []
-        for name, (stem, runs), (held, old, young, most) in zip(names, threads.items(), cuts, strict=True):
-            if name not in unsure and (documents := self._documents_of_whole(stem, runs)) is not None:
-                lines, _, _, oldest, newest = documents
-                if (newest or oldest) < old:
-                    if covers_all or policy.covers(_possible(name, stem)):
-                        expired.append((name, runs, documents, held))
-                        continue
-                elif oldest >= young and (most is None or lines.count(b"\n") < most):
-                    kept[held] += 1
-                    continue
-            for run in runs:
-                rest += run[0].split(b"\n")
-        return QuickDecisions(rest, kept, (self._deletion(*each) for each in expired))
+        for threads in layouts:
+            going, staying = _decided(threads, unsure, policy, cuts)
+            kept.update(staying.values())
+            decided.update(going, staying)
+            if going:
+                expired.append(threads.whole(going))
+        rest = [column.without(decided) for column in columns.values()]
+        return QuickDecisions(list(chain.from_iterable(rest)), kept, expired)
 
-    def _threads_in(self, text: bytes, busy: Iterable[bytes]) -> tuple[dict[bytes, list[Run]], list[bytes], set[bytes]]:
-        """Return the runs by their stems, the keys that have none, and the ids of threads that these may be of."""
-        lines = text.split(b"\n")
-        # Then the keys of a kind that a thread has follow each other, the oldest first.
-        lines.sort()
-        threads: defaultdict[bytes, list[Run]] = defaultdict(list)
-        for run in self._runs.findall(b"\n".join(lines)):
-            threads[run[2]].append(run)
-        rest = [run[0] for run in threads.pop(b"", ()) if run[0]]
-        return threads, rest, set(busy).union(name for key in rest for name in self._names_in(key))
+    def _columns(self, text: bytes) -> dict[bytes, Column]:
+        """Return the keys of each kind, by what they begin with."""
+        # Then the keys of one kind follow each other.
+        lines = sorted(text.split(b"\n"))
+        found = {}
+        for head in self._heads:
+            if keys := lines[bisect_left(lines, head + b":") : bisect_left(lines, head + b";")]:
+                behind_id = 2 if head == self._write else 0
+                found[head] = Column(head, keys, None if head in self._undated else behind_id)
+        return found
 
-    def _names_in(self, key: bytes) -> list[bytes]:
-        return [name for name in self.threads_of([key]) if name]
-
-    def _documents_of_whole(self, stem: bytes, runs: Sequence[Run]) -> Run | None:
-        """Return the documents of a thread that has all the kinds of keys of its layout, each with its checkpoint."""
-        if stem.endswith(b"}:"):
-            document, pointer, most = VALKEY_DOCUMENT, b"thread", self._of_valkey
-        elif stem.endswith(_MARK):
-            document, pointer, most = self._document, self._pointer, self._of_redis
-        else:
-            return runs[0] if len(runs) == 1 and runs[0][1] == self._document else None
-        heads = {run[1]: run for run in runs}
-        documents = heads.get(document)
-        if documents is None or pointer not in heads or not most.issuperset(heads) or len(heads) < len(runs):
-            return None
-        # A pointer has no id, everything else the id of a checkpoint that is there.
-        ends = documents[3:]
-        owners: set[bytes] | None = None
-        for run in runs:
-            lines, head, _, first, last = run
-            if head == pointer:
-                if first or last:
-                    return None
-            elif head != document and not (
-                first and first in ends and lines.count(b"\n") == bool(last) and (not last or last in ends)
-            ):
-                owners = owners or set(_ids_of(documents))
-                if not owners.issuperset(_ids_of(run)):
-                    return None
-        return documents
-
-    def _deletion(self, name: bytes, runs: Sequence[Run], documents: Run, policy: str) -> Deletion:
-        """Return the deletion of a whole thread, as `make_plan` would make it."""
-        newest = documents[4] or documents[3]
+    def _unsure(self, layouts: Sequence[LayoutThreads], columns: Mapping[bytes, Column]) -> set[bytes]:
+        """Return the ids that two threads have, or one with a key that is there twice or fits no layout."""
+        unsure: set[bytes] = set()
+        if sum(bool(threads.names) for threads in layouts) > 1:
+            unsure = _repeated([name for threads in layouts for name in threads.names.values()])
         # The scan may have brought a key twice.
-        lines = {run[1]: tuple(dict.fromkeys(run[0].split(b"\n"))) for run in runs}
-        keys = {Family.DOCUMENT: lines.pop(documents[1])}
-        guards: tuple[Guard, ...] = ()
-        for head, some in lines.items():
-            if (family := self._satellites.get(head)) is not None:
-                keys[family] = some
-                continue
-            ordered = [(key, key[-_ID_BYTES:]) for key in reversed(keys[Family.DOCUMENT])]
-            guards = (Guard(some[0], tuple([Document(key, each, _time_of(each)) for key, each in ordered])),)
-        return Deletion(name, Reason.EXPIRED, guards, (), (), keys, 1, _time_of(newest), policy)
+        unsure.update(*(column.names_of(column.repeated()) for column in columns.values()))
+        unsure.update(*(threads.strangers() for threads in layouts))
+        for head in {self._document, VALKEY_DOCUMENT} & columns.keys():
+            documents = columns[head]
+            known = ChainMap(*(each.names for each in layouts if each.documents is documents))
+            if sum(map(len, known.maps)) < len(documents.newest):
+                unsure.update(documents.names_of(documents.without(known)))
+        return unsure
+
+
+def _decided(
+    threads: LayoutThreads, unsure: Container[bytes], policy: RetentionPolicy, cuts: _Cuts
+) -> tuple[dict[bytes, str], dict[bytes, str]]:
+    """Return the names of the policies of the threads that go, and of those that stay, by stem."""
+    names = threads.complete()
+    documents = threads.documents
+    newest, oldest = documents.newest, documents.oldest
+    covers_all = policy.covers_all
+    going: dict[bytes, str] = {}
+    staying: dict[bytes, str] = {}
+    cut_of_each = cuts.of_each(list(names.values()), names)
+    for (stem, name), (held, old, young, most) in zip(names.items(), cut_of_each, strict=True):
+        if name in unsure:
+            continue
+        if newest[stem][-ID_BYTES:] < old:
+            if covers_all or policy.covers(_possible(name, stem)):
+                going[stem] = held
+        elif oldest[stem][-ID_BYTES:] >= young and (most is None or documents.counts[stem] <= most):
+            staying[stem] = held
+    return going, staying
 
 
 def _agreed(cuts: Sequence[Cut]) -> Cut:
@@ -239,21 +217,9 @@ def _agreed(cuts: Sequence[Cut]) -> Cut:
     return names[0], min(olds), max(youngs), min((each for each in limits if each is not None), default=None)
 
 
-def _ids_of(run: Run) -> list[bytes]:
-    """Return the id in each key of a run, empty for a key without one."""
-    start = len(run[1]) + len(run[2]) + 2
-    return [key[start : start + _ID_BYTES] for key in run[0].split(b"\n")]
-
-
 def _possible(name: bytes, stem: bytes) -> tuple[bytes, ...]:
     """The names that a thread may have: ValkeySaver's braces may be part of its id, as before 1.0.4 it wrote none."""
     return (name, stem[:-1]) if stem.endswith(b"}:") else (name,)
-
-
-def _name_of(stem: bytes) -> bytes:
-    if b":" not in stem:
-        return stem
-    return stem[1:-2] if stem.endswith(b"}:") else stem.removesuffix(_MARK)
 
 
 def _repeated(names: Iterable[bytes]) -> set[bytes]:
@@ -289,11 +255,6 @@ def _id_at(time: float) -> bytes:
         return b""
     text = f"{_first_tick_at(time):015x}"
     return f"{text[:8]}-{text[8:12]}-6{text[12:]}".encode()
-
-
-def _time_of(checkpoint_id: bytes) -> float:
-    """The time of an id of version 6, as `KeyParser` reads it."""
-    return (int(checkpoint_id[:8] + checkpoint_id[9:13] + checkpoint_id[15:18], 16) - UUID_EPOCH) / 1e7
 
 
 def _below(bound: int) -> bytes:

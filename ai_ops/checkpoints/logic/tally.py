@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ai_ops.checkpoints.logic.compact_plan import CompactDeletion
 from ai_ops.checkpoints.logic.deletion import Deletion, Outcome, OverLimit, Reason
 from ai_ops.checkpoints.logic.reports import ThreadReport
+from ai_ops.checkpoints.logic.whole_threads import WholeThreads
 from ai_ops.logic.largest import Largest
 
 NAMED_KEYS = 5  # of those that could not be dated, so many are named in the log
@@ -49,6 +50,8 @@ class Tally:
     unfixable: int = 0
     unfixable_names: list[str] = field(default_factory=list)
     largest: Largest[tuple[int, int, ThreadReport]] = field(default_factory=lambda: Largest(LARGEST_THREADS))
+
+    _reported: int = 0
 
     over_limit_count: int = 0
     over_limits: list[OverLimit] = field(default_factory=list)
@@ -98,13 +101,25 @@ class Tally:
 
     def add_thread(self, thread: ThreadReport) -> None:
         """Remember a deleted thread as one of the largest."""
+        self._reported += 1
         # The second number keeps two reports from being compared.
-        self.largest.add((thread.keys, -self.threads_deleted, thread))
+        self.largest.add((thread.keys, -self._reported, thread))
 
     def is_large(self, keys: int) -> bool:
         """Return whether a thread of so many keys is among the largest so far."""
         threshold = self.largest.threshold
         return threshold is None or keys > threshold[0]
+
+    def add_whole(self, threads: WholeThreads) -> None:
+        """Count threads of which all keys went."""
+        for policy, number in Counter(threads.policies).items():
+            held = zip(threads.sizes, threads.policies, strict=True)
+            keys = sum(threads.sizes) if number == len(threads) else sum(size for size, name in held if name == policy)
+            self.deleted += keys
+            self.spent += keys
+            self.threads_deleted += number
+            self._policies[policy]["deleted_count"] += keys
+            self._policies[policy]["threads_deleted"] += number
 
     def add_unfixable(self, keys: Sequence[bytes]) -> None:
         """Count keys that stay because their age or kind is unknown."""

@@ -9,6 +9,7 @@ from ai_ops.checkpoints.logic.deletion import Deletion, Guard, Outcome
 from ai_ops.checkpoints.logic.keys import Family, KeyParser
 from ai_ops.checkpoints.logic.threads import Document
 from ai_ops.checkpoints.logic.values import is_valkey_list, is_valkey_write, pointer_value
+from ai_ops.checkpoints.logic.whole_threads import ID_BYTES, Share, WholeOutcomes, WholeThreads
 from ai_ops.checkpoints.redis.client import PIPELINE_COMMANDS, RetryingRedis
 from ai_ops.checkpoints.redis.pipelining import Answer
 from ai_ops.checkpoints.redis.scripts import DROP_KEYS, DROP_POINTERS, GONE, OF_ANOTHER_TYPE
@@ -29,6 +30,9 @@ TYPES = {
 VALKEY_WRITES_TYPE = b",string,"
 
 LEFT_ALONE = Outcome(0, changed=True)
+
+# Keys of one kind, and the types that they may have.
+Part = tuple[bytes, list[bytes]]
 
 
 class Dropped(NamedTuple):
@@ -79,7 +83,7 @@ class Deleter:
         self._heads = heads
         self._since_breath = 0
 
-    def apply(self, deletions: Sequence[Deletion], *, dryrun: bool) -> Callable[[], list[Outcome]]:
+    def apply(self, deletions: Sequence[Deletion], *, dryrun: bool) -> Callable[[], Sequence[Outcome]]:
         """Carry out deletions: of each thread pointers first, then documents, writes, registries and blobs.
 
         With `dryrun` nothing is deleted, and the outcomes are those that deleting would have had.
@@ -90,14 +94,47 @@ class Deleter:
         if not dryrun:
             self._redis.claim()
         self._breathe(len(deletions))
+        if isinstance(deletions, WholeThreads) and self._drop_all_pointers(deletions, dryrun):
+            return self._apply_whole(deletions, dryrun)
         blocked: dict[int, tuple[bytes, ...]] = {}
         go = sorted(self._drop_pointers(deletions, dryrun, self._still_without_owner(deletions), blocked))
         entries = [entry for number in go for entry in deletions[number].list_entries]
         for some in batches(() if dryrun else entries, PIPELINE_COMMANDS):
             # From the end: the old ones are there.
             self._redis.ask([("LREM", key, -1, checkpoint_id) for key, checkpoint_id in some])
-        dropped = [call for numbers in _shared_calls(deletions, go) for call in self._drop(deletions, numbers, dryrun)]
+        dropped = [
+            call
+            for numbers in _shared_calls(deletions, go)
+            for call in self._drop(numbers, _parts(deletions, numbers), dryrun)
+        ]
         return lambda: self._outcomes(deletions, go, dropped, blocked)
+
+    def _apply_whole(self, threads: WholeThreads, dryrun: bool) -> Callable[[], Sequence[Outcome]]:
+        """Delete whole threads, whose pointers are gone, without looking at each."""
+        dropped = [
+            call
+            for numbers in threads.groups(KEYS_PER_COMMAND)
+            for call in self._drop(numbers, _parts_of_whole(threads, numbers), dryrun)
+        ]
+        return lambda: WholeOutcomes(threads, self._exceptions(threads, dropped))
+
+    def _drop_all_pointers(self, threads: WholeThreads, dryrun: bool) -> bool:
+        """Delete the pointers that name the newest document; return whether all did.
+
+        Otherwise the threads are looked at one by one: a pointer that went here is not missed.
+        """
+        if self._redis.is_cluster:
+            return False
+        answers = []
+        for some in batches(zip(threads.pointers, threads.newest, strict=False), KEYS_PER_COMMAND):
+            keys, documents = map(list, zip(*some, strict=True))
+            values = [key[-ID_BYTES:] for key in documents] if is_valkey_list(keys[0]) else documents
+            words = [_flag(dryrun), len(keys), *[1] * len(keys), *values]
+            answers.append(self._redis.script(DROP_POINTERS, keys, words))
+        # Nothing else of a thread goes before Redis has said that its pointers did.
+        for answer in answers[-1:]:
+            self._redis.wait_for(answer)
+        return all(all(answer.value) for answer in answers)
 
     def _breathe(self, deletions: int) -> None:
         self._since_breath += deletions
@@ -116,14 +153,20 @@ class Deleter:
         outcomes = [LEFT_ALONE] * len(deletions)
         for number, keys in blocked.items():
             outcomes[number] = Outcome(0, wrong_type=keys)
+        exceptions = self._exceptions(deletions, dropped)
         for number in go:
-            outcomes[number] = Outcome(deletions[number].size)
-        if any(call.answer.value is None for call in dropped):
-            self._redis.settle()
+            outcomes[number] = exceptions.get(number) or Outcome(deletions[number].size)
+        return outcomes
+
+    def _exceptions(self, deletions: Sequence[Deletion], dropped: Sequence[Dropped]) -> dict[int, Outcome]:
+        """Wait for the calls, and return the outcomes of the deletions of which not all keys went, by index."""
+        if dropped:
+            self._redis.wait_for(dropped[-1].answer)
+        outcomes: dict[int, Outcome] = {}
         for call in dropped:
             for key, result in call.left():
                 number = call.deletion_index(key, deletions)
-                so_far = outcomes[number]
+                so_far = outcomes.get(number) or Outcome(deletions[number].size)
                 wrong = (*so_far.wrong_type, key) if result == OF_ANOTHER_TYPE else so_far.wrong_type
                 outcomes[number] = so_far._replace(deleted=so_far.deleted - 1, wrong_type=wrong)
         return outcomes
@@ -194,9 +237,8 @@ class Deleter:
                     return 0
         return 1
 
-    def _drop(self, deletions: Sequence[Deletion], numbers: Sequence[int], dryrun: bool) -> Iterator[Dropped]:
+    def _drop(self, numbers: Sequence[int], parts: Sequence[Part], dryrun: bool) -> Iterator[Dropped]:
         """Delete the keys, pointers excepted, of the deletions with these numbers."""
-        parts = _parts(deletions, numbers)
         if sum(len(keys) for _, keys in parts) <= KEYS_PER_COMMAND:
             if parts:
                 yield self._drop_at_once(numbers, parts, dryrun)
@@ -207,9 +249,7 @@ class Deleter:
             # Within one call the order is certain; a later one might get through where an earlier was refused.
             self._redis.settle()
 
-    def _drop_at_once(
-        self, numbers: Sequence[int], parts: Sequence[tuple[bytes, list[bytes]]], dryrun: bool
-    ) -> Dropped:
+    def _drop_at_once(self, numbers: Sequence[int], parts: Sequence[Part], dryrun: bool) -> Dropped:
         keys = [key for _, some in parts for key in some]
         if self._redis.is_cluster:
             places = [place for types, some in parts for place in self._drop_apart(some, types, dryrun)]
@@ -268,7 +308,19 @@ def _shared_calls(deletions: Sequence[Deletion], go: Iterable[int]) -> Iterator[
         yield group
 
 
-def _parts(deletions: Sequence[Deletion], numbers: Sequence[int]) -> list[tuple[bytes, list[bytes]]]:
+def _parts_of_whole(threads: WholeThreads, numbers: range) -> list[Part]:
+    """The keys of these threads, as `_parts` has them."""
+    parts = [(_types_of(share), share.of(numbers)) for share in threads.shares]
+    return [part for part in parts if part[1]]
+
+
+def _types_of(share: Share) -> bytes:
+    """Return the types of a share's keys, all of which one saver wrote."""
+    is_valkeys = share.family == Family.WRITE and is_valkey_write(share.keys[0])
+    return VALKEY_WRITES_TYPE if is_valkeys else TYPES[share.family]
+
+
+def _parts(deletions: Sequence[Deletion], numbers: Sequence[int]) -> list[Part]:
     """The keys of these deletions, family by family as they go: the types they may have, and the keys."""
     found: dict[int, list[bytes]] = {family: [] for family in TYPES}
     for number in numbers:

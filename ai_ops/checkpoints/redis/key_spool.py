@@ -13,11 +13,12 @@ from typing import IO, Any, NamedTuple, Self
 from ai_ops.checkpoints.logic.keys import CheckpointKey
 from ai_ops.exceptions import SpoolError
 
-# A partition is planned in memory, some 1,500 bytes a key all in all.
-KEYS_PER_PARTITION = 20_000
+# A partition is planned in memory, some 1,500 bytes a key all in all. Of small ones the processor has all in its cache,
+# and Redis does not wait long for what is decided on the next.
+KEYS_PER_PARTITION = 5_000
 MAX_PARTITIONS = 256
 # A partition with more keys, or longer ones, is divided once more. Packed, usual keys have 100 to 250 bytes.
-MOST_KEYS = 2 * KEYS_PER_PARTITION
+MOST_KEYS = 40_000
 MOST_BYTES = 8 * 1024 * 1024
 # Divided twice, a thousand million keys are in small partitions. One thread alone can't be divided.
 MAX_DEPTH = 2

@@ -13,14 +13,19 @@ local words, size, cut = {ARGV[1], 'COUNT', ARGV[2]}, 0, tonumber(ARGV[4])
 if ARGV[6] then words[4], words[5] = 'MATCH', ARGV[6] end
 local reply = redis.call('SCAN', unpack(words))
 local keys = reply[2]
-for index = 1, #keys do
-  local key = keys[index]
-  local length = #key
-  if length > cut then
-    keys[index] = string.sub(key, 1, 256) .. string.char(255) .. redis.sha1hex(key)
-    length = #keys[index]
+for index = 1, #keys do size = size + #keys[index] end
+-- Else none is too long, as nearly always.
+if size > cut then
+  size = 0
+  for index = 1, #keys do
+    local key = keys[index]
+    local length = #key
+    if length > cut then
+      keys[index] = string.sub(key, 1, 256) .. string.char(255) .. redis.sha1hex(key)
+      length = #keys[index]
+    end
+    size = size + length
   end
-  size = size + length
 end
 if size > tonumber(ARGV[5]) then return {reply[1]} end
 if size > tonumber(ARGV[3]) then return {reply[1], keys} end
@@ -68,15 +73,21 @@ NAME_BYTES = 64 * 1024
 # KEYS: pointers, thread by thread. ARGV: "1" for a dry run; number of threads; pointers of each thread;
 # expected values in the order of KEYS. Returns per thread 1 (deleted) or 0 (changed).
 DROP_POINTERS = """
-local dry, threads, at, replies = ARGV[1] == '1', tonumber(ARGV[2]), 0, {}
+local dry, threads, at, replies, kind = ARGV[1] == '1', tonumber(ARGV[2]), 0, {}, ''
 for thread = 1, threads do
   local count, same = tonumber(ARGV[2 + thread]), 1
   for index = at + 1, at + count do
-    local kind, value = redis.call('TYPE', KEYS[index]).ok, nil
-    if kind == 'string' then value = redis.call('GET', KEYS[index])
-    elseif kind == 'list' then value = redis.call('LINDEX', KEYS[index], 0)
-    elseif kind == 'ReJSON-RL' then value = redis.call('JSON.GET', KEYS[index], '$.checkpoint.id') end
-    if kind ~= 'none' and value ~= ARGV[2 + threads + index] then same = 0 end
+    local expected, value = ARGV[2 + threads + index], nil
+    -- Nearly always of the type that the one before has, and then nothing else is to be asked.
+    if kind == 'string' then value = redis.pcall('GET', KEYS[index])
+    elseif kind == 'list' then value = redis.pcall('LINDEX', KEYS[index], 0) end
+    if value ~= expected then
+      kind = redis.call('TYPE', KEYS[index]).ok
+      if kind == 'string' then value = redis.call('GET', KEYS[index])
+      elseif kind == 'list' then value = redis.call('LINDEX', KEYS[index], 0)
+      elseif kind == 'ReJSON-RL' then value = redis.call('JSON.GET', KEYS[index], '$.checkpoint.id') end
+      if kind ~= 'none' and value ~= expected then same = 0 end
+    end
   end
   if same == 1 and not dry then
     for index = at + 1, at + count do redis.call('UNLINK', KEYS[index]) end

@@ -143,7 +143,7 @@ class CheckpointStore:
         found = {key: versions_in(each) for key, each in self._redis.read(documents, "$.checkpoint.channel_versions")}
         return {key: versions for key, versions in found.items() if versions is not None}
 
-    def apply(self, deletions: Sequence[Deletion], *, dryrun: bool) -> Callable[[], list[Outcome]]:
+    def apply(self, deletions: Sequence[Deletion], *, dryrun: bool) -> Callable[[], Sequence[Outcome]]:
         """Carry out deletions: of each thread pointers first, then documents, writes, registries and blobs.
 
         With `dryrun` nothing is deleted, and the outcomes are those that deleting would have had.

@@ -8,6 +8,7 @@ from ai_ops.checkpoints.logic.deletion import Deletion, Outcome, Reason
 from ai_ops.checkpoints.logic.keys import Family
 from ai_ops.checkpoints.logic.reports import ThreadReport
 from ai_ops.checkpoints.logic.tally import LARGEST_THREADS, NAMED_KEYS, SHOWN_KEY_BYTES, Tally
+from ai_ops.checkpoints.logic.whole_threads import Share, WholeThreads
 
 COUNTS = ("deleted", "spent", "threads_deleted", "threads_kept", "trimmed", "orphans", "changed", "unfixable")
 
@@ -44,6 +45,23 @@ def test_an_outcome_is_counted_where_it_belongs(made, outcome, counts):
     assert counted(tally) == counts
     assert tally.layouts()["others"]["deleted_count"] == counts.get("deleted", 0)
     assert not any(tally.layouts()["compact"].values())
+
+
+def test_threads_that_went_whole_are_counted_as_each_of_them_would_be():
+    names = [b"a", b"b", b"c"]
+    keys = [
+        b"checkpoint:%b:1efa0e4e-8b5c-6000-8000-%012d" % (name, number)
+        for name, many in zip(names, (2, 1, 3), strict=True)
+        for number in range(many)
+    ]
+    threads = WholeThreads(names, ["p", "", "p"], [], (Share(Family.DOCUMENT, keys, [0, 2, 3, 6]),))
+    together, apart = Tally(), Tally()
+    together.add_whole(threads)
+    for each in threads:
+        apart.add_outcome(each, Outcome(each.size))
+    assert counted(together) == counted(apart) == {"deleted": 6, "spent": 6, "threads_deleted": 3}
+    assert together.policies(()) == apart.policies(())
+    assert together.policies(())["p"]["deleted_count"] == 5
 
 
 def test_only_the_first_few_keys_are_named_and_none_of_them_at_length():
