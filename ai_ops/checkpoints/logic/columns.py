@@ -83,7 +83,7 @@ class Column:
 
     @cached_property
     def counts(self) -> Counter[bytes]:
-        """How many keys each stem has."""
+        """The number of keys of each stem."""
         return Counter(self.stems)
 
     def repeated(self) -> list[bytes]:
