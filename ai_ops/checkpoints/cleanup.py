@@ -283,6 +283,9 @@ class CleanupRun:
     def _delete(
         self, deletions: Sequence[AnyDeletion], apply: Callable[..., Callable[[], Sequence[Outcome]]] | None = None
     ) -> None:
+        if self._is_watched:
+            # A callback may pin what is still there.
+            self._count()
         carry_out: Callable[..., Callable[[], Sequence[Outcome]]] = apply or self._store.apply
         left = self._still_unpinned(deletions)
         while left:
@@ -299,6 +302,11 @@ class CleanupRun:
             # room to those that were passed over.
             self._count(under_way=1 if self._max_deletions is None else 0)
 
+    @property
+    def _is_watched(self) -> bool:
+        """Return whether the caller is told of each deletion, or each thread."""
+        return self._callbacks.on_deletion is not None or self._callbacks.on_thread is not None
+
     def _count(self, under_way: int = 0) -> None:
         """Wait for the batches that Redis may still be at work on, but so many, and count what became of them."""
         with defer_time_limit():
@@ -306,8 +314,7 @@ class CleanupRun:
                 deletions, outcomes = self._under_way[0]
                 found = outcomes()
                 self._under_way.popleft()
-                is_watched = self._callbacks.on_deletion is not None or self._callbacks.on_thread is not None
-                if isinstance(found, WholeOutcomes) and not found.exceptions and not is_watched:
+                if isinstance(found, WholeOutcomes) and not found.exceptions and not self._is_watched:
                     self._count_whole(found.threads)
                 else:
                     self._count_each(deletions, found)
