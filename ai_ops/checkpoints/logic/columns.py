@@ -86,6 +86,16 @@ class Column:
         """The number of keys of each stem."""
         return Counter(self.stems)
 
+    @cached_property
+    def distinct(self) -> frozenset[bytes]:
+        """The checkpoints, each once."""
+        return frozenset(self.checkpoints)
+
+    def are_all_of(self, documents: Column) -> bool:
+        """Return whether the checkpoint of each key has a document."""
+        # Most have exactly one.
+        return self.checkpoints == documents.checkpoints or documents.distinct.issuperset(self.checkpoints)
+
     def repeated(self) -> list[bytes]:
         """Return the keys that are there more than once."""
         others = islice(self.keys, 1, None)
@@ -144,14 +154,12 @@ class LayoutThreads:
         """Return the ids, without braces, of the threads with a key whose thread or checkpoint has no document."""
         names = self.names
         found = self._pointers.names_of(self._pointers.without(names))
-        checkpoints: set[bytes] = set()
         for column in self._satellites.values():
-            checkpoints = checkpoints or set(self.documents.checkpoints)
-            if checkpoints.issuperset(column.checkpoints) and all(map(names.__contains__, column.stems)):
-                continue
-            rows = zip(column.keys, column.checkpoints, column.stems, strict=True)
-            odd = [key for key, each, stem in rows if each not in checkpoints or stem not in names]
-            found += column.names_of(odd)
+            if not (column.are_all_of(self.documents) and all(map(names.__contains__, column.stems))):
+                rows = zip(column.keys, column.checkpoints, column.stems, strict=True)
+                known = self.documents.distinct
+                odd = [key for key, each, stem in rows if each not in known or stem not in names]
+                found += column.names_of(odd)
         return found
 
     def whole(self, policies: Mapping[bytes, str]) -> WholeThreads:
