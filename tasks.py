@@ -8,7 +8,7 @@ from invoke import Context, task
 
 PROJECT = Path(__file__).parent
 BIN = Path(sys.executable).parent
-# Each takes half a gigabyte, and a tenth of the connections that the local PostgreSQL allows.
+# Limit on test processes. Each uses half a gigabyte, and a tenth of the local PostgreSQL's connections.
 MAX_TEST_WORKERS = 8
 
 
@@ -26,45 +26,45 @@ def _run(context: Context, command: str, **env: str) -> None:
 
 @task
 def demo(_, json=False):
-    """Show both Jobs at work on real conversations and real MCP servers."""
+    """Run the demo: both Jobs on real conversations and real MCP servers."""
     _become(sys.executable, "-m", "development.demo", *(["--json"] if json else []))
 
 
 @task
 def start(_):
-    """Start a local Nautobot and stay until Ctrl-C."""
+    """Start a local Nautobot, and run it until Ctrl-C."""
     _become(sys.executable, "-m", "development.stack")
 
 
 @task
 def services(_):
-    """Start PostgreSQL and Redis alone, print how to reach them, and stay until Ctrl-C."""
+    """Start only PostgreSQL and Redis, print their addresses, and run them until Ctrl-C."""
     _become(sys.executable, "-m", "development.services")
 
 
 @task
 def test(_, paths="tests", costs=False):
-    """Run the tests, or those of some paths; with --costs print those that take the most processor time."""
-    # Nautobot serves the built pages, and one of its own tests looks for them. The tests' plugin makes them.
+    """Run the tests, or those of some paths; with --costs print the tests with the most processor time."""
+    # Nautobot serves the built pages, and one of its own tests needs them. The tests' plugin builds them.
     os.environ["AI_OPS_TEST_HELP_PAGES"] = "1"
-    # A test waits for servers and browsers a third of its time: one process more than processors uses that. With two
-    # more the suite took as long, and each test had less of a processor for what it waits for.
+    # A test waits for servers and browsers a third of its time, which one process more than processors can use. With
+    # two more the suite took the same time, and each test had less processor time.
     workers = (os.cpu_count() or 1) + 1
-    # In the order of tests/plugin.py: the slow files have few tests, and would come last.
+    # In the order of tests/plugin.py: by default, the slow files would come last, because they have few tests.
     order = (f"-n{workers}", f"--maxprocesses={MAX_TEST_WORKERS}", "--dist=loadfile", "--no-loadscope-reorder")
     _become(str(BIN / "pytest"), *order, *(["-p", "tests.costs"] if costs else []), *paths.split())
 
 
 @task
 def lint(context):
-    """Check style, layering, types and that no migration is missing."""
+    """Check style, layering and types, and look for missing migrations."""
     _run(context, "ruff format --check .")
     _run(context, "ruff check .")
     _run(context, "lint-imports")
     _run(context, "mypy")
     _run(
         context,
-        # The tests' settings need neither database nor Redis for this; Django warns that there is none.
+        # The tests' settings need neither database nor Redis for this; Django warns about the missing database.
         "nautobot-server --config tests/nautobot_config.py makemigrations --check --dry-run ai_ops",
         PYTHONPATH=str(PROJECT),
         PYTHONWARNINGS="ignore::RuntimeWarning",
@@ -74,13 +74,13 @@ def lint(context):
 
 @task
 def docs(context):
-    """Build the documentation into ai_ops/docs/, from where Nautobot serves it."""
+    """Build the documentation in ai_ops/docs/, from which Nautobot serves it."""
     _run(context, "mkdocs build --strict")
 
 
 @task
 def bench_cleanup(_, million=False, layouts="", threads="", policies=0, turns=0):
-    """Measure the checkpoint cleanup against Redis itself, against a loop and against the library.
+    """Compare the checkpoint cleanup with Redis itself, with a loop and with the library.
 
     With --policies 50 a run with so many retention policies is compared with one without; with --turns 1000 one thread
     of so many turns is cleaned. Then nothing else is measured.
@@ -94,20 +94,20 @@ def bench_cleanup(_, million=False, layouts="", threads="", policies=0, turns=0)
 
 @task(iterable=["case"])
 def bench_health(_, case):
-    """Measure what health checks cost, and fail when a limit is exceeded; --case NAME, again for each, for some."""
+    """Measure health checks, and fail if a limit is exceeded; repeat --case NAME to select cases."""
     chosen = [argument for name in case for argument in ("--case", name)]
     _become(sys.executable, "-m", "development.bench_health", *chosen)
 
 
 @task
 def bench_runs(_):
-    """Measure what the record of a run costs and what asking for one does, and fail when a limit is exceeded."""
+    """Measure records of runs and requests for runs, and fail if a limit is exceeded."""
     _become(sys.executable, "-m", "development.bench_runs")
 
 
 @task
 def bench_saver(_, long_thread=False):
-    """Measure the checkpoint saver against others in one run, and fail when a limit is exceeded.
+    """Compare the checkpoint saver with others in one run, and fail if a limit is exceeded.
 
     With --long-thread what the server's scripts take on a long thread, and nothing else.
     """
@@ -116,13 +116,13 @@ def bench_saver(_, long_thread=False):
 
 @task
 def bench_pages(_):
-    """Measure what pages cost on a large installation, and fail when a limit is exceeded."""
+    """Measure pages on a large installation, and fail if a limit is exceeded."""
     _become(sys.executable, "-m", "development.bench_pages")
 
 
 @task
 def soak(_, seconds=600):
-    """Let maintenance run for ten minutes under random faults, then look whether what is promised was kept."""
+    """Run maintenance for ten minutes under random faults, then check all promises."""
     _become(sys.executable, "-m", "development.soak", "--seconds", str(seconds))
 
 
@@ -136,7 +136,7 @@ def build(context):
 
 @task(iterable=["python", "nautobot", "paths"])
 def matrix(_, python, nautobot, paths):
-    """Run the tests with each Python and the oldest and newest Nautobot; --python 3.12, again for each, for some."""
+    """Run the tests with each Python and the oldest and newest Nautobot; repeat --python 3.12 to select versions."""
     chosen = []
     for option, values in (("--python", python), ("--nautobot", nautobot), ("--paths", paths)):
         chosen += [option, *values] if values else []
@@ -151,7 +151,7 @@ def release(_, version, dry_run=False):
 
 @task
 def requirements(context, upgrade=False):
-    """Pin the exact versions of everything in requirements.txt, keeping those that still fit."""
+    """Pin the exact versions of all requirements in requirements.txt; keep those that still fit."""
     _run(
         context,
         "uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev --no-header --no-annotate "
@@ -161,13 +161,13 @@ def requirements(context, upgrade=False):
 
 @task
 def snapshot(_):
-    """Dump the core schema of the installed Nautobot anew: five minutes."""
+    """Dump the core schema of the installed Nautobot again; this takes five minutes."""
     _become(sys.executable, "-m", "development.snapshot")
 
 
 @task
 def screenshots(_):
-    """Take the documentation's pictures from what `make start` runs."""
+    """Take the documentation's pictures from the Nautobot of `make start`."""
     _become(sys.executable, "-m", "development.screenshots")
 
 

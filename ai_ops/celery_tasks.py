@@ -1,6 +1,6 @@
-"""The maintenance tasks: plain functions that gather, decide, apply and report.
+"""The maintenance tasks: functions that gather facts, decide, apply the decisions and return a report.
 
-The Jobs, the schedules, REST and a Python shell all call these.
+Jobs, schedules, REST and Python shells call these functions.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ __all__ = (
     "unpin_thread",
 )
 
-SUBJECT_LENGTH = 36  # of a UUID; what is longer is none, and the check says so
+SUBJECT_LENGTH = 36  # the length of a UUID; the check reports a longer text as unknown
 
 
 def cleanup_old_checkpoints(
@@ -69,24 +69,24 @@ def cleanup_old_checkpoints(
     on_thread: Callable[[ThreadReport], object] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Delete the checkpoints that are past their retention and that no live conversation needs.
+    """Delete checkpoints that are past their retention, unless a live conversation needs them.
 
     Args:
-        retention_days: Age in days past which a checkpoint may go, from an hour (1/24) to 3650; None for what is
-            configured. It holds for threads that no retention policy matches.
+        retention_days: Age in days after which a checkpoint may be deleted, from an hour (1/24) to 3650; None for the
+            configured value. It applies to threads without a matching retention policy.
         dryrun: Delete nothing, and report the keys that a run would delete.
-        pinned_threads: Ids of threads that stay whatever their age, beside those that are pinned in Nautobot.
-        trial_policy: The name or the id of a retention policy that a dry run takes for enabled.
-        on_thread: Called for each conversation that went whole, or would go.
-        options: The other attributes of `ai_ops.config.CleanupOptions`; what is not given is as configured.
+        pinned_threads: Ids of threads to keep regardless of their age, in addition to those pinned in Nautobot.
+        trial_policy: The name or the id of a retention policy that a dry run treats as enabled.
+        on_thread: Called for each thread that was deleted whole, or would be in a dry run.
+        options: The other attributes of `ai_ops.config.CleanupOptions`; omitted options have the configured value.
 
     Returns:
-        The contract's `success`, `processed_count` (keys scanned), `deleted_count` (keys deleted, or that
-        would be), `retention_days`, `error` (None or a sentence), and the rest of `CleanupReport`.
+        `success`, `processed_count` (scanned keys), `deleted_count` (deleted keys, or keys that a real run would
+        delete), `retention_days`, `error` (None or a sentence), and the other fields of `CleanupReport`.
 
     Raises:
-        StoppedByTimeLimitError: The Job's time is up (a SoftTimeLimitExceeded). What was done until then is logged and
-            stays; the exception has it as `report`.
+        StoppedByTimeLimitError: The Job reached its time limit (a SoftTimeLimitExceeded). The work done is logged and
+            stays; the exception has its `report`.
         TypeError: There is no such option.
     """
     given: dict[str, Any] = {"retention_days": retention_days, "dryrun": dryrun}
@@ -113,24 +113,25 @@ def erase_threads(
 ) -> dict[str, Any]:
     """Delete whole threads of every layout and any age, including threads that wait or run.
 
-    Then it looks again, until nothing is left. The record of the erasure is kept, and for `erasure_guard_days` the
-    collection of orphans deletes what a late write brings back.
+    Scans are repeated until no key is left. The record of the erasure is kept. For `erasure_guard_days` the collection
+    of orphans deletes keys from late writes.
 
     Args:
         thread_ids: Ids of threads, exactly as the agent has them in its configuration.
-        thread_pattern: A glob over the ids of others, such as ``user-42-*``.
-        store_namespaces: Namespaces of LangGraph's RedisStore whose items go too, with all below them: texts such as
-            ``users.42``, or their parts as a list.
+        thread_pattern: A glob for the ids of further threads, such as ``user-42-*``.
+        store_namespaces: Namespaces of LangGraph's RedisStore whose items are deleted too, including namespaces below
+        them: texts such as ``users.42``, or their parts as a list.
         reason: The reason, for the record.
-        include_pinned: Whether pinned threads go too. Without it they stay, and the erasure is no success.
-        dryrun: Delete nothing and record nothing, and report what would go.
+        include_pinned: Whether pinned threads are deleted too. If not, they stay, and the erasure fails.
+        dryrun: Delete nothing and record nothing, and report the keys that would be deleted.
 
     Returns:
         `success`, `error` (None or a sentence), `verified`, `deleted_count`, `deleted_by_family`, `seconds`, and the
         rest of `ai_ops.checkpoints.logic.erasure.ErasureReport`.
 
     Raises:
-        SoftTimeLimitExceeded: The Job's time is up. What was deleted until then stays deleted, and the record says so.
+        SoftTimeLimitExceeded: The Job reached its time limit. Deleted keys stay deleted, and the record has their
+            number.
     """
     try:
         request = ErasureRequest.checked(
@@ -140,22 +141,22 @@ def erase_threads(
         return ErasureReport(error=str(error), dryrun=dryrun).as_dict()
     return run_as(
         MaintenanceKindChoices.ERASURE,
-        # The names are in the record of the erasure, as the setting `erasure_ids` says.
+        # The record of the erasure has the names, in the form of the setting `erasure_ids`.
         {"dryrun": dryrun, "thread_count": len(request.thread_ids), "include_pinned": include_pinned},
         lambda hold: erase_conversations(hold, request),
-        lambda error: ErasureReport(error=error or "The same erasure is under way already.", dryrun=dryrun).as_dict(),
+        lambda error: ErasureReport(error=error or "The same erasure is already running.", dryrun=dryrun).as_dict(),
         subject=request.subject,
     )
 
 
 def explain_thread(thread_id: str) -> dict[str, Any]:
-    """Explain how the cleanup sees a thread, and for each checkpoint what the next run would do, and why.
+    """Explain what the next cleanup would do with each checkpoint of a thread, and why.
 
-    It looks the thread up by direct questions: nothing is scanned, nothing is changed. The options are the configured
-    ones, with the retention policies and the pins of now.
+    It looks the thread up directly: it scans nothing and changes nothing. It uses the configured options and the
+    current retention policies and pins.
 
     Args:
-        thread_id: The thread's id, exactly as the agent has it in its configuration.
+        thread_id: The thread's id, exactly as in the agent's configuration.
 
     Returns:
         `success`, `error` (None or a sentence), and the rest of `ai_ops.checkpoints.logic.explanation.Explanation`:
@@ -166,46 +167,47 @@ def explain_thread(thread_id: str) -> dict[str, Any]:
 
 
 def find_threads(pattern: str) -> dict[str, Any]:
-    """Find the threads whose ids match a glob, with one scan of all key names, for at most a minute.
+    """Find the threads whose ids match a glob, with one scan of the key names for at most a minute.
 
     Args:
         pattern: A glob over thread ids, such as ``user-42-*``.
 
     Returns:
-        `success`, `error` (None or a sentence), `looked_at` and `database_keys` (about how many keys were looked at,
-        and how many there are), `complete`, `thread_count`, `key_count`, and `threads`, the two hundred that were
-        active last: each with `thread`, `saver`, `last_activity`, `checkpoints`, `keys`, `bytes`, `state` and `policy`.
+        `success`, `error` (None or a sentence), `looked_at` and `database_keys` (the approximate number of scanned
+        keys, and the number of all keys), `complete`, `thread_count`, `key_count`, and `threads`, the two hundred most
+        recently active threads: each with `thread`, `saver`, `last_activity`, `checkpoints`, `keys`, `bytes`, `state`
+        and `policy`.
 
     Raises:
-        SoftTimeLimitExceeded: The Job's time is up.
+        SoftTimeLimitExceeded: The Job reached its time limit.
     """
     return run_as(
         MaintenanceKindChoices.SEARCH,
         {"pattern": pattern},
         lambda hold: search(hold, pattern),
-        lambda error: SearchReport(str(pattern), error=error or "The same search is under way already.").as_dict(),
+        lambda error: SearchReport(str(pattern), error=error or "The same search is already running.").as_dict(),
         subject=hashlib.sha256(str(pattern).encode(errors="surrogateescape")).hexdigest()[:SUBJECT_LENGTH],
     )
 
 
 def cleanup_user_checkpoints(user_id: str) -> int:
-    """Delete every checkpoint of one user's threads, those called ``user-{user_id}-...``, whatever their age.
+    """Delete all checkpoints of a user's threads, with ids ``user-{user_id}-...``, regardless of their age.
 
-    It is an erasure, and leaves its record. Pinned threads stay, and the log names their number. By age:
+    This is an erasure and leaves its record. Pinned threads stay; the log has their number. To delete by age, use
     ``cleanup_old_checkpoints(thread_pattern=...)``.
 
     Args:
-        user_id: The user's id; characters that mean something in a glob are taken as they are.
+        user_id: The user's id; the special characters of globs are taken literally.
 
     Returns:
         The number of deleted keys.
 
     Raises:
-        ErasureError: It could not be carried out, or something is left; the message says why.
+        ErasureError: The erasure could not be completed, for the reason in the message.
     """
     pattern = f"user-{glob.escape(str(user_id))}-*"
     report = erase_threads(thread_pattern=pattern, reason="All checkpoints of a user (cleanup_user_checkpoints).")
-    # Pinned threads stay, as the log says.
+    # Pinned threads stay; the log has their number.
     if report["error"] and not report["pinned_threads"]:
         raise ErasureError(report["error"])
     count: int = report["deleted_count"]
@@ -215,18 +217,18 @@ def cleanup_user_checkpoints(user_id: str) -> int:
 def move_conversations(source: str = AUTO, pattern: str = "*", dryrun: bool = False) -> dict[str, Any]:
     """Copy conversations from RedisSaver or ValkeySaver to CompactRedisSaver, within the checkpoint Redis.
 
-    Each checkpoint is read back and compared. Nothing is deleted. A run that was cut short goes on where it ended.
+    Each checkpoint is read back and compared. Nothing is deleted. After an interrupted run, the next run continues.
 
     Args:
-        source: The saver that has them, ``redis`` or ``valkey``; ``auto`` for the one that has conversations there.
-        pattern: A glob over thread ids.
+        source: The saver that has the conversations, ``redis`` or ``valkey``; ``auto`` to detect it.
+        pattern: A glob for thread ids.
         dryrun: Write nothing, and count the threads that a run would move.
 
     Returns:
         `success`, `error` (None or a sentence), and the rest of its `MoveReport`.
 
     Raises:
-        StoppedByTimeLimitError: The Job's time is up (a SoftTimeLimitExceeded). What was moved until then stays.
+        StoppedByTimeLimitError: The Job reached its time limit (a SoftTimeLimitExceeded). Moved conversations stay.
     """
     return run_as(
         MaintenanceKindChoices.MOVES,
@@ -239,66 +241,66 @@ def move_conversations(source: str = AUTO, pattern: str = "*", dryrun: bool = Fa
 def sample_checkpoint_storage() -> dict[str, Any]:
     """Sample the checkpoint Redis as a dry run of the cleanup does, and save the result for the page.
 
-    The options are those of the settings. It looks at a million keys or for a minute, whichever ends first, and
-    measures the size of some of them.
+    It uses the options of the settings. It scans up to a million keys for up to a minute, and measures the size of some
+    of them.
 
     Returns:
         `success`, `error` (None or a sentence), and the rest of `ai_ops.checkpoints.logic.storage.StorageReport`.
 
     Raises:
-        SoftTimeLimitExceeded: The Job's time is up. The page says so then.
+        SoftTimeLimitExceeded: The Job reached its time limit. The page reports it.
     """
     return run_as(MaintenanceKindChoices.STORAGE, {}, sample, lambda error: StorageReport(error=error).as_dict())
 
 
 def perform_mcp_health_checks(*, shard: Shard | str | None = None) -> dict[str, Any]:
-    """Check every due HTTP server that is not Vulnerable, and flip the statuses on which three checks agree.
+    """Check every due HTTP server that is not Vulnerable, and change a status if three checks agree.
 
-    A server with an interval of its own is due once in each, one that asked to be left alone not before.
+    A server with a check interval is due once per interval. A server that asked for a pause is not due before its end.
 
-    A change made by a Job is in Nautobot's change log with the Job's context. From a shell wrap the call
-    in ``nautobot.apps.change_logging.web_request_context(user)``: only the caller knows whose change it is.
+    Nautobot's change log records the changes of a Job with the Job's user. In a shell, wrap the call in
+    ``nautobot.apps.change_logging.web_request_context(user)`` to record them for a user.
 
     Args:
-        shard: Check these servers alone; as text, what ``str()`` makes of it. None for all of them: then a Job leaves
-            more than `health_check_shard_size` to further runs of itself. A shell checks however many there are.
+        shard: Check only these servers; a shard or its ``str()``. None for all servers: if there are more than
+            `health_check_shard_size`, a Job divides them among further runs. A shell checks any number.
 
     Returns:
-        `success`; `checked_count`, `changed_count` and `failed_count` of servers, the last those whose last
-        probe failed or whose check could not be made, so a server that is still down counts in every run;
-        `worker_count`; `cache_cleared`; `error`, None or a sentence. Where the servers were left to other runs,
-        nothing is counted, and `shards` has for each of them `job_result`, its id, and `server_count`.
+        `success`; `checked_count`, `changed_count` and `failed_count` of servers; `worker_count`; `cache_cleared`;
+        `error`, None or a sentence. A server counts as failed if its last probe failed or its check could not be made,
+        so a server that stays down counts in every run. If the servers were divided among other runs, the counts are 0,
+        and `shards` has the id of the `job_result` and the `server_count` of each.
 
     Raises:
-        SoftTimeLimitExceeded: The Job's time is up. What was done until then is logged and stays.
+        SoftTimeLimitExceeded: The Job reached its time limit. The work done is logged and stays.
     """
     try:
         part = Shard.parse(shard) if isinstance(shard, str) else shard
     except ValueError as error:
-        return HealthReport(error=f"{error}. Leave it out to check all servers.").as_dict()
+        return HealthReport(error=f"{error}. Omit it to check all servers.").as_dict()
     return run_as(
         MaintenanceKindChoices.HEALTH,
         {"shard": str(part)} if part else {},
         lambda hold: check_due_servers(hold, part),
         lambda error: HealthReport(error=error).as_dict(),
-        # Shards that are under way at the same time have no first server in common.
+        # Shards that run at the same time have different first servers.
         subject=str(part.first) if part else "",
     )
 
 
 def check_mcp_server_health(server_id: uuid.UUID | str) -> dict[str, Any]:
-    """Check one server as `perform_mcp_health_checks` does, with the same rounds and the same flip.
+    """Check one server as `perform_mcp_health_checks` does, with the same rounds.
 
     Args:
         server_id: Primary key of an MCPServer.
 
     Returns:
-        `success`, whether the server could be checked; `server` and `server_id`, or what was asked for and None
-        where there is no such server; `status_before`, `status_after`, `changed`; of the last probe `ok`, `reason`,
-        `message`, `latency_ms`, `http_status` and its end `checked_at` (ISO 8601, UTC); `error`, None or a sentence.
+        `success`, whether the server could be checked; `server` and `server_id`, or the argument and None if there is
+        no such server; `status_before`, `status_after`, `changed`; of the last probe `ok`, `reason`, `message`,
+        `latency_ms`, `http_status` and its end `checked_at` (ISO 8601, UTC); `error`, None or a sentence.
 
     Raises:
-        SoftTimeLimitExceeded: The Job's time is up before the check was complete.
+        SoftTimeLimitExceeded: The Job reached its time limit before the check was complete.
     """
     return run_as(
         MaintenanceKindChoices.SERVER,
@@ -310,20 +312,20 @@ def check_mcp_server_health(server_id: uuid.UUID | str) -> dict[str, Any]:
 
 
 def close_resolved_incidents() -> dict[str, Any]:
-    """Close open incidents whose servers recovered otherwise, and escalate those that are open for too long.
+    """Close incidents whose servers recovered without a health check, and escalate those open for too long.
 
-    Before that it opens those that a run did not get to open, since it was killed.
+    First it opens the incidents that killed runs did not open.
 
-    Elsewhere is: a person gave the servers another status, or deleted them. Run twice it changes nothing.
+    A server recovers without a health check if a user changes its status or deletes it. A second call changes nothing.
 
     Returns:
-        Of open incidents `total_checked`, `auto_closed`, `escalated` and `errors`, those that could not be
-        dealt with and are in the log; `opened`, servers whose incidents a killed run had left to be opened;
-        `execution_time_ms`, a whole number.
+        Numbers of open incidents: `total_checked`, `auto_closed`, `escalated` and `errors` (failed reviews, which are
+        in the log); `opened`, the number of servers whose incidents killed runs did not open; `execution_time_ms`, a
+        whole number.
 
     Raises:
         ConfigurationError: A setting is out of its range.
-        SoftTimeLimitExceeded: The Job's time is up. What was done until then stays.
+        SoftTimeLimitExceeded: The Job reached its time limit. The work done stays.
     """
     return run_as(MaintenanceKindChoices.INCIDENTS, {}, _reviewed, _no_review)
 
@@ -346,14 +348,14 @@ def _no_review(error: str | None) -> dict[str, Any]:
 
 
 def supervise() -> dict[str, Any]:
-    """Supervise the other runs: rescue those whose process died, start due ones, delete old records.
+    """Supervise the other runs: rescue runs whose process died, start due runs, and delete old records.
 
     Returns:
-        By sub-check (`rescue`, `repair`, `retries`, `schedules`, `history`, `orphans`) how much was `checked`,
-        `fixed` and `unfixable`, and the same of all; `summary`, a line; `success`; `error`, None or which sub-checks
-        ended with an error of the program, while the others were made all the same; `execution_time_ms`.
+        For each sub-check (`rescue`, `repair`, `retries`, `schedules`, `history`, `orphans`) and for all together the
+        numbers `checked`, `fixed` and `unfixable`; `summary`, a line; `success`; `error`, None or a sentence with the
+        sub-checks that failed by a programming error, which does not stop the others; `execution_time_ms`.
 
     Raises:
-        SoftTimeLimitExceeded: The Job's time is up. What was done until then stays.
+        SoftTimeLimitExceeded: The Job reached its time limit. The work done stays.
     """
     return run_as(MaintenanceKindChoices.SUPERVISOR, {}, supervise_once, no_supervision)

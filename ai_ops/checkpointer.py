@@ -1,6 +1,6 @@
 """The checkpoint Redis for agents and shells: its client, the agents' saver, and a description of both.
 
-The work is in `ai_ops.checkpoints.connection`, which also documents the environment variables.
+`ai_ops.checkpoints.connection` has the implementation, and documents the environment variables.
 """
 
 from ai_ops.checkpoints.connection import (

@@ -1,8 +1,8 @@
-"""Checks before Nautobot serves or migrates: the settings, and the public package nautobot-ai-ops.
+"""Checks that run before Nautobot serves or migrates: for invalid settings, and for the public package nautobot-ai-ops.
 
-That package is another app with this one's import name, label and address. Both call their first migration
-`0001_initial`. Django would take the other's for this app's, skip it, and change the other's tables with the migrations
-that follow, until one fails.
+That package is another app with the same import name, label and address. The first migration of both is called
+`0001_initial`. Django would take the other app's for this app's, skip it, and apply the next migrations to the other
+app's tables until one fails.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from ai_ops.exceptions import ConfigurationError
 
 PACKAGE = "nautobot-ai-ops"
 HOW_TO = (
-    'The way over is in this app\'s documentation, under Administrator Guide, "Coming from nautobot-ai-ops": '
+    'See how to migrate in this app\'s documentation, under Administrator Guide, "Coming from nautobot-ai-ops": '
     "docs/admin/coming_from_nautobot_ai_ops.md."
 )
-# Of all its versions, 1.0.0 to 2.0.0.
+# The tables of all its versions, 1.0.0 to 2.0.0.
 ITS_TABLES = frozenset(
     f"ai_ops_{name}" for name in ("llmmiddleware", "llmmodel", "llmprovider", "middlewaretype", "systemprompt")
 )
-# Made by this app's first migration, and by none of the other's.
+# A table that this app's first migration creates, and the other app does not have.
 OWN_TABLE = "ai_ops_provisioningrecord"
 FIRST_MIGRATION = ("ai_ops", "0001_initial")
 
 
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
-    """Report an invalid setting of this app while an administrator is there to change it."""
+    """Report an invalid setting of this app at start-up, when an administrator can change it."""
     try:
         AiOpsSettings.load()
     except ConfigurationError as error:
@@ -46,17 +46,17 @@ def confirm_installed_alone() -> None:
     """Confirm that the files of nautobot-ai-ops are not installed among this app's.
 
     Raises:
-        ImproperlyConfigured: They do.
+        ImproperlyConfigured: Such files are installed.
     """
     if any(metadata.distributions(name=PACKAGE)):
         raise ImproperlyConfigured(
-            f"The package {PACKAGE} is installed beside this app, and both keep their files in the same folder ai_ops. "
+            f"The package {PACKAGE} is installed beside this app, and both have their files in the same folder ai_ops. "
             f"Uninstall both, then install the one that you want. {HOW_TO}"
         )
 
 
 def refuse_its_database(sender: Any, using: str = DEFAULT_DB_ALIAS, **_: Any) -> None:
-    """Refuse a migration of a database of nautobot-ai-ops before it begins; receives `pre_migrate`.
+    """Refuse to migrate a database of nautobot-ai-ops; receives `pre_migrate`.
 
     Raises:
         CommandError: The database has tables or records of the other package.
@@ -72,6 +72,6 @@ def refuse_its_database(sender: Any, using: str = DEFAULT_DB_ALIAS, **_: Any) ->
     else:
         return
     raise CommandError(
-        f"This database {found}: they are those of the package {PACKAGE}, another app of the same name. "
-        f"Nothing has been migrated. Export its MCP servers and remove it before you install this app. {HOW_TO}"
+        f"This database {found}: they belong to the package {PACKAGE}, another app with the same "
+        f"name. Nothing has been migrated. Export its MCP servers and remove it before you install this app. {HOW_TO}"
     )

@@ -1,10 +1,10 @@
-"""Names that more than one module needs, each written once."""
+"""Names that several modules share."""
 
 from nautobot.apps.choices import ChoiceSet
 
 from ai_ops import kinds
 
-# The group under which the Jobs stand on the Jobs page.
+# The group of the Jobs on the Jobs page.
 JOB_GROUP = "AI Agents"
 
 
@@ -27,7 +27,7 @@ class MCPTypeChoices(ChoiceSet):
 
 
 class MCPProbeChoices(ChoiceSet):
-    """Ways of a health check to ask a server; the same names as `ai_ops.mcp.logic.verdicts.ProbeKind`."""
+    """Kinds of probes of a health check; the same names as `ai_ops.mcp.logic.verdicts.ProbeKind`."""
 
     AUTO = "auto"
     HTTP = "http"
@@ -74,12 +74,12 @@ class MCPIncidentKindChoices(ChoiceSet):
         (TEST, "Test"),
     )
 
-    # What is wrong with maintenance itself: such an incident has no servers.
+    # Failures of maintenance itself. Such an incident has no servers.
     OF_MAINTENANCE = (DEAD_LETTERS, SCHEDULES, CLEANUP)
 
 
 class MCPToolStateChoices(ChoiceSet):
-    """States of a tool: those of `ai_ops.mcp.logic.tools.ToolState`, and that a user has rejected what is listed."""
+    """States of a tool: those of `ai_ops.mcp.logic.tools.ToolState`, and rejected by a user."""
 
     APPROVED = "approved"
     ADDED = "added"
@@ -160,5 +160,5 @@ class RunStateChoices(ChoiceSet):
         (LOST, "Lost"),
         (DEAD, "Dead"),
     )
-    # Discarded dead letters stay dead: what a person decided about them is a field of its own.
+    # A discarded dead letter stays in the state dead. The decision of the user is a field of its own.
     FINAL = (SUCCEEDED, FAILED, SKIPPED, INTERRUPTED, LOST, DEAD)

@@ -1,4 +1,4 @@
-"""The app's settings, read once per run, every value checked against its range."""
+"""The app's settings, read and validated once per run."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ai_ops.logic.limits import CHECK_TIMEOUT_SECONDS, PROBE_CONCURRENCY
 from ai_ops.logic.quiet_time import EXAMPLE, is_span
 from ai_ops.logic.savers import AUTO, CLASSES, DEFAULT_PREFIX, is_prefix
 
-# A run of a thousand dead servers takes fifteen times as long.
+# A run with a thousand dead servers takes fifteen times this time.
 MAX_CHECK_TIMEOUT = 60
-# Each takes a file descriptor, and systems give a process 1,024 of them unless told otherwise.
+# Each takes a file descriptor, and by default a process has 1,024 of them.
 MAX_PROBE_CONCURRENCY = 200
-# Where Linux distributions keep certificates, and where those of an installation's own are put.
+# The folders in which Linux distributions keep certificates, and in which administrators put their own.
 DEFAULT_CA_DIRECTORIES = (
     "/etc/ssl",
     "/etc/pki",
@@ -34,9 +34,9 @@ MAX_GUARD_DAYS = 365
 # The forms in which records of erasures keep thread ids.
 PLAIN, SHA256 = "plain", "sha256"
 MAX_TOOL_CHECK_INTERVAL = 10_080  # minutes: a week
-MAX_RETENTION_DAYS = 3650  # ten years; more is a slip of the keyboard
+MAX_RETENTION_DAYS = 3650  # ten years; a larger number is probably a typing error
 MIN_RETENTION_DAYS = 1 / 24  # an hour, as long as an orphan's grace
-# A run that may take less could not even get its lease; a day is longer than any schedule of a run should be.
+# A shorter run could not even acquire its lease. No run should take longer than a day.
 MIN_TIME_LIMIT, MAX_TIME_LIMIT = 10, 86_400
 
 Rule = Callable[[str, Any], None]
@@ -104,10 +104,10 @@ def _are_paths(value: Any) -> bool:
 
 
 def validated_retention_days(value: object, name: str = "retention_days") -> float:
-    """Return `value` if it is a usable retention, a number of days from 1/24 to 3650.
+    """Return `value` if it is a valid retention, a number of days from 1/24 to 3650.
 
     Raises:
-        ConfigurationError: It is anything else; True and "30" are.
+        ConfigurationError: The value is invalid, such as True or "30".
     """
     # An hour, divided by 24 and rounded to five digits, is an hour.
     if not _is_number(value) or not MIN_RETENTION_DAYS - 1e-5 <= value <= MAX_RETENTION_DAYS:  # type: ignore[operator]
@@ -118,10 +118,10 @@ def validated_retention_days(value: object, name: str = "retention_days") -> flo
 
 
 def validated_time_limit(value: object, name: str = "time_limit") -> int:
-    """Return `value` if it is a usable time limit, a whole number of seconds from 10 to 86400.
+    """Return `value` if it is a valid time limit, a whole number of seconds from 10 to 86400.
 
     Raises:
-        ConfigurationError: It is anything else.
+        ConfigurationError: The value is invalid.
     """
     if isinstance(value, bool) or not isinstance(value, int) or not MIN_TIME_LIMIT <= value <= MAX_TIME_LIMIT:
         raise ConfigurationError(
@@ -147,7 +147,7 @@ def _time_limits(name: str, value: Any) -> None:
 def _glob(name: str, value: Any) -> None:
     if not isinstance(value, str) or value == "":
         raise ConfigurationError(
-            f"{name} must be a glob such as user-42-*, not {shown(value)}: leave it out to clean up all threads."
+            f"{name} must be a glob such as user-42-*, not {shown(value)}: omit it to clean up all threads."
         )
 
 
@@ -166,10 +166,11 @@ class CleanupOptions:
     """The options of the checkpoint cleanup, under the same names in the function, the Job and the settings.
 
     Attributes:
-        retention_days: Age in days past which a checkpoint may be deleted, from an hour (1/24) to 3650.
-        pending_retention_days: The same for threads that wait for a person's answer; None for the same value.
+        retention_days: Age in days after which a checkpoint may be deleted, from an hour (1/24) to 3650.
+        pending_retention_days: Retention of threads that wait for a user's answer; None for the value of
+            `retention_days`.
         thread_pattern: A glob over thread ids, such as ``user-42-*``; None for all threads.
-        trim_live_threads: Whether old checkpoints of live threads go too.
+        trim_live_threads: Whether old checkpoints of live threads are deleted too.
         keep_last: Checkpoints that each namespace of a live thread keeps, 1 to 10000.
         memory_limit_mb: Memory of the checkpoint Redis, in MiB, over which `memory_retention_days` applies.
         memory_retention_days: The shorter retention, in days, for a Redis over its limit.
@@ -199,36 +200,38 @@ class AiOpsSettings(CleanupOptions):
     """The values of ``PLUGINS_CONFIG["ai_ops"]``.
 
     Attributes:
-        checkpoint_prefix: What RedisSaver's keys begin with, its own ``checkpoint_prefix``.
-        checkpoint_write_prefix: The same for writes.
-        compact_prefix: What CompactRedisSaver's keys begin with, its own ``prefix``.
-        checkpoint_saver: The saver that agents get: ``compact``, ``redis`` or ``valkey``; with ``auto`` the one that
-            has conversations in the database, ``compact`` where none has.
+        checkpoint_prefix: Prefix of RedisSaver's keys, its ``checkpoint_prefix``.
+        checkpoint_write_prefix: Prefix of RedisSaver's keys of writes, its ``checkpoint_write_prefix``.
+        compact_prefix: Prefix of CompactRedisSaver's keys, its ``prefix``.
+        checkpoint_saver: The saver that agents get: ``compact``, ``redis`` or ``valkey``; with ``auto`` the saver that
+            has conversations in the database, ``compact`` if there are none.
         provision_schedules: Whether a new installation gets the default schedules.
         check_timeout: Seconds for all of one probe of an MCP server, and for agents to load its tools, wall clock,
             1 to 60.
-        allow_loopback: Whether MCP servers on the machine of the worker, or of the agent, may be reached.
-        ca_file: Path of a PEM file with the CAs to trust for MCP servers that name none; empty for the usual ones.
-        ca_directories: Folders in one of which the CA file of a server must be.
-        probe_concurrency: MCP servers that each of at most four threads asks at once, 1 to 200.
-        health_check_shard_size: Most servers that one run of the health check Job checks; 0 for no limit.
+        allow_loopback: Whether health checks and agents may connect to MCP servers on their own machine.
+        ca_file: Path of a PEM file with the CAs to trust for MCP servers without a CA file; empty for the default CAs.
+        ca_directories: Folders that may contain the CA files of servers.
+        probe_concurrency: Number of MCP servers that each of at most four threads probes at the same time, 1 to 200.
+        health_check_shard_size: Maximum number of servers that one run of the health check Job checks; 0 for no limit.
         check_history_days: Days for which each health check is kept, 1 to 3650.
         flap_low_percent: Share of changes below which a server stops flapping, 0 to flap_high_percent.
-        flap_high_percent: Share of changes from which it flaps, up to 100.
-        mass_failure_percent: Share of Healthy servers that must newly fail for a run to be doubted; 0 is half.
-        control_url: The address of the control, which answers as long as this network works.
-        tool_check_interval_minutes: Minutes between two lists of a server's tools, 1 to 10080; 0 is never.
-        prefix_tool_names: Whether agents see every tool with the name of its server in front; if not, only those whose
-            name is taken.
-        quiet_time: Hours of the day, in Nautobot's time zone, in which no incident is opened or escalated, such as
-            ``22:00-06:00``; what is still wrong afterwards is told then. Empty for none.
-        incident_escalation_hours: Hours for which an incident is open before it is escalated, 1 to 8760.
-        lease_seconds: Seconds after which a run that was not heard of may be replaced by another, 3 to 600.
-        max_attempts: How often a run is tried before it is dead, 1 to 20, when the infrastructure fails it.
+        flap_high_percent: Share of changes above which a server starts flapping, up to 100.
+        mass_failure_percent: Share of Healthy servers whose new failures make a run suspect its own network; 0 for
+            half.
+        control_url: Address of the control, an HTTP server that answers as long as this network works.
+        tool_check_interval_minutes: Minutes between two listings of a server's tools, 1 to 10080; 0 for never.
+        prefix_tool_names: Whether the name that agents see begins with the server's name for every tool; if false, only
+            for tools whose name is taken.
+        quiet_time: Hours of the day, in Nautobot's time zone, during which no incident is opened or escalated, such as
+            ``22:00-06:00``. Problems that remain are reported afterwards. Empty for none.
+        incident_escalation_hours: Hours after which an open incident is escalated, 1 to 8760.
+        lease_seconds: Seconds without a heartbeat after which another run may take over the lease, 3 to 600.
+        max_attempts: Number of attempts after which a run that fails because of the infrastructure is dead, 1 to 20.
         run_history_days: Days for which finished runs are kept, 1 to 3650.
         erasure_guard_days: Days for which late writes to erased threads are deleted, 1 to 365.
         erasure_ids: The form in which records of erasures keep thread ids: ``plain`` or ``sha256``.
-        time_limits: Seconds after which a run stops, 10 to 86400, by kind; a kind that is not named has its Job's.
+        time_limits: Seconds after which a run stops, 10 to 86400, by kind. Other kinds have the time limit of their
+            Job.
 
     Raises:
         ConfigurationError: A value is out of its range.
@@ -271,17 +274,17 @@ class AiOpsSettings(CleanupOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        # For one run another retention may be asked for; then the shorter of the two applies.
+        # A run may request another retention; then the shorter of the two applies.
         if self.memory_retention_days is not None and self.memory_retention_days > self.retention_days:
             raise ConfigurationError(
                 f"memory_retention_days ({self.memory_retention_days}) must not be longer than retention_days "
-                f"({self.retention_days}): it is what applies when memory is short."
+                f"({self.retention_days}): it applies while memory is short."
             )
         prefix = self.compact_prefix
         if not is_prefix(prefix) or prefix in (self.checkpoint_prefix, self.checkpoint_write_prefix):
             raise ConfigurationError(
-                f'compact_prefix must be a text such as "{DEFAULT_PREFIX}" of letters, digits and any of '
-                f"_ . - ~ : / @ , + =, and none with which the keys of other savers begin, not {shown(prefix)}."
+                f'compact_prefix must be a text such as "{DEFAULT_PREFIX}" of letters, digits and any '
+                f"of _ . - ~ : / @ , + =, and not the prefix of another saver's keys, not {shown(prefix)}."
             )
         low, high = self.flap_low_percent, self.flap_high_percent
         if not (_is_number(low) and _is_number(high) and 0 < low <= high <= 100):
@@ -291,12 +294,13 @@ class AiOpsSettings(CleanupOptions):
             )
         if self.mass_failure_percent and not self.control_url:
             raise ConfigurationError(
-                "mass_failure_percent needs a control_url, which tells an outage of servers from one of this network."
+                "mass_failure_percent needs a control_url, which distinguishes an outage of servers from one of this "
+                "network."
             )
 
     @classmethod
     def load(cls) -> AiOpsSettings:
-        """Read the settings as they are now."""
+        """Read the current settings."""
         given: dict[str, Any] = settings.PLUGINS_CONFIG.get("ai_ops", {})
         known = {each.name for each in fields(cls)}
         if unknown := sorted(set(given) - known):
@@ -307,11 +311,11 @@ class AiOpsSettings(CleanupOptions):
         try:
             return cls(**given)
         except ConfigurationError as error:
-            raise ConfigurationError(f'PLUGINS_CONFIG["ai_ops"] is not usable: {error}') from error
+            raise ConfigurationError(f'PLUGINS_CONFIG["ai_ops"] is not valid: {error}') from error
 
     @property
     def folders_of_ca_files(self) -> tuple[str, ...]:
-        """Return the allowed places of CA files: `ca_directories`, and the setting `ca_file` itself."""
+        """Return the allowed paths of CA files: the folders in `ca_directories`, and the setting `ca_file`."""
         return (*self.ca_directories, self.ca_file) if self.ca_file else tuple(self.ca_directories)
 
     def cleanup_options(self, **given: Any) -> CleanupOptions:

@@ -1,31 +1,31 @@
-"""Errors of this app. Each message is a sentence that says what was tried, on what, and what to do.
+"""Errors of this app. Each message is a sentence with the action, its object and the advice.
 
 ::
 
     AiOpsError
-    ├── ConfigurationError          a setting, an option or a schedule is not valid
+    ├── ConfigurationError          a setting, an option or a schedule is invalid
     │   └── ScheduleNotFoundError
     ├── CheckpointStoreError        Redis could not be reached, or refused a command
-    ├── ErasureError                an erasure could not be carried out to its end
+    ├── ErasureError                an erasure could not be completed
     ├── SpoolError                  the worker's disk refused the scanned keys
     ├── AgentCacheError             the shared cache could not be reached
     ├── HealthCheckError            the server can't be checked
     ├── CredentialsError            its secrets can't be read or sent
     ├── IncidentError               the incident is in another state
-    ├── ToolApprovalError           its tools can't be approved as they are
+    ├── ToolApprovalError           its tools can't be approved in this state
     ├── LeaseTakenError             another run holds the lease
-    ├── LeaseLostError              this run may write nothing more
-    ├── RunStoppedError             this run was told to stop
-    ├── RunRefusedError             there will be no such run
+    ├── LeaseLostError              this run may not write any more
+    ├── RunStoppedError             this run was stopped
+    ├── RunRefusedError             the run was refused
     │   ├── RunNotPermittedError
     │   ├── NoWorkerError
     │   ├── RunOptionsError
     │   └── RunConflictError
     └── WorkersUnreachableError     Celery's workers did not answer
 
-The task functions turn them into the `error` of their result, and fail the run; other exceptions are errors of the
-program and propagate. A few errors never leave their package and are defined there: `PinsError` in `checkpoints.pins`,
-those of one probe in `mcp.http`.
+The task functions return them as the `error` of their result, and fail the run. Other exceptions are programming errors
+and propagate. Errors that never leave their package are defined there: `PinsError` in `checkpoints.pins`, and the
+errors of a probe in `mcp.http`.
 """
 
 
@@ -42,11 +42,11 @@ class CheckpointStoreError(AiOpsError):
 
 
 class ErasureError(AiOpsError):
-    """An erasure could not be carried out, or not to its end."""
+    """An erasure could not be completed."""
 
 
 class SpoolError(AiOpsError):
-    """The keys that were scanned could not be kept on the worker's disk."""
+    """The scanned keys could not be stored on the worker's disk."""
 
 
 class AgentCacheError(AiOpsError):
@@ -66,7 +66,7 @@ class HealthCheckError(AiOpsError):
 
 
 class CredentialsError(AiOpsError):
-    """A secrets group can't be read or sent; the message is a clause on why, without any part of the secret."""
+    """A secrets group can't be read or sent; the message is the reason as a clause, without any part of the secret."""
 
 
 class LeaseTakenError(AiOpsError):
@@ -74,15 +74,15 @@ class LeaseTakenError(AiOpsError):
 
 
 class LeaseLostError(AiOpsError):
-    """The lease could not be renewed, or another run took it over: this run may write nothing more."""
+    """The lease could not be renewed, or another run took it over. This run may not write any more."""
 
 
 class RunStoppedError(AiOpsError):
-    """The run was told to stop: by a signal, by a person, or because its time is up."""
+    """The run was stopped by a signal, by a user, or at its time limit."""
 
 
 class RunRefusedError(AiOpsError):
-    """The run was refused; the message says why and what to do."""
+    """The run was refused; the message has the reason and the advice."""
 
 
 class RunNotPermittedError(RunRefusedError):
@@ -94,11 +94,11 @@ class NoWorkerError(RunRefusedError):
 
 
 class RunOptionsError(RunRefusedError):
-    """An option of the run does not exist, or has a value that is not valid."""
+    """An option of the run does not exist or has an invalid value."""
 
 
 class RunConflictError(RunRefusedError):
-    """The state of the run does not allow the action, or its idempotency key is that of another request."""
+    """The state of the run does not allow the action, or another request has the same idempotency key."""
 
 
 class ScheduleNotFoundError(ConfigurationError):

@@ -37,19 +37,19 @@ from ai_ops.runs.quiet import quiet_passes, without_quiet_passes
 from ai_ops.schedules.lateness import STANDINGS
 from ai_ops.schedules.status import statuses_of
 
-# A century. Beyond some millennia a date can't be computed.
+# A century. Python has no dates after the year 9999.
 MAX_CERTIFICATE_DAYS = 36_500.0
 
 
 def _server_filter() -> NaturalKeyOrPKMultipleChoiceFilter:
-    """A filter by servers, each named or given by its id."""
+    """Return a filter by servers, each given by its name or its id."""
     return NaturalKeyOrPKMultipleChoiceFilter(
         queryset=MCPServer.objects.all(), to_field_name="name", label="MCP server (name or ID)"
     )
 
 
 class MCPServerFilterSet(StatusModelFilterSetMixin, NautobotFilterSet):
-    """Filter for MCPServer; every field with Nautobot's usual lookups, such as `server_url__ic`."""
+    """Filter for MCPServer. Every field has Nautobot's usual lookups, such as `server_url__ic`."""
 
     # As in the REST API, where `url` is the address of the record.
     server_url = MultiValueCharFilter(field_name="url", label="URL of the server")
@@ -60,11 +60,13 @@ class MCPServerFilterSet(StatusModelFilterSetMixin, NautobotFilterSet):
     tool_state = django_filters.MultipleChoiceFilter(
         field_name="tools__state", choices=MCPToolStateChoices, label="Has tools that are"
     )
-    tools_reason = MultiValueCharFilter(field_name="tool_set__reason", label="Reason why its tools were not listed")
+    tools_reason = MultiValueCharFilter(field_name="tool_set__reason", label="Reason why its tools could not be listed")
 
     protocol_version = MultiValueCharFilter(field_name="health__protocol_version", label="Revision of MCP")
-    server_name = MultiValueCharFilter(field_name="health__server_name", label="Name the server gives itself")
-    server_version = MultiValueCharFilter(field_name="health__server_version", label="Version the server gives")
+    server_name = MultiValueCharFilter(field_name="health__server_name", label="Server name in its own answers")
+    server_version = MultiValueCharFilter(
+        field_name="health__server_version", label="Server version in its own answers"
+    )
     certificate_days = django_filters.NumberFilter(
         method="_with_certificate", label="TLS certificate expires within this many days"
     )
@@ -89,7 +91,7 @@ class MCPServerFilterSet(StatusModelFilterSetMixin, NautobotFilterSet):
         exclude = ("url",)
 
     def _with_certificate(self, queryset: QuerySet, name: str, value: Decimal) -> QuerySet:
-        # A date beyond the calendar means all of them.
+        # A date outside the calendar matches all of them.
         days = min(float(value), MAX_CERTIFICATE_DAYS)
         return queryset.filter(health__certificate_ends__lt=timezone.now() + timedelta(days=days))
 
@@ -242,7 +244,7 @@ class MaintenanceRunFilterSet(BaseFilterSet):
     job_result = django_filters.ModelMultipleChoiceFilter(queryset=JobResult.objects.all(), label="Job result (ID)")
     has_error = django_filters.BooleanFilter(method="_with_error", label="Has an error")
     is_dead_letter = django_filters.BooleanFilter(method="_dead_letters", label="Is a dead letter")
-    is_quiet = django_filters.BooleanFilter(method="_quiet", label="Is a pass that found nothing to do")
+    is_quiet = django_filters.BooleanFilter(method="_quiet", label="Found no work (supervisor and incident review)")
 
     class Meta:
         """Model and fields."""
@@ -308,7 +310,7 @@ class MCPServerToolSetFilterSet(BaseFilterSet):
         fields = ("id", "server", "asked", "listed", "reason", "listed_hash", "approved_hash", "approved")
 
     def filter_drifted(self, queryset, name, value):
-        """Compare the two hashes."""
+        """Filter by whether the two hashes differ."""
         same = Q(listed_hash=F("approved_hash"))
         return queryset.exclude(same) if value else queryset.filter(same)
 

@@ -50,11 +50,11 @@ class FilterTimeField(forms.DateTimeField):
     """A time to filter by. Nautobot passes a list to the form if the filter takes several values."""
 
     def prepare_value(self, value):
-        """Show the first one."""
+        """Return the first value."""
         return super().prepare_value(_first(value))
 
     def to_python(self, value):
-        """Take the first one."""
+        """Convert the first value."""
         return super().to_python(_first(value))
 
 
@@ -94,12 +94,12 @@ class MCPServerForm(NautobotModelForm):
         ]
 
     def __init__(self, *args, **kwargs):
-        """Let a new server do without a status."""
+        """Make the status of a new server optional."""
         super().__init__(*args, **kwargs)
         self.fields["status"].required = self.instance.present_in_database
 
     def clean_status(self):
-        """Start a new server in the model's default status unless one was chosen."""
+        """Set the model's default status for a new server without one."""
         status = self.cleaned_data["status"] or Status.objects.filter(pk=self.instance.status_id).first()
         if status is None:
             raise forms.ValidationError(MCPServer._meta.get_field("status").error_messages["null"])
@@ -143,7 +143,7 @@ class MCPServerBulkEditForm(StatusModelBulkEditFormMixin, TagsBulkEditFormMixin,
     description = forms.CharField(required=False, label="Description")
 
     class Meta:
-        """Model, and what may be emptied."""
+        """Model, and fields that may be emptied."""
 
         model = MCPServer
         nullable_fields = ["mcp_endpoint", "health_check", "ca_file", "secrets_group", "check_interval", "description"]
@@ -174,10 +174,10 @@ class MCPServerFilterForm(StatusModelFilterFormMixin, NautobotFilterForm):
         choices=MCPToolStateChoices, required=False, label="Has tools that are", widget=StaticSelect2Multiple
     )
     certificate_days = forms.IntegerField(
-        required=False, label="Certificate expires within (days)", help_text="Expired ones included."
+        required=False, label="Certificate expires within (days)", help_text="Expired certificates are included."
     )
     protocol_version = forms.CharField(required=False, label="Revision of MCP")
-    server_version = forms.CharField(required=False, label="Version the server gives")
+    server_version = forms.CharField(required=False, label="Server version in its own answers")
     protocol = forms.MultipleChoiceField(choices=MCPProtocolChoices, required=False, widget=StaticSelect2Multiple)
     probe = forms.MultipleChoiceField(choices=MCPProbeChoices, required=False, widget=StaticSelect2Multiple)
     secrets_group = DynamicModelMultipleChoiceField(
@@ -265,7 +265,7 @@ class RetentionPolicyBulkEditForm(NautobotBulkEditForm):
     description = forms.CharField(required=False)
 
     class Meta:
-        """Model, and what may be emptied."""
+        """Model, and fields that may be emptied."""
 
         model = RetentionPolicy
         nullable_fields = [
@@ -374,7 +374,7 @@ class MaintenanceRunFilterForm(BootstrapMixin, forms.Form):
     )
     is_quiet = forms.NullBooleanField(
         required=False,
-        label="Is a pass that found nothing to do",
+        label="Found no work (supervisor and incident review)",
         widget=StaticSelect2(choices=BOOLEAN_WITH_BLANK_CHOICES),
     )
     created__gte = FilterTimeField(required=False, label="From", widget=DateTimePicker())
@@ -396,7 +396,7 @@ class MCPServerToolFilterForm(BootstrapMixin, forms.Form):
 
 
 class ScheduleTimesForm(forms.Form):
-    """New times of a schedule. Empty fields stay unchanged, except the grace, which follows the times."""
+    """New times of a schedule. An empty field leaves its value unchanged; an empty grace follows the new times."""
 
     crontab = forms.CharField(required=False, max_length=255)
     interval = forms.IntegerField(required=False)

@@ -37,13 +37,13 @@ def _lines(user: Any) -> Iterator[Line]:
     runs = MaintenanceRun.objects.restrict(user, "view")
     if user.has_perm("ai_ops.view_mcpserver"):
         address = reverse("plugins:ai_ops:mcpserver_list") + f"?status={MCPServerStatus.UNHEALTHY}"
-        yield _count("Unhealthy MCP servers", address, servers, "Servers without tools for agents")
+        yield _count("Unhealthy MCP servers", address, servers, "Servers from which agents get no tools")
     if user.has_perm("ai_ops.view_mcpserverincident"):
         address = reverse("plugins:ai_ops:mcpserverincident_list") + "?is_open=true"
-        yield _count("Open incidents", address, incidents, "Outages that are not over")
+        yield _count("Open incidents", address, incidents, "Outages, changed tools and failed maintenance")
     if user.has_perm("ai_ops.view_maintenancerun"):
         dead = dead_letters(runs)
-        yield _count("Dead letters", reverse("plugins:ai_ops:deadletters"), dead, "Runs to be redriven or discarded")
+        yield _count("Dead letters", reverse("plugins:ai_ops:deadletters"), dead, "Runs to redrive or discard")
         yield _last_cleanup(runs)
 
 
@@ -58,7 +58,7 @@ def _last_cleanup(runs: QuerySet[MaintenanceRun]) -> Line:
     run = cleanups.exclude(state=RunStateChoices.SKIPPED).order_by("-created").first()
     if run is None:
         address = reverse("plugins:ai_ops:maintenancerun_list") + f"?kind={MaintenanceKindChoices.CLEANUP}"
-        return Line("Last cleanup", address, "none", "secondary", "No checkpoint cleanup has ended yet")
+        return Line("Last cleanup", address, "none", "secondary", "No checkpoint cleanup has finished yet")
     deleted = run.counters.get("deleted_count")
     would = " would be" if run.counters.get("dryrun") else ""
     keys = f", {deleted:,} keys{would} deleted" if deleted is not None else ""

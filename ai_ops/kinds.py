@@ -1,8 +1,8 @@
-"""Kinds of maintenance: the one registry of their names, Jobs, default schedules and options.
+"""The registry of the kinds of maintenance: their names, Jobs, default schedules and options.
 
 A new kind is an entry in `ALL_KINDS`, a task in `ai_ops.celery_tasks` and a Job in `ai_ops.jobs`. Lists, filters, REST,
-metrics, schedules and the settings take it from here. The registry stands below models and settings, since both name
-kinds; a check of options that needs either asks its `Asked`.
+metrics, schedules and the settings read it from here. Models and settings import this module, so a validation of
+options reads both through its `Asked`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Asked(Protocol):
         """Return whether the user may view an MCP server with that id."""
 
     def policy_id(self, name_or_id: str) -> str:
-        """Return the id of a retention policy; raise RunOptionsError if the user can view none of that name."""
+        """Return the id of a retention policy; raise RunOptionsError if the user can view no policy of that name."""
 
 
 def _as_given(options: Options, _asked: Asked) -> Options:
@@ -58,7 +58,7 @@ def _cleanup_options(options: Options, asked: Asked) -> Options:
 def _cleanup_variables(options: Options) -> Options:
     variables = dict(options)
     if "trim_live_threads" in variables:
-        # The Job's form has three answers, one of which is "as configured".
+        # The Job's form has three choices, one of which is "as configured".
         variables["trim_live_threads"] = "yes" if variables["trim_live_threads"] else "no"
     return variables
 
@@ -80,7 +80,7 @@ def _erasure_options(options: Options, _asked: Asked) -> Options:
         if any("\n" in each or "\r" in each or "\0" in each for each in given):
             raise RunOptionsError(f"{name} must have no line breaks: erase such a thread in a shell.")
         if any(map(is_concealed, given)):
-            raise RunOptionsError(f"{name} has the SHA-256 of a name, of which nothing can be erased: give the names.")
+            raise RunOptionsError(f"{name} has the SHA-256 of a name, which can't be erased: give the name.")
     if not isinstance(options.get("reason"), str) or not options["reason"].strip():
         raise RunOptionsError("An erasure needs a reason, which its record keeps.")
     if not isinstance(options.get("thread_pattern"), str | None) or options.get("thread_pattern") == "":
@@ -90,7 +90,7 @@ def _erasure_options(options: Options, _asked: Asked) -> Options:
     for name in ("include_pinned", "dryrun"):
         _confirm_flag(name, options)
     if not any(options.get(name) for name in ("thread_ids", "thread_pattern", "store_namespaces")):
-        raise RunOptionsError("Nothing is named that could be erased: give thread_ids or a thread_pattern.")
+        raise RunOptionsError("There is nothing to erase: give thread_ids or a thread_pattern.")
     return options
 
 
@@ -104,19 +104,19 @@ def _search_options(options: Options, _asked: Asked) -> Options:
     if not isinstance(pattern, str):
         raise RunOptionsError(f"A search needs the option pattern, a glob such as user-42-*, not {shown(pattern)}.")
     if reason := why_no_glob(pattern):
-        raise RunOptionsError(f"pattern is no usable glob. {reason}")
+        raise RunOptionsError(f"pattern is not a valid glob. {reason}")
     return options
 
 
 def _health_options(options: Options, _asked: Asked) -> Options:
     shard = options.get("shard")
     if not isinstance(shard, str | None):
-        raise RunOptionsError(f"shard must be a text, not {shown(shard)}: leave it out; a run makes shards by itself.")
+        raise RunOptionsError(f"shard must be a text, not {shown(shard)}: omit it; a run sets it for its parts.")
     try:
         if shard is not None:
             Shard.parse(shard)
     except ValueError as error:
-        raise RunOptionsError(f"{error}: leave it out; a run makes shards by itself.") from None
+        raise RunOptionsError(f"{error}: omit it; a run sets it for its parts.") from None
     return options
 
 
@@ -142,15 +142,15 @@ class Kind:
     Attributes:
         name: Its name in options, REST and the database.
         label: Its name on pages.
-        job: Class path of the Job that does it; None for work that is a part of other runs.
-        schedule: Name of its schedule in a new installation; None for a kind that has none by default.
-        crontab: When it runs unless told otherwise, five fields; None where a schedule must say so.
-        enabled: Whether a new installation has its Job enabled without a schedule.
-        variable: The Job's variable that only runs of this kind have, where several kinds share a Job.
+        job: Class path of its Job; None for work that is a part of other runs.
+        schedule: Name of its schedule in a new installation; None for a kind without a default schedule.
+        crontab: Default crontab of its schedules, five fields; None if each schedule must give one.
+        enabled: Whether a new installation enables its Job although it has no schedule.
+        variable: The Job's variable that only this kind sets, if several kinds share a Job.
         options: Names of its own options.
-        has_cleanup_options: Whether the options of a cleanup in the settings are options of a run too.
-        checked: Returns the options as they are stored; raises ConfigurationError or RunOptionsError.
-        variables: Returns the Job's variables for stored options.
+        has_cleanup_options: Whether runs accept the cleanup options of the settings.
+        checked: Returns the validated options for the record; raises ConfigurationError or RunOptionsError.
+        variables: Returns the Job's variables for recorded options.
     """
 
     name: str
@@ -172,8 +172,8 @@ ALL_KINDS = (
         "Checkpoint cleanup",
         job="ai_ops.jobs.checkpoint_cleanup.CleanupCheckpointsJob",
         schedule="AI Ops: clean up old checkpoints",
-        # After 3:00, because clocks change between 1:00 and 3:00 and would skip or double the run, and off the
-        # full hour, where backups and other nightly jobs begin.
+        # After 3:00, because a change of clocks between 1:00 and 3:00 would skip or repeat the run. Not on the hour,
+        # when backups and other nightly jobs start.
         crontab="17 3 * * *",
         options=frozenset({"dryrun", "trial_policy"}),
         has_cleanup_options=True,
@@ -185,8 +185,8 @@ ALL_KINDS = (
         "Storage sampling",
         job="ai_ops.jobs.checkpoint_storage.SampleCheckpointStorageJob",
         schedule="AI Ops: sample the checkpoint storage",
-        # Hourly: a million keys are twenty seconds of one worker. Half an hour after the cleanup, so that the page
-        # shows what the cleanup left.
+        # Hourly: a million keys take one worker twenty seconds. Half an hour after the cleanup, so that the page shows
+        # its result.
         crontab="47 * * * *",
     ),
     Kind(
@@ -195,7 +195,7 @@ ALL_KINDS = (
         job="ai_ops.jobs.mcp_health_check.MCPServerHealthCheckJob",
         schedule="AI Ops: check MCP servers",
         crontab="*/10 * * * *",
-        # The runs of a fleet that was divided have a shard each, with which they are redriven.
+        # Each part of a divided run has a shard, which a redrive keeps.
         options=frozenset({"shard"}),
         checked=_health_options,
     ),
@@ -215,7 +215,7 @@ ALL_KINDS = (
         schedule="AI Ops: review MCP incidents",
         crontab="*/5 * * * *",
     ),
-    # The supervisor starts it between two cleanups.
+    # The supervisor starts these runs between two cleanups.
     Kind(ORPHANS, "Orphan collection"),
     Kind(
         MOVES,
@@ -236,7 +236,7 @@ ALL_KINDS = (
         SEARCH,
         "Search for threads",
         job="ai_ops.jobs.thread_search.FindThreadsJob",
-        # A button of the page "Threads" asks for it, and it changes nothing.
+        # A button on the page "Threads" starts it, and it changes nothing.
         enabled=True,
         options=frozenset({"pattern"}),
         checked=_search_options,
@@ -246,12 +246,12 @@ ALL_KINDS = (
         "Supervision",
         job="ai_ops.jobs.supervisor.SuperviseRunsJob",
         schedule="AI Ops: supervise maintenance runs",
-        # A pass that has nothing to do takes a fraction of a second; a run that died is not left for longer than this.
+        # A pass without work takes a fraction of a second, and a dead run waits at most a minute.
         crontab="* * * * *",
     ),
 )
 
-# The kinds that can be asked for, by name.
+# The kinds that a request may name, by name.
 KINDS = {kind.name: kind for kind in ALL_KINDS if kind.job}
 
 

@@ -1,8 +1,8 @@
 """Metrics for Prometheus at Nautobot's /metrics/.
 
-Names and units follow Prometheus' conventions; `promtool check metrics` is a test. Counters and histograms are kept in
-the database (`ai_ops.runs.totals`), so that they survive restarts and are the same from every process. A scrape asks
-Nautobot's database alone, in a fixed number of queries that indexes answer.
+Names and units follow Prometheus' conventions; a test runs `promtool check metrics`. Counters and histograms are kept
+in the database (`ai_ops.runs.totals`), so that they survive restarts and are the same in every process. A scrape reads
+only Nautobot's database, with a fixed number of indexed queries.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ UNFINISHED = (RunStateChoices.PENDING, RunStateChoices.RUNNING)
 
 @dataclass(frozen=True)
 class Kind:
-    """A metric as Prometheus knows it.
+    """The definition of a metric for Prometheus.
 
     Attributes:
         type: One of FAMILIES.
-        what: Its help text.
-        labels: Names of its labels.
+        what: The help text.
+        labels: The names of its labels.
     """
 
     type: str
@@ -54,34 +54,36 @@ class Kind:
     labels: tuple[str, ...] = ()
 
 
-# Without the prefix, and without the "_total" that a counter gets.
+# Without the prefix, and without the suffix "_total" of counters.
 KINDS = {
-    "runs": Kind("counter", "Maintenance runs that ended, by how they ended.", ("kind", "outcome")),
-    "run_duration_seconds": Kind("histogram", "Time that maintenance runs worked.", ("kind",)),
-    "active_runs": Kind("gauge", "Maintenance runs that are not over.", ("kind", "state")),
-    "seconds_since_last_success": Kind("gauge", "Seconds since a maintenance run of a whole succeeded.", ("kind",)),
+    "runs": Kind("counter", "Maintenance runs that ended, by outcome.", ("kind", "outcome")),
+    "run_duration_seconds": Kind("histogram", "Time for which maintenance runs worked.", ("kind",)),
+    "active_runs": Kind("gauge", "Maintenance runs that have not ended.", ("kind", "state")),
+    "seconds_since_last_success": Kind("gauge", "Seconds since a complete maintenance run last succeeded.", ("kind",)),
     "dead_letters": Kind("gauge", "Dead maintenance runs that were neither redriven nor discarded."),
-    "late_schedules": Kind("gauge", "Schedules that should have started a run and have not."),
+    "late_schedules": Kind("gauge", "Schedules that have not started a run that is due."),
     "mcp_servers": Kind("gauge", "MCP servers by their state.", ("state",)),
     "mcp_flapping_servers": Kind("gauge", "MCP servers that change their state too often."),
     "mcp_checks": Kind("counter", "Health checks of MCP servers by their result.", ("reason",)),
-    "mcp_check_latency_seconds": Kind("histogram", "Time that MCP servers took to answer a health check."),
+    "mcp_check_latency_seconds": Kind("histogram", "Time in which MCP servers answered health checks."),
     "mcp_certificate_expiry_timestamp_seconds": Kind(
-        "gauge", "When the TLS certificate of an MCP server expires, as Unix time.", ("server",)
+        "gauge", "Expiry of the TLS certificate of an MCP server, as Unix time.", ("server",)
     ),
     "open_incidents": Kind("gauge", "Incidents that are not closed.", ("kind",)),
     "changed_tools": Kind("gauge", "Tools that differ from the approved ones."),
-    "deleted_keys": Kind("counter", "Keys that maintenance deleted in the checkpoint Redis.", ("kind",)),
-    "deleted_threads": Kind("counter", "Threads that maintenance deleted whole.", ("kind",)),
-    "checkpoint_keys": Kind("gauge", "Keys of checkpoints at the last sampling."),
-    "checkpoint_bytes": Kind("gauge", "Bytes that these keys take, estimated at the last sampling."),
+    "deleted_keys": Kind("counter", "Keys deleted in the checkpoint Redis by maintenance.", ("kind",)),
+    "deleted_threads": Kind("counter", "Whole threads deleted by maintenance.", ("kind",)),
+    "checkpoint_keys": Kind("gauge", "Checkpoint keys at the last sampling."),
+    "checkpoint_bytes": Kind("gauge", "Memory of the checkpoint keys, estimated at the last sampling."),
     "checkpoint_threads": Kind("gauge", "Threads at the last sampling."),
-    "redis_memory_bytes": Kind("gauge", "Memory that the checkpoint Redis used at the last sampling."),
-    "redis_evicted_keys": Kind("counter", "Keys that the checkpoint Redis had evicted at the last sampling."),
-    "storage_sampled_timestamp_seconds": Kind("gauge", "When the checkpoint Redis was last sampled, as Unix time."),
+    "redis_memory_bytes": Kind("gauge", "Memory of the checkpoint Redis at the last sampling."),
+    "redis_evicted_keys": Kind("counter", "Keys evicted by the checkpoint Redis up to the last sampling."),
+    "storage_sampled_timestamp_seconds": Kind(
+        "gauge", "Time of the last sampling of the checkpoint Redis, as Unix time."
+    ),
 }
 
-# What the overview calls the states of servers; a status of another name is put in small letters.
+# States of servers by their names on the overview. Any other status is written in lower case.
 STATES = {
     logic.UP: "up",
     logic.DOWN: "down",
@@ -89,7 +91,7 @@ STATES = {
     logic.NOT_CHECKED: "not_checked_yet",
     f"{logic.NEVER_CHECKED} (STDIO)": "never_checked",
 }
-# Of a sampling, by the names above.
+# Values of a sampling, by the names above.
 SAMPLED = {
     "checkpoint_keys": "checkpoint_keys",
     "checkpoint_bytes": "checkpoint_bytes",
@@ -105,8 +107,8 @@ Sample = tuple[str, list[str], float]
 def collect() -> Iterator[Metric]:
     """Yield all metrics.
 
-    Nautobot asks for them after every ``migrate`` too, ``migrate ai_ops zero`` included: where the tables are not
-    as this version needs them, there are metrics without values.
+    Nautobot also reads them after every ``migrate``, ``migrate ai_ops zero`` included. If the tables are not those of
+    this version, the metrics have no values.
     """
     families = _families()
     try:
@@ -132,7 +134,7 @@ def _reading(samples: Callable[[], Iterable[Sample]]) -> Callable[[dict[str, Any
 
 
 def _read_totals(families: dict[str, Any]) -> None:
-    """Return counters and histograms. Events that have not happened count 0: no series begins with an increase."""
+    """Return counters and histograms. Absent events count as 0, so that no series starts with an increase."""
     found = {(each.name, each.labels): each for each in totals.totals()}
     for kind in MaintenanceKindChoices.values():
         ended = [found.get((totals.RUNS, (kind, state))) for state in RunStateChoices.FINAL]
@@ -161,7 +163,7 @@ def _add_histogram(family: Any, labels: list[str], found: Iterable[totals.Counte
 
 @_reading
 def _read_runs() -> Iterator[Sample]:
-    """Return gauges of the runs that have not ended, read by their index."""
+    """Return gauges of the runs that have not ended, read by an index."""
     rows = MaintenanceRun.objects.filter(state__in=UNFINISHED).order_by().values_list("kind", "state")
     found = {(kind, state): count for kind, state, count in rows.annotate(count=Count("pk"))}
     for kind in MaintenanceKindChoices.values():

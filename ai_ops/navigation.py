@@ -12,15 +12,16 @@ from nautobot.apps.ui import (
 from ai_ops.kinds import DEFAULT_SCHEDULES
 from ai_ops.overview.page import PERMISSIONS
 
-# After Nautobot's own data, before its settings and Jobs: 1000 is where tabs without a weight land.
+# After Nautobot's own data, and before its settings and Jobs. Tabs without a weight have 1000.
 TAB_WEIGHT = NavigationWeightChoices.CLOUD + 50
 
 
 def _run_item(kind: str, name: str, weight: int) -> NavMenuItem:
-    """Link to the form that runs a Job: by its class, as the display name may be changed.
+    """Return a link to the form of a Job, by its class, because its display name may be changed.
 
-    Nautobot's menu shows an item as its name and a link alone: neither icons nor the buttons of NavMenuItem are in its
-    template. So these have a group of their own, a verb, and the three dots of what opens a form.
+    Nautobot's menu shows only the name and the link of an item; its template has neither icons nor the buttons of
+    NavMenuItem. So these items have a group of their own, begin with a verb, and end with an ellipsis, because they
+    open a form.
     """
     return NavMenuItem(
         link="extras:job_run_by_class_path",

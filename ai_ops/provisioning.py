@@ -1,7 +1,7 @@
-"""Provisioning of a new installation: statuses, default schedules, enabled Jobs. Changes by operators last.
+"""Provisioning of a new installation: statuses, default schedules and enabled Jobs.
 
-Runs after every ``migrate``. Each thing provisioned leaves a ProvisioningRecord: where there is one, the
-thing is the operator's and is not touched again, whatever became of it.
+Runs after every ``migrate``. Each provisioned object leaves a ProvisioningRecord. An object with a record belongs to
+the operator: it is not created or changed again, even if it was deleted.
 """
 
 from __future__ import annotations
@@ -26,20 +26,23 @@ logger = logging.getLogger(__name__)
 
 STATUSES = {
     MCPServerStatus.HEALTHY: (ColorChoices.COLOR_GREEN, "Answers its health check"),
-    MCPServerStatus.UNHEALTHY: (ColorChoices.COLOR_RED, "Does not answer its health check, or was never checked"),
-    MCPServerStatus.VULNERABLE: (ColorChoices.COLOR_AMBER, "Set by a person: not to be used, and not checked"),
-    MCPServerStatus.MAINTENANCE: (ColorChoices.COLOR_GREY, "Set by a person: checked, but its status is left alone"),
+    MCPServerStatus.UNHEALTHY: (ColorChoices.COLOR_RED, "Does not answer its health check, or has never been checked"),
+    MCPServerStatus.VULNERABLE: (
+        ColorChoices.COLOR_AMBER,
+        "Set by a user: agents do not use it, and it is not checked",
+    ),
+    MCPServerStatus.MAINTENANCE: (ColorChoices.COLOR_GREY, "Set by a user: checked, but its status does not change"),
 }
 
 
 def provision(sender, *, apps, using=DEFAULT_DB_ALIAS, **kwargs):
-    """Provision what is missing; receives Nautobot's ``nautobot_database_ready``.
+    """Provision missing objects; receives Nautobot's ``nautobot_database_ready``.
 
     Args:
         sender: The AppConfig of this app.
-        apps: The models as the migrations that have run so far left them.
+        apps: The models after the migrations that have run.
         using: The database that was migrated.
-        kwargs: What else the signal brings, unused.
+        kwargs: Other arguments of the signal, unused.
     """
     if using != DEFAULT_DB_ALIAS or not _has_tables(apps):
         return
@@ -67,7 +70,7 @@ def provision_schedules() -> None:
     for kind in DEFAULT_SCHEDULES:
         key = f"schedule:{kind}"
         job = find_job(kind)
-        # Where the Job's row is not there yet, the next migrate comes back to it.
+        # If the row of the Job does not exist yet, the next migrate enables the Job.
         if job is None or ProvisioningRecord.objects.filter(key=key).exists():
             continue
         try:
@@ -78,7 +81,7 @@ def provision_schedules() -> None:
                 else:
                     ensure_schedule(kind)
         except ConfigurationError as error:
-            # A migrate must not fail for a schedule's sake.
+            # A schedule must not make a migrate fail.
             logger.warning("The default schedule of %s was not created: %s", job, error)
 
 
@@ -102,7 +105,7 @@ def provision_jobs() -> None:
 
 
 def _has_tables(apps) -> bool:
-    """Return whether this app's tables exist: ``migrate ai_ops zero`` sends the signal too."""
+    """Return whether this app's tables exist, because ``migrate ai_ops zero`` sends the signal too."""
     try:
         apps.get_model("ai_ops", "ProvisioningRecord")
     except LookupError:
@@ -111,11 +114,10 @@ def _has_tables(apps) -> bool:
 
 
 def _why_in_use(job: Job) -> str | None:
-    """Return a clause that shows that `job` was used before this installation; None if it was not."""
+    """Return a clause on the use of `job` before this installation; None if it was not used."""
     if schedule := ScheduledJob.objects.filter(job_model=job).first():
         return f'it has the schedule "{schedule.name}"'
-    # A message that no worker has taken shows that it was asked for, not that it ran: an earlier installation of this
-    # app may have left it.
+    # A message that no worker has taken does not count. An earlier installation of this app may have left it.
     if JobResult.objects.filter(job_model=job).exclude(status=JobResultStatusChoices.STATUS_PENDING).exists():
         return "it has run before"
     changes = ObjectChange.objects.filter(
@@ -126,7 +128,7 @@ def _why_in_use(job: Job) -> str | None:
 
 def _tell_left_out(kind: str, job: Job, reason: str) -> None:
     logger.warning(
-        '"%s" got no schedule, since %s. To get the default one, run in nautobot-server nbshell: '
+        '"%s" got no default schedule, since %s. To create it, run in nautobot-server nbshell: '
         'from ai_ops.schedules import ensure_schedule; ensure_schedule("%s")',
         job,
         reason,

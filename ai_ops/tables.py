@@ -35,12 +35,12 @@ from ai_ops.ui.times import AgeColumn, DurationColumn
 
 
 def milliseconds(value: float | None) -> str | None:
-    """Return a latency as text; None without one."""
+    """Return a latency as text; None for None."""
     return None if value is None else f"{value:,.0f} ms"
 
 
 def percent(value: float | None) -> str | None:
-    """Return an uptime as text, rounded down (99.996 percent is not 100); None without one."""
+    """Return an uptime as text, rounded down (99.996 percent is not 100); None for None."""
     return None if value is None else f"{math.floor(value * 100) / 100:g} %"
 
 
@@ -57,31 +57,31 @@ STATE_COLORS = {
 
 
 def state_badge(state: str) -> str:
-    """The state of a run as a badge."""
+    """Return the state of a run as a badge."""
     name = dict(RunStateChoices.CHOICES).get(state, state)
     return format_html('<span class="badge bg-{}">{}</span>', STATE_COLORS.get(state, "secondary"), name)
 
 
-# A name, a time or a duration broken into lines makes a list three times as long.
+# Without this a name, a time or a duration would wrap and make a list three times as long.
 ONE_LINE = {"td": {"class": "text-nowrap"}}
-# A long name or address is broken into few lines.
+# Long names and addresses wrap into a few lines.
 WITH_ROOM = {"td": {"style": "min-width: 14rem; overflow-wrap: anywhere"}}
-# An error has addresses in it, which are not broken into lines and push what follows out of sight. Without a width a
-# narrow screen gives it a few letters a line.
+# An error contains addresses, which would not wrap and would push later columns out of sight. Without a minimum width a
+# narrow screen shows a few letters on each line.
 BROKEN_ANYWHERE = {"th": {"class": "text-wrap"}, "td": {"style": "min-width: 14rem; overflow-wrap: anywhere"}}
 
 
-# The most characters of an error in a cell of a list; all of it is on the page of the run or server.
+# Maximum number of characters of an error in a list. The page of the run or server shows the whole error.
 SHORT_ERROR = 120
 LONG_ERROR = 400
 
 
-# The statuses that health checks give; a server may have others, which say nothing about checks.
+# The statuses that health checks set. Other statuses are set by users.
 FLIPPED_STATUSES = (MCPServerStatus.HEALTHY, MCPServerStatus.UNHEALTHY)
 
 
 def certificate_badge(days: int | None) -> str | None:
-    """The days that a TLS certificate has left, in the colour of how urgent that is; None without one."""
+    """Return the days until a TLS certificate expires as a badge, coloured by urgency; None for None."""
     if days is None:
         return None
     text = f"{days} day{'' if days == 1 else 's'}" if days >= 0 else "expired"
@@ -106,7 +106,7 @@ class MCPServerTable(StatusTableMixin, BaseTable):
     reason = tables.Column(accessor="health__reason")
     latency = tables.Column(accessor="health__latency_ms", attrs=ONE_LINE, verbose_name="Latency")
     checked = AgeColumn(accessor="health__checked", attrs=ONE_LINE, verbose_name="Last Check")
-    # Ordered by it, the list would have to compute it for every server there is.
+    # Ordering by it would compute it for every server.
     uptime_24h = tables.Column(verbose_name="Uptime 24 h", orderable=False)
     flapping = tables.Column(accessor="health__flapping", empty_values=(None, False))
     tools = tables.Column(
@@ -122,7 +122,7 @@ class MCPServerTable(StatusTableMixin, BaseTable):
     actions = ButtonsColumn(MCPServer)
 
     class Meta(BaseTable.Meta):
-        """Columns a person may choose, and those shown at first."""
+        """Available columns, and default columns."""
 
         model = MCPServer
         fields = (
@@ -176,7 +176,7 @@ class MCPServerTable(StatusTableMixin, BaseTable):
 
     @cached_property
     def told(self):
-        """Return the ids of the servers on this page whose checks the user may view, read once for all rows."""
+        """Return the ids of the servers on this page whose health the user may view, read once for all rows."""
         request = getattr(self, "request", None)
         if request is None:
             return set()
@@ -185,7 +185,7 @@ class MCPServerTable(StatusTableMixin, BaseTable):
         return set(visible.values_list("server", flat=True))
 
     def render_status(self, record, value, column, bound_column, bound_row):
-        """Show the status; a server that no check has asked is neither up nor down."""
+        """Show the status. A server without a check is neither up nor down."""
         if record.protocol != MCPProtocolChoices.HTTP:
             return format_html('<span class="badge bg-secondary">{}</span>', "Never checked (STDIO)")
         if record.status.name in FLIPPED_STATUSES and getattr(record, "health", None) is None:
@@ -193,7 +193,7 @@ class MCPServerTable(StatusTableMixin, BaseTable):
         return column.render(record, self, value, bound_column, bound_row=bound_row)
 
     def render_message(self, record, value):
-        """Show what came back from a server that is not well; the rest is on its page."""
+        """Show the message of a server that is not well. Its page has further details."""
         return truncatechars(value, SHORT_ERROR) if record.health.reason and record.pk in self.told else self.default
 
     def render_recent(self, value):
@@ -205,15 +205,15 @@ class MCPServerTable(StatusTableMixin, BaseTable):
         return milliseconds(value)
 
     def render_certificate(self, value):
-        """Show the days it has left."""
+        """Show the days until it expires."""
         return certificate_badge(value)
 
     def render_flapping(self, value):
-        """Mark what flaps; nothing else is worth a mark."""
+        """Mark flapping servers; show nothing for others."""
         return format_html('<span class="badge bg-warning">{}</span>', "flapping")
 
     def render_tools(self, value):
-        """Mark what differs from the approved tools."""
+        """Mark servers whose tools differ from the approved ones."""
         return format_html('<span class="badge bg-danger">{}</span>', "drift")
 
     def render_uptime_24h(self, value):
@@ -233,7 +233,7 @@ class MCPServerCheckTable(BaseTable):
     certificate_days = tables.Column(verbose_name="Certificate", attrs=ONE_LINE)
 
     class Meta(BaseTable.Meta):
-        """Columns a person may choose, and those shown at first."""
+        """Available columns, and default columns."""
 
         model = MCPServerCheck
         fields = (
@@ -254,11 +254,11 @@ class MCPServerCheckTable(BaseTable):
         default_columns = fields[:9]
 
     def render_certificate_days(self, value):
-        """Show the days in the colour of how urgent they are."""
+        """Show the days, coloured by urgency."""
         return certificate_badge(value)
 
     def render_flipped(self, value):
-        """Say where a check changed the status; nothing else is worth a mark in every row."""
+        """Mark checks that changed the status; show nothing for others."""
         return "changed"
 
     def render_latency_ms(self, value):
@@ -270,7 +270,7 @@ class PinnedThreadTable(BaseTable):
     """The list of pinned threads."""
 
     pk = ToggleColumn()
-    # Blanks at its ends belong to a thread's id, and are to be seen.
+    # Leading and trailing spaces belong to a thread id, and must be visible.
     thread_id = tables.Column(linkify=True, attrs={"a": {"style": "white-space: pre-wrap; word-break: break-all"}})
     is_glob = BooleanColumn(verbose_name="Pattern")
     in_redis = tables.Column(verbose_name="In Redis", empty_values=(), orderable=False)
@@ -278,7 +278,7 @@ class PinnedThreadTable(BaseTable):
     actions = ButtonsColumn(PinnedThread)
 
     class Meta(BaseTable.Meta):
-        """Columns a person may choose, and those shown at first."""
+        """Available columns, and default columns."""
 
         model = PinnedThread
         fields = ("pk", "thread_id", "is_glob", "in_redis", "note", "pinned_by", "created", "actions")
@@ -290,12 +290,12 @@ class PinnedThreadTable(BaseTable):
         return latest_snapshots()[0]
 
     def render_in_redis(self, record):
-        """Say whether the last sampling has seen the thread."""
+        """Show whether the last sampling found the thread."""
         return in_redis(record, self.snapshot)
 
 
 class RetentionPolicyTable(BaseTable):
-    """The list of retention policies, in the order in which they are tried."""
+    """The list of retention policies, in the order in which they are matched."""
 
     pk = ToggleColumn()
     name = tables.Column(linkify=True, attrs=WITH_ROOM)
@@ -307,7 +307,7 @@ class RetentionPolicyTable(BaseTable):
     actions = ButtonsColumn(RetentionPolicy)
 
     class Meta(BaseTable.Meta):
-        """Columns a user may choose, and those shown at first."""
+        """Available columns, and default columns."""
 
         model = RetentionPolicy
         fields = (
@@ -341,10 +341,10 @@ class ThreadErasureTable(BaseTable):
     guarded_until = AgeColumn(attrs=ONE_LINE)
 
     class Meta(BaseTable.Meta):
-        """Columns a user may choose, and those shown at first."""
+        """Available columns, and default columns."""
 
         model = ThreadErasure
-        # On a narrow screen the first columns are seen.
+        # A narrow screen shows only the first columns.
         fields = (
             "name",
             "verified",
@@ -357,7 +357,7 @@ class ThreadErasureTable(BaseTable):
             "guarded_until",
             "created",
         )
-        # The name has the time.
+        # The name contains the time.
         default_columns = fields[:-1]
 
     def render_name(self, record):
@@ -379,7 +379,7 @@ class MCPServerIncidentTable(BaseTable):
     actions = ButtonsColumn(MCPServerIncident, buttons=("changelog", "delete"))
 
     class Meta(BaseTable.Meta):
-        """Columns a person may choose, and those shown at first."""
+        """Available columns, and default columns."""
 
         model = MCPServerIncident
         fields = (
@@ -398,7 +398,7 @@ class MCPServerIncidentTable(BaseTable):
         default_columns = fields
 
     def render_state(self, record):
-        """Show whether it is open."""
+        """Show whether the incident is open."""
         return incident_badge(record)
 
     def render_kind(self, record):
@@ -406,17 +406,17 @@ class MCPServerIncidentTable(BaseTable):
         return format_html('<span class="badge bg-secondary">{}</span>', record.get_kind_display())
 
     def value_state(self, record):
-        """Export the word."""
+        """Export the state as a word."""
         return "Closed" if record.closed else "Open"
 
     def before_render(self, request):
-        """Let users who may acknowledge incidents tick them; Nautobot shows the boxes only to users who may delete."""
+        """Show checkboxes to users who may acknowledge; Nautobot shows them only to users who may delete."""
         if request.user.has_perm("ai_ops.acknowledge_mcpserverincident"):
             self.columns.show("pk")
 
 
 def incident_badge(incident: MCPServerIncident) -> str:
-    """Return whether an incident is open, acknowledged or closed, in the colour of how urgent that is."""
+    """Return the state of an incident (open, acknowledged or closed) as a badge, coloured by urgency."""
     if incident.closed:
         color, word = "success", "Closed"
     elif incident.acknowledged:
@@ -427,7 +427,7 @@ def incident_badge(incident: MCPServerIncident) -> str:
 
 
 def tool_badge(tool: MCPServerTool) -> str:
-    """A tool's state, in its colour."""
+    """Return the state of a tool as a badge."""
     color = MCPToolStateChoices.CSS_CLASSES[tool.state]
     return format_html('<span class="badge bg-{}">{}</span>', color, tool.get_state_display())
 
@@ -443,18 +443,18 @@ class MCPServerToolTable(BaseTable):
     short_hash = tables.Column(verbose_name="Hash", order_by="hash")
 
     class Meta(BaseTable.Meta):
-        """Columns a person may choose, and those shown at first."""
+        """Available columns, and default columns."""
 
         model = MCPServerTool
         fields = ("name", "server", "state", "since", "first_seen", "short_hash", "description")
         default_columns = ("name", "server", "state", "since", "short_hash", "description")
 
     def render_state(self, record):
-        """Show it in its colour."""
+        """Show the state as a badge."""
         return tool_badge(record)
 
     def render_short_hash(self, value):
-        """Show it as what it is."""
+        """Show the hash in a fixed-width font."""
         return format_html("<code>{}</code>", value)
 
 
@@ -468,11 +468,11 @@ class MaintenanceRunTable(BaseTable):
     finished = AgeColumn(attrs=ONE_LINE)
     next_attempt = AgeColumn(attrs=ONE_LINE, verbose_name="Due")
     execution_time_ms = DurationColumn(attrs=ONE_LINE, verbose_name="Duration")
-    # One column, since a run that works has no error yet, and one that has ended no progress.
+    # One column, because a running run has no error, and a finished run has no progress.
     note = tables.Column(empty_values=(), orderable=False, attrs=BROKEN_ANYWHERE, verbose_name="Progress or error")
 
     class Meta(BaseTable.Meta):
-        """Columns a person may choose, and those shown at first."""
+        """Available columns, and default columns."""
 
         model = MaintenanceRun
         fields = (
@@ -512,25 +512,25 @@ class MaintenanceRunTable(BaseTable):
         return {str(key): server for key, server in visible.in_bulk(ids).items()}
 
     def render_subject(self, record):
-        """Name the server, where it is one."""
+        """Show the name of the server, if the subject is a server."""
         return (
             hyperlinked_object(self.servers.get(record.subject)) if record.subject in self.servers else record.subject
         )
 
     def render_state(self, record):
-        """Show a badge."""
+        """Show the state as a badge."""
         return state_badge(record.state)
 
     def render_attempt(self, record):
-        """Say of how many."""
+        """Show the attempt and the maximum number of attempts."""
         return f"{record.attempt} of {record.max_attempts}"
 
     def render_note(self, record):
-        """Show the beginning of what there is to say."""
+        """Show the beginning of the error or the progress."""
         return truncatechars(record.progress or record.error, SHORT_ERROR) or self.default
 
 
-# On a narrow screen what the name of a run says already makes room for its error.
+# A narrow screen hides the columns that repeat the name of a run, to make room for its error.
 ON_WIDE_SCREENS = {"th": {"class": "d-none d-xl-table-cell"}, "td": {"class": "d-none d-xl-table-cell"}}
 
 
@@ -554,23 +554,23 @@ class DeadLetterTable(MaintenanceRunTable):
     )
 
     class Meta(MaintenanceRunTable.Meta):
-        """The columns; there is nothing to choose."""
+        """The columns, which users cannot choose."""
 
-        empty_text = "No dead letters: nothing is left to do here"
+        empty_text = "There are no dead letters"
         fields = ("pk", "name", "kind", "subject", "owner", "finished", "note", "actions")
         sequence = fields
         default_columns = fields
         exclude = ("state", "trigger", "attempt", "created", "started", "next_attempt", "execution_time_ms")
 
     def render_note(self, record):
-        """Show more than a list of all runs has room for."""
+        """Show more of the error than the list of all runs."""
         return truncatechars(record.error, LONG_ERROR)
 
     def has_row_for(self, action):
-        """Return whether the user may do that with any of the runs on this page."""
+        """Return whether the user may perform the action on any run on this page."""
         return any(getattr(row.record, f"may_{action}") for row in self.page.object_list)
 
     def before_render(self, request):
-        """Show the boxes where there is something to tick them for; Nautobot shows them for edits and deletions."""
+        """Show checkboxes if the user may perform an action; Nautobot shows them only for edits and deletions."""
         if self.has_row_for("redrive") or self.has_row_for("discard"):
             self.columns.show("pk")

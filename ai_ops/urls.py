@@ -21,7 +21,7 @@ router.register("runs", views.MaintenanceRunUIViewSet)
 
 urlpatterns = [
     path("", OverviewView.as_view(), name="overview"),
-    # Nautobot serves ai_ops/docs itself; this gives it the name that `docs_view_name` wants.
+    # Nautobot serves ai_ops/docs itself. This adds the name for `docs_view_name`.
     path(
         "docs/",
         RedirectView.as_view(pattern_name="docs_file"),

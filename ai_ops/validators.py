@@ -1,7 +1,7 @@
 """Validators of an MCP server's address. Each error says what to do.
 
-Nautobot's own URL validator refuses underscores in host names, which container names are full of, and
-lets through a port that no client can open, so the address is taken apart here.
+Nautobot's own URL validator refuses underscores in host names, which are common in container names, and accepts invalid
+ports. So this module parses the address itself.
 """
 
 import ipaddress
@@ -13,7 +13,7 @@ from django.core.exceptions import ValidationError
 
 URL_EXAMPLE = "http://mcp.example.com:8000"
 
-# A label of a host name. The underscore is not in RFC 1123, but container runtimes put it into host names.
+# A label of a host name. The underscore is not in RFC 1123, but container runtimes use it in host names.
 _HOST_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _MAX_HOST_LENGTH = 253
 # A host whose last label is a number is an IPv4 address to clients: 2852039166, 0xa9fea9fe, 0251.0376.0251.0376 and
@@ -29,42 +29,40 @@ def validate_server_url(url: str) -> None:
     if parts.scheme not in ("http", "https"):
         raise ValidationError(f"Enter a URL that starts with http:// or https://, such as {URL_EXAMPLE}.")
     if "@" in parts.netloc:
-        # A URL is shown on pages, in change logs and in webhooks: no place for a secret.
-        raise ValidationError("Leave user name and password out of the URL: everybody can read it.")
+        # A URL is shown on pages, in change logs and in webhooks, so it must not contain a secret.
+        raise ValidationError("Remove the user name and the password from the URL, because every user can read it.")
     if not _is_host(parts):
         raise ValidationError(f"Enter a URL with a valid host name or IP address, such as {URL_EXAMPLE}.")
     if parts.query or parts.fragment or url.endswith(("?", "#")):
-        raise ValidationError("Leave ? and # out of the URL: the paths below are appended to it.")
+        raise ValidationError("Remove ? and # from the URL, because the paths below are appended to it.")
 
 
 def validate_path(path: str) -> None:
-    """Raise ValidationError unless `path` is something that can be appended to a server's URL."""
+    """Raise ValidationError unless `path` can be appended to a server's URL."""
     if any(char.isspace() or not char.isprintable() for char in path):
         raise ValidationError("Remove the spaces and control characters from the path.")
     if "://" in path:
-        raise ValidationError("Enter the path alone, such as /health: it is appended to the URL.")
+        raise ValidationError("Enter only the path, such as /health: it is appended to the URL.")
     if "#" in path:
-        raise ValidationError("Leave # out of the path: it is never sent to a server.")
+        raise ValidationError("Remove # from the path, because it is never sent to a server.")
 
 
 def validate_ca_file(path: str) -> None:
-    """Raise ValidationError unless `path` is absolute: workers and agents run in different folders."""
+    """Raise ValidationError unless `path` is absolute, because workers and agents run in different folders."""
     if not path.startswith("/") or not path.isprintable():
         raise ValidationError("Enter the absolute path of a PEM file, such as /etc/ssl/certs/internal-ca.pem.")
 
 
 def _split(url: str) -> SplitResult:
-    """Take `url` apart; a port is read here because reading it is what raises."""
+    """Parse `url`. The port is read too, because only reading it raises an error."""
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
         # "Invalid IPv6 URL", "Port out of range 0-65535", a host that changes under normalization
-        raise ValidationError(
-            f"Enter a URL that can be read, such as {URL_EXAMPLE}. This one can't be: {error}."
-        ) from error
+        raise ValidationError(f"Enter a valid URL, such as {URL_EXAMPLE}. This URL is not valid: {error}.") from error
     if port == 0:
-        raise ValidationError("Enter a port from 1 to 65535, or leave it out.")
+        raise ValidationError("Enter a port from 1 to 65535, or remove the port.")
     return parts
 
 
@@ -80,7 +78,7 @@ def _is_host(parts: SplitResult) -> bool:
         return False
     labels = ascii_host.split(".")
     if _NUMBER.fullmatch(labels[-1]):
-        # In the one spelling that means the same to everything that reads it.
+        # In the only spelling that all clients read in the same way.
         return _is_ipv4(host.removesuffix("."))
     return all(_HOST_LABEL.fullmatch(label) for label in labels) and _is_known_to_clients(host)
 
@@ -108,7 +106,7 @@ def _is_ipv4(host: str) -> bool:
 
 def _is_ipv6(host: str) -> bool:
     if "%" in host:
-        # A scope id makes another spelling of an address, and only this machine could know the interface.
+        # A scope id would be another spelling of the address, and its interface exists only on this machine.
         return False
     try:
         ipaddress.IPv6Address(host)

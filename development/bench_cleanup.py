@@ -1,26 +1,26 @@
 """Benchmark of the checkpoint cleanup, against Redis itself, against a simple loop and against the library.
 
 ``python -m development.bench_cleanup`` prints one line of JSON per case. Every measured run has the same
-data on the same embedded server. Half of the threads are old; each old thread goes whole.
+data on the same embedded server. Half of the threads are old, and the cleanup deletes them whole.
 
 - `floor_batched_s`: SCAN of the database with COUNT 1000, and UNLINK of as many keys as the cleanup deletes, 100 keys
   in each as the cleanup does. `floor_s` is the same with one key in each UNLINK, in pipelines of 500; for small cases.
-- `median_of_runs`: how often `floor_batched_s` and the cleanup were measured in turns; their times are medians.
+- `median_of_runs`: number of alternate runs of `floor_batched_s` and the cleanup; their times are medians.
 - `ratio_to_floor_batched`, `ratio_to_floor`, `ours_s`, and `keys_per_s`.
-- `naive_s`: one GET or JSON.GET and one DEL per key as it comes; `library_s`: the saver's `delete_thread` for
-  each old thread. Where `sampled` is set they were run on that many threads, and scaled.
+- `naive_s`: one GET or JSON.GET and one DEL per key; `library_s`: the saver's `delete_thread` for each old thread. If
+  `sampled` is set, they ran on that many threads, and their times are scaled.
 - `ping_idle_p99_ms`, `ping_p99_ms`: another client's PING every millisecond, before and during the cleanup.
-- `ping_busy_p99_ms`: the same while two processes are busy that leave Redis alone, as many as cleanup and server are:
-  on two cores the PING waits for those, whatever Redis has to do.
+- `ping_busy_p99_ms`: the same while two processes are busy without Redis, as many as cleanup and server are: on two
+  cores the PING waits for those even if Redis is idle.
 - `rss_growth_mib`: peak memory of the process that ran the cleanup over that of the smallest size.
 
-With ``--policies 50`` it does nothing but compare a run with so many retention policies to one without, in turns:
-`policies_ratio` of the times, `policies_cpu_ratio` of the CPU times. It fails where the first is over its limit.
+With ``--policies 50`` it only compares a run with this number of retention policies to one without, in turns:
+`policies_ratio` of the times, `policies_cpu_ratio` of the CPU times. It fails if the first is over its limit.
 
-With ``--turns 1000`` it does nothing but clean one thread of CompactRedisSaver with so many turns, three checkpoints
-each: half of it, all but its last turn, the whole thread with its seal and without. `longest_script_ms` is the longest
-call in Redis's own record, and `script_ms` the median of the kind of call that takes longest: it fails where that is
-over its limit, since a longer one was interrupted by something else.
+With ``--turns 1000`` it only cleans one thread of CompactRedisSaver with this number of turns, three checkpoints each:
+half of it, all but its last turn, the whole thread with its seal and without. `longest_script_ms` is the longest call
+in Redis's own record, and `script_ms` the median of the slowest kind of call. It fails if the median is over its limit;
+the longest call may have been interrupted by other programs.
 """
 
 from __future__ import annotations
@@ -51,27 +51,27 @@ from development.bench_saver import Conversation
 from langgraph_checkpoint_compact import CompactRedisSaver
 from langgraph_checkpoint_compact.documents import StoredCheckpoint
 
-FLOOR_KEYS = 100  # in one UNLINK, as the cleanup has them
-# Runs of floor and cleanup in turns, of which the medians are compared, by the seconds that writing the data took: the
-# data are loaded anew for each, and all cases together are to end within ten minutes. A long case varies less.
+FLOOR_KEYS = 100  # in one UNLINK, as in the cleanup
+# Number of alternate runs of floor and cleanup, by the seconds that writing the data took; their medians are compared.
+# Each run loads the data again, and all cases together should end within ten minutes. A long case varies less.
 RUNS = {10.0: 3, 40.0: 2}
 SMALL = 10_000  # threads up to which the floor with one key in each UNLINK is measured too
-SAMPLE = 2_000  # threads on which the slow ways are measured when there are more
+SAMPLE = 2_000  # limit on the threads on which the slow ways are measured
 # With policies and without, in turns: a single run may take half as long again as the one before.
 POLICY_RUNS = 15
-# What fifty policies may cost, as a share of the time without.
+# Limit on the time with fifty policies, as a ratio to the time without.
 POLICIES_LIMIT = 1.15
-# What one call in a long thread may take of Redis, in milliseconds.
+# Limit on one call in a long thread, in milliseconds.
 SCRIPT_LIMIT = 5.0
-# By name: what is older than so many days goes, whether the thread is sealed. Of a long thread half is 60 days old, the
-# last turn is one day old, and the rest 40.
+# By name: the age in days from which checkpoints go, and whether the thread is sealed. Half of a long thread is 60 days
+# old, the last turn is one day old, and the rest 40.
 LONG = {
     "half of a long thread": (50.0, True),
     "all but the last turn": (30.0, True),
     "a long thread": (0.5, True),
     "a long thread without a seal": (0.5, False),
 }
-SAVE_SECONDS = 300.0  # that the server may take to write its file, or to load it
+SAVE_SECONDS = 300.0  # limit on the time to write the server's file, or to load it
 SLOW_SECONDS = 10.0  # after which the library has deleted enough
 OLD_DAYS, NEW_DAYS = 60, 1
 COMPACT_DOCUMENT = StoredCheckpoint([], "", ("msgpack", b"x" * 800), ("msgpack", b"\x80"), []).encode()
@@ -79,20 +79,20 @@ VALUE = json.dumps({"v": 1, "channel_values": {"said": ["hello " * 20]}})
 
 
 def checkpoint_id(days_old: float, number: int) -> str:
-    """An id of version 6 as LangGraph makes them."""
+    """Return an id of version 6 as LangGraph makes them."""
     ticks = int((time.time() - days_old * DAY) * 1e7) + UUID_EPOCH + number
     text = f"{ticks:015x}"
     return f"{text[:8]}-{text[8:12]}-6{text[12:]}-8000-{uuid.uuid4().hex[:12]}"
 
 
 def plain_thread(number: int, days: float) -> Iterator[tuple[Any, ...]]:
-    """Two string keys."""
+    """Return two string keys."""
     for each in (0.01, 0.0):
         yield ("SET", f"checkpoint:user-{number}:{checkpoint_id(days + each, number)}", VALUE)
 
 
 def valkey_thread(number: int, days: float) -> Iterator[tuple[Any, ...]]:
-    """Two checkpoints with their writes, and the list."""
+    """Return two checkpoints with their writes, and the list."""
     for each in (0.01, 0.0):
         name, made = f"{{user-{number}}}", checkpoint_id(days + each, number)
         yield ("SET", f"checkpoint:{name}::{made}", VALUE)
@@ -101,7 +101,7 @@ def valkey_thread(number: int, days: float) -> Iterator[tuple[Any, ...]]:
 
 
 def redis_saver_thread(number: int, days: float) -> Iterator[tuple[Any, ...]]:
-    """Two checkpoints with a write each, their registries, and the pointer."""
+    """Return two checkpoints with a write each, their registries, and the pointer."""
     stem = f"user-{number}:__empty__"
     for each in (0.01, 0.0):
         made, task = checkpoint_id(days + each, number), uuid.uuid4()
@@ -115,7 +115,7 @@ def redis_saver_thread(number: int, days: float) -> Iterator[tuple[Any, ...]]:
 
 
 def compact_thread(number: int, days: float) -> Iterator[tuple[Any, ...]]:
-    """Fifteen checkpoints of a kilobyte in the two keys of CompactRedisSaver."""
+    """Return fifteen checkpoints of a kilobyte in the two keys of CompactRedisSaver."""
     key = f"lgc:{{user-{number}}}"
     made = [checkpoint_id(days + each / 1000, number) for each in range(15, 0, -1)]
     fields = [word for each in made for word in (f"c||{each}", COMPACT_DOCUMENT, f"v||said|s{each}", VALUE)]
@@ -139,11 +139,11 @@ class Client(redis.Redis):
 
 
 def emptied(client: Client, layout: str) -> None:
-    """Leave nothing behind, and the indexes of the library where it has any."""
+    """Delete all data, and create the indexes of the library again if it has any."""
     if layout != "RedisSaver":
         client.flushall()
         return
-    # With entries in an index, FLUSHALL now and then stops the embedded server for good.
+    # With entries in an index, FLUSHALL sometimes hangs the embedded server.
     client.server.stop()
     client.server.start()
     client.server.wait_ready(time.monotonic() + 30)
@@ -151,7 +151,7 @@ def emptied(client: Client, layout: str) -> None:
 
 
 def fill(client: Client, layout: str, threads: int) -> list[bytes]:
-    """Write the conversations, and a file to `refill` from; the keys of the old ones."""
+    """Write the conversations, and a file for `refill`; return the keys of the old ones."""
     saved = Path(client.config_get("dir")["dir"]) / client.config_get("dbfilename")["dbfilename"]
     saved.unlink(missing_ok=True)
     emptied(client, layout)
@@ -170,7 +170,7 @@ def fill(client: Client, layout: str, threads: int) -> list[bytes]:
 
 
 def refill(client: Client, layout: str) -> None:
-    """Have the conversations again that `fill` wrote, from the server's file: writing them takes ten times as long."""
+    """Load the conversations of `fill` from the server's file again: writing them takes ten times as long."""
     client.server.stop()
     client.server.start()
     client.server.wait_ready(time.monotonic() + SAVE_SECONDS)
@@ -180,7 +180,7 @@ def refill(client: Client, layout: str) -> None:
 
 
 def library_saver(client: redis.Redis) -> Any:
-    """The saver whose own deletion is compared."""
+    """Return the saver for the comparison with its own deletion."""
     from langgraph.checkpoint.redis import RedisSaver
 
     return RedisSaver(redis_client=client)
@@ -197,9 +197,9 @@ def scan(client: redis.Redis) -> Iterator[list[bytes]]:
 
 
 def floor(client: redis.Redis, old: list[bytes], keys_per_command: int) -> float:
-    """Seconds that looking at everything and deleting take, with nothing decided.
+    """Return the seconds to read all keys and delete the old ones, without decisions.
 
-    The ids of CompactRedisSaver are not in its keys: looking at them is one HGET a thread.
+    The ids of CompactRedisSaver are not in its keys: reading them takes one HGET per thread.
     """
     started = time.perf_counter()
     for keys in scan(client):
@@ -219,7 +219,7 @@ def floor(client: redis.Redis, old: list[bytes], keys_per_command: int) -> float
 
 
 def naive(client: redis.Redis, limit: int) -> tuple[float, int]:
-    """Seconds a loop takes that reads each key and deletes the old ones; and the keys it looked at."""
+    """Return the seconds of a loop that reads each key and deletes the old ones, and the number of keys read."""
     started, seen = time.perf_counter(), 0
     parser = KeyParser(time.time())
     for key in client.scan_iter():
@@ -241,9 +241,9 @@ def naive(client: redis.Redis, limit: int) -> tuple[float, int]:
 
 
 def library(client: redis.Redis, layout: str, threads: int, limit: int) -> float | None:
-    """Return the seconds that the library's `delete_thread` takes for all old threads; None where it has none.
+    """Return the seconds that the library's `delete_thread` takes for all old threads; None if it has no such method.
 
-    They are those of the first `limit` threads, scaled.
+    It measures the first `limit` threads, and scales the time.
     """
     if layout == "plain":
         return None
@@ -268,9 +268,9 @@ def library(client: redis.Redis, layout: str, threads: int, limit: int) -> float
 
 
 def policies_of(count: int) -> PolicyIndex | None:
-    """Return so many policies over the threads of the benchmark; half of the threads match one.
+    """Return this number of policies over the threads of the benchmark; half of the threads match one.
 
-    The patterns are those that people write: beginnings mostly, some ends and ids, and every tenth has another form.
+    The patterns are typical: mostly prefixes, some suffixes and ids, and every tenth has another form.
     """
     forms = ("user-{}*", "user-{}*", "user-{}*", "user-{}*", "*-{}", "user-{}*", "user-{}", "user-{}*", "user-{}*")
     patterns = [
@@ -280,7 +280,7 @@ def policies_of(count: int) -> PolicyIndex | None:
 
 
 def ours(port: int, answers: Any, policies: int = 0, days: float = 30.0) -> None:
-    """Run the cleanup in a process of its own; seconds, its report and its peak memory in KiB."""
+    """Run the cleanup in its own process; return the seconds, its report and its peak memory in KiB."""
     with redis.Redis(port=port) as client:
         now = time.time()
         parser = KeyParser(now)
@@ -298,14 +298,14 @@ def ours(port: int, answers: Any, policies: int = 0, days: float = 30.0) -> None
 
 
 def peak_memory() -> int:
-    """The most memory this process has had, in KiB; Linux alone tells it."""
-    # getrusage would give the memory of the parent at the fork, which holds the test's data.
+    """Return the peak memory of this process, in KiB; only Linux reports it."""
+    # getrusage would include the memory of the parent at the fork, which holds the test's data.
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 def ping(port: int, stop: Any, answers: Any) -> None:
-    """PING every millisecond until told to stop; the 99th percentile in milliseconds."""
+    """PING every millisecond until `stop` is set; return the 99th percentile in milliseconds."""
     times = []
     with redis.Redis(port=port) as client:
         while not stop.is_set():
@@ -317,7 +317,7 @@ def ping(port: int, stop: Any, answers: Any) -> None:
 
 
 def pinged(port: int, action: Callable[[], Any]) -> tuple[Any, float]:
-    """Return the result of `action`, and the 99th percentile of another client's PING meanwhile."""
+    """Return the result of `action`, and the 99th percentile of another client's PING during it."""
     stop, answers = multiprocessing.Event(), multiprocessing.Queue()
     other = multiprocessing.Process(target=ping, args=(port, stop, answers))
     other.start()
@@ -330,7 +330,7 @@ def pinged(port: int, action: Callable[[], Any]) -> tuple[Any, float]:
 
 @contextlib.contextmanager
 def busy(processes: int) -> Iterator[None]:
-    """Keep so many cores busy, with nothing that has to do with Redis."""
+    """Keep this number of cores busy without Redis."""
     spinning = [multiprocessing.Process(target=_spin, daemon=True) for _ in range(processes)]
     for process in spinning:
         process.start()
@@ -360,9 +360,9 @@ def measured(port: int, policies: int = 0, days: float = 30.0) -> tuple[float, f
 def in_turns(
     client: Client, port: int, layout: str, threads: int
 ) -> tuple[list[bytes], int, int, list[float], list[tuple[float, float]]]:
-    """The old keys, the numbers of all and of the deleted, the floor's times, and the cleanup's with its CPU times.
+    """Return the old keys, the numbers of all and of deleted keys, and the times of the floor and of the cleanup.
 
-    In turns, on the same data: whatever else the machine does slows both down.
+    They run in turns on the same data, so that other load on the machine slows both down.
     """
     old: list[bytes] = []
     keys, deleted, floors, times = 0, 0, [], []
@@ -382,12 +382,12 @@ def in_turns(
 
 
 def with_policies(client: Client, port: int, layout: str, threads: int, policies: int) -> dict[str, Any]:
-    """Compare the cleanup with so many policies to that without, in turns on the same data."""
+    """Compare the cleanup with this number of policies to the cleanup without, in turns on the same data."""
     old = fill(client, layout, threads)
     keys = client.dbsize()
     times: dict[int, list[tuple[float, float]]] = {0: [], policies: []}
     for turn in range(POLICY_RUNS):
-        # Each comes first as often as the other: a machine that slows down meanwhile slows both down.
+        # Each comes first equally often: a machine that slows down affects both.
         for count in (0, policies) if turn % 2 else (policies, 0):
             refill(client, layout)
             seconds, cpu, report, _ = measured(port, count)
@@ -404,17 +404,17 @@ def with_policies(client: Client, port: int, layout: str, threads: int, policies
 
 
 class Aged(Conversation):
-    """A conversation whose turns are as many days old as it is told."""
+    """A conversation with turns of the given ages in days."""
 
     days = 0.0
 
     def new_id(self) -> str:
-        """Return the id of a checkpoint that was made so many days ago."""
+        """Return the id of a checkpoint of this age in days."""
         return checkpoint_id(self.days, self.step)
 
 
 def long_thread(client: Client, port: int, turns: int) -> Iterator[dict[str, Any]]:
-    """Clean a thread of so many turns in each way of LONG, on the same data."""
+    """Clean a thread of this number of turns in each way of LONG, on the same data."""
     conversation = Aged(CompactRedisSaver(client))
     for number in range(turns):
         conversation.days = 60 if number < turns // 2 else 40 if number < turns - 1 else 1
@@ -424,7 +424,7 @@ def long_thread(client: Client, port: int, turns: int) -> Iterator[dict[str, Any
         refill(client, "CompactRedisSaver")
         if not is_sealed:
             client.hdel(f"lgc:{{{conversation.thread_id}}}", "s")
-        # PINGs and the like are no part of the record.
+        # The record does not include PINGs and similar commands.
         client.config_set("slowlog-log-slower-than", 100)
         client.config_set("slowlog-max-len", 10_000)
         (seconds, _, report, _), p99 = pinged(port, lambda days=days: measured(port, days=days))
@@ -438,7 +438,7 @@ def long_thread(client: Client, port: int, turns: int) -> Iterator[dict[str, Any
 
 
 def durations_of_scripts(client: Client) -> dict[bytes, list[int]]:
-    """The microseconds of each call in Redis's record, by script."""
+    """Return the microseconds of each call in Redis's record, by script."""
     found: dict[bytes, list[int]] = {}
     for each in client.slowlog_get(10_000):
         if each["command"].startswith(b"EVAL"):
@@ -447,7 +447,7 @@ def durations_of_scripts(client: Client) -> dict[bytes, list[int]]:
 
 
 def case(client: Client, port: int, layout: str, threads: int) -> tuple[dict[str, Any], int]:
-    """One line, and the peak memory in KiB."""
+    """Return one line, and the peak memory in KiB."""
     old, keys, deleted, floors, times = in_turns(client, port, layout, threads)
     batched_s = statistics.median(floors)
     floor_s = None
@@ -458,9 +458,9 @@ def case(client: Client, port: int, layout: str, threads: int) -> tuple[dict[str
     _, idle = pinged(port, lambda: time.sleep(2))
     with busy(2):
         _, crowded = pinged(port, lambda: time.sleep(2))
-    # What the library deletes is little, and loading the data again for it would take longer.
+    # The library deletes only a little, and loading the data again for it would take longer.
     library_s = library(client, layout, threads, SAMPLE)
-    # The other client takes its share of the machine: this run is for its times, and for memory.
+    # The other client takes its share of the machine: this run measures only its times, and memory.
     (_, _, _, peak), p99 = pinged(port, lambda: measured(port))
     seconds, cpu = (statistics.median(each) for each in zip(*times, strict=True))
     fill(client, layout, min(threads, SAMPLE))
@@ -485,8 +485,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layouts", nargs="+", default=list(LAYOUTS), choices=list(LAYOUTS))
     parser.add_argument("--threads", nargs="+", type=int, default=[10_000, 100_000])
-    parser.add_argument("--turns", type=int, default=0, help="clean one thread of so many turns, and nothing else")
-    parser.add_argument("--policies", type=int, default=0, help="compare a run with so many retention policies")
+    parser.add_argument("--turns", type=int, default=0, help="only clean one thread of this number of turns")
+    parser.add_argument(
+        "--policies", type=int, default=0, help="only compare a run with this number of retention policies"
+    )
     parser.add_argument(
         "--million",
         action="store_true",
@@ -515,7 +517,7 @@ def main() -> None:
 
 
 def long_threads(turns: int) -> str | None:
-    """Print the lines of a long thread; return a sentence where a call is over its limit."""
+    """Print the lines of a long thread; return a sentence if a call is over its limit."""
     slow = []
     with running("CompactRedisSaver") as (client, port):
         for line in long_thread(client, port, turns):
@@ -527,14 +529,14 @@ def long_threads(turns: int) -> str | None:
 
 @contextlib.contextmanager
 def running(layout: str) -> Iterator[tuple[Client, int]]:
-    """Start a server for a case, and give a client and the port."""
+    """Start a server for a case; yield a client and the port."""
     (port,) = services.free_ports(1)
     with tempfile.TemporaryDirectory() as folder:
         server = services.redis_server("bench", port, "", modules=layout == "RedisSaver", folder=Path(folder))
         server.start()
         try:
             server.wait_ready(time.monotonic() + 30)
-            # Writing the file of a large case takes longer than the client waits by itself.
+            # Writing the file of a large case takes longer than the client's default timeout.
             with Client(port=port, socket_timeout=SAVE_SECONDS) as client:
                 client.server = server
                 yield client, port

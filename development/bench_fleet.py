@@ -2,11 +2,11 @@
 
 ``python -m development.bench_health`` runs its cases, each in a process with a state folder of its own:
 
-- `outage_job`: 800 servers that are well and 200 that newly swallow packets, on one worker. `floor_s` (three times the
-  time of a probe, and two pauses) and `ratio`.
-- `flips`: 1,000 servers that are all down at once, on one worker. `wall_s` of the Job; and `waiting_in_threads_s`, the
-  arithmetic for a checker whose threads wait out the pauses of each server by themselves.
-- `fleet_job`: 10,000 servers that are well, on one worker. `wall_s`, and `memory_mib` by which the worker grew at most.
+- `outage_job`: 800 healthy servers and 200 that newly drop packets, on one worker. `floor_s` (three times the time of a
+  probe, and two pauses) and `ratio`.
+- `flips`: 1,000 servers that go down at once, on one worker. `wall_s` of the Job; and `waiting_in_threads_s`, the
+  calculated time of a checker whose threads wait for the pauses of each server themselves.
+- `fleet_job`: 10,000 healthy servers, on one worker. `wall_s`, and `memory_mib`, the greatest growth of the worker.
 - `workers`: the same on one worker and, divided in two, on two. `ratio` of the two times; each server must have been
   asked once, and have one row in the history.
 """
@@ -36,12 +36,12 @@ from ai_ops.mcp.logic.verdicts import CHECKS_TO_FLIP
 SERVER_SECONDS = 0.05
 PROJECT = Path(__file__).resolve().parent.parent
 
-# Ends a measurement that went wrong; the longer case takes four minutes.
+# Time limit for a failed measurement; the longest case takes four minutes.
 TIMEOUT_SECONDS = 900
 
 
 def figures(case: str) -> dict[str, Any]:
-    """Run a case in a process of its own, with its own PostgreSQL and Redis; give what it measured."""
+    """Run a case in its own process, with its own PostgreSQL and Redis; return its figures."""
     with tempfile.TemporaryDirectory(prefix="ai-ops-bench-") as state:
         env = os.environ | {"AI_OPS_STATE": state}
         command = [sys.executable, "-m", "development.bench_fleet", case]
@@ -52,17 +52,17 @@ def figures(case: str) -> dict[str, Any]:
 
 
 # --------------------------------------------------------------------------------------------
-# One server that stands for all of them
+# One server for all addresses
 
 
 def addresses(count: int, port: int) -> list[str]:
-    """So many addresses of this machine, as URLs: on Linux all of 127.0.0.0/8 are."""
+    """Return this number of addresses of this machine, as URLs: on Linux, 127.0.0.0/8 belongs to it."""
     return [f"http://127.{1 + n // 62_500}.{n // 250 % 250}.{1 + n % 250}:{port}" for n in range(count)]
 
 
 @contextlib.contextmanager
 def swallowing() -> Iterator[int]:
-    """A port of every address of this machine that answers no packet, as behind a firewall; gives the port."""
+    """Open a port on every address of this machine that drops packets, like a firewall; yield the port."""
     with contextlib.ExitStack() as opened:
         full = opened.enter_context(socket.create_server(("0.0.0.0", 0), backlog=0))
         port = full.getsockname()[1]
@@ -75,7 +75,7 @@ def swallowing() -> Iterator[int]:
 
 
 async def serve(port: int, seconds: float = SERVER_SECONDS) -> None:
-    """Answer ``/up...`` with 200 and ``/down...`` with 500, late; ``/asked`` with how often each path was asked."""
+    """Answer ``/up...`` with 200 and ``/down...`` with 500, late; ``/asked`` with the requests per path."""
     asked: Counter[str] = Counter()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -101,7 +101,7 @@ async def serve(port: int, seconds: float = SERVER_SECONDS) -> None:
 
 
 class Stack:
-    """PostgreSQL, Redis, a migrated Nautobot in this process, and the server."""
+    """Start PostgreSQL, Redis and the server, and set up a migrated Nautobot in this process."""
 
     def __init__(self, supervisor: Any) -> None:
         from development import services, stack
@@ -128,7 +128,7 @@ class Stack:
         return None
 
     def add_servers(self, count: int, path: str, port: int | None = None) -> None:
-        """Make so many Healthy servers, each at an address of its own and with an entry in the change log."""
+        """Create this number of Healthy servers, each with its own address and an entry in the change log."""
         from nautobot.extras.models import ObjectChange, Status
 
         from ai_ops.models import AgentGeneration, MCPServer
@@ -153,14 +153,14 @@ class Stack:
 
     @contextlib.contextmanager
     def workers(self, count: int, shard_size: int) -> Iterator[list[int]]:
-        """So many Celery workers of one process each; gives their ids."""
+        """Start this number of Celery workers with one process each; yield their ids."""
         running = []
         for number in range(count):
             ready = self._services.STATE / "run" / f"worker-{number}.ready"
             ready.unlink(missing_ok=True)
             env = self._env | {
                 "AI_OPS_HEALTH_CHECK_SHARD_SIZE": str(shard_size),
-                # The checks alone are measured: tools are listed after them, once an hour.
+                # Only checks are measured: tools are listed after them, once an hour.
                 "AI_OPS_TOOL_CHECK_INTERVAL_MINUTES": "0",
                 "NAUTOBOT_CELERY_WORKER_PREFETCH_MULTIPLIER": "1",
                 "NAUTOBOT_CELERY_WORKER_READINESS_FILE": str(ready),
@@ -178,7 +178,7 @@ class Stack:
                 self._supervisor.services.remove(service)
 
     def run_job(self) -> list[Any]:
-        """Run the Job on whatever workers there are; give the results of the run and of its shards, all ended."""
+        """Run the Job on the existing workers; return the results of the run and of its shards after all have ended."""
         from nautobot.extras.models import JobResult
         from nautobot.users.models import User
 
@@ -208,7 +208,7 @@ def _ended(runs: list[Any]) -> list[Any]:
 
 
 def cpu_seconds(pids: list[int]) -> float:
-    """CPU that these processes and their children have used, on Linux."""
+    """Return the CPU time of these processes and their children, on Linux."""
     ticks = 0
     for pid in pids:
         after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -244,7 +244,7 @@ def flips(stack: Stack, servers: int = 1_000) -> dict[str, Any]:
 
 
 def outage_job(stack: Stack, servers: int = 1_000, ill: int = 200) -> dict[str, Any]:
-    """Some servers newly swallow packets."""
+    """Some servers newly drop packets."""
     with swallowing() as dead, stack.workers(1, shard_size=0):
         stack.add_servers(ill, "/swallowed", dead)
         stack.add_servers(servers - ill, "/up")
@@ -258,7 +258,7 @@ def outage_job(stack: Stack, servers: int = 1_000, ill: int = 200) -> dict[str, 
 
 
 def fleet_job(stack: Stack, servers: int = 10_000) -> dict[str, Any]:
-    """All servers are well, on one worker."""
+    """All servers are healthy, with one worker."""
     stack.add_servers(servers, "/up")
     with stack.workers(1, shard_size=0) as pids:
         cpu, before = cpu_seconds(pids), resident_mib(pids)
@@ -274,7 +274,7 @@ def _seconds(run: Any) -> float:
 
 
 def resident_mib(pids: list[int], line: str = "VmRSS") -> float:
-    """Memory of these processes and their children: what they have, or with VmHWM the most they had."""
+    """Return the memory of these processes and their children: the current one, or with VmHWM the peak."""
     kib = 0.0
     for pid in pids:
         status = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -285,7 +285,7 @@ def resident_mib(pids: list[int], line: str = "VmRSS") -> float:
 
 
 def workers(stack: Stack, servers: int = 10_000) -> dict[str, Any]:
-    """All servers are well, on one worker and on two."""
+    """All servers are healthy, with one worker and with two."""
     from ai_ops.models import MCPServerCheck
 
     stack.add_servers(servers, "/up")
@@ -323,7 +323,7 @@ CASES: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 def main() -> int:
-    """Run a case, of so many servers if that is said, in this process with a state of its own; or the server."""
+    """Run a case, or the server, in this process with its own state; the number of servers is optional."""
     if sys.argv[1] == "serve":
         asyncio.run(serve(int(sys.argv[2]), *map(float, sys.argv[3:])))
         return 0

@@ -1,11 +1,11 @@
 """Benchmark of health checks: the time of a run, CPU, memory, and the sessions left in the servers.
 
-``python -m development.bench_health`` prints one line of JSON per case and exits with 1 when a limit is
-exceeded. Servers run in processes of their own on loopback, so CPU is the checker's alone.
+``python -m development.bench_health`` prints one line of JSON per case and exits with 1 if a limit is exceeded. Servers
+run in their own processes on loopback, so CPU is only that of the checker.
 
-- `fleet`: 1,000 servers that answer in 50 ms, each at an address of its own. `wall_s`; `cpu_ms` of each probe.
-- `outage`: 800 that answer in 50 ms and 200 that swallow packets: `over_s`, by how much one round takes longer than
-  the time of one probe.
+- `fleet`: 1,000 servers that answer in 50 ms, each with its own address. `wall_s`; `cpu_ms` of each probe.
+- `outage`: 800 that answer in 50 ms and 200 that drop packets: `over_s`, the time of one round beyond the time of one
+  probe.
 - `cpu_http`, `cpu_mcp`: CPU of a probe by the health page, and over MCP with a server of the SDK: handshake, list,
   leave.
 - `leak`: 500 handshakes with a server of the SDK; `growth_bytes` of its resident memory, which `settle`
@@ -13,7 +13,7 @@ exceeded. Servers run in processes of their own on loopback, so CPU is the check
 - `outage_job`, `flips`, `fleet_job` and `workers`: whole runs of the Job on large fleets, see
   `development.bench_fleet`.
 
-Each line has `load`, the load average when its case began: others on the machine are in the figures.
+Each line has `load`, the load average at the start of its case: the figures include other load of the machine.
 
 A new case is a function that returns its figures, and an entry in CASES.
 """
@@ -44,7 +44,7 @@ SERVER_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Case:
-    """The measurement, and the figures that must not be over their limits."""
+    """A measurement, and the limits on its figures."""
 
     run: Callable[[], dict[str, Any]]
     limits: dict[str, float]
@@ -56,7 +56,7 @@ class Case:
 
 @contextlib.contextmanager
 def slow_server(seconds: float) -> Iterator[int]:
-    """A server that takes that long, at every address of this machine; gives its port."""
+    """Start a server with this delay on every address of this machine; yield its port."""
     (port,) = free_ports(1)
     with _process([sys.executable, "-m", "development.bench_fleet", "serve", str(port), str(seconds)], port):
         yield port
@@ -64,7 +64,7 @@ def slow_server(seconds: float) -> Iterator[int]:
 
 @contextlib.contextmanager
 def sdk_server() -> Iterator[tuple[str, int]]:
-    """A real MCP server; gives its URL and the id of its process."""
+    """Start a real MCP server; yield its URL and the id of its process."""
     (port,) = free_ports(1)
     with _process([sys.executable, "-m", "development.demo_mcp_servers", str(port)], port) as pid:
         yield f"http://127.0.0.1:{port}", pid
@@ -90,12 +90,12 @@ def _process(command: list[str], port: int) -> Iterator[int]:
 
 
 def prober() -> Prober:
-    """A prober as a run has it, of servers on this machine."""
+    """Return a prober like that of a run, for servers on this machine."""
     return Prober(allow_loopback=True)
 
 
 def probed(targets: Sequence[Target], ill: int = 0) -> dict[str, float]:
-    """Probe them as a run does; give seconds of the wall clock and of CPU, both of this process."""
+    """Probe them like a run; return the seconds of the wall clock and of this process's CPU."""
     times = len(targets)
     with prober() as asking:
         began, cpu = time.monotonic(), time.process_time()
@@ -107,13 +107,13 @@ def probed(targets: Sequence[Target], ill: int = 0) -> dict[str, float]:
 
 
 def fleet(servers: int = 1_000) -> dict[str, Any]:
-    """Many servers that each take their time."""
+    """Many slow servers."""
     with slow_server(SERVER_SECONDS) as port:
         return {"servers": servers, **probed([Target(f"{url}/up") for url in addresses(servers, port)])}
 
 
 def outage(servers: int = 1_000, ill: int = 200) -> dict[str, Any]:
-    """Many servers, of which some swallow packets, in no order."""
+    """Many servers, of which some drop packets, in random order."""
     with slow_server(SERVER_SECONDS) as port, bench_fleet.swallowing() as dead:
         every = servers // ill
         urls = addresses(servers, port)
@@ -154,7 +154,7 @@ def _handshake(url: str) -> Target:
 
 
 def resident_bytes(pid: int) -> int:
-    """Memory of a process, on Linux."""
+    """Return the memory of a process, on Linux."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
 
@@ -168,7 +168,7 @@ CASES = {
     "outage_job": Case(lambda: bench_fleet.figures("outage_job"), {"ratio": 1.15}),
     "flips": Case(lambda: bench_fleet.figures("flips"), {"wall_s": 30.0}),
     "fleet_job": Case(lambda: bench_fleet.figures("fleet_job"), {"wall_s": 45.0, "memory_mib": 150.0}),
-    # Half, and for what dividing costs, and what both wait for: the database.
+    # Half the time, and some for the division and for the database, which both share.
     "workers": Case(lambda: bench_fleet.figures("workers"), {"ratio": 0.55}),
 }
 

@@ -1,12 +1,13 @@
 """Benchmark of the pages on a large installation: queries, and server time from the request to the finished page.
 
-``python -m development.bench_pages`` prints one line of JSON per case and exits with 1 when a limit is exceeded. It
-works in a database and on a Redis server of its own, which are removed at the end. No worker runs, and there is no
-Redis with checkpoints: a page that asks one of them is slow here, or fails.
+``python -m development.bench_pages`` prints one line of JSON per case and exits with 1 if a limit is exceeded. It uses
+its own database and Redis server, which it removes at the end. There is no worker and no Redis with checkpoints: a page
+that asks one of them is slow here, or fails.
 
 The installation has 1,000 servers with a check every ten minutes, 1,000,000 checks in all, 100,000 runs with their
 JobResults, 5,000 tools and 20,000 changes in the log. A user with all permissions, granted one by one, costs more than
-a superuser: each list is restricted to what the user may see. One whose permissions have constraints costs most.
+a superuser, because each list is restricted to the objects that the user may view. A user whose permissions have
+constraints costs most.
 
 A new case is a function that returns its figures, and an entry in CASES.
 """
@@ -29,11 +30,11 @@ CHANGES = 20_000
 # The first request of a process loads templates and menus.
 WARM_UP = 3
 TIMES = 15
-# A page of Nautobot's own that shows a handful of words.
+# A page of Nautobot with only a few words.
 EMPTY_PAGE = "/user/profile/"
-# Of a page's statements so many are shown with their times.
+# Number of a page's statements to print with their times.
 SHOWN_STATEMENTS = 4
-# Those that the pages show something of.
+# The models on the pages.
 MODELS = (
     ("ai_ops", "mcpserver"),
     ("ai_ops", "mcpserverhealth"),
@@ -121,7 +122,7 @@ SELECT gen_random_uuid(), now() - number * interval '1 minute', 'bench', gen_ran
 FROM generate_series(1, %(changes)s) AS number
 """
 
-# As large as one is where its lists are full.
+# As large as one with full lists.
 SNAPSHOT = {
     "success": True,
     "error": None,
@@ -160,9 +161,9 @@ def install() -> None:
         cursor.execute(TOOLS_SQL, {"each": TOOLS // SERVERS})
         types = {"ours": type_of(MCPServer).pk, "others": type_of(JobResult).pk}
         cursor.execute(CHANGES_SQL, {**types, "changes": CHANGES})
-        # As autovacuum does after a while.
+        # Like autovacuum after some time.
         cursor.execute("VACUUM ANALYZE")
-    # As each health run does.
+    # Like each health run.
     sum_up_hours(FreeHold(), timezone.now())
 
 
@@ -171,8 +172,8 @@ def overview(times: int = TIMES) -> dict[str, Any]:
 
     The last one gets no sums of hours, which are of all servers.
 
-    `frame_ms` is a page of Nautobot with next to nothing on it: what menu, banner and session cost any page, and so the
-    speed of the machine. `ratio` is how many of those the overview takes.
+    `frame_ms` is the time of an almost empty page of Nautobot: the cost of menu, banner and session on every page, and
+    so the speed of the machine. `ratio` is the overview's time divided by it.
     """
     figures: dict[str, Any] = {}
     users = {
@@ -237,7 +238,7 @@ def _superuser() -> Any:
 
 
 def _user_with_permissions(username: str, constrained: Mapping[str, str] | None = None) -> Any:
-    """Create a user who may view each of MODELS, of those in `constrained` only the servers whose name ends in 0 to 4.
+    """Create a user with view permissions for MODELS; in `constrained`, only for servers whose name ends in 0 to 4.
 
     Args:
         username: The name.

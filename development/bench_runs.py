@@ -1,15 +1,15 @@
 """Benchmark of the record of a run, its lease and its heartbeat, and of a request for a run.
 
-``python -m development.bench_runs`` prints one line of JSON per case and exits with 1 when a limit is exceeded. It
-works in a database and on Redis servers of its own, which are removed at the end.
+``python -m development.bench_runs`` prints one line of JSON per case and exits with 1 if a limit is exceeded. It uses
+its own database and Redis servers, which it removes at the end.
 
-- `overhead`: a run that does nothing against the same work without a record, in turns; `added_ms` is the median of the
+- `overhead`: an empty run compared with the same work without a record, in turns; `added_ms` is the median of the
   differences.
-- `queries`: of a run as a whole, and of each of its batches, a batch being a `confirm` and a `lock` in a transaction.
-- `enqueue`: a health check of 40 servers that answer in 100 ms, asked for by REST and called synchronously, in turns;
-  `share` of the call's time in which REST has answered.
-- `supervisor`: its pass over a hundred and over a hundred thousand old runs; seconds of the second, and by how many
-  queries the two differ.
+- `queries`: of a whole run, and of each batch, which is a `confirm` and a `lock` in a transaction.
+- `enqueue`: a health check of 40 servers that answer in 100 ms, requested by REST and called synchronously, in turns;
+  `share` is the time of the REST answer divided by that of the call.
+- `supervisor`: its pass over a hundred and over a hundred thousand old runs; the seconds of the second pass, and the
+  difference in queries.
 
 A new case is a function that returns its figures, and an entry in CASES.
 """
@@ -38,19 +38,19 @@ OLD_RUNS = 100_000
 
 @dataclass(frozen=True)
 class Case:
-    """The measurement, and the figures that must not be over their limits."""
+    """A measurement, and the limits on its figures."""
 
     run: Callable[[], dict[str, Any]]
     limits: dict[str, float]
 
 
 # --------------------------------------------------------------------------------------------
-# Where it is measured
+# Surroundings
 
 
 @contextlib.contextmanager
 def nautobot(*, with_worker: bool) -> Iterator[None]:
-    """Nautobot, set up in this process with servers of its own."""
+    """Set up Nautobot in this process, with its own servers."""
     from tests.plugin import running_redis
 
     with contextlib.ExitStack() as stack:
@@ -127,7 +127,7 @@ def overhead(runs: int = 200) -> dict[str, Any]:
 
 
 def queries(batches: int = 50) -> dict[str, Any]:
-    """Statements to the database, those of transactions left out."""
+    """Return the statements to the database, without those for transactions."""
     from django.db import connection, transaction
     from django.test.utils import CaptureQueriesContext
 
@@ -149,7 +149,7 @@ def queries(batches: int = 50) -> dict[str, Any]:
 
 
 def enqueue(times: int = 5) -> dict[str, Any]:
-    """REST against the synchronous call of the same work."""
+    """Compare REST with the synchronous call of the same work."""
     from django.contrib.auth import get_user_model
     from nautobot.extras.models import Job, Status
     from rest_framework.test import APIClient
@@ -203,7 +203,7 @@ def supervisor(passes: int = 5) -> dict[str, Any]:
     counts, seconds = [], []
     for old_runs in (100, OLD_RUNS):
         _make_old_runs(old_runs)
-        # The first pass after a change of this size trims what is past its time, and sets up what is kept in memory.
+        # The first pass after a change of this size deletes expired records, and fills caches.
         supervise()
         measured = [_counted(lambda: _supervised(supervise)) for _ in range(passes)]
         seconds.append(statistics.median(took for took, _ in measured))
@@ -232,7 +232,7 @@ def _counted(action: Callable[[], Any]) -> tuple[float, int]:
 
 
 def _make_old_runs(count: int) -> None:
-    """Runs of the last three weeks, of all kinds, most of which succeeded."""
+    """Create runs of the last three weeks, of all kinds; most of them succeeded."""
     from datetime import timedelta
 
     from django.db import connection
@@ -263,14 +263,14 @@ def _make_old_runs(count: int) -> None:
             created=at, started=at, finished=at, heartbeat=at
         )
     with connection.cursor() as cursor:
-        # As autovacuum does after a while.
+        # Like autovacuum after some time.
         cursor.execute("ANALYZE ai_ops_maintenancerun")
 
 
 CASES = {
     "overhead": Case(overhead, {"added_ms": 30.0}),
     "queries": Case(queries, {"queries_per_batch": 2.0}),
-    # The share follows how wide the check probes as much as what asking costs.
+    # The share depends as much on the number of parallel probes as on the cost of the request.
     "enqueue": Case(enqueue, {"rest_ms": 150.0, "share": 0.2}),
     "supervisor": Case(supervisor, {"seconds": 1.0, "more_queries_than_for_100": 0}),
 }
@@ -284,7 +284,7 @@ def chosen_cases(cases: dict[str, Case], description: str) -> list[str]:
 
 
 def run_cases(cases: dict[str, Case], chosen: list[str]) -> int:
-    """Print the figures of each case; give the exit code, which is 1 where a limit is exceeded."""
+    """Print the figures of each case; return the exit code, which is 1 if a limit is exceeded."""
     failed = False
     for name in chosen:
         case = cases[name]

@@ -1,17 +1,17 @@
 """Benchmark of langgraph_checkpoint_compact, as ratios to other savers in the same run.
 
-``python -m development.bench_saver`` prints one line of JSON per case and exits with 1 when a limit is exceeded. Each
-saver talks to a Valkey of its own, with modules, since RedisSaver needs them.
+``python -m development.bench_saver`` prints one line of JSON per case and exits with 1 if a limit is exceeded. Each
+saver uses its own Valkey, with modules, since RedisSaver needs them.
 
 A turn is a question and an answer, 2.3 KB together, and three checkpoints, as a graph with one node makes them.
 
 - `turns`: memory of one thread and keys, server's CPU and the client's for a put and for a get, at 50, 200 and 1,000
-  turns. RedisSaver is measured as far as 200, ValkeySaver as far as 100: at 1,000 they would need gigabytes.
+  turns. RedisSaver is measured up to 200, ValkeySaver up to 100: at 1,000 they would need gigabytes.
 - `threads`: puts and gets a second, by 1 and by 16 threads.
 - `list` and `delete`: 150 checkpoints.
-- `long thread`: what the server's scripts take at most, by what was asked for, on a thread of 3,000 checkpoints; with
-  ``--long-thread`` that alone.
-- `raw`: serializing the checkpoint and one SET; one GET and making the checkpoint of it.
+- `long thread`: the longest scripts in the server, by operation, on a thread of 3,000 checkpoints; ``--long-thread``
+  runs only this case.
+- `raw`: serializing the checkpoint and one SET; one GET and deserializing it.
 
 `cpu_ms` is the client's and the server's time together. A new case is a function that returns its figures.
 """
@@ -43,7 +43,7 @@ from tests.fakes.redis_servers import plain_server
 
 QUESTION, ANSWER = 300, 2000
 ROUNDS = 15
-# What they keep grows with the square of the turns.
+# Their data grows with the square of the turns.
 LARGEST = {"RedisSaver": 200, "ValkeySaver": 100}
 LIMITS = {
     "put against raw": 2.0,
@@ -65,7 +65,7 @@ LIMITS = {
 
 
 class Conversation:
-    """A thread that grows turn by turn, as LangGraph writes it for a graph with one node."""
+    """A thread that grows turn by turn, like one of LangGraph with one node."""
 
     def __init__(self, saver: Any) -> None:
         self.saver = saver
@@ -117,7 +117,7 @@ class Conversation:
         self.put({"messages": list(self.messages)}, ("branch:to:agent",))
 
     def write(self, writes: list[tuple[str, Any]]) -> None:
-        """Store what a task has written."""
+        """Store the writes of a task."""
         self.saver.put_writes(self.config, writes, str(uuid.uuid4()), "~__pregel_pull, agent")
 
     def newest(self) -> Any:
@@ -126,7 +126,7 @@ class Conversation:
 
 
 class RawSaver:
-    """The floor: the checkpoint serialized whole, one SET; one GET, and made of it again."""
+    """The floor: the whole checkpoint serialized, and one SET; one GET, and the checkpoint deserialized."""
 
     def __init__(self, client: redis.Redis) -> None:
         self.client = client
@@ -137,17 +137,17 @@ class RawSaver:
         return f"{int(str(current or 0).split('.')[0]) + 1:032}.{uuid.uuid4().hex[:12]}"
 
     def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
-        """Serialize all of it, and one SET."""
+        """Serialize all of it, and send one SET."""
         thread_id = config["configurable"]["thread_id"]
         self.client.set(f"raw:{thread_id}", self.serde.dumps_typed((checkpoint, metadata))[1])
         return {"configurable": {**config["configurable"], "checkpoint_id": checkpoint["id"]}}
 
     def put_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
-        """Serialize all of them, and one SET."""
+        """Serialize all of them, and send one SET."""
         self.client.set(f"raw-writes:{config['configurable']['thread_id']}", self.serde.dumps_typed(writes)[1])
 
     def get_tuple(self, config: Any) -> Any:
-        """One GET, and make the checkpoint of it."""
+        """Send one GET, and deserialize the checkpoint."""
         return self.serde.loads_typed(("msgpack", self.client.get(f"raw:{config['configurable']['thread_id']}")))
 
 
@@ -190,22 +190,22 @@ if importlib.util.find_spec("langgraph_checkpoint_aws"):
 
 
 class Meter:
-    """Time of the server's processor and of this process, in milliseconds."""
+    """Return the processor time of the server and of this process, in milliseconds."""
 
     def __init__(self, port: int) -> None:
         self.client = redis.Redis(port=port)
 
     def server(self) -> float:
-        """Return the processor time that the server has used so far."""
+        """Return the processor time of the server so far."""
         cpu: Any = self.client.info("cpu")
         return 1000 * (cpu["used_cpu_user_main_thread"] + cpu["used_cpu_sys_main_thread"])
 
     def memory(self) -> int:
-        """Bytes that the server uses for keys, those of connections not counted."""
+        """Return the server's bytes for keys, without those for connections."""
         return int(self.client.memory_stats()["dataset.bytes"])
 
     def of(self, call: Callable[[], Any], rounds: int = ROUNDS) -> dict[str, float]:
-        """Medians of the client's time, and the means of the server's, per call."""
+        """Return the medians of the client's time, and the means of the server's, per call."""
         call()
         gc.collect()
         gc.disable()
@@ -225,7 +225,7 @@ class Meter:
 
 
 def grown(meter: Meter, saver: Any, turns: int) -> tuple[Conversation, float]:
-    """A conversation of some turns, and the megabytes that it takes."""
+    """Return a conversation of some turns, and its megabytes."""
     before = meter.memory()
     conversation = Conversation(saver)
     for _ in range(turns):
@@ -234,8 +234,8 @@ def grown(meter: Meter, saver: Any, turns: int) -> tuple[Conversation, float]:
 
 
 def turns(meter: Meter, name: str, saver: Any, figures: dict[str, Any]) -> None:
-    """Memory, put and get as a conversation grows."""
-    # Scripts, connections and imports are no part of what a conversation takes.
+    """Measure memory, put and get of a growing conversation."""
+    # Exclude the memory of scripts, connections and imports.
     grown(meter, saver, 3)
     for number in (50, 100, 200, 1000):
         if number > LARGEST.get(name, number):
@@ -245,7 +245,7 @@ def turns(meter: Meter, name: str, saver: Any, figures: dict[str, Any]) -> None:
         case = {
             "megabytes": round(megabytes, 2),
             "get": meter.of(conversation.newest),
-            # The same checkpoint is put again with one message more; a turn has three puts.
+            # Put the same checkpoint again with one more message; a turn has three puts.
             "turn": meter.of(conversation.turn, 6),
             "longest_script_ms": longest_script(meter),
         }
@@ -256,7 +256,7 @@ def turns(meter: Meter, name: str, saver: Any, figures: dict[str, Any]) -> None:
 
 
 def puts(meter: Meter, conversation: Conversation) -> dict[str, float]:
-    """A put after an answer, alone."""
+    """Measure only the put after an answer."""
 
     def put() -> None:
         conversation.messages.append(AIMessage(content="x" * ANSWER, id=str(uuid.uuid4())))
@@ -266,7 +266,7 @@ def puts(meter: Meter, conversation: Conversation) -> dict[str, float]:
 
 
 def longest_script(meter: Meter) -> float:
-    """The script that takes longest, by the median of the server's own record: one that was interrupted says little.
+    """Return the slowest script, by the medians of the server's own record; single interrupted calls do not count.
 
     A deletion is a command.
     """
@@ -280,7 +280,7 @@ def longest_script(meter: Meter) -> float:
 
 
 def in_threads(meter: Meter, name: str, saver: Any, figures: dict[str, Any]) -> None:
-    """Turns and gets a second with 1 and with 16 threads, each with a conversation of its own."""
+    """Measure turns and gets per second with 1 and with 16 threads, each with its own conversation."""
     case = {}
     for workers in (1, 16):
         conversations = [grown(meter, saver, 10)[0] for _ in range(workers)]
@@ -294,7 +294,7 @@ def in_threads(meter: Meter, name: str, saver: Any, figures: dict[str, Any]) -> 
 
 
 def list_and_delete(meter: Meter, name: str, saver: Any, figures: dict[str, Any]) -> None:
-    """A list of 150 checkpoints, of their newest ten, and the deletion of the thread."""
+    """Measure a list of 150 checkpoints, one of the newest ten, and the deletion of the thread."""
     if name != "raw":
         conversation = grown(meter, saver, 50)[0]
         config = {"configurable": {"thread_id": conversation.thread_id, "checkpoint_ns": ""}}
@@ -310,14 +310,14 @@ def list_and_delete(meter: Meter, name: str, saver: Any, figures: dict[str, Any]
 
 
 def long_thread(meter: Meter, saver: CompactRedisSaver) -> dict[str, float]:
-    """The script that takes longest, for each operation on a thread of 3,000 checkpoints and 1,000 turns."""
+    """Return the slowest script for each operation on a thread of 3,000 checkpoints and 1,000 turns."""
     thread_id = grown(meter, saver, 1000)[0].thread_id
     config = {"configurable": {"thread_id": thread_id}}
     other = CompactRedisSaver(saver.client, prefix="moved")
     operations: dict[str, Callable[[], Any]] = {
         "list": lambda: sum(1 for _ in saver.list(config)),
         "copy": lambda: saver.copy_thread(thread_id, "copy"),
-        # Reading, as each checkpoint is read three times, and writing.
+        # Reading (each checkpoint three times) and writing.
         "move": lambda: migrate_threads(saver, other, [thread_id], dry_run=True),
         "delete_for_runs": lambda: saver.delete_for_runs(["no run"]),
         "prune": lambda: saver.prune([thread_id]),
@@ -333,7 +333,7 @@ def long_thread(meter: Meter, saver: CompactRedisSaver) -> dict[str, float]:
 
 
 def keys(saver: CompactRedisSaver) -> int:
-    """Keys of one thread."""
+    """Return the keys of one thread."""
     conversation = Conversation(saver)
     conversation.turn()
     return len(list(saver.client.scan_iter(f"*{conversation.thread_id}*")))
@@ -346,7 +346,7 @@ _PHRASES = {each: f"longest script of a {each} in ms" for each in ("list", "copy
 
 
 def ratios(figures: dict[str, Any]) -> dict[str, float]:
-    """The figures that have limits."""
+    """Return the figures with limits."""
 
     def cpu(name: str, what: str) -> float:
         return float(figures[name][what]["cpu_ms"])
@@ -369,12 +369,12 @@ def ratios(figures: dict[str, Any]) -> dict[str, float]:
 
 
 def of_long_thread(figures: dict[str, float]) -> dict[str, float]:
-    """The figures of a long thread, by the names of their limits."""
+    """Return the figures of a long thread, by the names of their limits."""
     return {_PHRASES[name]: each for name, each in figures.items()}
 
 
 def main() -> int:
-    """Measure, print, and compare with the limits."""
+    """Measure, print, and compare the figures with the limits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--long-thread", action="store_true", help="measure a long thread alone")
     is_long_alone = parser.parse_args().long_thread
@@ -395,7 +395,7 @@ def main() -> int:
 
 
 def told(result: dict[str, float]) -> int:
-    """Print figures that have limits; return 1 where one is over its limit."""
+    """Print figures with limits; return 1 if one is over its limit."""
     over = [name for name in result if result[name] > LIMITS[name]]
     print(json.dumps({"case": "ratios", **{name: round(value, 3) for name, value in result.items()}}))
     for name in over:

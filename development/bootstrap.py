@@ -7,7 +7,7 @@ import sys
 
 
 def main(*arguments: str) -> None:
-    """Migrate when asked to (``--migrate``), and see that the superuser and its API token exist."""
+    """Migrate with ``--migrate``, and create the superuser and its API token if they are missing."""
     import nautobot
 
     nautobot.setup()

@@ -1,4 +1,4 @@
-"""Conversations as real agents leave them: LangGraph graphs, saved by real savers."""
+"""Realistic conversations: LangGraph graphs, saved by real savers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ APPROVED = "Deployed after approval."
 
 
 def build_graph(saver: BaseCheckpointSaver[Any]) -> Any:
-    """Build an agent that remembers, looks devices up in a subgraph, and asks before it deploys."""
+    """Build an agent that remembers, searches devices in a subgraph, and asks before it deploys."""
     lookup = StateGraph(MessagesState)
     lookup.add_node("search", lambda state: {"messages": [AIMessage("Found 3 devices.")]})
     lookup.add_edge(START, "search")
@@ -48,23 +48,23 @@ def _answer(state: MessagesState) -> dict[str, Any]:
 
 
 def remembering(questions: Sequence[object]) -> str:
-    """Give the agent's answer: it shows whether the conversation's beginning is still known."""
+    """Return the agent's answer: it shows whether the agent still knows the start of the conversation."""
     return f"That was question {len(questions)}; the first was: {questions[0]}"
 
 
 def thread(thread_id: str) -> dict[str, Any]:
-    """Give the config that selects a thread."""
+    """Return the config that selects a thread."""
     return {"configurable": {"thread_id": thread_id}}
 
 
 async def ask(graph: Any, thread_id: str, question: str) -> str:
-    """Take one turn and give the last message."""
+    """Take one turn and return the last message."""
     state = await graph.ainvoke({"messages": [HumanMessage(question)]}, thread(thread_id))
     return str(state["messages"][-1].content)
 
 
 async def resume(graph: Any, thread_id: str) -> str:
-    """Answer the pending interrupt of a thread and give the last message."""
+    """Answer the pending interrupt of a thread and return the last message."""
     state = await graph.ainvoke(Command(resume="yes"), thread(thread_id))
     return str(state["messages"][-1].content)
 
@@ -72,10 +72,10 @@ async def resume(graph: Any, thread_id: str) -> str:
 async def hold_in_the_past(
     saver: BaseCheckpointSaver[Any], thread_id: str, questions: Sequence[str], age: timedelta
 ) -> None:
-    """Save a conversation as if it had been held `age` ago.
+    """Save a conversation of this `age`.
 
-    It is held now, in memory; then each checkpoint goes through the saver's own ``aput`` and
-    ``aput_writes`` with an id and a time that lie `age` further back.
+    It takes place now, in memory. Then the saver's own ``aput`` and ``aput_writes`` store each checkpoint with an id
+    and a time that are `age` older.
     """
     memory = InMemorySaver()
     graph = build_graph(memory)
@@ -103,7 +103,7 @@ async def _save_aged(saver: BaseCheckpointSaver[Any], saved: CheckpointTuple, ag
 
 
 def aged_uuid6(value: str, age: timedelta) -> str:
-    """Give the UUID version 6 whose time lies `age` before that of `value`, all else being the same.
+    """Return the UUID version 6 of `value` with a time that is `age` older.
 
     RFC 9562, section 5.6: 60 bits of time in 100 ns steps, the version between the upper 48 and the lower 12.
     """

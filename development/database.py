@@ -1,8 +1,8 @@
-"""The databases: the live one, and a template of which the tests' are copies, each in seconds.
+"""The databases: the live one, and a template that is copied for the tests within seconds.
 
-Nautobot's own migrations take minutes of pure Python, so a compressed dump of the core schema, for one
-version of Nautobot, lies beside this file. It is restored, and only this app's migrations run on top. For
-any other version of Nautobot all migrations run.
+Nautobot's own migrations take minutes of pure Python. So beside this file is a compressed dump of the core schema of
+one version of Nautobot: it is restored, and then only this app's migrations run. For any other version of Nautobot all
+migrations run.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from psycopg2 import sql
 from development.services import PG_INSTALL, PROJECT, STATE, TEMPLATE_DATABASE, ServiceError, postgres_package
 
 HERE = Path(__file__).resolve().parent
-BUILD_DATABASE = "ai_ops_build"  # renamed to the template when it is complete
+BUILD_DATABASE = "ai_ops_build"  # becomes the template when it is complete
 CORE_CONFIG = HERE / "core_config.py"
 
 
 def snapshot_path(version: str) -> Path:
-    """Return the path of the dump for that version of Nautobot, which need not exist."""
+    """Return the path of the dump for this version of Nautobot; it may not exist."""
     return HERE / f"nautobot-{version}.sql.xz"
 
 
 def nautobot_version() -> str:
-    """The installed version of Nautobot."""
+    """Return the installed version of Nautobot."""
     return metadata.version("nautobot")
 
 
 def connect(env: dict[str, str], database: str = "postgres") -> psycopg2.extensions.connection:
-    """A connection that commits each statement, as CREATE DATABASE wants it."""
+    """Open a connection that commits each statement, as CREATE DATABASE requires."""
     connection = psycopg2.connect(
         host=env["NAUTOBOT_DB_HOST"],
         port=env.get("NAUTOBOT_DB_PORT", "5432"),
@@ -51,7 +51,7 @@ def connect(env: dict[str, str], database: str = "postgres") -> psycopg2.extensi
 
 
 def exists(env: dict[str, str], database: str) -> bool:
-    """Return whether the server has that database."""
+    """Return whether the server has this database."""
     with contextlib.closing(connect(env)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database])
         return cursor.fetchone() is not None
@@ -64,7 +64,7 @@ def execute(env: dict[str, str], statement: str, *names: str) -> None:
 
 
 def manage(env: dict[str, str], database: str, *arguments: str, config: Path | None = None) -> None:
-    """Run a nautobot-server command on `database`; its output is shown only when it fails."""
+    """Run a nautobot-server command on `database`; show its output only if it fails."""
     env = env | {"NAUTOBOT_DB_NAME": database}
     if config:
         env["NAUTOBOT_CONFIG"] = str(config)
@@ -98,7 +98,7 @@ def _fingerprint(folder: Path) -> str:
 
 
 def prepare_template(env: dict[str, str]) -> None:
-    """Make the template current with the migrations, one process at a time."""
+    """Update the template to the migrations, in one process at a time."""
     STATE.mkdir(parents=True, exist_ok=True)
     mark = STATE / "template.fingerprint"
     with (STATE / "template.lock").open("w") as lock:
@@ -111,7 +111,7 @@ def prepare_template(env: dict[str, str]) -> None:
 
 
 def _build_template(env: dict[str, str]) -> None:
-    # Built under another name and renamed at the end: an interrupted build is never used.
+    # Built under another name and renamed at the end, so that an interrupted build is never used.
     execute(env, "DROP DATABASE IF EXISTS {} WITH (FORCE)", BUILD_DATABASE)
     execute(env, "CREATE DATABASE {} TEMPLATE template0", BUILD_DATABASE)
     _restore_core(env, BUILD_DATABASE)
@@ -121,10 +121,10 @@ def _build_template(env: dict[str, str]) -> None:
 
 
 def prepare_live(env: dict[str, str]) -> bool:
-    """Make the database that the local Nautobot uses, with the core schema.
+    """Create the database of the local Nautobot, with the core schema.
 
     Returns:
-        Whether it must be migrated: it was made just now, or the code has changed since it last was.
+        Whether it needs a migration: it is new, or the code has changed since the last one.
     """
     name = env["NAUTOBOT_DB_NAME"]
     mark = STATE / "live.fingerprint"
@@ -143,7 +143,7 @@ def _is_empty(env: dict[str, str], database: str) -> bool:
 
 
 def _restore_core(env: dict[str, str], database: str) -> None:
-    """Load the core schema where there is a snapshot of it."""
+    """Load the core schema if it has a snapshot."""
     snapshot = snapshot_path(nautobot_version())
     if snapshot.exists():
         restore(env, snapshot, database)
@@ -156,7 +156,7 @@ def _restore_core(env: dict[str, str], database: str) -> None:
 
 
 def live_is_current() -> None:
-    """Remember that the live database has been migrated by the code as it is now."""
+    """Record that the current code has migrated the live database."""
     (STATE / "live.fingerprint").write_text(code_fingerprint())
 
 
@@ -174,10 +174,10 @@ def restore(env: dict[str, str], snapshot: Path, database: str) -> None:
 
 
 def make_snapshot(env: dict[str, str]) -> Path:
-    """Migrate Nautobot alone from nothing and dump it; takes about five minutes.
+    """Migrate Nautobot alone from an empty database and dump it; this takes about five minutes.
 
     Returns:
-        The file it wrote; older snapshots are removed.
+        The written file; older snapshots are removed.
     """
     execute(env, "DROP DATABASE IF EXISTS {} WITH (FORCE)", BUILD_DATABASE)
     execute(env, "CREATE DATABASE {} TEMPLATE template0", BUILD_DATABASE)
@@ -198,7 +198,7 @@ def make_snapshot(env: dict[str, str]) -> Path:
 
 
 def snapshot_migrations(snapshot: Path) -> set[tuple[str, str]]:
-    """The rows of django_migrations in a snapshot, as (app, name)."""
+    """Return the rows of django_migrations in a snapshot, as (app, name)."""
     text = lzma.decompress(snapshot.read_bytes()).decode()
     table = text.split("COPY public.django_migrations ", 1)[1].split("\n\\.\n", 1)[0]
     return {(row[1], row[2]) for row in (line.split("\t") for line in table.splitlines()[1:])}

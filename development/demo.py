@@ -1,6 +1,6 @@
-"""The demo: both Jobs at work on real conversations and real MCP servers. ``make demo`` runs this.
+"""The demo: both Jobs on real conversations and real MCP servers. ``make demo`` runs this.
 
-It exits with 0 only if everything it says was seen to be so.
+It exits with 0 only if it has confirmed all its statements.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from langgraph_checkpoint_compact import AsyncCompactRedisSaver
 RETENTION_DAYS = 30
 FIRST = "Which switches run old firmware?"
 QUESTIONS = [FIRST, "And which of them are at the edge?", "Draft the change."]
-# Thread ids as people choose them: with colons, and one the beginning of another.
+# Typical thread ids: with colons, and one that is the start of another.
 OLD_THREADS = {"demo:site": 31, "demo:audit-2026": 45, "demo:upgrade:draft": 400}  # age in days
 LIVE_THREAD = "demo:site:berlin"
 TAIL_THREAD = "demo:upgrade"  # live, with an old tail
-WAITING_THREAD = "demo:rollout"  # waits for a person's answer
-HELD_THREAD = "demo:held:case"  # of long ago, under a policy that holds it for ever
-ERASED_THREAD = "demo:person:42"  # of today, and erased
+WAITING_THREAD = "demo:rollout"  # waits for a user's answer
+HELD_THREAD = "demo:held:case"  # old, under a policy that keeps it for ever
+ERASED_THREAD = "demo:person:42"  # from today, and erased
 
 EXPECTED_STATUS = {
     "Demo recovered": ("Unhealthy", "Healthy"),
@@ -55,7 +55,7 @@ class Checks:
         self.failed = 0
 
     def see(self, good: bool, sentence: str) -> None:
-        """Print the sentence with a sign, and remember a failure."""
+        """Print the sentence with a mark, and record a failure."""
         print(f"  {'ok  ' if good else 'FAIL'}  {sentence}", flush=True)
         self.failed += not good
 
@@ -65,7 +65,7 @@ class Checks:
 
 
 async def fill(redis_url: str) -> dict[str, Any]:
-    """Write the demo's conversations anew; give the state of each live thread."""
+    """Write the demo's conversations again; return the state of each live thread."""
     async with AsyncCompactRedisSaver.from_url(redis_url) as saver:
         graph = conversations.build_graph(saver)
         for thread_id in (*OLD_THREADS, LIVE_THREAD, TAIL_THREAD, WAITING_THREAD):
@@ -85,7 +85,7 @@ async def fill(redis_url: str) -> dict[str, Any]:
 
 
 async def live_state(graph: Any) -> dict[str, Any]:
-    """Give what each live thread would resume from."""
+    """Return the state from which each live thread would resume."""
     found = {}
     for thread_id in (LIVE_THREAD, TAIL_THREAD, WAITING_THREAD):
         state = await graph.aget_state(conversations.thread(thread_id))
@@ -105,7 +105,7 @@ async def count_checkpoints(redis_url: str) -> dict[str, int]:
 
 
 async def inspect(redis_url: str, before: dict[str, Any], had: dict[str, int], checks: Checks) -> None:
-    """Look at every thread after the cleanup, and take the next turn of those that live."""
+    """Check every thread after the cleanup, and take the next turn of the live ones."""
     has = await count_checkpoints(redis_url)
     async with AsyncCompactRedisSaver.from_url(redis_url) as saver:
         graph = conversations.build_graph(saver)
@@ -134,13 +134,13 @@ async def inspect(redis_url: str, before: dict[str, Any], had: dict[str, int], c
 
 
 class Nautobot:
-    """The few calls of Nautobot's REST API that the demo needs."""
+    """The calls of Nautobot's REST API that the demo needs."""
 
     def __init__(self, client: httpx.Client) -> None:
         self._client = client
 
     def call(self, method: str, path: str, **arguments: Any) -> Any:
-        """Make a call and give its JSON; raise ServiceError with the answer when it is refused."""
+        """Make a call and return its JSON; raise ServiceError with the answer if it is refused."""
         response = self._client.request(method, f"/api/{path}", **arguments)
         if response.is_error:
             raise ServiceError(f"{method} /api/{path} answered {response.status_code}: {response.text[:1000]}")
@@ -155,23 +155,23 @@ class Nautobot:
             self.call("POST", "plugins/ai-ops/mcp-servers/", json={"name": name} | values)
 
     def statuses(self) -> dict[str, str]:
-        """Give the status name of each MCP server."""
+        """Return the status name of each MCP server."""
         found = self.call("GET", "plugins/ai-ops/mcp-servers/", params={"depth": 1, "limit": 0})["results"]
         return {server["name"]: server["status"]["name"] for server in found}
 
     def server_id(self, name: str) -> str:
-        """Give the id of an MCP server."""
+        """Return the id of an MCP server."""
         (found,) = self.call("GET", "plugins/ai-ops/mcp-servers/", params={"name": name})["results"]
         return str(found["id"])
 
     def run_job(self, module: str, job_class: str, data: dict[str, Any]) -> str:
-        """Queue a Job and give its JobResult's id."""
+        """Queue a Job and return its JobResult's id."""
         query = {"module_name": f"ai_ops.jobs.{module}", "job_class_name": job_class}
         (job,) = self.call("GET", "extras/jobs/", params=query)["results"]
         return str(self.call("POST", f"extras/jobs/{job['id']}/run/", json={"data": data})["job_result"]["id"])
 
     def wait(self, result_id: str, timeout: float = 120) -> dict[str, Any]:
-        """Give the JobResult when it has ended."""
+        """Wait for the end of the JobResult and return it."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             result: dict[str, Any] = self.call("GET", f"extras/job-results/{result_id}/")
@@ -181,13 +181,13 @@ class Nautobot:
         raise ServiceError(f"The JobResult {result_id} had not ended after {timeout} s.")
 
     def log_lines(self, result_id: str) -> list[str]:
-        """Give the lines of a JobResult's log."""
+        """Return the lines of a JobResult's log."""
         entries = self.call("GET", f"extras/job-results/{result_id}/logs/")
         return [f"{entry['log_level']:>8}  {entry['message']}" for entry in entries]
 
 
 def show(nautobot: Nautobot, title: str, result_id: str, checks: Checks, as_json: bool) -> dict[str, Any]:
-    """Print a Job's outcome, log and result, this also as JSON where that is asked for; give the result."""
+    """Print a Job's outcome, log and result, optionally also as JSON; return the result."""
     job_result = nautobot.wait(result_id)
     status = job_result["status"]["value"]
     print(f"\n{title}: {status}")
@@ -203,7 +203,7 @@ def show(nautobot: Nautobot, title: str, result_id: str, checks: Checks, as_json
 
 
 def in_words(result: dict[str, Any]) -> list[str]:
-    """Return what the result of a Job says, in sentences."""
+    """Return the result of a Job in sentences."""
     said = [result["error"]] if result.get("error") else []
     if "threads_deleted" in result:
         said.append(
@@ -222,7 +222,7 @@ def in_words(result: dict[str, Any]) -> list[str]:
 
 
 def put_servers(nautobot: Nautobot, ports: list[int]) -> None:
-    """Register the demo's MCP servers, with statuses that are partly wrong."""
+    """Register the demo's MCP servers, some with wrong statuses."""
     names = ("Demo recovered", "Demo steady", "Demo vulnerable", "Demo dead")
     urls = {name: f"http://127.0.0.1:{port}" for name, port in zip(names, ports, strict=True)}
     for name, (status, _) in EXPECTED_STATUS.items():
@@ -235,7 +235,7 @@ def put_servers(nautobot: Nautobot, ports: list[int]) -> None:
 
 
 def run_jobs(nautobot: Nautobot, checks: Checks, as_json: bool) -> None:
-    """Run both Jobs, at the same time, and the sampling through the Celery worker; show what they did."""
+    """Run both Jobs at the same time, and the sampling, on the Celery worker; show their results."""
     cleanup = nautobot.run_job(
         "checkpoint_cleanup", "CleanupCheckpointsJob", {"retention_days": RETENTION_DAYS, "dryrun": False}
     )
@@ -250,7 +250,7 @@ def run_jobs(nautobot: Nautobot, checks: Checks, as_json: bool) -> None:
 
 
 def put_policy(nautobot: Nautobot) -> None:
-    """Hold the threads of one class for ever."""
+    """Keep the threads of one class for ever."""
     path = "plugins/ai-ops/retention-policies/"
     for known in nautobot.call("GET", path, params={"name": "Demo hold"})["results"]:
         nautobot.call("DELETE", f"{path}{known['id']}/")
@@ -268,7 +268,7 @@ def show_threads(nautobot: Nautobot, checks: Checks) -> None:
     )
     query = {"module_name": "ai_ops.jobs.erasure", "job_class_name": "EraseConversationsJob"}
     (job,) = nautobot.call("GET", "extras/jobs/", params=query)["results"]
-    # Nautobot installs Jobs disabled, and this one has no schedule that would enable it.
+    # Nautobot installs Jobs disabled, and this Job has no schedule that enables it.
     nautobot.call("PATCH", f"extras/jobs/{job['id']}/", json={"enabled": True})
     body = {"thread_ids": [ERASED_THREAD], "reason": "The demo's request to be forgotten"}
     run = nautobot.call("POST", f"{path}erase/", json=body)
@@ -287,7 +287,7 @@ def show_threads(nautobot: Nautobot, checks: Checks) -> None:
 
 
 def drift(nautobot: Nautobot, server_url: str) -> str:
-    """Have a server list other tools, and check it; give its id."""
+    """Make a server list other tools, and check it; return its id."""
     httpx.post(f"{server_url}/drift").raise_for_status()
     server = nautobot.server_id("Demo steady")
     requested = nautobot.call("POST", f"plugins/ai-ops/mcp-servers/{server}/check/")
@@ -296,7 +296,7 @@ def drift(nautobot: Nautobot, server_url: str) -> str:
 
 
 def show_drift(nautobot: Nautobot, server_url: str, checks: Checks) -> None:
-    """Have a server change what a tool says of itself, and see that the next check finds out."""
+    """Change the description of a server's tool, and confirm that the next check finds the change."""
     server = drift(nautobot, server_url)
     changed = nautobot.call("GET", "plugins/ai-ops/mcp-server-tools/", params={"server": server, "state": "changed"})
     query = {"servers": server, "kind": "drift", "is_open": "true"}
@@ -308,7 +308,7 @@ def show_drift(nautobot: Nautobot, server_url: str, checks: Checks) -> None:
 
 
 def demonstrate(settings: Settings, supervisor: Supervisor, mine: bool, checks: Checks, as_json: bool) -> None:
-    """Bring everything up, run both Jobs, and look at what they left."""
+    """Start everything, run both Jobs, and check their results."""
     started = time.monotonic()
     processes: list[Service] = []
     if mine:
@@ -348,7 +348,7 @@ def demonstrate(settings: Settings, supervisor: Supervisor, mine: bool, checks: 
 
 
 def main() -> int:
-    """Run the demo; give the exit code."""
+    """Run the demo; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print the results of the Jobs as JSON too")
     as_json = parser.parse_args().json

@@ -1,4 +1,4 @@
-"""Prepare the fork server before it imports anything else; no other process imports this. See `forks`."""
+"""Prepare the fork server before its other imports; no other process imports this module. See `forks`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 from development.forks import LOG_VARIABLE, redirect_output
 from development.services import die_with_parent
 
-# Ctrl-C at a terminal is for the supervisor. What the supervisor leaves, the kernel ends.
+# Only the supervisor handles Ctrl-C at a terminal. The kernel ends the remaining processes.
 os.setsid()
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 die_with_parent(signal.SIGKILL)

@@ -1,9 +1,9 @@
-"""Processes of Nautobot that are forks of one, in place of processes that each import it.
+"""Processes of Nautobot that are forks of one process, so that only one process imports Nautobot.
 
 Importing Nautobot takes ten seconds of a processor, and a fork takes milliseconds. The web server, the worker and beat
-of a stack have the same environment and settings, so one import serves all of them. The fork server of
-`multiprocessing` does the forking: a process that imports some modules and after that does nothing but fork. A fork is
-a process like any other. It has a session, a log and signals of its own, and ends when its supervisor ends.
+of a stack have the same environment and settings, so one import is enough for all of them. The fork server of
+`multiprocessing` imports some modules and then only forks. Each fork has its own session, log and signals, and ends
+when its supervisor ends.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from development.services import PROJECT, Service, ServiceError, die_with_parent
 CONTEXT = multiprocessing.get_context("forkserver")
 SET_UP = "development.preload"
 LOG_VARIABLE = "AI_OPS_FORK_SERVER_LOG"
-# Settings that Nautobot reads from the environment of the import, and that each process has for itself.
+# Settings that Nautobot reads from the environment at its import, and that differ by process.
 OF_EACH_PROCESS = ("CELERY_WORKER_READINESS_FILE", "CELERY_WORKER_HEARTBEAT_FILE", "CELERY_BEAT_HEARTBEAT_FILE")
 
 _environment: dict[str, str] = {}
 
 
 def start_server(env: Mapping[str, str], log: Path, *modules: str) -> None:
-    """Start the process that all others are forks of, and do not wait until it has imported the modules.
+    """Start the process from which all others are forked, without waiting for its imports.
 
-    There is one for each process: an earlier one, with another environment, is ended.
+    Each process has only one: this ends an earlier one with another environment.
 
     Args:
-        env: The environment of the import, and of the forks unless they are given one.
-        log: Takes what the import says.
-        modules: What is imported: `SET_UP` sets Nautobot up.
+        env: The environment of the import, and the default environment of the forks.
+        log: The log for output of the import.
+        modules: The modules to import: `SET_UP` sets Nautobot up.
     """
     _environment.clear()
     _environment.update(env, **{LOG_VARIABLE: str(log)})
@@ -48,7 +48,7 @@ def start_server(env: Mapping[str, str], log: Path, *modules: str) -> None:
     CONTEXT.set_forkserver_preload(
         ["development.fork_server", *modules, *([] if main.endswith("__main__") else [main])]
     )
-    # The library has no public way to end it but the end of this process.
+    # The library has no public way to end it, except the end of this process.
     multiprocessing.forkserver._forkserver._stop()  # type: ignore[attr-defined]
     with in_its_environment():
         multiprocessing.forkserver.ensure_running()
@@ -56,7 +56,7 @@ def start_server(env: Mapping[str, str], log: Path, *modules: str) -> None:
 
 @contextlib.contextmanager
 def in_its_environment() -> Iterator[None]:
-    """Have this process use the environment of the fork server, which is started again in it if it has died."""
+    """Use the environment of the fork server in this process, so that it restarts there if it has died."""
     ours = dict(os.environ)
     os.environ.clear()
     os.environ.update(_environment)
@@ -68,12 +68,12 @@ def in_its_environment() -> Iterator[None]:
 
 
 class Fork:
-    """A fork that calls a function and ends; it has what `Service` uses of `subprocess.Popen`.
+    """A fork that calls a function and ends; it has the methods of `subprocess.Popen` that `Service` uses.
 
     Args:
-        service: Its log, environment, folder and the signal it gets when the fork server ends.
-        target: The function, which is found by its name.
-        arguments: What the function is called with.
+        service: Its log, environment, folder, and the signal it gets when the fork server ends.
+        target: The function, which the fork finds by its name.
+        arguments: The arguments of the function.
 
     Raises:
         ServiceError: The modules could not be imported.
@@ -94,12 +94,12 @@ class Fork:
 
     @property
     def pid(self) -> int:
-        """The id of the process."""
+        """Return the id of the process."""
         return self._process.pid or 0
 
     @property
     def returncode(self) -> int | None:
-        """The exit code, negative when a signal has ended it; None while it runs."""
+        """Return the exit code, negative after an end by a signal; None while it runs."""
         return self._process.exitcode
 
     def poll(self) -> int | None:
@@ -107,7 +107,7 @@ class Fork:
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Return the exit code when it has ended; raise TimeoutExpired when `timeout` seconds have passed."""
+        """Wait for its end and return the exit code; raise TimeoutExpired after `timeout` seconds."""
         self._process.join(timeout)
         if self.returncode is None:
             raise subprocess.TimeoutExpired(self._process.name, timeout or 0.0)
@@ -127,7 +127,7 @@ class Fork:
 def _run(
     env: dict[str, str], cwd: str, log: str, stop_signal: int, target: Callable[..., object], arguments: tuple[str, ...]
 ) -> None:
-    """Become a process of its own, as `Service` starts one, and call the function."""
+    """Become a separate process, like those that `Service` starts, and call the function."""
     os.setsid()
     die_with_parent(stop_signal)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -139,7 +139,7 @@ def _run(
 
 
 def redirect_output(log: str) -> None:
-    """Let all output of this process go to a file, and have it read nothing."""
+    """Send all output of this process to a file, and close its input."""
     for descriptor, place, flags in (
         (0, os.devnull, os.O_RDONLY),
         (1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND),
@@ -163,7 +163,7 @@ def nautobot_server(*arguments: str) -> None:
 
 @dataclasses.dataclass
 class ForkedService(Service):
-    """A service in a fork; its command is what `target` is called with."""
+    """A service in a fork; its command is the arguments of `target`."""
 
     target: Callable[..., object] = nautobot_server
     cwd: str | Path = PROJECT

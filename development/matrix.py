@@ -1,7 +1,7 @@
-"""Run the tests with other versions of Python and Nautobot, each pair in an environment of its own.
+"""Run the tests with other versions of Python and Nautobot, each pair in its own environment.
 
-``python -m development.matrix`` prints a line for each pair and exits with 1 where one fails. Environments are kept in
-``.state/matrix``; a Python that is not installed is named and counts as a failure, since nothing was tested with it.
+``python -m development.matrix`` prints a line for each pair and exits with 1 if one fails. Environments stay in
+``.state/matrix``. A Python that is not installed counts as a failure, because it was not tested.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pathlib import Path
 from development.services import PROJECT, STATE
 
 PYTHONS = ("3.11", "3.12", "3.13")
-# The oldest and the newest of the minor version that is supported.
+# The oldest and the newest release of the supported minor version.
 NAUTOBOTS = ("3.2.0", "3.2.7")
 FOLDER = STATE / "matrix"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what is asked for; give the exit code."""
+    """Run the requested pairs; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--python", nargs="+", default=PYTHONS)
     parser.add_argument("--nautobot", nargs="+", default=NAUTOBOTS)
@@ -41,12 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_pair(python: str, nautobot: str, paths: Sequence[str]) -> str:
-    """Run the tests in an environment with these versions; "passed", or what failed."""
+    """Run the tests in an environment with these versions; return "passed", or the failure."""
     if said := make_environment(python, nautobot):
         return said
     folder = environment_folder(python, nautobot)
     env = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE")}
-    # Servers of its own: two versions must not share a database.
+    # Use separate servers: two versions must not share a database.
     env["AI_OPS_STATE"] = str(folder / "state")
     done = subprocess.run(
         [folder / "bin" / "pytest", "-q", "-n2", "--dist=loadfile", *paths], cwd=PROJECT, env=env, check=False
@@ -60,7 +60,7 @@ def environment_folder(python: str, nautobot: str) -> Path:
 
 
 def make_environment(python: str, nautobot: str) -> str | None:
-    """Make an environment unless it is there; None, or what failed."""
+    """Create an environment if it is missing; return None, or the failure."""
     folder = environment_folder(python, nautobot)
     if (folder / "bin" / "pytest").exists():
         return None

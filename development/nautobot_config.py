@@ -1,8 +1,8 @@
 """Nautobot settings for the local stack and the tests.
 
-Every address comes from the environment, in the variables Nautobot itself reads
-(``NAUTOBOT_DB_*``, ``NAUTOBOT_REDIS_*``) plus ``LANGGRAPH_REDIS_URL``. ``development.services``
-sets them for the servers it starts; set them first to use servers of your own.
+All addresses come from the environment, in Nautobot's own variables (``NAUTOBOT_DB_*``, ``NAUTOBOT_REDIS_*``) and
+``LANGGRAPH_REDIS_URL``. ``development.services`` sets them for the servers that it starts; set them first to use your
+own servers.
 """
 
 import os
@@ -10,7 +10,7 @@ import os
 from nautobot.core.settings import *  # noqa: F403
 from nautobot.core.settings_funcs import is_truthy, parse_redis_connection
 
-# Off unless asked for: with DEBUG Django remembers every query, and a worker's memory grows with it.
+# Off by default: with DEBUG Django records every query, and a worker's memory grows.
 DEBUG = is_truthy(os.getenv("NAUTOBOT_DEBUG", "false"))
 ALLOWED_HOSTS = os.getenv("NAUTOBOT_ALLOWED_HOSTS", "localhost 127.0.0.1 nautobot.example.com testserver").split(" ")
 SECRET_KEY = os.getenv("NAUTOBOT_SECRET_KEY", "a-development-key-that-protects-nothing-and-is-known-to-all")
@@ -27,19 +27,19 @@ DATABASES = {
     }
 }
 if template := os.getenv("AI_OPS_TEST_TEMPLATE"):
-    # The test database is a file copy of a migrated one: seconds instead of minutes.
+    # The test database is a file copy of a migrated one, which takes seconds instead of minutes.
     DATABASES["default"]["TEST"] = {"TEMPLATE": template, "NAME": os.getenv("AI_OPS_TEST_DATABASE")}
 
 CACHES["default"]["LOCATION"] = parse_redis_connection(redis_database=0)  # noqa: F405
 CELERY_BROKER_URL = os.getenv("NAUTOBOT_CELERY_BROKER_URL", parse_redis_connection(redis_database=1))
 
 INSTALLATION_METRICS_ENABLED = False
-# A check for new releases would look for a server that a machine without internet never reaches.
+# The check for new releases needs the internet.
 RELEASE_CHECK_URL = None
 METRICS_ENABLED = is_truthy(os.getenv("NAUTOBOT_METRICS_ENABLED", "true"))
 
 PLUGINS = ["ai_ops"]
-# The demo's and the tests' MCP servers run on this machine, which nothing outside it may ask for.
+# The MCP servers of the demo and of the tests run on this machine, and the address policy must allow loopback.
 PLUGINS_CONFIG = {
     "ai_ops": {
         "allow_loopback": True,

@@ -1,8 +1,8 @@
-"""Names that the app takes from Nautobot, as far as the oldest supported one has them.
+"""Names that the app imports from Nautobot and that the oldest supported Nautobot has.
 
-The suite runs on the newest Nautobot, where a name that came with it is no fault. So the names are kept in a file, and
-a test finds each import of the app there. ``python -m development.oldest_nautobot`` writes the file anew: it asks the
-oldest Nautobot, in the environment of `development.matrix`, and leaves out what that has not.
+The suite runs on the newest Nautobot, where imports of its new names work. So a file contains the names, and a test
+compares the app's imports with it. ``python -m development.oldest_nautobot`` writes the file again: it uses the oldest
+Nautobot, in the environment of `development.matrix`, and omits the names that are missing there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RECORDED = Path(__file__).with_name(f"nautobot-{OLDEST}-names.txt")
 
 
 def imported_names(folder: Path = PROJECT / "ai_ops") -> set[str]:
-    """Return the names that the modules of `folder` take from Nautobot, as `module name`; not those with a fallback."""
+    """Return the names that modules of `folder` import from Nautobot, as `module name`, but none with a fallback."""
     return {name for path in folder.rglob("*.py") for name in _needed(ast.parse(path.read_text()))}
 
 
@@ -60,7 +60,7 @@ def record() -> None:
 
 
 def main() -> int:
-    """Make the environment unless it is there, and record in it."""
+    """Create the environment if it is missing, and record the names in it."""
     if sys.argv[1:] == ["record"]:
         record()
         return 0
@@ -69,7 +69,7 @@ def main() -> int:
         return 1
     python = environment_folder(PYTHONS[0], OLDEST) / "bin" / "python"
     env = os.environ | services.environment(services.Settings.load())
-    # Without this app, which may be what does not start.
+    # Without this app, which may be the part that does not start.
     env["NAUTOBOT_CONFIG"] = str(database.CORE_CONFIG)
     return subprocess.run([python, "-m", "development.oldest_nautobot", "record"], cwd=PROJECT, env=env).returncode
 

@@ -1,4 +1,4 @@
-"""A conversation on RedisSaver and one on ValkeySaver, each cleaned up where it is. The demo shows them."""
+"""A conversation on RedisSaver and one on ValkeySaver, each cleaned up in its place. The demo shows them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OpenSaver = Callable[[str], AbstractAsyncContextManager[Any]]
 
 @asynccontextmanager
 async def redis_saver(url: str) -> AsyncIterator[Any]:
-    """Give RedisSaver on a server with its modules."""
+    """Yield RedisSaver on a server with its modules."""
     from langgraph.checkpoint.redis.aio import AsyncRedisSaver
 
     async with AsyncRedisSaver.from_conn_string(url) as saver:
@@ -39,7 +39,7 @@ async def redis_saver(url: str) -> AsyncIterator[Any]:
 
 @asynccontextmanager
 async def valkey_saver(url: str) -> AsyncIterator[Any]:
-    """Give ValkeySaver on any server."""
+    """Yield ValkeySaver on any server."""
     from langgraph_checkpoint_aws import AsyncValkeySaver
 
     async with AsyncValkeySaver.from_conn_string(url) as saver:
@@ -48,7 +48,7 @@ async def valkey_saver(url: str) -> AsyncIterator[Any]:
 
 @contextmanager
 def server(*, modules: bool) -> Iterator[str]:
-    """Run a server, and give the address of its database 0."""
+    """Run a server, and yield the address of its database 0."""
     (port,) = free_ports(1)
     with tempfile.TemporaryDirectory(prefix="ai-ops-demo-") as folder:
         service = redis_server("other-saver", port, "", modules=modules, folder=Path(folder))
@@ -61,7 +61,7 @@ def server(*, modules: bool) -> Iterator[str]:
 
 
 def conversations_kept(retention_days: int, questions: Sequence[str]) -> Iterator[tuple[bool, str]]:
-    """Hold the conversations and clean up; for each whether it goes on as it was, and a sentence."""
+    """Create the conversations and clean up; return for each whether it continues unchanged, and a sentence."""
     yield _kept("RedisSaver", redis_saver, True, retention_days, questions)
     if importlib.util.find_spec("langgraph_checkpoint_aws") is None:
         yield True, "left out: ValkeySaver, as langgraph-checkpoint-aws is not installed"
@@ -81,7 +81,7 @@ def _kept(name: str, saver: OpenSaver, modules: bool, days: int, questions: Sequ
 
 
 async def _hold(saver: OpenSaver, url: str, questions: Sequence[str]) -> tuple[Any, int]:
-    """Hold a conversation with an old beginning; the state it would resume from, and its checkpoints."""
+    """Create a conversation with an old start; return the state from which it would resume, and its checkpoints."""
     async with saver(url) as opened:
         await conversations.hold_in_the_past(opened, THREAD, questions, OLD)
         await conversations.ask(conversations.build_graph(opened), THREAD, "Is it done?")
@@ -97,7 +97,7 @@ async def _look(saver: OpenSaver, url: str) -> tuple[Any, int]:
 
 
 def _clean_up(url: str, days: int) -> None:
-    """Do what the Job does, on this server."""
+    """Do the same as the Job, on this server."""
     now = time.time()
     parser = KeyParser(now)
     with redis.Redis.from_url(url) as client:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-# What is imported stays: to look through it for garbage, again and again, takes time.
+# The imported objects stay, so the garbage collector need not examine them again and again.
 gc.disable()
 
 import nautobot  # noqa: E402
@@ -13,8 +13,8 @@ nautobot.setup()
 
 from django.db import connections  # noqa: E402
 
-# A connection that two processes share after a fork belongs to neither.
+# Two processes must not share a connection after a fork.
 connections.close_all()
-# The collector writes into what it looks at, which forks would have to copy.
+# The collector writes to objects that it examines, and forks would have to copy them.
 gc.freeze()
 gc.enable()

@@ -1,6 +1,6 @@
-"""The page "Reference", made from the code: settings, options, schedules, permissions, metrics, events and the like.
+"""Generates the page "Reference" from the code: settings, options, schedules, permissions, metrics, events and more.
 
-``python -m development.reference`` writes it anew, and "REST Schema" with it; a test compares both with the code.
+``python -m development.reference`` writes it and "REST Schema" again; a test compares both with the code.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ pages that it links to explain it.
 
 
 def page() -> str:
-    """Return the page as the code is now. Nautobot must be set up."""
+    """Return the page for the current code. Nautobot must be set up."""
     return "\n".join([HEAD, *_settings(), *_options(), *_schedules(), *_reasons(), *_permissions(), *_made()])
 
 
 def _made() -> Iterator[str]:
-    """The section on messages to other systems."""
+    """Return the section on messages to other systems."""
     yield from (*_metrics(), *_events(), *_checks())
 
 

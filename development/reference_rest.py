@@ -1,6 +1,6 @@
-"""The page "REST Schema", made from the serializers: the fields of the records at each address, and the bodies of POST.
+"""Generates the page "REST Schema" from the serializers: the fields of each address, and the bodies of POST.
 
-Nautobot's own page has the same as OpenAPI, which takes a running Nautobot.
+Nautobot's own page has the same as OpenAPI, but needs a running Nautobot.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ TYPES = {
 
 
 def page() -> str:
-    """Return the page as the code is now. Nautobot must be set up."""
+    """Return the page for the current code. Nautobot must be set up."""
     return "\n".join([HEAD, *_records(), *_bodies()])
 
 

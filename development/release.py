@@ -1,7 +1,7 @@
 """Prepare a release: version, changelog and tag. Nothing is uploaded.
 
-``python -m development.release 0.2.0`` changes the version in ``pyproject.toml``, lets towncrier gather the notes in
-``changes/`` into ``CHANGELOG.md``, and commits and tags that. ``--dry-run`` prints the section that would be written.
+``python -m development.release 0.2.0`` changes the version in ``pyproject.toml``, collects the notes in ``changes/`` in
+``CHANGELOG.md`` with towncrier, and commits and tags the result. ``--dry-run`` only prints the new section.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from development.services import PROJECT
 
 VERSION = re.compile(r'^version = "([^"]+)"$', re.MULTILINE)
 NUMBER = re.compile(r"\d+\.\d+\.\d+(?:(?:a|b|rc)\d+)?")
-# In the section that towncrier makes of nothing.
+# Text of an empty section of towncrier.
 NO_NOTES = "No significant changes."
 TOWNCRIER = Path(sys.executable).with_name("towncrier")
 
@@ -29,7 +29,7 @@ def release(version: str, project: Path = PROJECT, today: datetime | None = None
     """Write the version and the notes; return the section of the changelog.
 
     Raises:
-        SystemExit: The version is none or is older, or there are no notes.
+        SystemExit: The version is not valid or is older, or there are no notes.
     """
     settings = project / "pyproject.toml"
     text = settings.read_text()
@@ -61,7 +61,7 @@ def _towncrier(project: Path, version: str, today: datetime, option: str) -> str
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Release, or say what a release would do; give the exit code."""
+    """Release, or print the effects of a release; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("version")
     parser.add_argument("--dry-run", action="store_true")

@@ -1,8 +1,7 @@
 """Takes the pictures of the documentation from the running local Nautobot; ``invoke screenshots`` runs this.
 
 Needs ``make start`` in another terminal, after ``make demo``, and a Chromium (Debian's package ``chromium``).
-It adds conversations to the demo's checkpoint Redis, and a month of checks to one of its servers, so that there is
-something to see.
+It adds conversations to the demo's checkpoint Redis, and a month of checks to one of its servers, for the pictures.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from development.stack import PASSWORD, USER, api_token, stack_environment, web_
 from langgraph_checkpoint_compact import AsyncCompactRedisSaver
 
 IMAGES = PROJECT / "docs" / "images"
-# A browser that asks nothing of the internet.
+# A browser without requests to the internet.
 ARGUMENTS = [
     "--headless",
     "--no-sandbox",
@@ -49,18 +48,18 @@ PAGES = {
     "retention-policy": "/plugins/ai-ops/retention-policies/{policy}/",
     "thread": "/plugins/ai-ops/threads/?thread_id=site:audit-22-1",
 }
-# More than fits into the window is worth seeing.
+# Pages with important parts below the window.
 WHOLE_PAGES = ("checkpoint-storage",)
-# Of these pages, the panels whose headers begin so.
+# For these pages, only the panels whose headers begin with these texts.
 PANELS = {"server-charts": ("LATENCY, LAST", "CHECKS, LAST"), "tool-drift": ("TOOLS THAT DIFFER",)}
-# Pixels around them.
+# Margin around them in pixels.
 MARGIN = 12
-# A chart grows for a second.
+# The animation of a chart takes a second.
 MOST_FRAMES = 50
-# Conversations for the picture of the storage: age in days, and how many were that long ago.
+# Conversations for the picture of the storage: age in days, and the number of conversations.
 AGES = {0: 9, 1: 7, 2: 8, 4: 5, 7: 6, 9: 4, 13: 5, 18: 3, 22: 4, 27: 2, 33: 2, 41: 3, 60: 1}
 PINS = {"site:audit-41-0": "Evidence of the audit, until March", "site:migration": "Starts next week"}
-# A check every ten minutes: faster at night, with a slow one now and then, and two outages.
+# A check every ten minutes: faster at night, sometimes slow, and two outages.
 MONTH_OF_CHECKS = """
 INSERT INTO ai_ops_mcpservercheck (id, server_id, time, ok, reason, latency_ms, http_status, flipped, probes, failures,
                                    protocol_version, server_name, server_version)
@@ -99,7 +98,7 @@ async def hold_conversations(redis_url: str) -> None:
 
 
 def sample_storage(nautobot: Nautobot) -> None:
-    """Pin two threads, and have the storage sampled."""
+    """Pin two threads, and sample the storage."""
     for thread_id, note in PINS.items():
         if not nautobot.call("GET", "plugins/ai-ops/pinned-threads/", params={"thread_id": thread_id})["results"]:
             nautobot.call("POST", "plugins/ai-ops/pinned-threads/", json={"thread_id": thread_id, "note": note})
@@ -107,7 +106,7 @@ def sample_storage(nautobot: Nautobot) -> None:
 
 
 def policy(nautobot: Nautobot) -> str:
-    """Make a retention policy that matches some of the conversations; give its id."""
+    """Create a retention policy that matches some of the conversations; return its id."""
     known = nautobot.call("GET", "plugins/ai-ops/retention-policies/", params={"name": "Audits"})["results"]
     body = {"name": "Audits", "thread_patterns": "site:audit-*", "retention": "20 days", "keep_last": 2}
     made = known[0] if known else nautobot.call("POST", "plugins/ai-ops/retention-policies/", json=body)
@@ -115,7 +114,7 @@ def policy(nautobot: Nautobot) -> str:
 
 
 def prepare(settings: Settings) -> dict[str, str]:
-    """Make what there is to see; give the ids that stand in the addresses of pages."""
+    """Create the data for the pictures; return the ids for the addresses of pages."""
     env = stack_environment(settings)
     asyncio.run(hold_conversations(env["LANGGRAPH_REDIS_URL"]))
     headers = {"Authorization": f"Token {api_token(settings)}"}
@@ -137,7 +136,7 @@ def prepare(settings: Settings) -> dict[str, str]:
 
 
 def around(panels: list[Locator]) -> FloatRect:
-    """The part of a page that has these panels in it."""
+    """Return the part of a page with these panels."""
     boxes = [box for panel in panels if (box := panel.bounding_box())]
     left, top = min(box["x"] for box in boxes), min(box["y"] for box in boxes)
     right, bottom = max(box["x"] + box["width"] for box in boxes), max(box["y"] + box["height"] for box in boxes)
@@ -150,7 +149,7 @@ def around(panels: list[Locator]) -> FloatRect:
 
 
 def picture(page: Page, name: str) -> bytes:
-    """The picture of a page, or of its panels in PANELS, when nothing on it moves any more."""
+    """Take the picture of a page, or of its panels in PANELS, after all animations."""
     panels = [page.locator(".card", has=page.get_by_text(begin)).first for begin in PANELS.get(name, ())]
     clip = around(panels) if panels else None
     taken = b""
@@ -162,7 +161,7 @@ def picture(page: Page, name: str) -> bytes:
 
 
 def main() -> int:
-    """Take all pictures; give the exit code."""
+    """Take all pictures; return the exit code."""
     browser_path = shutil.which("chromium") or shutil.which("google-chrome")
     if browser_path is None:
         print("No Chromium found: install one (Debian: apt-get install chromium).", file=sys.stderr)

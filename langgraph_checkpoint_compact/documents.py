@@ -39,14 +39,14 @@ Typed = tuple[str, bytes]
 
 
 class Digest(Protocol):
-    """The part of a hashlib object that is used here."""
+    """The used part of a hashlib object."""
 
     def update(self, data: bytes | memoryview, /) -> None: ...  # noqa: D102
     def digest(self) -> bytes: ...  # noqa: D102
 
 
 def require_known_format(document: bytes, name: str) -> None:
-    """Raise UnsupportedFormatError when `document` is of a newer format than this package knows."""
+    """Raise UnsupportedFormatError if `document` has a newer format than this package knows."""
     if not document:
         raise damaged(name)
     if document[0] > FORMAT:
@@ -54,14 +54,14 @@ def require_known_format(document: bytes, name: str) -> None:
 
 
 def require_known_seal(seal: bytes | None, name: str) -> None:
-    """Raise UnsupportedFormatError when the seal of a thread names a newer format than this package knows."""
+    """Raise UnsupportedFormatError if the seal of a thread names a newer format than this package knows."""
     version = (seal or b"").partition(b" ")[0]
     if len(version) <= _SEALED_DIGITS and version.isdigit() and int(version) > FORMAT:
         raise newer_format(int(version), name)
 
 
 def damaged(name: str) -> DamagedThreadError:
-    """The error that says that the field `name` holds what this package has not written."""
+    """Return the error for a field `name` with data that this package has not written."""
     return DamagedThreadError(
         f"{name} holds what langgraph-checkpoint-compact has not written there: something else has changed it. Delete "
         "the thread, or restore it from a backup."
@@ -70,7 +70,7 @@ def damaged(name: str) -> DamagedThreadError:
 
 @contextmanager
 def _read_from(name: str) -> Iterator[None]:
-    """Raise DamagedThreadError where what is read is shorter or other than it says of itself."""
+    """Raise DamagedThreadError if the data does not match its own lengths and types."""
     try:
         yield
     except (struct.error, IndexError, ValueError) as error:
@@ -78,7 +78,7 @@ def _read_from(name: str) -> Iterator[None]:
 
 
 def newer_format(version: int, name: str) -> UnsupportedFormatError:
-    """The error that says that the field `name` has the newer format `version`."""
+    """Return the error for a field `name` of the newer format `version`."""
     return UnsupportedFormatError(
         f"{name} was written in format {version}; this version of langgraph-checkpoint-compact knows formats up to "
         f"{FORMAT}. Update langgraph-checkpoint-compact here to the version that wrote it."
@@ -87,10 +87,10 @@ def newer_format(version: int, name: str) -> UnsupportedFormatError:
 
 @dataclass(frozen=True, slots=True)
 class StoredCheckpoint:
-    """A checkpoint as it is kept, still serialized.
+    """A stored checkpoint, still serialized.
 
-    `open_channels` are the DeltaChannels that count updates since their last snapshot, escaped. The metadata say the
-    same; they may be encrypted, and a cleanup without the key must know them. None where only the metadata say it.
+    `open_channels` are the DeltaChannels that count updates since their last snapshot, escaped. The metadata contains
+    them too, but it may be encrypted, and a cleanup without the key needs them. None if only the metadata has them.
     """
 
     names: Sequence[str]
@@ -100,7 +100,7 @@ class StoredCheckpoint:
     open_channels: Sequence[str] | None = None
 
     def encode(self) -> bytes:
-        """The bytes to keep."""
+        """Return the bytes to store."""
         listed = "\n".join(self.names).encode()
         parts = (
             self.parent_id.encode("utf-8", "surrogatepass"),
@@ -118,7 +118,7 @@ class StoredCheckpoint:
 
     @classmethod
     def decode(cls, document: bytes, name: str) -> StoredCheckpoint:
-        """Read what `encode` made; `name` is for the error."""
+        """Read the result of `encode`; `name` is for the error."""
         require_known_format(document, name)
         with _read_from(name):
             _, listed = _DOCUMENT.unpack_from(document)
@@ -142,7 +142,7 @@ class StoredCheckpoint:
 
 
 def _open_channels(document: bytes, position: int) -> list[str]:
-    """The list that begins there. A later version may have written more after it."""
+    """Return the list at this position. A later version may have written more data after it."""
     (length,) = _LENGTH.unpack_from(document, position)
     start = position + _LENGTH.size
     if start + length > len(document):
@@ -153,19 +153,19 @@ def _open_channels(document: bytes, position: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """The length and the digest of a value's body, by which a later value recognises that it goes on from it."""
+    """The length and the digest of a value's body: they show whether a later value continues it."""
 
     length: int
     digest: bytes
 
     def encode(self) -> bytes:
-        """The bytes as they stand in a value."""
+        """Return the bytes for a value."""
         return self.length.to_bytes(4, "big") + self.digest
 
 
 @dataclass(frozen=True, slots=True)
 class StoredValue:
-    """A value as it is kept. `rest` is its body, or the name of the log in which that lies."""
+    """A stored value. `rest` is its body, or the name of the log with the body."""
 
     in_log: bool
     tail: Tail
@@ -174,14 +174,14 @@ class StoredValue:
     rest: bytes
 
     def encode(self) -> bytes:
-        """The bytes to keep."""
+        """Return the bytes to store."""
         kind, encoded = b"l" if self.in_log else b"i", self.type.encode()
         fixed = _VALUE.pack(FORMAT, kind, self.tail.length, self.tail.digest, len(encoded), len(self.header))
         return b"".join((fixed, encoded, self.header, self.rest))
 
     @classmethod
     def decode(cls, record: bytes) -> StoredValue:
-        """Read what `encode` made, or its beginning; the scripts have looked at the format."""
+        """Read the result of `encode`, or its beginning; the scripts have checked the format."""
         with _read_from("A value"):
             _, kind, length, digest, type_length, header_length = _VALUE.unpack_from(record)
             header = _VALUE.size + type_length
@@ -197,7 +197,7 @@ class StoredValue:
 
 @dataclass(frozen=True, slots=True)
 class StoredWrite:
-    """A pending write as it is kept."""
+    """A stored pending write."""
 
     task_id: str
     index: int
@@ -207,13 +207,13 @@ class StoredWrite:
 
 
 def encode_write(path: str, channel: str, type_: str) -> bytes:
-    """Encode the fields that stand between a write's task and its data."""
+    """Encode the fields between a write's task and its data."""
     parts = (path.encode("utf-8", "surrogatepass"), channel.encode("utf-8", "surrogatepass"), type_.encode())
     return b"".join((_WRITE_REST.pack(*map(len, parts)), *parts))
 
 
 def decode_writes(field: bytes, own: Iterable[bytes]) -> Iterator[StoredWrite]:
-    """The writes of a checkpoint, in the order in which they were written; `own` are the data in own fields."""
+    """Yield the writes of a checkpoint in their order; `own` is the data that has fields of its own."""
     large = iter(own)
     position = 1
     while position < len(field):
@@ -226,7 +226,7 @@ def decode_writes(field: bytes, own: Iterable[bytes]) -> Iterator[StoredWrite]:
 
 
 def _decode_write(field: bytes, position: int) -> tuple[int, StoredWrite, bool]:
-    """One write, its length, and whether its data has a field of its own."""
+    """Return the length of one write, the write, and whether its data has a field of its own."""
     size, index, task_length = _WRITE.unpack_from(field, position)
     start, end = position + _WRITE.size, position + size
     texts = []
@@ -242,10 +242,10 @@ def _decode_write(field: bytes, position: int) -> tuple[int, StoredWrite, bool]:
 
 
 def header_length(type_: str, data: bytes) -> int:
-    """The number of bytes before the content of a MessagePack array, map, text or the snapshot of a DeltaChannel.
+    """Return the number of bytes before the content of a MessagePack array, map, text or DeltaChannel snapshot.
 
-    What comes after them grows at its end when elements are appended. It only matters for how well values share
-    their storage: wherever a value is cut, it is put together as it was.
+    Appended elements only add bytes at the end of the content. The number only affects how well values share storage:
+    a value cut at any place is put together unchanged.
     """
     if type_ != "msgpack" or not data:
         return 0
@@ -266,7 +266,7 @@ _HEADER_LENGTHS = _EXTENSIONS | _TEXTS | _ARRAYS_AND_MAPS
 
 
 def measure(body: memoryview, before: Tail | None) -> tuple[Tail, bool]:
-    """The tail of `body`, and whether it begins with all of the body that has the tail `before`."""
+    """Return the tail of `body`, and whether `body` begins with the whole body of the tail `before`."""
     digest = blake2b(digest_size=DIGEST_BYTES)
     goes_on = False
     start = 0

@@ -20,7 +20,7 @@ SyncClient = redis.Redis | redis.RedisCluster
 AsyncClient = redis.asyncio.Redis | redis.asyncio.RedisCluster
 
 SCAN_COUNT = 1000
-# Values are bytes, also where the client of the caller makes text of all answers.
+# Values must be bytes, even if the caller's client decodes all answers.
 _BYTES: dict[str, Any] = {NEVER_DECODE: []}
 
 Result = TypeVar("Result")
@@ -29,7 +29,7 @@ Answer = Callable[[], Any]
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Raise the error of a script that met what it does not know as one of this package."""
+    """Raise the error of a script about unknown data as an error of this package."""
     try:
         yield
     except ResponseError as error:
@@ -39,7 +39,7 @@ def _explained() -> Iterator[None]:
 
 
 def explained(error: ResponseError) -> CompactSaverError | None:
-    """The error of this package that a script's error stands for."""
+    """Return the error of this package for a script's error; None for other errors."""
     text = str(error)
     kind, _, rest = text.partition(" ")
     if kind == NEWER_FORMAT:
@@ -69,7 +69,7 @@ class SyncDriver:
             return result
 
     def give(self, steps: Generator[Request | Found, Any, Any]) -> Iterator[Any]:
-        """Carry out requests as far as items are taken."""
+        """Carry out requests, only as far as the caller takes items."""
         answer = None
         while True:
             try:
@@ -85,7 +85,7 @@ class SyncDriver:
     def _answer(self, request: Request) -> Any:
         if isinstance(request, ScanPage):
             return self._scan(request)
-        # redis-py does not say which types this method takes.
+        # redis-py has no types for the arguments of this method.
         client: Any = self.client
         if isinstance(request, Command):
             return client.execute_command(*request.arguments, **_BYTES)
@@ -126,7 +126,7 @@ class AsyncDriver:
             return result
 
     async def give(self, steps: Generator[Request | Found, Any, Any]) -> AsyncIterator[Any]:
-        """Carry out requests as far as items are taken."""
+        """Carry out requests, only as far as the caller takes items."""
         answer = None
         while True:
             try:
@@ -168,7 +168,7 @@ class AsyncDriver:
 
 
 def _primaries(client: SyncClient | AsyncClient) -> list[Any]:
-    """The primaries of a cluster, always in the same order; none for a client of one server."""
+    """Return the primaries of a cluster, always in the same order; none for a client of one server."""
     if not isinstance(client, redis.RedisCluster | redis.asyncio.RedisCluster):
         return []
     return sorted(client.get_primaries(), key=lambda node: (node.host, node.port))

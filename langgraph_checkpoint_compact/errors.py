@@ -1,4 +1,4 @@
-"""The savers' own errors. What the server or the connection reports is raised as redis-py raises it."""
+"""The savers' own errors. Errors of the server and of the connection stay those of redis-py."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class UnsupportedFormatError(CompactSaverError):
 
 
 class DamagedThreadError(CompactSaverError):
-    """A thread holds what no version of this package has written there."""
+    """A thread contains data that no version of this package has written."""
 
 
 class ThreadBusyError(CompactSaverError):
-    """A thread was written to again and again while checkpoints were to be deleted from it."""
+    """Writes to a thread interrupted every attempt to delete checkpoints from it."""

@@ -12,7 +12,7 @@ from langgraph.checkpoint.base import WRITES_IDX_MAP, BaseCheckpointSaver, Check
 from langgraph_checkpoint_compact.errors import CompactSaverError
 
 if TYPE_CHECKING:
-    # A dependency of langgraph-checkpoint, which no code here needs.
+    # A dependency of langgraph-checkpoint; only annotations need it here.
     from langchain_core.runnables import RunnableConfig
 
 # Metadata that a saver adds by itself is not compared.
@@ -20,36 +20,36 @@ _ADDED_METADATA = frozenset({"thread_id", "checkpoint_id", "checkpoint_ns", "wri
 
 
 class MigrationError(CompactSaverError):
-    """A thread did not read back from the target as the source has it."""
+    """A thread in the target differs from the thread in the source."""
 
 
 @dataclass(slots=True)
 class MigratedThread:
-    """The result for one thread. `error` is a sentence where the thread could not be moved."""
+    """The result for one thread. `error` is a sentence if the move of the thread failed."""
 
     thread_id: str
     checkpoints: int = 0
     writes: int = 0
-    # The checkpoints that the target had already, from an earlier call that was cut short.
+    # Number of checkpoints already in the target, from an earlier call that was interrupted.
     present: int = 0
     error: str = ""
 
 
 @dataclass(slots=True)
 class Migration:
-    """The result of a call of `migrate_threads`; with `dry_run`, of the call it stands for."""
+    """The result of `migrate_threads`; with `dry_run`, the result that a real call would have."""
 
     dry_run: bool
     threads: list[MigratedThread] = field(default_factory=list)
 
     @property
     def success(self) -> bool:
-        """Tell whether every thread was moved."""
+        """Return whether every thread was moved."""
         return not any(thread.error for thread in self.threads)
 
     @property
     def checkpoints(self) -> int:
-        """The checkpoints written, those that were there already not counted."""
+        """Return the number of written checkpoints, without those already in the target."""
         return sum(thread.checkpoints for thread in self.threads)
 
 
@@ -63,15 +63,15 @@ def migrate_threads(
     *,
     dry_run: bool = False,
 ) -> Migration:
-    """Copy threads with their checkpoints, parents, metadata and pending writes; interrupts go on waiting.
+    """Copy threads with their checkpoints, parents, metadata and pending writes; interrupts keep waiting.
 
-    Nothing is deleted from the source. Conversations that are to be moved must rest meanwhile: what is written to the
-    source after a thread was read is not seen. Each checkpoint is read back from the target and compared. A call that
-    was cut short is repeated; what the target has already stays.
+    The source keeps everything. The conversations must rest during the move: the call misses writes to the source after
+    it has read a thread. It reads each checkpoint back from the target and compares it. Repeat a call that was
+    interrupted; the target keeps the threads it already has.
 
     Args:
         source: A saver with the synchronous methods.
-        target: The same: another saver, or the same kind with another prefix or database.
+        target: Another saver with the synchronous methods, or a saver of the same kind with another prefix or database.
         pattern: Shell-style, for the ids of all threads that the source lists; or the ids themselves; or, for a source
             that lists one namespace at a time, as ValkeySaver does, the namespaces of each id: see `valkey_threads`.
         dry_run: Only read and count.
@@ -80,10 +80,10 @@ def migrate_threads(
 
 
 async def amigrate_threads(source: Any, target: Any, pattern: Threads = "*", *, dry_run: bool = False) -> Migration:
-    """Do as `migrate_threads`, with savers that have the asynchronous methods.
+    """Do the same as `migrate_threads`, with savers that have the asynchronous methods.
 
-    The synchronous RedisSaver may lose the note that a checkpoint has pending writes, and then does not read them:
-    AsyncRedisSaver reads them always.
+    The synchronous RedisSaver may lose the mark that a checkpoint has pending writes, and then does not read them.
+    AsyncRedisSaver always reads them.
     """
     done = Migration(dry_run)
     for thread_id, namespaces in (await threads_to_move(source, pattern)).items():
@@ -113,7 +113,7 @@ def valkey_threads(client: Any, pattern: str = "*") -> dict[str, set[str]]:
 
 
 class _AsyncFace:
-    """Gives a synchronous saver the asynchronous methods that are used here; none of them ever waits."""
+    """Gives a synchronous saver the asynchronous methods that the move uses; none of them waits."""
 
     def __init__(self, saver: BaseCheckpointSaver[Any]) -> None:
         self._saver = saver
@@ -133,7 +133,7 @@ class _AsyncFace:
 
 
 def _drive(coroutine: Coroutine[Any, Any, Migration]) -> Migration:
-    """Run a coroutine that never waits, also where an event loop runs already."""
+    """Run a coroutine that never waits, even inside a running event loop."""
     try:
         coroutine.send(None)
     except StopIteration as end:
@@ -143,7 +143,7 @@ def _drive(coroutine: Coroutine[Any, Any, Migration]) -> Migration:
 
 
 async def threads_to_move(source: Any, pattern: Threads) -> dict[str, Collection[str] | None]:
-    """The ids of the threads that match, each with its namespaces where they were given."""
+    """Return the ids of the matching threads, each with its namespaces if the caller gave them."""
     if isinstance(pattern, Mapping):
         return dict(pattern)
     if not isinstance(pattern, str):
@@ -177,7 +177,7 @@ async def _migrate(
 async def _checkpoints(
     source: Any, thread_id: str, namespaces: Collection[str] | None
 ) -> AsyncIterator[CheckpointTuple]:
-    """The checkpoints of a thread, the oldest first: a target may keep only what is new since the parent."""
+    """Yield the checkpoints of a thread, the oldest first: a target may store only the changes since the parent."""
     wanted: list[RunnableConfig] = [{"configurable": {"thread_id": thread_id}}]
     if namespaces is not None:
         wanted = [{"configurable": {"thread_id": thread_id, "checkpoint_ns": each}} for each in sorted(namespaces)]
@@ -210,9 +210,9 @@ async def _write(target: Any, thread_id: str, found: CheckpointTuple, new_versio
     if parent := _parent_id(found):
         config["configurable"]["checkpoint_id"] = parent
     stored = await target.aput(config, found.checkpoint, found.metadata, dict(new_versions))
-    # A tuple does not say the path of a task. Numbers in its place keep the order in which the source gave the tasks.
+    # A tuple does not contain the path of a task. Numbers instead of paths keep the source's order of tasks.
     for number, (task_id, (regular, special)) in enumerate(_writes(found).items()):
-        # Apart, since the place in the list is the number of a regular write.
+        # Separate calls, because the place in the list is the number of a regular write.
         for writes in filter(None, (regular, special)):
             await target.aput_writes(stored, writes, task_id, f"{number:08}")
 
@@ -226,7 +226,7 @@ def _compare(found: CheckpointTuple, written: CheckpointTuple | None, thread_id:
 
 
 def _differences(found: CheckpointTuple, written: CheckpointTuple | None) -> list[str]:
-    """The parts in which a checkpoint of the target is not that of the source."""
+    """Return the parts in which a checkpoint of the target differs from that of the source."""
     if written is None:
         return ["checkpoint"]
     compared = {
@@ -249,7 +249,7 @@ Writes = list[tuple[str, Any]]
 
 
 def _writes(found: CheckpointTuple) -> dict[str, tuple[Writes, Writes]]:
-    """The writes of each task: regular ones in their order, and errors, interrupts and answers."""
+    """Return the writes of each task: regular ones in their order, and errors, interrupts and answers."""
     tasks: dict[str, tuple[Writes, Writes]] = {}
     for task_id, channel, value in found.pending_writes or ():
         tasks.setdefault(task_id, ([], []))[channel in WRITES_IDX_MAP].append((channel, value))

@@ -1,4 +1,4 @@
-"""Reading checkpoints: one, or those that match."""
+"""Reads one checkpoint, or all that match."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from langgraph_checkpoint_compact.scripts import CHUNK_BYTES, READ
 from langgraph_checkpoint_compact.session import SHARED_BYTES, KnownValue, Session
 
 if TYPE_CHECKING:
-    # A dependency of langgraph-checkpoint, which no code here needs.
+    # A dependency of langgraph-checkpoint; only annotations need it here.
     from langchain_core.runnables import RunnableConfig
 
-# A script returns at least one checkpoint and goes on to the next while it has less than this: about a millisecond.
+# A script returns at least one checkpoint, and more until it has this many bytes: about a millisecond.
 PORTION_BYTES = 1024 * 1024
 PORTION_CHECKPOINTS = 100
 PORTION_CHUNKS = 32
-# A read during which checkpoints are deleted begins again.
+# A read starts again, up to this number of times, if checkpoints are deleted during it.
 ATTEMPTS = 10
-# Ids, and documents without values, are read in portions of this many.
+# Size of the portions in which ids, and documents without values, are read.
 PORTION_NAMES = 1000
 PORTION_DOCUMENTS = 200
 
 
 @dataclass(slots=True)
 class Log:
-    """The part of a log that was read: its own bytes, which come after `base_length` bytes of its base."""
+    """The read part of a log: its own bytes, which follow `base_length` bytes of its base."""
 
     base: str
     base_length: int
@@ -50,7 +50,7 @@ class Log:
 
 @dataclass(slots=True)
 class ThreadReader:
-    """Reads checkpoints of one thread, and what several of them share only once."""
+    """Reads checkpoints of one thread; it reads data that several of them share only once."""
 
     session: Session
     thread_id: Any
@@ -62,7 +62,7 @@ class ThreadReader:
         self.keys = names.thread_keys(self.session.prefix, self.thread_id)
 
     def read(self, members: Sequence[bytes], namespace: str = "") -> Steps[tuple[int, list[CheckpointTuple]]]:
-        """Read some of `members`, or the newest of `namespace` where there are none; say how many were looked for."""
+        """Read some of `members`, or without any the newest of `namespace`; return the number of searched members."""
         have: list[Argument] = [part for log, read in self._logs.items() for part in (log, read.length)]
         arguments: list[Argument] = [
             self.session.ttl_on_read,
@@ -73,7 +73,7 @@ class ThreadReader:
         for _ in range(ATTEMPTS):
             answer = yield Run(READ, self.keys, [*arguments, *members, *have])
             done, documents, records, logs, writes = answer
-            # Large values come by commands of their own, and may have been deleted meanwhile.
+            # Separate commands read large values, which may have been deleted in the meantime.
             if (yield from self._take_values(records)) and (yield from self._take_logs(logs)):
                 pending = yield from self._take_writes(writes)
                 if pending is not None:
@@ -87,7 +87,7 @@ class ThreadReader:
         )
 
     def _take_values(self, records: Sequence[bytes]) -> Steps[bool]:
-        """Keep the values that a script has found; say whether all were there."""
+        """Store the values that a script has found; return whether all were there."""
         self._values = {}
         for name, record in pairs(records):
             if not record:
@@ -99,7 +99,7 @@ class ThreadReader:
         return True
 
     def _take_writes(self, writes: Sequence[Any]) -> Steps[dict[bytes, tuple[bytes, list[bytes]]] | None]:
-        """The writes that a script has found, by checkpoint; None where one of them is gone."""
+        """Return the writes that a script has found, by checkpoint; None if one of them is gone."""
         pending = {}
         for member, main, own in zip(*[iter(writes)] * 3, strict=True):
             large = []
@@ -111,7 +111,7 @@ class ThreadReader:
         return pending
 
     def _take_logs(self, logs: Iterable[Sequence[Any]]) -> Steps[bool]:
-        """Keep the logs that a script has found, and read what they lack; say whether all was there."""
+        """Store the logs that a script has found, and read their missing portions; return whether all were there."""
         for name, base, base_length, length, chunks in logs:
             had = self._logs.get(name.decode())
             if had is not None and had.length >= length:
@@ -129,7 +129,7 @@ class ThreadReader:
         return True
 
     def _body(self, log: str, length: int) -> list[bytes]:
-        """The first `length` bytes of a log, in pieces."""
+        """Return the first `length` bytes of a log, in pieces."""
         pieces: list[bytes] = []
         while log:
             read = self._logs[log]
@@ -181,7 +181,7 @@ class ThreadReader:
 
 
 def config_of(thread_id: Any, namespace: str, checkpoint_id: str) -> RunnableConfig:
-    """The configuration that names one checkpoint."""
+    """Return the configuration that names one checkpoint."""
     return {
         "configurable": {"thread_id": thread_id, "checkpoint_ns": namespace, "checkpoint_id": checkpoint_id},
     }
@@ -193,7 +193,7 @@ def in_order(writes: Iterable[StoredWrite]) -> list[StoredWrite]:
 
 
 def pairs(flat: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-    """Take a flat answer apart."""
+    """Split a flat answer into pairs."""
     return zip(flat[::2], flat[1::2], strict=True)
 
 
@@ -244,7 +244,7 @@ class Query:
         )
 
     def matches(self, member: bytes) -> bool:
-        """Tell whether the name of a checkpoint fits."""
+        """Return whether the name of a checkpoint matches."""
         namespace, checkpoint_id = names.split_member(member)
         return (
             (self.namespace is None or namespace == self.namespace)
@@ -254,7 +254,7 @@ class Query:
 
 
 def list_tuples(session: Session, config: RunnableConfig | None, query: Query) -> Pieces:
-    """Give the checkpoints of a thread, or of all threads, that match: the newest of each thread first."""
+    """Yield the matching checkpoints of a thread, or of all threads: the newest of each thread first."""
     left = query.limit
     if left is not None and left <= 0:
         return
@@ -275,7 +275,7 @@ def list_tuples(session: Session, config: RunnableConfig | None, query: Query) -
         answer = None
         if request.item in seen:
             continue
-        # A scan may give a key twice.
+        # A scan may return a key twice.
         seen.add(request.item)
         given = yield from _list_thread(session, request.item, query, left)
         if left is not None:
@@ -285,7 +285,7 @@ def list_tuples(session: Session, config: RunnableConfig | None, query: Query) -
 
 
 def thread_ids(session: Session) -> Pieces:
-    """Give the id of every thread, some of them perhaps twice."""
+    """Yield the id of every thread, some of them perhaps twice."""
     page = ScanPage(names.ids_pattern(session.prefix))
     while True:
         keys, position = yield page
@@ -299,7 +299,7 @@ def thread_ids(session: Session) -> Pieces:
 def _list_thread(
     session: Session, thread_id: Any, query: Query, limit: int | None
 ) -> Generator[Request | Found, Any, int]:
-    """Give the matching checkpoints of one thread, the newest first, and return how many they were."""
+    """Yield the matching checkpoints of one thread, the newest first, and return their number."""
     reader = ThreadReader(session, thread_id)
     given = 0
     pages = _members(reader.keys[1], query, limit if not query.filter else None)
@@ -329,7 +329,7 @@ def _list_thread(
 
 
 def _members(ids_key: bytes, query: Query, limit: int | None) -> Pieces:
-    """Give the names of the checkpoints that fit, in portions, the newest first."""
+    """Yield the names of the matching checkpoints, in portions, the newest first."""
     if query.namespace is not None and query.checkpoint_id is not None:
         name = names.member(query.namespace, query.checkpoint_id)
         yield Found([name] if query.matches(name) else [])

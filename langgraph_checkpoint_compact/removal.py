@@ -1,4 +1,4 @@
-"""Deleting checkpoints from a thread, with the values that no other checkpoint has; and copying a thread."""
+"""Deletes checkpoints from a thread, with the values that no other checkpoint has; and copies a thread."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from langgraph_checkpoint_compact.session import Session
 
 # One script deletes this many checkpoints: about a millisecond.
 PORTION_REMOVED = 50
-# A thread that is written to while it is looked at is looked at again, where only what is new is read.
+# If a thread changes during an examination, the saver examines it again and reads only the changes.
 ATTEMPTS = 50
 # Fields of a thread are copied in portions of about this many bytes.
 PORTION_COPIED = 512 * 1024
@@ -51,7 +51,7 @@ class LogHead:
     length: int
 
     def fields(self, name: str) -> Iterator[bytes]:
-        """The fields that it consists of."""
+        """Yield the fields of the log."""
         yield f"l|{name}".encode()
         for number in range(ceil((self.length - self.base_length) / CHUNK_BYTES)):
             yield f"k|{name}|{number}".encode()
@@ -59,7 +59,7 @@ class LogHead:
 
 @dataclass(slots=True)
 class Thread:
-    """A thread as it was at the writing numbered `writings`: documents by name, and where values lie."""
+    """A thread at the write numbered `writings`: its documents by name, and the logs of its values."""
 
     session: Session
     keys: Keys
@@ -69,8 +69,8 @@ class Thread:
     logs: dict[str, LogHead] = field(default_factory=dict)
 
     def look(self) -> Steps[None]:
-        """Read what was written since the last look, and forget what is gone."""
-        # First: what is written while this looks changes it, and the deletion that follows is refused.
+        """Read the changes since the last look, and forget deleted checkpoints."""
+        # This is read first: a write after it changes the number, and the server then refuses the deletion.
         writings, seal = yield Command(["HMGET", self.keys[0], "p", "s"])
         require_known_seal(seal, self.keys[0].decode())
         self.writings = writings or b""
@@ -85,7 +85,7 @@ class Thread:
                     self.documents[name] = StoredCheckpoint.decode(document, names.split_member(name)[1])
 
     def look_at_values(self) -> Steps[None]:
-        """Read where the values lie. A put may have moved some into a log."""
+        """Read the logs of the values. A put may have moved some values into a log."""
         self.logs_of_values, self.logs = {}, {}
         fields = list(dict.fromkeys(name for member in self.documents for name in self.values(member)))
         for start in range(0, len(fields), PORTION_NAMES // 4):
@@ -98,19 +98,19 @@ class Thread:
                 self.logs[log.decode()] = LogHead(base.decode(), base_length, length)
 
     def values(self, member: bytes) -> Iterator[bytes]:
-        """The fields of a checkpoint's values, whether they exist or not."""
+        """Return the fields of a checkpoint's values, existing or not."""
         stem = names.value_field(names.split_member(member)[0], "")
         return (stem + name.encode() for name in self.documents[member].names)
 
     def metadata(self, member: bytes) -> Mapping[str, Any]:
-        """The metadata of a checkpoint."""
+        """Return the metadata of a checkpoint."""
         metadata = self.session.serde.loads_typed(self.documents[member].metadata)
         if not isinstance(metadata, Mapping):
             raise damaged(f"The checkpoint {member!r}")
         return metadata
 
     def open_channels(self, member: bytes) -> set[str]:
-        """The DeltaChannels of a checkpoint that count updates since their last snapshot."""
+        """Return the DeltaChannels of a checkpoint that count updates since their last snapshot."""
         listed = self.documents[member].open_channels
         if listed is None:
             counters = self.metadata(member).get("counters_since_delta_snapshot") or {}
@@ -120,7 +120,7 @@ class Thread:
         return set(map(names.unescape, listed))
 
     def newest(self) -> dict[str, bytes]:
-        """The newest checkpoint of each namespace."""
+        """Return the newest checkpoint of each namespace."""
         found: dict[str, bytes] = {}
         for member in self.documents:
             namespace, checkpoint_id = names.split_member(member)
@@ -137,13 +137,13 @@ Choice = Callable[[Thread], Generator[Request, Any, Collection[bytes]]]
 
 
 def delete_thread(session: Session, thread_id: Any) -> Steps[None]:
-    """Delete all that a thread has."""
+    """Delete all data of a thread."""
     keys = names.thread_keys(session.prefix, thread_id)
     yield Command(["UNLINK", *keys])
 
 
 def prune(session: Session, threads: Sequence[Any], strategy: str) -> Steps[None]:
-    """Delete all checkpoints of some threads, or all that the newest ones do not need."""
+    """Delete all checkpoints of some threads, or those that the newest ones do not need."""
     if strategy not in ("keep_latest", "delete"):
         raise ValueError(f"The strategy {strategy!r} is not known: take 'keep_latest' or 'delete'.")
     for thread_id in threads:
@@ -154,7 +154,7 @@ def prune(session: Session, threads: Sequence[Any], strategy: str) -> Steps[None
 
 
 def delete_for_runs(session: Session, run_ids: Collection[str]) -> Steps[None]:
-    """Delete the checkpoints that some runs have written, in all threads."""
+    """Delete the checkpoints of some runs, in all threads."""
     wanted = set(run_ids)
     if not wanted:
         return
@@ -163,7 +163,7 @@ def delete_for_runs(session: Session, run_ids: Collection[str]) -> Steps[None]:
         yield from ()
         return [member for member in thread.documents if thread.metadata(member).get("run_id") in wanted]
 
-    # The scan is finished first: with the deletions between, it would miss no thread, but give some twice.
+    # Finish the scan first: with deletions in between it would return some threads twice.
     threads = yield from _all_threads(session)
     for thread_id in threads:
         yield from _delete(Thread(session, names.thread_keys(session.prefix, thread_id)), written_by_them)
@@ -186,7 +186,7 @@ def _all_threads(session: Session) -> Steps[set[str]]:
 
 
 def _delete(thread: Thread, choose: Choice) -> Steps[None]:
-    """Delete the checkpoints that `choose` names, and look again whenever the thread was written to meanwhile."""
+    """Delete the checkpoints that `choose` names; start again if the thread changes in the meantime."""
     for _ in range(ATTEMPTS):
         yield from thread.look()
         doomed = yield from choose(thread)
@@ -203,7 +203,7 @@ def _delete(thread: Thread, choose: Choice) -> Steps[None]:
 
 @dataclass(slots=True)
 class References:
-    """The number of users of each value and each log; a log is used by values and by the logs that branch off it."""
+    """The number of references to each value and each log; values and branching logs refer to logs."""
 
     thread: Thread
     _values: Counter[bytes] = field(default_factory=Counter)
@@ -216,7 +216,7 @@ class References:
         self._logs.update(filter(None, (head.base for head in self.thread.logs.values())))
 
     def drop(self, member: bytes) -> Iterator[bytes]:
-        """Take a checkpoint's references back; give the fields that nothing needs any longer."""
+        """Remove a checkpoint's references; yield the fields that are no longer needed."""
         for value in self.thread.values(member):
             self._values[value] -= 1
             if not self._values[value] and value in self.thread.logs_of_values:
@@ -234,9 +234,9 @@ class References:
 
 
 def remove(thread: Thread, doomed: Collection[bytes]) -> Steps[bool]:
-    """Delete checkpoints of a thread whose values were looked at; say whether nothing was written meanwhile.
+    """Delete checkpoints of an examined thread; return False if the thread was written to in the meantime.
 
-    They go in portions, the oldest first, each of which leaves a whole thread.
+    They go in portions, the oldest first. After each portion the thread is complete.
     """
     references = References(thread)
     oldest_first = iter(sorted(doomed, key=lambda member: names.split_member(member)[1]))
@@ -258,21 +258,20 @@ def remove(thread: Thread, doomed: Collection[bytes]) -> Steps[bool]:
 
 
 def not_needed(thread: Thread) -> Generator[Request, Any, Collection[bytes]]:
-    """All checkpoints but the newest of each namespace and what those need; none where the thread waits."""
+    """Return all checkpoints except the newest of each namespace and their needs; none if the thread waits."""
     return (yield from beside(thread, lambda newest: newest.values()))
 
 
 def beside(
     thread: Thread, keep: Callable[[Mapping[str, bytes]], Iterable[bytes]]
 ) -> Generator[Request, Any, Collection[bytes]]:
-    """All checkpoints but some and what those need: the ancestors that their DeltaChannels are made from.
+    """Return all checkpoints except some and the ancestors from which their DeltaChannels are built.
 
-    None where the thread waits for an answer to an interrupt. The thread's values have been looked at where the result
-    is not empty.
+    The result is empty if the thread waits for an answer to an interrupt. Otherwise the thread's values are read too.
 
     Args:
-        thread: Looked at already.
-        keep: Names those that stay anyway; it is given the newest checkpoint of each namespace.
+        thread: An examined thread.
+        keep: Takes the newest checkpoint of each namespace, and returns those that must stay.
     """
     newest = thread.newest()
     kept = set(keep(newest))
@@ -285,9 +284,9 @@ def beside(
 
 
 def waits(thread: Thread, newest: Mapping[str, bytes]) -> Steps[bool]:
-    """Tell whether a thread waits for an answer to an interrupt; what it needs may lie in older checkpoints.
+    """Return whether a thread waits for an answer to an interrupt; it may need older checkpoints.
 
-    An interrupt of a subgraph is also one of the graph that called it.
+    An interrupt of a subgraph is also an interrupt of the graph that called it.
     """
     asked = [newest[""]] if "" in newest else list(newest.values())
     for member in asked:
@@ -300,9 +299,9 @@ def waits(thread: Thread, newest: Mapping[str, bytes]) -> Steps[bool]:
 
 
 def _delta_ancestors(thread: Thread, member: bytes) -> Iterator[bytes]:
-    """The checkpoints whose writes, or whose snapshot, the DeltaChannels of a checkpoint are made from.
+    """Yield the checkpoints with the writes or the snapshot from which a checkpoint's DeltaChannels are built.
 
-    They are the ancestors up to the nearest with a value, for each channel that counts its updates since then.
+    For each channel with updates since its last snapshot, these are the ancestors up to the nearest with a value.
     """
     namespace = names.split_member(member)[0]
     channels = thread.open_channels(member)
@@ -316,7 +315,7 @@ def _delta_ancestors(thread: Thread, member: bytes) -> Iterator[bytes]:
 
 
 def _stored_channels(thread: Thread, member: bytes) -> Iterable[str]:
-    """The channels whose value at this checkpoint is kept."""
+    """Yield the channels with a stored value at this checkpoint."""
     for name, value in zip(thread.documents[member].names, thread.values(member), strict=True):
         if value in thread.logs_of_values:
             yield names.split_value_name(name)[0]
@@ -327,7 +326,7 @@ def _stored_channels(thread: Thread, member: bytes) -> Iterable[str]:
 
 
 def copy_thread(session: Session, source_thread_id: Any, target_thread_id: Any) -> Steps[None]:
-    """Copy all that a thread has to another, which keeps what it has. The copy is visible when it is complete."""
+    """Copy all data of a thread to another, which keeps its own data. The copy becomes visible when it is complete."""
     source = names.thread_keys(session.prefix, source_thread_id)
     target = names.thread_keys(session.prefix, target_thread_id)
     if source == target:
@@ -337,7 +336,7 @@ def copy_thread(session: Session, source_thread_id: Any, target_thread_id: Any) 
     if not members or newest is None:
         return
     is_new = not (yield Command(["EXISTS", *target]))
-    # A copy that is cut short is not visible, and goes by itself.
+    # An interrupted copy stays invisible, and expires.
     expire = UNFINISHED_COPY_MS if is_new else 0
     cursor: Any = None
     while cursor != 0:

@@ -1,7 +1,7 @@
-"""Requests to a server, which the logic asks for and one of the two drivers carries out.
+"""Requests to a server: the logic yields them, and one of the two drivers carries them out.
 
-The logic is written as generators that yield requests and are sent the answers. There is no input or output in them,
-so that one logic serves the synchronous and the asynchronous saver.
+The logic consists of generators that yield requests and receive the answers. They do no input or output, so the
+synchronous and the asynchronous saver share them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Argument = bytes | str | int
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Run a script on the two keys of a thread; its answer is sent back."""
+    """Run a script on the two keys of a thread; the driver sends back its answer."""
 
     script: Script
     keys: tuple[bytes, bytes]
@@ -26,14 +26,14 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Send one command, whose keys are those of one thread; its answer is sent back."""
+    """Send one command on keys of one thread; the driver sends back its answer."""
 
     arguments: Sequence[Argument]
 
 
 @dataclass(frozen=True, slots=True)
 class ScanPage:
-    """Look at the next part of all keys; sends back the keys that match and where to go on, None at the end."""
+    """Scan the next part of all keys; the driver sends back matching keys and the next position, None at the end."""
 
     pattern: bytes
     position: ScanPosition | None = None
@@ -41,7 +41,7 @@ class ScanPage:
 
 @dataclass(frozen=True, slots=True)
 class ScanPosition:
-    """The place where a scan goes on: the number of the cluster's primary, and the cursor there."""
+    """The position at which a scan continues: the number of the cluster's primary, and the cursor there."""
 
     node: int = 0
     cursor: int = 0
@@ -52,15 +52,15 @@ Result = TypeVar("Result")
 Item = TypeVar("Item")
 
 Steps = Generator[Request, Any, Result]
-"""Ends with one result."""
+"""Steps that end with one result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Not a request: one item of a result that is read piece by piece."""
+    """One item of a result that is read piece by piece; not a request."""
 
     item: Any
 
 
 Pieces = Generator[Request | Found, Any, None]
-"""Gives items on the way."""
+"""Steps that yield items between requests."""

@@ -23,7 +23,7 @@ from langgraph_checkpoint_compact.drivers import AsyncClient, AsyncDriver, SyncC
 from langgraph_checkpoint_compact.session import Session, TailMemory
 
 if TYPE_CHECKING:
-    # A dependency of langgraph-checkpoint, which no code here needs.
+    # A dependency of langgraph-checkpoint; only annotations need it here.
     from langchain_core.runnables import RunnableConfig
 
 DEFAULT_PREFIX = "lgc"
@@ -55,13 +55,13 @@ class CompactRedisSaver(_CompactSaver):
     """Keep checkpoints in any Redis or Valkey, on any database.
 
     The asynchronous methods run in threads, so that one saver serves `invoke` and `ainvoke`. In a program that is
-    asynchronous throughout, take AsyncCompactRedisSaver.
+    asynchronous throughout, use AsyncCompactRedisSaver.
 
     Args:
         client: A client of redis-py, also of a cluster or from Sentinel. Several threads may use the saver at a time.
         prefix: The beginning of all keys. Savers with different prefixes do not see each other's threads.
-        ttl: Minutes after which a thread goes, counted from when it was last written to. None keeps threads.
-        refresh_on_read: Count from when a thread was last read, too.
+        ttl: Minutes after its last write until a thread is deleted. None keeps threads.
+        refresh_on_read: Whether a read counts like a write.
         serde: Another serializer, for example an EncryptedSerializer.
     """
 
@@ -113,7 +113,7 @@ class CompactRedisSaver(_CompactSaver):
         self.close()
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """Return the checkpoint that `config` names, or the newest of its namespace; None where there is none."""
+        """Return the checkpoint that `config` names, or the newest of its namespace; None if there is none."""
         return self._driver.run(reading.get_tuple(self._session(), config))
 
     def list(
@@ -124,7 +124,7 @@ class CompactRedisSaver(_CompactSaver):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> Iterator[CheckpointTuple]:
-        """Give the checkpoints of a thread, the newest first; without `config` those of all threads, in turn."""
+        """Yield the checkpoints of a thread, the newest first; without `config` those of all threads, in turn."""
         query = reading.Query.of(config, filter, before, limit)
         return self._driver.give(reading.list_tuples(self._session(), config, query))
 
@@ -141,25 +141,25 @@ class CompactRedisSaver(_CompactSaver):
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
-        """Store what a task has written at a checkpoint."""
+        """Store the writes of a task at a checkpoint."""
         self._driver.run(writing.put_writes(self._session(), config, writes, task_id, task_path))
 
     def delete_thread(self, thread_id: str) -> None:
-        """Delete all that a thread has."""
+        """Delete all data of a thread."""
         self._driver.run(removal.delete_thread(self._session(), thread_id))
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
-        """Delete the checkpoints that some runs have written. All threads are looked through."""
+        """Delete the checkpoints of some runs. This searches all threads."""
         self._driver.run(removal.delete_for_runs(self._session(), run_ids))
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        """Copy all that a thread has to another."""
+        """Copy all data of a thread to another."""
         self._driver.run(removal.copy_thread(self._session(), source_thread_id, target_thread_id))
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        """Delete all but what the newest checkpoint of each namespace needs, or all with the strategy "delete".
+        """Delete the checkpoints that the newest of each namespace does not need, or all with the strategy "delete".
 
-        The ancestors that DeltaChannels are made from stay. A thread that waits for an answer to an interrupt stays
+        The ancestors from which DeltaChannels are built stay. A thread that waits for an answer to an interrupt stays
         as it is.
         """
         self._driver.run(removal.prune(self._session(), thread_ids, strategy))
@@ -222,8 +222,8 @@ class AsyncCompactRedisSaver(_CompactSaver):
     Args:
         client: An asynchronous client of redis-py, also of a cluster or from Sentinel.
         prefix: The beginning of all keys. Savers with different prefixes do not see each other's threads.
-        ttl: Minutes after which a thread goes, counted from when it was last written to. None keeps threads.
-        refresh_on_read: Count from when a thread was last read, too.
+        ttl: Minutes after its last write until a thread is deleted. None keeps threads.
+        refresh_on_read: Whether a read counts like a write.
         serde: Another serializer, for example an EncryptedSerializer.
     """
 
@@ -275,7 +275,7 @@ class AsyncCompactRedisSaver(_CompactSaver):
         await self.aclose()
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """Return the checkpoint that `config` names, or the newest of its namespace; None where there is none."""
+        """Return the checkpoint that `config` names, or the newest of its namespace; None if there is none."""
         return await self._driver.run(reading.get_tuple(self._session(), config))
 
     def alist(
@@ -286,7 +286,7 @@ class AsyncCompactRedisSaver(_CompactSaver):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
-        """Give the checkpoints of a thread, the newest first; without `config` those of all threads, in turn."""
+        """Yield the checkpoints of a thread, the newest first; without `config` those of all threads, in turn."""
         query = reading.Query.of(config, filter, before, limit)
         return self._driver.give(reading.list_tuples(self._session(), config, query))
 
@@ -303,25 +303,25 @@ class AsyncCompactRedisSaver(_CompactSaver):
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
-        """Store what a task has written at a checkpoint."""
+        """Store the writes of a task at a checkpoint."""
         await self._driver.run(writing.put_writes(self._session(), config, writes, task_id, task_path))
 
     async def adelete_thread(self, thread_id: str) -> None:
-        """Delete all that a thread has."""
+        """Delete all data of a thread."""
         await self._driver.run(removal.delete_thread(self._session(), thread_id))
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
-        """Delete the checkpoints that some runs have written. All threads are looked through."""
+        """Delete the checkpoints of some runs. This searches all threads."""
         await self._driver.run(removal.delete_for_runs(self._session(), run_ids))
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        """Copy all that a thread has to another."""
+        """Copy all data of a thread to another."""
         await self._driver.run(removal.copy_thread(self._session(), source_thread_id, target_thread_id))
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        """Delete all but what the newest checkpoint of each namespace needs, or all with the strategy "delete".
+        """Delete the checkpoints that the newest of each namespace does not need, or all with the strategy "delete".
 
-        The ancestors that DeltaChannels are made from stay. A thread that waits for an answer to an interrupt stays
+        The ancestors from which DeltaChannels are built stay. A thread that waits for an answer to an interrupt stays
         as it is.
         """
         await self._driver.run(removal.prune(self._session(), thread_ids, strategy))

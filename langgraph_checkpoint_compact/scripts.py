@@ -17,18 +17,18 @@ FORMAT = 1
 # A chunk and its string header fit an allocation class of 32 KiB: 32 KiB of data would take 40.
 CHUNK_BYTES = 32 * 1024 - 64
 
-# Writes up to this size lie beside each other in one field of their checkpoint. Larger ones, and all that come after
-# the field has reached WRITES_FIELD_BYTES, have fields of their own, so that parallel tasks do not rewrite megabytes.
+# Writes up to this size share one field of their checkpoint. Larger writes, and all writes after this field has reached
+# WRITES_FIELD_BYTES, have their own fields, so that parallel tasks do not rewrite megabytes.
 INLINE_WRITE_BYTES = 2048
 WRITES_FIELD_BYTES = 64 * 1024
 
-# A log that branches off a branch of a branch is read through all of them.
+# Limit on nested branches of logs: reading a log reads all logs from which it branches.
 LOG_DEPTH_LIMIT = 16
 
-# A script does not read values from this size on.
+# Scripts do not read values of this size or more.
 LARGE_VALUE_BYTES = 256 * 1024
 
-# What points to a log is shorter: 24 bytes, a type and a header of at most 255 each, and the log's name.
+# References to a log are shorter than this: 24 bytes, a type and a header of at most 255 each, and the log's name.
 POINTER_BYTES = 1024
 
 NEWER_FORMAT = "LGCNEWER"
@@ -37,7 +37,7 @@ DAMAGED = "LGCDAMAGED"
 
 @dataclass(frozen=True)
 class Script:
-    """The source of a script, and the digest under which a server knows it."""
+    """The source of a script, and the digest that identifies it on a server."""
 
     source: str
     sha: str = field(init=False)
@@ -170,8 +170,8 @@ end
 """
 
 
-# Takes no more than it may: of long logs it returns the beginning, and '' in place of large values and writes. The
-# client reads those by commands of their own, for which the server need not copy them into the script and out of it.
+# Limits its answer: it returns only the beginning of long logs, and '' for large values and writes. The client reads
+# those with separate commands, so that the server need not copy them into the script and out of it.
 READ = Script(
     _COMMON
     + """
@@ -263,8 +263,8 @@ return {done, documents, records, logs, writes}
 )
 
 
-# What is known of the values of a checkpoint, or of those named, without their bodies; and of the logs they lie in. Of
-# those named, what is too long to point to a log comes as ''.
+# Returns the heads of a checkpoint's values, or of the named values, and of their logs. A named value that is too long
+# for a reference to a log comes as ''.
 HEADS = Script(
     _COMMON
     + """
@@ -309,8 +309,9 @@ return {heads, logs}
 )
 
 
-# Returns the numbers of the values whose predecessor is not what the client believes, and below zero those of the
-# carried ones, which an earlier checkpoint should have stored, that are not there; then nothing was written.
+# Returns the numbers of the values with another predecessor than the client expects, and as negative numbers the
+# missing carried values, which an earlier checkpoint should have stored. If it returns any number, it has written
+# nothing.
 PUT = Script(
     _COMMON
     + """
@@ -460,7 +461,7 @@ return {}
 )
 
 
-# Deletes checkpoints with what only they have, unless the thread was written to since it was looked at.
+# Deletes checkpoints and the values that only they have, unless the thread was written to after its examination.
 REMOVE = Script(
     _COMMON
     + """
@@ -490,7 +491,7 @@ return string.format('%d', count_writing(seal))
 )
 
 
-# Writes a portion of a thread's copy. With the ids, which come last, the copy becomes visible.
+# Writes a portion of a thread's copy. The copy becomes visible with the ids, which come last.
 RESTORE = Script(
     _COMMON
     + """

@@ -11,15 +11,15 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from langgraph_checkpoint_compact.documents import Tail
 
-# Below this size a value is kept whole: what points to a log takes about as much.
+# Values below this size are stored whole: a reference to a log takes about as much memory.
 SHARED_BYTES = 512
-# Enough for the threads that one process talks in at a time. An entry takes some hundred bytes.
+# Enough for the threads that one process uses at a time. An entry takes some hundred bytes.
 REMEMBERED_CHECKPOINTS = 2048
 
 
 @dataclass(frozen=True, slots=True)
 class KnownValue:
-    """The field of a value and its tail, from which a later value may go on."""
+    """The field of a value, and its tail, which a later value may continue."""
 
     field: bytes
     tail: Tail
@@ -31,16 +31,16 @@ CheckpointName = tuple[bytes, bytes]
 
 @dataclass
 class TailMemory:
-    """The tails of the checkpoints that this process has read or written lately, by channel.
+    """The tails of the checkpoints that this process has recently read or written, by channel.
 
-    A put without them reads them first. They are hints: the server compares them with what it has.
+    A put without them reads them first. They are hints: the server compares them with its data.
     """
 
     _tails: OrderedDict[CheckpointName, Tails] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def get(self, name: CheckpointName) -> Tails | None:
-        """The tails of a checkpoint, or None where they are not known."""
+        """Return the tails of a checkpoint; None if they are unknown."""
         with self._lock:
             tails = self._tails.get(name)
             if tails is not None:
@@ -48,7 +48,7 @@ class TailMemory:
             return tails
 
     def remember(self, name: CheckpointName, tails: Tails) -> None:
-        """Keep the tails of a checkpoint, and forget those used longest ago."""
+        """Store the tails of a checkpoint, and remove the least recently used ones."""
         with self._lock:
             self._tails[name] = tails
             self._tails.move_to_end(name)
@@ -56,7 +56,7 @@ class TailMemory:
                 self._tails.popitem(last=False)
 
     def forget(self, name: CheckpointName) -> None:
-        """Drop what turned out to be wrong."""
+        """Remove the tails of a checkpoint after the server refused them."""
         with self._lock:
             self._tails.pop(name, None)
 

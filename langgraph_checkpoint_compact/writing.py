@@ -30,16 +30,16 @@ from langgraph_checkpoint_compact.scripts import HEADS, PUT, PUT_WRITES
 from langgraph_checkpoint_compact.session import SHARED_BYTES, KnownValue, Session, Tails
 
 if TYPE_CHECKING:
-    # A dependency of langgraph-checkpoint, which no code here needs.
+    # A dependency of langgraph-checkpoint; only annotations need it here.
     from langchain_core.runnables import RunnableConfig
 
-# Not part of the serialized checkpoint: values have fields of their own, and versions are the names of those.
+# Not part of the serialized checkpoint: values have their own fields, and these fields' names contain the versions.
 KEPT_APART = frozenset({"channel_values", "channel_versions"})
 
 
 @dataclass(slots=True)
 class NewValue:
-    """A value to store. `before` is the one that it goes on from, and then only what comes after that is sent."""
+    """A value to store. If it continues the value `before`, the saver sends only the part after that."""
 
     field: bytes
     type: str
@@ -50,7 +50,7 @@ class NewValue:
 
     @classmethod
     def of(cls, field: bytes, type_: str, data: bytes, before: KnownValue | None) -> NewValue:
-        """Look whether the value goes on from `before`."""
+        """Return the value, and find out whether it continues `before`."""
         length = header_length(type_, data)
         view = memoryview(data)
         shared = before if before is not None and len(data) - length >= SHARED_BYTES else None
@@ -58,7 +58,7 @@ class NewValue:
         return cls(field, type_, view, length, tail, shared if goes_on else None)
 
     def arguments(self) -> list[Argument]:
-        """The six arguments that the script takes for each value."""
+        """Return the six arguments of the script for this value."""
         header, body = bytes(self.data[: self.header_length]), self.data[self.header_length :]
         before = self.before
         rest = b"" if before else bytes(body)
@@ -67,7 +67,7 @@ class NewValue:
             return [self.field, record, b"", b"", b"", b""]
         return [
             *(self.field, record, before.field, before.tail.encode()),
-            # The log's name, in case that one has to be made. Another branch or process must not choose the same.
+            # The name of the log, if the script must create one. Another branch or process must not choose the same.
             *(os.urandom(8).hex(), bytes(body[before.tail.length :])),
         ]
 
@@ -79,7 +79,7 @@ def put(
     metadata: CheckpointMetadata,
     new_versions: ChannelVersions,
 ) -> Steps[RunnableConfig]:
-    """Store a checkpoint, and those of its values that are new."""
+    """Store a checkpoint and its new values."""
     configurable = config["configurable"]
     thread_id, namespace = configurable["thread_id"], configurable.get("checkpoint_ns", "")
     parent_id = configurable.get("checkpoint_id") or ""
@@ -112,7 +112,7 @@ def put(
         [names.escape_often(channel) for channel in full_metadata.get("counters_since_delta_snapshot") or ()],
     ).encode()
     head: list[Argument] = [session.ttl, member, checkpoint["id"].encode("utf-8", "surrogatepass"), document]
-    # Values that are not new were stored with an earlier checkpoint, unless that was deleted meanwhile.
+    # An earlier checkpoint stored the values that are not new, unless it was deleted in the meantime.
     carried = {
         names.value_field(namespace, names.value_name(channel, version)): channel
         for channel, version in checkpoint["channel_versions"].items()
@@ -132,7 +132,7 @@ def put(
 def _tails_after(
     known: Tails, new_versions: ChannelVersions, written: Iterable[str], values: Sequence[NewValue]
 ) -> Tails:
-    """The tails of a new checkpoint: those of its parent, and of the values written with it."""
+    """Return the tails of a new checkpoint: those of its parent, and of the values written with it."""
     tails = {channel: value for channel, value in known.items() if channel not in new_versions}
     for channel, new in zip(written, values, strict=False):
         if new.tail.length >= SHARED_BYTES:
@@ -143,9 +143,9 @@ def _tails_after(
 def _send(
     keys: tuple[bytes, bytes], head: Sequence[Argument], values: Sequence[NewValue], carried: Sequence[bytes]
 ) -> Steps[list[bytes]]:
-    """Send the values; those whose predecessor was deleted or replaced meanwhile are sent again, whole.
+    """Send the values; send values again, whole, if their predecessor was deleted or replaced in the meantime.
 
-    Returns the fields of `carried` that are not there. Then nothing was stored.
+    Return the missing fields of `carried`. If there are any, nothing was stored.
     """
     while True:
         arguments = [part for value in values for part in value.arguments()]
@@ -159,7 +159,7 @@ def _send(
 
 
 def _read_tails(keys: tuple[bytes, bytes], namespace: str, parent: bytes) -> Steps[Tails]:
-    """Read the tails of a checkpoint that this process has not seen yet."""
+    """Read the tails of a checkpoint that this process has not read or written yet."""
     heads, _ = yield Run(HEADS, keys, [parent])
     tails = {}
     stem = names.value_field(namespace, "")
@@ -174,7 +174,7 @@ def _read_tails(keys: tuple[bytes, bytes], namespace: str, parent: bytes) -> Ste
 def put_writes(
     session: Session, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
 ) -> Steps[None]:
-    """Store what a task has written. It may come before the checkpoint itself: LangGraph sends both at once."""
+    """Store the writes of a task. They may arrive before their checkpoint: LangGraph sends both at once."""
     if not writes:
         return
     configurable = config["configurable"]

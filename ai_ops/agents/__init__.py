@@ -1,7 +1,7 @@
-"""Interfaces for agents: their MCP tools, and notice of changed servers.
+"""Interfaces for agents: their MCP tools, and notifications of changed servers.
 
-``ai_ops.agents.mcp_client`` is not imported here: it brings LangChain along, two seconds of import
-that a worker which only runs health checks need not spend.
+``ai_ops.agents.mcp_client`` is not imported here. It imports LangChain, which takes two seconds that a worker with only
+health checks does not need.
 """
 
 from ai_ops.mcp.generation import clear_mcp_cache, current_generation, publish_generation

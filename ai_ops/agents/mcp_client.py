@@ -1,4 +1,4 @@
-"""The MCP client that the agents of one process share, and how it connects to each server."""
+"""The MCP client that the agents of a process share, and its connections to servers."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class UsableServer:
     Attributes:
         pk: Its primary key.
         name: Its name.
-        changed: When its row was last changed.
-        seconds: Within so many its tools are loaded: as many as a probe has.
-        connection: How to connect; None where `problem` says why that is not known.
-        problem: Why its credentials, or its CA file, can't be used, without anything of them.
-        credentials: What it is asked with.
-        rejected: Names of its tools that a user has rejected, which agents do not get.
+        changed: Time of the last change of its row.
+        seconds: Time limit for loading its tools, the same as for a probe.
+        connection: The connection's options; None if there is a `problem`.
+        problem: Reason why its credentials or its CA file can't be used, without their content.
+        credentials: The credentials sent to the server.
+        rejected: Names of its tools that a user has rejected. Agents do not get them.
     """
 
     pk: UUID
@@ -65,10 +65,10 @@ _built: _Built | None = None
 def get_mcp_client() -> MultiServerMCPClient:
     """Return this process's client for the Healthy HTTP servers; it is rebuilt after any change to a server.
 
-    Ask for it at the start of each request and don't keep it longer. It reads the database and secrets: from
-    a coroutine call ``sync_to_async(get_mcp_client)()``. For tools use `ai_ops.agents.tools.get_tools`: this
-    client's own ``get_tools()`` fails whole when one server does, and of two tools of one name has the last, unless
-    the setting `prefix_tool_names` is on; and it has the tools that a user has rejected.
+    Call this at the start of each request, and do not keep the client longer. It reads the database and secrets: from a
+    coroutine call ``sync_to_async(get_mcp_client)()``. For tools use `ai_ops.agents.tools.get_tools`. This client's own
+    ``get_tools()`` fails completely if one server fails, and includes rejected tools. Of two tools with the same name
+    it returns the last one, unless the setting `prefix_tool_names` is on.
     """
     global _built
     generation = current_generation()
@@ -115,6 +115,6 @@ def _usable(server: MCPServer, settings: AiOpsSettings) -> UsableServer:
         ),
     )
     if credentials is not None:
-        # Not among the connection's headers, which its repr shows.
+        # Not in the connection's headers, which appear in its repr.
         connection["auth"] = HeaderAuth(server.mcp_url, credentials)
     return UsableServer(server.pk, server.name, server.last_updated, seconds, connection, credentials=credentials)

@@ -1,4 +1,4 @@
-"""The tools that agents call, loaded server by server: a dead server takes away only its own."""
+"""The tools that agents call, loaded from each server separately: a dead server removes only its own tools."""
 
 from __future__ import annotations
 
@@ -24,22 +24,23 @@ from ai_ops.mcp.logic.tools import is_among
 
 logger = logging.getLogger(__name__)
 
-# A server that fails is asked again after a while, not by each request: each would wait for it.
+# A failed server is retried after a pause, and not by each request, since each would wait for it.
 RETRY_SECONDS = 10.0
 
-# A known tool outlives a restart of its server. Longer is the health check's to decide: it flips the status.
+# Known tools remain available during a restart of their server. After a longer outage the health check changes the
+# status.
 GRACE_SECONDS = 120.0
 
-# Servers change their tools, and secrets their values, without notice.
+# Servers can change their tools, and secrets their values, without notice.
 FRESH_SECONDS = 300.0
 
-# Building is repeated when a server changes meanwhile; a fleet that never rests must not keep a request for ever.
+# If a server changes while tools are loaded, loading is repeated. This limit ends it if servers change all the time.
 ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
 class _Loaded:
-    """The tools of one server at its last answer, and the time to ask it again (monotonic seconds)."""
+    """The tools of a server from its last answer, and the time to ask it again (monotonic seconds)."""
 
     name: str
     changed: datetime
@@ -77,13 +78,12 @@ _built: _Built | None = None
 async def get_tools(*, prefix_all: bool | None = None) -> list[BaseTool]:
     """Return the current tools of the Healthy servers, without those that a user has rejected.
 
-    Tools of the same name on several servers get the name of their server in front, such as ``Billing_pay``: a list
-    with two of one name would leave the agent with the last. With `prefix_all` all tools do; unless it is given, the
-    setting `prefix_tool_names` decides.
+    Tools with the same name on several servers get the name of their server as a prefix, such as ``Billing_pay``,
+    because an agent would use only the last of two tools with one name. With `prefix_all` all tools get a prefix; by
+    default the setting `prefix_tool_names` decides.
 
-    Ask at the start of each request and don't keep them longer. A server that does not answer within the
-    setting `check_timeout` is left out, or stands with the tools it had for up to GRACE_SECONDS; nothing of
-    that raises.
+    Call this at the start of each request, and do not keep the tools longer. If a server does not answer within the
+    setting `check_timeout`, its last tools are used for up to GRACE_SECONDS, then omitted. This raises no error.
     """
     global _built
     if prefix_all is None:
@@ -97,12 +97,13 @@ async def get_tools(*, prefix_all: bool | None = None) -> list[BaseTool]:
         if await sync_to_async(current_generation)() == generation:
             _built = built
             break
-    # Not kept when servers change faster than they can be asked, and still newer than what there was.
+    # The tools are returned but not stored if servers change faster than they answer. They are still newer than the
+    # stored tools.
     return built.tools(prefix_all=prefix_all)
 
 
 async def _build(generation: int, known: _Built | None) -> _Built:
-    """Load the tools of new, changed or due servers concurrently; keep those of the others."""
+    """Load the tools of new, changed or due servers concurrently; keep the tools of other servers."""
     servers = await sync_to_async(usable_servers)()
     before = known.servers if known else {}
     loaded = await asyncio.gather(*(_load(server, before.get(server.pk)) for server in servers))
@@ -114,7 +115,7 @@ async def _build(generation: int, known: _Built | None) -> _Built:
 
 
 async def _load(server: UsableServer, before: _Loaded | None) -> _Loaded:
-    """Load the tools of one server. The one broad catch: a failing server costs only its own tools."""
+    """Load the tools of a server. It catches all errors, so that a failing server loses only its own tools."""
     now = time.monotonic()
     if before is None or before.changed != server.changed:
         before = _Loaded(server.name, server.changed)
@@ -136,17 +137,17 @@ async def _ask(server: UsableServer) -> list[BaseTool]:
 
 
 def _without_answer(server: UsableServer, before: _Loaded, now: float, error: Exception) -> _Loaded:
-    """Return the tools of a failed server: its last ones for a grace period; an error is never "no tools"."""
+    """Return the last tools of a failed server for a grace period. An error never counts as an empty list of tools."""
     in_grace = now - before.answered_at < GRACE_SECONDS
     tools = before.tools if in_grace else ()
     logger.warning(
         "The tools of %s could not be loaded (%s); %s. Asking again in %g s.",
         server.name,
         server.hide_in(_described(error)),
-        f"its {len(tools)} known ones stay for now" if tools else "agents do without them",
+        f"its {len(tools)} agents keep its known tools for now" if tools else "agents have no tools from it",
         RETRY_SECONDS,
     )
-    # As text: what is printed of an exception may hold what the server sent back.
+    # As text, because the traceback of the exception may contain the server's answer.
     logger.debug("%s", server.hide_in("".join(traceback.format_exception(error))))
     return replace(before, tools=tools, ask_again_at=now + RETRY_SECONDS)
 

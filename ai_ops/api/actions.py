@@ -13,7 +13,7 @@ class ActionsViewSetMixin:
     """Restrict actions by the view permission; Nautobot would require the add permission for each POST."""
 
     def restrict_queryset(self, request, *args, **kwargs):
-        """Restrict by the permission to view where an action has `ActionPermissions`."""
+        """Restrict by the view permission if an action has `ActionPermissions`."""
         if ActionPermissions in self.permission_classes and request.user.is_authenticated:
             self.queryset = self.queryset.restrict(request.user, "view")
         else:

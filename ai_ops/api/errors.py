@@ -39,7 +39,7 @@ class NoSchedule(APIException):
     default_code = "not_found"
 
 
-# The first that fits.
+# The first matching class decides.
 ANSWERS = (
     (RunNotPermittedError, PermissionDenied),
     (NoWorkerError, NoWorker),
@@ -52,7 +52,7 @@ ANSWERS = (
 
 @contextmanager
 def as_answers() -> Iterator[None]:
-    """Let refusals within the block be answers of the API."""
+    """Turn refusals within the block into API responses."""
     try:
         yield
     except tuple(refusal for refusal, _ in ANSWERS) as error:

@@ -15,7 +15,7 @@ class SentenceChoiceField(ChoiceField):
     """One of some texts."""
 
     def to_internal_value(self, data: Any) -> Any:
-        """Return the choice; a refusal names all of them."""
+        """Return the choice; the error lists all choices."""
         if not isinstance(data, str) or (data not in self.choices and data != ""):
             choices = ", ".join(f'"{each}"' for each in self.choices)
             raise ValidationError(f"{shown(data)} is not a valid choice: give one of {choices}.")
@@ -26,7 +26,7 @@ class SentenceRelatedField(NautobotHyperlinkedRelatedField):
     """Another object, by its id, its name or some of its attributes."""
 
     def to_internal_value(self, data: Any) -> Any:
-        """Return the object; a refusal says what is looked for."""
+        """Return the object; the error names the object that was not found."""
         try:
             return super().to_internal_value(data)
         except ValidationError as refusal:

@@ -36,7 +36,7 @@ class RunPermissions(TokenPermissions):
 
 
 class MaintenanceRunViewSet(ReadOnlyModelViewSet):
-    """Maintenance runs, newest first: own ones, and all those that the user may view."""
+    """Maintenance runs, newest first: those of the user, and all others that the user may view."""
 
     queryset = MaintenanceRun.objects.select_related("owner", "parent", "job_result")
     serializer_class = MaintenanceRunSerializer
@@ -44,7 +44,7 @@ class MaintenanceRunViewSet(ReadOnlyModelViewSet):
     permission_classes = [RunPermissions]
 
     def restrict_queryset(self, request, *args, **kwargs):
-        """Leave those that the user may see; what may be done to one of them is asked for then."""
+        """Keep the runs that the user may view; each action checks its own permission on the run."""
         self.queryset = visible_to(request.user, self.queryset)
 
     @extend_schema(
@@ -61,7 +61,7 @@ class MaintenanceRunViewSet(ReadOnlyModelViewSet):
         ],
     )
     def create(self, request, *args, **kwargs):
-        """Request a run. The answer is the run; watch it at its `url`."""
+        """Request a run. The response is the run; poll its `url` for its state."""
         kind, options = _asked_for(request.data)
         with as_answers():
             run = request_run(kind, options, request.user, idempotency_key=request.headers.get("Idempotency-Key"))
@@ -70,7 +70,7 @@ class MaintenanceRunViewSet(ReadOnlyModelViewSet):
     @extend_schema(request=None, responses={202: MaintenanceRunSerializer, **REFUSALS})
     @action(detail=True, methods=["post"], filterset_class=None)
     def cancel(self, request, *args, **kwargs):
-        """Cancel a pending or running run. Its owner may."""
+        """Cancel a pending or running run. The owner of a run may always cancel it."""
         run = self.get_object()
         if run.owner != request.user:
             confirm_may(request.user, "cancel", run)
@@ -80,7 +80,7 @@ class MaintenanceRunViewSet(ReadOnlyModelViewSet):
     @extend_schema(request=None, responses={202: MaintenanceRunSerializer, **REFUSALS})
     @action(detail=True, methods=["post"], filterset_class=None)
     def redrive(self, request, *args, **kwargs):
-        """Redrive a dead run. The answer is the new run."""
+        """Redrive a dead run. The response is the new run."""
         run = self.get_object()
         confirm_may(request.user, "redrive", run)
         with as_answers():
@@ -97,11 +97,11 @@ class MaintenanceRunViewSet(ReadOnlyModelViewSet):
 
     def _accepted(self, run: MaintenanceRun) -> Response:
         data = self.get_serializer(run).data
-        # A link of the REST framework is no plain str, and WSGI takes no other for a header.
+        # WSGI accepts only plain str headers, and a Hyperlink of the REST framework is a subclass.
         return Response(data, status=status.HTTP_202_ACCEPTED, headers={"Location": str(data["url"])})
 
 
 def _asked_for(data: Any) -> tuple[Any, Any]:
     if not isinstance(data, Mapping) or not data.get("kind") or set(data) - {"kind", "options"}:
-        raise ParseError('Send an object with a "kind" and, where wanted, "options", and nothing else.')
+        raise ParseError('Send an object with a "kind" and optionally "options", and no other keys.')
     return data["kind"], data.get("options")

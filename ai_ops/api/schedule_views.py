@@ -49,7 +49,7 @@ REFUSALS = dict.fromkeys((403, 404, 409), OpenApiTypes.OBJECT)
     retrieve=extend_schema(responses={200: ScheduleSerializer, 404: OpenApiTypes.OBJECT}),
 )
 class ScheduleViewSet(viewsets.ViewSet):
-    """Schedules and their status. Permissions are those on Nautobot's scheduled jobs, and to run the Job."""
+    """Schedules and their status; with the permissions for Nautobot's scheduled jobs, and to run the Job."""
 
     queryset = ScheduledJob.objects.all()
     filterset_class = ScheduleFilterSet
@@ -66,7 +66,7 @@ class ScheduleViewSet(viewsets.ViewSet):
         return pages.get_paginated_response(self._as_answer(rows))
 
     def retrieve(self, request, pk=None):
-        """One schedule."""
+        """Return one schedule."""
         return Response(self._status_of(self._visible(request, pk)))
 
     @extend_schema(
@@ -74,7 +74,7 @@ class ScheduleViewSet(viewsets.ViewSet):
         responses={200: ScheduleSerializer, 201: ScheduleSerializer, 400: OpenApiTypes.OBJECT, **REFUSALS},
     )
     def create(self, request):
-        """Create a schedule, or update the one of that name."""
+        """Create a schedule, or update the existing schedule of that name."""
         asked = _asked_for(request.data)
         with as_answers(), transaction.atomic():
             kind = asked.pop("kind")
@@ -85,9 +85,9 @@ class ScheduleViewSet(viewsets.ViewSet):
             if "at" in asked:
                 schedule = schedule_once(kind, asked.pop("at"), user=request.user, **asked)
             else:
-                # A schedule that there is keeps its owner: to change it is not to take it over.
+                # An existing schedule keeps its owner: changing a schedule does not take it over.
                 schedule = schedule_runs(kind, user=None if known else request.user, **asked)
-            # The permission may be for some schedules alone, and this is one only now.
+            # The permission may be limited to some schedules, and can only be checked once this one exists.
             confirm_may(request.user, "change" if known else "add", schedule)
         code = status.HTTP_200_OK if known else status.HTTP_201_CREATED
         return Response(self._status_of(schedule), status=code)
@@ -135,16 +135,18 @@ class ScheduleViewSet(viewsets.ViewSet):
 
 
 def _known(kind: str, name: Any) -> ScheduledJob | None:
-    """The schedule that is changed, if there is one of that name already."""
+    """Return the existing schedule of that name; None for a new one."""
     name = name or (DEFAULT_SCHEDULES[kind].name if kind in DEFAULT_SCHEDULES else None)
     known = ScheduledJob.objects.filter(name=name).first()
     if known and kind_of(known) not in KINDS:
-        raise RunRefusedError(f'There is another schedule "{name}", which is none of this app\'s: give another name.')
+        raise RunRefusedError(
+            f'There is another schedule "{name}", which does not belong to this app: give another name.'
+        )
     return known
 
 
 def _confirm_may_make(user: Any, known: ScheduledJob | None) -> None:
-    """Confirm the permission to view and to change the schedule of that name, or to add one."""
+    """Confirm the permission to view and change the schedule of that name, or to add one."""
     if known is not None:
         confirm_may(user, "view", known)
         confirm_may(user, "change", known)
@@ -156,9 +158,9 @@ def _asked_for(data: Any) -> dict[str, Any]:
     """Return the values of the request, each of its type."""
     with as_answers():
         if not isinstance(data, Mapping) or set(data) - FIELDS or not data.get("kind"):
-            raise RunOptionsError(f"Send an object with kind, and, where wanted, of {', '.join(sorted(FIELDS))}.")
+            raise RunOptionsError(f"Send an object with kind, and optionally {', '.join(sorted(FIELDS))}.")
         asked = {name: value for name, value in data.items() if value is not None}
-        # The values of the others are checked elsewhere, with a sentence.
+        # The other values are checked elsewhere, with a sentence.
         for name in FIELDS - {"options", "kind", "interval", "misfire_grace_time"}:
             if not isinstance(asked.get(name, ""), str):
                 raise RunOptionsError(f"{name} must be a text, not {shown(asked[name])}.")
@@ -167,7 +169,7 @@ def _asked_for(data: Any) -> dict[str, Any]:
         if "at" in asked:
             if {"crontab", "interval", "time_zone"} & set(asked):
                 raise RunOptionsError(
-                    "Give at for a single run, or a crontab or an interval, and its time_zone, for many: not both."
+                    "Give at for one run, or a crontab or an interval with its time_zone for recurrent ones: not both."
                 )
             asked["at"] = _time(asked["at"])
     return asked

@@ -30,7 +30,7 @@ from ai_ops.schedules.lateness import STANDINGS
 class MCPServerSerializer(SentencesMixin, TaggedModelSerializerMixin, NautobotModelSerializer):
     """An MCP server: `url` is the address of its record in this API, `server_url` the server's own."""
 
-    # Without this the model's field of that name would take the place that all clients expect the record's address in.
+    # Clients expect the address of the record in `url`. Without this the model's field of that name would be there.
     url = serializers.HyperlinkedIdentityField(view_name="plugins-api:ai_ops-api:mcpserver-detail")
 
     class Meta:
@@ -42,9 +42,9 @@ class MCPServerSerializer(SentencesMixin, TaggedModelSerializerMixin, NautobotMo
 
     @property
     def fields(self):
-        """Its fields, or those of the first of many that are logged together."""
+        """Return its fields; for many objects that are logged together, those of the first."""
         first = fields_of_the_first.get()
-        # A request has fields of its own, and what is nested in another serializer is of another depth.
+        # The fields depend on the request, and on the depth of a nested serializer.
         if first is None or self.parent is not None or self.context.get("request") is not None:
             return super().fields
         if not first:
@@ -93,11 +93,11 @@ class RetentionPolicySerializer(SentencesMixin, NautobotModelSerializer):
 class HarmlessInCSVMixin:
     """Escape foreign text in CSV exports, so that a spreadsheet takes none for a formula.
 
-    For what is only ever exported: a cell of what can be imported again must come back as it went.
+    Only for data that is never imported: data that can be imported again must not change on its way.
     """
 
     def to_representation(self, instance):
-        """Show text as a cell that no spreadsheet takes for a formula, where CSV is asked for."""
+        """Escape text for a CSV response, so that a spreadsheet does not take it for a formula."""
         shown = super().to_representation(instance)
         return {name: _cell(value) for name, value in shown.items()} if self._is_csv_request() else shown
 
@@ -149,7 +149,7 @@ class MCPServerIncidentSerializer(HarmlessInCSVMixin, NautobotModelSerializer):
     def build_nested_field(self, field_name, relation_info, nested_depth):
         """Name the servers in the change log, webhooks and events, as this app's own events do.
 
-        A mass outage has a thousand, and with all that is known of each an entry would take a megabyte.
+        A mass outage has a thousand servers. With all fields of each, an entry would take a megabyte.
         """
         if field_name == "servers" and self.context.get("request") is None:
             return ServerOfIncidentSerializer, {"many": True, "read_only": True}
@@ -157,7 +157,7 @@ class MCPServerIncidentSerializer(HarmlessInCSVMixin, NautobotModelSerializer):
 
 
 class MaintenanceRunSerializer(HarmlessInCSVMixin, BaseModelSerializer):
-    """A run; watch its state at its `url`."""
+    """A run; poll its `url` for its state."""
 
     class Meta:
         """Model and fields."""
@@ -174,13 +174,13 @@ class MaintenanceRunSerializer(HarmlessInCSVMixin, BaseModelSerializer):
 
 
 class RunRequestSerializer(serializers.Serializer):
-    """The body of a request for a run; `ai_ops.runs.options` checks it, in sentences."""
+    """The body of a request for a run; `ai_ops.runs.options` validates it."""
 
     kind = serializers.ChoiceField(choices=list(KINDS), help_text="Kind of the run.")
     options = serializers.DictField(
         required=False,
-        help_text="By name; omit an option to use the configured value. All kinds have time_limit, in seconds; cleanup "
-        "has those of its Job; server has server, the id of an MCP server.",
+        help_text="Options by name; omit an option to use the configured value. All kinds accept time_limit, in "
+        "seconds; cleanup accepts the options of its Job; server accepts server, the id of an MCP server.",
     )
 
 
@@ -194,7 +194,7 @@ class ErasureRequestSerializer(serializers.Serializer):
         required=False,
         help_text="Namespaces of LangGraph's RedisStore, such as users.42.",
     )
-    reason = serializers.CharField(help_text="For the record.")
+    reason = serializers.CharField(help_text="Reason for the erasure, kept in its record.")
     include_pinned = serializers.BooleanField(required=False, help_text="Whether pinned threads are deleted too.")
     dryrun = serializers.BooleanField(required=False, help_text="Delete nothing, and report what would be deleted.")
 
@@ -203,16 +203,16 @@ class ScheduleRequestSerializer(serializers.Serializer):
     """The body of a POST: a crontab or an interval for a recurrent schedule, or a time for a single run."""
 
     kind = serializers.ChoiceField(choices=list(KINDS), help_text="Kind of the run.")
-    options = serializers.DictField(required=False, help_text="As those of a run.")
+    options = serializers.DictField(required=False, help_text="Options of the run, as in a request for a run.")
     name = serializers.CharField(
         required=False, help_text="Name of the schedule; each kind except server has a default name."
     )
     crontab = serializers.CharField(required=False, help_text="Five fields, minute to day of week.")
     interval = serializers.IntegerField(
         required=False,
-        help_text="Seconds between two runs, in place of a crontab; only intervals that a crontab can express.",
+        help_text="Seconds between two runs, instead of a crontab; only intervals that a crontab can express.",
     )
-    time_zone = serializers.CharField(required=False, help_text='Of the crontab, such as "Europe/Berlin".')
+    time_zone = serializers.CharField(required=False, help_text='Time zone of the crontab, such as "Europe/Berlin".')
     at = serializers.DateTimeField(required=False, help_text="Time of a single run, instead of a crontab.")
     misfire_grace_time = serializers.IntegerField(
         required=False, help_text="Seconds after which a run is dropped if no worker has begun it."
@@ -256,7 +256,7 @@ class ThreadErasureSerializer(HarmlessInCSVMixin, BaseModelSerializer):
     """The record of an erasure."""
 
     class Meta:
-        """Model and fields; not the names that the guard compares with."""
+        """Model and fields, without the names that the guard compares."""
 
         model = ThreadErasure
         exclude = ("guard",)
@@ -301,6 +301,6 @@ class ToolDecisionSerializer(serializers.Serializer):
 
 
 class ToolDecidedSerializer(serializers.Serializer):
-    """The changes by a decision about a tool. A deleted tool was approved and is no longer listed."""
+    """The changes made by a decision about a tool. A tool is deleted when its removal is approved."""
 
     changes = serializers.CharField(help_text="The approved or rejected changes, as a sentence.")

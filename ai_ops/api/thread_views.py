@@ -27,12 +27,14 @@ class ThreadViewSet(viewsets.ViewSet):
     """Conversations in the checkpoint Redis, by their ids."""
 
     permission_classes = [RunPermissions]
-    # The permissions ask for one; threads are in no table.
+    # The permission classes need a queryset, but threads are in no table.
     queryset = ThreadErasure.objects.none()
 
     @extend_schema(
         parameters=[
-            OpenApiParameter("thread_id", str, required=True, description="Exactly as in the agent's configuration.")
+            OpenApiParameter(
+                "thread_id", str, required=True, description="Thread ID, exactly as in the agent's configuration."
+            )
         ],
         responses={200: OpenApiTypes.OBJECT, 400: OpenApiTypes.OBJECT, 403: OpenApiTypes.OBJECT},
     )
@@ -53,7 +55,7 @@ class ThreadViewSet(viewsets.ViewSet):
     )
     @action(detail=False, methods=["post"])
     def erase(self, request, *args, **kwargs):
-        """Request an erasure. The answer is the run; its JobResult has the report."""
+        """Request an erasure. The response is the run; its JobResult has the report."""
         if not request.user.has_perm(VIEW):
             raise PermissionDenied(f"You may not look at conversations: ask for the permission {VIEW}.")
         if not request.user.has_perm(ERASE):

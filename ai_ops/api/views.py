@@ -62,7 +62,7 @@ class ServerOrdering(NautobotOrderingFilter):
     """Orders servers by `server_url`, the API's name of their address, such as `sort=-server_url`."""
 
     def remove_invalid_fields(self, queryset, fields, view, request):
-        """Take `server_url` for the model's field `url`; the address of a record orders nothing."""
+        """Map `server_url` to the model's field `url`, and ignore `url`, the address of the record."""
         terms = [term.replace("server_url", "url") for term in fields if term.lstrip("-") != "url"]
         return super().remove_invalid_fields(queryset, terms, view, request)
 
@@ -78,7 +78,7 @@ class MCPServerViewSet(ActionsViewSetMixin, NautobotModelViewSet):
     @extend_schema(request=None, responses={202: JobRunResponseSerializer})
     @action(detail=True, methods=["post"], permission_classes=[ActionPermissions], filterset_class=None)
     def check(self, request, *args, **kwargs):
-        """Check this server now. The answer is the JobResult to watch."""
+        """Check this server now. The response has the JobResult to poll."""
         server = self.get_object()
         with as_answers():
             run = request_check(server, request.user)
@@ -94,7 +94,7 @@ class PinnedThreadViewSet(NautobotModelViewSet):
 
 
 class RetentionPolicyViewSet(NautobotModelViewSet):
-    """Retention policies, in the order in which they are tried."""
+    """Retention policies, in the order in which they are matched."""
 
     queryset = RetentionPolicy.objects.all()
     serializer_class = RetentionPolicySerializer
@@ -142,7 +142,7 @@ class MCPServerIncidentViewSet(ActionsViewSetMixin, NotesViewSetMixin, ReadOnlyM
     @extend_schema(request=None, responses={201: MCPServerIncidentSerializer})
     @action(detail=False, methods=["post"], filterset_class=None)
     def test(self, request, *args, **kwargs):
-        """Create a test incident, which is closed at once. It needs the permission to add incidents."""
+        """Create a test incident, which is closed immediately. This needs the permission to add incidents."""
         if not request.user.has_perm("ai_ops.view_mcpserverincident"):
             raise PermissionDenied("You may not view incidents: ask for the permission to view them.")
         with transaction.atomic():
@@ -164,7 +164,7 @@ class MCPServerIncidentViewSet(ActionsViewSetMixin, NotesViewSetMixin, ReadOnlyM
 
 
 class ApprovalRefused(APIException):
-    """The tools are not the reviewed ones, or need no approval."""
+    """The tools are not those that the user reviewed, or need no approval."""
 
     status_code = status.HTTP_409_CONFLICT
     default_code = "approval_refused"
@@ -180,13 +180,13 @@ class MCPServerToolViewSet(ActionsViewSetMixin, ReadOnlyModelViewSet):
     @extend_schema(request=ToolDecisionSerializer, responses={200: ToolDecidedSerializer})
     @action(detail=True, methods=["post"], permission_classes=[ActionPermissions], filterset_class=None)
     def approve(self, request, *args, **kwargs):
-        """Approve this tool as listed last; `hash` names the definition that you reviewed."""
+        """Approve this tool as last listed; `hash` names the definition that you reviewed."""
         return self._decided(request, approve_tool)
 
     @extend_schema(request=ToolDecisionSerializer, responses={200: ToolDecidedSerializer})
     @action(detail=True, methods=["post"], permission_classes=[ActionPermissions], filterset_class=None)
     def reject(self, request, *args, **kwargs):
-        """Reject this tool as listed last: agents do not get it until it is approved."""
+        """Reject this tool as last listed: agents do not get it until it is approved."""
         return self._decided(request, reject_tool)
 
     def _decided(self, request, decide):
@@ -203,7 +203,7 @@ class MCPServerToolViewSet(ActionsViewSetMixin, ReadOnlyModelViewSet):
 
 
 class MCPServerToolSetViewSet(ActionsViewSetMixin, ReadOnlyModelViewSet):
-    """The tools of each MCP server as a whole: the time of the listing, the approved list and its approver."""
+    """The tool set of each MCP server: the time of the listing, the approved list and its approver."""
 
     queryset = MCPServerToolSet.objects.select_related("server", "approved_by")
     serializer_class = MCPServerToolSetSerializer
@@ -212,7 +212,7 @@ class MCPServerToolSetViewSet(ActionsViewSetMixin, ReadOnlyModelViewSet):
     @extend_schema(request=ToolApprovalSerializer, responses={200: MCPServerToolSetSerializer})
     @action(detail=True, methods=["post"], permission_classes=[ActionPermissions], filterset_class=None)
     def approve(self, request, *args, **kwargs):
-        """Make the tools as listed last the approved ones; `listed_hash` names those that you reviewed."""
+        """Approve the tools as last listed; `listed_hash` names the list that you reviewed."""
         tool_set = self.get_object()
         confirm_may(request.user, "approve", tool_set)
         approval = ToolApprovalSerializer(data=request.data)

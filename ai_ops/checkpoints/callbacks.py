@@ -1,4 +1,4 @@
-"""The callbacks by which the caller of a cleanup watches it, and stops it."""
+"""Callbacks with which the caller of a cleanup observes and stops it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ai_ops.checkpoints.logic.reports import ThreadReport
 
 
 def _continue() -> None:
-    """Let the run go on."""
+    """Let the run continue."""
 
 
 def _never(scanned: int) -> bool:
@@ -24,14 +24,14 @@ class Callbacks:
     """Functions that a cleanup calls.
 
     Attributes:
-        confirm: Called between batches; raises if the run may not go on.
-        enough: Given the number of keys scanned so far, returns whether to stop the scan. Then nothing is decided: a
-            thread may have a newer checkpoint among the keys that were not scanned.
-        progress: Given a line on the progress of the run, at most once a second.
-        on_keys: Given all keys of a part of the threads, before the cleanup decides on them.
-        on_compact: Given some threads of CompactRedisSaver, before the cleanup decides on them.
-        on_deletion: Given each deletion and its outcome.
-        on_thread: Given the report of each thread that was deleted whole.
+        confirm: Called between batches; raises an error if the run may not continue.
+        enough: Called with the number of scanned keys; returns whether to stop the scan. After a stop nothing is
+            decided, because a thread may have a newer checkpoint among the remaining keys.
+        progress: Called with a line about the progress of the run, at most once a second.
+        on_keys: Called with all keys of a part of the threads, before the cleanup decides about them.
+        on_compact: Called with some threads of CompactRedisSaver, before the cleanup decides about them.
+        on_deletion: Called with each deletion and its outcome.
+        on_thread: Called with the report of each thread that was deleted whole.
     """
 
     confirm: Callable[[], object] = _continue

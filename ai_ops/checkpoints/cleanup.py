@@ -1,4 +1,4 @@
-"""One run of the checkpoint cleanup: scan, decide thread by thread, delete in batches."""
+"""A run of the checkpoint cleanup: scan the keys, decide about each thread, and delete in batches."""
 
 from __future__ import annotations
 
@@ -52,32 +52,33 @@ from ai_ops.logic.globs import matches_any
 from ai_ops.runs.time_limit import defer_time_limit
 from ai_ops.runs.tracing import phase
 
-DELETIONS_PER_BATCH = 250  # while Redis carries them out, the next are decided on
-# A dry run measures so many threads, by so many keys of each: twenty thousand questions are a third of a second.
+DELETIONS_PER_BATCH = 250  # while Redis deletes them, the next deletions are decided
+# A dry run measures this number of threads, by this number of keys of each. Twenty thousand commands take a third of a
+# second.
 MEASURED_THREADS = 1000
 MEASURED_KEYS = 20
 AnyDeletion = Deletion | CompactDeletion
 NO_CALLBACKS = Callbacks()
 
-# A second: what is nearer to a whole number of days is one that was divided and multiplied.
+# A second, in days. A number closer to a whole number of days differs only by rounding.
 WHOLE_DAYS = 1e-5
 
-PROGRESS_SECONDS = 1.0  # between two lines, so that a large database does not flood the Job's log
+PROGRESS_SECONDS = 1.0  # seconds between two lines, so that a large database does not flood the Job's log
 
 
 class CleanupRun:
     """Applies a retention policy to a store, once.
 
     Args:
-        store: Where the checkpoints are.
-        parser: Takes keys apart.
-        policy: What may go.
-        now: The moment ages are counted from, seconds since 1970.
-        dryrun: Whether to find out what would go instead of deleting it.
-        max_deletions: Keys after which to stop; None for no limit.
-        pinned: Gives the threads that are pinned now; asked again while the run goes on.
+        store: The Redis with the checkpoints.
+        parser: Parses keys.
+        policy: The retention policy.
+        now: The time from which ages are counted, seconds since 1970.
+        dryrun: Whether to count deletions instead of deleting.
+        max_deletions: Maximum number of keys to delete; None for no limit.
+        pinned: Returns the threads that are pinned now; called repeatedly during the run.
         compact: The names of the keys of CompactRedisSaver.
-        callbacks: How the caller watches the run, and stops it.
+        callbacks: Callbacks with which the caller observes and stops the run.
     """
 
     def __init__(
@@ -116,13 +117,13 @@ class CleanupRun:
         self._memory: list[int | None] = []
 
     def execute(self) -> None:
-        """Run; after an exception the tally says what was done until then.
+        """Run the cleanup; after an exception the tally has the work done until then.
 
         Raises:
-            CheckpointStoreError: Redis failed for longer than it was waited for.
+            CheckpointStoreError: Redis failed for longer than the run retries.
         """
-        # A run makes millions of tuples that live briefly and refer to nothing: looking for cycles among them
-        # takes a sixth of its time.
+        # A run creates millions of short-lived tuples without references. Searching them for cycles would take a sixth
+        # of its time.
         collects = gc.isenabled()
         gc.disable()
         try:
@@ -152,9 +153,9 @@ class CleanupRun:
                     self._say("Deleting: part %s of %s, %s keys so far", number, spool.partitions, self.tally.deleted)
                     if self._is_limit_used_up():
                         return
-                # Before the next part is read, or two of them would be in memory.
+                # Before reading the next part, so that two parts are never in memory.
                 del part
-                # The client leaves cycles behind with each command; the rest of the process is not looked through.
+                # The client leaves reference cycles with each command. The rest of the process is not searched.
                 gc.collect(1)
             self._clean_compact_threads()
         self._count()
@@ -170,7 +171,7 @@ class CleanupRun:
                 return
 
     def _policy_of_now(self) -> RetentionPolicy:
-        """The policy, with what is pinned now."""
+        """Return the policy with the current pins."""
         self._policy = self._policy.with_pins(self._pinned())
         return self._policy
 
@@ -203,7 +204,7 @@ class CleanupRun:
         )
 
     def _say(self, line: str, *numbers: int) -> None:
-        """Report progress, unless a line was written a moment ago."""
+        """Report progress, unless a line was reported a moment ago."""
         now = time.monotonic()
         if (tell := self._callbacks.progress) is not None and now - self._last_line >= PROGRESS_SECONDS:
             self._last_line = now
@@ -263,10 +264,10 @@ class CleanupRun:
 
     @phase("ownerless blobs")
     def _delete_ownerless_blobs(self) -> None:
-        """Look again for checkpoints of the threads that seemed to have none, and delete what still has none.
+        """Search again for checkpoints of the threads that seemed to have none, and delete the blobs if there are none.
 
-        A blob carries no time. It is written together with its checkpoint: one that two looks in a row find
-        alone was left behind.
+        A blob has no time. It is written together with its checkpoint, so a blob that two consecutive scans find alone
+        is an orphan.
         """
         blobs = self._ownerless_blobs
         if not blobs:
@@ -338,10 +339,10 @@ class CleanupRun:
                     self._report_thread(deletion, outcome, sizes.get(deletion.thread))
 
     def _measured(self, deletions: Sequence[AnyDeletion]) -> dict[bytes, int]:
-        """Estimate the bytes of threads from some keys of each; return them by thread.
+        """Estimate the memory of threads from some keys of each; return the bytes by thread.
 
-        Only for the first threads of a dry run that lists them: a question for each key would make a run that
-        deletes half as fast.
+        Only the first threads of a dry run with a list are measured. A command for each key would double the time of a
+        run with deletions.
         """
         room = MEASURED_THREADS - self.tally.threads_deleted
         if not self._dryrun or self._callbacks.on_thread is None or room <= 0:
@@ -366,7 +367,7 @@ class CleanupRun:
             self._callbacks.on_thread(thread)
 
     def _still_unpinned(self, deletions: Sequence[AnyDeletion]) -> Sequence[AnyDeletion]:
-        """The deletions without those of threads that were pinned since they were decided on."""
+        """Return the deletions without those of threads that were pinned since the decision."""
         pins = self._pinned()
         late = [pin.encode(errors="surrogateescape") for pin in pins.ids - self._policy.pinned]
         globs = tuple(pins.globs - self._policy.pinned_globs)
@@ -381,14 +382,14 @@ class CleanupRun:
         return goes
 
     def _is_limit_used_up(self) -> bool:
-        """Return whether nothing more fits; one key is the least there is."""
+        """Return whether not even a deletion of a single key fits."""
         return self.limit_reached and self._max_deletions is not None and self.tally.spent >= self._max_deletions
 
     def _within_limit(self, deletions: Sequence[AnyDeletion]) -> tuple[Sequence[AnyDeletion], Sequence[AnyDeletion]]:
-        """Those of the deletions that the limit has room for, whole ones so that no thread is left in halves; the rest.
+        """Return the deletions that fit within the limit, and the others.
 
-        What does not fit is passed over for what comes later and does: else a thread larger than the limit would
-        end every run where it began.
+        Deletions are never split, so that no thread is left incomplete. A deletion that does not fit is skipped in
+        favour of later ones. Otherwise a thread larger than the limit would stop every run at the same place.
         """
         if self._max_deletions is None:
             return deletions, ()
@@ -404,7 +405,7 @@ class CleanupRun:
 
     @property
     def smallest_left(self) -> int | None:
-        """The keys of the smallest deletion that the limit had no room for, when nothing at all was deleted."""
+        """Return the number of keys of the smallest deletion beyond the limit, if nothing was deleted."""
         return None if self.tally.deleted else self._smallest_left
 
 
@@ -412,15 +413,15 @@ Groups = list[tuple[RetentionPolicy, list[Thread]]]
 
 
 def facts_of(groups: Groups, store: CheckpointStore, now: float) -> tuple[Facts, Groups]:
-    """Read what the plan needs beyond keys; nothing for most threads.
+    """Read the facts that the plan needs besides keys; most threads need none.
 
     Args:
-        groups: Threads by the policies that hold for them.
-        store: Where they are.
-        now: The moment ages are counted from.
+        groups: Threads by the policies that apply to them.
+        store: The Redis with the threads.
+        now: The time from which ages are counted.
 
     Returns:
-        What was read, and the groups: threads that are known to take no more memory than they may are apart.
+        The facts, and the groups. Threads known to be within their memory limit form a group of their own.
     """
     sizes, groups = _sizes_of(groups, store, now)
     affected = [(policy, threads_to_examine(threads, policy, now)) for policy, threads in groups]
@@ -447,7 +448,7 @@ def facts_of(groups: Groups, store: CheckpointStore, now: float) -> tuple[Facts,
 
 
 def _sizes_of(groups: Groups, store: CheckpointStore, now: float) -> tuple[dict[bytes, int] | None, Groups]:
-    """Measure the live threads whose memory is limited, and set those apart that take no more than they may."""
+    """Measure the live threads with a memory limit, and separate those within the limit."""
     found: dict[bytes, int] = {}
     apart: Groups = []
     asked = False
@@ -458,7 +459,7 @@ def _sizes_of(groups: Groups, store: CheckpointStore, now: float) -> tuple[dict[
         live = [each for each in threads if (each.last_activity() or -math.inf) >= now - policy.shortest]
         sizes = store.sizes([key for thread in live for key in keys_of(thread)])
         asked |= bool(live)
-        # A thread that Redis did not measure may be of any size.
+        # A thread that Redis did not measure may have any size.
         above = [each for each in live if not sizes or _bytes_of(each, sizes) > policy.max_bytes]
         found |= {key: sizes[key] for thread in above for key in keys_of(thread) if key in sizes}
         known = set(map(id, above))
@@ -471,7 +472,7 @@ def _bytes_of(thread: Thread, sizes: Mapping[bytes, int]) -> int:
 
 
 def days_of(seconds: float) -> float:
-    """Return a retention in days: a whole number where it is one, or nearly."""
+    """Return a retention in days, as a whole number if it differs only by rounding."""
     days = seconds / DAY
     return round(days) if abs(days - round(days)) < WHOLE_DAYS else days
 
@@ -481,7 +482,7 @@ def _over_limit_report(thread: OverLimit) -> dict[str, Any]:
 
 
 def threads_of(keys: list[CheckpointKey], store: CheckpointStore, now: float) -> list[Thread]:
-    """Build threads from all their keys, and from the values where keys say something else than they seem to."""
+    """Build threads from all their keys, and from values if keys are misleading."""
     threads = group_threads(keys)
     set_stubs_aside(threads, store.stubs(possible_stubs(threads, now)))
     set_own_ids(threads, store.own_ids(possibly_misnamed(threads)))
@@ -501,12 +502,12 @@ def _thread_report(deletion: AnyDeletion, outcome: Outcome, size: int | None) ->
 
 
 def may_match(thread: bytes, globs: Sequence[str]) -> bool:
-    """Return whether keys taken for those of `thread` may be of a thread that one of the globs matches."""
+    """Return whether the keys of `thread` may belong to a thread that matches one of the globs."""
     parts = thread.strip(b"{}").split(b":")
     names = [thread, *(b":".join(parts[:number]) for number in range(1, len(parts) + 1))]
     return bool(globs) and matches_any(globs, [name.decode(errors="surrogateescape") for name in names])
 
 
 def _may_be(thread: bytes, pin: bytes) -> bool:
-    """Return whether keys taken for those of `thread` may be of `pin`: a key does not always tell where an id ends."""
+    """Return whether the keys of `thread` may belong to `pin`; the end of an id in a key is not always certain."""
     return (thread + b":").startswith(pin + b":") or pin.startswith(thread + b":")

@@ -9,14 +9,14 @@ from typing import Any
 from ai_ops.checkpoints.logic.reports import CleanupReport
 from ai_ops.checkpoints.logic.tally import SHOWN_KEY_BYTES
 
-# Threads above a limit that have a line of their own; the report names more.
+# Number of threads over a limit with a log line. The report names more.
 LOGGED_OVER_LIMITS = 20
 
 
 def log_cleanup(
     logger: logging.Logger, report: CleanupReport, unfixable: Sequence[str], smallest_left: int | None = None
 ) -> None:
-    """Write the lines that operators search for."""
+    """Log the result of a cleanup, with the lines of the public contract."""
     done = "Would delete" if report.dryrun else "Deleted"
     if report.error is None:
         logger.info(
@@ -52,19 +52,19 @@ def log_cleanup(
     _log_over_limits(logger, report)
     if report.unfixable_count:
         logger.warning(
-            "Kept %d keys that carry no readable time, are no checkpoints or are of a newer version, such as %s: "
-            "inspect them, and delete by hand those that are not needed.",
+            "Kept %d keys that have no readable time, are not checkpoints or have a newer version, such as %s: "
+            "inspect them, and delete by hand those that you do not need.",
             report.unfixable_count,
             ", ".join(unfixable),
         )
     if report.limit_reached and smallest_left is not None:
         logger.warning(
-            "Stopped at max_deletions before anything was deleted: the smallest thread that could go has %d keys. "
-            "Raise max_deletions to at least that, or no run will delete anything.",
+            "Stopped at max_deletions before any deletion: the smallest thread to delete has %d keys. Raise "
+            "max_deletions to at least this number, or no run will delete anything.",
             smallest_left,
         )
     elif report.limit_reached:
-        logger.warning("Stopped at max_deletions after %d keys: the next run goes on.", report.deleted_count)
+        logger.warning("Stopped at max_deletions after %d keys: the next run continues.", report.deleted_count)
     if report.error is not None:
         logger.error("❌ Checkpoint cleanup failed: %s", report.error)
 
@@ -72,14 +72,14 @@ def log_cleanup(
 def _log_over_limits(logger: logging.Logger, report: CleanupReport) -> None:
     for thread in report.over_limits[:LOGGED_OVER_LIMITS]:
         logger.warning(
-            "Thread %s stays above %s of the policy %s: %s",
+            "Thread %s stays over %s of the policy %s: %s",
             thread["thread"][:SHOWN_KEY_BYTES],
             thread["limit"],
             thread["policy"],
             thread["why"],
         )
     if (more := report.over_limit_count - LOGGED_OVER_LIMITS) > 0:
-        logger.warning("And %d more threads stay above a limit of their policy: see over_limits of the report", more)
+        logger.warning("%d more threads stay over a limit of their policy: see over_limits in the report", more)
 
 
 def _shown(thread: dict[str, Any]) -> tuple[str, int, str]:

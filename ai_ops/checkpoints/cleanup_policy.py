@@ -1,4 +1,4 @@
-"""The retention of a run of the cleanup, by its options and by the memory that Redis uses."""
+"""The retention of a run of the cleanup, from its options and the memory of Redis."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ def cleanup_policy(
     """Return the retention policy of a run, and a sentence that explains it.
 
     Args:
-        store: Asked how much memory its server uses, if that decides.
-        prefixes: What RedisSaver's keys begin with.
-        options: What was chosen and configured.
+        store: The Redis, which reports its memory if the retention depends on it.
+        prefixes: The prefixes of RedisSaver's keys.
+        options: The requested and configured options.
         pins: The threads that are pinned now.
-        classes: The policies of classes of threads; None where there are none.
+        classes: The policies of classes of threads; None if there are none.
 
     Raises:
-        ConfigurationError: Memory decides, and the Redis user may not ask for it.
-        CheckpointStoreError: Redis failed for longer than it was waited for.
+        ConfigurationError: The retention depends on memory, and the Redis user may not read it.
+        CheckpointStoreError: Redis failed for longer than the run retries.
     """
     days, why = options.retention_days, ""
     if options.memory_limit_mb is not None and options.memory_retention_days is not None:
         used = store.memory()
         if used is None:
             raise ConfigurationError(
-                "memory_limit_mb needs the INFO command: grant +info to the Redis user, or leave the limit out."
+                "memory_limit_mb needs the INFO command: grant +info to the Redis user, or remove the limit."
             )
         over = used > options.memory_limit_mb * MIB
         days = min(days, options.memory_retention_days) if over else days

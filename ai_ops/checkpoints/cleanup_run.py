@@ -25,7 +25,7 @@ from ai_ops.runs.logs import get_logger
 from ai_ops.runs.progress import progress_of
 from ai_ops.runs.time_limit import StoppedByTimeLimitError
 
-# Only loggers below Celery's task logger reach a Job's log; from a shell they print like any other.
+# Only loggers below Celery's task logger reach a Job's log. In a shell they print as all others.
 logger = get_logger(__name__)
 
 
@@ -38,7 +38,7 @@ def clean_up(
     options: dict[str, Any],
     trial_policy: str | None,
 ) -> dict[str, Any]:
-    """Clean up under the lease of a run; arguments and result as of `cleanup_old_checkpoints`."""
+    """Clean up under the lease of a run; arguments and result are those of `cleanup_old_checkpoints`."""
     logger.info("Starting checkpoint cleanup task...")
     run, policy_sentence = None, ""
     try:
@@ -46,7 +46,7 @@ def clean_up(
         chosen = configured.cleanup_options(retention_days=retention_days, **options)
         retention_days = chosen.retention_days
         if trial_policy and not dryrun:
-            raise ConfigurationError("trial_policy is for dry runs: enable the policy to have it applied.")
+            raise ConfigurationError("trial_policy is for dry runs: enable the policy to apply it.")
         parser = key_parser(configured)
         with get_redis_connection() as client:
             store = CheckpointStore(client, parser, fence=fence_of(hold))
@@ -69,7 +69,7 @@ def clean_up(
         report = CleanupReport(retention_days, error=str(error), dryrun=dryrun, policy=policy_sentence)
         report = run.report(retention_days, policy_sentence, str(error)) if run else report
     except SoftTimeLimitExceeded as limit:
-        reason = "The Job's time limit was reached: deleted keys stay deleted, and the next run continues."
+        reason = "The Job reached its time limit: deleted keys stay deleted, and the next run continues."
         report = CleanupReport(retention_days, error=reason, dryrun=dryrun, policy=policy_sentence)
         report = run.report(retention_days, policy_sentence, reason) if run else report
         log_cleanup(logger, report, run.tally.unfixable_names if run else [])

@@ -1,4 +1,4 @@
-"""Threads of CompactRedisSaver in a run of the cleanup: collected during the scan, then decided."""
+"""Threads of CompactRedisSaver in a run of the cleanup, collected during the scan and decided afterwards."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from ai_ops.checkpoints.redis.key_spool import KeySpool
 from ai_ops.checkpoints.redis.pipelining import CALLS_AT_ONCE
 from ai_ops.logic.batches import batches
 
-# Threads looked at and decided on together: as many as go to Redis without waiting for an answer.
+# Threads in a batch of looks and decisions, as many as are sent to Redis without waiting for an answer.
 THREADS_AT_ONCE = CALLS_AT_ONCE * LOOKED_AT_ONCE
-# Whole threads, deleted together: all that were decided on. While Redis is at work on them, the next are decided on.
+# Whole threads in a batch of deletions: all decided ones. While Redis deletes them, the next threads are decided.
 DELETIONS_AT_ONCE = THREADS_AT_ONCE
-# Threads that are looked at together, with all their documents, since they may have checkpoints to trim.
+# Threads in a batch of looks with all documents, because they may have checkpoints to trim.
 TRIMMED_AT_ONCE = 20
-# The most rounds of trimming and measuring a thread; it halves the excess each time, or better.
+# Maximum number of rounds of trimming and measuring a thread. Each round at least halves the excess.
 SHRINKS = 8
 
 Deletions = list[CompactDeletion]
@@ -44,12 +44,12 @@ class CompactRun:
     """Finds the deletions from threads of CompactRedisSaver.
 
     Args:
-        store: Where they are.
-        keys: The names of their keys.
-        parser: Reads times.
-        now: The moment ages are counted from, seconds since 1970.
-        tally: Counts what stays.
-        on_threads: Told of threads, before anything is decided on them.
+        store: The Redis with the threads.
+        keys: The parser of their keys.
+        parser: The parser of times.
+        now: The time from which ages are counted, seconds since 1970.
+        tally: Counts the threads that stay.
+        on_threads: Called with threads before they are decided.
     """
 
     def __init__(
@@ -74,35 +74,35 @@ class CompactRun:
         self._spool = spool
 
     def take(self, keys: Sequence[bytes]) -> list[bytes]:
-        """Collect the keys that belong to threads; return the others."""
+        """Collect the keys of the saver's threads; return the other keys."""
         found = sort_out(keys, self._keys)
         if (own := found[True]) and self._spool is not None:
             self._spool.add_text(own, threads_of_keys(own))
         return found[False]
 
     def clear(self) -> None:
-        """Forget the keys before the scan restarts."""
+        """Drop the collected keys before the scan restarts."""
         if self._spool is not None:
             self._spool.clear()
 
     def deletions(self, policy: Callable[[], RetentionPolicy], *, decide: bool) -> Iterator[Deletions]:
-        """Yield the deletions in batches; each batch is found after the one before was deleted.
+        """Yield the deletions in batches; each batch is found after the deletion of the previous one.
 
         Args:
-            policy: Gives the policy, with the pins of now.
-            decide: Whether anything goes at all; if not, threads are told of and no more.
+            policy: Returns the policy with the current pins.
+            decide: Whether to decide deletions; if not, only `on_threads` is called.
         """
         for looks in self._looks(self._now - policy().shortest):
             if self._on_threads is not None:
                 self._on_threads(looks)
             if decide:
-                # Redis was asked with the pins of before.
+                # The pins may have changed since the request to Redis.
                 yield from self.decided(looks, policy())
 
     def _looks(self, young: float) -> Iterator[list[Look]]:
-        """Yield all threads in batches, each part of the spool once Redis has examined it.
+        """Yield all threads in batches, each part of the spool after Redis has examined it.
 
-        Redis spends a tenth to a quarter less processor time than on looks and deletions in turns.
+        Redis needs 10 to 25 percent less processor time than with alternating looks and deletions.
         """
         for part in self._spool or ():
             threads = self._keys.threads_in(part.text.split(b"\n")) if part.text else ()
@@ -153,7 +153,7 @@ class CompactRun:
             yield [each.deletion for each in trimmed if each.deletion is not None]
 
     def _shrinks(self, looks: Sequence[Look], policy: RetentionPolicy, limit: int) -> Iterator[Deletions]:
-        """Yield the deletions from threads over their memory limit, until they fit or nothing more may be deleted."""
+        """Yield the deletions from threads over their memory limit, until they fit or no more may be deleted."""
         sizes = self.store.sizes(looks)
         for look, size in zip(looks, sizes, strict=True):
             if size is None:
@@ -164,7 +164,8 @@ class CompactRun:
     def _shrink(self, look: Look, size: int, policy: RetentionPolicy, limit: int) -> Iterator[Deletions]:
         before = -1
         for _ in range(SHRINKS):
-            # A conversation grows: its old checkpoints are the smaller ones, so less goes than is needed, not more.
+            # Conversations grow, so old checkpoints are smaller than average. The estimate deletes too few rather than
+            # too many.
             newest = max(1, min(look.checkpoints - 1, int(look.checkpoints * limit / size)))
             (trimmed,) = self.store.trimmed([(look, self._now)], policy, self._now, newest)
             if trimmed.deletion is None or look.checkpoints == before:
@@ -176,7 +177,7 @@ class CompactRun:
             if size <= limit:
                 return
             if look.checkpoints == before:
-                # A dry run: nothing has gone.
+                # In a dry run nothing was deleted.
                 return
         waits = self.store.waiting([look])[look]
         self._tell_over(look, policy, size, WAITING if waits else NEEDED)

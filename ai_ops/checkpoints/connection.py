@@ -1,16 +1,15 @@
-"""The checkpoint Redis of agents: the one place that builds its address.
+"""The connection to the checkpoint Redis of agents. Only this module builds its address.
 
-``LANGGRAPH_REDIS_URL`` names it:
+``LANGGRAPH_REDIS_URL`` has the address:
 
 - ``redis://user:password@host:6379/0``, ``rediss://...`` with TLS, ``unix:///path/to/socket?db=0``;
 - ``redis+sentinel://user:password@host:26379,host:26379/service/0`` for the primary that Sentinel names;
 - ``redis+cluster://user:password@host:6379`` for a Redis Cluster.
 
-``rediss+sentinel`` and ``rediss+cluster`` are the same with TLS. What redis-py takes in a URL's query works here
-too, such as ``?ssl_ca_certs=/path/to/ca.pem``. Without the variable it is the server Nautobot itself uses, in
-the variables Nautobot knows (``NAUTOBOT_REDIS_HOST``, ``NAUTOBOT_REDIS_PORT``, ``NAUTOBOT_REDIS_USERNAME``,
-``NAUTOBOT_REDIS_PASSWORD``, ``NAUTOBOT_REDIS_SSL``, ``NAUTOBOT_REDIS_SCHEME``), in the database
-``LANGGRAPH_REDIS_DB``.
+``rediss+sentinel`` and ``rediss+cluster`` are the same with TLS. Options of redis-py are allowed in the query, such as
+``?ssl_ca_certs=/path/to/ca.pem``. Without the variable the server is Nautobot's own, from Nautobot's variables
+(``NAUTOBOT_REDIS_HOST``, ``NAUTOBOT_REDIS_PORT``, ``NAUTOBOT_REDIS_USERNAME``, ``NAUTOBOT_REDIS_PASSWORD``,
+``NAUTOBOT_REDIS_SSL``, ``NAUTOBOT_REDIS_SCHEME``), in the database ``LANGGRAPH_REDIS_DB``.
 """
 
 from __future__ import annotations
@@ -59,14 +58,14 @@ class CheckpointRedis:
     """The checkpoint Redis, and the savers that can work with it.
 
     Attributes:
-        address: Its address without user name and password.
+        address: Address without user name and password.
         database: The number of the database.
         software: ``redis`` or ``valkey``.
         version: The server's version.
-        modules: Names of the loaded modules, in small letters.
-        savers: LangGraph's savers by name; None where one can work, else why not.
-        saver: The one that `get_checkpointer` gives, by the name of its synchronous class; None where it gives none.
-        reason: Why that one, or why none.
+        modules: Names of the loaded modules, in lower case.
+        savers: LangGraph's savers by name; None if the saver works, otherwise the reason why not.
+        saver: The saver that `get_checkpointer` returns, by the name of its synchronous class; None if there is none.
+        reason: Reason for this saver, or for none.
     """
 
     address: str
@@ -80,10 +79,10 @@ class CheckpointRedis:
 
 
 def get_redis_url() -> str:
-    """Return the address of the checkpoint Redis with user name and password: not for logs.
+    """Return the address of the checkpoint Redis with user name and password. Do not log it.
 
     Raises:
-        ConfigurationError: A variable holds something that is no address.
+        ConfigurationError: A variable is not a valid address.
     """
     url = os.environ.get("LANGGRAPH_REDIS_URL") or _url_of_nautobot()
     read_address(url)
@@ -91,17 +90,17 @@ def get_redis_url() -> str:
 
 
 def get_redis_connection(timeout: float | None = None) -> Any:
-    """Return a client of the checkpoint Redis with a timeout on every call. Replies are bytes. Close it after use.
+    """Return a client of the checkpoint Redis with a timeout for every call. Replies are bytes. Close it after use.
 
-    It is a redis.Redis, or a redis.cluster.RedisCluster for a cluster, which asks for the cluster's nodes now;
-    the others connect with the first command.
+    The client is a redis.Redis, or for a cluster a redis.cluster.RedisCluster. The latter queries the nodes of the
+    cluster immediately; other clients connect with the first command.
 
     Raises:
-        ConfigurationError: A variable holds something that is no address.
+        ConfigurationError: A variable is not a valid address.
         CheckpointStoreError: The cluster could not be reached.
     """
     address = read_address(get_redis_url())
-    # A retry depends on the work: a scan begins anew, a deletion may be repeated. So the client makes none.
+    # A retry depends on the work: a scan restarts, a deletion may be repeated. So the client does not retry.
     options = _options_of_calls(address) | {"retry": Retry(NoBackoff(), 0)}
     if timeout is not None:
         options |= {"socket_connect_timeout": timeout, "socket_timeout": timeout}
@@ -130,11 +129,11 @@ def describe_checkpoint_redis(configured: AiOpsSettings | None = None) -> Checkp
     """Describe the checkpoint Redis: its kind, its modules, and the saver of its conversations.
 
     Args:
-        configured: The settings, where they have been read already.
+        configured: The settings, if they have already been read.
 
     Raises:
-        ConfigurationError: A variable or a setting is not usable.
-        CheckpointStoreError: It can't be reached, or its user may not call INFO.
+        ConfigurationError: A variable or a setting is invalid.
+        CheckpointStoreError: Redis can't be reached, or its user may not call INFO.
     """
     described, choice, _ = _described(configured or AiOpsSettings.load())
     saver = CLASSES[choice.saver][1] if choice.saver else None
@@ -176,7 +175,7 @@ def _evidence(client: Any, configured: AiOpsSettings) -> Evidence:
 
 
 class Checkpointer(AbstractContextManager[Any], AbstractAsyncContextManager[Any]):
-    """The agents' saver while a block runs: the asynchronous class for ``async with``, the other one for ``with``."""
+    """The agents' saver for a block: the asynchronous class for ``async with``, the synchronous one for ``with``."""
 
     def __enter__(self) -> Any:
         self._saver: AbstractContextManager[Any] = _saver(*_chosen())
@@ -196,29 +195,30 @@ class Checkpointer(AbstractContextManager[Any], AbstractAsyncContextManager[Any]
 
 
 def get_checkpointer() -> Checkpointer:
-    """Return the agents' saver, set up, for ``async with``, or for ``with`` in a synchronous graph.
+    """Return the agents' saver, ready to use, for ``async with``, or for ``with`` in a synchronous graph.
 
-    It is that of the setting `checkpoint_saver`. Where that is ``auto``, it is the one that has conversations in the
-    database: RedisSaver, ValkeySaver, or CompactRedisSaver where neither has. See `describe_checkpoint_redis`.
+    The setting `checkpoint_saver` names it. With ``auto`` it is the saver that has conversations in the database,
+    RedisSaver or ValkeySaver, and CompactRedisSaver if neither has any. See `describe_checkpoint_redis`.
 
     Raises:
-        ConfigurationError: From the block: that saver can't work there; the message says why.
-        CheckpointStoreError: From the block: Redis can't be reached.
+        ConfigurationError: Raised by the block: the saver can't work there, for the reason in the message.
+        CheckpointStoreError: Raised by the block: Redis can't be reached.
     """
     return Checkpointer()
 
 
 def _chosen() -> tuple[str, AiOpsSettings]:
-    """Choose the saver for this database, and record the choice there; return it with the settings that it is of."""
+    """Choose the saver for this database, and record the choice there; return the saver and its settings."""
     configured = AiOpsSettings.load()
     if configured.checkpoint_saver == COMPACT:
-        # It needs nothing that would have to be asked for.
+        # It needs no check of the server.
         return COMPACT, configured
     described, choice, found = _described(configured)
     if choice.saver is None:
         raise ConfigurationError(
             f"Agents have no saver for {described.address}: {choice.reason}. Name another one in the setting "
-            f"checkpoint_saver ({', '.join(CLASSES)}); the conversations that are there stay, and start empty with it."
+            f"checkpoint_saver ({', '.join(CLASSES)}). Existing conversations stay in the database, but start empty "
+            "with another saver."
         )
     if choice.saver == COMPACT and not found.was_chosen and found.complete:
         with get_redis_connection() as client:
@@ -228,7 +228,7 @@ def _chosen() -> tuple[str, AiOpsSettings]:
 
 @contextmanager
 def _saver(chosen: str, configured: AiOpsSettings) -> Iterator[Any]:
-    """Return the synchronous saver, set up."""
+    """Return the synchronous saver, ready to use."""
     url = get_redis_url()
     if chosen == REDIS:
         from langgraph.checkpoint.redis import RedisSaver
@@ -251,7 +251,7 @@ def _saver(chosen: str, configured: AiOpsSettings) -> Iterator[Any]:
 
 @asynccontextmanager
 async def open_saver(chosen: str, configured: AiOpsSettings) -> AsyncIterator[Any]:
-    """Return the asynchronous saver, one of `ai_ops.checkpoints.logic.savers`, set up, for ``async with``."""
+    """Return the asynchronous saver, one of `ai_ops.checkpoints.logic.savers`, ready to use, for ``async with``."""
     url = get_redis_url()
     if chosen == REDIS:
         from langgraph.checkpoint.redis.aio import AsyncRedisSaver
@@ -284,14 +284,14 @@ def _savers(modules: tuple[str, ...], database: int, is_cluster: bool) -> dict[s
     if missing:
         full = f"it needs {' and '.join(missing)}, which this server does not have"
     elif database != 0:
-        full = f"RediSearch indexes database 0 only, and this is database {database}"
+        full = f"RediSearch only indexes database 0, and this is database {database}"
     elif is_cluster:
         full = "RediSearch does not search across the nodes of a cluster"
     valkey: str | None = None
     if any(importlib.util.find_spec(name) is None for name in ("langgraph_checkpoint_aws", "valkey")):
         valkey = "langgraph-checkpoint-aws[valkey] is not installed"
     elif is_cluster:
-        valkey = "its client knows no cluster"
+        valkey = "its client does not support clusters"
     return {
         "AsyncCompactRedisSaver": None,
         "CompactRedisSaver": None,
@@ -314,7 +314,7 @@ def _client_of(address: RedisAddress, options: dict[str, Any]) -> redis.Redis:
     else:
         host, port = address.hosts[0]
         client = redis.Redis(host=host.strip("[]"), port=port or REDIS_PORT, ssl=address.uses_tls, **options)
-    # Made as the first command would make it: what is wrong with an option shows here.
+    # Created as the first command would create it, so that an invalid option raises an error here.
     client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
     return client
 
@@ -329,7 +329,7 @@ def _primary_of_sentinel(address: RedisAddress, options: dict[str, Any], kind: t
 
 
 def _client_of_cluster(address: RedisAddress, options: dict[str, Any]) -> RedisCluster:
-    # A cluster's client retries where the slots have moved, which is no failure: it keeps its own way.
+    # The client of a cluster retries after slots have moved, which is not a failure, so it keeps its own retry.
     options = {name: value for name, value in options.items() if name not in ("retry", "db")}
     (host, port), *others = address.hosts
     nodes = [ClusterNode(name.strip("[]"), number or REDIS_PORT) for name, number in others]
@@ -343,7 +343,7 @@ def _client_of_cluster(address: RedisAddress, options: dict[str, Any]) -> RedisC
 def _async_client(address: RedisAddress) -> Any:
     """Return an asynchronous client that connects with its first command."""
     options = _options_of_calls(address)
-    # Made as a synchronous one first: what is wrong with an option shows there.
+    # Created as a synchronous client first, so that an invalid option raises an error here.
     _without_quoting(lambda: _client_of(address, dict(options)))
     if address.kind == "cluster":
         from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
@@ -361,9 +361,11 @@ def _async_client(address: RedisAddress) -> Any:
 
 
 def _options_of(address: RedisAddress) -> dict[str, Any]:
-    """Return the options in the address as redis-py reads them."""
+    """Return the options of the address as redis-py parses them."""
     if reserved := RESERVED_OPTIONS & parse_qs(address.query, keep_blank_values=True).keys():
-        raise ConfigurationError(f"LANGGRAPH_REDIS_URL has the option {min(reserved)}, which is not for it: remove it.")
+        raise ConfigurationError(
+            f"LANGGRAPH_REDIS_URL has the option {min(reserved)}, which it must not have: remove it."
+        )
     return _without_quoting(
         lambda: {
             name: value
@@ -378,17 +380,17 @@ def _without_quoting(made: Callable[[], Made]) -> Made:
     try:
         return made()
     except (TypeError, ValueError, AttributeError, RedisError):
-        # Not as the cause of what follows either: a traceback in a log would have it.
+        # Not chained either, because a traceback in a log would show it.
         pass
     raise ConfigurationError(
-        "LANGGRAPH_REDIS_URL has an option after the question mark that redis-py does not know, or not with this "
+        "LANGGRAPH_REDIS_URL has an option after the question mark that redis-py does not accept, or not with this "
         f"value: write the address like {EXAMPLE}, options such as ?ssl_ca_certs=/path/to/ca.pem after it, and a "
         "question mark in a user name or password as %3F."
     )
 
 
 def _resolved(url: str) -> str:
-    """Return an address for LangGraph's savers: for Sentinel, the present primary."""
+    """Return an address for LangGraph's savers: for Sentinel, the current primary."""
     address = read_address(url)
     if address.kind != "sentinel":
         return url
@@ -411,7 +413,7 @@ def _url_of_nautobot() -> str:
     host = os.environ.get("NAUTOBOT_REDIS_HOST", "localhost")
     if scheme != "unix" and not is_host(host):
         raise ConfigurationError(
-            "NAUTOBOT_REDIS_HOST must be the name or the address of a host and nothing else: change it in the "
+            "NAUTOBOT_REDIS_HOST must be only the name or the address of a host: change it in the "
             "environment, or set LANGGRAPH_REDIS_URL."
         )
     port = _number("NAUTOBOT_REDIS_PORT", 6379)

@@ -1,4 +1,4 @@
-"""Moves of conversations to CompactRedisSaver, within one checkpoint Redis."""
+"""Moves of conversations to CompactRedisSaver within the checkpoint Redis."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from ai_ops.runs.time_limit import StoppedByTimeLimitError
 
 logger = get_logger(__name__)
 
-PROGRESS_SECONDS = 1.0  # between two lines
+PROGRESS_SECONDS = 1.0  # seconds between two lines
 
 
 def source_of(asked: str, described: CheckpointRedis) -> str | None:
@@ -56,14 +56,14 @@ def source_of(asked: str, described: CheckpointRedis) -> str | None:
 
 
 class Move:
-    """Moves conversations, one after the other.
+    """Moves conversations one by one.
 
     Args:
-        source: The saver to read with, `redis` or `valkey`.
-        settings: With the beginnings of the savers' keys.
-        dryrun: Whether to count only.
-        confirm: Called between conversations; raises if the run may not go on.
-        progress: Told what the run is at, at most once a second.
+        source: The saver to read from, `redis` or `valkey`.
+        settings: The settings, with the prefixes of the savers' keys.
+        dryrun: Whether to count without writing.
+        confirm: Called between conversations; raises an error if the run may not continue.
+        progress: Called with the progress of the run, at most once a second.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Move:
         self._started = self._last_line = time.monotonic()
 
     def execute(self, pattern: str) -> MoveReport:
-        """Move the conversations with matching ids. After an exception the report covers the moves so far.
+        """Move the conversations with matching ids. After an exception the report covers the completed moves.
 
         Raises:
             CheckpointStoreError: Redis failed.
@@ -98,7 +98,8 @@ class Move:
     async def _move_all(self, pattern: str) -> None:
         from langgraph_checkpoint_compact.migration import valkey_threads
 
-        # From the keys: ValkeySaver lists no threads, and a listing of RedisSaver ends at the first damaged document.
+        # The threads are found by their keys, since ValkeySaver can't list threads, and RedisSaver's list ends at the
+        # first damaged document.
         settings = self._settings
         find = valkey_threads if self.report.source == VALKEY else partial(_redis_threads, settings=settings)
         with get_redis_connection() as client:
@@ -110,7 +111,7 @@ class Move:
                 self._say(number, len(threads))
 
     async def _move(self, source: Any, target: Any, thread_id: str, namespaces: Collection[str] | None) -> None:
-        """Move one conversation; an error fails only this conversation."""
+        """Move a conversation; an error affects only this conversation."""
         from langgraph_checkpoint_compact import CompactSaverError, amigrate_threads
 
         chosen: Any = {thread_id: namespaces} if namespaces is not None else [thread_id]
@@ -121,7 +122,7 @@ class Move:
         except CompactSaverError as error:
             self.report.add_failure(thread_id, str(error))
         except Exception as error:
-            # Savers raise errors of any kind for a damaged document.
+            # Savers raise errors of any type for a damaged document.
             logger.exception("A conversation could not be moved", extra={"grouping": "move"})
             self.report.add_failure(thread_id, f"its saver can't read it ({type(error).__name__}): see the log.")
         else:
@@ -150,7 +151,7 @@ def _redis_threads(client: Any, pattern: str, settings: AiOpsSettings) -> dict[s
     threads: dict[str, None] = {}
     for some in batches(list(found.items()), PIPELINE_COMMANDS):
         kinds = store.redis.ask([("TYPE", key) for _, key in some])
-        # Others write documents under such names too, as plain strings.
+        # Other savers use the same names for plain strings.
         threads |= {_id(thread): None for (thread, _), kind in zip(some, kinds, strict=True) if kind == b"ReJSON-RL"}
     return threads
 
@@ -162,7 +163,7 @@ def _id(thread: bytes) -> str:
 def log_move(log: logging.Logger, report: MoveReport) -> None:
     """Log the result of a move."""
     log.info(
-        "%s %d conversations from %s: %d checkpoints with %d pending writes; %d checkpoints were there already",
+        "%s %d conversations from %s: %d checkpoints with %d pending writes; %d checkpoints already existed",
         "Would move" if report.dryrun else "Moved",
         report.threads_moved,
         report.source,
@@ -177,7 +178,7 @@ def log_move(log: logging.Logger, report: MoveReport) -> None:
 
 
 def move_threads(hold: Hold, source: str, pattern: str, dryrun: bool) -> dict[str, Any]:
-    """Move under the lease of a run; arguments and result as of `move_conversations`."""
+    """Move under the lease of a run; arguments and result are those of `move_conversations`."""
     logger.info("Moving conversations to CompactRedisSaver...")
     report = MoveReport(source, COMPACT, dryrun)
     try:
@@ -192,7 +193,7 @@ def move_threads(hold: Hold, source: str, pattern: str, dryrun: bool) -> dict[st
         hold.trouble(error)
         report.error = str(error)
     except SoftTimeLimitExceeded as limit:
-        report.error = "The Job's time limit was reached: moved threads stay moved, and the next run continues."
+        report.error = "The Job reached its time limit: moved threads stay moved, and the next run continues."
         log_move(logger, report)
         raise StoppedByTimeLimitError(report.as_dict()) from limit
     log_move(logger, report)

@@ -1,4 +1,4 @@
-"""Names of erased threads in Nautobot's database: lookup in the records, and concealment elsewhere."""
+"""Names of erased threads in Nautobot's database: look-up in the records, and concealment elsewhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ai_ops.runs.logs import get_logger
 
 logger = get_logger(__name__)
 
-# Records in which a search looks for the threads that are gone.
+# Number of records that a search reads for erased threads.
 SEARCHED_RECORDS = 200
 
 
@@ -33,9 +33,9 @@ def erased_names(pattern: str) -> list[str]:
 
 
 def conceal_options(run_id: uuid.UUID | None) -> None:
-    """Conceal the names in the options of a run, and of the runs of which it is a redrive.
+    """Conceal the names in the options of a run and of the runs that it redrives.
 
-    Until it has come to its end the names are needed: it may have to be tried again.
+    The names are needed until the run has ended, since it may be retried.
     """
     with _told_where_names_stay():
         _conceal_runs(run_id)
@@ -47,12 +47,12 @@ def _conceal_runs(run_id: uuid.UUID | None) -> None:
         if run is None:
             return
         MaintenanceRun.objects.filter(pk=run.pk).update(options=concealed(run.options))
-        # A worker that was killed has left its arguments as they were.
+        # A killed worker left its arguments unchanged.
         for result in JobResult.objects.filter(
             pk__in=[each["job_result"] for each in run.attempts if each.get("job_result")]
         ):
             JobResult.objects.filter(pk=result.pk).update(task_kwargs=concealed(result.task_kwargs))
-        # The schedule with which it waited for approval, also where the supervisor has sent the message.
+        # The schedule of its approval, even if the supervisor sent the message.
         if (schedule := schedule_of(run)) is not None:
             _conceal_schedule(schedule)
         run_id = run.parent_id
@@ -63,7 +63,7 @@ def conceal_arguments(job_result: JobResult, arguments: MutableMapping[str, Any]
 
     Args:
         job_result: The Job's result.
-        arguments: Those of the message that is at work. Celery writes them into the result once more when it ends.
+        arguments: The arguments of the current message. Celery writes them into the result again at its end.
     """
     arguments.update(concealed(arguments))
     with _told_where_names_stay():
@@ -72,23 +72,23 @@ def conceal_arguments(job_result: JobResult, arguments: MutableMapping[str, Any]
 
 def _conceal_result(job_result: JobResult) -> None:
     JobResult.objects.filter(pk=job_result.pk).update(task_kwargs=concealed(job_result.task_kwargs))
-    # A schedule that is to run again needs the names.
+    # A schedule with further runs needs the names.
     for schedule in ScheduledJob.objects.filter(pk=job_result.scheduled_job_id, one_off=True):
         _conceal_schedule(schedule)
 
 
 def _conceal_schedule(schedule: ScheduledJob) -> None:
-    # No save, after which Nautobot's change log would have the names once more.
+    # An update instead of a save, which would add the names to Nautobot's change log.
     ScheduledJob.objects.filter(pk=schedule.pk).update(kwargs=concealed(schedule.kwargs))
 
 
 @contextmanager
 def _told_where_names_stay() -> Iterator[None]:
-    """Log a failure of the database: the erasure itself is already done."""
+    """Log a failure of the database without raising it, because the erasure itself is done."""
     try:
         yield
     except DatabaseError as error:
-        # Its text may hold the row, and in it the names.
+        # Its text may contain the row with the names.
         logger.warning(
             "The names in a run or a Job result could not be replaced by their SHA-256: the database failed (%s)",
             type(error).__name__,

@@ -36,10 +36,10 @@ from ai_ops.runs.progress import progress_of
 
 logger = get_logger(__name__)
 
-# Looks after the first deletion. A writer in the middle of a turn writes for seconds.
+# Number of scans after the first deletion. A writer in the middle of a turn writes for seconds.
 ROUNDS = 3
 SECONDS_BETWEEN_ROUNDS = 1.0
-# Of the ids in a record and in a report.
+# Maximum numbers of ids in a record and in a report.
 RECORDED_THREADS, REPORTED_THREADS = 10_000, 100
 MAX_THREADS = 10_000
 
@@ -50,11 +50,11 @@ class Request:
 
     Attributes:
         thread_ids: Ids of threads.
-        thread_pattern: A glob over the ids of others; None for none.
+        thread_pattern: A glob for the ids of further threads; None for no others.
         store_namespaces: Namespaces of LangGraph's store, their parts joined by dots.
         reason: The reason, for the record.
-        include_pinned: Whether pinned threads go too.
-        dryrun: Whether to delete nothing, and report what would go.
+        include_pinned: Whether pinned threads are deleted too.
+        dryrun: Whether to delete nothing, and report the keys that would be deleted.
     """
 
     thread_ids: tuple[str, ...]
@@ -81,21 +81,21 @@ class Request:
         ids = tuple(dict.fromkeys(map(str, thread_ids)))
         spaces = tuple(dict.fromkeys(map(joined, store_namespaces)))
         if not ids and thread_pattern is None and not spaces:
-            raise ConfigurationError("Nothing is named that could be erased: give thread_ids or a thread_pattern.")
+            raise ConfigurationError("There is nothing to erase: give thread_ids or a thread_pattern.")
         if len(ids) > MAX_THREADS:
             raise ConfigurationError(f"Give at most {MAX_THREADS} thread_ids at once, or a thread_pattern.")
         if any(map(is_concealed, (*ids, *spaces, str(thread_pattern)))):
             raise ConfigurationError(
-                "An earlier erasure has kept names as SHA-256 alone (erasure_ids), of which nothing can be erased: "
+                "These names are SHA-256 values of an earlier erasure (erasure_ids), which can't be erased: "
                 "give the names."
             )
         for name in ids:
             if not 1 <= len(name) <= THREAD_ID_MAX_LENGTH or "\0" in name or not _is_text(name):
-                raise ConfigurationError(f"No thread can be called {shown(name)}.")
+                raise ConfigurationError(f"No thread can have the id {shown(name)}.")
         if thread_pattern is not None and (reason_why := why_no_glob(str(thread_pattern))):
-            raise ConfigurationError(f"thread_pattern is no usable glob. {reason_why}")
+            raise ConfigurationError(f"thread_pattern is not a valid glob. {reason_why}")
         if any(not each or "\0" in each for each in spaces):
-            raise ConfigurationError("A namespace of the store must not be empty: all items would be meant.")
+            raise ConfigurationError("A namespace of the store must not be empty, because that would mean all items.")
         if not isinstance(reason, str) or not reason.strip() or len(reason) > CHARFIELD_MAX_LENGTH or "\0" in reason:
             raise ConfigurationError(f"Give a reason of at most {CHARFIELD_MAX_LENGTH} characters, for the record.")
         return cls(ids, thread_pattern, spaces, reason.strip(), include_pinned, dryrun)
@@ -107,7 +107,7 @@ class Request:
 
     @property
     def subject(self) -> str:
-        """Return a concealed name of the request, so that two erasures of the same threads do not run at once."""
+        """Return a concealed name of the request, which prevents two erasures of the same threads at a time."""
         words = "\0".join([*sorted(self.thread_ids), "", self.thread_pattern or "", "", *sorted(self.store_namespaces)])
         return hashlib.sha256(words.encode(errors="surrogateescape")).hexdigest()[:32]
 
@@ -135,7 +135,7 @@ def erase_conversations(hold: Hold, request: Request) -> dict[str, Any]:
     if report.error is not None:
         logger.error("❌ Erasure failed: %s", report.error)
     elif report.verified:
-        logger.info("✅ Erasure verified: a final scan found nothing left")
+        logger.info("✅ Erasure verified: a final scan found no key left")
     return report.as_dict()
 
 
@@ -143,12 +143,12 @@ def erase(request: Request, hold: Hold, progress: Callable[[str], object]) -> Er
     """Erase the requested threads, and keep the record.
 
     Raises:
-        CheckpointStoreError: Redis failed for longer than it was waited for; the record says so.
+        CheckpointStoreError: Redis failed for longer than the run retries; the record has the error.
     """
     settings, started = hold.settings, time.monotonic()
     record = None if request.dryrun else _new_record(request, settings, hold.owner or _user_of_the_change())
     total, last, rounds = Erased(), Erased(), 0
-    error: str | None = "It did not come to its end."
+    error: str | None = "It was not completed."
     try:
         pins = RetentionPolicy(0, 0) if request.include_pinned else RetentionPolicy(0, 0).with_pins(read_pins())
         parser = key_parser(settings)
@@ -194,7 +194,7 @@ def erase_late_writes(hold: Hold, confirm: Callable[[], object]) -> int:
         AiOpsError: Redis or the database failed.
     """
     now = timezone.now()
-    # The guard is over: nothing is left that needs the names.
+    # The guard has ended, so the names are no longer needed.
     ThreadErasure.objects.filter(guarded_until__lt=now).exclude(guard={}).update(guard={})
     records = list(ThreadErasure.objects.filter(guarded_until__gte=now).exclude(guard={}))
     if not records:
@@ -237,21 +237,21 @@ def _reported(names: Iterable[bytes], settings: AiOpsSettings) -> tuple[str, ...
 
 
 def _why_left(last: Erased, request: Request) -> str | None:
-    """Return a sentence on why keys are left after the final scan; None if none are left."""
+    """Return the reason why keys are left after the final scan, as a sentence; None if none are left."""
     if last.keys and not request.dryrun:
         return (
-            f"{last.keys} keys were found again at the last look, and deleted: a process still writes to these "
-            "threads. Stop it, and erase again."
+            f"{last.keys} keys were found again by the final scan, and deleted: a process still writes to these "
+            "threads. Stop the process, and erase again."
         )
     if last.pinned:
         return (
-            f"{len(last.pinned)} of the threads are pinned and were left as they are: delete the pins, or say "
-            "that pinned threads go too (include_pinned)."
+            f"{len(last.pinned)} of the threads are pinned and were kept: delete the pins, or "
+            "include pinned threads (include_pinned)."
         )
     if last.uncertain:
         return (
-            f"{last.uncertain} keys stay, as they may be of another thread: nothing in them says which. Look at them "
-            "with explain_thread, and delete by hand what is not needed."
+            f"{last.uncertain} keys stay, because they may belong to another thread and do not name it. Inspect them "
+            "with explain_thread, and delete by hand those that you do not need."
         )
     return None
 
@@ -275,10 +275,10 @@ def _new_record(request: Request, settings: AiOpsSettings, user: Any) -> ThreadE
             include_pinned=request.include_pinned,
             guarded_until=timezone.now() + timedelta(days=settings.erasure_guard_days),
             guard={"ids": ids, "pattern": pattern},
-            error="It has not come to its end.",
+            error="It has not been completed.",
         )
     except DatabaseError as error:
-        # Its text may hold the row, and in it the names of the threads.
+        # Its text may contain the row with the names of the threads.
         raise ErasureError(
             f"The erasure could not be recorded, so nothing was deleted: the database failed ({type(error).__name__})."
         ) from error

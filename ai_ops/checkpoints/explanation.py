@@ -1,4 +1,4 @@
-"""Explanations of one thread: the facts that the cleanup sees, and the decisions of the next run."""
+"""Explanations of a thread: the facts that the cleanup sees, and the decisions of the next run."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ from ai_ops.exceptions import AiOpsError
 from ai_ops.logic.globs import longest_plain
 
 COMPACT_LAYOUT = "CompactRedisSaver"
-# What nothing lists (plain keys, keys of the JavaScript saver, other branches without a search index) is looked for by
-# its name, and no longer than this: a page waits for it. Redis compares a million names in a second.
+# Maximum number of seconds to search for unlisted keys by name (plain keys, keys of the JavaScript saver, other
+# branches without a search index), because a page waits for it. Redis compares a million names in a second.
 SEARCH_SECONDS = 3.0
-# More keys of one thread than any conversation has.
+# More keys than any conversation has.
 MAX_KEYS = 100_000
 
 
@@ -59,10 +59,10 @@ class _Explainer:
 
     Args:
         store: The Redis.
-        parser: Takes keys apart.
+        parser: Parses keys.
         compact: The names of the keys of CompactRedisSaver.
-        policy: The run's options, with policies and pins.
-        search_seconds: The longest that names are looked through.
+        policy: The options of a run, with policies and pins.
+        search_seconds: Maximum number of seconds to search for names.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class _Explainer:
         compact = self._of_compact(name)
         keys, complete = ThreadLookup(self._store, self._parser).keys(name)
         if compact is not None:
-            # The copy that a move has left is found by its pointers; there is no need to search for more.
+            # The pointers lead to the original of a moved conversation, so no search is needed.
             thread = self._thread(name, keys)
             return compact if thread is None else joined(compact, self._of_thread(name, thread, (), complete=complete))
         notes: tuple[str, ...] = ()
@@ -111,12 +111,12 @@ class _Explainer:
         if scanned.complete and len(keys) < MAX_KEYS:
             return list(keys.values()), True, ()
         size = self._store.size()
-        looked_at = f"About {min(scanned.looked_at, size):,} of {size:,} keys were looked through"
-        note = f"{looked_at} for others of this thread, in the time that there is: it may have more."
+        looked_at = f"About {min(scanned.looked_at, size):,} of {size:,} keys were searched"
+        note = f"{looked_at} for others of this thread within the time limit, so it may have more."
         return list(keys.values()), False, (note,)
 
     def _thread(self, name: bytes, keys: list[CheckpointKey]) -> Thread | None:
-        """Build the thread; of several candidates, the one that certainly has this id."""
+        """Build the thread; of several candidates, return the one that certainly has this id."""
         threads = [each for each in threads_of(keys, self._store, self._now) if name in each.names]
         return min(threads, key=lambda each: (each.names[0] != name, not any(each.documents())), default=None)
 
@@ -146,7 +146,10 @@ class _Explainer:
         has_checkpoints = any(thread.documents())
         if len(thread.names) > 1:
             others = ", ".join(text_of(each) for each in thread.names if each != name)
-            notes = (*notes, f"Nothing says whether these keys are of this thread or of {others}: all of it counts.")
+            notes = (
+                *notes,
+                f"It is not certain whether these keys belong to this thread or to {others}, so all of them count.",
+            )
         return Explanation(
             text_of(name),
             found=True,
@@ -189,7 +192,7 @@ class _Explainer:
             text_of(name),
             found=True,
             layout=COMPACT_LAYOUT,
-            notes=() if is_whole else (f"This is no whole conversation: {PART}.",),
+            notes=() if is_whole else (f"This is not a complete conversation: {PART}.",),
             last_activity=iso(active),
             keys=look.thread.has_hash + look.thread.has_ids if is_whole else 1,
             bytes=store.sizes([look])[0],
@@ -204,12 +207,12 @@ class _Explainer:
 
 
 def explain(thread_id: str, search_seconds: float = SEARCH_SECONDS) -> Explanation:
-    """Look a thread up by its key names, and explain the next cleanup's decisions.
+    """Look up a thread by its key names, and explain the next cleanup's decisions.
 
-    What nothing lists is looked for by its name, for so many seconds. The options are the configured ones, with the
-    policies and the pins of now.
+    Unlisted keys are searched by name for `search_seconds`. The explanation uses the configured options, and the
+    current policies and pins.
     """
-    # Half of a pair is no character of UTF-8: no key has it, and none is found.
+    # An unpaired surrogate can't be encoded in UTF-8, so no key has it and none is found.
     name = thread_id.encode(errors="surrogatepass")
     try:
         settings = AiOpsSettings.load()
@@ -225,7 +228,7 @@ def explain(thread_id: str, search_seconds: float = SEARCH_SECONDS) -> Explanati
 def _compact_namespaces(
     members: list[bytes], deletions: list[CompactDeletion], rules: Rules, parser: KeyParser
 ) -> tuple[NamespaceVerdict, ...]:
-    """Return the decision on each checkpoint, ``<namespace>|<id>``, and the rule."""
+    """Return the decision about each checkpoint, ``<namespace>|<id>``, and its rule."""
     whole = any(each.trim is None for each in deletions)
     doomed = {member for each in deletions if each.trim is not None for member in each.trim.doomed}
     spaces: dict[bytes, list[bytes]] = {}

@@ -1,4 +1,4 @@
-"""The fence of a run, as compared by Redis."""
+"""The fence of a run, which Redis compares."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ai_ops.runs.decisions import Hold
 
 
 def fence_of(hold: Hold) -> Fence:
-    """Return the fence for deletions of the run with this `hold`."""
+    """Return the fence for the deletions of the run with this `hold`."""
     return Fence(hold.fence_key, hold.fence, partial(_locked, hold))
 
 

@@ -10,7 +10,7 @@ from ai_ops.config import AiOpsSettings
 
 
 def key_parser(configured: AiOpsSettings) -> KeyParser:
-    """Return the key parser of all savers except CompactRedisSaver, with the present settings."""
+    """Return the key parser of all savers except CompactRedisSaver, with the current settings."""
     return KeyParser(time.time(), KeyPrefixes(configured.checkpoint_prefix, configured.checkpoint_write_prefix))
 
 

@@ -1,7 +1,7 @@
-"""The collection of orphaned keys, whose checkpoints are gone, between two cleanups.
+"""The collection of orphaned keys between two cleanups.
 
-The same scan, the same plan and the same deletion as the cleanup's, under a policy by which nothing else may go, and
-under the cleanup's lease, so that the two are never at it together.
+It uses the scan, the plan and the deletion of the cleanup, with a policy that deletes only orphans. It runs under the
+cleanup's lease, so that the two never overlap.
 """
 
 from __future__ import annotations
@@ -36,24 +36,25 @@ from ai_ops.runs.logs import get_logger
 
 logger = get_logger(__name__)
 
-# A scan is felt by Redis, and an orphan does no harm but use memory.
+# A scan is work for Redis, and an orphan only uses memory.
 INTERVAL = timedelta(hours=1)
-# Above so many keys a scan takes longer than the supervisor should be away from its other work. A part of the keys
-# decides nothing: the rest may hold the checkpoint that is missed. There the cleanup collects orphans, once a day.
+# With more keys a scan would delay the supervisor's other work for too long. A part of the keys is not sufficient,
+# because the missing checkpoint may be in the rest. Then only the cleanup collects orphans, once a day.
 MAX_KEYS = 1_000_000
 MAX_DELETIONS = 10_000
-# Of a key or a thread's id in the log.
+# Maximum length of a key or a thread's id in the log.
 SHOWN_BYTES = 120
 
 
 def collect(hold: Hold) -> Findings:
-    """Delete orphaned keys, unless that was done within the hour or a cleanup is running.
+    """Delete orphaned keys, except within an hour after the last collection or during a cleanup.
 
     Args:
-        hold: Of the supervisor.
+        hold: The hold of the supervisor.
 
     Returns:
-        Keys scanned, those deleted, and those that no readable age makes an orphan of, or 1 for an error.
+        Findings with the numbers of scanned keys, of deleted ones, and of those without a readable age, or 1 for an
+        error.
     """
     recent = MaintenanceRun.objects.filter(kind=MaintenanceKindChoices.ORPHANS, created__gte=Now() - INTERVAL)
     if recent.exists():
@@ -63,7 +64,7 @@ def collect(hold: Hold) -> Findings:
         {},
         lambda own: _collected(own, lambda: (hold.confirm(), own.confirm())),
         _nothing,
-        # The cleanup's: of the two, one at a time.
+        # The cleanup's lease, so that only one of the two runs at a time.
         lease_name=MaintenanceKindChoices.CLEANUP,
     )
     if report["error"] is not None:
@@ -112,7 +113,7 @@ def _collected(own: Hold, confirm: Callable[[], object]) -> dict[str, Any]:
 
 
 class _Told:
-    """A line of the log for each of the first orphans, then a count."""
+    """A log line for each of the first orphans, followed by a count."""
 
     def __init__(self, parser: KeyParser) -> None:
         self._parser = parser
@@ -133,7 +134,7 @@ class _Told:
         )
 
     def _age(self, key: bytes) -> timedelta:
-        """Return the age in the key; a key without one is at least past the grace."""
+        """Return the age in the key; a key without an age is at least past the grace."""
         parsed = self._parser.parse(key)
         made = parsed.time if parsed else None
         return timedelta(seconds=time.time() - made if made else ORPHAN_GRACE)

@@ -23,18 +23,18 @@ class PinsError(AiOpsError):
 def pin_thread(thread_id: str, note: str = "", *, is_glob: bool | None = None) -> PinnedThread:
     """Pin a thread, or all threads that a glob matches: the cleanup then keeps their checkpoints.
 
-    A thread need not exist yet. A pinned thread may be pinned again; a note replaces the one before.
+    The thread need not exist yet. A pinned thread may be pinned again; a note replaces the previous one.
 
     Args:
-        thread_id: The thread's id, exactly as the agent has it in its configuration; or a glob such as ``user-42-*``.
-        note: The reason why it must stay, for later readers.
-        is_glob: Whether `thread_id` is a glob; None leaves an earlier pin as it is, and takes a new one for an id.
+        thread_id: The thread's id, exactly as in the agent's configuration; or a glob such as ``user-42-*``.
+        note: The reason why it must stay, for other operators.
+        is_glob: Whether `thread_id` is a glob; None keeps the value of an existing pin, and means False for a new one.
 
     Returns:
         The pin.
 
     Raises:
-        ConfigurationError: No such id, or such a note, can be kept; the message says why.
+        ConfigurationError: The id or the note can't be stored, for the reason in the message.
         PinsError: The database failed.
     """
     try:
@@ -45,7 +45,7 @@ def pin_thread(thread_id: str, note: str = "", *, is_glob: bool | None = None) -
     except ValidationError as error:
         raise ConfigurationError(f"The thread can't be pinned: {' '.join(error.messages)}") from error
     except ValueError as error:
-        # The database's driver refuses text that is no text, such as half of a surrogate pair.
+        # The database's driver refuses invalid text, such as an unpaired surrogate.
         raise ConfigurationError(f"No thread can be called {shown(str(thread_id))}: {error}") from error
     except DatabaseError as error:
         raise _pins_error(error) from error
@@ -67,10 +67,10 @@ def unpin_thread(thread_id: str) -> bool:
     try:
         pin = PinnedThread.objects.filter(thread_id=str(thread_id)).first()
         if pin is not None:
-            # One by one rather than as a queryset: the change log has it then.
+            # One by one instead of as a queryset, so that the change log records it.
             pin.delete()
     except ValueError:
-        # The database's driver refuses it, so it can't have been pinned.
+        # The database's driver refuses the text, so it can't have been pinned.
         return False
     except DatabaseError as error:
         raise _pins_error(error) from error
@@ -103,7 +103,7 @@ class CurrentPins:
     """The current pins during a run: a callable that returns them, at most a second old.
 
     Args:
-        given: Ids of threads that are pinned for this run beside those in the database.
+        given: Ids of threads that are pinned only for this run.
     """
 
     def __init__(self, given: frozenset[str] = frozenset()) -> None:

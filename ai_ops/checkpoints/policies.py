@@ -18,7 +18,7 @@ def read_policies(trial: str | None = None) -> PolicyIndex | None:
     """Return the enabled policies; None without any.
 
     Args:
-        trial: The name or the id of a policy that is taken for enabled; None for none.
+        trial: The name or the id of a policy to treat as enabled; None for no policy.
 
     Raises:
         ConfigurationError: There is no policy of that name or id.

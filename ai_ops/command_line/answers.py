@@ -13,9 +13,9 @@ from django.core.serializers.json import DjangoJSONEncoder
 
 from ai_ops.logic.foreign_text import printable
 
-# What scripts branch on.
+# Exit codes, for scripts.
 WELL, NEEDS_YOU, NOT_KNOWN = 0, 1, 2
-# A cell that is longer is folded by rich, and cut where there is none.
+# Rich folds a longer cell. Without rich the cell is cut.
 CELL_CHARACTERS = 60
 GAP = "  "
 
@@ -35,9 +35,9 @@ class Answer:
 
     Attributes:
         code: The exit code: WELL, NEEDS_YOU or NOT_KNOWN.
-        data: What ``--json`` prints.
+        data: The data that ``--json`` prints.
         lines: Sentences, shown before the tables.
-        tables: Tables without rows are left out.
+        tables: Tables, shown after the lines. Tables without rows are omitted.
     """
 
     code: int
@@ -59,7 +59,7 @@ def as_text(answer: Answer, width: int | None = None) -> str:
 
 
 def print_tables(answer: Answer, stream: Any) -> bool:
-    """Draw the answer with rich on a terminal; False, and nothing is drawn, where rich is not installed."""
+    """Print the answer as tables with rich. Return False, and print nothing, if rich is not installed."""
     try:
         from rich.console import Console
         from rich.table import Table as RichTable
@@ -74,7 +74,7 @@ def print_tables(answer: Answer, stream: Any) -> bool:
             continue
         drawn = RichTable(*table.columns, title=table.title or None, title_justify="left")
         for row in table.rows:
-            # As Text, so that brackets in a name are no markup.
+            # As Text, because rich would read brackets in a name as markup.
             drawn.add_row(*(Text(cell) for cell in _cells(row)))
         console.print(drawn)
     return True

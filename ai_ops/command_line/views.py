@@ -19,7 +19,7 @@ from ai_ops.runs.queries import get_recent_runs
 from ai_ops.schedules.lateness import iso
 from ai_ops.schedules.status import get_scheduler_status, statuses_of
 
-# Hidden from the list of runs unless asked for, as on the page: one a minute.
+# As on the page, the list of runs hides them by default, since there is one a minute.
 QUIET_KIND = "supervisor"
 SIGNS = {Outcome.WELL: "well", Outcome.PROBLEM: "PROBLEM", Outcome.UNKNOWN: "not known"}
 MEBIBYTE = 2**20
@@ -65,7 +65,7 @@ def _code(level: logic.Level) -> int:
 
 
 def runs(kind: str | None = None, state: str | None = None, limit: int = 20, quiet: bool = False) -> Answer:
-    """List the latest runs. Dead letters need the operator at any age."""
+    """List the latest runs. The exit code reports dead letters of any age."""
     chosen = {name: value for name, value in (("kind", kind), ("state", state)) if value}
     found = MaintenanceRun.objects.filter(**chosen)
     found = found if quiet or kind else found.exclude(kind=QUIET_KIND)
@@ -102,7 +102,7 @@ def storage() -> Answer:
     """Show the latest sampling of the checkpoint Redis."""
     good, failed = latest_snapshots()
     if good is None and failed is None:
-        return Answer(NOT_KNOWN, None, ("The checkpoint storage was not sampled yet: use storage --sample.",))
+        return Answer(NOT_KNOWN, None, ("The checkpoint storage has not been sampled yet: use storage --sample.",))
     lines = [f"The latest sampling failed: {failed.data['error']}"] if failed else []
     if good is None:
         return Answer(NEEDS_YOU, failed.data if failed else None, tuple(lines))
@@ -122,10 +122,10 @@ def storage() -> Answer:
 
 def _storage_sentence(data: dict[str, Any]) -> str:
     size = _mebibytes(data["checkpoint_bytes"])
-    more = "" if data["complete"] else " of those keys that were looked at"
+    more = "" if data["complete"] else " of the keys in the sample"
     return (
         f"{data['thread_count']:,} threads in {data['checkpoint_keys']:,} keys{more}, "
-        f"{f'about {size} MiB' if size is not None else 'of a size that is not known'}, {_age(data['taken'])}."
+        f"{f'about {size} MiB' if size is not None else 'of unknown size'}, {_age(data['taken'])}."
     )
 
 
@@ -135,7 +135,7 @@ def doctor() -> Answer:
     counts = {outcome: sum(finding.outcome == outcome for finding in findings) for outcome in Outcome}
     line = f"{counts[Outcome.WELL]} checks are well, {counts[Outcome.PROBLEM]} need you"
     if counts[Outcome.UNKNOWN]:
-        line += f", {counts[Outcome.UNKNOWN]} could not be told"
+        line += f", {counts[Outcome.UNKNOWN]} unknown"
     rows = tuple((each.check, SIGNS[each.outcome], each.message, each.advice) for each in findings)
     data = {"answer": line, "checks": [asdict(finding) for finding in findings]}
     return Answer(exit_code(findings), data, (f"{line}.",), (Table(("check", "answer", "found", "what to do"), rows),))

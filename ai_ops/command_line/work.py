@@ -1,4 +1,4 @@
-"""Commands that work: cleanup, check, storage --sample, threads."""
+"""Commands that do work: cleanup, check, storage --sample, threads."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ TASK_LOGGER = "celery.task"
 
 @contextmanager
 def progress_on_stderr(is_quiet: bool) -> Iterator[None]:
-    """Print what a Job would log, line by line, while the work goes on."""
+    """Print the log lines of the Job while the work goes on."""
     logger = logging.getLogger(TASK_LOGGER)
     handler: logging.Handler = logging.NullHandler() if is_quiet else logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     before = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    # Nautobot's own handlers would print the lines once more.
+    # Nautobot's own handlers would print the lines a second time.
     logger.propagate = False
     try:
         yield
@@ -47,10 +47,10 @@ def progress_on_stderr(is_quiet: bool) -> Iterator[None]:
 
 @contextmanager
 def changes_by(name: str | None) -> Iterator[Any]:
-    """Put the changes of the block into the change log, as those of a user.
+    """Record the changes of the block in the change log, as changes by a user.
 
     Args:
-        name: The user's name; None for the user of the app's schedules.
+        name: Name of the user; None for the user of the app's schedules.
 
     Raises:
         ConfigurationError: There is no such user.
@@ -130,7 +130,7 @@ def explain(thread: str) -> Answer:
     holder = report["policy"] or "the configured options"
     lines = (f"{report['decision']} By {holder}: {report['retention']}", *report["notes"])
     rows = tuple(
-        (space["name"], each["checkpoint_id"], each["time"], "goes" if each["goes"] else "stays", each["rule"])
+        (space["name"], each["checkpoint_id"], each["time"], "deletes" if each["goes"] else "keeps", each["rule"])
         for space in report["namespaces"]
         for each in space["checkpoints"]
     )
@@ -143,14 +143,14 @@ def find(pattern: str) -> Answer:
     if said := _not_done(report):
         return said
     seen = f"{'all' if report['complete'] else 'about'} {report['looked_at']:,} of {report['database_keys']:,}"
-    line = f"{report['thread_count']:,} threads match, with {report['key_count']:,} keys; {seen} keys were looked at."
+    line = f"{report['thread_count']:,} threads match, with {report['key_count']:,} keys; {seen} keys were scanned."
     columns = ("thread", "state", "last_activity", "checkpoints", "bytes", "policy", "saver")
     rows = tuple(tuple(each[name] for name in columns) for each in report["threads"])
     return Answer(WELL, report, (line,), (Table(("thread", "state", "last active", *columns[3:]), rows),))
 
 
 def erase(options: Mapping[str, Any]) -> Answer:
-    """Delete whole threads, and verify that nothing is left."""
+    """Delete whole threads, and verify that no key is left."""
     report = celery_tasks.erase_threads(
         options["threads"],
         options["pattern"],
@@ -166,7 +166,7 @@ def erase(options: Mapping[str, Any]) -> Answer:
     more = (
         ()
         if report["dryrun"]
-        else ("A last look found nothing left." if report["verified"] else "It was not verified.",)
+        else ("A final scan found no keys left." if report["verified"] else "The erasure was not verified.",)
     )
     return Answer(WELL, report, (line, *more))
 
@@ -189,14 +189,14 @@ def unpin(thread: str) -> Answer:
 def test_notification(user: Any) -> Answer:
     """Create a test incident."""
     incident = send_test_incident(user)
-    line = f"{incident} was made: see whether it arrives where incidents are told."
+    line = f"{incident} was created: see whether its notification arrives."
     return Answer(WELL, {"id": str(incident.pk), "name": incident.name}, (line,))
 
 
 def add_webhook(receiver: str, url: str, options: Mapping[str, str]) -> Answer:
     """Create the webhook that notifies a receiver of incidents."""
     webhook = add_receiver(receiver, url, **options)
-    line = f'The webhook "{webhook.name}" tells {receiver} of incidents. Try it: nautobot-server ai_ops notify test'
+    line = f'The webhook "{webhook.name}" tells {receiver} of incidents. To test it: nautobot-server ai_ops notify test'
     return Answer(WELL, {"id": str(webhook.pk), "name": webhook.name}, (line,))
 
 
@@ -211,7 +211,7 @@ def _not_done(report: Mapping[str, Any]) -> Answer | None:
     """Return the answer for a run that failed or was skipped; None if the run did its work."""
     run = report.get("run") or {}
     if run.get("state") == RunStateChoices.SKIPPED:
-        return Answer(NOT_KNOWN, report, (f"Nothing was done: {run.get('note')}",))
+        return Answer(NOT_KNOWN, report, (f"The run did no work: {run.get('note')}",))
     if not report["success"]:
         return Answer(NEEDS_YOU, report, (str(report["error"]),))
     return None

@@ -1,1 +1,1 @@
-"""Detail pages: the panels and buttons of each, a module for each subject."""
+"""The panels and buttons of the detail pages, a module for each subject."""

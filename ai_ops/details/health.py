@@ -42,10 +42,10 @@ class ChartWindow:
     """A stretch of time that charts can show.
 
     Attributes:
-        name: What people call it.
+        name: Its name on the page.
         length: Its length.
-        width: What a point of a chart stands for: about a hundred points are as many as can be told apart.
-        time_format: How the time of a point is written.
+        width: The time that a point of a chart stands for. More than about a hundred points are hard to tell apart.
+        time_format: Format of the time of a point.
     """
 
     name: str
@@ -54,18 +54,18 @@ class ChartWindow:
     time_format: str
 
 
-# By what stands for them in a page's address. A check every ten minutes leaves no gaps in any, and each point of a
-# day has as many as the next.
+# By their names in the query string. With a check every ten minutes no point is empty, and all points of a day have the
+# same number of checks.
 CHART_WINDOWS = {
     "24h": ChartWindow("24 hours", WINDOWS["24 hours"], timedelta(minutes=20), "%a %H:%M"),
     "7d": ChartWindow("7 days", WINDOWS["7 days"], timedelta(hours=2), "%a %d %b %H:%M"),
     "30d": ChartWindow("30 days", WINDOWS["30 days"], timedelta(hours=6), "%d %b %H:%M"),
 }
 
-# Pixels around a chart, which otherwise leaves a fifth of a wide panel empty.
+# Pixels around a chart. The default leaves a fifth of a wide panel empty.
 FULL_WIDTH = {"left": 60, "right": 30, "top": 30, "bottom": 60}
 
-# A server that is checked once an hour has no two points side by side for a line: each is a dot of its own.
+# A server that is checked once an hour has no neighbouring points to join by a line, so each is drawn as a dot.
 EVERY_POINT = {"showAllSymbol": True, "symbol": "circle", "symbolSize": 4}
 
 
@@ -78,7 +78,7 @@ class CheckedServerPanelMixin:
 
 
 class HealthPanel(CheckedServerPanelMixin, FactsPanel):
-    """The latest check in words, and when the server was last well and last not."""
+    """The latest check in words, and the times of the last passed and failed checks."""
 
     def get_data(self, context: Context) -> dict[str, Any]:
         """Return the known facts, by label."""
@@ -94,8 +94,8 @@ class HealthPanel(CheckedServerPanelMixin, FactsPanel):
             "Changes": f"{health.change_percent:.0f} % of the last probes{', flapping' if health.flapping else ''}",
             "Server": " ".join(filter(None, (health.server_name, health.server_version))) or None,
             "MCP": health.protocol_version or None,
-            "TLS certificate ends": _certificate(health),
-            "Not to be asked before": ago(_still_to_come(health.retry_at)),
+            "TLS certificate expires": _certificate(health),
+            "No requests before": ago(_still_to_come(health.retry_at)),
         }
 
 
@@ -132,11 +132,11 @@ class CheckChartPanel(CheckedServerPanelMixin, ReadableChartPanel):
     """A chart of the checks in the chosen window; its header offers the windows.
 
     Args:
-        title: What it shows.
-        series: Makes the chart's series of the checks in each stretch of time.
-        unit: What is counted on the vertical axis.
-        config: More of ECharts' own options.
-        options: As of any panel.
+        title: Title of the panel.
+        series: Returns the series of the chart for the checks at each point.
+        unit: Unit of the vertical axis.
+        config: Further options of ECharts.
+        options: Options of any panel.
     """
 
     def __init__(
@@ -170,13 +170,13 @@ class CheckChartPanel(CheckedServerPanelMixin, ReadableChartPanel):
         )
 
     def render_label(self, context: Context) -> str:
-        """Name the window that is shown."""
+        """Add the name of the shown window."""
         return f"{super().render_label(context)}, LAST {_chosen(context).name.upper()}"
 
     def render_header_extra_content(self, context: Context) -> SafeString:
         """Offer the windows."""
         chosen = _chosen(context)
-        # The page that is loaded anew shows the same chart.
+        # The reloaded page shows the same chart.
         place = slugify(self.label)
         links = format_html_join(
             "",
@@ -192,7 +192,7 @@ class CheckChartPanel(CheckedServerPanelMixin, ReadableChartPanel):
                 for key, window in CHART_WINDOWS.items()
             ),
         )
-        # Above the link that folds the panel and covers all of its header.
+        # Above the link that collapses the panel, which covers the whole header.
         return format_html('<div class="btn-group position-relative z-2 d-print-none" id="{}">{}</div>', place, links)
 
 
@@ -201,12 +201,12 @@ def _still_to_come(moment: datetime | None) -> datetime | None:
 
 
 def _health(context: Context) -> MCPServerHealth | None:
-    # The attribute keeps what it found, so that all panels together read the row once.
+    # The attribute caches the row, so that all panels read it once.
     return getattr(get_obj_from_context(context), "health", None)
 
 
 def _chosen(context: Context) -> ChartWindow:
-    """Return the window from the page's query string; a day without a valid one."""
+    """Return the window from the page's query string; a day if there is no valid one."""
     return CHART_WINDOWS.get(context["request"].GET.get("window", ""), CHART_WINDOWS["24h"])
 
 
@@ -248,7 +248,7 @@ HEALTH_PANELS = (
         section=SectionChoices.RIGHT_HALF,
         label="Latest check",
         required_permissions=VIEW_HEALTH,
-        hide_if_unset=("Server", "MCP", "TLS certificate ends", "Not to be asked before"),
+        hide_if_unset=("Server", "MCP", "TLS certificate expires", "No requests before"),
     ),
     StatisticsPanel(
         weight=100, section=SectionChoices.FULL_WIDTH, label="Uptime and latency", required_permissions=VIEW_CHECKS

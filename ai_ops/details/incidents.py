@@ -66,7 +66,7 @@ INCIDENT_DETAIL = ObjectDetailContent(
             table_class=MCPServerTable,
             table_filter="incidents",
             table_title="Servers",
-            # "Since" is computed for lists of servers alone.
+            # "Since" is computed only for lists of servers.
             exclude_columns=(
                 "since",
                 "message",

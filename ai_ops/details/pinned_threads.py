@@ -12,7 +12,7 @@ class PinnedThreadFieldsPanel(FieldsPanel):
     """The fields of a pin, and whether it matches anything."""
 
     def get_data(self, context):
-        """Add what the last sampling says."""
+        """Add the result of the last sampling."""
         pin = get_obj_from_context(context)
         return {**super().get_data(context), "in_redis": in_redis(pin, latest_snapshots()[0])}
 

@@ -25,19 +25,19 @@ from ai_ops.ui.panels import FactsPanel, FieldsPanel
 
 
 class RetentionPolicyFieldsPanel(FieldsPanel):
-    """The fields of a policy; what it leaves empty comes from the run."""
+    """The fields of a policy; the run provides the value of an empty field."""
 
     def render_value(self, key, value, context):
         """Show each pattern on a line of its own, and say where an empty field gets its value from."""
         if key == "thread_patterns":
             return format_html('<span style="white-space: pre-wrap; word-break: break-all">{}</span>', value)
         if key in INHERITED and value in ("", None):
-            return format_html('<span class="text-secondary">{}</span>', "as the run says")
+            return format_html('<span class="text-secondary">{}</span>', "from the run's options")
         return super().render_value(key, value, context)
 
 
 class PolicyMatchesPanel(FactsPanel):
-    """The threads that a policy matched at the last sampling, and what a cleanup would have deleted by it."""
+    """The threads that a policy matched at the last sampling, and the keys that a cleanup would delete."""
 
     def render_key(self, key, value, context):
         """Keep the capital letters of the label."""
@@ -59,21 +59,23 @@ def _sampled(policy, user):
     snapshot = latest_snapshots(CheckpointStorageSnapshot.objects.restrict(user, "view"))[0]
     counts = ((snapshot.data.get("policies") or {}) if snapshot else {}).get(policy.name)
     if not policy.enabled:
-        return {"Sample": "The policy is not enabled. Press Dry run to see what it would do."}
+        return {"Sample": "The policy is not enabled. Press Dry run to see its effect."}
     if snapshot is None or counts is None:
-        return {"Sample": "Not sampled with this policy yet: refresh Checkpoint Storage, or press Dry run."}
+        return {
+            "Sample": "There is no sample with this policy yet: refresh the page Checkpoint Storage, or press Dry run."
+        }
     if policy.last_updated and policy.last_updated > snapshot.taken:
-        return {"Sample": "The policy has changed since the last sampling. Press Dry run to see what it does now."}
+        return {"Sample": "The policy has changed since the last sampling. Press Dry run to see its effect now."}
     return {"Sampled": snapshot.taken, **_in_words(counts)}
 
 
 def _in_words(counts):
     goes, stays = counts["threads_deleted"], counts["threads_kept"]
     return {
-        "Threads that match": f"{goes + stays:,}",
-        "Whole threads that would go": f"{goes:,}",
-        "Checkpoints of live threads that would go": f"{counts['checkpoints_trimmed']:,}",
-        "Keys that would go": f"{counts['deleted_count']:,}",
+        "Matching threads": f"{goes + stays:,}",
+        "Whole threads to delete": f"{goes:,}",
+        "Checkpoints of live threads to delete": f"{counts['checkpoints_trimmed']:,}",
+        "Keys to delete": f"{counts['deleted_count']:,}",
     }
 
 
@@ -93,7 +95,7 @@ class TrialFollowingPanel(Panel):
     """A line that keeps the page of a policy up to date while a dry run tries it."""
 
     def should_render(self, context):
-        """Show the line while there is such a run."""
+        """Show the line while such a run is pending or running."""
         return super().should_render(context) and self._trial(context) is not None
 
     def render(self, context):
@@ -110,13 +112,13 @@ class TrialFollowingPanel(Panel):
         runs = MaintenanceRun.objects.restrict(user, "view").filter(
             kind=MaintenanceKindChoices.CLEANUP, options__trial_policy=str(policy.pk)
         )
-        # One that waits for approval is due at no time.
+        # A run that waits for approval has no due time.
         waits = Q(state=RunStateChoices.PENDING, next_attempt__isnull=False)
         return runs.filter(waits | Q(state=RunStateChoices.RUNNING)).first()
 
 
 class DryRunButton(PostButton):
-    """Run the cleanup as a dry run that takes the policy for enabled."""
+    """Run the cleanup as a dry run in which the policy is enabled."""
 
     def should_render(self, context):
         """Show the button to users who may run the Job."""
@@ -162,7 +164,7 @@ SHOWN_NAMES = 100
 
 
 class ErasureFieldsPanel(FieldsPanel):
-    """The fields of an erasure; lists have a line for each name, and counts are words."""
+    """The fields of an erasure. Lists have a line for each name, and counts are shown as text."""
 
     def render_value(self, key, value, context):
         """Show lists and counts as text rather than as JSON."""
@@ -175,7 +177,7 @@ class ErasureFieldsPanel(FieldsPanel):
         if key == "seconds":
             value = timedelta(seconds=value)
         if isinstance(value, list | dict) and not value:
-            # Nautobot writes an empty one as JSON.
+            # Nautobot shows an empty list as JSON.
             return placeholder(None)
         return super().render_value(key, value, context)
 

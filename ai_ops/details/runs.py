@@ -38,29 +38,29 @@ from ai_ops.ui.run_summary import summary
 from ai_ops.ui.times import ago, duration, exact
 
 MEANINGS = {
-    RunStateChoices.PENDING: "It waits for a worker. If its message is lost, another is sent when it is due.",
-    RunStateChoices.RUNNING: "A process works on it and shows that it is alive with every heartbeat.",
+    RunStateChoices.PENDING: "It waits for a worker. The supervisor resends a lost message when the run is due.",
+    RunStateChoices.RUNNING: "A process works on it and sends heartbeats.",
     RunStateChoices.SUCCEEDED: "It completed the work.",
     RunStateChoices.FAILED: "Retrying will not help until the cause is fixed.",
-    RunStateChoices.SKIPPED: "Another run was doing the same work, so this one did nothing.",
-    RunStateChoices.INTERRUPTED: "It was told to stop. The work done until then stays.",
+    RunStateChoices.SKIPPED: "Another run was doing the same work, so this run did nothing.",
+    RunStateChoices.INTERRUPTED: "It was stopped. The work done until then stays.",
     RunStateChoices.LOST: "Its process died, and runs of this kind or trigger are not retried.",
-    RunStateChoices.DEAD: "The infrastructure failed it as often as it may be tried.",
+    RunStateChoices.DEAD: "All allowed attempts failed because of the infrastructure.",
 }
 
 WHAT_TO_DO = {
-    RunStateChoices.FAILED: "Fix the cause named in the error. The next run of its schedule tries again, or run the "
+    RunStateChoices.FAILED: "Fix the cause named in the error. Then wait for the next run of its schedule, or run the "
     "Job now.",
-    RunStateChoices.SKIPPED: "Nothing: the run that is named did the work.",
+    RunStateChoices.SKIPPED: "Nothing: the named run did the work.",
     RunStateChoices.INTERRUPTED: "Nothing: the next run continues where this one stopped.",
-    RunStateChoices.LOST: "Look at the log of the worker and at the memory of its host at that time, and run it again.",
-    RunStateChoices.DEAD: "Fix the cause named in the error, then press Redrive: a new run does the work. If it is not "
-    "needed any more, press Discard.",
+    RunStateChoices.LOST: "Check the log of the worker and the memory of its host at that time, then run it again.",
+    RunStateChoices.DEAD: "Fix the cause named in the error, then press Redrive: a new run does the work. If you no "
+    "longer need it, press Discard.",
 }
 
 
 def meaning(run: MaintenanceRun) -> str:
-    """Return the meaning of the state of `run`, as its page has read it, in a sentence or two."""
+    """Return the meaning of the state of `run`, as its page has read the run, in a sentence or two."""
     if run.state == RunStateChoices.PENDING and run.attempt:
         due = f" at {_when(run.next_attempt)}" if run.next_attempt else ""
         return (
@@ -70,18 +70,18 @@ def meaning(run: MaintenanceRun) -> str:
     if run.state == RunStateChoices.PENDING and run.next_attempt is None:
         return "It waits for approval: look under Approvals, Approval Dashboard."
     if run.state == RunStateChoices.DEAD and run.discarded:
-        return f"{MEANINGS[run.state]} It was discarded at {_when(run.discarded)}: it needs no decision any more."
+        return f"{MEANINGS[run.state]} It was discarded at {_when(run.discarded)}: no decision is needed."
     if run.state == RunStateChoices.DEAD and run.is_redriven:
         return f"{MEANINGS[run.state]} A new run, listed below, does its work."
     if _is_silent(run):
         silent = duration(_ms(run.heartbeat, run.database_now))
-        return f"Its process was last heard of {silent} ago. The supervisor rescues it, unless a worker has it still."
-    told = " It was told to stop, and does so after the batch it is at." if _is_stopping(run) else ""
+        return f"Its process was last heard of {silent} ago. The supervisor rescues it, unless a worker still has it."
+    told = " A user has stopped it; it ends after the current batch." if _is_stopping(run) else ""
     return MEANINGS[run.state] + told
 
 
 def what_to_do(run: MaintenanceRun) -> str | None:
-    """Return the advice to the operator for a run in this state; None where there is none."""
+    """Return the advice to the operator for a run in this state; None if there is none."""
     return WHAT_TO_DO.get(run.state) if run.state != RunStateChoices.DEAD or _is_dead_letter(run) else None
 
 
@@ -127,7 +127,7 @@ def _attempt_row(entry: Mapping[str, Any], log: str | None) -> dict[str, Any]:
 
 
 def _when(moment: Any) -> str | None:
-    # Of attempts that are over the record keeps text.
+    # The record keeps earlier attempts as text.
     moment = parse_datetime(moment) if isinstance(moment, str) else moment
     return exact(moment) if moment else None
 
@@ -145,7 +145,7 @@ def _is_stopping(run: MaintenanceRun) -> bool:
 
 
 def _subject(run: MaintenanceRun, user: Any) -> Any:
-    """Return the run's server if this user may view it, else the text of the record."""
+    """Return the run's server if this user may view it, otherwise the text of the record."""
     if run.kind == MaintenanceKindChoices.SERVER and is_uuid(run.subject):
         return MCPServer.objects.restrict(user, "view").filter(pk=run.subject).first() or run.subject
     return run.subject
@@ -201,7 +201,7 @@ class TimesPanel(FactsPanel):
     """The times of request, start and end, and the process of the run."""
 
     def get_data(self, context: Context) -> dict[str, Any]:
-        """Return what is known, by its names; ages by the clock of the database, which set the times."""
+        """Return the known facts, by label. Ages use the clock of the database, which has set the times."""
         run = get_obj_from_context(context)
         running = run.state == RunStateChoices.RUNNING
         now = run.database_now
@@ -224,7 +224,7 @@ def _ms(since, now) -> float | None:
 
 
 class PlainValuesPanel(FactsPanel):
-    """The content of one of the JSON fields of a run."""
+    """The content of a JSON field of a run."""
 
     field = ""
 
@@ -237,15 +237,15 @@ class PlainValuesPanel(FactsPanel):
         return key.replace("_", " ").capitalize()
 
     def render_value(self, key: str, value: Any, context: Context) -> Any:
-        """Show true and false as words: a red cross would look like an error."""
+        """Show true and false as words, because a red cross would look like an error."""
         return ("yes" if value else "no") if isinstance(value, bool) else super().render_value(key, value, context)
 
 
 class CountersPanel(PlainValuesPanel):
-    """The counters of a run that has no result in words."""
+    """The counters of a run whose result has no words."""
 
     def should_render(self, context: Context) -> bool:
-        """Hide the panel if the result says the same in words."""
+        """Hide the panel if the run has a result in words."""
         return super().should_render(context) and not summary(get_obj_from_context(context))
 
 
@@ -288,19 +288,19 @@ class RunButton(PostButton):
 
 
 class RepeatButton(RunButton):
-    """Run again, after a confirmation: the run may delete."""
+    """Run again, after a confirmation, because the run may delete keys."""
 
-    # A link: the page behind it asks.
+    # A link: the page that it opens asks for confirmation.
     template_path = Button.template_path
     action = "repeat"
 
     def fits(self, run: MaintenanceRun) -> bool:
-        """Return whether the run has ended and waits for no other decision."""
+        """Return whether the run has ended and needs no other decision."""
         return run.is_final and not _is_dead_letter(run) and run.kind in KINDS
 
 
 class DeleteNowButton(RepeatButton):
-    """Run the cleanup that this dry run has reported, and delete."""
+    """Run the cleanup that this dry run reported as a real run."""
 
     action = "delete_now"
 

@@ -26,11 +26,11 @@ LEVELS = {UP: Level.SUCCESS, DOWN: Level.DANGER, STALE: Level.WARNING, NOT_CHECK
 
 @dataclass(frozen=True)
 class OpenIncident:
-    """An open incident that the server is in.
+    """An open incident of the server.
 
     Attributes:
-        incident: One that the user may see.
-        may_acknowledge: Whether the user may acknowledge it, and no user has.
+        incident: The incident, which the user may view.
+        may_acknowledge: Whether the user may acknowledge it, and no user has done so.
     """
 
     incident: MCPServerIncident
@@ -44,11 +44,11 @@ class Banner:
     Attributes:
         level: The urgency.
         state: One of the states of `ai_ops.overview.logic.server_state`.
-        since: Since when it is up or down, or when it was last checked, as HTML; None where that is not known.
-        last_failure: When a check of one that is up failed last, as HTML; None where none has.
-        why: What came back and what to do, or why there is no answer.
-        flapping: Whether it changes too often.
-        incidents: Its open incidents that the user may see, the outage first.
+        since: Start of the state up or down, or time of the last check, as HTML; None if unknown.
+        last_failure: Time of the last failed check of a server that is up, as HTML; None if no check has failed.
+        why: The answer and the advice, or the reason why there is no answer.
+        flapping: Whether the server changes its state too often.
+        incidents: Its open incidents that the user may view, the outage first.
     """
 
     level: Level
@@ -71,7 +71,7 @@ def banner_of(server: MCPServer, user: Any, now: datetime) -> Banner:
     state = _state(server, health, now)
     why = server.why_not_checked()
     if state == NOT_CHECKED:
-        why = "The next health check asks it."
+        why = "The next health check probes it."
     incidents = _open_incidents(server, user)
     if why or health is None:
         return Banner(LEVELS.get(state, Level.UNKNOWN), state, why=why or _why_stale(None), incidents=incidents)
@@ -110,14 +110,14 @@ def _since(
 
 
 def _up_since(server: MCPServer) -> datetime | None:
-    """Return the time at which a check last made the server Healthy; None if the history does not have it."""
+    """Return the time at which a check last made the server Healthy; None if it is not in the history."""
     flips = server.checks.filter(flipped=True).order_by("-time").values_list("time", "ok")
     at, ok = flips.first() or (None, None)
     return at if ok else None
 
 
 def _why(state: str, health: MCPServerHealth | None) -> str | None:
-    """Return the reason in words; without `health`, which the user may not view, in general words."""
+    """Return the reason in words. Without `health`, which the user may not view, it is a general sentence."""
     if state == STALE:
         return _why_stale(health)
     return health.message if health and state != UP else None
@@ -126,7 +126,7 @@ def _why(state: str, health: MCPServerHealth | None) -> str | None:
 def _why_stale(health: MCPServerHealth | None) -> str:
     if health is not None and health.ok is None:
         return f"The last check could not be made. {health.message}"
-    return "No check has ended in time: see under Schedules whether health checks run."
+    return "No check has ended in time: see on the page Schedules whether health checks run."
 
 
 def _open_incidents(server: MCPServer, user: Any) -> tuple[OpenIncident, ...]:
@@ -146,7 +146,7 @@ class ServerBannerPanel(Panel):
         return {
             "banner": banner_of(server, context["request"].user, timezone.now()),
             "bar": bar_of(server),
-            "following": "A check of this server is under way." if is_being_checked(server) else None,
+            "following": "A check of this server is running." if is_being_checked(server) else None,
         }
 
     def render(self, context: Context) -> str:

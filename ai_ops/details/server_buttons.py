@@ -14,7 +14,7 @@ class CheckNowButton(PostButton):
         return super().should_render(context) and may_run_check(context["request"].user)
 
     def get_extra_context(self, context):
-        """Look disabled if no check is possible, with the reason as tooltip and as the answer to a click."""
+        """Disable the button if no check is possible; the reason is its tooltip and the message after a click."""
         extra = super().get_extra_context(context)
         if reason := get_obj_from_context(context).why_not_checked():
             extra["color"] = ButtonColorChoices.DEFAULT

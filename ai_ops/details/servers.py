@@ -28,11 +28,11 @@ class AddressesPanel(FactsPanel):
         return {"MCP address": server.mcp_url, "Health check address": server.health_check_url}
 
     def render_value(self, key, value, context):
-        """Show an address as text, not as a link: neither is meant for a browser."""
+        """Show an address as text, not as a link, because neither is meant for a browser."""
         return format_html("<code>{}</code>", value)
 
 
-# From what an operator asks first to what is set once: the answer, charts, history, tools, and the settings last.
+# In the order of an operator's questions: the answer, charts, history, tools, and the settings last.
 MCP_SERVER_DETAIL = ObjectDetailContent(
     layout=LayoutChoices.ONE_OVER_TWO,
     panels=(

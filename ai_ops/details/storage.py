@@ -37,7 +37,7 @@ SHOWN_PINS = 10
 SHOWN_CLEANUPS = 60
 # The schedule is hourly; one run may be late or lost.
 STALE = timedelta(hours=3)
-# A worker that was killed leaves its run unfinished for ever; no sampling takes longer than this.
+# A killed worker leaves its run unfinished for ever. No sampling takes longer than this.
 RUNNING = timedelta(minutes=10)
 
 
@@ -82,7 +82,7 @@ class PlainKeysPanel(FactsPanel):
 
 
 class AgesChart(EChartsBase):
-    """A chart of keys or threads by age; each has a chart, since a thread has many keys."""
+    """A chart of keys or threads by age. They have separate charts, since a thread has many keys."""
 
     def get_config(self, context=None):
         """Name the axis in the unit of the snapshot."""
@@ -132,7 +132,7 @@ BUTTONS = (
 def _lines(
     label: str, section: SectionChoices, names: Mapping[str, str], axis: str, unit: int = 1
 ) -> ReadableChartPanel:
-    """Return chart series over the days of the trend, from the names of its numbers and their labels."""
+    """Return chart series over the days of the trend; `names` has the label of each of its numbers."""
 
     def lines(context) -> dict[str, Any]:
         days = context["trend"]
@@ -153,7 +153,7 @@ def _lines(
 
 
 class TrendChart(EChartsBase):
-    """A line over days."""
+    """A line chart over days."""
 
     def get_config(self, context=None):
         """Make the names of the axes readable."""
@@ -163,7 +163,7 @@ class TrendChart(EChartsBase):
 
 
 class DeletionsPanel(ReadableChartPanel):
-    """A chart of what the last cleanups have deleted."""
+    """A chart of the keys that the last cleanups deleted."""
 
     def should_render(self, context):
         """Show the chart once a cleanup has run."""
@@ -182,7 +182,7 @@ THREAD_COLUMNS = ["thread", "keys", "age"]
 PANELS = {
     SectionChoices.LEFT_HALF: (
         _ages_panel("Keys", SectionChoices.LEFT_HALF, "A key is as old as its checkpoint"),
-        # A thread has many keys: on one axis its line would be flat.
+        # A thread has many keys: on the same axis the line of threads would be flat.
         _lines("Trend of keys", SectionChoices.LEFT_HALF, {"keys": "Keys"}, "Keys"),
         _lines("Trend of threads", SectionChoices.LEFT_HALF, {"threads": "Threads"}, "Threads"),
         DeletionsPanel(
@@ -211,7 +211,7 @@ PANELS = {
             "MiB",
             1024 * 1024,
         ),
-        PlainKeysPanel(weight=100, label="Deletions of a cleanup now", context_data_key="cleanup_facts"),
+        PlainKeysPanel(weight=100, label="A cleanup now would delete", context_data_key="cleanup_facts"),
         PlainKeysPanel(weight=110, label="Threads by state, policy and saver", context_data_key="thread_facts"),
         DataTablePanel(
             weight=200,
@@ -241,7 +241,7 @@ def page_context(user) -> dict[str, Any]:
     context: dict[str, Any] = {
         "snapshot": good,
         "notices": [*_state(good, failed), *(() if sampling else _run_notices(good, now))],
-        "following": "A sampling is under way." if sampling else None,
+        "following": "A sampling is running." if sampling else None,
         "buttons": BUTTONS,
         "left_half_panels": PANELS[SectionChoices.LEFT_HALF],
         "right_half_panels": PANELS[SectionChoices.RIGHT_HALF],
@@ -268,7 +268,7 @@ def page_context(user) -> dict[str, Any]:
 
 
 def thread_facts(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the number of threads in each state, under each policy and of each saver, by name."""
+    """Return the number of threads by state, by policy and by saver."""
     states = data.get("states") or {}
     facts = {name.capitalize(): f"{count:,}" for name, count in sorted(states.items())}
     for name, counts in (data.get("policies") or {}).items():
@@ -280,7 +280,7 @@ def thread_facts(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cleanups(user) -> list[MaintenanceRun]:
-    """Return the last cleanups that deleted, oldest first, of those that the user may view."""
+    """Return the last cleanups that deleted keys and that the user may view, the oldest first."""
     runs = MaintenanceRun.objects.restrict(user, "view").filter(
         kind=MaintenanceKindChoices.CLEANUP, state=RunStateChoices.SUCCEEDED
     )
@@ -290,13 +290,15 @@ def _cleanups(user) -> list[MaintenanceRun]:
 def redis_facts(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return the facts about the Redis and its content, by name."""
     server = data["server"]
-    facts: dict[str, Any] = {"Server": "Its user may not call INFO: grant +info to see the server's name and version."}
+    facts: dict[str, Any] = {
+        "Server": "The Redis user may not call INFO: grant +info to see the server's name and version."
+    }
     if server:
         facts = {
             "Server": f"{server['software']} {server['version']}, database {server['database']} of {server['address']}",
             "Modules": ", ".join(server["modules"]) or "none",
         }
-    # A sample of before there was a choice has no saver.
+    # A sample of an older version of this app has no saver.
     if server and "saver" in server:
         facts["Saver of agents"] = f"{server['saver'] or 'None'}: {server['reason']}"
     memory, estimated = data["memory_bytes"], data["checkpoint_bytes"]
@@ -311,12 +313,12 @@ def redis_facts(data: Mapping[str, Any]) -> dict[str, Any]:
     facts["Checkpoint keys"] = _counted(data["families"], data["checkpoint_keys"])
     facts["Threads"] = _counted(data["savers"], data["thread_count"])
     if data["undated_keys"]:
-        facts["Keys of unknown age"] = f"{data['undated_keys']:,}, which no cleanup deletes"
+        facts["Keys of unknown age"] = f"{data['undated_keys']:,}(no cleanup deletes them)"
     return facts
 
 
 def cleanup_facts(cleanup: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the counts of a cleanup at that time, by name."""
+    """Return the counts of a cleanup at the time of the sample, by name."""
     if cleanup is None:
         return {"Not known": "Not all keys were sampled. Run the cleanup as a dry run for the full count."}
     return {
@@ -346,21 +348,21 @@ def _findings(data: Mapping[str, Any]) -> Iterator[Notice]:
     if not data["database_keys"]:
         yield Notice(
             "warning",
-            f"There are no keys in {where}. If agents have talked, they use another one: "
-            "compare LANGGRAPH_REDIS_URL and LANGGRAPH_REDIS_DB with what the agents have.",
+            f"There are no keys in {where}. If agents have had conversations, they use another "
+            "database: compare LANGGRAPH_REDIS_URL and LANGGRAPH_REDIS_DB with the agents' configuration.",
         )
     elif not data["checkpoint_keys"]:
         yield Notice(
             "warning",
-            f"None of the {data['scanned_keys']:,} keys looked at in {where} is a checkpoint's. Either agents use "
-            "another database (compare LANGGRAPH_REDIS_URL and LANGGRAPH_REDIS_DB), or other names for their keys: set "
+            f"None of the {data['scanned_keys']:,} keys looked at in {where} belongs to a checkpoint. Agents may "
+            "use another database (compare LANGGRAPH_REDIS_URL and LANGGRAPH_REDIS_DB), or other prefixes of keys: set "
             "checkpoint_prefix and checkpoint_write_prefix in PLUGINS_CONFIG to those of the saver.",
         )
     if not data["complete"]:
         yield Notice(
             "info",
-            f"Only {data['scanned_keys']:,} of about {data['database_keys']:,} keys were sampled: the counts are of "
-            "those, and threads may have more keys and be younger than shown.",
+            f"Only {data['scanned_keys']:,} of about {data['database_keys']:,} keys were sampled. The counts cover "
+            "only those; threads may have more keys and may be younger than shown.",
         )
 
 
@@ -370,13 +372,13 @@ def _is_sampling(now: datetime) -> bool:
 
 
 def _run_notices(good: CheckpointStorageSnapshot | None, now: datetime) -> Iterator[Notice]:
-    """Yield sentences on the time since the snapshot."""
+    """Yield sentences about the time since the snapshot."""
     if good and _cleaned_since(good.taken):
         yield Notice("info", "A cleanup has run since: press Refresh to see the result.")
     elif good and now - good.taken > STALE:
         yield Notice(
             "warning",
-            f"This was sampled {plain_ago(good.taken)}. Press Refresh; and look under Jobs, Scheduled Jobs whether "
+            f"The sample was taken {plain_ago(good.taken)}. Press Refresh; and look under Jobs, Scheduled Jobs whether "
             f'"{DEFAULT_SCHEDULES["storage"].name}" is enabled and whether Celery beat and a worker are running.',
         )
 

@@ -1,4 +1,4 @@
-"""The page "Threads": one thread explained, or those that a search in the background has found."""
+"""The page "Threads": the explanation of one thread, or the result of a search in the background."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def searches(user: Any) -> list[MaintenanceRun]:
 
 
 def searched(user: Any, run_id: str) -> dict[str, Any] | None:
-    """Return the content of the page for a search; None if there is none that the user may view."""
+    """Return the content of the page for a search; None if there is no such search that the user may view."""
     visible = Q(owner=user) | Q(pk__in=MaintenanceRun.objects.restrict(user, "view").values("pk"))
     runs = MaintenanceRun.objects.filter(visible, kind=MaintenanceKindChoices.SEARCH)
     run = runs.filter(pk=run_id).first() if is_uuid(run_id) else None
@@ -56,11 +56,11 @@ def searched(user: Any, run_id: str) -> dict[str, Any] | None:
         return None
     context: dict[str, Any] = {"search": run, "pattern": run.options.get("pattern", ""), "shown_threads": SHOWN_THREADS}
     if not run.is_final:
-        # One that failed since Redis was away is tried again.
+        # A search that failed because Redis was unavailable is retried.
         return context | {"following": f"The search is {run.state}. {run.progress or run.error}".strip()}
     result = run.job_result.result if run.job_result else None
     if run.state != RunStateChoices.SUCCEEDED or not isinstance(result, dict) or "threads" not in result:
-        gone = "Its result has been deleted since: search again."
+        gone = "The result of the search has been deleted: search again."
         return context | {"search_error": run.error or (gone if run.state == RunStateChoices.SUCCEEDED else run.state)}
     return context | {"result": result, "hidden_count": max(0, result["thread_count"] - SHOWN_THREADS)}
 

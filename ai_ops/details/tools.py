@@ -1,4 +1,4 @@
-"""Panels of a server's tools and their differences from the approved ones, and the page of a tool."""
+"""Panels of a server's tools and their differences from the approved tools, and the page of a tool."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from ai_ops.ui.times import ago
 
 VIEW_TOOLS = ("ai_ops.view_mcpservertool", "ai_ops.view_mcpservertoolset")
 
-# Comparing takes time that grows faster than the text: what a hostile server lists must not hold up a page.
+# The time of a comparison grows faster than the text. The tools of a hostile server must not delay a page.
 MAX_COMPARED_LINES = 400
 
-# Differences on a server's page; each tool's own page has its own.
+# Number of differences on a server's page. The page of each tool has its own.
 MAX_DIFFERENCES = 10
 
-# Names on a server's page that agents see other than the server has them.
+# Number of names on a server's page that differ for agents.
 MAX_NAMES = 20
 
 REMARK = "…"
@@ -65,14 +65,14 @@ class ToolSetPanel(FactsPanel):
             "Could not be listed": format_html("{} {}", found.reason, ago(found.asked)) if found.reason else None,
             "Answer": found.message or None,
             "Approved": found.approved,
-            "Approved by": (found.approved_by or "trusted as the first list") if found.approved else None,
+            "Approved by": (found.approved_by or "the first list, approved automatically") if found.approved else None,
             "Approved changes": found.approved_changes,
             "Agents see": _seen_by_agents(found.server),
         }
 
 
 def _seen_by_agents(server: MCPServer) -> SafeString | None:
-    """Name the tools that agents see under another name, because other servers have tools of the same name."""
+    """Return the tools that agents see under another name, because other servers have tools of the same name."""
     others = sorted(names_for_agents(server, always=AiOpsSettings.load().prefix_tool_names).items())
     if not others:
         return None
@@ -92,7 +92,7 @@ class ToolDriftPanel(Panel):
         return super().should_render(context) and found is not None and found.drifted
 
     def get_extra_context(self, context: Context) -> dict[str, Any]:
-        """Add the differences, those that wait for a decision first, and the permitted decisions."""
+        """Add the permitted decisions and the differences, those that wait for a decision first."""
         found, user = _tool_set(context), context["request"].user
         differing = MCPServerTool.objects.filter(server=found.server).exclude(state=MCPToolStateChoices.APPROVED)
         decided = Q(state=MCPToolStateChoices.REJECTED)
@@ -117,7 +117,7 @@ def difference(tool: MCPServerTool) -> SafeString:
     old = tool.approved_definition.split("\n") if tool.approved_definition else []
     new = tool.definition.split("\n") if tool.definition else []
     if old == new:
-        return _lines([(REMARK, "They differ in a part that is too long to be kept.")])
+        return _lines([(REMARK, "They differ in a part that is too long to be stored.")])
     return _lines(_compared(old, new))
 
 
@@ -138,7 +138,7 @@ def _compared(old: list[str], new: list[str]) -> Iterator[tuple[str, str]]:
     if shown_to < len(a):
         yield REMARK, ""
     if max(len(old), len(new)) > MAX_COMPARED_LINES:
-        yield REMARK, f"Lines after the first {MAX_COMPARED_LINES} are not compared here."
+        yield REMARK, f"Lines after the first {MAX_COMPARED_LINES} are not compared."
 
 
 def _lines(lines: Iterable[tuple[str, str]]) -> SafeString:
@@ -182,7 +182,7 @@ class ToolFieldsPanel(FieldsPanel):
     """The fields of a tool."""
 
     def render_value(self, key: str, value: Any, context: Context) -> Any:
-        """Show the state in its colour, and hashes shortened."""
+        """Show the state in its colour, and shorten hashes."""
         if key == "state":
             return tool_badge(get_obj_from_context(context))
         if key in ("hash", "approved_hash") and value:
@@ -204,7 +204,7 @@ class ToolDecisionPanel(Panel):
     body_content_template_path = "ai_ops/inc/tool_decision.html"
 
     def should_render(self, context: Context) -> bool:
-        """Show the buttons to users who may decide, if there is a decision to make."""
+        """Show the buttons to users with the permission, if the tool needs a decision."""
         tool, user = get_obj_from_context(context), context["request"].user
         if not super().should_render(context) or tool.state == MCPToolStateChoices.APPROVED:
             return False

@@ -1,4 +1,4 @@
-"""The doctor: goes through the set-up of an installation and says for each point that it is well, or what to do."""
+"""The doctor: examines the set-up of an installation, and reports each point as well or gives advice."""
 
 from ai_ops.doctor.examination import CHECKS, examine
 from ai_ops.doctor.logic import Finding, Outcome, exit_code

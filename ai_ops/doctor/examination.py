@@ -1,4 +1,4 @@
-"""The checks of the doctor: each gathers facts, has `logic` judge them, and never stops another."""
+"""The checks of the doctor. Each gathers facts and has `logic` judge them; none stops another."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ from ai_ops.schedules.status import get_scheduler_status, listened_queues, statu
 APP = "ai_ops"
 DISTRIBUTION = "nautobot-app-ai-ops"
 LOGS_CLEANUP = ("nautobot.core.jobs.cleanup", "LogsCleanup")
-# The longest of so many of the latest runs of a kind is compared with its time limit.
+# Number of the latest runs of a kind of which the longest is compared with the time limit.
 RUNS_LOOKED_AT = 20
-# Secrets may be in a vault that takes its time: so many servers are tried.
+# Servers whose secrets are read. A vault may be slow.
 MOST_CREDENTIALS = 100
-# Beside those of RedisSaver, whose prefixes are settings.
+# Prefixes besides those of RedisSaver, which are settings.
 KEY_BEGINNINGS = ("writes:{", "thread:{", "write_keys_zset:", "write_registry:")
 
 
 class Surroundings:
-    """The facts that several checks need, each gathered once.
+    """The facts that several checks share, each gathered once.
 
     Args:
         now: The present, the same for all checks.
@@ -72,7 +72,7 @@ class Surroundings:
 
     @cached_property
     def queues(self) -> Any:
-        """Workers by queue; None where Celery can't be asked."""
+        """Return the workers by queue; None if Celery does not answer."""
         return listened_queues()
 
     @cached_property
@@ -87,12 +87,12 @@ class Surroundings:
 
     @cached_property
     def servers(self) -> int:
-        """The number of servers that a health check asks."""
+        """Return the number of servers that a health check probes."""
         return checked_servers().count()
 
 
 def checked_servers() -> Any:
-    """Return the servers that health checks ask."""
+    """Return the servers that health checks probe."""
     return MCPServer.objects.filter(protocol=MCPProtocolChoices.HTTP).exclude(status__name=MCPServerStatus.VULNERABLE)
 
 
@@ -102,7 +102,7 @@ def check_settings(around: Surroundings) -> Finding:
         _ = around.settings
     except ConfigurationError as error:
         return problem(str(error), "Change it in nautobot_config.py.")
-    return well('PLUGINS_CONFIG["ai_ops"] is usable.')
+    return well('PLUGINS_CONFIG["ai_ops"] is valid.')
 
 
 def check_migrations(_: Surroundings) -> Finding:
@@ -120,11 +120,11 @@ def check_versions(_: Surroundings) -> Finding:
     wrong = sorted(wrong_packages())
     if wrong:
         return problem(f"These packages do not fit: {listed(wrong)}.", f"Install them with pip: {DISTRIBUTION}.")
-    return well(f"AI Ops {metadata.version(DISTRIBUTION)} has the packages that it needs.")
+    return well(f"AI Ops {metadata.version(DISTRIBUTION)} has the packages that it requires.")
 
 
 def wrong_packages(requires: Collection[str] | None = None) -> Iterator[str]:
-    """Return the requirements that the installed packages do not meet, each with the version that is there."""
+    """Return the requirements that the installed packages do not meet, each with the installed version."""
     for line in metadata.requires(DISTRIBUTION) or () if requires is None else requires:
         wanted = Requirement(line)
         if wanted.marker and not wanted.marker.evaluate({"extra": ""}):
@@ -139,7 +139,7 @@ def wrong_packages(requires: Collection[str] | None = None) -> Iterator[str]:
 
 
 def check_redis(around: Surroundings) -> Finding:
-    """Reach the checkpoint Redis."""
+    """Connect to the checkpoint Redis."""
     try:
         found = around.redis
     except AiOpsError as error:
@@ -171,8 +171,8 @@ def check_saver(around: Surroundings) -> Finding:
     """Report the saver that agents get."""
     if around.redis.saver is None:
         return problem(
-            f"Agents have no saver there: {around.redis.reason}",
-            "Name a saver that works there in the setting checkpoint_saver, or give agents another Redis.",
+            f"Agents have no saver in the checkpoint Redis: {around.redis.reason}",
+            "Name a saver that works with it in the setting checkpoint_saver, or give agents another Redis.",
         )
     return well(f"Agents get {around.redis.saver}: {around.redis.reason}")
 
@@ -186,14 +186,14 @@ def check_commands(around: Surroundings) -> Finding:
             if "NOPERM" in str(error) or "no permissions" in str(error).lower():
                 return logic.judge_commands(["EVAL"])
             return unknown(
-                "This version of Redis does not tell what its user may call.",
+                "This version of Redis does not report which commands its user may call.",
                 "Compare the user's permissions with the ACL line in the documentation of the installation.",
             )
     return logic.judge_commands(refused)
 
 
 def check_memory(_: Surroundings) -> Finding:
-    """Ask the checkpoint Redis for its memory and its policy."""
+    """Ask the checkpoint Redis for its memory and its eviction policy."""
     with checkpointer.get_redis_connection() as client:
         try:
             target = {"target_nodes": client.get_default_node()} if hasattr(client, "get_default_node") else {}
@@ -205,7 +205,7 @@ def check_memory(_: Surroundings) -> Finding:
 
 
 def check_workers(around: Surroundings) -> Finding:
-    """Ask Celery for workers on the queues that the app's runs go to."""
+    """Ask Celery for workers on the queues of the app's runs."""
     wanted = {str(status.queue) for status in around.schedules if status.queue and status.enabled}
     for kind in DEFAULT_SCHEDULES:
         job = find_job(kind)
@@ -227,14 +227,14 @@ def check_schedules(around: Surroundings) -> Finding:
     bad = [each for each in around.schedules if each.needs_attention]
     if bad:
         said = " ".join(f'"{each.name}": {each.why}' for each in bad[: logic.LISTED_NAMES])
-        return problem(f"{len(bad)} schedule(s) need you. {said}", "See AI Ops > Schedules.")
+        return problem(f"{len(bad)} schedule(s) need attention. {said}", "See AI Ops > Schedules.")
     present = {each.kind for each in around.schedules}
     if missing := [kind for kind in DEFAULT_SCHEDULES if kind not in present]:
         return problem(
             f"Nothing starts {listed(missing)}.",
-            "Make the schedules under AI Ops > Schedules, or with ensure_schedule in a shell.",
+            "Create the schedules with ensure_schedule in a shell, or by REST.",
         )
-    return well(f"{len(around.schedules)} schedules are in place and none is late.")
+    return well(f"{len(around.schedules)} schedules exist and none is late.")
 
 
 def check_jobs(_: Surroundings) -> Finding:
@@ -248,7 +248,7 @@ def check_jobs(_: Surroundings) -> Finding:
 
 
 def check_time_limits(around: Surroundings) -> Finding:
-    """Compare the time limits with the durations of the latest runs and the expected ones."""
+    """Compare the time limits with the durations of the latest runs and the expected durations."""
     short = [said for kind in DEFAULT_SCHEDULES if (said := _limit_of(kind, around))]
     if short:
         return problem(
@@ -282,7 +282,7 @@ def _needed(kind: str, around: Surroundings) -> float:
 
 
 def check_credentials(_: Surroundings) -> Finding:
-    """Find servers that ask for credentials, or whose secrets group can't be used."""
+    """Find servers that require credentials, or whose secrets group can't be used."""
     servers = checked_servers().select_related("secrets_group", "health")
     refused = servers.filter(health__reason=Reason.AUTH_REQUIRED).values_list("name", flat=True)
     broken = []
@@ -292,12 +292,13 @@ def check_credentials(_: Surroundings) -> Finding:
         except CredentialsError:
             broken.append(server.name)
     if broken:
-        return problem(f"The secrets groups of {listed(broken)} can't be used.", "See the health of those servers.")
+        return problem(f"The secrets groups of {listed(broken)} can't be used.", "See the pages of these servers.")
     if refused:
         return problem(
-            f"These servers want other credentials: {listed(refused)}.", "Give each a secrets group, or a new secret."
+            f"These servers require other credentials: {listed(refused)}.",
+            "Give each a secrets group, or a new secret.",
         )
-    return well("No server wants credentials that it does not get.")
+    return well("No server requires credentials that it does not get.")
 
 
 def check_certificates(around: Surroundings) -> Finding:
@@ -306,8 +307,8 @@ def check_certificates(around: Surroundings) -> Finding:
     soon = {name: days_left(ends, around.now) for name, ends in rows if is_worth_a_warning(ends, around.now)}
     if soon:
         names = [f"{name} ({days} d)" for name, days in soon.items()]
-        return problem(f"Certificates end soon: {listed(names)}.", "Renew them.")
-    return well("No certificate ends soon.")
+        return problem(f"Certificates expire soon: {listed(names)}.", "Renew them.")
+    return well("No certificate expires soon.")
 
 
 def check_logs_cleanup(_: Surroundings) -> Finding:
@@ -318,13 +319,14 @@ def check_logs_cleanup(_: Surroundings) -> Finding:
     )
     if not schedules.filter(one_off=False).exists():
         return problem(
-            "Nautobot's Job Logs Cleanup is not scheduled, so the results of other Jobs and the change log grow.",
+            "Nautobot's Job Logs Cleanup is not scheduled, so the results of other Jobs and the change log grow "
+            "without limit.",
             "Schedule it under Jobs > Jobs.",
         )
     return well("Nautobot's Job Logs Cleanup is scheduled.")
 
 
-# In this order: what is further down needs what is above it.
+# In this order, because later checks depend on earlier ones.
 CHECKS: dict[str, Callable[[Surroundings], Finding]] = {
     "settings": check_settings,
     "migrations": check_migrations,
@@ -346,7 +348,7 @@ CHECKS: dict[str, Callable[[Surroundings], Finding]] = {
 
 
 def examine(around: Surroundings | None = None) -> Iterator[Finding]:
-    """Run every check, and yield each finding at once."""
+    """Run all checks, and yield each finding immediately."""
     around = around or Surroundings(timezone.now())
     for name in CHECKS:
         yield examined(name, around)
@@ -361,7 +363,7 @@ def examined(name: str, around: Surroundings) -> Finding:
     except (RedisError, RedisClusterException) as error:
         found = unknown(explain(error), "See the checks above.")
     except BACKEND_ERRORS:
-        found = unknown("Nautobot's database or cache did not answer.", "See whether both run.")
+        found = unknown("Nautobot's database or cache did not answer.", "Check that both run.")
     return Finding(found.outcome, found.message, found.advice, name)
 
 

@@ -1,4 +1,4 @@
-"""Decisions of the doctor from given facts, without access to a database, a Redis or a worker."""
+"""Decisions of the doctor from given facts, without access to a database, Redis or workers."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from enum import StrEnum
 
 from ai_ops.logic.durations import duration
 
-# A Redis that is nearly full evicts, or refuses writes, before the next cleanup has run.
+# A nearly full Redis evicts keys or refuses writes before the next cleanup has run.
 FULL_PERCENT = 90
-# A run that takes longer than this share of its limit does not end in time once there is a little more to do.
+# A run that takes longer than this share of its limit will exceed it with a little more work.
 LONG_PERCENT = 80
-# What a scan passes in a second at least: a tenth of what was measured on one core beside its Redis.
+# Keys that a scan passes per second at least: a tenth of the speed measured on one core beside its Redis.
 KEYS_A_SECOND = 5_000
-# Names that a sentence lists; the number says how many there are.
+# Number of names that a sentence lists.
 LISTED_NAMES = 5
 
 WELL_CODE, PROBLEM_CODE, UNKNOWN_CODE = 0, 1, 2
 
 
 class Outcome(StrEnum):
-    """The outcome of one check. UNKNOWN if its source did not answer."""
+    """The outcome of one check; UNKNOWN if its source did not answer."""
 
     WELL = "well"
     PROBLEM = "problem"
@@ -33,9 +33,9 @@ class Finding:
     """The result of one check, with advice.
 
     Attributes:
-        outcome: Whether it is well.
-        message: What was found, in a sentence.
-        advice: What to do, in a sentence; empty where all is well.
+        outcome: The outcome of the check.
+        message: The result, in a sentence.
+        advice: The advice, in a sentence; empty if all is well.
         check: Name of the check, one of `ai_ops.doctor.CHECKS`.
     """
 
@@ -56,12 +56,12 @@ def problem(message: str, advice: str) -> Finding:
 
 
 def unknown(message: str, advice: str) -> Finding:
-    """Return a finding that could not be determined."""
+    """Return a finding about something that could not be determined."""
     return Finding(Outcome.UNKNOWN, message, advice)
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
-    """Return 0 if all is well, 1 if something needs the operator, 2 if nothing does but something is unknown."""
+    """Return 0 if all is well, 1 if something needs the operator, 2 if nothing does and something is unknown."""
     outcomes = {finding.outcome for finding in findings}
     if Outcome.PROBLEM in outcomes:
         return PROBLEM_CODE
@@ -76,11 +76,11 @@ def listed(names: Collection[str]) -> str:
 
 
 def judge_database(own: str, nautobot: Mapping[str, str], here: bool, elsewhere: Sequence[int]) -> Finding:
-    """Judge whether the app uses the database of the checkpoints, and shares it with nothing else.
+    """Judge whether the app's database is the one with the checkpoints, and holds nothing else.
 
     Args:
         own: Server and database of the checkpoints, such as ``redis.example.com:6379/2``.
-        nautobot: Those of Nautobot, by what it keeps there.
+        nautobot: Those of Nautobot, by their use, such as the cache.
         here: Whether the database has keys of a checkpoint saver.
         elsewhere: Other databases of the same server that have such keys.
     """
@@ -93,26 +93,26 @@ def judge_database(own: str, nautobot: Mapping[str, str], here: bool, elsewhere:
     if not here and elsewhere:
         others = ", ".join(str(number) for number in elsewhere)
         return problem(
-            f"{own} has no checkpoints, and database {others} of the same server has some.",
-            "Tell the app where agents keep theirs, in LANGGRAPH_REDIS_URL or LANGGRAPH_REDIS_DB.",
+            f"{own} has no checkpoints, but database {others} of the same server does.",
+            "Set LANGGRAPH_REDIS_URL or LANGGRAPH_REDIS_DB to the database of the agents.",
         )
-    return well(f"The checkpoints have {own} to themselves" + ("." if here else ", which has none yet."))
+    return well(f"The checkpoints have {own} to themselves" + ("." if here else ", which has no checkpoints yet."))
 
 
 def judge_memory(policy: str | None, used: int | None, limit: int | None, evicted: int | None) -> Finding:
     """Judge whether the checkpoint Redis loses or refuses checkpoints.
 
     Args:
-        policy: Its `maxmemory_policy`; None where its user may not ask.
-        used: Bytes that it uses.
+        policy: Its `maxmemory_policy`; None if the user may not read it.
+        used: Used memory in bytes.
         limit: Its `maxmemory` in bytes; 0 for none.
-        evicted: Keys that it evicted since it started.
+        evicted: Keys evicted since its start.
     """
     if policy is None or used is None or limit is None:
-        return unknown("INFO does not say how much memory the checkpoint Redis may use.", "Allow its user +info.")
+        return unknown("INFO does not report the memory limit of the checkpoint Redis.", "Grant its user +info.")
     if limit and policy.startswith("allkeys"):
         return problem(
-            f"The checkpoint Redis may evict any key ({policy}), which breaks conversations half way.",
+            f"The checkpoint Redis may evict any key ({policy}), which breaks conversations.",
             "Set maxmemory-policy to noeviction, and memory_limit_mb and memory_retention_days to clean up earlier.",
         )
     if limit and used * 100 >= limit * FULL_PERCENT:
@@ -121,7 +121,7 @@ def judge_memory(policy: str | None, used: int | None, limit: int | None, evicte
             "Clean up with a shorter retention, or raise maxmemory.",
         )
     gone = f"; it evicted {evicted:,} keys since it started" if evicted else ""
-    return well(f"The memory policy is {policy}{gone}." if limit else "The checkpoint Redis has no limit of memory.")
+    return well(f"The memory policy is {policy}{gone}." if limit else "The checkpoint Redis has no memory limit.")
 
 
 def judge_commands(refused: Sequence[str]) -> Finding:
@@ -138,29 +138,29 @@ def judge_workers(queues: Mapping[str, int] | None, wanted: Collection[str]) -> 
     """Judge whether workers listen to the queues of the schedules and Jobs.
 
     Args:
-        queues: Workers by queue; None where Celery could not be asked.
-        wanted: The queues that the app's runs go to.
+        queues: Workers by queue; None if Celery did not answer.
+        wanted: The queues of the app's runs.
     """
     if queues is None:
-        return unknown("Celery can't be asked for its workers.", "See whether Celery's broker runs.")
+        return unknown("Celery did not answer the question for its workers.", "Check that Celery's broker runs.")
     if not queues:
-        return problem("No Celery worker answers.", "Start one: nautobot-server celery worker.")
+        return problem("No Celery worker answers.", "Start a worker: nautobot-server celery worker.")
     if missing := [name for name in wanted if not queues.get(name)]:
         return problem(
             f"No Celery worker listens to {listed(missing)}.",
-            "Start one with --queues, or give the runs another queue.",
+            "Start a worker with --queues, or give the runs another queue.",
         )
     return well(f"Celery workers listen to {listed(wanted)}.")
 
 
 def judge_limit(kind: str, limit: float, longest: float | None, needed: float) -> str | None:
-    """Return a clause that says why a time limit is too short; None if it is long enough.
+    """Return the reason why a time limit is too short, as a clause; None if it is long enough.
 
     Args:
         kind: The kind of run.
-        limit: Seconds after which it is stopped; 0 for never.
-        longest: Seconds that the longest of its latest runs took.
-        needed: Seconds that what is there may take at worst.
+        limit: Seconds after which a run is stopped; 0 for never.
+        longest: Duration in seconds of the longest of its latest runs.
+        needed: Seconds that a run may take at worst with the present data.
     """
     if not limit:
         return None
@@ -172,7 +172,7 @@ def judge_limit(kind: str, limit: float, longest: float | None, needed: float) -
 
 
 def cleanup_seconds(keys: int | None) -> float:
-    """Return the seconds that a scan of so many keys takes on a slow machine."""
+    """Return the seconds that a scan of `keys` keys takes on a slow machine."""
     return (keys or 0) / KEYS_A_SECOND
 
 
@@ -180,10 +180,10 @@ def health_seconds(servers: int, at_once: int, timeout: float, rounds: int, paus
     """Return the longest duration of a health check in seconds: every server silent in every round.
 
     Args:
-        servers: Servers that are checked.
-        at_once: Servers that are asked at the same time.
-        timeout: Seconds for which each is waited for.
-        rounds: Times that each is asked.
+        servers: Number of servers to check.
+        at_once: Number of servers that are probed at the same time.
+        timeout: Seconds until a probe gives up.
+        rounds: Number of probes of each server.
         pause: Seconds between two rounds.
     """
     return rounds * timeout * -(-servers // max(1, at_once)) + (rounds - 1) * pause

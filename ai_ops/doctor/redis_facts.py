@@ -13,14 +13,14 @@ from redis.exceptions import ResponseError
 
 from ai_ops.checkpoints.redis.errors import COMMANDS
 
-# Pages of a scan after which a database is taken to have no checkpoints: a hundred thousand keys.
+# Pages of a scan after which a database counts as one without checkpoints: a hundred thousand keys.
 MOST_PAGES = 100
 SCAN_COUNT = 1000
-# Other databases of the same server that are looked at; a server has 16 unless told otherwise.
+# Number of databases of the same server that are searched. By default a server has 16.
 MOST_DATABASES = 16
 DEFAULT_PORT = 6379
 
-# Redis 7 and Valkey answer for the user that runs a script; nothing is called.
+# Redis 7 and Valkey answer for the user that runs the script. They call none of the commands.
 ASK_ACL = """
 local refused = {}
 for _, each in ipairs(cjson.decode(ARGV[1])) do
@@ -29,16 +29,16 @@ for _, each in ipairs(cjson.decode(ARGV[1])) do
 end
 return refused
 """
-# No saver writes it, and it is not written here either.
+# No saver writes this key, and this module does not write it either.
 KEY = "checkpoint:ai-ops-doctor"
-# Arguments with which a command is asked about, by its name; every other one takes a key and two more.
+# Arguments to ask about, by command. All other commands take a key and two more arguments.
 ARGUMENTS: dict[str, tuple[str, ...]] = {
     "SCAN": ("0",),
     "DBSIZE": (),
     "INFO": (),
     "SELECT": ("0",),
     "EVAL": ("return 1", "0"),
-    # Each of their arguments is a key.
+    # Commands whose arguments are all keys.
     "EXISTS": (KEY,),
     "UNLINK": (KEY,),
 }
@@ -57,7 +57,7 @@ def has_keys(client: Any, prefixes: Sequence[bytes]) -> bool:
 
 
 def databases_with(client: Any, prefixes: Sequence[bytes], own: int) -> list[int]:
-    """Return the other databases of the server that have such keys; none for a cluster, which has one database."""
+    """Return the other databases of the server that have such keys; none for a cluster, which has a single database."""
     if isinstance(client, RedisCluster):
         return []
     numbers = [int(name[2:]) for name in client.info("keyspace") if name.startswith("db")]
@@ -75,7 +75,7 @@ def refused_commands(client: Any, prefixes: Iterable[str]) -> list[str]:
     """Return the commands that the user of `client` may not call, and the keys that it may not delete.
 
     Raises:
-        redis.exceptions.ResponseError: The server can't tell, as those before Redis 7, or refuses the script itself.
+        redis.exceptions.ResponseError: The server can't answer, such as one before Redis 7, or refuses the script.
     """
     asked = [[name, *ARGUMENTS.get(name, (KEY, "1", "1"))] for name in (*COMMANDS, "INFO")]
     refused = [_text(name) for name in client.eval(ASK_ACL, 0, json.dumps(asked))]
@@ -88,7 +88,7 @@ def refused_commands(client: Any, prefixes: Iterable[str]) -> list[str]:
 
 
 def server_and_database(url: str) -> str:
-    """Return only the host, port and database of an address."""
+    """Return the host, port and database of an address, without credentials."""
     parts = urlsplit(url)
     try:
         port = parts.port or DEFAULT_PORT

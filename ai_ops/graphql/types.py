@@ -11,7 +11,7 @@ from ai_ops.models import MCPServer
 class MCPServerType(OptimizedNautobotObjectType):
     """An MCP server: `url` is the address of its record in the REST API, `server_url` the server's own."""
 
-    # Declared, or the model's field of that name would be taken.
+    # Declared, because otherwise the model's field of that name would be used.
     url = graphene.String()
     server_url = graphene.String()
 
@@ -22,7 +22,7 @@ class MCPServerType(OptimizedNautobotObjectType):
         filterset_class = MCPServerFilterSet
 
     def resolve_url(self, info):
-        """Resolve as every type does."""
+        """Resolve to the address, as all types do."""
         return self.get_absolute_url(api=True)
 
     @resolver_hints(only=("url",))

@@ -1,4 +1,4 @@
-"""Nautobot Jobs: form variables, log lines and the outcome; the work is in ``ai_ops.celery_tasks``."""
+"""Nautobot Jobs: their form variables, log lines and outcomes. ``ai_ops.celery_tasks`` does the work."""
 
 from nautobot.apps.jobs import register_jobs
 

@@ -17,15 +17,15 @@ from ai_ops.runs.transitions import failing_with_its_job
 
 
 class MaintenanceJob(Job):
-    """A Job whose work is recorded as a run, with the user who requested it."""
+    """A Job whose work is recorded as a run with its user."""
 
     class Meta:
-        """Not a Job by itself."""
+        """Nautobot does not register this class."""
 
         abstract = True
 
     def __init__(self) -> None:
-        """Make text quoted in the Job's own log lines harmless, as in those of the tasks."""
+        """Escape foreign text in the Job's own log lines, as in those of the tasks."""
         super().__init__()
         get_logger(self.__module__)
 
@@ -40,7 +40,7 @@ class MaintenanceJob(Job):
         return super().create_file(filename, content) if self.job_result else None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run, with this JobResult as the one that the tasks record."""
+        """Run the Job; the tasks record its JobResult."""
         request = request_of_job(self)
         try:
             self.deserialize_data(kwargs)
@@ -55,8 +55,8 @@ class MaintenanceJob(Job):
             return super().__call__(*args, **kwargs)
 
     def _without_subject(self, request: RunRequest, error: ObjectDoesNotExist) -> dict[str, Any]:
-        """End at once with a log line: the object of the run was deleted since the request."""
-        sentence = f"The subject of this run was deleted, so there is no work. {error}"
+        """End the run with a log line, because its object has been deleted since the request."""
+        sentence = f"The object of this run was deleted, so there is no work. {error}"
         transitions.end_without_work(request, sentence)
         self.fail("%s", sentence)
         return {"success": False, "error": sentence}

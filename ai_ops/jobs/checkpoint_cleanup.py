@@ -36,7 +36,7 @@ class DaysVar(ScriptVariable):
     def __init__(self, **options: Any) -> None:
         """Set the bounds."""
         super().__init__(**options)
-        # The setting is what has the last word: an hour is 0.0416666... of a day.
+        # The validation of the setting decides: an hour is 0.0416666... of a day.
         self.field_attrs |= {
             "min_value": 0.04,
             "max_value": MAX_RETENTION_DAYS,
@@ -50,8 +50,9 @@ class CleanupCheckpointsJob(MaintenanceJob):
     retention_days = DaysVar(
         required=False,
         label="Retention days",
-        description="Checkpoints older than this go, unless a live conversation needs them or a retention policy says "
-        "otherwise. 0.5 is twelve hours. Leave this and the fields below empty to use the configured values.",
+        description="Age in days after which checkpoints are deleted, unless a live conversation needs them or a "
+        "retention policy applies. 0.5 is twelve hours. Leave this and the fields below empty to use the configured "
+        "values.",
     )
     dryrun = DryRunVar(description="Delete nothing, and report the keys that a run would delete.")
     thread_pattern = StringVar(
@@ -59,7 +60,7 @@ class CleanupCheckpointsJob(MaintenanceJob):
         label="Thread pattern",
         description="Only threads whose id matches this glob, such as user-42-*.",
     )
-    # A checkbox that was left out of a REST request reads as "no": it could not say "as configured".
+    # A checkbox that is missing in a REST request reads as "no", so it could not mean "as configured".
     trim_live_threads = ChoiceVar(
         choices=((YES, "Yes"), (NO, "No")),
         required=False,
@@ -81,7 +82,7 @@ class CleanupCheckpointsJob(MaintenanceJob):
         required=False,
         min_value=1,
         label="Memory limit (MiB)",
-        description="The memory retention applies while Redis uses more.",
+        description="The memory retention applies while Redis uses more memory than this.",
     )
     memory_retention_days = DaysVar(
         required=False,
@@ -92,14 +93,14 @@ class CleanupCheckpointsJob(MaintenanceJob):
         required=False,
         min_value=1,
         label="Max deletions",
-        description="Stop, with a warning, before more keys than this are deleted.",
+        description="Maximum number of keys to delete; the run then stops with a warning.",
     )
 
     trial_policy = ObjectVar(
         model=RetentionPolicy,
         required=False,
         label="Trial policy",
-        description="For a dry run: a retention policy to try as if it were enabled.",
+        description="A retention policy to try in a dry run as if it were enabled.",
     )
 
     class Meta:
@@ -108,21 +109,21 @@ class CleanupCheckpointsJob(MaintenanceJob):
         name = "Cleanup Old Checkpoints"
         description = "Clean up old LangGraph conversation checkpoints from Redis based on retention policy"
         template_name = "ai_ops/cleanup_job.html"
-        # Nothing secret is entered, and a Job with sensitive variables can't be scheduled.
+        # No variable is secret, and a Job with sensitive variables can't be scheduled.
         has_sensitive_variables = False
-        # A million threads take minutes, on a slow Redis more than Nautobot's default of five. The batch under way
-        # when the time is up is ended first: a Redis that does not answer is asked for a hundred seconds.
+        # A million threads take minutes, on a slow Redis more than Nautobot's default of five. At the soft limit the
+        # current batch is completed first: requests to a Redis that does not answer are retried for a hundred seconds.
         soft_time_limit = 3600
         time_limit = 3780
 
     @classmethod
     def as_form(cls, *args: Any, **kwargs: Any) -> Any:
-        """Build the form with the present configuration, not that of the start of the process."""
+        """Build the form with the current settings, not those at the start of the process."""
         form = super().as_form(*args, **kwargs)
         try:
             configured = AiOpsSettings.load()
         except ConfigurationError:
-            # The run will say what is wrong; a page that can't be opened would not.
+            # The run reports the invalid setting. A page that fails to open would not.
             return form
         for field in fields(CleanupOptions):
             if field.name not in form.initial:
@@ -131,7 +132,7 @@ class CleanupCheckpointsJob(MaintenanceJob):
         return form
 
     def run(self, retention_days: float | None = None, dryrun: bool = False, **options: Any) -> dict[str, Any]:
-        """Run the cleanup; its report is the result, also of a failed run."""
+        """Run the cleanup; its report is the result, even if the run fails."""
         trial = options.pop("trial_policy", None)
         options["trial_policy"] = str(trial.pk) if trial else None
         trim = options.pop("trim_live_threads", None)
@@ -141,10 +142,10 @@ class CleanupCheckpointsJob(MaintenanceJob):
         try:
             report = cleanup_old_checkpoints(retention_days, dryrun, on_thread=threads.add, **options)
         except StoppedByTimeLimitError as limit:
-            # The run has ended, in order: its report says more than a traceback.
+            # The run has ended normally, and its report says more than a traceback.
             report = limit.report
         finally:
-            # Also when the run fails: what went is worth knowing.
+            # Also if the run fails: users need to know which threads were deleted.
             if threads.count:
                 self.create_file("threads-to-delete.csv" if dryrun else "deleted-threads.csv", threads.text())
         if not report["success"]:
@@ -160,11 +161,12 @@ class ThreadTable:
         self._lines = io.StringIO()
         self._left_out = 0
         csv.writer(self._lines).writerow([field.name for field in fields(ThreadReport)])
-        # Quoted, as a spreadsheet may take semicolons and tabs for separators, by its user's language.
+        # All values are quoted, because a spreadsheet may read semicolons and tabs as separators, depending on its
+        # locale.
         self._writer = csv.writer(self._lines, quoting=csv.QUOTE_NONNUMERIC)
 
     def add(self, thread: ThreadReport) -> None:
-        """Add a row, if there is room."""
+        """Add a row if it fits."""
         self.count += 1
         if self._lines.tell() > MAX_CSV_BYTES:
             self._left_out += 1
@@ -172,8 +174,8 @@ class ThreadTable:
             self._writer.writerow(map(for_csv, thread.as_dict().values()))
 
     def text(self) -> str:
-        """Return the table; a last line gives the number of rows that did not fit."""
+        """Return the table. Its last line has the number of rows that did not fit."""
         if self._left_out:
-            self._writer.writerow([f"and {self._left_out} more threads, for which the file has no room"])
+            self._writer.writerow([f"and {self._left_out} more threads did not fit into the file"])
             self._left_out = 0
         return self._lines.getvalue()

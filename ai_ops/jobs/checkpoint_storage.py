@@ -12,13 +12,13 @@ name = JOB_GROUP
 
 
 class SampleCheckpointStorageJob(MaintenanceJob):
-    """Count the contents of the checkpoint Redis, and delete nothing."""
+    """Count the keys of the checkpoint Redis, and delete nothing."""
 
     class Meta:
         """Job metadata."""
 
         name = "Sample Checkpoint Storage"
-        description = 'Looks at the checkpoint Redis for the page "Checkpoint storage". Deletes nothing.'
+        description = 'Samples the checkpoint Redis for the page "Checkpoint Storage". Deletes nothing.'
         hidden = True
         has_sensitive_variables = False
 

@@ -19,10 +19,10 @@ class MoveConversationsJob(MaintenanceJob):
     """Copy conversations to CompactRedisSaver, within the checkpoint Redis."""
 
     source = ChoiceVar(
-        choices=((AUTO, "The saver that has conversations there"), *((each, CLASSES[each][1]) for each in OLDER)),
+        choices=((AUTO, "The saver that has the conversations"), *((each, CLASSES[each][1]) for each in OLDER)),
         default=AUTO,
         label="From",
-        description="The saver that has the conversations. The originals stay.",
+        description="The saver that has the conversations now. The originals stay.",
     )
     pattern = StringVar(
         default="*", label="Thread pattern", description="Only threads whose id matches this glob, such as user-42-*."
@@ -30,17 +30,17 @@ class MoveConversationsJob(MaintenanceJob):
     dryrun = DryRunVar(description="Write nothing, and count the threads that a run would move.")
 
     class Meta:
-        """The metadata that Nautobot shows of the Job."""
+        """Job metadata."""
 
         name = "Move Conversations"
         description = "Copies LangGraph conversations from RedisSaver or ValkeySaver to CompactRedisSaver"
         has_sensitive_variables = False
-        # A checkpoint is written, read back and compared in some milliseconds. What is left, the next run moves.
+        # Writing, reading back and comparing a checkpoint takes some milliseconds. The next run moves the rest.
         soft_time_limit = 3600
         time_limit = 3780
 
     def run(self, source: str = AUTO, pattern: str = "*", dryrun: bool = False) -> dict[str, Any]:
-        """Move; the report is the result, also of a failed run."""
+        """Move the conversations; the report is the result, even if the run fails."""
         try:
             report = move_conversations(source or AUTO, pattern or "*", dryrun)
         except StoppedByTimeLimitError as limit:

@@ -14,7 +14,7 @@ from ai_ops.jobs.base import MaintenanceJob
 
 name = JOB_GROUP
 
-# Besides the permission to run the Job: it decides about people's data.
+# Required besides the permission to run the Job, because the Job deletes people's data.
 PERMISSION = "ai_ops.add_threaderasure"
 
 
@@ -38,21 +38,21 @@ class EraseConversationsJob(MaintenanceJob):
         label="Reason", max_length=255, description="Reason for the erasure, for the record that is kept as evidence."
     )
     include_pinned = BooleanVar(
-        default=False, label="Include pinned threads", description="Without this, pinned threads stay."
+        default=False, label="Include pinned threads", description="By default, pinned threads stay."
     )
     dryrun = DryRunVar(description="Delete nothing, and report what would be deleted.")
 
     class Meta:
-        """The metadata that Nautobot shows of the Job."""
+        """Job metadata."""
 
         name = "Erase Conversations"
-        description = "Deletes whole conversations of any age, and keeps a record of it"
+        description = "Deletes whole conversations of any age, and keeps a record of the erasure"
         has_sensitive_variables = False
         soft_time_limit = 3600
         time_limit = 3780
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run; then keep or conceal the erased names, depending on the setting."""
+        """Run the Job, then keep or hash the erased names, depending on the setting."""
         try:
             return super().__call__(*args, **kwargs)
         finally:
@@ -68,7 +68,7 @@ class EraseConversationsJob(MaintenanceJob):
         include_pinned: bool = False,
         dryrun: bool = False,
     ) -> dict[str, Any]:
-        """Erase; the report is the result, also of a failed run."""
+        """Erase the conversations; the report is the result, even if the run fails."""
         if self.job_result is not None and not self.user.has_perm(PERMISSION):
             error = f"You may not erase conversations: ask for the permission {PERMISSION}."
             self.fail("%s", error)

@@ -17,13 +17,13 @@ from ai_ops.models import MCPServer
 
 name = JOB_GROUP
 
-# Schedules of all installations begin on the same second, and so would their probes of a server they share.
-# A user who runs the Job by hand, or checks one server, does not wait.
+# The schedules of all installations start at the same second, and would probe a shared server at the same time. A run
+# that a user starts, or a check of one server, does not wait.
 MAX_JITTER_SECONDS = 10.0
 
 
 def jitter_seconds(*, is_scheduled: bool, draw: Callable[[], float] = random.random) -> float:
-    """Return the seconds that a run waits before it begins. `draw` returns a number from 0 to 1."""
+    """Return the seconds that a run waits before it starts. `draw` returns a number from 0 to 1."""
     return MAX_JITTER_SECONDS * draw() if is_scheduled else 0.0
 
 
@@ -37,7 +37,7 @@ class MCPServerHealthCheckJob(MaintenanceJob):
         label="MCP server",
         description="The server to check. Leave empty to check all servers.",
     )
-    # Not for people: it is set for the runs among which a large fleet is divided.
+    # Hidden from users: a run that divides a large fleet sets it for its parts.
     shard = StringVar(required=False, widget=HiddenInput)
 
     class Meta:
@@ -47,8 +47,8 @@ class MCPServerHealthCheckJob(MaintenanceJob):
         description = "Perform automated health checks on HTTP MCP servers with retry logic and parallel execution"
         hidden = True
         has_sensitive_variables = False
-        # Two hundred servers that swallow packets take three rounds of 10 s each, four at a time: past
-        # Nautobot's default of five minutes. The rest is for what is under way when the time is up.
+        # Two hundred servers that drop packets take three rounds of 10 s each, four at a time, which exceeds Nautobot's
+        # default of five minutes. The rest is for the probes that are running at the soft limit.
         soft_time_limit = 1800
         time_limit = 1860
 

@@ -11,13 +11,15 @@ name = JOB_GROUP
 
 
 class CloseResolvedIncidentsJob(MaintenanceJob):
-    """Close incidents whose servers recovered otherwise, and escalate those open for too long."""
+    """Close incidents whose servers recovered without a health check, and escalate those open for too long."""
 
     class Meta:
         """Job metadata."""
 
         name = "MCP Incident Review"
-        description = "Closes incidents whose servers recovered elsewhere, and escalates those open for too long."
+        description = (
+            "Closes incidents whose servers recovered without a health check, and escalates those open for too long."
+        )
         hidden = True
         has_sensitive_variables = False
 

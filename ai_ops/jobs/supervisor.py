@@ -18,12 +18,12 @@ class SuperviseRunsJob(MaintenanceJob):
         """Job metadata."""
 
         name = "Supervise Maintenance Runs"
-        description = "Rescues runs whose process died, starts those that are due, and tidies up after them."
+        description = "Rescues runs whose process died, starts due runs, and deletes old records."
         hidden = True
         has_sensitive_variables = False
 
     def run(self) -> dict[str, Any]:
-        """Make one pass; its report is the result, also if it fails."""
+        """Make one pass; its report is the result, even if it fails."""
         report = supervise()
         if report["error"]:
             self.fail("%s", report["error"])

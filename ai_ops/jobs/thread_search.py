@@ -26,15 +26,15 @@ class FindThreadsJob(MaintenanceJob):
     )
 
     class Meta:
-        """The metadata that Nautobot shows of the Job."""
+        """Job metadata."""
 
         name = "Find Threads"
-        description = 'Looks for conversations by a pattern, for the page "Threads". Changes nothing.'
+        description = 'Searches for conversations by a pattern, for the page "Threads". Changes nothing.'
         hidden = True
         has_sensitive_variables = False
 
     def run(self, pattern: str = "*") -> dict[str, Any]:
-        """Search; the report is the result."""
+        """Search for threads; the report is the result."""
         report = find_threads(pattern or "*")
         if not report["success"]:
             self.fail("%s", report["error"])

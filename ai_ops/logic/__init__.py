@@ -1,1 +1,1 @@
-"""Decisions that every subject needs: standard library only, with the time as an argument, and no input or output."""
+"""Decisions that all packages share: only the standard library, the time as an argument, and no input or output."""

@@ -1,10 +1,10 @@
-"""Concealed names: erased names that are kept only as SHA-256, which nothing can turn back."""
+"""Concealed names: erased names that are kept only as SHA-256, which can't be reversed."""
 
 from __future__ import annotations
 
 import re
 
-# Before the digits, so that no other code takes them for a name.
+# Prefix of the digits, so that no other code takes them for a name.
 CONCEALED = "sha256:"
 _IS_CONCEALED = re.compile(CONCEALED + "[0-9a-f]{64}")
 

@@ -1,4 +1,4 @@
-"""Durations and ages in words: `2 h 5 min`, `25 min ago`. Every page, text and column uses these."""
+"""Durations and ages in words, such as `2 h 5 min` and `25 min ago`, for all pages and texts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 
-# Below this an age says nothing that matters, and two clocks may differ by as much.
+# Shorter ages are not relevant, and two clocks may differ by this much.
 JUST_NOW_SECONDS = 10
 
 
@@ -15,7 +15,7 @@ def duration(seconds: float) -> str:
     """Return a duration in at most two units: 412 ms, 3.2 s, 4 min 12 s, 2 h 5 min, 3 d 4 h.
 
     Args:
-        seconds: A negative one counts as none: it is the difference of two clocks.
+        seconds: A negative number counts as 0: it is the difference of two clocks.
     """
     seconds = max(0.0, seconds)
     if round(seconds * 1000) < 1000:
@@ -31,7 +31,7 @@ def duration(seconds: float) -> str:
 
 
 def age(then: datetime, now: datetime) -> str:
-    """Return how far `then` is from `now`, in one unit, rounded down: `just now`, `25 min ago`, `in 2 h`."""
+    """Return the time between `then` and `now` in one unit, rounded down: `just now`, `25 min ago`, `in 2 h`."""
     seconds = (now - then).total_seconds()
     if abs(seconds) < JUST_NOW_SECONDS:
         return "just now"
@@ -44,7 +44,7 @@ def _one(seconds: int) -> str:
         return f"{seconds} s"
     if seconds < HOUR:
         return f"{seconds // MINUTE} min"
-    # One day is said in hours until there are two: 25 h and 47 h are not the same.
+    # Hours are used up to two days, since 25 h and 47 h are not the same.
     return f"{seconds // HOUR} h" if seconds < 2 * DAY else f"{seconds // DAY} days"
 
 

@@ -1,10 +1,10 @@
-"""Foreign text, from users, servers or Redis, made harmless for the place that shows it.
+"""Escaping of foreign text, from users, servers or Redis, for the format in which it is shown.
 
-Nautobot renders what a Job logs, and some fields of its pages, as Markdown: an id such as ``![](https://evil/x.png)``
-would fetch an image. A spreadsheet takes a cell that begins with ``=`` for a formula. There is one function for each
-such place; each is called once, where the text is put there, and never on what the text is stored as.
+Nautobot renders log lines of Jobs, and some fields on pages, as Markdown: an id such as ``![](https://evil/x.png)``
+would load an image. A spreadsheet reads a cell that begins with ``=`` as a formula. There is one function for each
+format. Call it once, where the text is inserted, and never before the text is stored.
 
-`HarmlessArguments` does it for a whole logger: its arguments need no call of their own.
+`HarmlessArguments` escapes the arguments of all lines of a logger.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-# A sentence of ours that quotes an address and a few names is shorter. What is longer is no name.
+# A sentence of the app with an address and a few names is shorter. A longer text is not a name.
 SHOWN_CHARACTERS = 2000
-# A value that is refused is quoted to be recognised, not to be read.
+# A refused value is quoted only so that the user recognises it.
 QUOTED_CHARACTERS, QUOTED_NUMBER = 200, 10**18
 FORMULA_SIGNS = "=+-@\t\r＝＋－＠"  # spreadsheets take the full-width signs for the others
 
-# Characters that mean something to Python-Markdown, which renders for Nautobot. A character reference
-# shows exactly that character, and nothing that cuts the text before it is rendered brings it back to life: Nautobot
-# replaces what looks like a password, and would take the backslash or the backtick that made it harmless as well.
+# Special characters of Python-Markdown, which Nautobot uses. They are replaced by character references, which remain
+# valid if the text is cut before rendering. Nautobot replaces text that looks like a password, and could remove an
+# escaping backslash or backtick with it.
 _ACTIVE = re.compile(
     r"""
     [`*]                            # code, emphasis
-    | \](?=\s?[(\[:]|\Z)            # the end of a link's or an image's text, whatever follows the argument
+    | \](?=\s?[(\[:]|\Z)            # the end of the text of a link or an image, before any text
     | <(?!\s)                       # HTML, addresses
     | \\(?![A-Za-z0-9])             # a backslash that makes the next character, ours too, something else
     | &(?=\#?\w+;)                  # a character reference
@@ -35,7 +35,7 @@ _ACTIVE = re.compile(
     """,
     re.VERBOSE,
 )
-# Those that do so at the beginning of a line alone: code, headers, quotes, lists, tables.
+# Characters that are special only at the start of a line: code, headers, quotes, lists, tables.
 _ACTIVE_FIRST = re.compile(r"\A[ #>+=:|~-]")
 _NUMBERED = re.compile(r"\A(\d+)\.")
 
@@ -44,12 +44,12 @@ def printable(text: str | bytes, limit: int = SHOWN_CHARACTERS) -> str:
     r"""Return text on one line with every character visible, for places that show text unchanged.
 
     Args:
-        text: Bytes are taken for UTF-8; those that are none become ``\xff``, like control characters, the marks that
-            turn the direction of writing, and lone halves of surrogate pairs.
-        limit: What is longer than so many characters is cut, and ends in "…".
+        text: Bytes are decoded as UTF-8. Invalid bytes become ``\xff``; so do control characters, marks that change the
+            direction of writing, and unpaired surrogates.
+        limit: Maximum number of characters. A longer text is cut and ends in "…".
     """
     if isinstance(text, bytes):
-        # No character has more than four bytes: what is cut off would not be shown.
+        # A character has at most four bytes, so the bytes after this would not be shown.
         text = text[: 4 * (limit + 1)].decode(errors="backslashreplace")
     if len(text) > limit:
         text = text[: limit - 1] + "…"
@@ -78,17 +78,17 @@ def for_markdown(text: str | bytes, limit: int = SHOWN_CHARACTERS, *, begins_lin
 
     Args:
         text: As `printable` takes it.
-        limit: Likewise.
-        begins_line: Whether nothing may stand before it on its line. There some characters mean more.
+        limit: As `printable` takes it.
+        begins_line: Whether the text may be at the start of a line, where more characters are special.
     """
     shown = _ACTIVE.sub(_reference, printable(text, limit))
     return _NUMBERED.sub(r"\1&#46;", _ACTIVE_FIRST.sub(_reference, shown)) if begins_line else shown
 
 
 def for_csv(value: Any) -> Any:
-    """Return a value as a CSV cell; text that a spreadsheet would take for a formula gets an apostrophe in front.
+    """Return a value as a CSV cell. Text that a spreadsheet would read as a formula gets an apostrophe as prefix.
 
-    What stands before the sign and can't be seen does not hide it, since spreadsheets drop that. Numbers stay numbers.
+    Invisible characters before the sign are skipped, since spreadsheets drop them. Numbers stay numbers.
     """
     if not isinstance(value, str):
         return value
@@ -97,10 +97,10 @@ def for_csv(value: Any) -> Any:
 
 
 class HarmlessArguments(logging.Filter):
-    """Escapes the arguments of log lines for Markdown. The lines themselves are the app's own, and may be Markdown."""
+    """Escapes the arguments of log lines for Markdown. The format strings are the app's own and may be Markdown."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Change the record's arguments; every record passes."""
+        """Escape the arguments of the record; every record passes."""
         begins_line = str(record.msg).startswith("%")
         if isinstance(record.args, tuple):
             record.args = tuple(_harmless(value, begins_line and not at) for at, value in enumerate(record.args))
@@ -110,7 +110,7 @@ class HarmlessArguments(logging.Filter):
 
 
 def _harmless(argument: object, begins_line: bool) -> object:
-    # Numbers and flags are formatted as such.
+    # Numbers and booleans keep their types for formatting.
     if argument is None or isinstance(argument, int | float):
         return argument
     return for_markdown(argument if isinstance(argument, bytes) else str(argument), begins_line=begins_line)

@@ -1,7 +1,7 @@
-"""Globs over thread ids: validated, compiled once, and matched in time linear in the id.
+"""Globs for thread ids: validated, compiled once, and matched in linear time.
 
-The signs are those of `fnmatch`: ``*`` for any text, ``?`` for one character, ``[ab]`` and ``[!ab]`` for one of some or
-none of them. Capital letters count.
+The syntax is that of `fnmatch`: ``*`` for any text, ``?`` for one character, ``[ab]`` for one of these characters and
+``[!ab]`` for any other character. Matching is case-sensitive.
 """
 
 from __future__ import annotations
@@ -11,27 +11,28 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-# A pattern of a person's ids is shorter. `*a*a*a...` costs the pattern's length times the id's, so both have a bound.
+# A pattern for the ids of a user is shorter. Matching `*a*a*a...` takes time in proportion to the product of the
+# lengths, so both are bounded.
 MAX_PATTERN_CHARACTERS = 255
-# One star is enough to leave something out; ten are more than any id has parts.
+# No id has more than ten parts to skip.
 MAX_STARS = 10
-# A policy for a list of threads; what has more has something in common that a pattern can say.
+# Enough for a list of threads. A longer list has a common part that one pattern can match.
 MAX_PATTERNS = 100
 
 _SIGNS = re.compile(r"[*?\[]")
 _AFTER_SIGNS = re.compile(r"[^*?\]]*\Z")
-# Signs that every saver writes as they are, and that mean nothing in a glob of Redis.
+# Characters that every saver writes unescaped, and that are not special in a Redis glob.
 _SAME_IN_KEYS = re.compile(r"[A-Za-z0-9_.\-~:/@,+=]+")
 
 
 def why_no_glob(pattern: str) -> str | None:
-    """Return a sentence that says why `pattern` is no valid glob over thread ids; None if it is valid."""
+    """Return the reason why `pattern` is not a valid glob for thread ids, as a sentence; None if it is valid."""
     if not pattern:
         return "A pattern is empty: enter a glob such as user-42-*."
     if len(pattern) > MAX_PATTERN_CHARACTERS:
         return f"A pattern has {len(pattern)} characters: shorten it to {MAX_PATTERN_CHARACTERS}."
     if "\0" in pattern or "\n" in pattern or "\r" in pattern:
-        return "A pattern has a line break or a NUL in it: no glob over thread ids has."
+        return "A pattern must not contain a line break or a NUL."
     if pattern.count("*") > MAX_STARS:
         return f"A pattern has {pattern.count('*')} stars: use at most {MAX_STARS}."
     return None
@@ -71,9 +72,9 @@ def compiled(pattern: str) -> re.Pattern[str]:
 
 
 def any_of(patterns: Iterable[str]) -> re.Pattern[str]:
-    """Return one expression for several patterns; the number of the matching group is that of the pattern, from 1.
+    """Return one expression for several patterns; the number of the matching group is the pattern's number, from 1.
 
-    The first that matches counts.
+    The first matching pattern counts.
     """
     return re.compile("|".join(f"{fnmatch.translate(each)}()" for each in patterns) or r"(?!)")
 
@@ -84,18 +85,18 @@ def matches_any(patterns: Sequence[str], names: Iterable[str]) -> bool:
 
 
 def split_lines(text: str) -> list[str]:
-    """Split a text with one pattern per line, without blanks at the ends of lines."""
+    """Split a text with one pattern per line, and strip the lines."""
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def common_text(pattern: str) -> str:
-    """Return the longest text in every match of `pattern` made of characters that Redis keys do not escape.
+    """Return the longest text that is in every match of `pattern` and not escaped in Redis keys.
 
-    Empty where there is none. What comes after a bracket is left out: where it ends is hard to say.
+    Empty if there is none. The text after a bracket is ignored, because the end of the bracket is hard to find.
     """
     return longest_plain(*re.split(r"[*?]", pattern.partition("[")[0]))
 
 
 def longest_plain(*texts: str) -> str:
-    """Return the longest part of the texts that Redis keys do not escape; empty if there is none."""
+    """Return the longest part of the texts that is not escaped in Redis keys; empty if there is none."""
     return max((part for text in texts for part in _SAME_IN_KEYS.findall(text)), key=len, default="")

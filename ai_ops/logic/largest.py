@@ -1,4 +1,4 @@
-"""The largest of many entries, without keeping the others in memory."""
+"""Collection of the largest of many entries, without keeping the others in memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
-# Anything that can be compared with its like.
+# A type whose values can be compared.
 T = TypeVar("T", bound=Any)
 
 

@@ -1,7 +1,7 @@
-"""Retention policies: classes of threads with different retention in one cleanup.
+"""Retention policies, which give classes of threads different retentions in one cleanup.
 
-The first policy that matches a thread, by weight, holds for it. What it leaves empty comes from the run. Nothing here
-reads or writes. Times are seconds.
+The first policy that matches a thread, by weight, applies to it. The run provides its empty values. This module has no
+input or output. Times are in seconds.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from ai_ops.logic.globs import any_of, is_end, is_exact, is_start, literal_end
 
 HOUR, DAY = 3_600.0, 86_400.0
 FOREVER = math.inf
-# Ten years; what is to stay for longer stays for ever.
+# Ten years. For a longer retention use forever.
 MAX_DAYS = 3650
 MAX_HOURS = 24 * MAX_DAYS
 
-# A thread that no policy matches.
+# The rank of a thread without a matching policy.
 NO_POLICY = -1
 
 _DURATION = re.compile(r"\s*(\d{1,6})\s*(h|hour|hours|d|day|days)\s*", re.IGNORECASE)
@@ -29,10 +29,10 @@ _FOREVER = re.compile(r"\s*(for\s?ever|always)\s*", re.IGNORECASE)
 
 
 def read_duration(text: str) -> float:
-    """Parse a retention such as ``12 hours``, ``30 days`` or ``forever``; return its seconds.
+    """Parse a retention such as ``12 hours``, ``30 days`` or ``forever``; return it in seconds.
 
     Raises:
-        ValueError: It is no such thing; the message is a sentence.
+        ValueError: The text is not a retention; the message is a sentence.
     """
     if _FOREVER.fullmatch(text):
         return FOREVER
@@ -58,14 +58,14 @@ class Policy:
     """A policy as a run applies it. A value of None comes from the run's options.
 
     Attributes:
-        name: Its name, which reports give.
-        patterns: Globs over thread ids; a thread that one of them matches is of this policy.
-        retention: Seconds past which a checkpoint may go; FOREVER for never.
-        pending_retention: The same for threads that wait for an answer.
-        trim_live_threads: Whether old checkpoints of live threads go.
-        keep_last: Checkpoints that each namespace of a live thread keeps whatever their age.
-        max_checkpoints: Checkpoints that each namespace has at most, whatever their age.
-        max_bytes: Memory that a thread takes at most; its oldest checkpoints go first.
+        name: Its name in reports.
+        patterns: Globs for thread ids; the policy applies to a thread that matches one of them.
+        retention: Seconds after which a checkpoint may be deleted; FOREVER for never.
+        pending_retention: Retention of threads that wait for a user's answer.
+        trim_live_threads: Whether old checkpoints of live threads are deleted.
+        keep_last: Minimum number of checkpoints that each namespace of a live thread keeps, regardless of age.
+        max_checkpoints: Maximum number of checkpoints in each namespace, regardless of age.
+        max_bytes: Maximum memory of a thread in bytes; its oldest checkpoints are deleted first.
     """
 
     name: str
@@ -79,13 +79,13 @@ class Policy:
 
 
 class PolicyIndex:
-    """Finds the policy of a thread, in time that hardly depends on the number of policies.
+    """Finds the policy of a thread, in time almost independent of the number of policies.
 
-    Nearly all patterns are an id, or the beginning or the end of one with a star: those are looked up. The others are
-    one expression, for ids that end as one of them does.
+    Most patterns are an id, or its beginning or end with a star, and are looked up. The others form one regular
+    expression, used for ids with a matching end.
 
     Args:
-        policies: The policies, by weight: of those that match a thread the first holds.
+        policies: The policies by weight. The first that matches a thread applies to it.
     """
 
     def __init__(self, policies: Sequence[Policy]) -> None:
@@ -126,7 +126,7 @@ class PolicyIndex:
         """Return for each thread id the index of its policy, or NO_POLICY."""
         last = len(self.policies)
         best = list(map(self._exact.get, names, repeat(last)))
-        # A run looks at each thread: a loop for each kind of pattern takes less time than one for each name.
+        # A run looks up every thread. A loop for each kind of pattern is faster than a loop for each name.
         for part, ranks in self._parts:
             look = ranks.get
             best = [
@@ -134,7 +134,7 @@ class PolicyIndex:
                 for name, known in zip(names, best, strict=True)
             ]
         if self._other_ends:
-            # The first that matches counts, and comparing takes longer than looking up.
+            # The first matching policy counts, and the expression takes longer than the look-ups.
             first, ends = self._first_other, self._other_ends
             best = [
                 self._with_others(name, known) if known > first and name.endswith(ends) else known
@@ -147,16 +147,16 @@ class PolicyIndex:
         return min(best, self._ranks[found.lastindex or 0]) if found else best
 
     def ranks_of_braced(self, names: Sequence[bytes]) -> list[int]:
-        """Return the same as `ranks_of_each` for ids in braces, which few patterns can match."""
+        """Return the ranks, as `ranks_of_each`, for ids in braces, which few patterns can match."""
         return self.ranks_of_each(names) if self._may_be_braced else [NO_POLICY] * len(names)
 
     def ranks_of(self, names: Iterable[bytes]) -> tuple[int, ...]:
-        """Return the places of the policies for all names that a thread may have, the likeliest name's first."""
+        """Return the ranks of the policies for all possible names of a thread, that of the most likely name first."""
         return tuple(dict.fromkeys(self.ranks_of_each(tuple(names))))
 
     @cached_property
     def names(self) -> frozenset[str]:
-        """The names of the policies."""
+        """Return the names of the policies."""
         return frozenset(policy.name for policy in self.policies)
 
 

@@ -10,7 +10,7 @@ _SPAN = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
 
 
 def is_span(text: object) -> bool:
-    """Return whether `text` is two different times of a day."""
+    """Return whether `text` has two different times of a day."""
     found = _SPAN.fullmatch(text) if isinstance(text, str) else None
     return found is not None and found.groups()[:2] != found.groups()[2:]
 
@@ -18,7 +18,7 @@ def is_span(text: object) -> bool:
 def is_quiet(span: str, at: time) -> bool:
     """Return whether `at`, a time of the day, is in `span`, which includes its start and excludes its end.
 
-    A span whose end comes before its start goes on after midnight. An empty span contains no time.
+    A span with its end before its start continues after midnight. An empty span contains no time.
     """
     if not span:
         return False

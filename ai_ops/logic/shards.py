@@ -13,15 +13,15 @@ from ai_ops.logic.foreign_text import shown
 
 @dataclass(frozen=True)
 class Shard:
-    """A part of a fleet: the servers between two primary keys, as far as they were not checked since.
+    """A part of a fleet: the servers between two primary keys that have not been checked since `as_of`.
 
-    Ranges do not overlap, so that a server is in one shard, whatever was added or deleted meanwhile. Primary keys
+    Ranges do not overlap, so that a server is in one shard even if servers are added or deleted meanwhile. Primary keys
     are random, so each shard is a random sample of the fleet.
 
     Attributes:
-        first: The smallest primary key in it.
-        last: The largest one.
-        as_of: When the fleet was divided, with a time zone; servers checked later are left out.
+        first: The smallest primary key of the shard.
+        last: The largest primary key of the shard.
+        as_of: Time of the division, with a time zone; servers checked later are omitted.
     """
 
     first: UUID
@@ -33,10 +33,10 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """Read what ``str()`` has written.
+        """Parse the text that ``str()`` returns.
 
         Raises:
-            ValueError: It is something else.
+            ValueError: The text is not a shard.
         """
         try:
             first, last, moment = text.split("/")
@@ -49,12 +49,12 @@ class Shard:
 
 
 def divided(keys: Collection[UUID], size: int, as_of: datetime) -> list[tuple[Shard, int]]:
-    """Divide servers into as few shards of at most `size` as will do, equal but for one server.
+    """Divide servers into the smallest number of shards of at most `size` servers, with equal sizes up to one server.
 
     Args:
         keys: Primary keys of the servers, each once, in any order.
-        size: Most servers of a shard, from 1.
-        as_of: What the shards are to carry.
+        size: Maximum number of servers of a shard, from 1.
+        as_of: The time `as_of` of the shards.
 
     Returns:
         Each shard with the number of its servers.

@@ -1,4 +1,4 @@
-"""Nautobot's change log for runs with many changes: write entries together, send events while the Job runs."""
+"""Nautobot's change log for runs with many changes: write entries together, and send events during the Job."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ai_ops.runs.logs import get_logger
 
 logger = get_logger(__name__)
 
-# Built for the first MCP server that is serialized in a block of `logged_together`, used for all; None outside. A
-# server has thirty fields, with its status's: to build them takes as long as to read them.
+# Built for the first MCP server that is serialized in a block of `logged_together`, and used for all; None outside. A
+# server has thirty fields, including those of its status. Building them takes as long as reading them.
 fields_of_the_first: ContextVar[dict[str, Any] | None] = ContextVar("fields_of_the_first", default=None)
 
 
@@ -27,18 +27,18 @@ fields_of_the_first: ContextVar[dict[str, Any] | None] = ContextVar("fields_of_t
 def flush_change_events(failed: Callable[[str], None]) -> Iterator[None]:
     """Send the change events of this block (webhooks, Job hooks, brokers) when the block ends, not when the Job ends.
 
-    That may be minutes later, or never: they are not called for a Job whose worker was killed. Without a change log, as
-    in a shell, there is nothing to tell.
+    The end of the Job may be minutes later, or never come if its worker is killed. Without a change log, as in a shell,
+    there are no events.
 
     Args:
-        failed: Gets a sentence where not all could be told. What was saved stays, and the run goes on.
+        failed: Called with a sentence if not all events could be sent. Saved changes stay, and the run continues.
     """
     outer = change_context_state.get()
     if outer is None or (user := outer.get_user()) is None:
         yield
         return
     if not _has_receivers():
-        # A context of its own, so that the Job's does not look for receivers either when it ends.
+        # A separate context, so that the Job's context does not search for receivers at its end.
         with change_logging(type(outer)(user=user, context_detail=outer.context_detail, context=outer.context)):
             yield
         return
@@ -52,18 +52,18 @@ def flush_change_events(failed: Callable[[str], None]) -> Iterator[None]:
     except Exception as error:
         if not done:
             raise
-        # Brokers may be of any make and raise anything.
+        # Brokers may be third-party code and raise any error.
         logger.exception("Webhooks, Job hooks and events could not all be sent", extra={"grouping": "summary"})
         failed(f"Not all webhooks, Job hooks and events could be sent ({error}): check the receivers.")
 
 
 def _has_receivers() -> bool:
-    """Return whether changes are sent anywhere.
+    """Return whether changes have receivers.
 
-    Nautobot reads four rows for each change to find out, and what the object was before, which takes a quarter of the
-    time of a flip.
+    For each change Nautobot would read four rows to find out, and the previous state of the object, which takes a
+    quarter of the time of a flip.
     """
-    # Without that list, as in another release of Nautobot, it is left to Nautobot to find out.
+    # In a release of Nautobot without this list, Nautobot finds out itself.
     brokers = getattr(events, "_EVENT_BROKERS", True)
     return bool(brokers) or any(kind.objects.filter(enabled=True).exists() for kind in (Webhook, JobHook))
 
@@ -72,10 +72,10 @@ def _has_receivers() -> bool:
 def logged_together() -> Iterator[None]:
     """Serialize the change log entries of this block as a list, and insert them with one statement at its end.
 
-    The block is a transaction, and short: custom fields that are added meanwhile are seen by the next.
+    The block is a short transaction. Custom fields that are added meanwhile are used from the next block on.
     """
     context = change_context_state.get()
-    # Nautobot would log once more what was logged before in the same context.
+    # Nautobot would log earlier changes of the same context again.
     if context is None or context.deferred_object_changes:
         yield
         return

@@ -1,8 +1,7 @@
-"""One run of health checks: probe in rounds, flip what three checks agree on, tell the agents.
+"""A run of health checks: probe servers in rounds, flip statuses on which three checks agree, and notify agents.
 
-The task layer's other half: `ai_ops.celery_tasks` says which servers, this says how. Threads do HTTP
-only; the database and the log are used on the thread that called, since what a pool thread writes
-reaches neither Nautobot's change log nor the Job's.
+`ai_ops.celery_tasks` selects the servers, and this module checks them. Threads do only HTTP. The calling thread uses
+the database and the log, because the writes of a pool thread reach neither Nautobot's change log nor the Job's log.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ from ai_ops.runs.decisions import Hold
 from ai_ops.runs.infrastructure import BACKEND_ERRORS, backend_sentence
 from ai_ops.runs.tracing import ended_span, phase
 
-# So long after the last flips were saved the next are, however few they are by then.
+# Maximum number of seconds between two saves of flips, even if there are few.
 GATHER_SECONDS = 0.25
 
 
@@ -61,21 +60,21 @@ def check_servers(
     *,
     pause: float = PAUSE_SECONDS,
 ) -> HealthReport:
-    """Check these HTTP servers together and flip the statuses on which all checks agree.
+    """Check HTTP servers together, and flip the statuses on which all checks agree.
 
-    Takes as long as one check of the slowest where nothing differs, and two pauses and two rounds more
-    where something does, however many servers there are.
+    Without differences this takes as long as one check of the slowest server. Differences add two pauses and two
+    rounds, for any number of servers.
 
     Args:
-        servers: As they were read.
-        hold: The run's right to write.
-        run_began: For one shard of several, when the fleet was divided.
+        servers: The servers as they were read.
+        hold: The hold of the run.
+        run_began: For a shard, the time at which the fleet was divided.
         pause: Seconds between two rounds.
 
     Raises:
-        LeaseLostError: Another run has taken over; nothing was written after that.
-        RunStoppedError: The run was told to stop. What was decided until then is carried out and logged.
-        SoftTimeLimitExceeded: The Job's time is up. What was decided until then is carried out and logged.
+        LeaseLostError: Another run has taken over; nothing was written afterwards.
+        RunStoppedError: The run was stopped. Decided flips are saved and logged.
+        SoftTimeLimitExceeded: The Job reached its time limit. Decided flips are saved and logged.
     """
     checks = [ServerCheck(server, pause) for server in servers]
     workers = min(len(checks), MAX_WORKERS)
@@ -90,12 +89,12 @@ def check_servers(
 
 
 def _doubt(checks: Sequence[ServerCheck], settings: AiOpsSettings, *, may_ask: bool = True) -> str | None:
-    """Hold back flips to Unhealthy when this worker's own network may be the cause.
+    """Postpone flips to Unhealthy if this worker's own network may be the cause.
 
-    What failed in the run before, and so was waiting, is confirmed by this one.
+    This run confirms servers that also failed in the previous run.
 
     Returns:
-        Why the run says nothing at all, as a sentence; None where it does.
+        The reason why the run has no verdicts, as a sentence; None if it has.
     """
     healthy = [check for check in checks if check.probes and check.server.status.name == MCPServerStatus.HEALTHY]
     failing = [check for check in healthy if check.flips_to]
@@ -114,7 +113,7 @@ def _doubt(checks: Sequence[ServerCheck], settings: AiOpsSettings, *, may_ask: b
 
 
 def _probe_in_rounds(checks: Sequence[ServerCheck], workers: int, hold: Hold, pause: float) -> None:
-    """Probe all servers, then only those whose status differs, until each is decided. All servers share one pause."""
+    """Probe all servers, then only those that differ from their status, until each is decided, with shared pauses."""
     undecided, settings = list(checks), hold.settings
     with prober_of(settings) as prober:
         while undecided:
@@ -137,10 +136,10 @@ def _probe_in_rounds(checks: Sequence[ServerCheck], workers: int, hold: Hold, pa
 def _probe_once(
     checks: Sequence[ServerCheck], prober: Prober, workers: int, settings: AiOpsSettings, hold: Hold
 ) -> None:
-    """Add one probe to each check, and save decided flips while other servers are still being probed.
+    """Add a probe to each check, and save decided flips while other servers are still being probed.
 
-    So a thousand flips take no longer than the round. What many servers may owe to this worker's network waits until
-    all of it was seen.
+    So a thousand flips take no longer than the round. Failures that this worker's network may have caused wait until
+    the end of the round.
     """
     asked = _targets(checks, settings)
     agreed: list[ServerCheck] = []
@@ -158,7 +157,7 @@ def _probe_once(
                     _settle(agreed, hold)
                     agreed, saved = [], time.monotonic()
         except (SoftTimeLimitExceeded, RunStoppedError):
-            # Probes under way end within their time, and their verdicts are not lost: they count in the next run.
+            # Running probes end within their time limit, and their verdicts count in the next run.
             for number, probe in probes.rest():
                 check, _ = asked[number]
                 check.add(probe)
@@ -179,7 +178,7 @@ def _trace(server: MCPServer, probe: Probe) -> None:
 
 
 def _take_in_earlier_runs(checks: Sequence[ServerCheck]) -> None:
-    """Count unconfirmed verdicts of earlier runs where this run can't decide alone, or may not probe again."""
+    """Count unconfirmed verdicts of earlier runs if this run can't decide alone, or may not probe again."""
     waiting = [check for check in checks if isinstance(check.step(), ProbeAgain) or check.step() is ASKED_TO_WAIT]
     earlier = unconfirmed_verdicts([check.server.pk for check in waiting]) if waiting else {}
     for check in waiting:
@@ -187,25 +186,25 @@ def _take_in_earlier_runs(checks: Sequence[ServerCheck]) -> None:
 
 
 def _is_beyond_doubt(check: ServerCheck, settings: AiOpsSettings) -> bool:
-    """Return whether a check ends in a flip that cannot be caused by this worker's network."""
+    """Return whether a check ends in a flip that this worker's network can't have caused."""
     if not check.flips_to or settings.mass_failure_percent:
         return False
     return check.flips_to == MCPServerStatus.HEALTHY or shows_no_network_trouble(check.probes[-1].reason)
 
 
 def _targets(checks: Sequence[ServerCheck], settings: AiOpsSettings) -> list[tuple[ServerCheck, Target]]:
-    """Return the target of each check; secrets are read here, on the thread that may use the database."""
+    """Return the target of each check. Secrets are read here, on the thread that may use the database."""
     asked: list[tuple[ServerCheck, Target]] = []
     for check in checks:
         try:
             asked.append((check, target_of(check.server, settings.ca_file)))
         except CredentialsError as error:
-            check.add(unasked(str(error), "correct the secrets group, or the secrets in it"))
+            check.add(unasked(str(error), "correct the secrets group or its secrets"))
     return asked
 
 
 def prober_of(settings: AiOpsSettings) -> Prober:
-    """Make the prober that the settings describe."""
+    """Return a prober with the given settings."""
     return Prober(
         settings.check_timeout,
         allow_loopback=settings.allow_loopback,
@@ -215,7 +214,7 @@ def prober_of(settings: AiOpsSettings) -> Prober:
 
 
 def target_of(server: MCPServer, ca_file: str) -> Target:
-    """Return the target for `server`, with the CA file for a server that has none of its own."""
+    """Return the target for `server`; `ca_file` is for a server without its own."""
     return Target(
         url=server.health_check_url,
         mcp_url=server.mcp_url,
@@ -227,14 +226,14 @@ def target_of(server: MCPServer, ca_file: str) -> Target:
 
 
 def _wind_up(checks: Sequence[ServerCheck], hold: Hold, stop: BaseException, run_began: datetime | None) -> None:
-    """Save the flips decided before the time ran out: the next run may run out of time too."""
+    """Save the flips decided before the time limit, because the next run may reach it too."""
     told = isinstance(stop, RunStoppedError)
     _take_in_earlier_runs([check for check in checks if check.probes])
     _doubt(checks, hold.settings, may_ask=False)
     flips = [check for check in checks if check.flips_to]
     _settle([check for check in flips if not check.settled], hold)
     if flips:
-        # Told even when no flip is noted: the time may have run out between a commit and its note.
+        # Notify even without a recorded flip, because the limit may have come between a commit and its record.
         _tell_agents(hold)
     _follow_up([check.report() for check in checks if check.probes], hold, None, run_began)
     log(
@@ -251,7 +250,7 @@ def _wind_up(checks: Sequence[ServerCheck], hold: Hold, stop: BaseException, run
 
 
 def _settle(checks: Sequence[ServerCheck], hold: Hold) -> None:
-    """Save the decisions, and log a line for each server that is not healthy as before."""
+    """Save the decisions, and log a line for each server that is unhealthy or has changed."""
     flip([check for check in checks if check.flips_to], hold)
     for check in checks:
         if isinstance(step := check.step(), Keep):
@@ -260,10 +259,10 @@ def _settle(checks: Sequence[ServerCheck], hold: Hold) -> None:
 
 
 def _keep(check: ServerCheck, step: Keep) -> None:
-    # Of several probes the first is the one that differed, and so the one to tell of.
+    # Of several probes the first one differed, so its message is logged.
     telling = check.probes[0]
     if step is AS_BEFORE and telling.ok:
-        # Fifty servers that are well, every ten minutes, are seven thousand lines a day in Nautobot's database.
+        # Fifty healthy servers, checked every ten minutes, would be seven thousand lines a day in Nautobot's database.
         return
     level = logging.INFO
     if step is NOT_CONFIRMED:
@@ -279,7 +278,7 @@ def _keep(check: ServerCheck, step: Keep) -> None:
 def _reported(
     checks: Sequence[ServerCheck], workers: int, hold: Hold, doubt: str | None, run_began: datetime | None
 ) -> HealthReport:
-    """Notify agents of flips, build the report, and log the summary line that operators search for."""
+    """Notify agents of flips, build the report, and log the summary line of the public contract."""
     servers = tuple(check.report() for check in checks)
     errors = [f"{report.server}: {report.error}" for report in servers if report.error]
     changed = any(report.changed for report in servers)
@@ -300,7 +299,7 @@ def _reported(
 
 
 def _follow_up(reports: Sequence[ServerReport], hold: Hold, doubt: str | None, run_began: datetime | None) -> list[str]:
-    """Write the history and open or close incidents; return a sentence for what failed, as the flips stay made."""
+    """Write the history, and open or close incidents; return failures as a sentence, because the flips stay."""
     sentences: list[str] = []
     keep = partial(record_checks, settings=hold.settings)
     open_and_close = partial(follow_run, settings=hold.settings, doubt=doubt, run_began=run_began)
@@ -313,7 +312,7 @@ def _follow_up(reports: Sequence[ServerReport], hold: Hold, doubt: str | None, r
                         act(reports)
             except BACKEND_ERRORS as error:
                 hold.trouble(error)
-                sentences.append(f"The {what} of this run could not be kept. {backend_sentence(error)}")
+                sentences.append(f"The {what} of this run could not be saved. {backend_sentence(error)}")
             except ValidationError as error:
                 sentences.append(f"The {what} of this run could not be kept: {'; '.join(error.messages)}")
     for sentence in sentences:
@@ -322,7 +321,7 @@ def _follow_up(reports: Sequence[ServerReport], hold: Hold, doubt: str | None, r
 
 
 def _tell_agents(hold: Hold) -> str | None:
-    """Make all agents drop their MCP clients; return a sentence if that failed."""
+    """Make all agents drop their MCP clients; return a sentence if this failed."""
     try:
         publish_generation()
     except AgentCacheError as error:

@@ -14,22 +14,21 @@ from ai_ops.models import MCPServer
 
 SECONDS_PER_MINUTE = 60.0
 
-# Workers' clocks differ by less where NTP runs. A time that lies further ahead is from a clock that was wrong.
+# With NTP the clocks of workers differ by less. A time further in the future is from a wrong clock.
 CLOCK_TOLERANCE = timedelta(minutes=1)
 
-# No server is left alone for longer, whatever it asks for: what lies further ahead is from a wrong clock.
+# Maximum pause for a server. A time further in the future is from a wrong clock.
 LONGEST_RETRY = timedelta(seconds=MAX_RETRY_AFTER_SECONDS) + CLOCK_TOLERANCE
 
 
 def due_servers(now: datetime) -> QuerySet[MCPServer]:
-    """Return the HTTP servers that are due: not Vulnerable, not waiting for a Retry-After, and past their interval.
+    """Return the due HTTP servers: not Vulnerable, past their Retry-After, and past their interval.
 
-    Time is divided into stretches as long as a server's interval, since 1970. A server is due if its last
-    check was in an earlier stretch than now is. A run that comes some seconds early or late then neither
-    leaves a stretch out nor checks twice in one, and after an outage of the scheduler there is one check,
-    however many were missed. A server without an interval is due in every run.
+    Time since 1970 is divided into intervals of a server. A server is due if its last check was in an earlier interval.
+    So a run that starts some seconds early or late neither skips an interval nor checks twice in one, and after an
+    outage of the scheduler there is one check. A server without an interval is due in every run.
 
-    A last check that lies ahead by more than the interval was noted by a clock that was wrong: the server is due.
+    If the last check is in the future by more than the interval, its clock was wrong, and the server is due.
     """
     seconds = Cast(F("check_interval"), FloatField()) * Value(SECONDS_PER_MINUTE)
     last, this = Cast(Extract("health__checked", "epoch"), FloatField()), Value(now.timestamp(), FloatField())

@@ -1,8 +1,8 @@
-"""Flips: the statuses on which all checks agree, saved many in a transaction.
+"""Flips: changes of status on which all checks agree, with many in a transaction.
 
-What a flip costs is mostly Nautobot's: a full validation, and an entry in the change log with the server as the
-REST API shows it. Many in one transaction share the rest: the locks, the number by which agents learn of it, what
-is built to serialize a server, and the insert into the change log.
+Most of the time of a flip is Nautobot's: a full validation, and an entry in the change log with the server as in REST.
+Flips in one transaction share the rest: the locks, the agents' generation, the serializer, and the insert into the
+change log.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from ai_ops.runs.job_log import lines_together
 try:
     from nautobot.core.utils.cache import request_cache
 except ImportError:
-    # Nautobot 3.2.0 has none, and asks its cache each time.
+    # Nautobot 3.2.0 does not have it, and asks its cache each time.
     request_cache = contextlib.nullcontext
 
-# So many hold their rows, and the lock that an edit of a server waits for, for about half a second.
+# This number of flips holds the rows, and the lock that an edit of a server needs, for about half a second.
 FLIPS_AT_ONCE = 40
 
-# A verdict on anything else is no verdict on the server as it is now.
+# A verdict on other values does not apply to the current server.
 WHAT_WAS_PROBED = (
     "status_id",
     "protocol",
@@ -53,7 +53,7 @@ WHAT_WAS_PROBED = (
 
 @dataclass(frozen=True)
 class _Outcome:
-    """Return the result of a flip: saved, refused for a reason, or not made, as `row` has changed since the probe."""
+    """The result of a flip: saved, refused for a reason, or not made because `row` has changed since the probe."""
 
     check: ServerCheck
     row: MCPServer | None
@@ -62,9 +62,9 @@ class _Outcome:
 
 
 def flip(checks: Sequence[ServerCheck], hold: Hold) -> None:
-    """Save the new status of each server, except those that were changed since they were probed.
+    """Save the new status of each server, except servers that were changed since the probe.
 
-    They are saved in transactions of FLIPS_AT_ONCE; one that can't be saved does not keep the others back.
+    Each transaction has up to FLIPS_AT_ONCE servers. A server that can't be saved does not affect the others.
     """
     for some in batches(checks, FLIPS_AT_ONCE):
         _flip_together(some, hold)
@@ -75,7 +75,7 @@ def _flip_together(checks: Sequence[ServerCheck], hold: Hold) -> None:
         for check in checks:
             check.fail(sentence)
 
-    # Eleven times a flip Nautobot asks the cache what it asked for the flip before.
+    # For each flip Nautobot would repeat eleven questions to the cache.
     with request_cache(), flush_change_events(untold):
         try:
             outcomes = _saved(checks, hold)
@@ -86,7 +86,7 @@ def _flip_together(checks: Sequence[ServerCheck], hold: Hold) -> None:
                 _Outcome(check, check.server, error=f"The status {check.flips_to} could not be saved. {why}")
                 for check in checks
             ]
-        # First all of them, and then the log: should the time run out now, it is known what was done.
+        # Record all results before logging, so that they are known if the time limit comes now.
         for outcome in outcomes:
             _note(outcome)
         with lines_together():
@@ -95,12 +95,12 @@ def _flip_together(checks: Sequence[ServerCheck], hold: Hold) -> None:
 
 
 def _saved(checks: Sequence[ServerCheck], hold: Hold) -> list[_Outcome]:
-    """Save the flips in one transaction, with the change for agents and the pending alerts; return each result."""
+    """Save the flips in one transaction, with the agents' generation and the pending alerts; return the results."""
     with transaction.atomic(durable=True), logged_together(), AgentGeneration.bumped_once(), cache_read_once():
         AgentGeneration.lock()
         hold.lock()
         rows = _locked_rows(check.server.pk for check in checks)
-        # With what the change log shows of each, read once instead of for each flip.
+        # With the related objects for the change log, read once instead of for each flip.
         known = Status.objects.get_for_model(MCPServer).prefetch_related("content_types")
         statuses = {status.name: status for status in known}
         outcomes = [_save(check, rows.get(check.server.pk), statuses.get(check.flips_to)) for check in checks]
@@ -116,9 +116,9 @@ def _saved(checks: Sequence[ServerCheck], hold: Hold) -> list[_Outcome]:
 
 def _locked_rows(pks: Iterable[Any]) -> dict[Any, MCPServer]:
     """Lock the rows of the servers until the transaction ends, and return them by primary key."""
-    # Of the server's table only: their statuses are shared with all the others.
+    # Only rows of servers, because statuses are shared with other servers.
     rows = MCPServer.objects.select_for_update(of=("self",)).filter(pk__in=list(pks)).order_by("pk")
-    # With what the change log shows of them.
+    # With the related objects for the change log.
     return {row.pk: row for row in rows.select_related("status", "secrets_group").prefetch_related("tags")}
 
 
@@ -126,12 +126,12 @@ def _save(check: ServerCheck, row: MCPServer | None, status: Status | None) -> _
     if row is None or any(getattr(row, name) != getattr(check.server, name) for name in WHAT_WAS_PROBED):
         return _Outcome(check, row)
     if status is None:
-        error = f"MCP servers have no status {check.flips_to} any more: run nautobot-server migrate to get it back."
+        error = f"MCP servers have no status {check.flips_to} any more: run nautobot-server migrate to restore it."
         return _Outcome(check, row, error=error)
     row.status = status
     try:
-        # The status is one of those that servers may have, and nothing else differs from the row that is locked here:
-        # to ask the database for either is half of what a validation costs.
+        # The status is valid for servers, and no other field differs from the locked row. Checking both in the database
+        # would take half of the time of a validation.
         row.full_clean(exclude=["status"], validate_unique=False)
         row.save(update_fields=["status", "last_updated"])
     except ValidationError as error:

@@ -1,8 +1,8 @@
-"""The generation: a number that tells each process whether its agents' clients are still up to date.
+"""The generation: a number with which each process checks whether its agents' clients are up to date.
 
-`ai_ops.models.AgentGeneration` keeps it: in PostgreSQL, where it grows in the transaction that changes a
-server, and in the shared cache, where it is looked up at the start of each request. A process remembers
-under which generation it built its tools and compares for equality.
+`ai_ops.models.AgentGeneration` stores it in PostgreSQL, where it increases in the transaction that changes a server,
+and in the shared cache, where it is read at the start of each request. A process remembers the generation of its tools
+and compares for equality.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _CACHE_ERRORS = (RedisError, ConnectionInterrupted)
 
 
 def current_generation() -> int:
-    """Return the current generation, from the database if the cache is unreachable.
+    """Return the current generation, from the database if the cache is unavailable.
 
-    Read it before reading what the tools are built from: what changes in between then makes them look
-    old, and never makes old ones look current.
+    Read it before reading the servers for the tools. A change in between then makes the tools look old, but old tools
+    never look current.
     """
     try:
         mirrored = cache.get(AgentGeneration.MIRROR_KEY)
@@ -34,7 +34,7 @@ def current_generation() -> int:
         return mirrored
     number = AgentGeneration.current()
     with suppress(*_CACHE_ERRORS):
-        # Only where there is still none: what a writer has put there meanwhile is newer.
+        # Only if there is still none, because the value of another writer is newer.
         cache.add(AgentGeneration.MIRROR_KEY, number, AgentGeneration.MIRROR_SECONDS)
     return number
 
@@ -42,8 +42,8 @@ def current_generation() -> int:
 def clear_mcp_cache() -> int:
     """Make every process reload its agents' tools at its next request; return the new generation.
 
-    Saving or deleting an MCPServer does this by itself; ``QuerySet.update()``, ``bulk_update()`` and
-    ``bulk_create()`` don't. Inside a transaction it takes effect when that is committed.
+    Saving or deleting an MCPServer does this automatically; ``QuerySet.update()``, ``bulk_update()`` and
+    ``bulk_create()`` do not. Inside a transaction it takes effect at the commit.
     """
     with transaction.atomic():
         AgentGeneration.bump()
@@ -54,12 +54,12 @@ def publish_generation() -> None:
     """Copy the database's generation to the shared cache.
 
     Raises:
-        AgentCacheError: It could not be written.
+        AgentCacheError: The cache could not be written.
     """
     try:
         AgentGeneration.mirror()
     except _CACHE_ERRORS as error:
         raise AgentCacheError(
-            f"The shared cache failed ({error}), so agents learn of the changes up to "
+            f"The shared cache failed ({error}), so agents may notice the changes up to "
             f"{AgentGeneration.MIRROR_SECONDS} s late: check Nautobot's Redis."
         ) from error

@@ -1,4 +1,4 @@
-"""Runs of health checks: of the servers that are due, or of one; then the tools of those that passed."""
+"""Runs of health checks: of all due servers or of one, followed by listings of tools."""
 
 from __future__ import annotations
 

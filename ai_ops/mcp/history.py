@@ -1,6 +1,6 @@
-"""The history of health checks: written once per run, trimmed, and read as uptime and latency.
+"""The history of health checks: write it once per run, trim it, and read uptime and latency.
 
-Everything read here is bounded by a time window on an index, and computed in PostgreSQL.
+All queries have a time window on an index, and PostgreSQL computes the results.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ logger = get_logger(__name__)
 
 WINDOWS = {"24 hours": timedelta(hours=24), "7 days": timedelta(days=7), "30 days": timedelta(days=30)}
 
-# Rows a statement, so that trimming holds locks for milliseconds and leaves others room.
+# Rows per statement, so that trimming holds locks only for milliseconds.
 TRIM_BATCH = 5_000
 
-# Batches a run: more than a fleet of 10,000 servers writes between two runs, and an end to a first trim
-# after the setting was lowered. The next run goes on.
+# Batches per run: more rows than a fleet of 10,000 servers writes between two runs, and a limit for the first trim
+# after the setting was lowered. The next run continues.
 MAX_TRIM_BATCHES = 20
 
 # Columns of MCPServerHealth that every check overwrites.
@@ -86,10 +86,10 @@ class Statistics:
     """The uptime and latency of a server in a window of time.
 
     Attributes:
-        probes: Probes that said something about the server.
-        uptime_percent: Share of them that found it well; None without probes.
-        p50_ms: Median latency of checks that found it well, in milliseconds; None without any.
-        p95_ms: The 95th percentile of the same.
+        probes: Number of probes with a verdict.
+        uptime_percent: Share of passed probes; None without probes.
+        p50_ms: Median latency of passed checks in milliseconds; None without any.
+        p95_ms: 95th percentile of this latency.
     """
 
     probes: int
@@ -100,15 +100,15 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Bucket:
-    """The probes of one server in one interval, for a chart.
+    """The probes of a server in an interval, for a chart.
 
     Attributes:
-        start: Its beginning.
-        passed: Probes that found the server well.
-        failed: Probes that did not.
-        unknown: Checks that could not be made.
-        p50_ms: Median latency of those passed; None without any.
-        p95_ms: The 95th percentile of the same.
+        start: Start of the interval.
+        passed: Number of passed probes.
+        failed: Number of failed probes.
+        unknown: Number of checks that could not be made.
+        p50_ms: Median latency of passed checks; None without any.
+        p95_ms: 95th percentile of this latency.
     """
 
     start: datetime
@@ -122,16 +122,16 @@ class Bucket:
 def record_checks(reports: Sequence[ServerReport], settings: AiOpsSettings) -> None:
     """Record the results of a run: one history row per server, and the server's current health.
 
-    Six statements, however many servers. One that was deleted meanwhile is left out.
+    This takes six statements for any number of servers. Servers deleted meanwhile are skipped.
     """
     probed = {report.server_id: report for report in reports if report.checked_at and report.server_id}
     if not probed:
         return
     with transaction.atomic():
-        # Before any row, as every change of servers does: several at once are changed in any order.
+        # Before any row, as in every change of servers, because several servers are changed in any order.
         AgentGeneration.lock()
-        # Held until the end: no server is deleted between this and the rows that refer to it, and a
-        # run that checks the same server at the same time waits, so that none overwrites the other's.
+        # Held until the end, so that no server is deleted before the rows that refer to it are written, and runs that
+        # check the same server at the same time do not overwrite each other's results.
         servers = MCPServer.objects.filter(pk__in=probed).order_by("pk").select_for_update(of=("self",), no_key=True)
         urls = {str(pk): url for pk, url in servers.values_list("pk", "url")}
         found = {server_id: probed[server_id] for server_id in urls}
@@ -156,12 +156,12 @@ def record_checks(reports: Sequence[ServerReport], settings: AiOpsSettings) -> N
 
 
 def _warn_of_certificate(health: MCPServerHealth, before: MCPServerHealth | None, server: str) -> None:
-    """Log that a certificate ends soon, once a day."""
+    """Log that a certificate expires soon, once a day."""
     ends, now = health.certificate_ends, timezone.now()
     seen = before.checked if before and before.certificate_ends == ends else None
     if ends and is_news(ends, now, seen):
         logger.warning(
-            "The TLS certificate of %s ends in %s day(s), on %s: renew it.",
+            "The TLS certificate of %s expires in %s day(s), on %s: renew it.",
             server,
             days_left(ends, now),
             f"{ends:%Y-%m-%d %H:%M} UTC",
@@ -172,8 +172,8 @@ def _warn_of_certificate(health: MCPServerHealth, before: MCPServerHealth | None
 def unconfirmed_verdicts(servers: Collection[uuid.UUID]) -> dict[uuid.UUID, list[Verdict]]:
     """Return the verdicts of the last runs on these servers since their last change or flip.
 
-    At most as many as can stand in for checks that a run could not make, oldest first. A run that made all its checks
-    has either flipped a server or ended with a verdict that agrees with its status: neither counts against it.
+    At most the number that can replace checks that a run could not make, the oldest first. A run with all its checks
+    has either flipped a server or ended with a verdict that agrees with its status, so its verdicts do not count.
     """
     checks = _checks_of_server_since_change().filter(ok__isnull=False, flipped=False)
     columns = {f"said_{age}": Subquery(checks.values("ok")[age : age + 1]) for age in range(CHECKS_TO_FLIP - 1)}
@@ -182,7 +182,7 @@ def unconfirmed_verdicts(servers: Collection[uuid.UUID]) -> dict[uuid.UUID, list
 
 
 def failed_before(servers: Collection[Any]) -> set[Any]:
-    """Return the servers whose latest check failed without flipping them, and that no user changed since."""
+    """Return the servers whose latest check failed without a flip, and that no user has changed since."""
     latest = _checks_of_server_since_change()
     rows = _with_last_change(servers).annotate(
         ok=Subquery(latest.values("ok")[:1]), flipped=Subquery(latest.values("flipped")[:1])
@@ -205,12 +205,12 @@ def _checks_of_server_since_change() -> QuerySet[MCPServerCheck]:
 
 
 def trim_checks(days: int) -> int:
-    """Delete checks older than `days`, in small batches; give their number."""
+    """Delete checks older than `days` in small batches; return their number."""
     oldest = timezone.now() - timedelta(days=days)
     deleted = 0
     for _ in range(MAX_TRIM_BATCHES):
         batch = MCPServerCheck.objects.filter(time__lt=oldest).order_by("time").values("pk")[:TRIM_BATCH]
-        # Not delete(), which would load the rows: no signal receiver wants them.
+        # Not delete(), which would load the rows. No signal receiver needs them.
         rows = MCPServerCheck.objects.filter(pk__in=batch).order_by()
         count = rows._raw_delete(rows.db)
         deleted += count
@@ -220,7 +220,7 @@ def trim_checks(days: int) -> int:
 
 
 def statistics(server: MCPServer) -> dict[str, Statistics]:
-    """Return the uptime and latency of one server for each of WINDOWS, in one query."""
+    """Return the uptime and latency of a server for each of WINDOWS, with one query."""
     now = timezone.now()
     wanted: dict[str, Any] = {}
     for number, length in enumerate(WINDOWS.values()):
@@ -244,7 +244,7 @@ def statistics(server: MCPServer) -> dict[str, Statistics]:
 
 
 def buckets(server: MCPServer, window: timedelta, width: timedelta) -> list[Bucket]:
-    """Return the probes of `server` in the last `window`, grouped by `width`, empty groups included. One query."""
+    """Return the probes of `server` in the last `window`, grouped by `width` with empty groups, in one query."""
     seconds = int(width.total_seconds())
     last = int(timezone.now().timestamp()) // seconds
     first = last - int(window.total_seconds()) // seconds + 1
@@ -275,7 +275,7 @@ def with_uptime(servers: QuerySet[MCPServer]) -> QuerySet[MCPServer]:
 def problems_first(servers: QuerySet[MCPServer]) -> QuerySet[MCPServer]:
     """Sort `servers` by urgency, then by name, and annotate each with the start of its present state, `since`.
 
-    First those that are down, then those that flap. A server that no check has asked is neither.
+    Servers that are down come first, then flapping servers. A server without a check is neither.
     """
     asked = Q(protocol=MCPProtocolChoices.HTTP, health__isnull=False)
     is_down = asked & Q(status__name=MCPServerStatus.UNHEALTHY)
@@ -285,7 +285,7 @@ def problems_first(servers: QuerySet[MCPServer]) -> QuerySet[MCPServer]:
 
 
 def _checks_since(server: MCPServer, since: datetime) -> QuerySet[MCPServerCheck]:
-    # Without their default order, which would become part of every grouping.
+    # Without the default order, which would become part of every grouping.
     return MCPServerCheck.objects.filter(server=server, time__gte=since).order_by()
 
 
@@ -362,11 +362,11 @@ def identify(row: MCPServerHealth | MCPServerCheck, told: Probe | ServerReport) 
 
 
 def _verdicts(report: ServerReport) -> str:
-    """Return the verdicts of the probes; empty where the network is to blame for them."""
+    """Return the verdicts of the probes; empty if the worker's network has caused them."""
     if report.inconclusive and not report.ok:
         return ""
     ok = _said(report)
-    # A report that was not made by a run of probes is as good as one.
+    # A report without verdicts counts as one probe.
     return report.verdicts or {True: WELL, False: ILL, None: ""}[ok]
 
 

@@ -1,9 +1,9 @@
 """The checks of the fleet by hour. Sums of past hours are kept, and computed again if their checks change.
 
-The overview draws a day, which is 144,000 checks of a thousand servers. A health run sums up the hours that are over,
-from the checks themselves: a run that is cut short, repeated or taken over counts nothing twice, and an hour that no
-run has summed up is counted by the page. `record_checks` and the deletion of a server forget the sums that they make
-wrong, each in its transaction and after `AgentGeneration.lock()`, as the sums are made.
+The overview draws a day, which is 144,000 checks of a thousand servers. A health run computes the sums of past hours
+from the checks. So an interrupted or repeated run counts no check twice, and the page counts hours without a sum
+itself. `record_checks` and the deletion of a server delete the sums that become wrong, in their transactions and after
+`AgentGeneration.lock()`, which is also held when sums are computed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ COUNTS = """
     count(*) FILTER (WHERE ok IS NULL) AS unknown,
     percentile_cont(0.5) WITHIN GROUP (ORDER BY latency_ms) FILTER (WHERE ok) AS p50_ms
 """
-# Of all checks: none is read of an hour that is summed up, the others are read by the index of times.
+# For all checks: an hour with a sum reads no checks, and other hours use the index of times.
 ALL_SQL = f"""
 SELECT hour, {
     ", ".join(
@@ -45,7 +45,7 @@ LEFT JOIN LATERAL (
 ) AS counts ON true
 ORDER BY hour
 """  # noqa: S608
-# Of some checks, which no index has in the order of their times.
+# For some checks only, for which no index is ordered by time.
 PART_SQL = f"SELECT date_trunc('hour', time, 'UTC') AS hour, {COUNTS} FROM ({{}}) AS checks GROUP BY hour"  # noqa: S608
 PERMISSION = "ai_ops.view_mcpservercheck"
 
@@ -55,11 +55,11 @@ class Hour:
     """The checks of all servers in one hour.
 
     Attributes:
-        start: Its beginning.
-        passed: Checks that found the server well.
-        failed: Checks that did not.
-        unknown: Checks that could not be made.
-        p50_ms: Median latency of those passed; None without any.
+        start: Start of the hour.
+        passed: Number of passed checks.
+        failed: Number of failed checks.
+        unknown: Number of checks that could not be made.
+        p50_ms: Median latency of passed checks; None without any.
     """
 
     start: datetime
@@ -75,11 +75,11 @@ class Hour:
 
 
 def hours(user: Any | None, now: datetime) -> list[Hour]:
-    """Return the checks that `user` may see in each of the last 24 hours, the oldest first; one query.
+    """Return the checks that `user` may view in each of the last 24 hours, the oldest first, with one query.
 
     Args:
-        user: One whose permission has constraints gets no sum of checks beyond them; None may see all.
-        now: The time: the last hour is the one it is in.
+        user: The user. Constraints of the user's permission apply to the sums too. None for all permissions.
+        now: The time; the last hour contains it.
     """
     last = start_of_hour(now)
     starts = [last - back * HOUR for back in reversed(range(SHOWN_HOURS))]
@@ -102,26 +102,26 @@ def _read(statement: str, parameters: Sequence[Any]) -> list[Hour]:
 
 
 def _constraints(user: Any) -> Q:
-    """Return the condition that `user`'s permissions put on checks. `restrict` would search the whole history."""
+    """Return the condition of `user`'s permissions on checks. `restrict` would search the whole history."""
     return qs_filter_from_constraints(user._object_perm_cache[PERMISSION], {"$user": user})
 
 
 def sum_up_hours(hold: Hold, now: datetime) -> None:
-    """Save the sums of past hours that have none yet, and delete sums that no page shows any more."""
+    """Save the missing sums of past hours, and delete sums that no page shows any more."""
     with transaction.atomic():
         hold.lock()
-        # No check is recorded, and no server deleted, between the count and the end of this.
+        # Under this lock no check is recorded and no server is deleted until the end.
         AgentGeneration.lock()
         known = set(MCPServerCheckHour.objects.values_list("start", flat=True))
         *over, _current = hours(None, now)
-        # An hour without a check costs the page nothing.
+        # An hour without checks takes the page no time.
         missing = [hour for hour in over if not hour.is_empty and hour.start not in known]
         MCPServerCheckHour.objects.bulk_create(MCPServerCheckHour(**asdict(hour)) for hour in missing)
         MCPServerCheckHour.forget(start__lt=start_of_hour(now) - SHOWN_HOURS * HOUR)
 
 
 def forget_hours(times: Iterable[datetime]) -> None:
-    """Delete the sums of the hours of these checks: a run may record a check an hour later than its probe."""
+    """Delete the sums of the hours of these checks, because a run may record a check an hour after its probe."""
     MCPServerCheckHour.forget(start__in={start_of_hour(time) for time in times})
 
 

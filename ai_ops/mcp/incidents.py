@@ -1,10 +1,9 @@
-"""Incidents: opened by a flip to Unhealthy, closed when health is confirmed; each change is published.
+"""Incidents: a flip to Unhealthy opens them, and a confirmed recovery closes them; each change is published.
 
-Tools that changed under the same name open one too, until they are approved or are as before.
+Changed tools open an incident too, until they are approved or have their approved definition again.
 
-An outage that takes many servers at once is one incident, not one for each. Each transition is published
-through Nautobot's event broker once it is committed, and is in the change log, and so reaches webhooks and
-Job hooks.
+An outage of many servers at the same time is one incident. Each transition is published through Nautobot's event
+brokers after its commit. It is also in the change log, which triggers webhooks and Job hooks.
 """
 
 from __future__ import annotations
@@ -46,29 +45,31 @@ from ai_ops.runs.logs import get_logger
 logger = get_logger(__name__)
 
 
-# Two servers may well fail by chance within ten minutes; three have something in common.
+# Two servers may fail by chance within ten minutes. Three probably have a common cause.
 MASS_OUTAGE_SERVERS = 3
 
-# Servers whose message an incident quotes; the others are in its table.
+# Number of servers whose message an incident quotes. Its table has all servers.
 MESSAGES_QUOTED = 10
 
 CERTIFICATE_REASON = "CERTIFICATE"
-CERTIFICATE_REMEDY = "Renew it, and have the server use the new one. The next check that sees it closes this incident."
+CERTIFICATE_REMEDY = (
+    "Renew the certificate and install it on the server. The next check with the new certificate closes this incident."
+)
 
 LISTING_REMEDY = (
-    "Its tools can't be compared with the approved ones, and agents may load them all the same. If that is not as it "
-    "should be, give the server the status Vulnerable. The next list that can be read closes this incident."
+    "Its tools can't be compared with the approved ones, but agents may still load them. If this is not "
+    "acceptable, give the server the status Vulnerable. The next readable list closes this incident."
 )
 _DRIFTED = Q(state=MCPToolStateChoices.CHANGED) | Q(
     state=MCPToolStateChoices.ADDED, name__startswith=UNREADABLE.strip()
 )
-# Gave a list once, and for reasons of its own none the last time.
+# A server that gave a list before, and failed to give one the last time for its own reasons.
 _UNLISTED = Q(listed__isnull=False) & ~Q(reason__in=("", Reason.CHECKER))
 
 DRIFT_REASON = "DRIFT"
 DRIFT_REMEDY = (
-    "Review the changes on the server's page. Approve them if they are intended; if not, reject them, or give the "
-    "server the status Vulnerable. Nothing was switched off."
+    "Review the changes on the server's page. Approve them if they are intended. Otherwise reject them, or give the "
+    "server the status Vulnerable. Agents still use the tools."
 )
 
 
@@ -78,16 +79,17 @@ def follow_run(
     doubt: str | None = None,
     run_began: datetime | None = None,
 ) -> None:
-    """Publish the flips of a run, open incidents for servers that went down and close those of recovered ones.
+    """Publish the flips of a run, open incidents of servers that went down, and close those of recovered servers.
 
-    Alerts of a flapping server are held until it stops: what it is by then counts as if it flipped just now. So
-    does what a run has flipped that was killed before it got here.
+    Alerts of a flapping server are held until flapping ends. Its state then counts like a flip of this run. So do the
+    flips of a run that was killed before this point.
 
     Args:
-        reports: What the run found, already in the history.
-        settings: With the quiet time, in which no incident opens.
-        doubt: Why the run says nothing about its servers, as a sentence; None for a run to be believed.
-        run_began: For one shard of several, when the fleet was divided: what fails in all of them is one outage.
+        reports: The results of the run, which are already in the history.
+        settings: The settings, with the quiet time in which no incident opens.
+        doubt: The reason why the run has no verdicts, as a sentence; None for a reliable run.
+        run_began: For a shard, the time at which the fleet was divided, since failures in all its shards are one
+            outage.
     """
     now = timezone.now()
     quiet = in_quiet_time(now, settings)
@@ -95,7 +97,8 @@ def follow_run(
     for report in flipped:
         publish(TOPIC_FLIPPED, _flip_payload(report))
     with transaction.atomic():
-        # Before any row, as every change of a server does. And of two shards the second sees what the first opened.
+        # Before any row, as in every change of a server. It also makes the second of two shards see the incidents of
+        # the first.
         AgentGeneration.lock()
         if doubt and not quiet:
             _open_doubt(reports, doubt, now)
@@ -112,16 +115,16 @@ def follow_run(
 
 
 def close_ended(server_ids: Collection[Any], now: datetime) -> None:
-    """Close the incidents of these servers whose cause is gone."""
+    """Close the incidents of these servers whose cause has ended."""
     for incident in _open_incidents().filter(servers__in=server_ids, lasting=False).distinct():
         _close(incident.pk, now)
 
 
 def open_drifts(now: datetime, settings: AiOpsSettings) -> None:
-    """Open an incident for each server with changed tools and no open incident, or one for all if they are many.
+    """Open an incident for each server with changed tools and without an open incident; one for all if they are many.
 
-    Tools that were added or removed open none: an agent sees the one as new, and can't call the other. One that can't
-    be read may be an approved one that was changed.
+    Added and removed tools open no incident, because an agent sees the former as new and can't call the latter. An
+    unreadable tool may be a changed approved tool.
     """
     if in_quiet_time(now, settings):
         return
@@ -136,7 +139,7 @@ def open_drifts(now: datetime, settings: AiOpsSettings) -> None:
 
 
 def open_unlisted(now: datetime, settings: AiOpsSettings) -> None:
-    """Open an incident for each server that no longer lists its tools, or one for all if they are many.
+    """Open an incident for each server that no longer lists its tools; one for all if they are many.
 
     Agents may load tools that can't be compared with the approved ones.
     """
@@ -144,7 +147,7 @@ def open_unlisted(now: datetime, settings: AiOpsSettings) -> None:
         return
     known = MCPServerIncident.objects.filter(closed__isnull=True, kind=MCPIncidentKindChoices.LISTING)
     unlisted = MCPServerToolSet.objects.filter(_UNLISTED).exclude(server__in=known.values("servers__pk"))
-    # Those that are down have an incident for that.
+    # Servers that are down already have an incident.
     sets = unlisted.filter(server__status__name=MCPServerStatus.HEALTHY).order_by("server__name")
     rows = list(sets.values_list("server", "server__name", "reason", "message"))
     reasons = {pk: reason for pk, _, reason, _ in rows}
@@ -186,9 +189,9 @@ def _open_for(
     servers: Sequence[tuple[Any, str, str]],
     reason_of: Callable[[Any], str],
 ) -> None:
-    """Open an incident for each server, given as id, name and sentence, or one for all if they are many.
+    """Open an incident for each server, given as id, name and sentence; one for all if they are many.
 
-    `reason_of` gives the reason of the server with an id; of several servers that of the first holds.
+    `reason_of` returns the reason of the server with an id. For several servers the reason of the first is used.
     """
     for together in [servers] if len(servers) >= MASS_OUTAGE_SERVERS else [[each] for each in servers]:
         who = together[0][1][:200] if len(together) == 1 else f"{len(together)} servers"
@@ -241,7 +244,7 @@ def _open_doubt(reports: Sequence[ServerReport], doubt: str, now: datetime) -> N
 def review_incidents(now: datetime, hold: Hold) -> dict[str, int]:
     """Open incidents that a killed run did not open, close those that recovered, escalate those open for too long.
 
-    An incident that can't be dealt with is logged with its traceback, counted, and does not stop the rest.
+    An incident that can't be saved is logged with its traceback and counted, and does not stop the others.
 
     Returns:
         The counts.
@@ -249,7 +252,7 @@ def review_incidents(now: datetime, hold: Hold) -> dict[str, int]:
     settings = hold.settings
     escalate_after = timedelta(hours=settings.incident_escalation_hours)
     counts = {"total_checked": 0, "opened": 0, "auto_closed": 0, "escalated": 0, "errors": 0}
-    with _one_failing(counts, "The incidents that killed runs owe could not be opened"), transaction.atomic():
+    with _one_failing(counts, "Incidents of killed runs could not be opened"), transaction.atomic():
         hold.lock()
         counts["opened"] = open_owed(now, settings)
     incidents = list(_open_incidents())
@@ -287,7 +290,7 @@ def acknowledge(incident: MCPServerIncident, user: Any) -> None:
     with transaction.atomic():
         row = MCPServerIncident.objects.select_for_update().get(pk=incident.pk)
         if row.closed:
-            raise IncidentError(f"{row} is closed already: there is nothing to acknowledge any more.")
+            raise IncidentError(f"{row} is already closed, so it can't be acknowledged.")
         if not row.acknowledged:
             row.acknowledged, row.acknowledged_by = timezone.now(), user
             row.validated_save()
@@ -296,7 +299,7 @@ def acknowledge(incident: MCPServerIncident, user: Any) -> None:
 
 
 def _open_outages(down: Sequence[ServerReport], now: datetime, run_began: datetime | None = None) -> None:
-    """Open one incident for all of `down`, or one for each if they are too few to share a cause."""
+    """Open one incident for all of `down`, or one for each if they are too few for a common cause."""
     known = MCPServer.objects.filter(
         pk__in=[report.server_id for report in down],
         incidents__closed__isnull=True,
@@ -331,7 +334,7 @@ def _mass_outage_since(run_began: datetime) -> MCPServerIncident | None:
 
 
 def _join(incident: MCPServerIncident, reports: Sequence[ServerReport]) -> None:
-    """Add servers to an open incident. This sends no new alert; the change log records it."""
+    """Add servers to an open incident, without a new alert; the change log records it."""
     incident.servers.add(*MCPServer.objects.filter(pk__in=[report.server_id for report in reports]))
     named = incident.name.partition(": ")[2].split(", ")
     incident.name = _outage_name(f"{incident.servers.count()} servers", list(dict.fromkeys(named + _reasons(reports))))
@@ -365,11 +368,10 @@ def open_incident(incident: MCPServerIncident, server_ids: Collection[Any]) -> N
 def _open_incidents() -> QuerySet[MCPServerIncident]:
     """Return the open incidents, oldest first, annotated with two facts about their servers.
 
-    `lasting`: of an outage, whether one is Unhealthy or flaps; of an inconclusive run, whether none has had a
-    conclusive check since; of changed tools, whether some are not approved; of tools that are not listed, whether one
-    server's still are not; of certificates, whether one still ends
-    within days. `quiet`: of an outage, whether all
-    that are Unhealthy flap, so that no alert is due.
+    `lasting` is true for an outage if a server is Unhealthy or flaps, for an inconclusive run if no server has had a
+    conclusive check since, for changed tools if some are not approved, for unlisted tools if a server still does not
+    list them, and for certificates if one still expires within days. `quiet` is true for an outage if all Unhealthy
+    servers flap, so that no alert is due.
     """
     servers = MCPServer.objects.filter(incidents=OuterRef("pk"))
     unhealthy = Q(status__name=MCPServerStatus.UNHEALTHY)
@@ -387,7 +389,7 @@ def _open_incidents() -> QuerySet[MCPServerIncident]:
         .annotate(
             lasting=Case(
                 When(is_doubt, then=Exists(servers) & ~Exists(checked_since)),
-                # These are closed by what opens them.
+                # The code that opens these incidents also closes them.
                 When(kind__in=MCPIncidentKindChoices.OF_MAINTENANCE, then=Value(True)),
                 When(is_drift, then=Exists(MCPServerTool.objects.filter(_DRIFTED, server__incidents=OuterRef("pk")))),
                 When(is_listing, then=Exists(unlisted)),

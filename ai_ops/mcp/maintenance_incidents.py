@@ -1,7 +1,7 @@
 """Incidents of the maintenance itself (dead letters, late schedules, failed cleanups), and test incidents.
 
-At most one of each kind is open. It is opened when there is something, and closed when there is nothing any more, so
-that a night of failures is one message.
+At most one incident of each kind is open. It opens with the first problem and closes when no problem is left, so that a
+night of failures is one message.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Trouble:
     """The subject of incidents of one kind.
 
     Attributes:
-        title: Its name, with the number.
-        reason: A word, as those of servers have one.
-        sentences: What is wrong, the first few.
-        remedy: What to do.
+        title: Name of the incident, with the number of objects.
+        reason: A word, like the reasons of servers.
+        sentences: The first few problems.
+        remedy: The advice.
     """
 
     title: str
@@ -47,7 +47,7 @@ def follow_maintenance(now: datetime, settings: AiOpsSettings) -> tuple[int, int
     """Open an incident for each present problem without one, and close those whose problem is solved.
 
     Returns:
-        How many were opened, and closed.
+        The numbers of opened and closed incidents.
     """
     opened = closed = 0
     for kind, look in LOOKS.items():
@@ -69,13 +69,13 @@ def follow_maintenance(now: datetime, settings: AiOpsSettings) -> tuple[int, int
 
 
 def send_test_incident(user: Any) -> MCPServerIncident:
-    """Open and close a test incident, which every receiver of incidents is notified of."""
+    """Open and close a test incident, which notifies every receiver of incidents."""
     now = timezone.now()
     incident = MCPServerIncident(
         name=f"Test by {printable(str(user), 100)}",
         kind=MCPIncidentKindChoices.TEST,
         reason="TEST",
-        message="This is a test: nothing is wrong. What receives it is told of real incidents too.",
+        message="This is a test: nothing is wrong. Its receivers also get real incidents.",
         opened=now,
         closed=now,
     )
@@ -99,7 +99,7 @@ def _late_schedules(now: datetime) -> Trouble | None:
 
 
 def _failed_cleanup(_: datetime) -> Trouble | None:
-    # One that was left to another run, or is under way, says nothing.
+    # A run that was skipped or is running does not count.
     ended = MaintenanceRun.objects.filter(kind=MaintenanceKindChoices.CLEANUP, state__in=RunStateChoices.FINAL)
     last = ended.exclude(state=RunStateChoices.SKIPPED).order_by("-created").first()
     if last is None or last.state != RunStateChoices.FAILED:

@@ -1,4 +1,4 @@
-"""The control address, which separates an outage of many servers from one of this worker's network."""
+"""The control address, which distinguishes an outage of many servers from one of this worker's network."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Doubt:
     """The reason to doubt the failures of a run.
 
     Attributes:
-        sentence: For the log, and for the alert where there is one.
-        inconclusive: Whether the control failed too, so that the run says nothing; otherwise its flips to Unhealthy
+        sentence: Sentence for the log, and for the alert if there is one.
+        inconclusive: Whether the control failed too, so that the run has no verdicts; otherwise its flips to Unhealthy
             wait for the next run.
     """
 
@@ -29,16 +29,16 @@ class Doubt:
 def network_trouble(
     previously_healthy: int, reasons: Collection[Reason | None], settings: AiOpsSettings, *, may_ask: bool = True
 ) -> Doubt | None:
-    """Decide whether so many servers newly fail that this worker's network may be the cause; may ask the control.
+    """Decide whether this worker's network may have caused the new failures; this may ask the control.
 
     Args:
-        previously_healthy: Healthy servers that the run probed.
-        reasons: Why those of them that newly fail do.
-        settings: With the share of servers that is suspicious, and the address of the control.
+        previously_healthy: Number of Healthy servers that the run probed.
+        reasons: The reasons of the new failures.
+        settings: The settings, with the suspicious share of servers and the address of the control.
         may_ask: Whether there is time to ask the control.
 
     Returns:
-        None if the run is to be believed. Any answer of the control will do, since it has come through the network.
+        None if the run is reliable. Any answer of the control counts, since it has come through the network.
     """
     if not is_suspicious(previously_healthy, reasons, settings.mass_failure_percent):
         return None

@@ -12,18 +12,18 @@ from ai_ops.exceptions import RunRefusedError
 from ai_ops.models import MaintenanceRun, MCPServer
 from ai_ops.runs.requests import may_run, request_run
 
-# Three probes with two pauses take less than a minute; what has not ended after so long waits for something else.
+# Three probes with two pauses take less than a minute. A longer check waits for another reason.
 LONGEST_CHECK = timedelta(minutes=10)
 
 
 def request_check(server: MCPServer, user) -> MaintenanceRun:
-    """Request a check of `server` alone, to be run as `user`.
+    """Request a check of `server` only, with `user` as the user of the run.
 
     Returns:
-        The run; where an approval workflow applies, it has no JobResult yet.
+        The run; if an approval workflow applies, it has no JobResult yet.
 
     Raises:
-        RunRefusedError: There will be no check; the message says why and what to do.
+        RunRefusedError: The check was refused; the message has the reason and the advice.
     """
     if reason := server.why_not_checked():
         raise RunRefusedError(reason)
@@ -31,7 +31,7 @@ def request_check(server: MCPServer, user) -> MaintenanceRun:
 
 
 def is_being_checked(server: MCPServer) -> bool:
-    """Return whether a check of `server` alone is running or queued."""
+    """Return whether a check of only `server` is running or queued."""
     runs = MaintenanceRun.objects.filter(kind=MaintenanceKindChoices.SERVER, subject=str(server.pk))
     recent = runs.filter(created__gt=Now() - LONGEST_CHECK)
     return recent.filter(

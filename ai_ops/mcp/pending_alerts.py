@@ -1,7 +1,7 @@
 """Pending alerts: flips without an incident yet, because their run was killed or their server flaps.
 
-An alert is one column of the server's row in MCPServerHealth. What takes it does so in the transaction that opens
-the incident, so that none is lost and none comes twice.
+An alert is a column of the server's row in MCPServerHealth. It is cleared in the transaction that opens the incident,
+so that no alert is lost or sent twice.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from ai_ops.runs.logs import get_logger
 
 logger = get_logger(__name__)
 
-# A run opens the incidents of its flips within seconds of the last one; one that has not by then is dead.
+# A run opens the incidents of its flips within seconds. A run that has not done so by then is dead.
 OWED_FOR_LONG = timedelta(minutes=2)
 
 
 def owe(reports: Sequence[ServerReport]) -> None:
     """Record pending alerts in the transaction that makes these servers Unhealthy.
 
-    The run's end takes that with `take_due`; where it never came, `take_owed` does.
+    The end of the run clears them with `take_due`. For a killed run `take_owed` does.
     """
     MCPServerHealth.objects.bulk_create(
         [
@@ -45,7 +45,7 @@ def owe(reports: Sequence[ServerReport]) -> None:
 
 def take_owed(now: datetime) -> list[ServerReport]:
     """Take the pending alerts of killed runs; return the servers with their reports."""
-    # A row that was changed ahead of now is from a clock that was wrong, and its run is no newer for that.
+    # A row changed in the future has a wrong clock, and its run is not newer.
     owed = MCPServerHealth.objects.filter(
         alert_held=True, flapping=False, server__status__name=MCPServerStatus.UNHEALTHY
     ).exclude(server__last_updated__range=(now - OWED_FOR_LONG, now + OWED_FOR_LONG))
@@ -55,7 +55,7 @@ def take_owed(now: datetime) -> list[ServerReport]:
 
 
 def take_due(reports: Sequence[ServerReport], flipped: Sequence[ServerReport]) -> list[ServerReport]:
-    """Take the alerts that are due, also of servers that stopped flapping; hold those of flapping servers."""
+    """Take the due alerts, including those of servers that stopped flapping; hold those of flapping servers."""
     health = MCPServerHealth.objects.filter(server__in=[report.server_id for report in flipped], flapping=True)
     held = {str(pk) for pk in health.values_list("server", flat=True)}
     if held:

@@ -1,7 +1,7 @@
 """Secrets groups of MCP servers, read for probes and agents.
 
-A group has, of access type HTTP(S), either a Token, sent as ``Authorization: Bearer <token>``, or a Key and a
-Secret, the name of a header and its value. Read where the ORM may be used, and never stored.
+A group has access type HTTP(S) and either a Token, sent as ``Authorization: Bearer <token>``, or a Key and a Secret,
+the name and the value of a header. Secrets are read on the thread that may use the ORM, and never stored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def read_credentials(server: MCPServer) -> Credentials | None:
     """Return the credentials of `server`; None if it has no secrets group.
 
     Raises:
-        CredentialsError: The group can't be used. The message names it, and holds nothing of what is in it.
+        CredentialsError: The group can't be used. The message names it, without its content.
     """
     group = server.secrets_group
     if group is None:
@@ -45,5 +45,5 @@ def _value(secret: Secret, server: MCPServer) -> str:
     try:
         return str(secret.get_value(obj=server))
     except SecretError as error:
-        # Its kind only: what a provider's own error says may hold a token or a path of a vault.
+        # Only the type, because a provider's error may contain a token or a path of a vault.
         raise CredentialsError(f"the secret {secret} can't be read ({type(error).__name__})") from None

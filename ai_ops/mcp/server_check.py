@@ -1,4 +1,4 @@
-"""One server during a run of health checks, and its log line."""
+"""A server during a run of health checks, and its log line."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ from ai_ops.runs.logs import get_logger
 logger = get_logger(__name__)
 
 STATUS_OF_VERDICT = {Verdict.HEALTHY: MCPServerStatus.HEALTHY, Verdict.UNHEALTHY: MCPServerStatus.UNHEALTHY}
-# As the history has them. What the checker itself could not find out is not remembered.
+# The values in the history. Failures of the checker itself are not recorded.
 _REMEMBERED = {Verdict.HEALTHY: WELL, Verdict.UNHEALTHY: ILL}
 VERDICT_OF_STATUS = {status: verdict for verdict, status in STATUS_OF_VERDICT.items()}
 
 
 @dataclass
 class ServerCheck:
-    """One server during a run of health checks. Only its own methods change it.
+    """A server during a run of health checks. Only its own methods change it.
 
     Attributes:
-        server: The server, as it was read at the start.
+        server: The server as it was read at the start.
         pause: Seconds to its next probe in this run; one that asks to wait for longer is not probed again in it.
         probes: Its probes in this run, oldest first.
-        settled: Whether its flip was made or refused, or its status stays.
+        settled: Whether its flip was saved or refused, or its status stays.
         status_after: The name of its status now; None for a server that was deleted.
         changed: Whether this run has flipped the status.
-        error: Why the check could not be made or its result not be kept, in a sentence.
-        checked_at: When the last probe ended.
-        our_network: Whether its failure is blamed on this worker's network.
+        error: The reason why the check could not be made or its result not be saved, as a sentence.
+        checked_at: End of the last probe.
+        our_network: Whether this worker's network may have caused its failure.
         waits: Whether its flip waits for the next run to confirm it.
-        earlier: Verdicts of earlier runs that were not confirmed in them, oldest first.
+        earlier: Unconfirmed verdicts of earlier runs, the oldest first.
     """
 
     server: MCPServer
@@ -63,7 +63,7 @@ class ServerCheck:
     our_network: bool = False
     waits: bool = False
     earlier: Sequence[Verdict] = ()
-    # The step that follows, until something changes.
+    # The next step, cached until a change.
     _step: Step | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -104,7 +104,7 @@ class ServerCheck:
         Args:
             saved: Whether the status was saved.
             status_now: The name of its status now; None for a server that was deleted.
-            error: Why it could not be saved, in a sentence.
+            error: The reason why it could not be saved, as a sentence.
         """
         self.changed, self.error, self.settled = saved, error, True
         self.status_after = status_now

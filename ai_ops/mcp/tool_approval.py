@@ -1,7 +1,7 @@
-"""Tools of servers: recorded after each listing, and approved by users.
+"""Tools of servers: recording of listings, and decisions of users.
 
-The first list of a server becomes the approved one as it is (trust on first use): the user who added the server has
-chosen to trust it, and there is nothing to compare it with. It is recorded without an approver.
+The first list of a server is approved automatically (trust on first use), because there is nothing to compare it with.
+It is recorded without an approver.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from ai_ops.models import AgentGeneration, MCPServer
 from ai_ops.models.health import MCPServerHealth
 from ai_ops.models.tools import MCPServerTool, MCPServerToolSet
 
-# Tools of one kind of change that a sentence names.
+# Maximum number of tools of one kind of change in a sentence.
 NAMES_TOLD = 20
 
 # Columns of MCPServerTool that a listing writes.
 _LISTED = ("state", "since", "hash", "description", "definition", "approved_definition", "rejected", "rejected_by")
-# And those that an approval writes.
+# Columns of MCPServerTool that an approval writes.
 _DECIDED = ("approved_hash", "approved_definition", "state", "since", "rejected", "rejected_by")
 
 
@@ -41,10 +41,10 @@ class Recorded:
     """The changes by a listing.
 
     Attributes:
-        tools: How many tools the server lists; None where the list could not be had.
-        news: What is new since the listing before, as sentences; empty for nothing.
-        first: Whether there was no list to compare it with.
-        failed_anew: Whether it failed, with another reason than the one before.
+        tools: Number of listed tools; None if the listing failed.
+        news: Changes since the previous listing, as sentences; empty without changes.
+        first: Whether it is the first list.
+        failed_anew: Whether it failed with another reason than the previous listing.
     """
 
     tools: int | None
@@ -57,12 +57,12 @@ def record_listing(server: MCPServer, listing: Listing, now: datetime) -> Record
     """Save the result of a listing.
 
     Args:
-        server: As it was when it was asked.
-        listing: What came of it.
-        now: When.
+        server: The server as it was at the listing.
+        listing: The result of the listing.
+        now: Time of the listing.
 
     Returns:
-        What changed; None where the server was deleted or got another address meanwhile.
+        The changes; None if the server was deleted or got another address meanwhile.
     """
     with transaction.atomic():
         row = _locked(server.pk)
@@ -88,15 +88,15 @@ def approve(tool_set: MCPServerToolSet, user: Any, seen: str) -> str:
     """Approve the tools as last listed, except rejected ones, and close their incident.
 
     Args:
-        tool_set: The server's.
+        tool_set: The tool set of the server.
         user: The approver.
-        seen: The `listed_hash` of what the user has looked at.
+        seen: The `listed_hash` of the tools that the user reviewed.
 
     Returns:
-        What was approved, as a sentence.
+        The approved changes, as a sentence.
 
     Raises:
-        ToolApprovalError: The server lists other tools by now, or there is nothing to approve.
+        ToolApprovalError: The server now lists other tools, or there is nothing to approve.
     """
     with _deciding(tool_set.server_id) as (server, row):
         undecided = MCPServerTool.objects.filter(server=server, state__in=MCPToolStateChoices.UNDECIDED)
@@ -116,20 +116,20 @@ def approve_tool(tool: MCPServerTool, user: Any, seen: str) -> str:
     """Approve one tool as last listed; a tool that is no longer listed is deleted.
 
     Args:
-        tool: One that differs from what was approved.
+        tool: A tool that differs from its approved definition.
         user: The approver.
-        seen: The `hash` of what the user has looked at; empty for a tool that is not listed any more.
+        seen: The `hash` of the definition that the user reviewed; empty for a tool that is no longer listed.
 
     Returns:
-        What was approved, as a sentence.
+        The approved changes, as a sentence.
 
     Raises:
-        ToolApprovalError: The server lists it otherwise by now, or there is nothing to approve.
+        ToolApprovalError: The server now lists another definition, or there is nothing to approve.
     """
     with _deciding(tool.server_id) as (_, row):
         current = _as_reviewed(tool, seen)
         if current.state == MCPToolStateChoices.APPROVED:
-            raise ToolApprovalError(f"There is nothing to approve: {tool} is as it was approved.")
+            raise ToolApprovalError(f"There is nothing to approve: {tool} has its approved definition.")
         _approve_rows(row, [current], user)
     return row.approved_changes
 
@@ -138,15 +138,15 @@ def reject_tool(tool: MCPServerTool, user: Any, seen: str) -> str:
     """Reject one tool as last listed: agents do not get it until it is approved.
 
     Args:
-        tool: One that differs from what was approved, and is listed.
+        tool: A listed tool that differs from its approved definition.
         user: The user that rejects it.
-        seen: The `hash` of what the user has looked at.
+        seen: The `hash` of the definition that the user reviewed.
 
     Returns:
-        What was rejected, as a sentence.
+        The rejected changes, as a sentence.
 
     Raises:
-        ToolApprovalError: The server lists it otherwise by now, or there is nothing to reject.
+        ToolApprovalError: The server now lists another definition, or there is nothing to reject.
     """
     with _deciding(tool.server_id) as (server, row):
         current = _as_reviewed(tool, seen)
@@ -156,7 +156,7 @@ def reject_tool(tool: MCPServerTool, user: Any, seen: str) -> str:
         current.rejected, current.rejected_by = current.since, user
         current.save()
         row.approved_changes = _told([("rejected", current.name)])
-        # An entry in the change log of the server, as for an approval.
+        # This adds an entry to the change log of the server, like an approval.
         row.validated_save()
         AgentGeneration.bump()
         close_ended([server.pk], current.since)
@@ -175,7 +175,7 @@ def withdraw(server: MCPServer) -> None:
 
 @contextmanager
 def _deciding(server_id: Any) -> Iterator[tuple[MCPServer, MCPServerToolSet]]:
-    """Lock the tools of a server for a user's decision, in the same order as a change of the server.
+    """Lock the tools of a server for a user's decision, in the order of locks of a change of the server.
 
     Raises:
         ToolApprovalError: The server was deleted.
@@ -193,9 +193,9 @@ def _as_reviewed(tool: MCPServerTool, seen: str) -> MCPServerTool:
     """Return the current row of `tool` if it is the definition that the user reviewed."""
     current = MCPServerTool.objects.filter(pk=tool.pk).first()
     if current is None:
-        raise ToolApprovalError(f"There is nothing to decide: {tool} is not listed any more.")
+        raise ToolApprovalError(f"There is nothing to decide: {tool} is no longer listed.")
     if current.hash != seen:
-        raise ToolApprovalError(f"{tool} is listed otherwise than you reviewed it: review it again.")
+        raise ToolApprovalError(f"{tool} has another definition than the one that you reviewed: review it again.")
     return current
 
 
@@ -221,7 +221,7 @@ def _approve_rows(tool_set: MCPServerToolSet, rows: Sequence[MCPServerTool], use
 
 
 def _identify(server: MCPServer, probe: Probe) -> None:
-    """Record the server's name and version, which a check of its health page does not tell."""
+    """Record the server's name and version, which a check of its health page does not have."""
     health = MCPServerHealth.objects.filter(server=server).first() if probe.protocol_version else None
     if health is not None:
         identify(health, probe)
@@ -230,14 +230,14 @@ def _identify(server: MCPServer, probe: Probe) -> None:
 
 
 def _locked(pk: Any) -> MCPServer | None:
-    """Lock and return the server, so that of two writers of its tools one waits."""
+    """Lock and return the server, so that only one process writes its tools."""
     return MCPServer.objects.select_for_update(of=("self",), no_key=True).filter(pk=pk).first()
 
 
 def _tool_set(server: MCPServer, now: datetime) -> MCPServerToolSet:
     found = MCPServerToolSet.objects.filter(server=server).first()
     if found is None:
-        # Without signals, as an attempt is no change by a user.
+        # Without signals, because an attempt is not a change by a user.
         (found,) = MCPServerToolSet.objects.bulk_create([MCPServerToolSet(server=server, asked=now)])
     return found
 
@@ -256,7 +256,7 @@ def _keep_tools(tool_set: MCPServerToolSet, listed: Sequence[Tool], now: datetim
     differing = [row for name, row in known.items() if row.hash != (found[name].hash if name in found else "")]
     for row in differing:
         _follow(row, found.get(row.name), now)
-    # A server must not get a rejected tool back to agents by leaving it out once.
+    # A server must not give agents a rejected tool again by omitting it once.
     gone = [row for row in differing if not row.hash and not row.approved_hash and not row.rejected]
     kept = [row for row in differing if row not in gone]
     MCPServerTool.objects.bulk_create(new)
@@ -273,8 +273,8 @@ def _approve_first(tool_set: MCPServerToolSet, listed: Sequence[Tool], now: date
     MCPServerTool.objects.bulk_create([_new_row(tool_set, tool, now, tool.hash) for tool in listed])
     tool_set.listed_hash = tool_set.approved_hash = set_hash({tool.name: tool.hash for tool in listed})
     tool_set.approved = now
-    tool_set.approved_changes = f"The first list of this server, {len(listed)} tool(s), approved as it is."
-    # This one is worth an entry in the change log: from here on it is what others are compared with.
+    tool_set.approved_changes = f"The first list of this server, {len(listed)} tool(s), was approved automatically."
+    # This listing gets an entry in the change log, because later lists are compared with it.
     tool_set.validated_save()
     return tool_set.approved_changes
 
@@ -294,7 +294,7 @@ def _new_row(tool_set: MCPServerToolSet, tool: Tool, now: datetime, approved_has
 
 
 def _follow(row: MCPServerTool, tool: Tool | None, now: datetime) -> None:
-    """Update a row to the listed definition; keep the approved one beside it if they differ."""
+    """Update a row to the listed definition; keep the approved definition too if they differ."""
     if row.hash == row.approved_hash:
         row.approved_definition = row.definition
     row.hash = tool.hash if tool else ""

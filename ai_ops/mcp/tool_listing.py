@@ -1,6 +1,6 @@
-"""List the tools of servers that passed their check, after the check and independent of its verdict.
+"""Listings of the tools of servers that passed their check, after the check and without effect on its verdict.
 
-As in `ai_ops.mcp.check` threads do HTTP only; the database and the log are used on the thread that called.
+As in `ai_ops.mcp.check`, threads do only HTTP, and the calling thread uses the database and the log.
 """
 
 from __future__ import annotations
@@ -32,30 +32,31 @@ from ai_ops.runs.tracing import phase
 
 logger = get_logger(__name__)
 
-# Of a run's half hour. Servers that are slow to list must not keep it from checking; the rest is for the next run.
+# Seconds of a run's half hour. Slow listings must not prevent checks. The next run lists the rest.
 LISTING_SECONDS = 300.0
 
-# Listed before anything is kept: as many as are asked at once, so that all that take all of their time do it together.
+# Number of servers to list before saving: the number that is asked at the same time, so that slow servers wait
+# together.
 CHUNK = 200
 
 
 @phase("tools")
 def list_tools(server_ids: Collection[str], hold: Hold, *, always: bool = False) -> str | None:
-    """List the tools of the due ones of these servers, and save the results.
+    """List the tools of the due servers among these, and save the results.
 
     Args:
         server_ids: Servers that passed their check.
-        hold: The run's right to write.
-        always: Whether a person asked, so that all of them are due.
+        hold: The hold of the run.
+        always: Whether a user requested the listing, so that all servers are due.
 
     Returns:
-        What kept the lists from being kept, as a sentence; None if nothing did. What a server does is no
-        error: that is in the log, and in its tool set.
+        The reason why lists could not be saved, as a sentence; None if they were saved. Failures of servers are in the
+        log and in their tool sets.
 
     Raises:
-        SoftTimeLimitExceeded: The Job's time is up. What was listed until then is kept.
-        LeaseLostError: Another run has taken over; this one writes nothing more.
-        RunStoppedError: It was told to stop.
+        SoftTimeLimitExceeded: The Job reached its time limit. Completed listings are saved.
+        LeaseLostError: Another run has taken over; this run writes nothing more.
+        RunStoppedError: The run was stopped.
     """
     settings = hold.settings
     if not settings.tool_check_interval_minutes or not server_ids:
@@ -67,14 +68,14 @@ def list_tools(server_ids: Collection[str], hold: Hold, *, always: bool = False)
             _list_in_chunks(due, settings, hold)
     except BACKEND_ERRORS as error:
         hold.trouble(error)
-        sentence = f"The tools of servers could not be kept. {backend_sentence(error)}"
+        sentence = f"The tools of servers could not be saved. {backend_sentence(error)}"
         _log(logging.ERROR, "%s", sentence)
         return sentence
     return None
 
 
 def _due(server_ids: Collection[str], now: datetime, interval: float) -> list[MCPServer]:
-    """Return the servers whose listing is due, the longest ago first. With an `interval` of 0 all are due."""
+    """Return the servers whose listing is due, the longest overdue first. With an `interval` of 0 all are due."""
     servers = (
         MCPServer.objects.filter(pk__in=server_ids, protocol=MCPProtocolChoices.HTTP)
         .exclude(status__name=MCPServerStatus.VULNERABLE)
@@ -97,7 +98,7 @@ def _due(server_ids: Collection[str], now: datetime, interval: float) -> list[MC
 
 
 def _list_in_chunks(due: Sequence[MCPServer], settings: AiOpsSettings, hold: Hold) -> None:
-    """List and save in chunks of servers, until all are done or the time is up."""
+    """List and save in chunks of servers, until all are done or the time limit is reached."""
     ends = time.monotonic() + LISTING_SECONDS
     listed = failed = 0
     with prober_of(settings) as prober:
@@ -114,13 +115,13 @@ def _list_in_chunks(due: Sequence[MCPServer], settings: AiOpsSettings, hold: Hol
             listed += sum(each is not None and each.tools is not None for each in kept)
             failed += sum(each is not None and each.tools is None for each in kept)
             with transaction.atomic():
-                # Of two shards the second sees what the first has opened.
+                # The second of two shards sees the incidents of the first.
                 AgentGeneration.lock()
                 hold.lock()
                 close_ended([server.pk for server in chunk], timezone.now())
                 open_drifts(timezone.now(), settings)
                 open_unlisted(timezone.now(), settings)
-    _log(logging.INFO, "Tools listed: %s server(s), %s that gave no list", listed, failed)
+    _log(logging.INFO, "Tools listed: %s server(s), %s without a list", listed, failed)
 
 
 def _listings(servers: Sequence[MCPServer], prober: Prober, ca_file: str) -> list[tuple[MCPServer, Listing]]:
@@ -132,7 +133,7 @@ def _listings(servers: Sequence[MCPServer], prober: Prober, ca_file: str) -> lis
             targets.append(target_of(server, ca_file))
             asked.append(server)
         except CredentialsError as error:
-            found.append((server, Listing(unasked(str(error), "correct the secrets group, or the secrets in it"))))
+            found.append((server, Listing(unasked(str(error), "correct the secrets group or its secrets"))))
     with prober.listing(targets) as listings:
         found += ((asked[number], listing) for number, listing in listings)
     return found

@@ -10,7 +10,7 @@ from nautobot.extras.signals import change_context_state
 
 from ai_ops.logic.globs import why_no_glob
 
-# PostgreSQL indexes at most 2,704 bytes of a text (MySQL 3,072), and a character may take four.
+# PostgreSQL indexes at most 2,704 bytes of a text (MySQL 3,072), and a character may take four bytes.
 THREAD_ID_MAX_LENGTH = 640
 
 
@@ -22,27 +22,27 @@ THREAD_ID_MAX_LENGTH = 640
     "webhooks",
 )
 class PinnedThread(OrganizationalModel):
-    """A conversation whose checkpoints the cleanup keeps at any age.
+    """A conversation whose checkpoints the cleanup keeps regardless of their age.
 
-    The thread need not exist: a pin may come before the conversation's first checkpoint.
+    The thread need not exist: a user may pin it before its first checkpoint.
     """
 
     thread_id = models.CharField(
         max_length=THREAD_ID_MAX_LENGTH,
         unique=True,
         verbose_name="thread ID",
-        help_text="Exactly as in the agent's configuration: blanks and capital letters count.",
+        help_text="Exactly as in the agent's configuration: spaces and case matter.",
         error_messages={"unique": "This thread is pinned already."},
     )
     is_glob = models.BooleanField(
         default=False,
         verbose_name="is a pattern",
-        help_text="Treat the thread ID as a glob, such as user-42-*, and pin all threads that match.",
+        help_text="Treat the thread ID as a glob, such as user-42-*, and pin all matching threads.",
     )
     note = models.CharField(
         max_length=CHARFIELD_MAX_LENGTH,
         blank=True,
-        help_text="Why the thread must stay, and until when, for other operators.",
+        help_text="Reason why the thread must stay, and until when, for other operators.",
     )
     pinned_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -51,7 +51,7 @@ class PinnedThread(OrganizationalModel):
         blank=True,
         editable=False,
         related_name="+",
-        help_text="Empty for a pin made in a shell, or by a deleted user.",
+        help_text="Empty for a pin created in a shell, or by a deleted user.",
     )
 
     class Meta:
@@ -69,7 +69,7 @@ class PinnedThread(OrganizationalModel):
             raise ValidationError({"thread_id": reason})
 
     def save(self, *args, **kwargs):
-        """Save with the user of the change, if Nautobot knows: pages, REST, imports and Jobs provide it."""
+        """Save with the user of the change. Pages, REST, imports and Jobs provide it."""
         context = change_context_state.get()
         if context is not None and not self.present_in_database:
             self.pinned_by = context.get_user(self)
@@ -77,11 +77,11 @@ class PinnedThread(OrganizationalModel):
 
 
 class CheckpointStorageSnapshot(BaseModel):
-    """The report of one sampling of the checkpoint Redis, or its error, for the page."""
+    """The report or the error of one sampling of the checkpoint Redis, for the page."""
 
     taken = models.DateTimeField(auto_now_add=True)
     data = models.JSONField(
-        encoder=DjangoJSONEncoder, help_text="The report of sample_checkpoint_storage(); see the app's documentation."
+        encoder=DjangoJSONEncoder, help_text="Report of sample_checkpoint_storage(); see the app's documentation."
     )
 
     is_metadata_associable_model = False

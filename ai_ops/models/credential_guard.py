@@ -1,7 +1,7 @@
-"""Permission to decide where the credentials of an MCP server are sent.
+"""Permission to change the destination of an MCP server's credentials.
 
-Agents and health checks send a server's token wherever its row says. A user who may edit servers, and may not see
-secrets, must not get a token by pointing its server at a machine of their own.
+Agents and health checks send a server's token to the address in its row. A user with the permission to edit servers,
+but not to view secrets, must not get a token by changing this address to a machine of their own.
 """
 
 from __future__ import annotations
@@ -11,21 +11,22 @@ from typing import Any
 from nautobot.extras.models import SecretsGroup
 from nautobot.extras.signals import change_context_state
 
-# Fields that say where the credentials go, and to what they are proven. A path counts: behind one gateway live the
-# servers of many. An unverified certificate, or another CA's, lets another machine answer for the server.
+# Fields that decide where the credentials are sent and how the destination is verified. A path counts, because a
+# gateway may serve the servers of many owners. An unverified certificate, or one of another CA, lets another machine
+# impersonate the server.
 DESTINATION = ("protocol", "url", "mcp_endpoint", "health_check", "verify_tls", "ca_file")
 
 CREDENTIALS = "secrets_group"
 
 
 def refused_changes(server: Any) -> dict[str, str]:
-    """Return why the user of this change may not send the server's credentials to its new destination.
+    """Return the reasons why the user of this change may not send the server's credentials to its new destination.
 
     Args:
-        server: An MCPServer with the values it is to have.
+        server: An MCPServer with its new values.
 
     Returns:
-        A sentence by field; empty where the change is allowed. Without a user, as in a shell, everything is.
+        A sentence by field; empty if the change is allowed. Without a user, as in a shell, every change is allowed.
     """
     context = change_context_state.get()
     user = context.get_user(server) if context else None
@@ -38,13 +39,13 @@ def refused_changes(server: Any) -> dict[str, str]:
         return {}
     if "secrets_group_id" in changed:
         return {
-            CREDENTIALS: "Choose a secrets group that you may view: its secrets are sent to the server's address. "
-            "Or ask a user who may view this one to make the change."
+            CREDENTIALS: "Choose a secrets group that you may view, because its secrets are sent to the server's "
+            "address. Or ask a user with access to this group to make the change."
         }
     return dict.fromkeys(
         changed,
-        "The server's secrets are sent where this field says, and you may not view its secrets group. Ask a user who "
-        "may view it to make the change, or remove the secrets group first.",
+        "This field decides where the server's secrets are sent, and you may not view its secrets group. Ask a user "
+        "with access to the group to make the change, or remove the secrets group first.",
     )
 
 

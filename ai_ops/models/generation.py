@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class _Together:
-    """Changes that count as one, and whether there was any."""
+    """Changes that count as one, and whether a change was made."""
 
     bumped: bool = False
 
@@ -27,11 +27,11 @@ _together: ContextVar[_Together | None] = ContextVar("together", default=None)
 
 
 class AgentGeneration(BaseModel):
-    """The one row with the generation, which tells every process whether its agents' tools are up to date.
+    """The single row with the generation. Each process compares it to learn whether its agents' tools are up to date.
 
-    It grows in the transaction that changes a server, so no process sees the one without the other, and is
-    mirrored in the shared cache when that is committed. The mirror is only ever behind: while the cache was
-    away, or its writer died, for MIRROR_SECONDS.
+    It increases in the transaction that changes a server, so no process sees one change without the other. After the
+    commit it is copied to the shared cache. This mirror is never ahead. It lags by up to MIRROR_SECONDS if the cache
+    was unavailable or the writer died.
     """
 
     ROW = uuid.UUID(int=1)
@@ -52,12 +52,12 @@ class AgentGeneration(BaseModel):
 
     @classmethod
     def lock(cls):
-        """Lock the row, so that no other transaction changes servers until this one ends.
+        """Lock the row, so that no other transaction changes servers until this transaction ends.
 
-        Lock a server's row only after this, as saving does: in one order no two wait for each other.
+        Lock a server's row only after this, as saving does. The same order everywhere prevents deadlocks.
 
         Returns:
-            The row, or None where nothing was ever changed.
+            The row; None if no server has ever changed.
         """
         return cls.objects.select_for_update().filter(pk=cls.ROW).first()
 
@@ -83,7 +83,7 @@ class AgentGeneration(BaseModel):
     @classmethod
     @contextmanager
     def bumped_once(cls):
-        """Count all saves in this block, within one transaction, as one change."""
+        """Count all saves in this block as one change, within one transaction."""
         together = _Together()
         token = _together.set(together)
         try:
@@ -95,11 +95,11 @@ class AgentGeneration(BaseModel):
 
     @classmethod
     def mirror(cls):
-        """Copy the generation to the shared cache under the row's lock, so that the later of two writers wins.
+        """Copy the generation to the shared cache under the row's lock, so that the later writer wins.
 
         Raises:
             RedisError: The cache could not be written.
-            ConnectionInterrupted: The same, from Django's side of it.
+            ConnectionInterrupted: The same, raised by Django's cache.
         """
         with transaction.atomic():
             row = cls.lock()
@@ -110,11 +110,11 @@ class AgentGeneration(BaseModel):
         try:
             cls.mirror()
         except (RedisError, ConnectionInterrupted) as error:
-            # The change is committed and stays; it must not look as if it had failed.
+            # The change is committed, so it must not look like a failure.
             logger.warning("Agents are notified of changed MCP servers %s s late: %s", cls.MIRROR_SECONDS, error)
 
     @classmethod
     def _made(cls):
-        """Create the row with the time in microseconds, which is higher than any number before."""
+        """Create the row with the time in microseconds, which is higher than any earlier number."""
         cls.objects.bulk_create([cls(pk=cls.ROW, number=time.time_ns() // 1000)], ignore_conflicts=True)
         return cls.objects.get(pk=cls.ROW).number

@@ -1,7 +1,7 @@
 """Results of health checks: the state of each server, its history, and incidents.
 
-Checks are not change-logged: a fleet that is checked every ten minutes would fill the change log without a
-change. A change of status is logged, on the server itself, and so are incidents.
+Checks are not in the change log, because a fleet that is checked every ten minutes would fill it without any change.
+Status changes are logged on the server, and incidents are logged too.
 """
 
 from datetime import timedelta
@@ -20,23 +20,23 @@ REASON_MAX_LENGTH = 30
 
 
 def delete_unread(collector, field, sub_objs, using):
-    """Delete what refers to a deleted object in one statement, as ``on_delete``.
+    """Delete the rows that refer to a deleted object in one statement, as ``on_delete``.
 
-    CASCADE would first load all of it, since Nautobot listens to every deletion: 4,320 checks a server.
+    CASCADE would first load all 4,320 checks of a server, because Nautobot handles a signal for each deletion.
     """
     collector.fast_deletes.append(sub_objs)
 
 
-# Django looks at the rows, to see whether there are any, unless this is set.
+# Without this Django would query the rows to see whether there are any.
 delete_unread.lazy_sub_objs = True
 
 
 @extras_features("graphql")
 class MCPServerHealth(BaseModel):
-    """The latest check of a server: one row per server, written by every run.
+    """The latest check of a server: one row per server, updated by every run.
 
-    It is not part of the server's own row, because an edit of a server saves all of its columns, and
-    would bring back what a check had found before the page was opened.
+    It is not part of the server's row. An edit of a server saves all columns, and would restore the result of a check
+    made before the form was opened.
     """
 
     server = models.OneToOneField("ai_ops.MCPServer", on_delete=delete_unread, related_name="health")
@@ -54,21 +54,23 @@ class MCPServerHealth(BaseModel):
     )
     change_percent = models.FloatField(default=0, help_text="Weighted share of changes between the last probes.")
     flapping = models.BooleanField(
-        default=False, help_text="The server changes its state too often; its alerts are held."
+        default=False, help_text="The server changes its state too often; its alerts are delayed."
     )
-    # Also from a flip until its incident is open: a run that is killed in between leaves it set.
+    # Also set from a flip until its incident is open. A run that is killed in between leaves it set.
     alert_held = models.BooleanField(default=False, help_text="An alert waits until the server stops flapping.")
     retry_at = models.DateTimeField(null=True, help_text="The server asked for no further request before this time.")
-    # The server's own words about itself, from its latest answer over MCP: a check or a listing of its tools.
+    # The server's own description, from its latest answer over MCP to a check or a listing of its tools.
     protocol_version = models.CharField(
         max_length=MAX_NAME_CHARACTERS, blank=True, help_text="MCP revision of the server's last answer."
     )
     server_name = models.CharField(
-        max_length=MAX_NAME_CHARACTERS, blank=True, help_text="Name the server gives itself."
+        max_length=MAX_NAME_CHARACTERS, blank=True, help_text="Server name in its own answer."
     )
-    server_version = models.CharField(max_length=MAX_NAME_CHARACTERS, blank=True, help_text="Version the server gives.")
+    server_version = models.CharField(
+        max_length=MAX_NAME_CHARACTERS, blank=True, help_text="Server version in its own answer."
+    )
     certificate_ends = models.DateTimeField(
-        null=True, help_text="Expiry of the TLS certificate that the server showed last."
+        null=True, help_text="Expiry of the last seen TLS certificate of the server."
     )
 
     natural_key_field_names = ["pk"]
@@ -98,7 +100,7 @@ class MCPServerHealth(BaseModel):
 
 @extras_features("graphql")
 class MCPServerCheck(BaseModel):
-    """One check of one server by one run: its last probe, which decided, and the number of failed probes."""
+    """One check of one server by one run: its last probe, which decides, and the number of failed probes."""
 
     server = models.ForeignKey("ai_ops.MCPServer", on_delete=delete_unread, related_name="checks")
     time = models.DateTimeField()
@@ -109,12 +111,16 @@ class MCPServerCheck(BaseModel):
     flipped = models.BooleanField(default=False, help_text="Whether the run changed the server's status.")
     probes = models.PositiveSmallIntegerField(default=1, help_text="Number of probes with a verdict on the server.")
     failures = models.PositiveSmallIntegerField(default=0, help_text="Number of those probes that failed.")
-    # The server's own words about itself. Empty where its health page alone was asked.
+    # The server's own description; empty if only its health page was requested.
     protocol_version = models.CharField(
         max_length=MAX_NAME_CHARACTERS, blank=True, help_text="MCP revision of the server's answer."
     )
-    server_name = models.CharField(max_length=MAX_NAME_CHARACTERS, blank=True, help_text="Name the server gave itself.")
-    server_version = models.CharField(max_length=MAX_NAME_CHARACTERS, blank=True, help_text="Version the server gave.")
+    server_name = models.CharField(
+        max_length=MAX_NAME_CHARACTERS, blank=True, help_text="Server name in its own answer."
+    )
+    server_version = models.CharField(
+        max_length=MAX_NAME_CHARACTERS, blank=True, help_text="Server version in its own answer."
+    )
     certificate_days = models.IntegerField(
         null=True, help_text="Whole days that the server's TLS certificate was still valid; empty if none was seen."
     )
@@ -131,9 +137,9 @@ class MCPServerCheck(BaseModel):
         get_latest_by = "time"
         verbose_name = "MCP server check"
         indexes = [
-            # With what uptimes are made of, of which lists compute one a row: PostgreSQL then reads the index alone.
+            # It has the columns for uptimes, which lists compute for each row: PostgreSQL then reads only the index.
             models.Index(fields=["server", "-time"], include=["probes", "failures"], name="ai_ops_check_uptime"),
-            # With all that the overview counts of a day of checks: PostgreSQL then reads the index alone.
+            # It has the columns that the overview counts over a day: PostgreSQL then reads only the index.
             models.Index(fields=["time"], include=["ok", "latency_ms"], name="ai_ops_check_time"),
         ]
 
@@ -148,7 +154,7 @@ class MCPServerCheck(BaseModel):
 class MCPServerCheckHour(BaseModel):
     """The sum of the checks of all servers in one past hour; see `ai_ops.mcp.hours`.
 
-    A row is a copy of what the checks say, for the overview. Any of them may be deleted: it is counted anew.
+    A row is a cache for the overview. Any row may be deleted: it is computed again from the checks.
     """
 
     start = models.DateTimeField(unique=True)
@@ -181,15 +187,17 @@ class MCPServerCheckHour(BaseModel):
 class MCPServerIncident(OrganizationalModel):
     """An outage of one server, or of many at once, from the flip to Unhealthy until all have recovered.
 
-    A server is in at most one open outage: one that fails again while its incident is open stays in it. Runs
-    that say nothing, and tools that changed, are incidents of their own kinds.
+    A server is in at most one open outage. If it fails again while its incident is open, it stays in that incident.
+    Runs without results and changed tools are incidents of other kinds.
     """
 
-    # Written down when it opens, so that it can be read after the servers were renamed or deleted.
+    # Set when it opens, so that it is readable after servers were renamed or deleted.
     name = models.CharField(max_length=CHARFIELD_MAX_LENGTH)
     kind = models.CharField(max_length=20, choices=MCPIncidentKindChoices, default=MCPIncidentKindChoices.OUTAGE)
     servers = models.ManyToManyField("ai_ops.MCPServer", related_name="incidents", blank=True)
-    reason = models.CharField(max_length=REASON_MAX_LENGTH, help_text="Why the first of its servers failed its checks.")
+    reason = models.CharField(
+        max_length=REASON_MAX_LENGTH, help_text="Reason why the first of its servers failed its checks."
+    )
     message = models.TextField(blank=True, help_text="The answer, and the advice.")
     opened = models.DateTimeField()
     closed = models.DateTimeField(null=True, blank=True)
@@ -204,7 +212,7 @@ class MCPServerIncident(OrganizationalModel):
     class Meta:
         """Model options."""
 
-        # The open ones first, since they wait for a user.
+        # Open incidents first, since they wait for a user.
         ordering = [models.F("closed").desc(nulls_first=True), "-opened"]
         verbose_name = "MCP server incident"
         indexes = [models.Index(fields=["closed", "-opened"], name="ai_ops_incident_closed_opened")]

@@ -21,9 +21,9 @@ class _RowOrNone(ForwardManyToOneDescriptor):
 class LooseForeignKey(models.ForeignKey):
     """A foreign key to a row that may be deleted by raw SQL; it then reads as None.
 
-    Nautobot's Job "Logs Cleanup" deletes results and changes with one raw statement. A constraint in the database lets
-    that fail, after the log entries of all old results were deleted: so there is none. The column may keep the id of a
-    row that is gone. Where Django deletes the row, `on_delete` applies.
+    Nautobot's Job "Logs Cleanup" deletes results and changes with a raw statement. A constraint in the database would
+    make it fail after it has deleted the log entries of all old results. So there is no constraint, and the column may
+    keep the id of a deleted row. If Django deletes the row, `on_delete` applies.
     """
 
     forward_related_accessor_class = _RowOrNone
@@ -34,10 +34,10 @@ class LooseForeignKey(models.ForeignKey):
 
     def validate(self, value: Any, model_instance: models.Model | None) -> None:
         """Accept the id of a deleted row, so that a record with one can be saved."""
-        # Not ForeignKey's, which looks for the row.
+        # Not ForeignKey's validation, which queries the row.
         models.Field.validate(self, value, model_instance)
 
     def deconstruct(self) -> Any:
-        """Appear in migrations as Django's ForeignKey: only the constraint differs."""
+        """Appear in migrations as Django's ForeignKey. Only the constraint differs."""
         name, _, args, kwargs = super().deconstruct()
         return name, "django.db.models.ForeignKey", args, kwargs

@@ -14,7 +14,7 @@ from ai_ops.logic.foreign_text import shown
 from ai_ops.logic.globs import MAX_PATTERNS, split_lines, why_no_glob
 from ai_ops.logic.policies import Policy, duration_text, read_duration
 
-# Of a namespace; the cleanup keeps no more of one in memory at once.
+# Checkpoints of a namespace. The cleanup holds at most this number of them in memory.
 MAX_KEPT = 10_000
 MAX_CHECKPOINTS = 1_000_000
 # MiB; Redis itself has a limit of 512 MiB for each key.
@@ -23,12 +23,12 @@ MIB = 1024 * 1024
 
 
 def validate_patterns(text: str) -> None:
-    """Raise ValidationError unless `text` has a usable glob on each line."""
+    """Raise ValidationError unless each line of `text` is a valid glob."""
     patterns = split_lines(text)
     if not patterns:
         raise ValidationError("Enter at least one pattern, such as user-42-*.")
     if len(patterns) > MAX_PATTERNS:
-        raise ValidationError(f"Enter at most {MAX_PATTERNS} patterns, or one that matches more.")
+        raise ValidationError(f"Enter at most {MAX_PATTERNS} patterns, or use a pattern that matches more.")
     if reasons := [reason for pattern in patterns if (reason := why_no_glob(pattern))]:
         raise ValidationError(reasons)
 
@@ -49,10 +49,10 @@ def validate_duration(text: str) -> None:
     "webhooks",
 )
 class RetentionPolicy(OrganizationalModel):
-    """A class of threads, and the retention of their checkpoints.
+    """A rule for the retention of the threads that match its patterns.
 
-    The first enabled policy that matches a thread, by weight and then by name, holds for it. What the policy leaves
-    empty comes from the run's options, then from the settings.
+    The first enabled policy that matches a thread, by weight and then by name, applies to it. Empty fields get their
+    value from the run's options, then from the settings.
     """
 
     name = models.CharField(max_length=CHARFIELD_MAX_LENGTH, unique=True)
@@ -61,10 +61,10 @@ class RetentionPolicy(OrganizationalModel):
         validators=[MaxValueValidator(1_000_000)],
         help_text="If several policies match a thread, the one with the lowest weight applies.",
     )
-    enabled = models.BooleanField(default=True, help_text="The cleanup ignores a policy that is not enabled.")
+    enabled = models.BooleanField(default=True, help_text="The cleanup ignores disabled policies.")
     thread_patterns = models.TextField(
         validators=[validate_patterns],
-        help_text="Globs over thread IDs, one per line, such as user-42-* or *-archive.",
+        help_text="Globs for thread IDs, one per line, such as user-42-* or *-archive.",
     )
     retention = models.CharField(
         max_length=20,
@@ -77,7 +77,7 @@ class RetentionPolicy(OrganizationalModel):
         max_length=20,
         blank=True,
         validators=[validate_duration],
-        help_text="The same for threads that wait for an answer. Leave empty to use the retention above, or the "
+        help_text="Age for threads that wait for a user's answer. Leave empty to use the retention above, or the "
         "run's option if longer.",
     )
     trim_live_threads = models.BooleanField(
@@ -89,15 +89,15 @@ class RetentionPolicy(OrganizationalModel):
         null=True,
         blank=True,
         validators=[MinValueValidator(1), MaxValueValidator(MAX_KEPT)],
-        help_text="Number of checkpoints that each namespace of a live thread keeps at any age. Leave empty to "
-        "use the run's option.",
+        help_text="Minimum number of checkpoints that each namespace of a live thread keeps, regardless of age. Leave "
+        "empty to use the run's option.",
     )
     max_checkpoints = models.PositiveIntegerField(
         null=True,
         blank=True,
         validators=[MinValueValidator(1), MaxValueValidator(MAX_CHECKPOINTS)],
         verbose_name="max checkpoints",
-        help_text="Maximum number of checkpoints in each namespace, at any age. Leave empty for no limit.",
+        help_text="Maximum number of checkpoints in each namespace, regardless of age. Leave empty for no limit.",
     )
     max_thread_mb = models.PositiveIntegerField(
         null=True,
@@ -135,15 +135,15 @@ class RetentionPolicy(OrganizationalModel):
         return split_lines(self.thread_patterns)
 
     def clean(self):
-        """Require a policy with at least one rule, and without contradictions."""
+        """Require at least one rule, and no contradictions."""
         super().clean()
         if self.keep_last and self.max_checkpoints and self.keep_last > self.max_checkpoints:
             raise ValidationError(
-                {"keep_last": f"Keep at most as many as the limit allows ({self.max_checkpoints}), or raise the limit."}
+                {"keep_last": f"Do not keep more than the limit allows ({self.max_checkpoints}), or raise the limit."}
             )
 
     def clean_fields(self, exclude=None):
-        """Normalise the fields first, so that lengths are checked as they will be saved."""
+        """Normalise the fields first, so that the saved lengths are validated."""
         self._normalize()
         super().clean_fields(exclude=exclude)
 
@@ -157,7 +157,7 @@ class RetentionPolicy(OrganizationalModel):
         """Return the policy with this name or id.
 
         Raises:
-            ConfigurationError: There is none.
+            ConfigurationError: There is no such policy.
         """
         text = str(name_or_id).replace("\0", "")
         found = cls.objects.filter(pk=text).first() if is_uuid(text) else None
@@ -187,15 +187,15 @@ class RetentionPolicy(OrganizationalModel):
             try:
                 setattr(self, name, duration_text(read_duration(value)) if value else "")
             except (ValueError, TypeError):
-                continue  # the validator says what is wrong
+                continue  # the validator reports the fault
 
 
-# Not for GraphQL, which would show all fields, with the names that the guard compares with.
+# Not in GraphQL, which would show all fields, including the names that the guard compares.
 @extras_features("custom_links", "export_templates", "webhooks")
 class ThreadErasure(BaseModel):
-    """The record of an erasure, kept as evidence: user, threads, time, reason, and deletions.
+    """The record of an erasure, kept as evidence: its user, threads, time, reason and deletions.
 
-    Erasures make these records; nothing edits them.
+    Erasures create these records. They are never edited.
     """
 
     natural_key_field_names = ["pk"]
@@ -221,20 +221,22 @@ class ThreadErasure(BaseModel):
         encoder=DjangoJSONEncoder,
         help_text="The erased threads, in clear text or as SHA-256.",
     )
-    thread_count = models.PositiveIntegerField(default=0, help_text="Number of threads of which keys were deleted.")
+    thread_count = models.PositiveIntegerField(default=0, help_text="Number of threads with deleted keys.")
     is_hashed = models.BooleanField(default=False, help_text="Whether thread IDs and pattern are kept as SHA-256.")
     store_namespaces = models.JSONField(default=list, blank=True, encoder=DjangoJSONEncoder)
     include_pinned = models.BooleanField(default=False)
     deleted_count = models.PositiveBigIntegerField(default=0, help_text="Keys deleted, late writes included.")
     deleted_by_family = models.JSONField(default=dict, blank=True, encoder=DjangoJSONEncoder)
     late_count = models.PositiveIntegerField(
-        default=0, help_text="Keys of the erased threads that turned up later and were deleted."
+        default=0, help_text="Keys of the erased threads that were written later and deleted."
     )
-    verified = models.BooleanField(default=False, help_text="Whether a final scan found nothing left.")
+    verified = models.BooleanField(default=False, help_text="Whether a final scan found no key left.")
     rounds = models.PositiveSmallIntegerField(default=0)
     seconds = models.FloatField(default=0.0)
     error = models.TextField(blank=True)
-    guarded_until = models.DateTimeField(help_text="Until then late writes to these threads are deleted.")
+    guarded_until = models.DateTimeField(
+        help_text="End of the period during which late writes to these threads are deleted."
+    )
     guard = models.JSONField(
         default=dict,
         blank=True,

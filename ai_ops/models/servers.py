@@ -15,7 +15,7 @@ from ai_ops.models.generation import AgentGeneration
 from ai_ops.models.health import MCPServerCheckHour
 from ai_ops.validators import URL_EXAMPLE, validate_ca_file, validate_path, validate_server_url
 
-# Minutes: a week. To leave a server alone for longer, give it another status.
+# Minutes: a week. To skip a server for longer, give it another status.
 MAX_CHECK_INTERVAL = 10_080
 
 
@@ -29,7 +29,7 @@ def unhealthy_status_pk():
     )
 
 
-# GraphQL is not among the features: ai_ops.graphql.types has a type of its own.
+# Without the feature GraphQL: ai_ops.graphql.types defines the type.
 @extras_features(
     "custom_links",
     "custom_validators",
@@ -52,7 +52,7 @@ class MCPServer(PrimaryModel):
         max_length=20,
         choices=MCPProtocolChoices,
         default=MCPProtocolChoices.HTTP,
-        help_text="HTTP servers are checked; STDIO servers run inside the agent and are not.",
+        help_text="Health checks probe HTTP servers. STDIO servers run inside the agent and are not checked.",
     )
     url = models.CharField(
         max_length=CHARFIELD_MAX_LENGTH,
@@ -74,13 +74,15 @@ class MCPServer(PrimaryModel):
         default="/health",
         blank=True,
         validators=[validate_path],
-        help_text="Path that answers a GET with a 2xx status while the server is healthy, appended to the URL.",
+        help_text="Path of the health page, appended to the URL. It answers a GET with a 2xx status while the server "
+        "is healthy.",
     )
     probe = models.CharField(
         max_length=20,
         choices=MCPProbeChoices,
         default=MCPProbeChoices.AUTO,
-        help_text="How to check the server. Servers made with the SDKs have no health page, so MCP is tried there.",
+        help_text="How to check the server. Servers built with the SDKs have no health page; health checks then use "
+        "MCP.",
     )
     verify_tls = models.BooleanField(
         default=True,
@@ -96,14 +98,14 @@ class MCPServer(PrimaryModel):
     )
     secrets_group = models.ForeignKey(
         to="extras.SecretsGroup",
-        # Without its credentials a server would look dead, some time after a secrets group was deleted.
+        # Without its credentials a server would look dead some time after its secrets group was deleted.
         on_delete=models.PROTECT,
         default=None,
         blank=True,
         null=True,
         related_name="mcp_servers",
-        help_text="Access type HTTP(S), with a Token (sent as bearer token), or with a Key (the header's name) "
-        "and a Secret (its value).",
+        help_text="A secrets group with access type HTTP(S) and either a Token (sent as bearer token) or a Key (the "
+        "header's name) and a Secret (its value).",
     )
     check_interval = models.PositiveIntegerField(
         blank=True,
@@ -147,30 +149,30 @@ class MCPServer(PrimaryModel):
 
     @property
     def health_check_url(self):
-        """The address a health check asks."""
+        """Return the address of the health page."""
         return f"{self.url.rstrip('/')}{self.health_check}"
 
     @property
     def mcp_url(self):
-        """The address an agent connects to."""
+        """Return the address to which agents connect."""
         return f"{self.url.rstrip('/')}{self.mcp_endpoint}"
 
     def why_not_checked(self) -> str | None:
-        """Why health checks leave this server out, in a sentence; None if they don't."""
+        """Return the reason why health checks skip this server, as a sentence; None if they do not."""
         if self.protocol != MCPProtocolChoices.HTTP:
             kind = self.get_protocol_display()
-            return f"{self} is not checked: a {kind} server runs inside the agent and has no address to ask."
+            return f"{self} is not checked: a {kind} server runs inside the agent and has no address."
         if self.status.name == MCPServerStatus.VULNERABLE:
             return f"{self} is not checked while its status is {self.status}: give it another status first."
         return None
 
     def clean_fields(self, exclude=None):
-        """Bring URL and paths into shape first, so that lengths are checked on what will be saved."""
+        """Normalise URL and paths first, so that the saved lengths are validated."""
         self._normalize()
         super().clean_fields(exclude=exclude)
 
     def clean(self):
-        """Require the fields of the protocol, and the permission to send the credentials to the new destination."""
+        """Require the fields of the protocol, and the permission to send credentials to a new destination."""
         super().clean()
         if self.protocol == MCPProtocolChoices.HTTP and not self.url:
             raise ValidationError({"url": f"Enter the URL of the HTTP server, such as {URL_EXAMPLE}."})
@@ -178,9 +180,9 @@ class MCPServer(PrimaryModel):
             raise ValidationError(refusals)
 
     def save(self, *args, **kwargs):
-        """Normalise URL and paths, also without validation, and notify the agents."""
+        """Normalise URL and paths, even without validation, and notify the agents."""
         self._normalize()
-        # As Django saves a row: without a savepoint of its own.
+        # Without a savepoint, as Django saves a row.
         with transaction.atomic(savepoint=False):
             AgentGeneration.bump()
             super().save(*args, **kwargs)
@@ -192,9 +194,9 @@ class MCPServer(PrimaryModel):
 
 @receiver(pre_delete, sender=MCPServer)
 def _follow_a_deletion(**_):
-    """Notify the agents, and delete the sums of hours, since the checks of a server are deleted with it."""
-    # Sent inside the transaction of the deletion, for one server or for many. The sums go after the lock on the
-    # generation is held, so that none is made of checks that are about to go.
+    """Notify the agents, and delete the sums of hours, because the server's checks are deleted with it."""
+    # The signal is sent inside the transaction of the deletion, of one server or many. The sums are deleted under the
+    # lock on the generation, so that no process computes one from checks that are being deleted.
     AgentGeneration.bump()
     MCPServerCheckHour.forget()
 

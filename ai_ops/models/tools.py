@@ -1,6 +1,6 @@
-"""The tools that MCP servers list, and the approved ones.
+"""The listed and approved tools of MCP servers.
 
-Listings are not change-logged: they are no change by a user. Approvals are.
+Listings are not in the change log, because no user makes them. Approvals are.
 """
 
 from django.conf import settings
@@ -14,20 +14,21 @@ from ai_ops.models.health import REASON_MAX_LENGTH, delete_unread
 
 # SHA-256 in hexadecimal.
 HASH_LENGTH = 64
-# Enough to tell one hash from another by eye.
+# Enough characters to distinguish hashes by eye.
 SHORT_HASH_LENGTH = 10
 
 
 @extras_features("graphql", "webhooks")
 class MCPServerToolSet(ChangeLoggedModel, BaseModel):
-    """The tools of one server as a whole: the time of the last listing, and the approved list.
+    """The tool set of a server: the time of the last listing, and the approved list.
 
-    The first list of a server is approved as it is, without an approver: there is nothing to compare it with.
+    The first list of a server is approved automatically, without an approver, because there is nothing to compare it
+    with.
     """
 
     server = models.OneToOneField("ai_ops.MCPServer", on_delete=delete_unread, related_name="tool_set")
     asked = models.DateTimeField(help_text="Time of the last listing of its tools.")
-    listed = models.DateTimeField(null=True, blank=True, help_text="When it last gave a list.")
+    listed = models.DateTimeField(null=True, blank=True, help_text="Time of the last successful listing.")
     retry_at = models.DateTimeField(
         null=True, blank=True, help_text="The server asked for no further request before this time."
     )
@@ -36,7 +37,7 @@ class MCPServerToolSet(ChangeLoggedModel, BaseModel):
         blank=True,
         help_text="Reason why the last listing failed; empty after a successful one.",
     )
-    message = models.TextField(blank=True, help_text="The answer, and the advice.")
+    message = models.TextField(blank=True, help_text="Answer of the server, and the advice.")
     listed_hash = models.CharField(max_length=HASH_LENGTH, blank=True, help_text="Hash of all tools as last listed.")
     approved_hash = models.CharField(max_length=HASH_LENGTH, blank=True, help_text="Hash of all tools as approved.")
     approved = models.DateTimeField(null=True, blank=True, help_text="Time of the last approval.")
@@ -74,13 +75,13 @@ class MCPServerToolSet(ChangeLoggedModel, BaseModel):
         return super().get_absolute_url(api=True) if api else self.server.get_absolute_url()
 
     def to_objectchange(self, action, *, related_object=None, **kwargs):
-        """Have the server's own change log show it too."""
+        """Return a change that appears in the server's change log too."""
         return super().to_objectchange(action, related_object=related_object or self.server, **kwargs)
 
 
 @extras_features("graphql")
 class MCPServerTool(BaseModel):
-    """One tool of one server, as listed last and as approved."""
+    """A tool of a server, as last listed and as approved."""
 
     server = models.ForeignKey("ai_ops.MCPServer", on_delete=delete_unread, related_name="tools")
     name = models.CharField(max_length=MAX_TOOL_NAME_CHARACTERS)
@@ -94,11 +95,11 @@ class MCPServerTool(BaseModel):
         max_length=HASH_LENGTH, blank=True, help_text="SHA-256 of the approved definition; empty for an added tool."
     )
     description = models.CharField(
-        max_length=CHARFIELD_MAX_LENGTH, blank=True, help_text="The beginning of its description."
+        max_length=CHARFIELD_MAX_LENGTH, blank=True, help_text="Beginning of its description."
     )
-    definition = models.TextField(blank=True, help_text="The whole definition, as last listed.")
+    definition = models.TextField(blank=True, help_text="Definition as last listed.")
     approved_definition = models.TextField(
-        blank=True, help_text="The approved definition, if it differs from the listed one."
+        blank=True, help_text="Approved definition, if it differs from the listed one."
     )
     rejected = models.DateTimeField(
         null=True, blank=True, help_text="Time of the rejection. Agents do not get the tool until it is approved."
@@ -124,5 +125,5 @@ class MCPServerTool(BaseModel):
 
     @property
     def short_hash(self):
-        """The beginning of the hash of what is listed, or was before it was removed."""
+        """Return the beginning of the hash of the listed definition, or of the last definition of a removed tool."""
         return (self.hash or self.approved_hash)[:SHORT_HASH_LENGTH]

@@ -1,4 +1,4 @@
-"""Totals that only rise, and outlive the rows that they counted."""
+"""Totals that only increase, and remain when the counted rows are deleted."""
 
 from django.db import models
 from nautobot.apps.constants import CHARFIELD_MAX_LENGTH
@@ -8,9 +8,9 @@ BUCKETS = 8
 
 
 class Total(BaseModel):
-    """A number of events, the sum of their sizes, and how many had a size in each of eight ranges.
+    """The number of events, the sum of their sizes, and the number of events in each of eight ranges of sizes.
 
-    The ranges are those of `ai_ops.runs.totals`. A bucket counts its own range alone.
+    The ranges are those of `ai_ops.runs.totals`. A bucket counts only its own range.
     """
 
     key = models.CharField(max_length=CHARFIELD_MAX_LENGTH, unique=True)

@@ -1,7 +1,7 @@
-"""Nautobot's webhooks and Job hooks, set up for incidents.
+"""Set-up of Nautobot's webhooks and Job hooks for incidents.
 
-A webhook is sent for every incident that is opened, acknowledged, escalated or closed. Its body is a template of
-Nautobot's, made here for what receives it; the page of the webhook shows it, and it can be changed there.
+Nautobot calls a webhook when an incident is opened, acknowledged, escalated or closed. Its body is a Nautobot template
+that this module creates for the receiver. It can be changed on the page of the webhook.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ai_ops.logic.foreign_text import shown
 from ai_ops.models import MCPServerIncident
 from ai_ops.runs.service_user import SERVICE_USER, service_user
 
-# What receives them, and whether a body is made for it; without one Nautobot sends the change as JSON.
+# The receivers, and whether each needs a body template. Without one Nautobot sends the change as JSON.
 SLACK, TEAMS, PAGERDUTY, PLAIN = "slack", "teams", "pagerduty", "plain"
 RECEIVERS = (SLACK, TEAMS, PAGERDUTY, PLAIN)
 PAGERDUTY_URL = "https://events.pagerduty.com/v2/enqueue"
@@ -33,10 +33,10 @@ def body_of(receiver: str, *, routing_key: str = "", nautobot_url: str = "") -> 
     Args:
         receiver: One of RECEIVERS.
         routing_key: Integration key of the PagerDuty service.
-        nautobot_url: The address at which people reach Nautobot, for a link to the incident; no link without it.
+        nautobot_url: Public address of Nautobot, for a link to the incident; without it there is no link.
 
     Raises:
-        ConfigurationError: There is no such receiver, or a value is missing or wrong.
+        ConfigurationError: There is no such receiver, or a value is missing or invalid.
     """
     if receiver not in RECEIVERS:
         raise ConfigurationError(f"There is no receiver {shown(receiver)}: give one of {', '.join(RECEIVERS)}.")
@@ -45,7 +45,7 @@ def body_of(receiver: str, *, routing_key: str = "", nautobot_url: str = "") -> 
     if receiver == PAGERDUTY and not routing_key:
         raise ConfigurationError("PagerDuty needs the integration key of a service: give it as routing_key.")
     if nautobot_url and urlsplit(nautobot_url).scheme not in ("http", "https"):
-        raise ConfigurationError(f"{shown(nautobot_url)} is no address of Nautobot: begin it with https://.")
+        raise ConfigurationError(f"{shown(nautobot_url)} is not an address of Nautobot: begin it with https://.")
     texts = resources.files(__package__) / "bodies"
     common = (texts / "common.j2").read_text()
     values = (
@@ -61,14 +61,14 @@ def add_receiver(
 
     Args:
         receiver: One of RECEIVERS.
-        url: Where it listens.
-        name: Name of the webhook; one is made of the receiver's unless given.
+        url: Address of the receiver.
+        name: Name of the webhook; by default it is derived from the receiver.
         routing_key: As `body_of` takes it.
-        nautobot_url: Likewise.
-        secret: With it Nautobot signs the body, in the header ``X-Hook-Signature``.
+        nautobot_url: As `body_of` takes it.
+        secret: Key with which Nautobot signs the body, in the header ``X-Hook-Signature``.
 
     Raises:
-        ConfigurationError: Nautobot does not take the webhook; the message says why. Nothing was changed then.
+        ConfigurationError: Nautobot refuses the webhook, for the reason in the message. Nothing was changed.
     """
     body = body_of(receiver, routing_key=routing_key, nautobot_url=nautobot_url)
     name = name or f"AI Ops incidents to {receiver}"
@@ -87,24 +87,24 @@ def add_receiver(
 
 
 def allow_job_hook(class_path: str) -> ObjectPermission:
-    """Permit the app's scheduled runs to call the Job of a Job hook, and no other Job.
+    """Permit the app's scheduled runs to call the Job of a Job hook, but no other Job.
 
-    The user of the schedules is made active for that, which Nautobot asks of it. It has no password.
+    This makes the user of the schedules active, as Nautobot requires. The user has no password.
 
     Args:
-        class_path: Of the Job, such as "pager.Pager".
+        class_path: Class path of the Job, such as "pager.Pager".
 
     Raises:
-        ConfigurationError: Nautobot knows no such Job, or it is for no Job hook.
+        ConfigurationError: Nautobot has no such Job, or the Job is not a JobHookReceiver.
     """
     module, _, class_name = class_path.rpartition(".")
     job = Job.objects.filter(module_name=module, job_class_name=class_name).first()
     if job is None:
         raise ConfigurationError(
-            f"Nautobot knows no Job {shown(class_path)}: give module and class, and run nautobot-server post_upgrade."
+            f"Nautobot has no Job {shown(class_path)}: give module and class, and run nautobot-server post_upgrade."
         )
     if not job.is_job_hook_receiver:
-        raise ConfigurationError(f"{job} is for no Job hook: it must be a JobHookReceiver.")
+        raise ConfigurationError(f"{job} can't be called by a Job hook: it must be a JobHookReceiver.")
     with transaction.atomic():
         user = service_user()
         if not user.is_active:
@@ -124,5 +124,5 @@ def allow_job_hook(class_path: str) -> ObjectPermission:
 
 
 def _literal(text: str) -> str:
-    """Return `text` as a string of Jinja's, which reads JSON's."""
+    """Return `text` as a Jinja string literal, for which JSON's syntax is valid."""
     return json.dumps(text)

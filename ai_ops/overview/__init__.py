@@ -1,1 +1,1 @@
-"""The page that answers first whether all is well: its decisions, its queries, its panels and its view."""
+"""The page "Overview": its decisions, queries, panels and view."""

@@ -1,6 +1,6 @@
-"""The app's part of Nautobot's /health/: neither check is critical, so that Nautobot stays well without agents.
+"""The app's checks in Nautobot's /health/. Neither is critical, so that Nautobot stays healthy without agents.
 
-The address is open to all, so that what is said names no host and quotes nothing.
+The address needs no login, so the messages name no host and quote no error.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from ai_ops.overview.page import Overview, unrestricted_user
 from ai_ops.runs.infrastructure import BACKEND_ERRORS
 from ai_ops.schedules.lateness import HELD
 
-# Whatever asks for the health of a web server waits for a few seconds.
+# Clients that ask for the health of a web server wait only a few seconds.
 REDIS_SECONDS = 2.0
 
 
 class CheckpointRedisHealth(BaseHealthCheckBackend):
-    """The checkpoint Redis answers."""
+    """Check that the checkpoint Redis answers."""
 
     critical_service = False
 
     def check_status(self) -> None:
-        """Ask it for an answer."""
+        """Send a PING."""
         try:
             with get_redis_connection(REDIS_SECONDS) as client:
                 client.ping()
@@ -41,7 +41,7 @@ class CheckpointRedisHealth(BaseHealthCheckBackend):
 
 
 class LastRunsHealth(BaseHealthCheckBackend):
-    """Each kind of maintenance that is scheduled has succeeded in time."""
+    """Check that each scheduled kind of maintenance has succeeded in time."""
 
     critical_service = False
 
@@ -55,7 +55,9 @@ class LastRunsHealth(BaseHealthCheckBackend):
                     last = age(machine.last_success, page.now) if machine.last_success else "never"
                     self.add_error(ServiceWarning(f"{machine.kind}: {said.lower()}, last success {last}"))
         except BACKEND_ERRORS:
-            self.add_error(ServiceUnavailable("Nautobot's database does not say when maintenance last succeeded"))
+            self.add_error(
+                ServiceUnavailable("Nautobot's database did not answer the query for the last successful runs")
+            )
 
     def identifier(self) -> str:
         """Return the name on the page."""

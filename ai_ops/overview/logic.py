@@ -1,6 +1,6 @@
-"""Decisions of the overview: needs of the operator, staleness, and the first sentence.
+"""Decisions of the overview: problems that need the operator, stale results, and the first sentence.
 
-Nothing here asks a database. A count of None is one that the user may not see.
+This module does not use a database. A count of None is one that the user may not view.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import TypeVar
 from ai_ops.logic.durations import age, duration
 from ai_ops.schedules.lateness import ACTIVE, BROKEN, HELD, PAUSED
 
-# A run takes some time and starts some seconds late: what is due every minute is not stale after one.
+# A run takes some time and starts some seconds late, so a result that is due every minute is not stale after one
+# minute.
 LEAST_SLACK = timedelta(minutes=5)
-# A result that is due once a day is not fresh for two days.
+# The result of a daily run is not fresh for two days.
 MOST_SLACK = timedelta(hours=1)
-# The period of work that no schedule starts: by hand, or by a clock outside of Nautobot.
+# The period of work without a schedule, started by users or by a scheduler outside of Nautobot.
 UNSCHEDULED = timedelta(hours=1)
 
 
@@ -31,7 +32,7 @@ class Level(StrEnum):
     SUCCESS = "success"
 
 
-# In this order on the page: what agents miss first, then what waits for a decision, then what may fail later.
+# In the order of the page: problems for agents, then items that wait for a decision, then items that may fail later.
 NEEDS = {
     "down": ("server down", "servers down"),
     "incidents": ("open incident not acknowledged", "open incidents not acknowledged"),
@@ -42,18 +43,18 @@ NEEDS = {
     "certificates": ("certificate ends soon", "certificates end soon"),
 }
 
-# Work that waits for a decision, and breaks nothing until then.
+# Items that wait for a decision, and cause no failure until then.
 LESS_URGENT = frozenset({"certificates"})
 
 
 @dataclass(frozen=True)
 class Need:
-    """A number of objects of one kind that may need the operator.
+    """The number of objects of one kind that may need the operator.
 
     Attributes:
         key: One of NEEDS.
-        count: How many.
-        level: How urgent they are. None of them is good news only where that is known.
+        count: The number of objects.
+        level: The urgency. A count of 0 is good only if it is known to be current.
     """
 
     key: str
@@ -62,7 +63,7 @@ class Need:
 
     @property
     def name(self) -> str:
-        """The noun, singular or plural by `count`."""
+        """Return the noun, singular or plural depending on `count`."""
         singular, plural = NEEDS[self.key]
         return singular if self.count == 1 else plural
 
@@ -80,9 +81,9 @@ class Health:
     """Facts about the last health check of the fleet.
 
     Attributes:
-        wanted: Whether there is a server that health checks are for.
-        ended: When the last one that succeeded ended; None where there is none.
-        every: How often it is due; None where no schedule starts it.
+        wanted: Whether there is a server to check.
+        ended: End of the last successful health check; None if there is none.
+        every: Its period; None without a schedule.
     """
 
     wanted: bool
@@ -96,12 +97,12 @@ class Machine:
 
     Attributes:
         kind: One of `ai_ops.choices.MaintenanceKindChoices`.
-        last_success: When the last run that succeeded ended.
-        every: How often it is due; None where no schedule starts it.
-        next_run: When it runs next.
-        standing: That of its schedule, one of `ai_ops.schedules.lateness.STANDINGS`; None where it has none.
-        late: Whether a schedule of it is late.
-        why: Why it is late, or does not run, in a sentence.
+        last_success: End of the last successful run.
+        every: Its period; None without a schedule.
+        next_run: Time of the next run.
+        standing: State of its schedule, one of `ai_ops.schedules.lateness.STANDINGS`; None without a schedule.
+        late: Whether one of its schedules is late.
+        why: Reason why it is late or does not run, as a sentence.
     """
 
     kind: str
@@ -114,27 +115,27 @@ class Machine:
 
 
 def expires_after(every: timedelta | None) -> timedelta:
-    """Return how long a result with the period `every` is fresh: until the one after the next is due."""
+    """Return how long a result with the period `every` is fresh: until the second run after it is due."""
     every = every or UNSCHEDULED
     return every + min(max(every, LEAST_SLACK), MOST_SLACK)
 
 
 def fresh_since(every: timedelta | None, now: datetime) -> datetime:
-    """Return the time since which any check is fresh. Checks of servers with longer intervals stay fresh longer."""
+    """Return the time since which every check is fresh. Checks of servers with longer intervals stay fresh longer."""
     return now - expires_after(every)
 
 
 def is_stale(at: datetime | None, every: timedelta | None, now: datetime) -> bool:
-    """Return whether a finding of the time `at` is outdated; no finding is outdated too."""
+    """Return whether a result of the time `at` is stale; None, for no result, is stale too."""
     return at is None or now - at > expires_after(every)
 
 
 def needs(counts: Mapping[str, int | None], *, stale: Iterable[str] = ()) -> list[Need]:
-    """Return what may need the operator, in the order of the page.
+    """Return the items that may need the operator, in the order of the page.
 
     Args:
-        counts: By the keys of NEEDS; None, or left out, for what the user may not see.
-        stale: Keys of those counts that are of another time: none of them is no good news.
+        counts: Counts by the keys of NEEDS; None or missing if the user may not view them.
+        stale: Keys of the counts that are stale: for these a count of 0 is not good.
     """
     old = set(stale)
     found = []
@@ -147,13 +148,13 @@ def needs(counts: Mapping[str, int | None], *, stale: Iterable[str] = ()) -> lis
 
 
 def headline(found: Iterable[Need], health: Health | None, now: datetime, *, unchecked: int = 0) -> Headline:
-    """Return the first line: unknown states come first, then those that need the operator, then "all is well".
+    """Return the first line: unknown results come first, then items that need the operator, then "all is well".
 
     Args:
-        found: What `needs` returned.
-        health: None for a user who may not see servers.
+        found: The result of `needs`.
+        health: None for a user without permission to view servers.
         now: The present.
-        unchecked: Servers whose own last check is too old, or could not be made, although others were checked.
+        unchecked: Number of servers whose last check is too old or could not be made, although others were checked.
     """
     waiting = [need for need in found if need.count]
     things = f"{len(waiting)} thing{'s need' if len(waiting) != 1 else ' needs'} you"
@@ -164,7 +165,7 @@ def headline(found: Iterable[Need], health: Health | None, now: datetime, *, unc
         urgent = any(need.level == Level.DANGER for need in waiting)
         return Headline(Level.DANGER if urgent else Level.WARNING, things)
     if health is None:
-        return Headline(Level.UNKNOWN, "Nothing needs you; you may not see the servers")
+        return Headline(Level.UNKNOWN, "Nothing needs you; you may not view the servers")
     return Headline(Level.SUCCESS, "All well")
 
 
@@ -172,7 +173,7 @@ def _why_unknown(health: Health | None, unchecked: int, now: datetime) -> str | 
     if health is None or not health.wanted:
         return None
     if health.ended is None:
-        return "no health check has ended yet"
+        return "no health check has finished yet"
     if is_stale(health.ended, health.every, now):
         return f"the last health check ended {age(health.ended, now)}"
     if unchecked:
@@ -181,7 +182,7 @@ def _why_unknown(health: Health | None, unchecked: int, now: datetime) -> str | 
 
 
 def machine_state(machine: Machine, now: datetime) -> tuple[Level, str]:
-    """Return the state of a kind of maintenance: its urgency, and a word or two."""
+    """Return the urgency and the state of a kind of maintenance, in a word or two."""
     if machine.late:
         return Level.DANGER, "Late"
     if machine.standing == BROKEN:
@@ -200,7 +201,7 @@ def machine_state(machine: Machine, now: datetime) -> tuple[Level, str]:
 
 
 def why_no_success(machine: Machine, now: datetime) -> str | None:
-    """Return a sentence for the operator about `machine`; None if all is well."""
+    """Return a sentence for the operator about `machine`; None if it is well."""
     level, _ = machine_state(machine, now)
     if level == Level.SUCCESS:
         return None
@@ -211,7 +212,7 @@ def why_no_success(machine: Machine, now: datetime) -> str | None:
     return None
 
 
-# States of servers as the page counts them, in this order. A server that was never checked is neither up nor down.
+# States of servers, in the order of the page. A server that was never checked is neither up nor down.
 UP, DOWN, STALE, NOT_CHECKED, NEVER_CHECKED = "Up", "Down", "Not checked in time", "Not checked yet", "Never checked"
 
 
@@ -220,15 +221,15 @@ class ServerFacts:
     """The facts that decide a server's state.
 
     Attributes:
-        is_http: Whether health checks can ask it at all.
+        is_http: Whether health checks can probe it.
         status: The name of its status.
-        checked: When it was last checked; None for never.
-        known: Whether that check said something about the server.
-        check_interval: Minutes between two of its checks; None for every run.
-        created: When it was added; None where that is not known.
-        flapping: Whether it changes too often.
-        recent: Its last checks, as `MCPServerHealth.recent` has them.
-        last_failure: When a check last failed.
+        checked: Time of its last check; None if it was never checked.
+        known: Whether that check had a verdict.
+        check_interval: Minutes between two of its checks; None for a check in every run.
+        created: Time at which it was added; None if unknown.
+        flapping: Whether it changes its state too often.
+        recent: Its last checks, in the format of `MCPServerHealth.recent`.
+        last_failure: Time of the last failed check.
     """
 
     is_http: bool
@@ -243,17 +244,17 @@ class ServerFacts:
 
 
 def server_state(server: ServerFacts, every: timedelta | None, now: datetime) -> str:
-    """Return the state of a server: one of those above, or its status if health checks do not set it."""
+    """Return the state of a server: one of the states above, or its status if health checks do not set it."""
     if not server.is_http:
         return f"{NEVER_CHECKED} (STDIO)"
     if server.status not in ("Healthy", "Unhealthy"):
         return server.status
-    # A server that is due less often than runs are is checked by the run after it is due.
+    # A server with an interval longer than the period of runs is checked by the run after it is due.
     due_every = max(timedelta(minutes=server.check_interval or 0), every or UNSCHEDULED)
     if server.checked is None:
         return NOT_CHECKED if server.created and not is_stale(server.created, due_every, now) else STALE
     if server.status == "Unhealthy":
-        # Down until a check says otherwise, however old the last one is.
+        # Down until a check passes, however old the last check is.
         return DOWN
     return UP if server.known and not is_stale(server.checked, due_every, now) else STALE
 
@@ -264,8 +265,8 @@ class Outage:
 
     Attributes:
         server: Its id.
-        since: Since when; None where no check ever found it well.
-        acknowledged_by: Name of the user who acknowledged its incident; None where none has.
+        since: Start of the outage; None if no check has ever passed.
+        acknowledged_by: Name of the user that acknowledged its incident; None if it is not acknowledged.
         incident: Address of its open incident.
     """
 
@@ -291,7 +292,7 @@ Key = TypeVar("Key")
 
 
 def most_troubled(servers: Mapping[Key, ServerFacts], now: datetime, limit: int) -> list[Key]:
-    """Return the servers that flap or failed a check within a day: flapping ones first, then by recent failures."""
+    """Return the servers that flap or failed a check within a day: flapping servers first, then by recent failures."""
     found = [
         key
         for key, server in servers.items()
@@ -308,7 +309,7 @@ def most_troubled(servers: Mapping[Key, ServerFacts], now: datetime, limit: int)
 
 
 def down_since(opened: datetime | None, last_ok: datetime | None) -> datetime | None:
-    """Return the start of a server's outage, which may be later than that of its open incident."""
+    """Return the start of a server's outage, which may be later than the start of its open incident."""
     known = [moment for moment in (opened, last_ok) if moment]
     return max(known, default=None)
 

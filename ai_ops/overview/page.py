@@ -28,13 +28,13 @@ STORAGE = "ai_ops.view_checkpointstoragesnapshot"
 SCHEDULES = "extras.view_scheduledjob"
 CHANGES = "extras.view_objectchange"
 
-# A user with one of these sees something here. The change log alone is not this app's.
+# A user with one of these permissions may open the page. The permission for the change log does not count.
 PERMISSIONS = (SERVERS, CHECKS, INCIDENTS, TOOLS, RUNS, STORAGE, SCHEDULES)
 
-# More are a list, which is where the number leads.
+# The number links to the full list.
 SHOWN_OUTAGES = 8
 SHOWN_UPTIMES = 8
-# Of as many servers the uptime is computed; where more failed in 24 h, of those that failed most lately.
+# Maximum number of servers with an uptime. If more failed in 24 h, those with the most recent failures are chosen.
 MEASURED_UPTIMES = 100
 
 
@@ -54,8 +54,8 @@ class Overview:
     """The parts of the page.
 
     Args:
-        user: The user that it is for. What that user may not see is None, or left out.
-        now: The present, the same for all parts.
+        user: The user of the request. Values that this user may not view are None or omitted.
+        now: The present time, the same for all parts.
     """
 
     def __init__(self, user: Any, now: datetime) -> None:
@@ -63,19 +63,19 @@ class Overview:
         self.now = now
 
     def sees(self, *permissions: str) -> bool:
-        """Return whether the user has all of these permissions."""
+        """Return whether the user has all the given permissions."""
         return bool(self.user.has_perms(permissions))
 
     @cached_property
     def fleet(self) -> queries.Fleet:
-        """The servers that the user may see."""
+        """Return the servers that the user may view."""
         if not self.sees(SERVERS):
             return queries.Fleet([], 0)
         return queries.fleet(self.user, logic.fresh_since(self.check_period, self.now), self.now)
 
     @cached_property
     def names(self) -> dict[str, str]:
-        """Names of the servers that are down, by their ids as text."""
+        """Return the names of the servers that are down, by their ids as text."""
         return {str(server.pk): server.name for server in self.down}
 
     @cached_property
@@ -96,30 +96,30 @@ class Overview:
 
     @cached_property
     def down(self) -> list[queries.Server]:
-        """The servers that are down."""
+        """Return the servers that are down."""
         return self._listed.get(logic.DOWN, [])
 
     @cached_property
     def outages(self) -> list[logic.Outage]:
-        """Return the outages that are shown."""
+        """Return the outages to show."""
         if not self.down:
             return []
         return logic.first_outages(queries.outages(self.user, self.down), SHOWN_OUTAGES)
 
     @cached_property
     def messages(self) -> dict[str, tuple[str, str]]:
-        """Reason and message of the servers in `outages`."""
+        """Return reason and message of the servers in `outages`."""
         ids = [outage.server for outage in self.outages]
         return queries.messages(self.user, ids) if ids and self.sees(HEALTH) else {}
 
     @cached_property
     def all_statuses(self) -> list[ScheduleStatus]:
-        """The state of all schedules: they tell when the data that the user sees is stale."""
+        """Return the state of all schedules. They decide when the user's data is stale."""
         return queries.schedules(self.now)
 
     @cached_property
     def statuses(self) -> list[ScheduleStatus]:
-        """The state of the schedules that the user may see."""
+        """Return the state of the schedules that the user may view."""
         if not self.sees(SCHEDULES):
             return []
         visible = queries.visible_schedules(self.user)
@@ -127,24 +127,24 @@ class Overview:
 
     @cached_property
     def successes(self) -> tuple[dict[str, datetime], dict[str, datetime]]:
-        """The last success of each kind of maintenance: of all runs, and of those that the user may see."""
+        """Return the last success of each kind of maintenance: of all runs, and of the runs that the user may view."""
         return queries.last_successes(self.user if self.sees(RUNS) else None)
 
     @cached_property
     def all_machines(self) -> dict[str, logic.Machine]:
-        """The state of each kind of maintenance, for the same reason."""
+        """Return the state of each kind of maintenance, which also decides when the user's data is stale."""
         return {each.kind: each for each in queries.machines(self.all_statuses, self.successes[0])}
 
     @cached_property
     def machines(self) -> list[logic.Machine]:
-        """The state of each kind of maintenance, as far as the user may see it."""
+        """Return the state of each kind of maintenance, as far as the user may view it."""
         if (self.statuses, self.successes[1]) == (self.all_statuses, self.successes[0]):
             return list(self.all_machines.values())
         return queries.machines(self.statuses, self.successes[1])
 
     @cached_property
     def health(self) -> logic.Health | None:
-        """The age of the data on servers; None for a user without permission to view servers."""
+        """Return the age of the data on servers; None for a user without permission to view servers."""
         if not self.sees(SERVERS):
             return None
         machine = self.all_machines[MaintenanceKindChoices.HEALTH]
@@ -154,12 +154,12 @@ class Overview:
 
     @property
     def check_period(self) -> timedelta | None:
-        """The interval between two checks of the fleet."""
+        """Return the interval between two checks of the fleet."""
         return self.all_machines[MaintenanceKindChoices.HEALTH].every
 
     @cached_property
     def counts(self) -> dict[str, int]:
-        """The number of items that may need the operator and that the user may see, by the keys of `logic.NEEDS`."""
+        """Return the numbers of items that may need the operator, by the keys of `logic.NEEDS`, for this user."""
         found: dict[str, int] = {}
         if self.sees(SERVERS):
             found["down"] = len(self.down)
@@ -177,29 +177,29 @@ class Overview:
 
     @cached_property
     def needs(self) -> list[logic.Need]:
-        """The same in the order of the page, with how urgent it is."""
+        """Return the items that may need the operator with their urgency, in the order of the page."""
         health = self.health
         old = health is None or (health.wanted and logic.is_stale(health.ended, health.every, self.now))
         return logic.needs(self.counts, stale=("down", "incidents") if old else ())
 
     @cached_property
     def lines(self) -> list[Line]:
-        """The same with the addresses of the lists."""
+        """Return these items with the addresses of their lists."""
         return [Line(need, self._address(need.key)) for need in self.needs]
 
     @property
     def headline(self) -> logic.Headline:
-        """The first line."""
+        """Return the first line."""
         return logic.headline(self.needs, self.health, self.now, unchecked=self.states.get(logic.STALE, 0))
 
     @cached_property
     def hours(self) -> list[Hour]:
-        """The checks of the fleet by hour."""
+        """Return the checks of the fleet by hour."""
         return hours(self.user, self.now)
 
     @cached_property
     def worst(self) -> list[tuple[queries.Server, float | None]]:
-        """Servers that flap, and those that were not found well in all of their checks, the worst first."""
+        """Return servers that flap or failed a check in 24 h, the worst first."""
         servers = {server.pk: server for server in self.fleet.listed}
         facts = {pk: server.facts for pk, server in servers.items()}
         troubled = logic.most_troubled(facts, self.now, MEASURED_UPTIMES)
@@ -210,22 +210,22 @@ class Overview:
 
     @cached_property
     def runs_by_day(self) -> dict[Any, dict[str, int]]:
-        """The runs of the last two weeks by day and state."""
+        """Return the numbers of runs of the last two weeks by day and state."""
         return queries.runs_by_day(self.user, self.now)
 
     @cached_property
     def samples(self) -> list[queries.Sample]:
-        """The samplings of the checkpoint Redis that are kept, the newest first."""
+        """Return the kept samplings of the checkpoint Redis, the newest first."""
         return queries.samples(self.user)
 
     @cached_property
     def first_sample(self) -> tuple[datetime, int | None] | None:
-        """The time and the checkpoint keys of the first good sampling of the last two weeks that is kept."""
+        """Return the time and the checkpoint keys of the first successful sampling of the last two weeks."""
         return queries.first_sample(self.user, self.now)
 
     @cached_property
     def changes(self) -> list[ObjectChange]:
-        """The latest entries of the change log."""
+        """Return the latest entries of the change log."""
         return queries.latest_changes(self.user)
 
     @cached_property
@@ -239,7 +239,7 @@ class Overview:
         return reverse(f"plugins:ai_ops:{name}") + (f"?{urlencode(values, doseq=True)}" if values else "")
 
 
-# The list of each of `logic.NEEDS`, filtered so that it has as many rows as the number says.
+# The list for each of `logic.NEEDS`, with filters for the counted rows.
 ADDRESSES: dict[str, tuple[str, dict[str, Any]]] = {
     "down": (
         "mcpserver_list",

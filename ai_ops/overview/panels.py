@@ -1,4 +1,4 @@
-"""The panels of the overview, as Nautobot's UI components. Each reads its data when it is shown."""
+"""The panels of the overview, as Nautobot UI components. Each reads its data when it is rendered."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ def overview_of(context: Context) -> Overview:
 class OverviewPanel:
     """A panel of the overview. Its body has a constant id for refreshes.
 
-    It is rendered without the request. With it each of the three templates of a panel would have Nautobot put its
-    menu together anew, which costs more than all that the panel shows.
+    It is rendered without the request. With the request, Nautobot would build its menu for each of the three templates
+    of a panel, which takes longer than the whole panel.
     """
 
-    # Nautobot 3.2.0 has no panels that begin folded.
+    # Nautobot 3.2.0 has no initially collapsed panels.
     collapsed = False
 
     def refreshed(self) -> Iterator[str]:
-        """Return the ids of the replaced elements, with the way of replacement."""
+        """Return the ids of the elements to replace, with the method of replacement."""
         yield f"#{self.body_id}:innerHTML"
 
     def render(self, context: Context) -> str:
@@ -87,13 +87,13 @@ class OverviewPanel:
 
 
 class RowsPanel(OverviewPanel, DataTablePanel):
-    """A table with rows from a function, or a sentence if there are none.
+    """A table with rows from a function, or a sentence if there are no rows.
 
     Args:
         rows: Returns the rows for an Overview.
-        nothing: What is said where there are none.
-        columns: Headers by the names of columns.
-        options: As of any panel.
+        nothing: The sentence if there are no rows.
+        columns: Headers by column name.
+        options: Options of any panel.
     """
 
     def __init__(
@@ -117,12 +117,12 @@ class RowsPanel(OverviewPanel, DataTablePanel):
 
 
 class ChartPanel(OverviewPanel, ReadableChartPanel):
-    """A chart with its content as a line of text below.
+    """A chart with its content as a line of text below it.
 
     Args:
-        name: The id of the chart in the page.
+        name: The id of the chart on the page.
         summary: Returns that line for an Overview.
-        options: As of any panel.
+        options: Options of any panel.
     """
 
     def __init__(self, name: str, summary: Callable[[Overview], str], **options: Any) -> None:
@@ -130,7 +130,7 @@ class ChartPanel(OverviewPanel, ReadableChartPanel):
         self._summary = summary
 
     def refreshed(self) -> Iterator[str]:
-        """Replace the data, which a script of the page hands to the chart, and the text."""
+        """Return the ids of the data, which a script of the page gives to the chart, and of the text."""
         yield f"#echarts-config-{self.body_id}:innerHTML"
         yield f"#{self.body_id}-figures:innerHTML"
         yield f"#{self.body_id}-summary:innerHTML"
@@ -165,7 +165,7 @@ def _outage_row(overview: Overview, outage: logic.Outage) -> dict[str, Any]:
 
 
 def _link(address: str, name: str) -> str:
-    # A name has up to 255 characters, and none of them need be a blank. A short one stays on its line.
+    # A name has up to 255 characters and may have no spaces. A short name stays on one line.
     style = "display: inline-block; min-width: 6rem; overflow-wrap: anywhere"
     return format_html('<a href="{}" style="{}">{}</a>', address, style, name)
 
@@ -202,7 +202,7 @@ class MachineryPanel(RowsPanel):
     """The state of each kind of maintenance, for users with permission to view runs or schedules."""
 
     def should_render(self, context: Context) -> bool:
-        """Show the panel if it has a column with content."""
+        """Show the panel if the user may view one of its columns."""
         overview = overview_of(context)
         return overview.sees(RUNS) or overview.sees(SCHEDULES)
 
@@ -215,7 +215,7 @@ class ServersChart(EChartsBase):
     """The servers by state, each in its colour."""
 
     def get_config(self, context: Context | None = None) -> dict[str, Any]:
-        """Give each present state its colour."""
+        """Return the colours of the present states."""
         config = super().get_config(context)
         states = _state_counts(overview_of(context))
         config["color"] = [SERVER_COLORS.get(state, GREY) for state in states]
@@ -266,14 +266,14 @@ def _checks_summary(overview: Overview) -> str:
     passed = sum(hour.passed for hour in overview.hours)
     failed = sum(hour.failed for hour in overview.hours)
     if not passed + failed:
-        return "No checks in 24 h."
+        return "No checks in the last 24 h."
     return f"{passed + failed:,} checks in 24 h, {percent(100 * passed / (passed + failed))} OK."
 
 
 def _latency_summary(overview: Overview) -> str:
     known = [hour.p50_ms for hour in overview.hours if hour.p50_ms is not None]
     if not known:
-        return "No check in 24 h was OK."
+        return "No check in the last 24 h was OK."
     return (
         f"Median by hour: now {milliseconds(known[-1])}, between {milliseconds(min(known))} and "
         f"{milliseconds(max(known))} in 24 h."
@@ -281,7 +281,7 @@ def _latency_summary(overview: Overview) -> str:
 
 
 def uptime_rows(overview: Overview) -> list[dict[str, Any]]:
-    """Return the servers with the lowest uptime, those that flap first."""
+    """Return the servers with the lowest uptime, flapping servers first."""
     return [
         {
             "server": _link(reverse("plugins:ai_ops:mcpserver", kwargs={"pk": server.pk}), server.name),
@@ -313,11 +313,11 @@ def _runs_summary(overview: Overview) -> str:
         names[state].lower(): sum(states[state] for states in overview.runs_by_day.values()) for state, _ in OUTCOMES
     }
     said = ", ".join(f"{count:,} {name}" for name, count in totals.items() if count)
-    return f"In 14 days: {said}." if said else "No run ended in 14 days."
+    return f"In 14 days: {said}." if said else "No run ended in the last 14 days."
 
 
 class CheckpointsPanel(OverviewPanel, FactsPanel):
-    """The result of the last sampling, its trend, and the actions to take."""
+    """The result of the last sampling, its trend, and the buttons for the cleanup."""
 
     def get_data(self, context: Context) -> dict[str, Any]:
         """Return the known facts, by label."""
@@ -333,7 +333,7 @@ class CheckpointsPanel(OverviewPanel, FactsPanel):
             return ""
         path = DEFAULT_SCHEDULES["cleanup"].class_path
         form = reverse("extras:job_run_by_class_path", kwargs={"class_path": path})
-        # Above the link that folds the panel and covers all of its header.
+        # Above the link that collapses the panel, which covers the whole header.
         return format_html(
             '<div class="d-flex gap-8 position-relative z-2 d-print-none">'
             '<a class="btn btn-sm btn-primary" href="{0}?dryrun=True">Dry run</a>'
@@ -343,7 +343,7 @@ class CheckpointsPanel(OverviewPanel, FactsPanel):
 
 
 def checkpoint_facts(overview: Overview) -> dict[str, Any]:
-    """Return the facts of the last sampling, by label."""
+    """Return facts about the last sampling, by label."""
     good = next((sample for sample in overview.samples if not sample.error), None)
     facts: dict[str, Any] = {"Sampled": _sampled(overview)}
     if good is None:
@@ -378,7 +378,7 @@ def _trend(overview: Overview, good: Any) -> str:
     if overview.first_sample is None:
         return "Not known yet."
     taken, keys = overview.first_sample
-    return logic.trend(keys, good.keys, good.taken - taken) or "Not known before the next sampling."
+    return logic.trend(keys, good.keys, good.taken - taken) or "Not known until the next sampling."
 
 
 def change_rows(overview: Overview) -> list[dict[str, Any]]:
@@ -413,7 +413,7 @@ def _stacked(*colors: str) -> list[dict[str, Any]]:
 FIRST_PANELS = (
     RowsPanel(
         outage_rows,
-        "No server is down, as far as is known.",
+        "No server is known to be down.",
         {"server": "Server", "since": "Down since", "why": "Reason and advice", "acknowledged": "Acknowledged by"},
         weight=100,
         label="Down now",
@@ -422,7 +422,7 @@ FIRST_PANELS = (
     ),
     MachineryPanel(
         machine_rows,
-        "There is no maintenance.",
+        "There are no kinds of maintenance to show.",
         {"kind": "Maintenance", "state": "State", "last": "Last success", "next": "Next run", "note": "Note"},
         weight=200,
         label="Machinery",
@@ -460,7 +460,7 @@ LEFT_PANELS = (
     ),
     RowsPanel(
         uptime_rows,
-        "Each server was up in all of its checks.",
+        "All servers passed all their checks.",
         {"server": "Server", "uptime": "Uptime 24 h", "flapping": ""},
         weight=400,
         section=SectionChoices.LEFT_HALF,
@@ -488,7 +488,7 @@ RIGHT_PANELS = (
     ),
     RowsPanel(
         change_rows,
-        "Nothing was changed, as far as the change log goes back.",
+        "The change log has no changes.",
         {"when": "When", "what": "What", "action": "Change", "user": "By"},
         weight=300,
         section=SectionChoices.RIGHT_HALF,

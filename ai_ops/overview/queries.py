@@ -1,6 +1,6 @@
-"""Queries of the overview: on Nautobot's database alone, a fixed number, each restricted to its user.
+"""Queries of the overview: a fixed number, only on Nautobot's database, each restricted to its user.
 
-Each function is one query unless it says otherwise.
+Each function makes one query unless its docstring names another number.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ from ai_ops.schedules.lateness import ACTIVE, ScheduleStatus
 from ai_ops.schedules.status import statuses_of
 
 DAY = timedelta(hours=24)
-# In the place of a schedule's next time, where it has none.
+# Sorts schedules without a next time last.
 NEVER = datetime.max.replace(tzinfo=UTC)
 RUN_DAYS = 14
-# Runs that ended without doing what they were for; dead ones are dead letters.
+# Final states of runs without success; dead runs are counted as dead letters.
 FAILED_STATES = (RunStateChoices.FAILED, RunStateChoices.LOST)
 SHOWN_CHANGES = 8
-# Changes of a person, or of a Job, to what this app keeps.
+# Objects of this app whose changes are shown.
 CHANGED_MODELS = (MCPServer, MCPServerIncident, PinnedThread)
 
 
-# A day at a time by the index of times and states: the date of each of 50,000 runs would cost as much again.
+# One day at a time, by the index of times and states. Computing the date of each of 50,000 runs would double the time.
 DAYS_SQL = """
 SELECT day, counts.* FROM unnest(%s::date[], %s::timestamptz[], %s::timestamptz[]) AS days(day, begins, ends),
     LATERAL (
@@ -83,8 +83,8 @@ class Fleet:
     """The servers that a user may view.
 
     Attributes:
-        listed: All there is anything to say of.
-        others: The number of the others, which are up.
+        listed: Servers that the page may name.
+        others: The number of other servers, which are up.
     """
 
     listed: list[Server]
@@ -106,12 +106,11 @@ class Sample:
 def fleet(user: Any, fresh_since: datetime, now: datetime) -> Fleet:
     """Return the servers that `user` may view, in two queries.
 
-    Of a large fleet nearly all are up and nothing more. They are counted, which takes a tenth of the time of reading
-    them.
+    In a large fleet nearly all servers are up. They are only counted, which takes a tenth of the time of reading them.
 
     Args:
         user: The user.
-        fresh_since: A check since then is fresh, whatever the server's interval.
+        fresh_since: A check since then is fresh, regardless of the server's interval.
         now: The present.
     """
     visible = MCPServer.objects.restrict(user, "view").order_by()
@@ -125,11 +124,11 @@ def fleet(user: Any, fresh_since: datetime, now: datetime) -> Fleet:
 
 
 def _is_worth_a_word(fresh_since: datetime, now: datetime) -> Q:
-    """Return the filter for servers that may not be up, or that the page names for another reason."""
+    """Return the filter for servers that may not be up, or that the page may name for another reason."""
     is_not_up = (
         ~Q(protocol=MCPProtocolChoices.HTTP)
         | ~Q(status__name=MCPServerStatus.HEALTHY)
-        # Without a check, or with one that said nothing.
+        # Without a check, or with a check that had no verdict.
         | Q(health__ok__isnull=True)
         | Q(health__checked__lt=fresh_since)
     )
@@ -174,19 +173,19 @@ def outages(user: Any, down: Collection[Server]) -> list[Outage]:
     found = []
     for server in down:
         pk, opened, acknowledged, name = incidents.get(server.pk, (None, None, None, None))
-        by = (name or "a user who was deleted") if acknowledged else None
+        by = (name or "a deleted user") if acknowledged else None
         found.append(Outage(str(server.pk), down_since(opened, server.last_ok), by, str(pk) if pk else None))
     return found
 
 
 def messages(user: Any, ids: Collection[str]) -> dict[str, tuple[str, str]]:
-    """Return reason and message of the last check of those servers, by their ids."""
+    """Return reason and message of the last checks of the servers with these ids, by id."""
     rows = MCPServerHealth.objects.restrict(user, "view").filter(server__in=ids)
     return {str(server): (reason, said) for server, reason, said in rows.values_list("server", "reason", "message")}
 
 
 def certificate_ends(user: Any) -> list[tuple[str, datetime]]:
-    """Return the names of the servers that have shown a certificate, and when it expires."""
+    """Return the names of the servers with a TLS certificate, and the time of its expiry."""
     rows = MCPServer.objects.restrict(user, "view").filter(health__certificate_ends__isnull=False)
     return list(rows.values_list("name", "health__certificate_ends"))
 
@@ -203,10 +202,10 @@ def changed_tools(user: Any) -> int:
 
 
 def waiting_runs(user: Any, now: datetime) -> dict[str, int]:
-    """Return the numbers of dead letters and of runs that failed in the last 24 hours."""
+    """Return the number of dead letters, and of runs that failed in the last 24 hours."""
     dead = Q(state=RunStateChoices.DEAD, discarded__isnull=True) & ~is_redriven()
     failed = Q(state__in=FAILED_STATES, created__gte=now - DAY)
-    # The index of dead runs and that of times have all of them; without this every run there is would be read.
+    # The indexes of dead runs and of times cover these conditions. Without this PostgreSQL would read all runs.
     rows = MaintenanceRun.objects.restrict(user, "view").filter(
         Q(state=RunStateChoices.DEAD) | Q(created__gte=now - DAY)
     )
@@ -219,7 +218,7 @@ def schedules(now: datetime) -> list[ScheduleStatus]:
 
 
 def visible_schedules(user: Any) -> set[str] | None:
-    """Return the ids of the app's schedules that `user` may see; None for a user who may see all, without a query."""
+    """Return the ids of the schedules that `user` may view; None, without a query, for permission to view all."""
     if not ScheduledJob.objects.restrict(user, "view").query.where:
         return None
     return {str(pk) for pk in app_schedules().restrict(user, "view").values_list("pk", flat=True)}
@@ -229,19 +228,19 @@ def last_successes(user: Any | None) -> tuple[dict[str, datetime], dict[str, dat
     """Return the end of the last successful complete run of each kind.
 
     Args:
-        user: None for one who may see no run.
+        user: None for a user without permission to view runs.
 
     Returns:
-        Of all runs, by kind: what is stale must not look well to a user who may see no run. And of those that `user`
-        may see.
+        The times of all runs by kind, so that a stale result does not look well to a user without permission to view
+        runs. And the times of the runs that `user` may view.
     """
     done = Q(state=RunStateChoices.SUCCEEDED, subject="", finished__isnull=False)
     everything = MaintenanceRun.objects.all()
     visible = everything.none() if user is None else everything.restrict(user, "view")
-    # A user who may see all of them gets the same answer, which is asked for once.
+    # For a user with permission for all runs the result is the same, and needs no second query.
     sees_all = not visible.query.where
     querysets = {False: everything} if sees_all or user is None else {False: everything, True: visible}
-    # The newest of a kind is found by its index; grouping would read every row.
+    # An index finds the newest run of a kind. Grouping would read every row.
     first, *others = (
         runs.filter(done, kind=kind)
         .order_by("-created")
@@ -259,7 +258,7 @@ def last_successes(user: Any | None) -> tuple[dict[str, datetime], dict[str, dat
 
 
 def uptimes(ids: Collection[UUID]) -> dict[UUID, float]:
-    """Return the uptime of those servers in the last 24 hours, in percent, by id."""
+    """Return the uptimes of the servers with these ids in the last 24 hours, in percent, by id."""
     found = with_uptime(MCPServer.objects.filter(pk__in=ids).order_by())
     return {pk: uptime for pk, uptime in found.values_list("pk", "uptime_24h") if uptime is not None}
 
@@ -268,7 +267,7 @@ def runs_by_day(user: Any, now: datetime) -> dict[date, dict[str, int]]:
     """Return the numbers of runs by day, in the user's time, and by state."""
     today = timezone.localtime(now).date()
     days = [today - timedelta(days=back) for back in reversed(range(RUN_DAYS))]
-    # Midnights, of which a change of the clock makes some days longer.
+    # Midnights in local time. A change of clocks makes a day longer or shorter.
     begins = [timezone.make_aware(datetime.combine(day, time.min)) for day in [*days, today + timedelta(days=1)]]
     rows = MaintenanceRun.objects.restrict(user, "view").filter(created__gte=begins[0]).order_by()
     inner, parameters = rows.values("created", "state").query.sql_with_params()
@@ -281,7 +280,7 @@ def runs_by_day(user: Any, now: datetime) -> dict[date, dict[str, int]]:
 
 
 def samples(user: Any) -> list[Sample]:
-    """Return the latest samplings, the newest first, including a successful one if any is kept."""
+    """Return the latest samplings, the newest first, including a successful one if there is any."""
     names = ("error", "checkpoint_keys", "checkpoint_bytes", "memory_bytes", "cleanup")
     rows = CheckpointStorageSnapshot.objects.restrict(user, "view").order_by("-taken")[: 2 * KEPT]
     return [Sample(*row) for row in rows.values_list("taken", *(f"data__{name}" for name in names))]
@@ -306,7 +305,7 @@ def machines(statuses: Collection[ScheduleStatus], successes: Mapping[str, datet
     found = []
     for kind in DEFAULT_SCHEDULES:
         ours = [status for status in statuses if status.kind == kind]
-        # Of several schedules the one that is in trouble, or else the one that is next.
+        # Of several schedules of a kind, choose one with a problem, otherwise the next one.
         ours.sort(key=lambda status: (not status.late, status.next_run or NEVER))
         found.append(_machine(kind, ours, successes.get(kind)))
     return found
@@ -329,7 +328,7 @@ def _machine(kind: str, statuses: list[ScheduleStatus], last_success: datetime |
 
 
 def _period(status: ScheduleStatus) -> timedelta | None:
-    """Return the period of a schedule; None if it starts nothing, or has no readable crontab."""
+    """Return the period of a schedule; None if it starts no runs or its crontab is not readable."""
     if status.standing != ACTIVE or not status.crontab:
         return None
     try:

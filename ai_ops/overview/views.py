@@ -1,4 +1,4 @@
-"""The overview: the overall state, problems that need the operator, and actions."""
+"""The view of the overview."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from nautobot.apps.views import GenericView
 from ai_ops.overview import panels
 from ai_ops.overview.page import PERMISSIONS, Overview
 
-# The first line and what needs the operator are made by the page's own template.
+# The template of the page renders the first line and the items that need the operator.
 ALWAYS_REFRESHED = ("#ai-ops-answer:innerHTML",)
 
 
 class OverviewView(GenericView):
-    """The page "Overview". It reads Nautobot's database, and asks neither Redis nor a worker."""
+    """The page "Overview". It reads only Nautobot's database, and uses neither Redis nor workers."""
 
     view_titles = Titles(titles={"*": "AI Ops"})
 
     def get(self, request):
-        """Show the page to a user who may view a part of it. A page that refreshes itself requests the same."""
+        """Show the page to users with permission for one of its parts. A refresh makes the same request."""
         if not any(request.user.has_perm(permission) for permission in PERMISSIONS):
             raise PermissionDenied
         refreshed = [name for panel in panels.PANELS for name in panel.refreshed()]

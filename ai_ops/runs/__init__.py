@@ -1,1 +1,1 @@
-"""Maintenance runs that survive: records, leases, heartbeats, retries."""
+"""Maintenance runs: records, leases, heartbeats and retries, so that work survives a killed worker."""

@@ -1,4 +1,4 @@
-"""Runs that wait for approval: Nautobot's approval workflows know ScheduledJobs alone, so such a run has one."""
+"""Runs that wait for approval. Nautobot approves only ScheduledJobs, so each such run has one."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ai_ops.runs.decisions import REDELIVERY_GRACE_SECONDS
 from ai_ops.runs.transitions import interrupt
 
 REFUSED = (ScheduledJobStateChoices.DENIED, ScheduledJobStateChoices.CANCELED)
-# An attribute of a schedule that is being made.
+# An attribute of a schedule that is being created.
 BEING_MADE = "_ai_ops_being_made"
 
 
 @contextmanager
 def being_made(schedule: ScheduledJob) -> Iterator[None]:
-    """Complete a schedule that was just created: the workflow that began with it is of what it becomes."""
+    """Mark a schedule that is created in several steps, so that its approval workflow covers the final state."""
     setattr(schedule, BEING_MADE, True)
     try:
         yield
@@ -37,10 +37,10 @@ def being_made(schedule: ScheduledJob) -> Iterator[None]:
 def await_approval(
     run: MaintenanceRun, job: Job, job_kwargs: dict[str, Any], celery_kwargs: dict[str, Any]
 ) -> ScheduledJob | None:
-    """Make a schedule that waits for approval and then starts `run` once, if approval is needed; else None.
+    """Create a schedule that waits for approval and then starts `run` once; None if no approval is needed.
 
-    Nautobot decides that by a saved schedule alone, as an approval workflow may look at any of its fields. The run
-    is due at no time until it is approved.
+    Nautobot decides this only for a saved schedule, since an approval workflow may use any of its fields. The run has
+    no due time until it is approved.
     """
     schedules = ContentType.objects.get_for_model(ScheduledJob)
     if not ApprovalWorkflowDefinition.objects.filter(model_content_type=schedules).exists():
@@ -59,12 +59,12 @@ def await_approval(
 
 
 def schedule_of(run: MaintenanceRun) -> ScheduledJob | None:
-    """The schedule with which `run` waits for approval, or waited."""
+    """Return the schedule with which `run` waits or waited for approval."""
     return ScheduledJob.objects.filter(**{f"celery_kwargs__{RUN_PROPERTY}": str(run.pk)}).first()
 
 
 def follow_decision(sender: Any, instance: ScheduledJob, **_: Any) -> None:
-    """End a run whose approval was denied, and let one that was approved be due; receives `post_save`."""
+    """End a run whose approval was denied, and make an approved run due; receives `post_save`."""
     kwargs = instance.celery_kwargs if isinstance(instance.celery_kwargs, dict) else {}
     waiting = MaintenanceRun.objects.filter(
         pk=kwargs.get(RUN_PROPERTY), state=RunStateChoices.PENDING, next_attempt=None
@@ -74,7 +74,7 @@ def follow_decision(sender: Any, instance: ScheduledJob, **_: Any) -> None:
     if instance.state in REFUSED:
         interrupt(waiting, "Its approval was denied.")
     elif instance.state == ScheduledJobStateChoices.ACTIVE and instance.enabled:
-        # The schedule sends the message; should that be lost, the supervisor sends another.
+        # The schedule sends the message. If it is lost, the supervisor sends another.
         waiting.update(next_attempt=from_now(timedelta(seconds=REDELIVERY_GRACE_SECONDS)))
 
 

@@ -1,4 +1,4 @@
-"""The database's clock, by which leases end and runs are due: that of a worker may be wrong."""
+"""The database's clock, which decides when leases end and runs are due. The clock of a worker may be wrong."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ai_ops.models.runs import MaintenanceRun
 
 
 def from_now(wait: timedelta) -> ExpressionWrapper:
-    """An expression for a query: that clock plus `wait`."""
+    """Return an expression for a query: the database's time plus `wait`."""
     return ExpressionWrapper(Now() + Value(wait), output_field=DateTimeField())
 
 
 def database_time(record: MaintenanceRun) -> datetime:
-    """Return the time of that clock. Where `record` is gone nothing is written of it, and this process's clock does."""
+    """Return the database's time. If `record` is deleted, return this process's time, which is then never saved."""
     return MaintenanceRun.objects.filter(pk=record.pk).values_list(Now(), flat=True).first() or timezone.now()

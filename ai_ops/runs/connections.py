@@ -1,4 +1,4 @@
-"""Connections to Nautobot's database that were lost during a wait, and the Job log while the database is away.
+"""Lost connections to Nautobot's database, and the Job log while the database is unavailable.
 
 Django opens a connection at the start of a Job and keeps it. A run waits for servers, for Redis and between rounds; a
 firewall, a pooler or PostgreSQL's own `idle_session_timeout` may hang up meanwhile. Django's own check of a connection
@@ -21,19 +21,19 @@ from ai_ops.runs.logs import get_logger
 
 logger = get_logger(__name__)
 
-# The loggers whose lines go to the Job's log: the second is what is printed, such as the traceback of a line that
-# could not be written, which then can't be written either.
+# The loggers of the Job's log. The second receives printed output, such as the traceback of a line that could not be
+# written. This traceback can't be written either.
 DATABASE_LOGGERS = ("celery.task", "celery.redirected")
-# A question that the server answers at once, asked no more often than this.
+# Minimum number of seconds between two tests of a connection, which the server answers immediately.
 LOOK_SECONDS = 1.0
-# A database that is away is asked again only so often: each time may take as long as the network lets it.
+# Minimum number of seconds between two attempts to reach an unavailable database. Each may take a long time.
 AWAY_SECONDS = 10.0
 
 
 def replace_lost_connections() -> None:
-    """Close this thread's connections that the server has hung up on.
+    """Close the connections of this thread that the server has closed.
 
-    The next query opens a new one. Within a transaction nothing can be replaced: that has failed.
+    The next query opens a new connection. Within a transaction nothing is replaced, because the transaction has failed.
     """
     for each in connections.all(initialized_only=True):
         if each.connection is not None and not each.in_atomic_block and not each.is_usable():
@@ -85,9 +85,9 @@ def connections_checked_after_pauses() -> Iterator[None]:
 
 
 class LogGuard(logging.Filter):
-    """Keeps lines from Nautobot's log handler that it could not write; the worker's own log has them all.
+    """Withholds lines that Nautobot's log handler could not write; the worker's own log has all lines.
 
-    Each of them would fail with a traceback, each line of which would fail in turn.
+    Each line would fail with a traceback, and each line of the traceback would fail too.
     """
 
     def __init__(self) -> None:
@@ -96,14 +96,14 @@ class LogGuard(logging.Filter):
         self._away = False
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether the database takes the line; look for it now and then, and say once that it is away."""
+        """Return whether the database can take the line; test it at intervals, and log once that it is unavailable."""
         if not current_task or getattr(record, "skip_db_logging", False):
             return True
         if connection.needs_rollback:
             return False
         now = time.monotonic()
         if now >= self._next_look:
-            # Before it is looked for: to say that it is away comes here again.
+            # Set before the test, because the log line about the unavailable database passes this filter too.
             self._next_look = now + AWAY_SECONDS
             self._look()
             self._next_look = time.monotonic() + (AWAY_SECONDS if self._away else LOOK_SECONDS)
@@ -119,7 +119,10 @@ class LogGuard(logging.Filter):
         except (DatabaseError, InterfaceError) as error:
             self._away = True
             if not was_away:
-                _tell("Nautobot's database is away (%s): until it is back, lines are in the worker's log alone", error)
+                _tell(
+                    "Nautobot's database is unavailable (%s): until it is back, only the worker's log has these lines",
+                    error,
+                )
 
 
 def _tell(message: str, error: BaseException) -> None:
@@ -127,7 +130,7 @@ def _tell(message: str, error: BaseException) -> None:
 
 
 def job_log_handlers() -> list[logging.Handler]:
-    """Return the handlers of Nautobot that write lines to the Job's log."""
+    """Return the handlers of Nautobot for the Job's log."""
     return [
         handler
         for name in DATABASE_LOGGERS
@@ -138,7 +141,7 @@ def job_log_handlers() -> list[logging.Handler]:
 
 @contextmanager
 def guarded_job_log() -> Iterator[None]:
-    """Let no line of the Job's log fail within this block because the database is away."""
+    """Prevent failures of the Job's log within this block while the database is unavailable."""
     guard = LogGuard()
     handlers = job_log_handlers()
     for handler in handlers:

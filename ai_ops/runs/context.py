@@ -1,4 +1,4 @@
-"""The request of the run that is about to start: known to the Job, needed where the run is recorded."""
+"""The request of the run that is about to start. The Job knows it, and the code that records the run needs it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class RunRequest:
 
     Attributes:
         trigger: One of `RunTriggerChoices`.
-        owner: The user it runs as; None from a shell.
-        job_result: The JobResult of the Job that does it; None from a shell.
-        run_id: The record that was made when it was asked for, if there is one.
-        parent_id: The run that this is a part of.
-        time_limit: Seconds after which it stops, where it has a limit of its own.
-        pause: Seconds between two rounds of probes, for tests; None for the usual ones. Only code around a run sets
-            it: no option, Job, message or setting does, since without its pauses a check damps nothing.
+        owner: The user of the run; None from a shell.
+        job_result: The JobResult of its Job; None from a shell.
+        run_id: The record created by the request, if there is one.
+        parent_id: The run of which this is a part.
+        time_limit: Seconds after which it stops, if it has its own limit.
+        pause: Seconds between two rounds of probes, for tests; None for the default. Only code around a run sets it.
+            No option, Job, message or setting does, because a check without pauses damps nothing.
     """
 
     trigger: str = RunTriggerChoices.SHELL
@@ -39,20 +39,20 @@ class RunRequest:
 SHELL = RunRequest()
 _current: ContextVar[RunRequest] = ContextVar("ai_ops_run_request", default=SHELL)
 
-# A property of the Celery message, beside those with which Nautobot names the Job and the user.
+# A property of the Celery message, besides Nautobot's own for the Job and the user.
 RUN_PROPERTY = "ai_ops_run"
-# The same for the time limit that a run, or a schedule, has of its own.
+# The property for the own time limit of a run or a schedule.
 LIMIT_PROPERTY = "ai_ops_time_limit"
 
 
 def current_request() -> RunRequest:
-    """The request that is being served in this context; one from a shell where nothing else was said."""
+    """Return the request of this context; by default a request from a shell."""
     return _current.get()
 
 
 @contextmanager
 def requested_by(request: RunRequest) -> Iterator[None]:
-    """Let runs that start within the block be recorded as asked for by `request`."""
+    """Record runs that start within the block as requested by `request`."""
     token = _current.set(request)
     try:
         yield
@@ -61,9 +61,9 @@ def requested_by(request: RunRequest) -> Iterator[None]:
 
 
 def request_of_job(job: Any) -> RunRequest:
-    """Return the origin of the run of a Nautobot Job.
+    """Return the request of the run of a Nautobot Job.
 
-    The record is named by the message, or is that of an earlier delivery of the same message.
+    The message names the record, or an earlier delivery of the same message created it.
     """
     properties = getattr(job.request, "properties", None) or {}
     named = properties.get(RUN_PROPERTY)
@@ -81,5 +81,5 @@ def request_of_job(job: Any) -> RunRequest:
 
 
 def limited_to(seconds: float) -> AbstractContextManager[None]:
-    """Set a time limit in seconds for tasks called from a shell in this block; they stop between two batches."""
+    """Set a time limit in seconds for tasks called in this block from a shell; they stop between two batches."""
     return requested_by(replace(current_request(), time_limit=seconds))

@@ -9,7 +9,7 @@ from ai_ops.models.runs import MaintenanceRun
 
 
 def is_redriven() -> Exists:
-    """Return an expression over runs: whether a run was redriven. The fate of the new run does not count."""
+    """Return an expression for whether a run was redriven, regardless of the result of the new run."""
     return Exists(MaintenanceRun.objects.filter(parent=OuterRef("pk"), trigger=RunTriggerChoices.REDRIVE))
 
 
@@ -19,7 +19,7 @@ def redrive_of(run: MaintenanceRun) -> MaintenanceRun | None:
 
 
 def dead_letters(runs: QuerySet[MaintenanceRun]) -> QuerySet[MaintenanceRun]:
-    """Return those of `runs` that are dead and were neither redriven nor discarded."""
+    """Return the runs in `runs` that are dead and neither redriven nor discarded."""
     return runs.filter(~is_redriven(), state=RunStateChoices.DEAD, discarded__isnull=True)
 
 

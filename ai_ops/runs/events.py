@@ -1,4 +1,4 @@
-"""Events for observers, sent through Nautobot's event brokers; those of runs that end badly among them."""
+"""Events for observers, sent through Nautobot's event brokers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TOPIC_OPENED = "ai_ops.mcp.incident.opened"
 TOPIC_CLOSED = "ai_ops.mcp.incident.closed"
 TOPIC_ACKNOWLEDGED = "ai_ops.mcp.incident.acknowledged"
 TOPIC_ESCALATED = "ai_ops.mcp.incident.escalated"
-# By topic: when it is published.
+# The occasions of events, by topic.
 TOPICS = {
     TOPIC_CHECKED: "a health check has ended",
     TOPIC_FLIPPED: "a check has changed the status of a server",
@@ -30,28 +30,28 @@ TOPICS = {
     TOPIC_ACKNOWLEDGED: "a user has acknowledged an incident",
     TOPIC_ESCALATED: "an incident has been open for `incident_escalation_hours`",
     TOPIC_RUN_FAILED: "a run has failed",
-    TOPIC_RUN_DEAD: "a run gave up after its last attempt",
-    TOPIC_RUN_RESCUED: "the attempt of a process that died was ended for it",
-    TOPIC_SCHEDULE_LATE: "a schedule should have started a run and has not; once a day for each start",
+    TOPIC_RUN_DEAD: "a run is dead after its last attempt",
+    TOPIC_RUN_RESCUED: "the supervisor has ended the attempt of a dead process",
+    TOPIC_SCHEDULE_LATE: "a schedule has not started a run that is due; once a day for each start",
 }
 _TOPIC_OF_STATE = {RunStateChoices.FAILED: TOPIC_RUN_FAILED, RunStateChoices.DEAD: TOPIC_RUN_DEAD}
 
 
 def publish(topic: str, payload: dict[str, Any]) -> None:
-    """Publish after the commit; a broker that fails is logged with its traceback and holds up nothing."""
-    # Not a partial: Django logs a failure under the function's name, which a partial has not.
+    """Publish an event after the commit; log the traceback if a broker fails."""
+    # Not a partial, which has no name: Django logs a failure with the function's name.
     transaction.on_commit(lambda: publish_event(topic=topic, payload=payload), robust=True)
 
 
 def tell_of_end(run_id: Any) -> None:
-    """Publish that a run has failed or is dead, where that is so."""
+    """Publish an event if a run has failed or is dead."""
     run = _row(run_id)
     if run is not None and run.state in _TOPIC_OF_STATE:
         publish(_TOPIC_OF_STATE[run.state], _payload(run))
 
 
 def tell_of_rescue(run_id: Any, why: str) -> None:
-    """Publish that an attempt was ended for a process that did not end it, and what becomes of the run."""
+    """Publish an event for the end of a lost attempt, with the next state of the run."""
     if run := _row(run_id):
         publish(TOPIC_RUN_RESCUED, _payload(run) | {"why": why})
 

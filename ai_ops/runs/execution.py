@@ -1,4 +1,4 @@
-"""A task as a run: recorded, under an exclusive lease, kept alive while it works, and ended in exactly one state."""
+"""Execution of a task as a run: recorded, under an exclusive lease, with heartbeats, and with one final state."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ logger = get_logger(__name__)
 
 Report = dict[str, Any]
 
-# Where the work itself does not say what it has done.
-STOPPED = "The Job's time limit was reached, or it was stopped; the work done stays, and the next run continues."
+# The error of work that does not report its result.
+STOPPED = "The Job reached its time limit or was stopped; the work done stays, and the next run continues."
 
 
 def run_as(
@@ -54,20 +54,20 @@ def run_as(
 
     Args:
         kind: One of `ai_ops.choices.MaintenanceKindChoices`.
-        options: What was asked for, for the record; ids and plain values.
-        work: Does it; calls `confirm` between batches and `lock` in its transactions.
-        empty_report: Returns the report of a run that did nothing, with an error or without one.
-        subject: What part of the kind's work this is, for a run of a part.
-        lease_name: What is held, unless it is the kind and the subject.
+        options: Options for the record; ids and plain values.
+        work: The work; it calls `confirm` between batches and `lock` in its transactions.
+        empty_report: Returns the report of a run without work, with or without an error.
+        subject: The part of the kind's work, for a run of a part.
+        lease_name: Name of the lease; by default kind and subject.
 
     Returns:
         The report of `work` or of `empty_report`, with `errors`, a list of sentences, and `run`: `id`, `name`, `state`
-        and `attempt` of the record, and `note`, why it was skipped, is tried again or could not be recorded; None where
-        there is nothing to say.
+        and `attempt` of the record, and `note`, the reason why it was skipped, will be retried or could not be
+        recorded; None without such a reason.
 
     Raises:
-        SoftTimeLimitExceeded: The Job's time is up; the run is interrupted.
-        Exception: What `work` raised and does not report; the run has failed.
+        SoftTimeLimitExceeded: The Job reached its time limit; the run is interrupted.
+        Exception: An error raised by `work`; the run has failed.
     """
     request = current_request()
     run = _Run(kind, options, empty_report, subject, lease_name or _lease_name(kind, subject), request)
@@ -84,7 +84,7 @@ def with_errors(report: Report) -> Report:
 
 
 def _read_settings() -> AiOpsSettings | ConfigurationError:
-    """Read the settings once for all of a run; return the error if they are not usable."""
+    """Read the settings once for the whole run; return the error if they are not usable."""
     try:
         return AiOpsSettings.load()
     except ConfigurationError as error:
@@ -111,7 +111,7 @@ class _Run:
         self._lease_name = lease_name
         self._request = request
         self._given_settings = given = _read_settings()
-        # Where they are not usable, the work says what is wrong with them.
+        # The work reports invalid settings.
         self._settings = given if isinstance(given, AiOpsSettings) else AiOpsSettings()
         self._note: str | None = None
         self._known: MaintenanceRun | None = None
@@ -121,7 +121,7 @@ class _Run:
         self._recorded = False
 
     def acquire(self) -> Report | None:
-        """Take the lease; return a report where there is no work to do."""
+        """Acquire the lease; return a report if there is no work."""
         if self._is_over(records.find_record(self._record.kind, self._request)):
             return self._delivered_again()
         try:
@@ -136,13 +136,13 @@ class _Run:
         return None
 
     def begin(self) -> Report | None:
-        """Record the start of the attempt; return a report where another process has begun it."""
+        """Record the start of the attempt; return a report if another process has started it."""
         if self._known is None:
             self._note = transitions.start_new(self._record, self._lease.fence, self._lease.acquired)
             self._recorded = self._note is None
         elif not transitions.start(self._record, self._lease.fence, self._request):
             self._lease.release()
-            return self._without_work(f"{self._record} was begun by another process.")
+            return self._without_work(f"{self._record} was started by another process.")
         return None
 
     def carry_out(self, work: Callable[[Hold], Report]) -> Report:
@@ -194,7 +194,7 @@ class _Run:
         return report, RunStateChoices.SUCCEEDED if report.get("error") is None else RunStateChoices.FAILED
 
     def _end(self, state: str, keeper: Keeper, started: float, report: Report) -> None:
-        """Record the end. A failure to record it does not change the result of the work."""
+        """Record the end. If this fails, the result of the work does not change."""
         if not self._recorded:
             return
         fields = {
@@ -239,7 +239,7 @@ class _Run:
         return self._without_work(f"{self._record} was {self._record.state} before this message was delivered again.")
 
     def _skipped(self, why: str) -> Report:
-        """Record the skip because another run holds the lease, unless that is this same run, delivered twice."""
+        """Record the skip because another run holds the lease, unless it is the same run, delivered twice."""
         if self._known is None:
             self._recorded = transitions.skip_new(self._record, why) is None
         elif leases.holder_of(self._lease_name) != self._record.pk:

@@ -11,9 +11,9 @@ class Findings:
     """The findings of one sub-check of the supervisor.
 
     Attributes:
-        checked: Things that were looked at.
-        fixed: Those of them that were put right.
-        unfixable: Those that are wrong and stay so, until an operator has looked at them.
+        checked: Number of checked objects.
+        fixed: Number of fixed objects.
+        unfixable: Number of objects with a problem that needs an operator.
     """
 
     checked: int = 0
@@ -29,7 +29,7 @@ class Findings:
 
 
 def summary(findings: Mapping[str, Findings]) -> str:
-    """Return a summary of fixed and unfixable findings by sub-check, without sub-checks that have none."""
+    """Return a summary of fixed and unfixable findings by sub-check; sub-checks without findings are omitted."""
     parts = []
     for name, found in findings.items():
         counts = {"fixed": found.fixed, "unfixable": found.unfixable}

@@ -1,4 +1,4 @@
-"""The hold of a working run: its lease and heartbeat, renewed by a thread that does nothing else."""
+"""The hold of a working run: a dedicated thread renews its lease and sends its heartbeat."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ai_ops.runs.shutdown import is_worker_stopping
 
 logger = get_logger(__name__)
 
-# The most seconds that a wait lasts after the run was told to stop.
+# Maximum number of seconds for which a wait continues after the run was stopped.
 POLL_SECONDS = 0.25
 PROGRESS_LENGTH = MaintenanceRun._meta.get_field("progress").max_length
 
@@ -32,12 +32,12 @@ class Keeper:
     """Keep a lease during a ``with`` block; the `ai_ops.runs.decisions.Hold` of the run.
 
     Args:
-        lease: As it was acquired.
-        run_id: The record whose heartbeat goes with it; None where it could not be written.
-        is_told: Says whether a signal told this process to stop.
+        lease: The acquired lease.
+        run_id: The record that receives the heartbeats; None if it could not be written.
+        is_told: Returns whether a signal has stopped this process.
         time_limit: Seconds after which the run stops by itself; None for no limit.
-        request: The origin of the run.
-        settings: The settings when it began, or why they are not usable.
+        request: The request of the run.
+        settings: The settings at its start, or the error that makes them unusable.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Keeper:
 
     @property
     def settings(self) -> AiOpsSettings:
-        """Return the settings as they were when the run began.
+        """Return the settings at the start of the run.
 
         Raises:
             ConfigurationError: They are not usable.
@@ -91,17 +91,17 @@ class Keeper:
         self._thread.join(self.lease.seconds)
 
     def confirm(self) -> None:
-        """Raise if the run may not go on. It queries no database.
+        """Raise an error if the run may not continue. This makes no query.
 
         Raises:
-            LeaseLostError: The lease could not be renewed in time, or is another run's.
-            RunStoppedError: The run was told to stop.
+            LeaseLostError: The lease could not be renewed in time, or another run holds it.
+            RunStoppedError: The run was stopped.
         """
         self._confirm_lease()
         if self._cancelled:
             raise RunStoppedError("The run was cancelled; the work done until then stays, and the next run continues.")
         if is_worker_stopping() or self._is_told():
-            raise RunStoppedError("The worker was told to stop; the work done stays, and the next run continues.")
+            raise RunStoppedError("The worker was shut down; the work done stays, and the next run continues.")
         if self._ends and time.monotonic() >= self._ends:
             raise RunStoppedError(f"The run's time limit of {self._time_limit:g} s was reached; the work done stays.")
 
@@ -109,13 +109,13 @@ class Keeper:
         """Lock the lease inside a transaction, so that no other run takes over before the commit.
 
         Raises:
-            LeaseLostError: Another run has. A run that was told to stop may still write what it has done.
+            LeaseLostError: Another run has locked it. A stopped run may still record its work.
         """
         self._confirm_lease()
         self.lease.lock()
 
     def wait(self, seconds: float) -> None:
-        """Wait, and stop waiting if the run must stop; raises as `confirm` does."""
+        """Wait, but not longer than the run may continue; raises the errors of `confirm`."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             self.confirm()
@@ -123,18 +123,18 @@ class Keeper:
         self.confirm()
 
     def progress(self, line: str) -> None:
-        """Set the progress of the run, which the next heartbeat writes."""
+        """Set the progress of the run; the next heartbeat saves it."""
         self._line = line[:PROGRESS_LENGTH]
 
     def trouble(self, error: BaseException) -> None:
-        """Record the infrastructure error that kept the run from its work."""
+        """Record the infrastructure error that prevented the work."""
         self.troubles.append(error)
 
     def _confirm_lease(self) -> None:
         if self._lost is None and self.lease.is_stale():
             self._lost = f'The lease "{self.lease.name}" was not renewed for {self.lease.seconds:g} s'
         if self._lost:
-            raise LeaseLostError(f"{self._lost}: the run stopped before it wrote anything more.")
+            raise LeaseLostError(f"{self._lost}: the run stopped before any further write.")
 
     def _renew(self) -> None:
         """Renew the lease until the block ends; stop at the first failure."""

@@ -1,4 +1,4 @@
-"""Lines of a Job's log that are written together."""
+"""Batched writing of lines of a Job's log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ai_ops.runs.connections import job_log_handlers
 
 
 class _Gatherer(logging.Filter):
-    """Intercept the lines of a handler and keep them."""
+    """Collects the lines of a handler instead of writing them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,8 +35,8 @@ class _Gatherer(logging.Filter):
 def lines_together() -> Iterator[None]:
     """Insert the lines logged in this block with one statement at its end.
 
-    Nautobot reads the Job's result and commits a row for each line, which takes a fifth of the time of a flip. Outside
-    a Job, for a Job that shows its console, and while the database is away nothing changes.
+    Nautobot reads the JobResult and commits a row for each line, which takes a fifth of the time of a flip. Lines are
+    not collected outside a Job, for a Job that shows its console, and while the database is unavailable.
     """
     job_result = _own_job_result()
     if job_result is None or job_result.celery_kwargs.get("nautobot_job_console_log"):
@@ -44,12 +44,12 @@ def lines_together() -> Iterator[None]:
         return
     gatherers = {handler: _Gatherer() for handler in job_log_handlers()}
     try:
-        # Behind the guard, which keeps back what the database can't take.
+        # After the guard, which withholds lines that the database can't take.
         for handler, gatherer in gatherers.items():
             handler.addFilter(gatherer)
         yield
     finally:
-        # All of them first: one that stayed, as the time limit came, would take the lines of later Jobs.
+        # Remove all collectors first. A collector left behind by the time limit would collect the lines of later Jobs.
         for handler, gatherer in gatherers.items():
             handler.removeFilter(gatherer)
         for handler, gatherer in gatherers.items():
@@ -63,12 +63,12 @@ def _own_job_result() -> JobResult | None:
     try:
         return JobResult.objects.filter(pk=current_task.request.id).first()
     except (DatabaseError, InterfaceError):
-        # What is done already is not to fail for its lines: `LogGuard` looks after them one by one.
+        # Completed work must not fail because of its log. `LogGuard` handles the lines one by one.
         return None
 
 
 def _insert(job_result: JobResult, records: Sequence[logging.LogRecord], handler: logging.Handler) -> None:
-    # The same connection as Nautobot's: lines stay where a transaction of the run is rolled back.
+    # The same connection as Nautobot uses. Lines stay if a transaction of the run is rolled back.
     rows = JobLogEntry.objects.using(nautobot_jobs.JOB_LOGS if job_result.use_job_logs_db else None)
     try:
         with transaction.atomic(using=rows.db):
@@ -76,14 +76,14 @@ def _insert(job_result: JobResult, records: Sequence[logging.LogRecord], handler
     except SoftTimeLimitExceeded:
         raise
     except Exception:
-        # One line that can't be written is to take no other with it, and none the run: Nautobot's handler writes each
-        # by itself, and raises nothing.
+        # An invalid line must not stop the others or the run. Nautobot's handler writes each line separately and raises
+        # no error.
         for record in records:
             handler.handle(record)
 
 
 def _entry(job_result: JobResult, record: logging.LogRecord) -> JobLogEntry:
-    """Return the row that Nautobot's ``JobResult.log`` saves for a line."""
+    """Return the row that Nautobot's ``JobResult.log`` would save for a line."""
     about = getattr(record, "object", None)
     entry = JobLogEntry(
         job_result=job_result,

@@ -1,8 +1,8 @@
-"""Leases: one run of a kind at a time, as a row with an owner, a rising fence number, and an expiry.
+"""Leases, which allow one run of a kind at a time: a row with an owner, an increasing fence number and an expiry.
 
-Acquiring, renewing and releasing are one conditional UPDATE each, on name and token. All times are the
-database's: what the clocks of workers say does not matter, and how long a lease has left is measured here
-from before the request that renewed it, with a clock that is never set.
+Acquiring, renewing and releasing are each a conditional UPDATE on name and token. All times are those of the database;
+the clocks of workers do not matter. The remaining time of a lease is measured here with a monotonic clock, from before
+the request that renewed it.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from ai_ops.runs.clock import from_now
 
 @dataclass
 class Lease:
-    """A lease that is held.
+    """A held lease.
 
     Attributes:
-        name: What it is on.
-        token: Tells this holder from all others.
-        fence: Rises with each holder.
-        seconds: Its length.
-        deadline: When it ends unless it is renewed, by `time.monotonic`.
-        acquired: When it was taken, by the database's clock.
-        row: Primary key of its row, the same for all holders, and of no other installation.
+        name: Name of the lease.
+        token: Identifies this holder.
+        fence: Number that increases with each holder.
+        seconds: Length of the lease.
+        deadline: End of the lease unless it is renewed, by `time.monotonic`.
+        acquired: Time of its acquisition, by the database's clock.
+        row: Primary key of its row, the same for all holders and unique among installations.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Lease:
     row: uuid.UUID | None = None
 
     def is_stale(self) -> bool:
-        """Return whether the lease has expired, so that another run may take it."""
+        """Return whether the lease has expired, so that another run may acquire it."""
         return time.monotonic() >= self.deadline
 
     def renew(self) -> bool:
@@ -59,7 +59,7 @@ class Lease:
         """Lock the row, so that no other run takes over before this transaction ends.
 
         Raises:
-            LeaseLostError: Another run has it.
+            LeaseLostError: Another run holds it.
         """
         if self._mine().select_for_update().first() is None:
             raise LeaseLostError(f'The lease "{self.name}" was taken over by another run: nothing more was written.')
@@ -73,16 +73,16 @@ class Lease:
 
 
 def acquire(name: str, holder: str, run_id: uuid.UUID, seconds: float) -> Lease:
-    """Take the lease called `name` if it is free or has expired.
+    """Acquire the lease called `name` if it is free or has expired.
 
     Args:
-        name: What it is on.
-        holder: Host and process that take it, for messages.
-        run_id: The run that takes it.
-        seconds: After which it is stale unless it is renewed.
+        name: Name of the lease.
+        holder: Host and process of the run, for messages.
+        run_id: Id of the run.
+        seconds: Length of the lease.
 
     Raises:
-        LeaseTakenError: Another run has it; the message names it.
+        LeaseTakenError: Another run holds it; the message names that run.
     """
     lease = Lease(name, uuid.uuid4(), 0, seconds, time.monotonic() + seconds)
     free = Q(token__isnull=True) | Q(expires__lt=Now())
@@ -98,7 +98,7 @@ def acquire(name: str, holder: str, run_id: uuid.UUID, seconds: float) -> Lease:
     if not wanted.update(**taken):
         if not MaintenanceLease.objects.filter(name=name).exists():
             MaintenanceLease.objects.bulk_create([MaintenanceLease(name=name)], ignore_conflicts=True)
-        # Also where it was there: it may have become free since.
+        # Also if the row existed: the lease may have become free since.
         if not wanted.update(**taken):
             raise LeaseTakenError(_who_has(name))
     row = MaintenanceLease.objects.values_list("fence", "acquired", "pk").get(name=name, token=lease.token)
@@ -115,4 +115,4 @@ def _who_has(name: str) -> str:
     row = MaintenanceLease.objects.get(name=name)
     run = MaintenanceRun.objects.filter(pk=row.run).values_list("name", flat=True).first()
     since = f" since {row.acquired:%Y-%m-%d %H:%M:%S} UTC" if row.acquired else ""
-    return f'"{name}" is being done by {run or "another run"} ({row.holder}){since}: one at a time.'
+    return f'The lease "{name}" is held by {run or "another run"} ({row.holder}){since}: one run at a time.'

@@ -10,7 +10,7 @@ from ai_ops.logic.foreign_text import HarmlessArguments
 
 
 def get_logger(name: str) -> logging.Logger:
-    """Return the task logger of a module. Quoted text in its lines can't become a link or an image on a page."""
+    """Return the task logger of a module. It escapes the arguments of its lines for Markdown."""
     logger: logging.Logger = get_task_logger(name)
     if not any(isinstance(each, HarmlessArguments) for each in logger.filters):
         logger.addFilter(HarmlessArguments())

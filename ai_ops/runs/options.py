@@ -13,9 +13,9 @@ from ai_ops.kinds import KINDS, Kind, Options
 from ai_ops.logic.foreign_text import shown
 from ai_ops.models import MCPServer, RetentionPolicy
 
-# Of all kinds: seconds after which this run stops.
+# An option of all kinds: seconds after which the run stops.
 TIME_LIMIT = "time_limit"
-# The most characters of a text in a Job's form; PostgreSQL keeps no NUL in one.
+# Maximum number of characters of a text in a Job's form. PostgreSQL can't store a NUL in a text.
 MAX_TEXT = 255
 
 
@@ -24,7 +24,7 @@ class _Asked:
     """Lookups that validate options for one user.
 
     Attributes:
-        user: The user whose permissions count; None for all.
+        user: The user whose permissions count; None for all permissions.
     """
 
     user: Any
@@ -45,19 +45,19 @@ class _Asked:
 
 
 def option_names(kind: Kind) -> frozenset[str]:
-    """Return the names of a kind's options, without the time limit, which all kinds have."""
+    """Return the names of a kind's own options, without the time limit."""
     if kind.has_cleanup_options:
         return kind.options | {field.name for field in fields(CleanupOptions)}
     return kind.options
 
 
 def checked_options(kind: str, options: Mapping[str, Any] | None, user: Any) -> Options:
-    """Validate the options of a run; return them as stored: plain values and ids.
+    """Validate the options of a run; return them as plain values and ids for the record.
 
     Args:
         kind: One of `ai_ops.kinds.KINDS`.
-        options: By name; those that are None are left out, and taken from the settings when it runs.
-        user: The user who asks; objects that this user may not view count as missing. None for all permissions.
+        options: Options by name. None means that the run uses the configured value.
+        user: The user of the request; objects that this user may not view count as missing. None for all permissions.
 
     Raises:
         RunOptionsError: There is no such kind or option, or a value is not valid.
@@ -94,5 +94,5 @@ def checked_text(name: str, text: str) -> str:
 
 
 def job_variables(kind: str, options: Mapping[str, Any]) -> Options:
-    """Return the Job variables for these stored options."""
+    """Return the Job variables for recorded options."""
     return KINDS[kind].variables({name: value for name, value in options.items() if name != TIME_LIMIT})

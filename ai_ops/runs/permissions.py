@@ -1,4 +1,4 @@
-"""Permissions for actions: acting on an object needs the view permission and the permission of the action."""
+"""Permissions for actions: an action on an object needs the view permission and the permission for the action."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from ai_ops.kinds import KINDS
 from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs.requests import may_run
 
-# Nautobot's own, each a box on the form of a permission; others are written into its field "additional actions".
+# Nautobot's own actions, which have checkboxes on the form of a permission. Other actions are entered in its field
+# "additional actions".
 ORDINARY_ACTIONS = frozenset({"view", "add", "change", "delete"})
 
 
@@ -25,7 +26,7 @@ def confirm_may(user: Any, action: str, instance: Model) -> None:
     """Raise PermissionDenied unless `user` may perform `action` on this visible object.
 
     Raises:
-        PermissionDenied: It does not; pages and REST answer 403 with its sentence.
+        PermissionDenied: The user may not; pages and REST answer 403 with this sentence.
     """
     permitted = type(instance).objects.restrict(user, action)
     if not permitted.filter(pk=instance.pk).exists():
@@ -35,14 +36,14 @@ def confirm_may(user: Any, action: str, instance: Model) -> None:
         raise PermissionDenied(f"You may not {action} {instance}: ask for {what}.")
 
 
-# Actions for which the permission to run the Job stands in for one of their own.
+# Actions that need the permission to run the Job instead of their own.
 RUN_ACTIONS = frozenset({"repeat", "delete_now"})
 
 
 def may_decide(user: Any, action: str, run: MaintenanceRun) -> bool:
     """Return whether `user` may cancel, redrive, discard or repeat `run`.
 
-    What makes a new run takes the permission to run its Job; a repeat takes no other.
+    An action that creates a new run needs the permission to run its Job. A repeat needs no other permission.
     """
     if action in RUN_ACTIONS:
         return may(user, "view", run) and run.kind in KINDS and may_run(run.kind, user)
@@ -53,7 +54,7 @@ def confirm_may_decide(user: Any, action: str, run: MaintenanceRun) -> None:
     """Raise PermissionDenied unless `user` may perform the action on this visible run.
 
     Raises:
-        PermissionDenied: It is not; the message says which permission is missing.
+        PermissionDenied: The user may not; the message names the missing permission.
     """
     if action not in RUN_ACTIONS:
         confirm_may(user, action, run)
@@ -62,13 +63,13 @@ def confirm_may_decide(user: Any, action: str, run: MaintenanceRun) -> None:
 
 
 def permitted_runs(user: Any, action: str) -> QuerySet:
-    """Return the runs on which `may_decide` permits the action."""
+    """Return the runs for which `may_decide` permits the action."""
     runs = MaintenanceRun.objects.restrict(user, "view").restrict(user, action).order_by()
     return runs.exclude(kind__in=[kind for kind in KINDS if not may_run(kind, user)]) if action == "redrive" else runs
 
 
 def with_rights(runs: QuerySet, user: Any, *actions: str) -> QuerySet:
-    """Annotate `runs` with `may_redrive` for an action "redrive", and so on."""
+    """Annotate `runs` with `may_redrive` for the action "redrive", and so on."""
     return runs.annotate(
         **{f"may_{action}": Exists(permitted_runs(user, action).filter(pk=OuterRef("pk"))) for action in actions}
     )

@@ -17,11 +17,11 @@ def get_recent_runs(limit: int = 10, runs: QuerySet | None = None) -> list[dict[
     """Return the latest runs, newest first.
 
     Args:
-        limit: How many at most, 1 to 1000.
-        runs: The runs to choose from; all of them unless given.
+        limit: Maximum number of runs, 1 to 1000.
+        runs: The runs to choose from; all runs by default.
 
     Returns:
-        Of each run `id`, `name`, `kind`, `subject`, `trigger`, `state`, `owner` (user name or None), `attempt`,
+        For each run `id`, `name`, `kind`, `subject`, `trigger`, `state`, `owner` (user name or None), `attempt`,
         `max_attempts`, `created`, `started`, `finished` and `next_attempt` (ISO 8601, UTC, or None),
         `execution_time_ms`, `counters`, `error` (None or a sentence) and `job_result` (id, or None also where Nautobot
         has deleted it).
@@ -38,7 +38,7 @@ def get_recent_runs(limit: int = 10, runs: QuerySet | None = None) -> list[dict[
 
 
 def visible_to(user: Any, runs: QuerySet | None = None) -> QuerySet:
-    """Return those of `runs` (all runs by default) that `user` owns or may view."""
+    """Return the runs in `runs` (all runs by default) that `user` owns or may view."""
     runs = MaintenanceRun.objects.all() if runs is None else runs
     if not user.is_authenticated or user.is_superuser:
         return runs.restrict(user, "view")

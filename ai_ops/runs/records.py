@@ -1,4 +1,4 @@
-"""The records of runs: create, find and save. A record that can't be written does not stop the work."""
+"""The records of runs: create, find and save. A failure to write a record does not stop the work."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from ai_ops.runs.tracing import trace_parent
 
 logger = get_logger(__name__)
 
-# A report may name ten thousand threads; a record is a small row.
+# A report may name ten thousand threads, but a record is a small row.
 MAX_COUNTERS = 40
-# Each is a sentence; a fleet may have thousands, which are in the log.
+# Maximum number of sentences. A fleet may have thousands of errors, which are in the log.
 MAX_ERRORS, MAX_ERROR_LENGTH = 20, 1000
 
 
 def this_process() -> str:
-    """Return host and process id, for display."""
+    """Return the host and the process id, for display."""
     return f"{socket.gethostname()}, process {os.getpid()}"
 
 
@@ -52,7 +52,7 @@ def new_record(
 
 
 def find_record(kind: str, request: RunRequest) -> MaintenanceRun | None:
-    """Return the record made by the request or by an earlier delivery of the same message, or None."""
+    """Return the record created by the request or by an earlier delivery of the message; None if there is none."""
     if request.run_id:
         return MaintenanceRun.objects.filter(pk=request.run_id).first()
     if request.job_result is None or request.parent_id:
@@ -61,7 +61,7 @@ def find_record(kind: str, request: RunRequest) -> MaintenanceRun | None:
 
 
 def find_duplicate(kind: str, request: RunRequest) -> MaintenanceRun | None:
-    """Return the record of another delivery of the same message that began after `find_record`, or None."""
+    """Return the record of another delivery of the message that started after `find_record`; None if there is none."""
     if request.run_id or request.job_result is None or request.parent_id:
         return None
     begun = MaintenanceRun.objects.filter(job_result=request.job_result, kind=kind)
@@ -69,7 +69,7 @@ def find_duplicate(kind: str, request: RunRequest) -> MaintenanceRun | None:
 
 
 def counters_of(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the numbers and short texts of a task's report, without lists and objects: the row stays small."""
+    """Return the numbers and short texts of a task's report, without lists and objects, to keep the row small."""
     plain = {
         name: value.replace("\0", "") if isinstance(value, str) else value
         for name, value in report.items()
@@ -79,22 +79,22 @@ def counters_of(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def errors_of(report: Mapping[str, Any]) -> list[str]:
-    """Return the errors of a task's report: its list, or its one error."""
+    """Return the errors of a task's report: its list, or its single error."""
     listed = report.get("errors")
-    # The review of incidents has a number under this name.
+    # The incident review has a number under this name.
     errors = listed if isinstance(listed, list | tuple) else [report["error"]] if report.get("error") else []
     return [text_of(str(error))[:MAX_ERROR_LENGTH] for error in errors[:MAX_ERRORS]]
 
 
 def saved(record: MaintenanceRun) -> str | None:
-    """Insert `record`. A failure is logged and returned as a sentence; it does not stop the work."""
+    """Insert `record`. If this fails, log the failure and return it as a sentence."""
     try:
         with transaction.atomic():
             record.save(force_insert=True)
             if record.is_final:
                 count_run(record.kind, record.state)
     except (DatabaseError, InterfaceError) as error:
-        sentence = f"The record of this run could not be written ({str(error).strip()}): the work goes on without it."
+        sentence = f"The record of this run could not be written ({str(error).strip()}): the work continues without it."
         logger.error("%s", sentence, extra={"grouping": "run"})
         return sentence
     return None
@@ -102,5 +102,5 @@ def saved(record: MaintenanceRun) -> str | None:
 
 def text_of(error: str) -> str:
     """Return `error` in a form that PostgreSQL can store."""
-    # PostgreSQL keeps no NUL in a text, and the message of an error may quote anything.
+    # PostgreSQL can't store a NUL in a text, and the message of an error may contain one.
     return error.replace("\0", "\\0")

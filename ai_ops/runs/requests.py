@@ -1,8 +1,8 @@
-"""Requests for runs: by button, REST or shell, and retries. The record is saved before the message is sent.
+"""Requests for runs by button, REST or shell, and retries. The record is saved before the message is sent.
 
-A message may be lost with its broker and may be delivered twice. So a pending run says when it is due: when its
-message is sent that time is moved on, and a supervisor that finds it in the past sends another. Of two messages one
-begins the run.
+A message may be lost with its broker, and may be delivered twice. So a pending run has a due time, which is postponed
+when its message is sent. If the due time has passed, the supervisor sends another message. Only one of two messages
+starts the run.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ from ai_ops.runs.time_limit import limit_of, message_limits
 logger = get_logger(__name__)
 
 REDELIVERY_GRACE = timedelta(seconds=REDELIVERY_GRACE_SECONDS)
-# A broker that was away is asked again by the supervisor's next pass.
+# If the broker was unavailable, the supervisor's next pass retries.
 RESEND_AFTER = timedelta(minutes=1)
-# Asking Celery for its workers takes a second. One that was there a minute ago is believed to be there.
+# Asking Celery for its workers takes a second. A worker that answered a minute ago is assumed to run.
 WORKER_SEEN_SECONDS = 60
-# Named in the record where a run is cancelled or discarded without a login.
+# The name in the record of a run that was cancelled or discarded without a login.
 A_SHELL = "a user of a shell"
 SHARD = "shard"
 KEY_LENGTH = MaintenanceRun._meta.get_field("idempotency_key").max_length
@@ -66,19 +66,21 @@ def request_run(
 
     Args:
         kind: One of `ai_ops.kinds.KINDS`.
-        options: By name; what is left out is as configured when it runs.
-        user: The user who asks for it and as whom it runs; None for the app's service user, who may.
-        idempotency_key: The same key of the same user gives the same run, however often it is asked for.
+        options: Options by name; the run uses the configured values of omitted options.
+        user: The user of the request and of the run; None for the app's service user, which has permission for all
+            runs.
+        idempotency_key: Repeated requests of a user with the same key return the same run.
         trigger: One of `RunTriggerChoices`.
-        parent: The run of which this one is a redrive.
+        parent: The run of which this run is a redrive.
 
     Returns:
-        The run. Where an approval workflow applies, it has no `job_result` and waits; see `approvals.schedule_of`.
+        The run. If an approval workflow applies, it has no `job_result` and waits for approval; see
+        `approvals.schedule_of`.
 
     Raises:
         RunOptionsError: There is no such kind or option, or a value is not valid.
-        RunConflictError: The key is that of a run with another kind or other options.
-        RunRefusedError: There will be no run; the message says why and what to do.
+        RunConflictError: The key belongs to a run of another kind or with other options.
+        RunRefusedError: The run was refused; the message has the reason and the advice.
     """
     stored = checked_options(kind, options, user)
     key = _checked_key(idempotency_key)
@@ -88,10 +90,10 @@ def request_run(
     job = runnable_job(kind, user)
     if not _has_worker(job.default_job_queue):
         raise NoWorkerError(
-            f'No Celery worker listens to the queue "{job.default_job_queue.name}": start one, and try again.'
+            f'No Celery worker listens to the queue "{job.default_job_queue.name}": start a worker, and try again.'
         )
     settings = AiOpsSettings.load()
-    # Due at no time until its message is made, or it is approved; before that no other process sees it.
+    # Without a due time until its message is created or it is approved, so that no other process starts it.
     run = records.new_record(
         kind,
         stored.get("server", ""),
@@ -115,19 +117,19 @@ def request_run(
 
 
 def enqueue(run: MaintenanceRun, settings: AiOpsSettings | None = None) -> JobResult | None:
-    """Send the message of a pending run that is due, such as the next attempt of a failed run.
+    """Send the message of a due pending run, such as the next attempt of a failed run.
 
-    What can't be done any more fails closed: a run whose owner is gone, inactive or may not run the Job any more,
-    whose Job is disabled or gone, or whose last Job failed before it began is dead, with a sentence that says so.
+    A run that may no longer start becomes dead, with the reason in a sentence: if its owner was deleted, is inactive or
+    lacks the permission to run the Job, if its Job is disabled or missing, or if its last Job failed before it started.
 
     Args:
-        run: As it was seen. If it has changed, another process has taken care of it, and nothing happens.
-        settings: The settings, where they have been read already.
+        run: The run as it was read. If it has changed since, another process handles it and this call does nothing.
+        settings: The settings, if the caller has already read them.
 
     Returns:
-        The JobResult of the new message; None where none was sent.
+        The JobResult of the new message; None if no message was sent.
     """
-    # One that waits for approval is due at no time.
+    # A run that waits for approval has no due time.
     if run.state != RunStateChoices.PENDING or run.next_attempt is None:
         return None
     if run.cancel_requested:
@@ -139,7 +141,7 @@ def enqueue(run: MaintenanceRun, settings: AiOpsSettings | None = None) -> JobRe
         transitions.end(run, RunStateChoices.DEAD, error=str(refusal), next_attempt=None)
         logger.error("%s is dead: %s", run, refusal, extra={"grouping": "run"})
         return None
-    # Without workers messages would pile up; the run is due again after a while.
+    # Without workers messages would accumulate. The run is due again after a pause.
     listened = _has_worker(job.default_job_queue)
     with _messages() as sent:
         if not _claim(run) or not listened:
@@ -149,26 +151,26 @@ def enqueue(run: MaintenanceRun, settings: AiOpsSettings | None = None) -> JobRe
 
 
 def cancel_run(run: MaintenanceRun, user: Any = None) -> MaintenanceRun:
-    """Cancel a run: end it if pending; a running one stops within a third of its lease.
+    """Cancel a run. A pending run ends; a running run stops within a third of its lease.
 
     Args:
-        run: A run; what has become of it meanwhile is looked at.
-        user: The user who cancels it, for its record; None from a shell.
+        run: A run; its current state is read.
+        user: The user of the cancellation, for its record; None from a shell.
 
     Raises:
-        RunConflictError: It has ended already.
+        RunConflictError: The run has already ended.
     """
     sentence = f"The run was cancelled by {user or A_SHELL}."
     same = MaintenanceRun.objects.filter(pk=run.pk)
     with transaction.atomic():
-        # Told first: should it begin in between, it stops.
+        # Request the stop first, so that the run stops if it starts in between.
         told = same.exclude(state__in=RunStateChoices.FINAL).update(cancel_requested=True)
         ended = transitions.interrupt(same, sentence)
         if ended and (schedule := approvals.schedule_of(run)):
             schedule.delete()
     run.refresh_from_db()
     if not told:
-        raise RunConflictError(f"{run} is {run.state} already: there is nothing to cancel.")
+        raise RunConflictError(f"{run} is {run.state} already, so there is nothing to cancel.")
     return run
 
 
@@ -177,17 +179,17 @@ def redrive_run(run: MaintenanceRun, user: Any = None) -> MaintenanceRun:
 
     Args:
         run: A dead run.
-        user: The user who asks and as whom the new run works; None for the app's service user.
+        user: The user of the request and of the new run; None for the app's service user.
 
     Returns:
         The new run, whose parent is `run`.
 
     Raises:
-        RunConflictError: The run is not dead, or was discarded or redriven already.
-        RunRefusedError: There will be no run; the message says why and what to do.
+        RunConflictError: The run is not dead, or was already discarded or redriven.
+        RunRefusedError: The run was refused; the message has the reason and the advice.
     """
     with _messages() as sent:
-        # Two people press the button at once: the second sees what the first has made.
+        # If two users press the button at the same time, the second gets the error with the run of the first.
         dead = MaintenanceRun.objects.select_for_update().get(pk=run.pk)
         _confirm_dead_letter(dead)
         child = request_run(dead.kind, dead.options, user, trigger=RunTriggerChoices.REDRIVE, parent=dead)
@@ -201,35 +203,35 @@ def repeat_run(run: MaintenanceRun, user: Any = None, **changes: Any) -> Mainten
 
     Args:
         run: A run that has ended.
-        user: The user that asks, and as which the new run works; None for the app's service user.
+        user: The user of the request and of the new run; None for the app's service user.
         **changes: Options that differ from those of `run`, such as ``dryrun=False``.
 
     Returns:
         The new run, whose parent is `run`.
 
     Raises:
-        RunConflictError: The run has not ended, or is a dead letter, which is redriven or discarded.
-        RunRefusedError: There will be no run; the message says why and what to do.
+        RunConflictError: The run has not ended, or is a dead letter, which can only be redriven or discarded.
+        RunRefusedError: The run was refused; the message has the reason and the advice.
     """
     run.refresh_from_db()
     if not run.is_final:
-        raise RunConflictError(f"{run} is {run.state}: only a run that has ended is run again.")
+        raise RunConflictError(f"{run} is {run.state}: only a run that has ended can be run again.")
     if is_dead_letter(run):
         raise RunConflictError(f"{run} is a dead letter: redrive it, or discard it.")
-    # A shard is the part of a fleet that was due when the fleet was divided: nothing of it may be due now.
+    # A shard has the servers that were due when the fleet was divided. They need not be due now.
     options = {name: value for name, value in run.options.items() if name != SHARD} | changes
     return request_run(run.kind, options, user, trigger=RunTriggerChoices.JOB, parent=run)
 
 
 def discard_run(run: MaintenanceRun, user: Any = None) -> MaintenanceRun:
-    """Discard a dead run: it stays dead, and leaves the dead letters.
+    """Discard a dead run: it stays dead, but is no longer a dead letter.
 
     Args:
         run: A dead run.
-        user: The user who decides, for its record; None from a shell.
+        user: The user of the decision, for its record; None from a shell.
 
     Raises:
-        RunConflictError: It is not dead, or was discarded or redriven already.
+        RunConflictError: The run is not dead, or was already discarded or redriven.
     """
     sentence = f"It was discarded by {user or A_SHELL}."
     same = MaintenanceRun.objects.filter(pk=run.pk)
@@ -244,24 +246,24 @@ def discard_run(run: MaintenanceRun, user: Any = None) -> MaintenanceRun:
 
 def _confirm_dead_letter(run: MaintenanceRun) -> None:
     if run.state != RunStateChoices.DEAD:
-        raise RunConflictError(f"{run} is {run.state}: only a dead run is redriven or discarded.")
+        raise RunConflictError(f"{run} is {run.state}: only a dead run can be redriven or discarded.")
     if run.discarded:
         raise RunConflictError(f"{run} was discarded on {run.discarded:%Y-%m-%d %H:%M} UTC.")
     if child := redrive_of(run):
-        raise RunConflictError(f"{run} was redriven already: see {child}, which is {child.state}.")
+        raise RunConflictError(f"{run} was already redriven: see {child}, which is {child.state}.")
 
 
 def may_run(kind: str, user: Any) -> bool:
-    """Return whether `user` may run the Job of that kind."""
+    """Return whether `user` may run the Job of a kind."""
     job = find_job(kind)
     return job is not None and Job.objects.check_perms(user, instance=job, action="run")
 
 
 def runnable_job(kind: str, user: Any) -> Job:
-    """Return the Job of that kind if it can be run, by `user` if given.
+    """Return the Job of a kind if it can be run, by `user` if given.
 
     Raises:
-        RunRefusedError: It may not; the message says why and what to do.
+        RunRefusedError: It can't be run; the message has the reason and the advice.
     """
     job = find_job(kind)
     if job is None or job.job_class is None:
@@ -277,45 +279,45 @@ def _checked_key(key: str | None) -> str | None:
     if key is None:
         return None
     if not key.strip() or len(key) > KEY_LENGTH or not key.isprintable():
-        raise RunOptionsError(f"An idempotency key has 1 to {KEY_LENGTH} printable characters, such as a UUID.")
+        raise RunOptionsError(f"An idempotency key must have 1 to {KEY_LENGTH} printable characters, such as a UUID.")
     return key
 
 
 def _run_of_key(owner: Any, key: str | None, kind: str, options: Mapping[str, Any]) -> MaintenanceRun | None:
-    """Return the run requested with that idempotency key.
+    """Return the run that was requested with an idempotency key.
 
     Raises:
-        RunConflictError: It is of another kind, or has other options.
+        RunConflictError: The run is of another kind or has other options.
     """
     run = key and MaintenanceRun.objects.filter(owner=owner, idempotency_key=key).first()
     if not run:
         return None
     if (run.kind, run.options) != (kind, dict(options)):
         raise RunConflictError(
-            f"This idempotency key is that of {run}, which has another kind or other options: give a new key."
+            f"This idempotency key belongs to {run}, which has another kind or other options: give a new key."
         )
     return run
 
 
 def _job_for_another_try(run: MaintenanceRun) -> Job:
-    """Return the Job of `run` if its owner may still run it and Nautobot did not refuse the last message."""
+    """Return the Job of `run` if its owner may still run it and Nautobot did not refuse its last message."""
     if run.kind not in KINDS:
-        raise RunRefusedError(f"A run of kind {run.kind} can't be started again: the next one does its work.")
+        raise RunRefusedError(f"A run of kind {run.kind} can't be started again: the next run does its work.")
     owner = run.owner
     if owner is None:
         raise RunRefusedError("Its owner was deleted: a user who may run the Job can redrive it.")
     # The service user is inactive and has no permissions by design, and no other user may run as it.
     if owner != service_user():
-        # Permissions were cached with the object that the run was read with.
+        # The object that was read with the run has cached permissions.
         owner = get_user_model().objects.get(pk=owner.pk)
         if not owner.is_active:
             raise RunRefusedError(f"Its owner {owner} is inactive: a user who may run the Job can redrive it.")
     try:
         job = runnable_job(run.kind, None if owner == service_user() else owner)
     except RunNotPermittedError:
-        raise RunRefusedError(f"Its owner {owner} may not run the Job any more: another user may redrive it.") from None
+        raise RunRefusedError(f"Its owner {owner} may no longer run the Job: another user may redrive it.") from None
     if _failed_before_it_began(run):
-        raise RunRefusedError(f"Its Job failed before the work began: see the log of {run.job_result}.")
+        raise RunRefusedError(f"Its Job failed before the work started: see the log of {run.job_result}.")
     return job
 
 
@@ -326,13 +328,13 @@ def _failed_before_it_began(run: MaintenanceRun) -> bool:
 
 
 def _claim(run: MaintenanceRun) -> bool:
-    """Change the due time of the run; return False if the run has changed since it was read."""
+    """Postpone the due time of the run; return False if the run has changed since it was read."""
     seen = MaintenanceRun.objects.filter(pk=run.pk, state=run.state, next_attempt=run.next_attempt, fence=run.fence)
     return bool(seen.update(next_attempt=from_now(REDELIVERY_GRACE)))
 
 
 def _send(run: MaintenanceRun, job: Job, settings: AiOpsSettings) -> JobResult:
-    """Create the JobResult of a message, which is sent when the transaction is committed."""
+    """Create the JobResult of a message, which is sent after the commit."""
     run.job_result = JobResult.enqueue_job(
         job,
         run.owner,
@@ -348,16 +350,16 @@ def _send(run: MaintenanceRun, job: Job, settings: AiOpsSettings) -> JobResult:
 
 @contextmanager
 def _messages() -> Iterator[list[MaintenanceRun]]:
-    """Open a transaction, and send the messages of the collected runs when it is committed.
+    """Open a transaction, and send the messages of the collected runs after its commit.
 
-    Where the broker is away the runs are kept, and are due again soon.
+    If the broker is unavailable, the runs stay pending and are due again soon.
     """
     runs: list[MaintenanceRun] = []
     try:
         with transaction.atomic():
             yield runs
     except (BrokerError, RedisError) as error:
-        # Only what comes after the commit talks to the broker.
+        # Only the code after the commit uses the broker.
         logger.warning("Messages of runs were not sent (%s): they will be sent later", error)
         for run in runs:
             pending = MaintenanceRun.objects.filter(pk=run.pk, state=RunStateChoices.PENDING)
@@ -376,11 +378,11 @@ def _celery_kwargs(run: MaintenanceRun, settings: AiOpsSettings) -> dict[str, An
 
 
 def _has_worker(queue: JobQueue) -> bool:
-    """Return whether a worker listens to `queue`; True if the broker is unreachable and can't tell."""
+    """Return whether a worker listens to `queue`; True if the broker is unavailable."""
     if queue.queue_type != JobQueueTypeChoices.TYPE_CELERY:
         return True
     key = f"ai_ops.worker_seen.{queue.name}"
-    # Where Nautobot has asked in the last seconds, that is the newer answer.
+    # If Nautobot has asked in the last seconds, its answer is newer.
     just_asked = construct_cache_key(get_celery_queues, branch_aware=False)
     try:
         if cache.get(just_asked) is None and cache.get(key):
@@ -389,5 +391,5 @@ def _has_worker(queue: JobQueue) -> bool:
             return False
         cache.set(key, True, WORKER_SEEN_SECONDS)
     except (BrokerError, RedisError, ConnectionInterrupted) as error:
-        logger.warning("Celery did not tell its workers: %s", error)
+        logger.warning("Celery did not answer the question for its workers: %s", error)
     return True

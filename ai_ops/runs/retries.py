@@ -1,22 +1,22 @@
-"""Retries of runs that failed for infrastructure reasons: the decision to retry, and the wait before."""
+"""Retries of runs after infrastructure failures: the decision to retry, and the wait before it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-# The bound of the first wait doubles with each attempt: five attempts are over within eight minutes.
+# Upper bound of the first wait. It doubles with each attempt, so five attempts take at most eight minutes.
 BACKOFF_BASE_SECONDS = 30.0
-# A Redis or a database that is away for hours is asked once an hour, not once a night.
+# If Redis or the database is unavailable for hours, the run is retried hourly.
 BACKOFF_CAP_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
 class TryAgain:
-    """Try the run again.
+    """Retry the run.
 
     Attributes:
-        seconds: Seconds to wait before.
+        seconds: Seconds to wait before the retry.
     """
 
     seconds: float
@@ -34,15 +34,16 @@ class GiveUp:
 
 
 def after_failure(attempt: int, limit: int, draw: Callable[[], float]) -> TryAgain | GiveUp:
-    """Decide whether and when to retry a run that failed for infrastructure reasons.
+    """Decide whether and when to retry a run after an infrastructure failure.
 
-    The wait is drawn evenly from zero to twice the last upper bound ("full jitter", Marc Brooker, "Exponential
-    Backoff And Jitter", AWS Architecture Blog, 2015), so that runs that failed together do not come back together.
+    The wait is a uniform random number from zero to twice the last upper bound ("full jitter", Marc Brooker,
+    "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). So runs that failed at the same time are not retried
+    at the same time.
 
     Args:
-        attempt: The number of the attempt that has failed, from 1.
-        limit: The largest number of attempts.
-        draw: Returns a number from 0 up to, but without, 1.
+        attempt: The number of the failed attempt, from 1.
+        limit: The maximum number of attempts.
+        draw: Returns a random number from 0 (included) to 1 (excluded).
     """
     if attempt >= limit:
         return GiveUp(f"tried {attempt} time(s), which is the limit")

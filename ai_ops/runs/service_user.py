@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.contrib.auth.hashers import make_password
 
-# Owner of what the app schedules by itself. Inactive and without a password, so that no login as it is possible.
+# Owner of the provisioned schedules. It is inactive and has no password, so that it can't log in.
 SERVICE_USER = "ai-ops-scheduler"
 
 

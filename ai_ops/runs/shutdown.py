@@ -1,9 +1,9 @@
-"""Shutdown signals of a run's process, noticed in time to stop between two batches.
+"""Shutdown signals of a run's process, so that the run can stop between two batches.
 
-Celery's warm shutdown lets tasks finish and tells them nothing; the service manager kills the worker half a minute
-later. Its main process hears the signal, the work is done in its children: one byte of memory that they share
-since they were forked passes it on. Elsewhere a SIGTERM would end the process at once; during a run it is held
-back until the run has ended.
+Celery's warm shutdown waits for tasks without notifying them, and the service manager kills the worker half a minute
+later. The worker's main process receives the signal, but its children do the work. A byte of memory that is shared
+since the fork passes the signal on. In other processes a SIGTERM would end the process immediately, so it is delayed
+until the run has ended.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from celery.signals import worker_init, worker_shutting_down
 
 STOPPING = 1
 
-# Anonymous and shared: children that are forked after this line see what their parent writes.
+# Anonymous shared memory: children forked after this line see the changes of their parent.
 _shared = mmap.mmap(-1, 1)
 
 
 @worker_init.connect(weak=False)
 def _share_with_own_children(**_: Any) -> None:
-    """Reserve another shared byte before forking children: a worker may itself be a fork with siblings."""
+    """Reserve a new shared byte before forking children, because a worker may itself be a fork with siblings."""
     global _shared
     _shared = mmap.mmap(-1, 1)
 
@@ -43,9 +43,9 @@ def is_worker_stopping() -> bool:
 
 @contextmanager
 def sigterm_held_back() -> Iterator[threading.Event]:
-    """Hold SIGTERM back during the block, and deliver it afterwards. The block gets an event that tells of one.
+    """Delay a SIGTERM until the end of the block. The block gets an event that is set by the signal.
 
-    Where other code handles SIGTERM already, or off the main thread, the event is never set.
+    The event is never set if other code already handles SIGTERM, or outside the main thread.
     """
     came = threading.Event()
     is_main = threading.current_thread() is threading.main_thread()

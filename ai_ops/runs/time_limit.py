@@ -1,7 +1,7 @@
-"""Time limits of runs: which one applies, and how its signal is handled.
+"""Time limits of runs: the limit that applies, and the handling of its signal.
 
-A run stops at the limit of its own, or else at that of its kind in the settings, or else at the Job's. The own one is a
-property of the Celery message (`LIMIT_PROPERTY`), of a single run as of a schedule's.
+A run stops at its own limit, otherwise at the limit of its kind in the settings, otherwise at the Job's. The own limit
+of a run or a schedule is a property of the Celery message (`LIMIT_PROPERTY`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from ai_ops.config import AiOpsSettings
 
-# Celery's worker sends the first; Nautobot sets the second for a Job that runs in the process that asked for it.
+# Celery's worker sends the first signal. Nautobot sets the second for a Job that runs in the calling process.
 SIGNALS = (signal.SIGUSR1, signal.SIGALRM)
-# Between the soft limit, at which a run ends by itself, and the hard one.
+# Seconds between the soft limit, at which a run ends by itself, and the hard limit.
 HARD_LIMIT_GRACE_SECONDS = 60
 
 
@@ -26,7 +26,7 @@ class StoppedByTimeLimitError(SoftTimeLimitExceeded):
     """The time limit ended a run.
 
     Attributes:
-        report: The work done until then, as the run would have returned it.
+        report: The report of the work done until then.
     """
 
     def __init__(self, report: dict[str, Any]) -> None:
@@ -38,21 +38,21 @@ def limit_of(kind: str | None, own: float | None, settings: AiOpsSettings) -> fl
     """Return the time limit of a run in seconds; None if the Job's own limit applies.
 
     Args:
-        kind: The kind of the run; None for that of another app's Job.
-        own: The limit that the run, or its schedule, was given.
-        settings: The settings, with a limit for some kinds.
+        kind: The kind of the run; None for a Job of another app.
+        own: The own limit of the run or its schedule.
+        settings: The settings, with the limits of some kinds.
     """
     return own or settings.time_limits.get(kind or "")
 
 
 def message_limits(limit: float | None) -> dict[str, float]:
-    """Return the soft and hard time limits of a Celery message; at the hard one the process is killed."""
+    """Return the soft and hard time limits of a Celery message; at the hard limit the process is killed."""
     return {"soft_time_limit": limit, "time_limit": limit + HARD_LIMIT_GRACE_SECONDS} if limit else {}
 
 
 @contextmanager
 def defer_time_limit() -> Iterator[None]:
-    """Defer the time limit to the end of the block, so that the work of the block is counted."""
+    """Delay the time limit until the end of the block, so that the work of the block is counted."""
     handlers: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
         handlers = {each: signal.getsignal(each) for each in SIGNALS}

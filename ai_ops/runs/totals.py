@@ -1,7 +1,7 @@
-"""Counters for Prometheus, kept in the database: they survive restarts and the deletion of the rows they count.
+"""Counters for Prometheus in the database. They survive restarts and the deletion of the counted rows.
 
-Each is a row, raised in the transaction that ends a run or keeps checks. Rows of several keys are raised in the order
-of their keys, so that no two transactions wait for each other.
+Each counter is a row, increased in the transaction that ends a run or saves checks. Several rows are increased in the
+order of their keys, which prevents deadlocks.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from django.db import connection
 
 from ai_ops.models.totals import BUCKETS, Total
 
-# Upper ends of the ranges, in seconds. A pass of the supervisor takes milliseconds, a large cleanup an hour.
+# Upper bounds of the ranges, in seconds. A pass of the supervisor takes milliseconds, a large cleanup an hour.
 RUN_BUCKETS = (0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0)
 CHECK_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-# The first part of a key; the others are the labels. A server's reason and a kind have no slash in them.
+# The first part of a key; the other parts are the labels. Reasons and kinds contain no slash.
 RUNS, CHECKS, KEYS, THREADS = "runs", "checks", "keys", "threads"
 SEPARATOR = "/"
 WELL = "OK"
 COLUMNS = ("count", "size", *(f"bucket_{place}" for place in range(1, BUCKETS + 1)))
-# Every name in it is one of ours.
+# The statement contains only names of the app.
 ADD_SQL = f"""
 INSERT INTO ai_ops_total (id, key, {", ".join(COLUMNS)}) VALUES {{values}}
 ON CONFLICT (key) DO UPDATE SET {", ".join(f"{name} = ai_ops_total.{name} + EXCLUDED.{name}" for name in COLUMNS)}
@@ -40,11 +40,11 @@ class Increment:
     buckets: list[int] = field(default_factory=lambda: [0] * BUCKETS)
 
     def add(self, seconds: float, ends: Sequence[float]) -> None:
-        """Add one event of that size."""
+        """Add an event of this duration."""
         self.count += 1
         self.size += seconds
         place = bisect_left(ends, seconds)
-        # What is longer than the last range is in the count alone.
+        # A longer duration than the last range is only in the count.
         if place < BUCKETS:
             self.buckets[place] += 1
 
@@ -54,11 +54,11 @@ class Counted:
     """The current value of a total.
 
     Attributes:
-        name: The first part of its key.
-        labels: The others.
-        count: Events.
-        size: The sum of their sizes.
-        buckets: How many were in each range, not added up.
+        name: The name, the first part of its key.
+        labels: The other parts of its key.
+        count: The number of events.
+        size: The sum of the sizes of the events.
+        buckets: The number of events in each range, not cumulative.
     """
 
     name: str
@@ -91,19 +91,19 @@ def count_checks(checks: Iterable[tuple[str, float]]) -> None:
 
 
 def raise_totals(increments: Mapping[str, Increment]) -> None:
-    """Add to totals in one statement; a missing total starts at 0."""
-    # In the order of their keys, in which the rows are locked.
+    """Increase totals in one statement; a missing total starts at 0."""
+    # In the order of their keys, since this is the order of the locks.
     rows = [(key, each.count, each.size, *each.buckets) for key, each in sorted(increments.items())]
     if not rows:
         return
     values = ", ".join([f"(gen_random_uuid(), {', '.join(['%s'] * len(rows[0]))})"] * len(rows))
     with connection.cursor() as cursor:
-        # Django sets what was there to what is inserted, and adds nothing to it.
+        # Django's upsert would replace the old values instead of adding to them.
         cursor.execute(ADD_SQL.format(values=values), [value for row in rows for value in row])
 
 
 def totals() -> Iterator[Counted]:
-    """Return all totals; one query."""
+    """Return all totals, with one query."""
     for key, count, size, *buckets in Total.objects.values_list("key", *COLUMNS):
         name, *labels = key.split(SEPARATOR)
         yield Counted(name, tuple(labels), count, size, tuple(buckets))

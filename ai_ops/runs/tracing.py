@@ -1,7 +1,7 @@
-"""OpenTelemetry: a span for a run, its phases and each probe, and metrics of runs, by the API alone.
+"""OpenTelemetry: spans for runs, their phases and probes, and metrics of runs, with only its API.
 
-Without a provider all of it does nothing. Nautobot sets one up where `OTEL_PYTHON_DJANGO_INSTRUMENT` is on, and any
-other set-up is used likewise. No span holds the message of an exception, which may quote an address or a secret.
+Without a provider this does nothing. Nautobot sets up a provider if `OTEL_PYTHON_DJANGO_INSTRUMENT` is on; any other
+set-up works too. No span has the message of an exception, which may contain an address or a secret.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from ai_ops.choices import RunStateChoices
 
 if TYPE_CHECKING:
-    # The cleanup traces its phases too, and runs without Django's models in benchmarks and in the demo.
+    # Imported late: the cleanup traces its phases too, and benchmarks and the demo run it without Django's models.
     from ai_ops.models.runs import MaintenanceRun
 
 NAME = "ai_ops"
@@ -44,10 +44,10 @@ class Instruments(NamedTuple):
 def _instruments(provider: Any) -> Instruments:
     meter = metrics.get_meter(NAME, meter_provider=provider)
     return Instruments(
-        meter.create_histogram("ai_ops.run.duration", "s", "Time that maintenance runs worked"),
+        meter.create_histogram("ai_ops.run.duration", "s", "Time for which maintenance runs worked"),
         meter.create_counter("ai_ops.run.successes", "{run}", "Maintenance runs that succeeded"),
         meter.create_counter("ai_ops.run.failures", "{run}", "Attempts of maintenance runs that failed"),
-        meter.create_up_down_counter("ai_ops.run.active", "{run}", "Maintenance runs at work"),
+        meter.create_up_down_counter("ai_ops.run.active", "{run}", "Maintenance runs that are running"),
     )
 
 
@@ -62,8 +62,8 @@ def trace_parent() -> str:
 def run_span(run: MaintenanceRun) -> Iterator[None]:
     """Trace and measure one attempt of a run; the span ends with the state of its record.
 
-    The span belongs to the trace that is current, as Celery's instrumentation carries it. Where none is, it belongs to
-    the trace of the request for the run.
+    The span belongs to the current trace, which Celery's instrumentation propagates. Without a current trace it belongs
+    to the trace of the request for the run.
     """
     kind = {"kind": run.kind}
     found = _instruments(metrics.get_meter_provider())

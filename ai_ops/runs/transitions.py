@@ -9,8 +9,8 @@
        ├── skip ──> skipped
        └── end_without_work ──> failed
 
-A transition is one conditional UPDATE on state and fence, as they were seen: of two processes one makes it. A run from
-a shell has no pending record: `start_new` and `skip_new` insert one.
+A transition is a conditional UPDATE on the state and fence that were read, so only one of two processes makes it. A run
+from a shell has no pending record: `start_new` and `skip_new` insert one.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ from ai_ops.runs.totals import count_run
 
 logger = get_logger(__name__)
 
-# States that observers are told of.
+# States that are published as events.
 ENDS_BADLY = (RunStateChoices.FAILED, RunStateChoices.DEAD)
 
 
 def start_new(record: MaintenanceRun, fence: int, acquired: datetime | None) -> str | None:
-    """Insert the record of a run that has just begun. Return a sentence if that fails; the work goes on.
+    """Insert the record of a run that has just started. Return a sentence if that fails; the work continues.
 
     Args:
-        record: The record, not saved yet.
+        record: The unsaved record.
         fence: The fence of the run's lease.
-        acquired: When the lease was acquired, by the database's clock; None where that is not known.
+        acquired: Time at which the lease was acquired, by the database's clock; None if unknown.
     """
     record.state, record.fence, record.holder = RunStateChoices.RUNNING, fence, this_process()
     record.started = record.heartbeat = acquired
@@ -62,10 +62,10 @@ def skip_new(record: MaintenanceRun, why: str) -> str | None:
 
 
 def start(record: MaintenanceRun, fence: int, request: RunRequest) -> bool:
-    """Start an attempt of a recorded run, under the lease with that fence; return False if another process did.
+    """Start an attempt of a recorded run, under the lease with `fence`; return False if another process did.
 
-    The lease is exclusive: a record that says that it is running was left by a process that died or was
-    stopped, and is taken over.
+    The lease is exclusive, so a record in the state running was left by a process that died or was suspended, and is
+    taken over.
     """
     seen = MaintenanceRun.objects.filter(pk=record.pk, state=record.state, fence=record.fence)
     if record.state == RunStateChoices.RUNNING:
@@ -89,7 +89,7 @@ def start(record: MaintenanceRun, fence: int, request: RunRequest) -> bool:
     )
     if begun:
         if record.state == RunStateChoices.RUNNING:
-            tell_of_rescue(record.pk, "Another process took its work over.")
+            tell_of_rescue(record.pk, "Another process took over its work.")
         record.refresh_from_db()
     return bool(begun)
 
@@ -124,13 +124,13 @@ def end(record: MaintenanceRun, state: str, *, error: str = "", **fields: Any) -
 
 
 def end_failed_attempt(record: MaintenanceRun, state: str, error: str, **fields: Any) -> str | None:
-    """End an attempt that the infrastructure failed, for a retry or for good; return a sentence that says which.
+    """End an attempt after an infrastructure failure, for a retry or finally; return the decision as a sentence.
 
     Args:
-        record: As it was seen; if it is not so any more, nothing is written.
-        state: How the attempt ended, failed or lost.
-        error: Why, in a sentence.
-        fields: What else is to be noted.
+        record: The record as it was read; if it has changed since, nothing is written.
+        state: The state of the attempt, failed or lost.
+        error: The reason, as a sentence.
+        fields: Other fields to save.
     """
     decision = after_failure(record.attempt, record.max_attempts, secrets.SystemRandom().random)
     now = database_time(record)
@@ -140,7 +140,7 @@ def end_failed_attempt(record: MaintenanceRun, state: str, error: str, **fields:
     if isinstance(decision, TryAgain):
         due = now + timedelta(seconds=decision.seconds)
         ended = end(record, RunStateChoices.PENDING, error=error, attempts=attempts, next_attempt=due, **fields)
-        note = f"{record} is tried again at {due:%Y-%m-%d %H:%M:%S} UTC."
+        note = f"{record} will be retried at {due:%Y-%m-%d %H:%M:%S} UTC."
     else:
         error = f"{error} It was {decision.why}."
         ended = end(record, RunStateChoices.DEAD, error=error, attempts=attempts, **fields)
@@ -157,12 +157,12 @@ def end_attempt(record: MaintenanceRun, state: str, error: str, **fields: Any) -
 
 
 def interrupt(waiting: QuerySet[MaintenanceRun], why: str) -> bool:
-    """End those of `waiting` that are pending, before their work begins; return whether there was one."""
+    """End the pending runs in `waiting` before their work starts; return whether there were any."""
     return _end_pending(waiting, RunStateChoices.INTERRUPTED, error=why)
 
 
 def end_without_work(request: RunRequest, error: str) -> None:
-    """Fail the requested run, whose work has not begun; without a request do nothing."""
+    """Fail the requested run, whose work has not started; without a request do nothing."""
     waiting = MaintenanceRun.objects.filter(pk=request.run_id)
     text = text_of(error)
     if _end_pending(waiting, RunStateChoices.FAILED, error=text, errors=[text], job_result=request.job_result):
@@ -170,7 +170,7 @@ def end_without_work(request: RunRequest, error: str) -> None:
 
 
 def _end_pending(waiting: QuerySet[MaintenanceRun], state: str, **fields: Any) -> bool:
-    """End those of `waiting` that are pending, and count them; return whether there was one."""
+    """End the pending runs in `waiting`, and count them; return whether there were any."""
     with transaction.atomic():
         pending = waiting.filter(state=RunStateChoices.PENDING).order_by().select_for_update()
         runs = dict(pending.values_list("pk", "kind"))
@@ -182,7 +182,7 @@ def _end_pending(waiting: QuerySet[MaintenanceRun], state: str, **fields: Any) -
 
 @contextmanager
 def failing_with_its_job(request: RunRequest) -> Iterator[None]:
-    """Fail the requested run with its Job, if that fails before the work begins: no other code ends it."""
+    """Fail the requested run if its Job fails before the work starts, because no other code would end it."""
     seen = MaintenanceRun.objects.filter(pk=request.run_id).values_list("attempt", flat=True).first()
     try:
         yield
@@ -197,6 +197,6 @@ def _ended_elsewhere(record: MaintenanceRun) -> str:
     record.state = (
         MaintenanceRun.objects.filter(pk=record.pk).values_list("state", flat=True).first() or RunStateChoices.LOST
     )
-    note = f"{record} was ended by the supervisor, or another process, meanwhile."
+    note = f"{record} was meanwhile ended by the supervisor or another process."
     logger.warning("%s", note, extra={"grouping": "run"})
     return note

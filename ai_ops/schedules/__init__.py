@@ -1,7 +1,7 @@
-"""Schedules of the maintenance Jobs: made, changed, paused, removed, and looked at.
+"""Schedules of the maintenance Jobs: create, change, pause, remove and inspect them.
 
-Scripts import the functions from here. They are loaded when they are asked for: `lateness` and `intervals` decide
-without Django, and so are imported without it.
+Scripts import the functions from here. They are loaded at their first use, so that `lateness` and `intervals`, which do
+not use Django, can be imported without it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Approval of changed schedules: an approval covers the reviewed schedule, so a change needs a new one.
 
-Nautobot asks once, when a schedule is made. Here every way in is covered alike, since each of them saves the schedule:
+Nautobot requests approval once, when a schedule is created. This module handles each save of a schedule, and so covers
 this app's functions, pages and REST, Nautobot's own pages, other apps and shells.
 """
 
@@ -20,10 +20,10 @@ from ai_ops.schedules.limits import FOLLOWING_LIMITS, limits_for, limits_in
 
 logger = get_logger(__name__)
 
-# The beginning of the names of the modules with this app's Jobs.
+# Prefix of the modules with this app's Jobs.
 APP_JOBS = "ai_ops.jobs."
 
-# States in which an approval workflow holds a schedule. Enabling one here would go around the approvers.
+# States in which an approval workflow holds a schedule. Enabling such a schedule would bypass the approvers.
 HELD_BY_APPROVAL = (
     ScheduledJobStateChoices.PENDING,
     ScheduledJobStateChoices.DENIED,
@@ -46,7 +46,7 @@ def follow_change(sender: Any, instance: ScheduledJob, update_fields: frozenset[
     before = instance.__dict__.pop(_BEFORE, None)
     if before is None:
         return
-    # Of an instance that is saved in part, the rest may differ from the row.
+    # If only some fields are saved, the other fields of the instance may differ from the row.
     after = ScheduledJob.objects.get(pk=instance.pk) if update_fields else instance
     if _approved_content(after) != _approved_content(before) or _has_other_limits(after, before):
         _ask_again(instance)
@@ -61,7 +61,7 @@ def _approved_content(schedule: ScheduledJob) -> dict[str, Any]:
         "task": schedule.task,
         "job": schedule.job_model_id,
         "variables": (schedule.args, schedule.kwargs),
-        # Nautobot takes minute and hour of its own intervals from the start.
+        # The minute and hour of Nautobot's own intervals come from the start.
         "times": _times(schedule) if recurrent else schedule.start_time,
         "time zone": str(schedule.time_zone),
         "queue": schedule.job_queue_id,
@@ -85,12 +85,12 @@ def _times(schedule: ScheduledJob) -> Any:
     try:
         return repr(schedule.to_cron())
     except (ParseException, ValueError):
-        # An interval or a crontab that beat skips.
+        # Beat skips this interval or crontab.
         return schedule.interval, schedule.crontab
 
 
 def _ask_again(schedule: ScheduledJob) -> None:
-    """Set a changed schedule to the state of a new one, which waits for approval."""
+    """Set a changed schedule to the state of a new schedule, which waits for approval."""
     definition = ApprovalWorkflowDefinition.objects.find_for_model(schedule)
     workflows = schedule.associated_approval_workflows.all()
     begun = workflows.filter(
@@ -98,8 +98,8 @@ def _ask_again(schedule: ScheduledJob) -> None:
     )
     if definition and hasattr(schedule, BEING_MADE) and begun.exists():
         return
-    # Nautobot keeps one workflow for a schedule and a definition: a decided one would be in the way of a new one, and
-    # in one that has begun an approver may have agreed to what is not there any more.
+    # Nautobot keeps one workflow per schedule and definition. A decided workflow would prevent a new one, and in a
+    # running workflow an approver may have approved an old version.
     workflows.delete()
     if definition:
         schedule.begin_approval_workflow()

@@ -1,8 +1,8 @@
 """The heartbeat of Celery beat, in the shared cache of Nautobot's processes.
 
-Beat asks the database at each of its rounds, at most five seconds apart, whether a schedule has changed. In beat's own
-process this app notes that a query came back, by the means that Django has for it. What a schedule did last tells less:
-it may be paused, which erases it, or due once a day.
+Beat asks the database in each of its rounds, at most five seconds apart, whether a schedule has changed. In beat's
+process this app records that a query returned, with a Django query wrapper. The last run of a schedule says less: a
+pause erases it, and it may be due only once a day.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from redis.exceptions import RedisError
 logger = logging.getLogger(__name__)
 
 ALIVE_KEY, SEEN_KEY = "ai_ops.beat.alive", "ai_ops.beat.seen"
-# Between two signs; beat's rounds are shorter.
+# Seconds between two heartbeats; beat's rounds are shorter.
 EVERY_SECONDS = 10.0
-# For which a sign is believed: beat may wait for a slow database, or be started again. The key's own end is the clock,
-# so that those of two hosts need not agree.
+# Seconds for which a heartbeat is valid, because beat may wait for a slow database or be restarted. The expiry of the
+# key measures them, so that the clocks of two hosts need not agree.
 ALIVE_SECONDS = 60
 SEEN_SECONDS = 7 * 86_400
 
 
 class Heartbeat:
-    """Wraps each query of the thread in which beat makes its rounds."""
+    """Wraps the queries of the thread in which beat makes its rounds."""
 
     def __init__(self) -> None:
         self._next = 0.0
@@ -52,12 +52,12 @@ class Heartbeat:
             self._away = False
         except (RedisError, ConnectionInterrupted, OSError) as error:
             if not self._away:
-                logger.warning("Beat could not write its heartbeat: the cache is unreachable (%s)", error)
+                logger.warning("Beat could not write its heartbeat: the cache is unavailable (%s)", error)
             self._away = True
 
 
 def follow_beat(**_: Any) -> None:
-    """Start beat's heartbeat; receives Celery's `beat_init`, in beat's main thread."""
+    """Start beat's heartbeat; receives Celery's `beat_init` in beat's main thread."""
     if not any(isinstance(each, Heartbeat) for each in connection.execute_wrappers):
         connection.execute_wrappers.append(Heartbeat())
 
@@ -67,8 +67,8 @@ class Sign:
     """The last heartbeat of beat.
 
     Attributes:
-        fresh: Whether it was given within a minute.
-        given: When, by the clock of beat's host.
+        fresh: Whether it is at most a minute old.
+        given: Its time, by the clock of beat's host.
     """
 
     fresh: bool
@@ -76,7 +76,7 @@ class Sign:
 
 
 def last_sign() -> Sign | None:
-    """Return beat's last heartbeat; None if there is none or the cache does not have it."""
+    """Return beat's last heartbeat; None if the cache has none."""
     try:
         found = cache.get_many([ALIVE_KEY, SEEN_KEY])
     except (RedisError, ConnectionInterrupted, OSError) as error:

@@ -1,4 +1,4 @@
-"""Single runs, and changes of schedules: pause, resume, other times, removal, time limits."""
+"""Single runs, and changes of schedules: pause, resume, new times, removal and time limits."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from ai_ops.schedules.subjects import missing_subjects
 
 logger = logging.getLogger(__name__)
 
-# Seconds that the message of a single run waits for a worker. It has no next run that would do the same.
+# Seconds for which the message of a single run waits for a worker. No next run would do its work.
 ONCE_EXPIRES_SECONDS = 86_400
-# After which hour, time of day and day of the week are the same again.
+# The period after which hour, time of day and day of the week are the same again.
 WEEK = timedelta(days=7)
 
 
@@ -46,12 +46,12 @@ def app_schedules() -> Any:
 
 
 def schedule_runs(kind: str, options: Mapping[str, Any] | None = None, *, user: Any = None, **when: Any) -> Any:
-    """Create or update the schedule of that name for runs of that kind with these options.
+    """Create or update a schedule for runs of a kind with these options.
 
     Args:
         kind: One of `ai_ops.kinds.KINDS`.
-        options: By name, as `request_run` takes them.
-        user: The user who asks; None for the app's service user.
+        options: Options by name, as `request_run` takes them.
+        user: The user of the schedule; None for the app's service user.
         when: `name`, `crontab`, `interval`, `time_zone`, `queue`, `time_limit` and `misfire_grace_time`, as
             `ensure_schedule` takes them.
 
@@ -77,30 +77,32 @@ def schedule_once(
     time_limit: int | None = None,
     misfire_grace_time: int | None = None,
 ) -> ScheduledJob:
-    """Create a schedule for one run. If beat is down at that time, the run starts once when beat is back.
+    """Create a schedule for a single run. If beat is down at that time, the run starts when beat is back.
 
     Args:
         kind: One of `ai_ops.kinds.KINDS`.
-        at: When, with a time zone.
-        options: By name, as `request_run` takes them.
-        name: Of the schedule; made from kind and time unless given.
-        user: The user as whom it runs; the app's service user unless given.
-        queue: Name of the job queue; the Job's default queue unless given.
-        time_limit: Seconds after which the run stops; what the settings or the Job say unless given.
-        misfire_grace_time: Seconds after which the run is dropped if no worker has begun it; a day, and at most that,
-            unless given.
+        at: Time of the run, with a time zone.
+        options: Options by name, as `request_run` takes them.
+        name: Name of the schedule; by default from kind and time.
+        user: The user of the run; by default the app's service user.
+        queue: Name of the job queue; by default that of the Job.
+        time_limit: Seconds after which the run stops; by default the limit of the settings or the Job.
+        misfire_grace_time: Seconds after which the run is dropped if no worker has started it; by default a day, which
+            is also the maximum.
 
     Raises:
         RunOptionsError: There is no such kind or option, or a value is not valid.
-        ConfigurationError: The time is past or has no time zone, the name is taken, there is no such queue, or the
-            grace is not valid.
+        ConfigurationError: The time has passed or has no time zone, the name is taken, there is no such queue, or the
+            grace is invalid.
     """
     variables, limit = _variables(kind, options, user)
     if not isinstance(at, datetime) or timezone.is_naive(at) or at <= timezone.now():
-        raise ConfigurationError(f"The time of a single run must be to come, and have a time zone, not {shown(at)}.")
+        raise ConfigurationError(
+            f"The time of a single run must be in the future and have a time zone, not {shown(at)}."
+        )
     name = name or f"AI Ops: {kind} once at {at:%Y-%m-%d %H:%M:%S %Z}"
     if ScheduledJob.objects.filter(name=name).exists():
-        raise ConfigurationError(f'There is a schedule "{name}" already: give another name, or remove it.')
+        raise ConfigurationError(f'There is a schedule "{name}" already: give another name, or remove that schedule.')
     expires = checked_grace(misfire_grace_time, ONCE_EXPIRES_SECONDS)
     job = installed_job(kind)
     job_queue = queue_of(job, queue)
@@ -109,7 +111,7 @@ def schedule_once(
             job,
             user or service_user(),
             name=name,
-            # Nautobot keeps the name of the zone, which a mere offset does not have.
+            # Nautobot stores the name of the time zone, which an offset does not have.
             start_time=at.astimezone(timezone.get_default_timezone()),
             interval=JobExecutionType.TYPE_FUTURE,
             job_kwargs=checked_job_kwargs(job, variables),
@@ -121,14 +123,14 @@ def schedule_once(
 
 
 def pause_schedule(name: str) -> ScheduledJob:
-    """Pause a schedule without deleting it. Missed runs are not made up for.
+    """Pause a schedule without deleting it. Missed runs are not started later.
 
     Args:
-        name: Of the schedule, or a kind for its default schedule.
+        name: Name of the schedule, or a kind for its default schedule.
 
     Raises:
-        ScheduleNotFoundError: There is none.
-        ConfigurationError: It waits for approval, or was denied it.
+        ScheduleNotFoundError: There is no such schedule.
+        ConfigurationError: It waits for approval, or its approval was denied.
     """
     with transaction.atomic():
         schedule = _found(name)
@@ -142,18 +144,18 @@ def resume_schedule(name: str) -> ScheduledJob:
     """Resume a paused schedule; its next run starts at its next time.
 
     Args:
-        name: Of the schedule, or a kind for its default schedule.
+        name: Name of the schedule, or a kind for its default schedule.
 
     Raises:
         ScheduleNotFoundError: There is none.
-        ConfigurationError: It waits for approval, its single run is past, or its owner, its Job, its MCP server or
+        ConfigurationError: It waits for approval, its single run has passed, or its owner, its Job, its MCP server or
             its retention policy is gone.
     """
     with transaction.atomic():
         schedule = _found(name)
         _confirm_not_held(schedule)
         if schedule.job_model is None or not schedule.job_model.enabled:
-            raise ConfigurationError(f'The Job of "{schedule.name}" is gone or disabled: enable it under Jobs first.')
+            raise ConfigurationError(f'The Job of "{schedule.name}" is missing or disabled: enable it under Jobs.')
         if schedule.user is None:
             raise ConfigurationError(f'The owner of "{schedule.name}" is gone: assume its ownership on its page first.')
         if missing := missing_subjects([schedule]).get(schedule.pk):
@@ -162,10 +164,10 @@ def resume_schedule(name: str) -> ScheduledJob:
                 f'The {subject.noun} that "{schedule.name}" {subject.verb} was deleted: remove the schedule.'
             )
         if schedule.one_off and schedule.start_time <= timezone.now():
-            raise ConfigurationError(f'The time of "{schedule.name}" is past: schedule another run.')
+            raise ConfigurationError(f'The time of "{schedule.name}" has passed: schedule another run.')
         if not schedule.enabled:
             if not schedule.one_off:
-                # A start that is past by now is not late.
+                # Starts before now do not count as late.
                 schedule.start_time = _start_from_now(schedule)
             schedule.enabled, schedule.state = True, ScheduledJobStateChoices.ACTIVE
             schedule.validated_save()
@@ -173,21 +175,21 @@ def resume_schedule(name: str) -> ScheduledJob:
 
 
 def retime_schedule(name: str, **times: Any) -> ScheduledJob:
-    """Change the times of a recurrent schedule. Variables, owner, queue, limits and pause stay.
+    """Change the times of a recurrent schedule. Variables, owner, queue, limits and pause do not change.
 
     Args:
-        name: Of the schedule, or a kind for its default schedule.
-        times: Of `crontab`, `interval`, `time_zone` and `misfire_grace_time`, as `ensure_schedule` takes them, those
-            that change. A grace that is left out is the time until the next run.
+        name: Name of the schedule, or a kind for its default schedule.
+        times: The values to change of `crontab`, `interval`, `time_zone` and `misfire_grace_time`, as `ensure_schedule`
+            takes them. By default the grace is the time until the next run.
 
     Raises:
-        ScheduleNotFoundError: There is none.
-        ConfigurationError: It is a single run, or as `ensure_schedule` raises it.
+        ScheduleNotFoundError: There is no such schedule.
+        ConfigurationError: It is a single run, or a value is invalid as in `ensure_schedule`.
     """
     with transaction.atomic():
         schedule = _found(name)
         if schedule.one_off or schedule.interval != JobExecutionType.TYPE_CUSTOM:
-            raise ConfigurationError(f'"{schedule.name}" has no crontab: remove it, and make another.')
+            raise ConfigurationError(f'"{schedule.name}" has no crontab: remove it, and create another.')
         if "interval" not in times:
             times.setdefault("crontab", schedule.crontab)
         times.setdefault("time_zone", str(schedule.time_zone))
@@ -203,23 +205,23 @@ def retime_schedule(name: str, **times: Any) -> ScheduledJob:
 
 
 def remove_schedule(name: str) -> None:
-    """Delete a schedule. A provisioned one is not created again.
+    """Delete a schedule. A provisioned schedule is not created again.
 
     Args:
-        name: Of the schedule, or a kind for its default schedule.
+        name: Name of the schedule, or a kind for its default schedule.
 
     Raises:
-        ScheduleNotFoundError: There is none.
+        ScheduleNotFoundError: There is no such schedule.
     """
     with transaction.atomic():
         _found(name).delete()
 
 
 def refresh_time_limits(job: Job | None = None) -> int:
-    """Update the time limits of existing schedules, of one Job or of all of this app's.
+    """Update the time limits of the existing schedules of a Job, or of all Jobs of this app.
 
     Returns:
-        How many had others.
+        The number of changed schedules.
     """
     changed = 0
     schedules = app_schedules().filter(job_model=job) if job else app_schedules()
@@ -230,7 +232,8 @@ def refresh_time_limits(job: Job | None = None) -> int:
             before = dict(schedule.celery_kwargs)
             take_over_limits(schedule, settings)
             if schedule.celery_kwargs != before:
-                # Beat writes the other fields meanwhile, and reads all of it again after this.
+                # Only these fields, since beat may write the others meanwhile. Beat reads the whole schedule after
+                # this.
                 schedule.save(update_fields=["celery_kwargs"])
                 changed += 1
     return changed
@@ -243,7 +246,7 @@ def follow_job(sender: Any, instance: Job, raw: bool = False, **_: Any) -> None:
     try:
         refresh_time_limits(instance)
     except ConfigurationError as error:
-        # A Job can be saved all the same, and the check of the settings says what is wrong with them.
+        # The Job is saved anyway, and the check of the settings reports the fault.
         logger.warning("Schedules of %s keep their time limits: %s", instance, error)
 
 
@@ -258,7 +261,7 @@ def _variables(kind: str, options: Mapping[str, Any] | None, user: Any) -> tuple
 
 
 def _start_from_now(schedule: ScheduledJob) -> datetime:
-    """Return a start that leaves `schedule` its times: Nautobot's own intervals take them from it."""
+    """Return a start that keeps the times of `schedule`, since Nautobot's own intervals take them from it."""
     now = timezone.now()
     if schedule.interval == JobExecutionType.TYPE_CUSTOM:
         return now.replace(second=0, microsecond=0)
@@ -278,5 +281,5 @@ def _confirm_not_held(schedule: ScheduledJob) -> None:
     if schedule.state in HELD_BY_APPROVAL:
         raise ConfigurationError(
             f'"{schedule.name}" is held by an approval workflow ({schedule.get_state_display()}): '
-            "it starts when it is approved, and not otherwise."
+            "it can only start after its approval."
         )

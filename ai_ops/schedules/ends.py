@@ -29,7 +29,7 @@ def end_without_subject(_hold: Hold | None = None) -> Findings:
     """End active schedules whose server or policy does not exist.
 
     Returns:
-        Schedules that ended, as fixed.
+        Findings with the number of ended schedules as fixed.
     """
     ended = _end_schedules()
     for schedule in ended:

@@ -1,4 +1,4 @@
-"""Schedules of the maintenance Jobs: Nautobot's own ScheduledJobs, made so that they work unattended."""
+"""Schedules of the maintenance Jobs: Nautobot's own ScheduledJobs, set up to work unattended."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ai_ops.schedules.approval import HELD_BY_APPROVAL
 from ai_ops.schedules.intervals import crontab_of
 from ai_ops.schedules.limits import take_over_limits
 
-# Runs looked at to find the shortest time between two: 8:00 and 9:00 daily are an hour apart, not 23.
+# Number of runs to inspect for the shortest time between two: 8:00 and 9:00 daily are an hour apart, not 23.
 RUNS_LOOKED_AT = 6
 
 
@@ -49,32 +49,31 @@ def ensure_schedule(
 ) -> ScheduledJob:
     """Create or update the schedule called `name`.
 
-    The Job is enabled too, unless `enabled` is False: a schedule of a disabled Job only produces failures.
-    A run that has not started by the time the next one is due is dropped, so that workers that were away
-    do not come back to a queue full of the same work. Where an approval workflow applies to schedules,
-    a new one is pending until it is approved, and so is one whose variables, times, queue, owner or limits change.
+    The Job is enabled too, unless `enabled` is False, since a schedule of a disabled Job only produces failures. A run
+    that has not started when the next run is due is dropped, so that no queue of repeated work builds up while workers
+    are down. If an approval workflow applies to schedules, a new schedule is pending until it is approved. So is a
+    schedule after a change of its variables, times, queue, owner or limits.
 
     Args:
         job: A kind in `ai_ops.kinds.KINDS`, such as "cleanup", or the class path of a Job ("package.module.ClassName").
-        name: Name of the schedule; kinds in DEFAULT_SCHEDULES have one of their own.
-        crontab: Five fields, minute to day of week; those in DEFAULT_SCHEDULES have one of their own.
-        interval: Seconds between two runs, in place of a crontab; those that a crontab can say.
-        time_zone: In which the crontab is meant, such as "Europe/Berlin"; Nautobot's TIME_ZONE unless given.
-        job_kwargs: Variables of the Job by name; what is left out takes the Job's default at each run.
-        user: The user as whom the Job runs; the app's inactive service user unless given. An existing schedule keeps
-            its owner unless one is given.
-        enabled: Whether it runs. False stops a schedule without deleting it.
-        queue: Name of the job queue; the Job's default queue unless given.
-        time_limit: Seconds after which a run stops; what the settings or the Job say unless given.
-        misfire_grace_time: Seconds after which a run that no worker has begun is dropped; until the next is due
-            unless given.
+        name: Name of the schedule; kinds in DEFAULT_SCHEDULES have a default name.
+        crontab: Five fields, minute to day of week; kinds in DEFAULT_SCHEDULES have a default.
+        interval: Seconds between two runs, instead of a crontab; only intervals that a crontab can express.
+        time_zone: Time zone of the crontab, such as "Europe/Berlin"; by default Nautobot's TIME_ZONE.
+        job_kwargs: Variables of the Job by name; each run uses the Job's defaults for omitted variables.
+        user: The user of the runs; by default the app's inactive service user, or the owner of an existing schedule.
+        enabled: Whether the schedule runs. False stops a schedule without deleting it.
+        queue: Name of the job queue; by default that of the Job.
+        time_limit: Seconds after which a run stops; by default the limit of the settings or the Job.
+        misfire_grace_time: Seconds after which a run is dropped if no worker has started it; by default the time until
+            the next run.
 
     Returns:
-        The ScheduledJob as it is in the database.
+        The saved ScheduledJob.
 
     Raises:
-        ConfigurationError: The Job is not installed, the name is another Job's, or the crontab, the interval, the time
-            zone, the queue, the time limit or a variable is not valid. Nothing was changed then.
+        ConfigurationError: The Job is not installed, another Job's schedule has the name, or the crontab, the interval,
+            the time zone, the queue, the time limit or a variable is invalid. Nothing was changed.
     """
     defaults = KINDS.get(job)
     name = name or (defaults and defaults.schedule)
@@ -83,7 +82,7 @@ def ensure_schedule(
         raise ConfigurationError(f"A schedule of {job} needs a name and a crontab: give both.")
     zone = _time_zone(time_zone)
     crontab = " ".join(crontab.split())
-    # Not the first match, as create_schedule has it: beat looks for a match after the start then, and skips one.
+    # Not the first match, as in create_schedule: beat would search for a match after this start, and skip one run.
     start = timezone.now().astimezone(zone).replace(second=0, microsecond=0)
     expires = checked_grace(misfire_grace_time, shortest_gap(crontab, start))
     job_model = installed_job(job)
@@ -109,13 +108,13 @@ def next_start(schedule: ScheduledJob, last: datetime | None) -> datetime | None
     """Return the next start of the schedule's Job after a start at `last`; None for never."""
     if schedule.one_off:
         return None if last else schedule.start_time
-    # As beat has it: a match at the start itself is one.
+    # As in beat, a match at the start itself counts.
     after = last or schedule.start_time - timedelta(minutes=1)
     return _next_run(schedule.to_cron(), after.astimezone(schedule.time_zone))
 
 
 def kind_of(schedule: ScheduledJob) -> str | None:
-    """Return the kind of runs that `schedule` starts; None if it is not this app's."""
+    """Return the kind of runs that `schedule` starts; None if it does not belong to this app."""
     return kind_of_job(schedule.task, schedule.kwargs)
 
 
@@ -123,7 +122,7 @@ def queue_of(job_model: Job, name: str | None) -> JobQueue:
     """Return the job queue called `name`, or the Job's default queue.
 
     Raises:
-        ConfigurationError: There is no such queue, or the Job may not use it.
+        ConfigurationError: There is no such queue, or the Job may not use the queue.
     """
     if name is None:
         return job_model.default_job_queue
@@ -139,15 +138,15 @@ def queue_of(job_model: Job, name: str | None) -> JobQueue:
 def _time_zone(name: str | None):
     try:
         return ZoneInfo(name) if name else timezone.get_default_timezone()
-    # A name is looked for as a file: one that is too long, or is a folder's, is an error of the system.
+    # Names are looked up as files. A name that is too long, or that of a folder, raises an OSError.
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ConfigurationError(
-            f'There is no time zone {shown(name)}: give one such as "Europe/Berlin" or "UTC".'
+            f'There is no time zone {shown(name)}: give a name such as "Europe/Berlin" or "UTC".'
         ) from error
 
 
 def _crontab_of(crontab: str | None, interval: int | None) -> str | None:
-    """Return the crontab, given as such or as an interval; None without either."""
+    """Return the crontab, given directly or as an interval; None without either."""
     if interval is None:
         return crontab
     if crontab is not None:
@@ -159,23 +158,23 @@ def _crontab_of(crontab: str | None, interval: int | None) -> str | None:
 
 
 def checked_grace(seconds: int | None, longest: int) -> int:
-    """Return the seconds that a message waits for a worker: as given, or `longest`, until the next is due.
+    """Return the seconds for which a message waits for a worker: `seconds`, or by default `longest`.
 
     Raises:
-        ConfigurationError: It is no number of seconds, or is longer.
+        ConfigurationError: It is not a number of seconds, or is longer than `longest`.
     """
     if seconds is None:
         return longest
     if isinstance(seconds, bool) or not isinstance(seconds, int) or not 0 < seconds <= longest:
         raise ConfigurationError(
-            f"misfire_grace_time must be a whole number of seconds from 1 to {longest}, not {shown(seconds)}: no run "
-            "waits for longer."
+            f"misfire_grace_time must be a whole number of seconds from 1 to {longest}, not {shown(seconds)}, the "
+            "longest time for which a run waits."
         )
     return seconds
 
 
 def shortest_gap(crontab: str, start: datetime) -> int:
-    """Return the shortest time between two of the next runs, in seconds; `crontab` is meant in start's zone."""
+    """Return the shortest time between two of the next runs, in seconds; `crontab` uses the time zone of `start`."""
     try:
         schedule = ScheduledJob.get_crontab(crontab, tz=start.tzinfo)
         runs = [_next_run(schedule, start)]
@@ -184,17 +183,18 @@ def shortest_gap(crontab: str, start: datetime) -> int:
     except (ParseException, ValueError, RuntimeError) as error:
         reason = printable(str(error)).replace("'", '"')
         raise ConfigurationError(
-            f"{shown(crontab)} is no crontab that Nautobot can run: give five fields, minute hour day-of-month month "
+            f"{shown(crontab)} is not a crontab that Nautobot can run: give five fields, minute hour day-of-month "
+            "month "
             f'day-of-week, such as "*/10 * * * *". ({reason})'
         ) from error
     return int(min(later.timestamp() - earlier.timestamp() for earlier, later in pairwise(runs)))
 
 
 def _next_run(schedule: TzAwareCrontab, after: datetime) -> datetime:
-    # Celery compares with the current time on the way, which is not ours to ask about when looking ahead.
+    # Celery compares with the current time, which does not matter for future runs.
     schedule.nowfun = lambda: after
     start, wait, _ = schedule.remaining_delta(after)
-    # A time in the hour that summer time skips is another one on the clock.
+    # A time in the hour that summer time skips does not exist on the clock.
     return (start + wait).astimezone(UTC).astimezone(start.tzinfo)
 
 
@@ -211,7 +211,7 @@ def _create(job_model: Job, name: str, crontab: str, start: datetime, user) -> S
 
 
 def _bring_to(schedule: ScheduledJob, job_model: Job, crontab: str, start: datetime) -> None:
-    """Set the times of `schedule`. A changed or disabled schedule does not make up for past times."""
+    """Set the times of `schedule`. A changed or disabled schedule does not start missed runs."""
     if schedule.job_model not in (job_model, None):
         raise ConfigurationError(
             f'The schedule "{schedule.name}" belongs to the Job {schedule.job_model}: give another name.'
@@ -230,7 +230,7 @@ def _bring_to(schedule: ScheduledJob, job_model: Job, crontab: str, start: datet
 
 
 def set_delivery(schedule: ScheduledJob, queue: JobQueue, expires: int, time_limit: int | None) -> None:
-    """Set the queue of `schedule`, the longest wait of its messages, and the time limit of its runs, in seconds."""
+    """Set the queue of `schedule`, the longest wait of its messages and the time limit of its runs, in seconds."""
     schedule.job_queue = queue
     schedule.celery_kwargs |= {"queue": queue.name, "nautobot_job_queue_type": queue.queue_type, "expires": expires}
     schedule.celery_kwargs.pop(LIMIT_PROPERTY, None)
@@ -242,7 +242,7 @@ def set_delivery(schedule: ScheduledJob, queue: JobQueue, expires: int, time_lim
 def _save(schedule: ScheduledJob, enabled: bool) -> None:
     _enable(schedule, enabled)
     schedule.validated_save()
-    # A change may have let an approval workflow take hold of it, or go.
+    # After the change another approval workflow may apply, or none.
     if schedule.state not in HELD_BY_APPROVAL and schedule.enabled is not enabled:
         _enable(schedule, enabled)
         schedule.save()
@@ -251,14 +251,14 @@ def _save(schedule: ScheduledJob, enabled: bool) -> None:
 def _enable(schedule: ScheduledJob, enabled: bool) -> None:
     if schedule.state not in HELD_BY_APPROVAL:
         schedule.enabled = enabled
-        # Nautobot calls a schedule completed when it was disabled.
+        # Nautobot sets a disabled schedule to the state completed.
         schedule.state = ScheduledJobStateChoices.ACTIVE
 
 
 def checked_job_kwargs(job_model: Job, job_kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Validate `job_kwargs` with the Job's form; return them as a schedule stores them.
 
-    A variable that was left out is not missing: it is the Job's to decide at each run.
+    An omitted variable is not missing: each run uses the Job's default.
     """
     job_class = job_model.job_class
     stored = job_class.serialize_data(dict(job_kwargs))
@@ -266,9 +266,9 @@ def checked_job_kwargs(job_model: Job, job_kwargs: Mapping[str, Any]) -> dict[st
         job_class.validate_data(stored)
     except ValidationError as error:
         if refusals := _refusals(error, stored):
-            raise ConfigurationError(f"{job_model} does not take these variables. {refusals}") from error
+            raise ConfigurationError(f"{job_model} does not accept these variables. {refusals}") from error
     except ObjectDoesNotExist as error:
-        raise ConfigurationError(f"{job_model} does not take these variables. {error}") from error
+        raise ConfigurationError(f"{job_model} does not accept these variables. {error}") from error
     return stored
 
 

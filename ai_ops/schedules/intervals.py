@@ -1,4 +1,4 @@
-"""Intervals in seconds as crontabs, the only form that Nautobot's schedules take."""
+"""Conversion of intervals in seconds to crontabs, the only form that Nautobot's schedules accept."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ MINUTE, HOUR, DAY, WEEK = 60, 3600, 86_400, 604_800
 
 
 def crontab_of(seconds: int) -> str:
-    """Return the crontab of runs that are always `seconds` apart.
+    """Return the crontab for runs every `seconds` seconds.
 
     Args:
-        seconds: A minute, an hour, a day or a week, or a part of an hour or a day that fits into it without a rest.
+        seconds: A minute, an hour, a day or a week, or a divisor of an hour or a day.
 
     Raises:
-        ValueError: No crontab says that; the message is a sentence that names what comes next to it.
+        ValueError: No crontab can express the interval; the message is a sentence with the nearest intervals.
     """
     if isinstance(seconds, bool) or not isinstance(seconds, int):
         raise ValueError(f"An interval must be a whole number of seconds, not {shown(seconds)}.")
@@ -24,8 +24,9 @@ def crontab_of(seconds: int) -> str:
         longer = min((each for each in _SAID if each > seconds), default=None)
         near = " or ".join(str(each) for each in (shorter, longer) if each is not None)
         raise ValueError(
-            f"Runs that are {seconds} seconds apart can't be scheduled: Nautobot's schedules are crontabs, whose "
-            f"shortest step is a minute and whose steps begin anew each hour and each day. Give {near}, or a crontab."
+            f"Runs {seconds} seconds apart can't be scheduled: Nautobot's schedules are crontabs, "
+            f"whose shortest step is a minute and whose steps restart each hour and each day. Give {near}, or a "
+            "crontab."
         )
     return crontab
 

@@ -1,4 +1,4 @@
-"""Decisions on schedules: lateness, and reasons why one does not run."""
+"""Decisions on schedules: lateness, and reasons why a schedule does not run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-# Beat looks at its schedules every few seconds, and may be restarted in between.
+# Beat reads its schedules every few seconds, and may be restarted in between.
 GRACE = timedelta(minutes=5)
 
 STANDINGS = ACTIVE, PAUSED, FINISHED, HELD, BROKEN = "active", "paused", "finished", "held", "broken"
@@ -17,14 +17,14 @@ class ScheduleFacts:
     """The facts about a schedule.
 
     Attributes:
-        standing: "active", "paused", "finished" (its single run is past, or its server or policy was deleted), "held"
-            (by an approval workflow) or "broken" (Nautobot stopped it, since its owner or its Job is gone).
-        due: When it should have started something, or will; None for never again.
-        waiting_since: When the last message was sent that no worker has taken yet; None where there is none.
-        job_enabled: Whether its Job may run.
+        standing: "active", "paused", "finished" (its single run has passed, or its server or policy was deleted),
+            "held" (by an approval workflow) or "broken" (Nautobot stopped it, because its owner or its Job is missing).
+        due: Time of the first start after the last one, past or future; None if there is no further start.
+        waiting_since: Time of the last message that no worker has taken yet; None if there is none.
+        job_enabled: Whether its Job is enabled.
         queue: Name of its job queue.
-        has_worker: Whether a worker listens to that; None where that is not known.
-        deleted: What was deleted of what it needs, such as "MCP server that it checks"; empty for nothing.
+        has_worker: Whether a worker listens to the queue; None if unknown.
+        deleted: The deleted object that it needs, such as "MCP server that it checks"; empty for none.
     """
 
     standing: str
@@ -100,28 +100,28 @@ def iso(at: datetime | None) -> str | None:
 
 
 def lateness(facts: ScheduleFacts, now: datetime) -> tuple[bool, str | None]:
-    """Return whether a schedule is late, with a sentence on why it does not run; None if all is well."""
+    """Return whether a schedule is late, and the reason why it does not run as a sentence; None if all is well."""
     if facts.deleted:
         return False, f"The {facts.deleted} was deleted: remove it."
     if facts.standing != ACTIVE:
         return False, _why_not(facts.standing)
     if not facts.job_enabled:
-        return True, "Its Job is disabled, so that each run fails: enable it under Jobs."
+        return True, "Its Job is disabled, so all its runs fail: enable it under Jobs."
     if facts.due is not None and facts.due + GRACE < now:
-        return True, f"It was due at {_minute(facts.due)} and was not started: see whether Celery beat is running."
+        return True, f"It was due at {_minute(facts.due)} and did not start: check that Celery beat is running."
     stuck = facts.waiting_since is not None and facts.waiting_since + GRACE < now
     if stuck and facts.has_worker is not False:
-        return True, f'Started at {_minute(facts.waiting_since)}, and no worker of "{facts.queue}" had time yet.'
+        return True, f'Started at {_minute(facts.waiting_since)}, and no worker of "{facts.queue}" has taken it yet.'
     if facts.has_worker is False:
-        return stuck, f'No Celery worker listens to the queue "{facts.queue}": start one.'
+        return stuck, f'No Celery worker listens to the queue "{facts.queue}": start a worker.'
     return False, None
 
 
 def _why_not(standing: str) -> str | None:
     return {
         PAUSED: "Paused.",
-        HELD: "Waits for approval, or was denied it.",
-        BROKEN: "Nautobot stopped it, since its owner or its Job was gone: resume it, or remove it.",
+        HELD: "It waits for approval, or its approval was denied.",
+        BROKEN: "Nautobot stopped it, because its owner or its Job was missing: resume it, or remove it.",
     }.get(standing)
 
 
@@ -130,15 +130,14 @@ def _minute(at: datetime | None) -> str:
 
 
 def scheduler_runs(last: datetime | None, earliest_due: datetime | None, now: datetime) -> bool:
-    """Return whether beat is alive, judged by its last actions.
+    """Return whether beat is alive, according to its last actions.
 
     Args:
-        last: When it last started anything; None for never.
-        earliest_due: Of all active schedules, the first time that is due after their last starts; None where there
-            is no active schedule, so that nothing tells.
+        last: Time of its last start of a schedule; None if there was none.
+        earliest_due: The first due time of all active schedules after their last starts; None without active schedules.
         now: The present.
     """
     if last is None or earliest_due is None:
         return False
-    # One schedule can be late for a reason of its own: beat lives if it has started another since.
+    # A schedule can be late for its own reason. Beat is alive if it has started another schedule since.
     return now <= earliest_due + GRACE or last > earliest_due

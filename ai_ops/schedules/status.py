@@ -1,4 +1,4 @@
-"""The status of the app's schedules: next run, last run and its outcome, lateness and its reason."""
+"""The status of the app's schedules: next run, last run with its outcome, and lateness with its reason."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from ai_ops.schedules.subjects import Missing, missing_subjects
 
 logger = get_logger(__name__)
 
-# Of a schedule's Job, queue and owner no more is read: a Job alone has thirty columns.
+# Only these columns of a schedule's Job, queue and owner are read. A Job has thirty columns.
 SHOWN_OF_OTHERS = (
     *(f"job_model__{name}" for name in ("module_name", "job_class_name", "enabled")),
     *(f"job_queue__{name}" for name in ("name", "queue_type")),
@@ -50,17 +50,17 @@ def get_schedule_status(
     """Return the status of schedules, ordered by name, with a constant number of queries.
 
     Args:
-        schedules: ScheduledJobs; all of this app's unless given.
-        now: The time at which they stand so; the present unless given.
-        ask_workers: Whether to ask Celery, for a second, which queues have workers.
+        schedules: ScheduledJobs; by default all schedules of this app.
+        now: The time of the status; by default the present.
+        ask_workers: Whether to ask Celery which queues have workers, which takes a second.
 
     Returns:
-        Of each `id`, `name`, `kind`, `options` (variables of the Job), `crontab` (None for a single run), `time_zone`,
-        `enabled`, `standing` ("active", "paused", "finished", "held", "broken"), `next_run` and `last_run` (ISO
-        8601 in UTC, or None), `last_outcome` (state of the run, or status of its JobResult where it has none),
-        `last_error` (None or a sentence), `last_run_id`, `last_job_result`, `late`, `why` (None or a sentence),
-        `queue`, `time_limit` (seconds, or None for Nautobot's own), `misfire_grace_time` (seconds after which a run
-        that no worker has begun is dropped, or None) and `owner`.
+        For each `id`, `name`, `kind`, `options` (variables of the Job), `crontab` (None for a single run), `time_zone`,
+        `enabled`, `standing` ("active", "paused", "finished", "held", "broken"), `next_run` and `last_run` (ISO 8601 in
+        UTC, or None), `last_outcome` (state of the run, or status of its JobResult if there is no run), `last_error`
+        (None or a sentence), `last_run_id`, `last_job_result`, `late`, `why` (None or a sentence), `queue`,
+        `time_limit` (seconds, or None for Nautobot's own), `misfire_grace_time` (seconds after which a run is dropped
+        if no worker has started it, or None) and `owner`.
     """
     return [each.as_dict() for each in statuses_of(schedules, now, ask_workers=ask_workers)]
 
@@ -70,12 +70,12 @@ def statuses_of(
 ) -> list[ScheduleStatus]:
     """Return the status of schedules; arguments and order as those of `get_schedule_status`."""
     now = now or timezone.now()
-    # A new query has a new moment: results of these schedules come and go.
+    # A new query for each call, because results of these schedules are added and deleted.
     newest = JobResult.objects.filter(scheduled_job=OuterRef("pk")).order_by("-date_created").values("pk")[:1]
     found = app_schedules() if schedules is None else schedules
     found = found.select_related("job_model", "job_queue", "user").only(*_own_columns(), *SHOWN_OF_OTHERS)
     rows = list(found.annotate(newest=Subquery(newest)).order_by("name"))
-    # Without what its Job returned, which may be long.
+    # Without the return value of its Job, which may be long.
     results = JobResult.objects.only("status", "date_created").in_bulk([row.newest for row in rows if row.newest])
     runs = {run.job_result_id: run for run in _runs_of(results)}
     queues = listened_queues() if ask_workers else None
@@ -86,22 +86,22 @@ def statuses_of(
 
 
 def get_scheduler_status(now: datetime | None = None) -> dict[str, Any]:
-    """Return the state of Celery beat, from its heartbeat or else from the schedules that it has started.
+    """Return the state of Celery beat, from its heartbeat or otherwise from the started schedules.
 
     Returns:
-        `running`, `last_sign` (ISO 8601 in UTC, or None: when beat last showed in the cache that it lives),
-        `last_start` (likewise: when it last started anything), `last_schedule` (what that was, or None), `next_due`
-        (the first time at which beat is to start anything after its last starts, or None), `active_count` (schedules
-        that beat is to start) and `why` (None, or a sentence where it is not running).
+        `running`, `last_sign` (time of beat's last heartbeat in ISO 8601 and UTC, or None), `last_start` (time of its
+        last start of a schedule, in the same format), `last_schedule` (name of that schedule, or None), `next_due` (the
+        first due time after its last starts, or None), `active_count` (number of active schedules) and `why` (None, or
+        a sentence if beat is not running).
     """
     now = now or timezone.now()
     schedules = [each for each in app_schedules().select_related("user") if _standing(each) == ACTIVE]
-    # Nautobot forgets the last start of a schedule that is paused.
+    # Nautobot erases the last start of a paused schedule.
     newest = app_schedules().exclude(last_run_at=None).order_by("-last_run_at").first()
     last = newest and newest.last_run_at
     due = min(filter(None, (next_start(each, _last_start(each)) for each in schedules)), default=None)
     sign = last_sign()
-    # The last start tells less: Nautobot erases it when a schedule is paused.
+    # The last start says less, because Nautobot erases it when a schedule is paused.
     running = sign.fresh if sign else scheduler_runs(last, due, now)
     return {
         "running": running,
@@ -115,7 +115,7 @@ def get_scheduler_status(now: datetime | None = None) -> dict[str, Any]:
 
 
 def is_scheduler_running() -> bool:
-    """Return whether Celery beat is alive; False also without any heartbeat and any due schedule."""
+    """Return whether Celery beat is alive; also False without any heartbeat and any due schedule."""
     return get_scheduler_status()["running"]
 
 
@@ -127,12 +127,12 @@ def _last_start(schedule: ScheduledJob) -> datetime | None:
 
 def _why_not_running(sign: Sign | None, last: datetime | None, due: datetime | None) -> str:
     if sign is not None:
-        return f"Beat gave its last sign of life at {iso(sign.given)}: see whether `nautobot-server celery beat` runs."
+        return f"Beat's last heartbeat was at {iso(sign.given)}: check that `nautobot-server celery beat` is running."
     if due is None:
-        return "No schedule of this app is active, so there is nothing that beat could have started."
+        return "No schedule of this app is active, so beat has nothing to start."
     if last is None:
-        return "Beat is not known to have started any active schedule: see whether `nautobot-server celery beat` runs."
-    return f"Beat was to start a schedule at {iso(due)} and did not: see whether `nautobot-server celery beat` runs."
+        return "Beat has not started any active schedule: check that `nautobot-server celery beat` is running."
+    return f"Beat has not started a schedule that was due at {iso(due)}: check that `nautobot-server celery beat` runs."
 
 
 def _own_columns() -> list[str]:
@@ -140,7 +140,7 @@ def _own_columns() -> list[str]:
 
 
 def _runs_of(results: Mapping[Any, JobResult]) -> QuerySet:
-    # Of a Job that did more than one thing the first is what it was for.
+    # If a Job had several runs, the first is its main work.
     runs = MaintenanceRun.objects.filter(job_result__in=list(results), parent=None).order_by("-created")
     return runs.only("job_result", "state", "error")
 
@@ -150,7 +150,7 @@ def listened_queues() -> Mapping[str, int] | None:
     try:
         return get_celery_queues()
     except (BrokerError, RedisError, OSError) as error:
-        logger.warning("Celery did not tell its workers: %s", error)
+        logger.warning("Celery did not answer the question for its workers: %s", error)
         return None
 
 
@@ -165,7 +165,7 @@ def _status(
     standing = _standing(schedule, has_subject=missing is None)
     started = [at for at in (schedule.last_run_at, result and result.date_created) if at]
     last = max(started) if started else None
-    # The last run of an earlier time says nothing of one that was paused since.
+    # An earlier last run says nothing about a schedule that was paused since.
     due = next_start(schedule, last if last and last >= schedule.start_time else None) if standing == ACTIVE else None
     waiting = result is not None and result.status == JobResultStatusChoices.STATUS_PENDING and run is None
     queue = schedule.job_queue

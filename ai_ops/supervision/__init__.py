@@ -1,1 +1,1 @@
-"""Supervision: dead runs, late schedules, old records. A failure of one sub-check does not stop the others."""
+"""Supervision of lost runs, late schedules and old records. A failure of one sub-check does not stop the others."""

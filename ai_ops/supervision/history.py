@@ -1,12 +1,12 @@
 """Retention of the records of runs and of their JobResults.
 
-Finished runs go after `run_history_days`, with the results of all their attempts. A dead letter waits for a person: it
-stays three times as long, unless it was discarded or redriven. It goes before its redrive then, without which it would
-be a dead letter again. Results of this app's Jobs that no run is of, such as those of messages that expired before a
-worker took them, go after the same days.
+Finished runs are deleted after `run_history_days`, with the results of all their attempts. A dead letter waits for an
+operator and is kept three times as long, unless it was discarded or redriven. It is then deleted before its redrive,
+since without it the run would be a dead letter again. JobResults of this app without a run, such as those of expired
+messages, are deleted after the same time.
 
-A pass of the supervisor or of the incident review that had nothing to do goes after ten minutes: there are hundreds a
-day, and the others are looked for among them. So do results of their messages that expired.
+Quiet passes of the supervisor and of the incident review are deleted after ten minutes, because hundreds a day would
+hide the other runs. So are results of their expired messages.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from ai_ops.schedules.approval import APP_JOBS
 
 logger = get_logger(__name__)
 
-# In one pass, so that it stays short. That is 700,000 records a day, and twenty times the passes there are.
+# Maximum number in one pass, to keep it short. This is 700,000 records a day, twenty times the number of passes.
 MAX_RECORDS = 500
 MAX_QUIET_PASSES = 20
-# Dead runs whose earlier attempts are looked at before results that no run is of are deleted.
+# Number of dead runs whose earlier attempts are read before results without a run are deleted.
 MAX_KEPT = 5000
 
 DEAD_LETTER_FACTOR = 3
@@ -66,10 +66,10 @@ class Result(NamedTuple):
 
 
 def trim(hold: Hold) -> Findings:
-    """Delete expired records, the oldest first, up to a limit, in a fixed number of queries.
+    """Delete expired records up to a limit, the oldest first, with a fixed number of queries.
 
     Returns:
-        Records and results without one that were due, and those deleted; as many as one pass may.
+        Findings with the numbers of due and deleted records and results, up to the limit of a pass.
     """
     kept_for = timedelta(days=hold.settings.run_history_days)
     old = _rows(_expired(kept_for), MAX_RECORDS)
@@ -126,7 +126,7 @@ def _results_without_run(kept_for: timedelta) -> list[Result]:
 
 
 def _expired_messages() -> list[Result]:
-    """Return results of passes whose message expired before a worker began them."""
+    """Return results of passes whose message expired before a worker started them."""
     jobs = [job for job in map(find_job, PASSES) if job]
     revoked = Q(status=JobResultStatusChoices.STATUS_REVOKED)
     # A message that never expires may still be taken; of those there may be more than are looked at.
@@ -154,13 +154,14 @@ def _is_expired(result: Result, options: Any) -> bool:
 def _own_results() -> QuerySet[JobResult]:
     """Return results of this app's Jobs that belong to no run."""
     of_a_run = MaintenanceRun.objects.filter(job_result=OuterRef("pk"))
-    # A Job that is gone leaves its path alone; what a worker notes of a message that expired is Nautobot's own task.
+    # The result of a deleted Job has only its class path. The result of an expired message has the name of Nautobot's
+    # task.
     own = Q(job_model__module_name__startswith=APP_JOBS) | Q(job_model=None, task_name__startswith=APP_JOBS)
     return JobResult.objects.filter(~Exists(of_a_run), own)
 
 
 def _delete_records(hold: Hold, rows: list[Row], statuses: Iterable[str]) -> int:
-    """Delete these records, and those results of their attempts with one of these statuses."""
+    """Delete these records, and the results of their attempts with one of these statuses."""
     hold.confirm()
     if not rows:
         return 0
@@ -168,10 +169,10 @@ def _delete_records(hold: Hold, rows: list[Row], statuses: Iterable[str]) -> int
     with transaction.atomic():
         hold.lock()
         MaintenanceRun.objects.filter(parent__in=ids).update(parent=None)
-        # Not delete(), which would load the rows: no signal receiver wants them, and their children are dealt with.
+        # Not delete(), which would load the rows. No signal receiver needs them, and their children are handled above.
         runs = MaintenanceRun.objects.filter(pk__in=ids).order_by()
         deleted = runs._raw_delete(runs.db)
-        # A result may be of another run too, which stays.
+        # A result may also belong to another run, which stays.
         done = _own_results().filter(pk__in=_results_of(rows), status__in=statuses)
         _delete_results(list(done.values_list("pk", flat=True)))
     return deleted
@@ -193,7 +194,7 @@ def _delete_job_results(hold: Hold, ids: Collection[uuid.UUID]) -> int:
 
 
 def _delete_results(ids: Collection[uuid.UUID]) -> None:
-    # There may be thousands of lines, which nothing refers to: delete() would load each.
+    # There may be thousands of lines, without references to them. delete() would load each line.
     lines = JobLogEntry.objects.filter(job_result__in=ids).order_by()
     lines._raw_delete(JobResult.objects.db)
     JobResult.objects.filter(pk__in=ids).delete()

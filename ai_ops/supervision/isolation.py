@@ -1,4 +1,4 @@
-"""Isolation of work: an error in one part does not stop the others."""
+"""Isolation of parts of the work: an error in one part does not stop the others."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ logger = get_logger(__name__)
 
 Result = TypeVar("Result")
 
-# Errors that end the run at any point.
+# Errors that end the whole run.
 STOPPING = (LeaseLostError, RunStoppedError, SoftTimeLimitExceeded)
-# Without a database there is no next thing either.
+# Without a database the next part would fail too.
 ALL_OR_NONE = (*STOPPING, *BACKEND_ERRORS)
 
 
@@ -29,7 +29,7 @@ def isolate(
     Args:
         what: The action as a noun, for the log.
         act: The action; its result is never None.
-        raised: Errors that are raised.
+        raised: Errors to raise.
     """
     try:
         return act()

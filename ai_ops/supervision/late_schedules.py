@@ -1,4 +1,4 @@
-"""Late schedules of this app: those that should have started a run."""
+"""Late schedules of this app, which have not started a due run."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from ai_ops.schedules.status import statuses_of
 
 logger = get_logger(__name__)
 
-# A schedule that stays late is an event again after a day.
+# A schedule that stays late causes another event after a day.
 TOLD_SECONDS = 86_400
 
 
 def warn_of_late(_hold: Hold) -> Findings:
-    """Log one warning about late schedules. It starts nothing.
+    """Log one warning about late schedules, without starting them.
 
     Returns:
-        Schedules that are enabled, and as unfixable those that are late.
+        Findings with the number of enabled schedules as checked, and of late schedules as unfixable.
     """
     enabled = app_schedules().filter(enabled=True)
     clock = enabled.annotate(clock=Now()).values_list("clock", flat=True).first()
-    # The process that runs this is a worker: asking for all of them would take a second of each minute.
+    # This process is itself a worker. Asking for all workers would take a second of each minute.
     found = statuses_of(enabled, clock, ask_workers=False)
     late = [status for status in found if status.late]
     if late:
@@ -44,13 +44,13 @@ def warn_of_late(_hold: Hold) -> Findings:
 
 
 def _tell_observers(late: list[ScheduleStatus]) -> None:
-    """Publish an event for each late start, once a day; none while the cache is unreachable."""
+    """Publish an event for each late start, once a day; none while the cache is unavailable."""
     for status in map(ScheduleStatus.as_dict, late):
         key = f"ai_ops.schedule_late.{status['id']}.{status['next_run']}"
         try:
             is_new = cache.add(key, True, TOLD_SECONDS)
         except (RedisError, ConnectionInterrupted) as error:
-            logger.warning("Events about late schedules were not published: the cache is unreachable (%s)", error)
+            logger.warning("Events about late schedules were not published: the cache is unavailable (%s)", error)
             return
         if is_new:
             names = ("id", "name", "kind", "next_run", "last_run", "last_outcome", "why", "queue", "owner")

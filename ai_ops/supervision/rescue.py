@@ -1,7 +1,7 @@
 """Rescue of runs whose process died, and repair of the JobResults that they left unfinished.
 
-A run is lost when it has not been heard of for three heartbeats, no lease of its own runs any more, and no worker
-knows its task. A process that is alive after all has lost its lease by then, and can write nothing.
+A run is lost if it has missed three heartbeats, its lease has expired, and no worker has its task. If its process is
+still alive, it has lost its lease and can't write any more.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from ai_ops.supervision.workers import known_tasks
 
 logger = get_logger(__name__)
 
-# The most that one pass looks at and may repair. More than that is a disaster that should not be made worse in one go;
-# the next pass is a minute away.
+# Maximum numbers that one pass reads and repairs. A larger number is a disaster that one pass should not make worse.
+# The next pass starts in a minute.
 MAX_RUNS = 100
 MAX_JOB_RESULTS = 100
 
-# A message may wait in a queue for long, and no worker knows of it there.
+# A message may wait in a queue for a long time, and no worker reports it there.
 UNSENT_AFTER = timedelta(hours=1)
-# A run is older than the JobResults of its attempts, by the waits between them.
+# A run is older than the JobResults of its attempts by the waits between them.
 LONGEST_RUN = timedelta(days=2)
 
-# The fate of a JobResult that was to be reaped; unknown is where only its own backend could tell and did not.
+# The outcome of reaping a JobResult. It is unknown if its backend did not answer.
 REAPED, ENDED, UNKNOWN = "reaped", "ended", "unknown"
 
 Ask = Callable[[Collection[str]], frozenset[str]]
@@ -55,13 +55,13 @@ def rescue(hold: Hold, own_run: uuid.UUID | None, ask: Ask = known_tasks) -> Fin
     """End the attempts of runs whose process died; the runs are retried, or become dead or lost.
 
     Args:
-        hold: Of the supervisor.
-        own_run: The supervisor's own record, which is none of its business.
-        ask: Gives those of some tasks that workers know.
+        hold: The hold of the supervisor.
+        own_run: The supervisor's own record, which is skipped.
+        ask: Returns the given tasks that workers report.
 
     Returns:
-        Runs that are running, those rescued, and those that are silent and can't be: a worker has them still, or
-        the workers could not be asked.
+        Findings with the numbers of running runs, of rescued runs, and of silent runs that can't be rescued because a
+        worker still has them or the workers did not answer.
     """
     running = list(_running(own_run))
     lease_seconds = hold.settings.lease_seconds
@@ -87,17 +87,18 @@ def rescue(hold: Hold, own_run: uuid.UUID | None, ask: Ask = known_tasks) -> Fin
 
 
 def repair(hold: Hold, own_job_result: Any = None, ask: Ask = known_tasks) -> Findings:
-    """Reap the JobResults that a dead worker left unfinished, as Nautobot's Cancel button does.
+    """Reap the unfinished JobResults of dead workers, as Nautobot's Cancel button does.
 
-    Only those of this app's Jobs whose attempt is over by its record, and whose task no worker knows.
+    This covers only results of this app's Jobs whose attempt has ended in its record and whose task no worker reports.
 
     Args:
-        hold: Of the supervisor.
-        own_job_result: That of the supervisor's own Job.
-        ask: Gives those of some tasks that workers know.
+        hold: The hold of the supervisor.
+        own_job_result: The JobResult of the supervisor's own Job.
+        ask: Returns the given tasks that workers report.
 
     Returns:
-        JobResults that are unfinished for more than a minute, those reaped, and those that should be and can't.
+        Findings with the numbers of JobResults that are unfinished for more than a minute, of reaped ones, and of those
+        that can't be reaped.
     """
     unfinished = list(_unfinished(own_job_result))
     left_over = _left_over(unfinished)
@@ -120,7 +121,7 @@ def repair(hold: Hold, own_job_result: Any = None, ask: Ask = known_tasks) -> Fi
 
 
 def _running(own_run: uuid.UUID | None) -> Iterable[Any]:
-    """Return running runs, the longest silent first, with `silent`, `age` and `held` by the database's clock."""
+    """Return running runs with `silent`, `age` and `held` by the database's clock, the longest silent first."""
     since = Coalesce("heartbeat", "started", "created")
     held = MaintenanceLease.objects.filter(run=OuterRef("pk"), token__isnull=False, expires__gte=Now())
     return (
@@ -146,10 +147,10 @@ def _is_lost(run: Any, lease_seconds: float, *, known_alive: bool) -> bool:
 
 
 def _rescue_one(hold: Hold, run: Any) -> bool:
-    """End the attempt, unless the run ended, began again or sent a heartbeat since it was read."""
+    """End the attempt, unless the run has ended, restarted or sent a heartbeat since it was read."""
     why = (
-        f"Nothing was heard of it for {run.silent.total_seconds():.0f} s, and no worker has it: its process "
-        f"({run.holder}) is gone, or could not write its end."
+        f"It has sent no heartbeat for {run.silent.total_seconds():.0f} s, and no worker has it. Its process "
+        f"({run.holder}) has died, or could not record its end."
     )
     with transaction.atomic():
         hold.lock()
@@ -160,7 +161,7 @@ def _rescue_one(hold: Hold, run: Any) -> bool:
         if locked is None:
             return False
         if _has_reported_success(locked):
-            why = "Its work was done, as its Job's result says, and its process could not write its end."
+            why = "Its Job succeeded, but its process could not record its end."
             counters = records.counters_of(locked.job_result.result)
             transitions.end(locked, RunStateChoices.SUCCEEDED, progress="", counters=counters)
         elif locked.cancel_requested or _was_revoked(locked):
@@ -175,9 +176,9 @@ def _rescue_one(hold: Hold, run: Any) -> bool:
 
 
 def _has_reported_success(run: MaintenanceRun) -> bool:
-    """Return whether the Job of `run` succeeded, which means that its process completed the work.
+    """Return whether the Job of `run` succeeded, so that its work is complete.
 
-    The result of a part's Job is that of the whole.
+    For a part this is the Job of the whole run.
     """
     result = run.job_result if run.trigger != RunTriggerChoices.PART else None
     return (
@@ -189,14 +190,14 @@ def _has_reported_success(run: MaintenanceRun) -> bool:
 
 
 def _was_revoked(run: MaintenanceRun) -> bool:
-    """Return whether a user cancelled the JobResult, which kills the process without notice to the run."""
+    """Return whether a user cancelled the JobResult, which kills the process without notifying the run."""
     return run.job_result is not None and run.job_result.status == JobResultStatusChoices.STATUS_REVOKED
 
 
 def _warn_of_stopped(run: Any) -> None:
     logger.warning(
-        "%s has been silent for %.0f s, and a Celery worker (%s) has it still: the process seems to be stopped. "
-        "Another run may take its place; cancel its Job if it does not come back.",
+        "%s has been silent for %.0f s, and a Celery worker (%s) still has it: the process seems to be "
+        "suspended. Another run may replace it; cancel its Job if it does not resume.",
         run,
         run.silent.total_seconds(),
         run.holder,
@@ -218,7 +219,7 @@ def _unfinished(own_job_result: Any) -> Iterable[JobResult]:
 
 
 def _left_over(unfinished: list[Any]) -> list[Any]:
-    """Return those JobResults whose attempt has ended according to the records of runs."""
+    """Return the JobResults whose attempt has ended according to the records of runs."""
     if not unfinished:
         return []
     states: dict[uuid.UUID, set[str]] = {}
@@ -239,23 +240,23 @@ def _is_over(result: Any, states: set[str]) -> bool:
     if RunStateChoices.RUNNING in states:
         return False
     if result.status == JobResultStatusChoices.STATUS_STARTED:
-        # A pending run waits for its next attempt, which has a Job of its own.
+        # A pending run waits for its next attempt, which has another Job.
         return True
     return RunStateChoices.PENDING not in states and result.waiting > UNSENT_AFTER
 
 
 def _of_earlier_attempts(since: datetime) -> set[str]:
-    """Return the ids of JobResults of attempts that later attempts followed."""
+    """Return the ids of JobResults of all attempts but the latest."""
     runs = MaintenanceRun.objects.filter(attempt__gt=1, created__gte=since - LONGEST_RUN)
     lists = runs.order_by("-created").values_list("attempts", flat=True)[: 10 * MAX_JOB_RESULTS]
     return {each["job_result"] for attempts in lists for each in attempts if each.get("job_result")}
 
 
 def _reap(result: Any) -> str:
-    """Reap a JobResult through Nautobot; return a clause on the result."""
+    """Reap a JobResult through Nautobot; return the outcome as a clause."""
     queue_type = result.queue_type or JobQueueTypeChoices.TYPE_CELERY
     strategy = CancelFactory.get_strategy(queue_type)
-    # Of Celery all were asked for at once.
+    # Celery was asked for all tasks together.
     if queue_type != JobQueueTypeChoices.TYPE_CELERY and strategy.liveness(result) != JobLiveness.NOT_RUNNING:
         return UNKNOWN
     try:
@@ -268,7 +269,7 @@ def _reap(result: Any) -> str:
         f"The result {result.pk} of {result.name}",
         result.status,
         result.waiting,
-        "ended as Nautobot's button Cancel does",
+        "ended in the same way as by Nautobot's Cancel button",
         grouping="repair",
         about=result,
     )

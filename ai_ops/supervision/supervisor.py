@@ -1,4 +1,4 @@
-"""The supervisor's pass: sub-checks that fail independently, and stop when the pass itself must stop."""
+"""The supervisor's pass: sub-checks that fail independently, and stop when the pass must stop."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from ai_ops.supervision.rescue import repair, rescue
 
 logger = get_logger(__name__)
 
-# Started in one pass, the longest due first. Workers would not come to more within a minute.
+# Maximum number of runs to start in one pass, the longest due first. Workers would not start more within a minute.
 MAX_RETRIES = 50
 
 SubCheck = Callable[[Hold], Findings]
 
 
 def start_due(hold: Hold) -> Findings:
-    """Send the messages of pending runs that are due: retries, and those whose message was lost.
+    """Send the messages of due pending runs: retries, and runs whose message was lost.
 
     Returns:
-        Runs that are due, those for which a message was sent, and those that can't be started: they are dead, or an
-        error of the program is in the log.
+        Findings with the numbers of due runs, of sent messages, and of runs that can't be started: they are dead, or
+        the log has a programming error.
     """
     due = MaintenanceRun.objects.filter(state=RunStateChoices.PENDING, next_attempt__lte=Now()).annotate(
         age=ExpressionWrapper(Now() - F("created"), output_field=DurationField())
@@ -54,17 +54,18 @@ def start_due(hold: Hold) -> Findings:
 
 
 def _outcome(run: MaintenanceRun, sent: bool | None) -> str:
-    """Return a clause on the result of starting a due run."""
+    """Return the result of starting a due run, as a clause."""
     if sent:
         return "its message was sent"
     if run.state == RunStateChoices.DEAD:
         return "it can't be started, and is dead"
     if run.state == RunStateChoices.INTERRUPTED:
         return "it was cancelled"
-    return "its message could not be sent; it is due again" if sent is False else "it failed, see the log"
+    return "its message could not be sent; it is due again later" if sent is False else "it failed, see the log"
 
 
-# In this order: what a rescue leaves is repaired before its next attempt is made, and what takes longest comes last.
+# In this order: the results of rescued runs are repaired before their next attempt, and the slowest sub-checks come
+# last.
 SUB_CHECKS: Mapping[str, SubCheck] = {
     "rescue": lambda hold: rescue(hold, hold.run_id),
     "repair": lambda hold: repair(hold, hold.job_result),
@@ -79,18 +80,18 @@ def supervise_once(hold: Hold, sub_checks: Mapping[str, SubCheck] = SUB_CHECKS) 
     """Make one pass.
 
     Args:
-        hold: Of the run that this is. Each sub-check begins only while it holds.
-        sub_checks: What to do, by name.
+        hold: The hold of this run. A sub-check starts only under it.
+        sub_checks: The sub-checks by name.
 
     Returns:
-        `checked`, `fixed` and `unfixable` of each sub-check by its name, and of all; `quiet`, whether nothing but
-        history was dealt with; `summary`, a line; `success`;
-        `error`, None or which sub-checks ended with an error of the program; `execution_time_ms`.
+        `checked`, `fixed` and `unfixable` for each sub-check by its name, and for all together; `quiet`, whether there
+        was no work besides history; `summary`, a line; `success`; `error`, None or a sentence with the sub-checks that
+        failed by a programming error; `execution_time_ms`.
 
     Raises:
-        LeaseLostError: The supervisor may write nothing more.
-        RunStoppedError: It was told to stop.
-        SoftTimeLimitExceeded: The Job's time is up.
+        LeaseLostError: The supervisor may not write any more.
+        RunStoppedError: The supervisor was stopped.
+        SoftTimeLimitExceeded: The Job reached its time limit.
     """
     started = time.monotonic()
     findings: dict[str, Findings] = {}
@@ -120,7 +121,7 @@ def no_supervision(error: str | None) -> dict[str, Any]:
 
 def _report(findings: Mapping[str, Findings], broken: list[str]) -> dict[str, Any]:
     total = sum(findings.values(), Findings())
-    # A pass deletes the traces of passes before it: counted as work, it would keep every second pass.
+    # A pass deletes the records of earlier passes. If this counted as work, every second pass would be kept.
     fixed = sum(found.fixed for name, found in findings.items() if name != "history")
     return {
         "success": not broken,
@@ -128,8 +129,8 @@ def _report(findings: Mapping[str, Findings], broken: list[str]) -> dict[str, An
         **{name: found.as_dict() for name, found in findings.items()},
         **total.as_dict(),
         "summary": summary(findings),
-        "error": f"Failed: {', '.join(broken)}; the log has why." if broken else None,
-        "errors": [f"The sub-check {name} failed; the log has why." for name in broken],
+        "error": f"Failed: {', '.join(broken)}; the log has the reason." if broken else None,
+        "errors": [f"The sub-check {name} failed; the log has the reason." for name in broken],
     }
 
 

@@ -1,4 +1,4 @@
-"""The tasks of Celery's workers, as the workers report them."""
+"""The tasks that Celery's workers report."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from redis.exceptions import RedisError
 
 from ai_ops.exceptions import WorkersUnreachableError
 
-# Workers answer within milliseconds, and all that will have answered by then are waited for.
+# Seconds to wait for answers. Workers answer within milliseconds.
 ANSWER_SECONDS = 1.0
 
 
 def known_tasks(ids: Collection[str], app: Celery = nautobot_celery_app) -> frozenset[str]:
-    """Return those of the tasks that a worker runs or has received. One query covers all.
+    """Return the tasks in `ids` that a worker runs or has received, with one query for all.
 
-    Where no worker answers, none is known, as Nautobot has it when a user cancels a Job: workers that are gone
-    answer like that. One that is there all the same, and too slow, has lost its lease and writes nothing.
+    If no worker answers, no task is returned, as in Nautobot when a user cancels a Job, because dead workers do not
+    answer. A worker that is alive but too slow has lost its lease and can't write.
 
     Args:
-        ids: Ids of tasks, which are those of their JobResults.
-        app: Whose workers are asked.
+        ids: Ids of tasks, the same as those of their JobResults.
+        app: The Celery app whose workers to ask.
 
     Raises:
-        WorkersUnreachableError: They could not be asked at all.
+        WorkersUnreachableError: The broker can't be reached.
     """
     if not ids:
         return frozenset()
@@ -34,6 +34,6 @@ def known_tasks(ids: Collection[str], app: Celery = nautobot_celery_app) -> froz
         answers = app.control.inspect(timeout=ANSWER_SECONDS).query_task(sorted(ids))
     except (OperationalError, RedisError, OSError) as error:
         raise WorkersUnreachableError(
-            f"Celery's broker can't be reached ({str(error).strip()}): which tasks are alive is not known."
+            f"Celery's broker can't be reached ({str(error).strip()}), so it is not known which tasks are alive."
         ) from error
     return frozenset(task for tasks in (answers or {}).values() for task in tasks)

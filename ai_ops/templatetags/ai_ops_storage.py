@@ -1,4 +1,4 @@
-"""`{% cleanup_forecast %}`: the deletions of a cleanup now, by the last sample, for the form of its Job."""
+"""`{% cleanup_forecast %}`: the deletions of a cleanup now, according to the last sample, for the form of the Job."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ register = template.Library()
 
 @register.inclusion_tag("ai_ops/inc/cleanup_forecast.html", takes_context=True)
 def cleanup_forecast(context: Context) -> dict[str, Any]:
-    """Return the counts of the last sample that the user may view; no counts where there is none."""
+    """Return the counts of the last sample that the user may view; no counts without such a sample."""
     request = context["request"]
     snapshot, _ = latest_snapshots(CheckpointStorageSnapshot.objects.restrict(request.user, "view"))
     counts = snapshot.data["cleanup"] if snapshot else None

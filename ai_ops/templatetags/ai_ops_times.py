@@ -1,4 +1,4 @@
-"""`{{ run.started|ago }}`, `{{ now|at }}`, `{{ run.execution_time_ms|duration }}`: times as every page shows them."""
+"""`{{ run.started|ago }}`, `{{ now|at }}`, `{{ run.execution_time_ms|duration }}`: times in the format of all pages."""
 
 from django import template
 

@@ -1,1 +1,1 @@
-"""Small parts that several pages have in common: times, bars, colours of charts."""
+"""Parts that several pages share: times, bars and charts."""

@@ -1,4 +1,4 @@
-"""Charts of the app's pages: their colours, and a panel whose chart can be read without being seen."""
+"""Charts of the app's pages: their colours, and a panel with a text alternative to its chart."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from nautobot.apps.ui import EChartsPanel
 
-# Nautobot's own green, red and grey, as its status labels have them.
+# Nautobot's own green, red and grey of its status labels.
 GREEN, RED, GREY = "#2f9e44", "#e03131", "#868e96"
 
-# For the name of an axis: the colour that Nautobot gives it can't be read on a light page.
+# For the name of an axis. Nautobot's colour is not readable on a light page.
 READABLE_NAME = {"nameTextStyle": {"color": GREY}}
 AMBER, BLUE = "#f08c00", "#1c7ed6"
 
 
 class ReadableChartPanel(EChartsPanel):
-    """A chart, and its figures as a table for screen readers, to which a picture says nothing."""
+    """A chart, and its figures as a table for screen readers."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(body_wrapper_template_path="ai_ops/inc/chart.html", **options)

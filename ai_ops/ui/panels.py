@@ -1,4 +1,4 @@
-"""Panels of facts, with times and durations as every page shows them."""
+"""Panels of facts, with times and durations in the format of all pages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ai_ops.ui.times import ago, duration
 
 
 class TimesMixin:
-    """Shows a time as an age, and a length of time in words; Nautobot has ways of its own for both."""
+    """Shows times as ages, and durations in words, instead of in Nautobot's formats."""
 
     def render_value(self, key: str, value: Any, context: Context) -> Any:
         """Show the value."""

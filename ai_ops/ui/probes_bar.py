@@ -11,7 +11,7 @@ def probes_bar(recent: str | None) -> str | None:
     """Return probes as a bar of green and red, with the numbers in words for screen readers.
 
     Args:
-        recent: One character a probe, the oldest first, as `MCPServerHealth.recent` has them.
+        recent: One character per probe, the oldest first, in the format of `MCPServerHealth.recent`.
     """
     if not recent:
         return None

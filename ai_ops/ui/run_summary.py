@@ -1,4 +1,4 @@
-"""The result of a run in sentences, from the counters that its record keeps."""
+"""The result of a run in sentences, from the counters in its record."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Counters = Mapping[str, Any]
 
 
 def summary(run: MaintenanceRun) -> list[str]:
-    """Return what `run` did, a sentence for each thing worth knowing; nothing where its counters do not tell."""
+    """Return the work of `run` in sentences; empty without counters."""
     in_words = _IN_WORDS.get(run.kind)
     if in_words is None or not run.counters or run.state == RunStateChoices.SKIPPED:
         return []
     try:
         return in_words(run.counters)
     except (KeyError, TypeError, ValueError):
-        # Counters of another version of this app, or a part of them.
+        # The counters may be incomplete, or those of another version of this app.
         return []
 
 
@@ -33,19 +33,20 @@ def _cleanup(counters: Counters) -> list[str]:
     trimmed, orphans = counters["checkpoints_trimmed"], counters["orphan_count"]
     said = [
         f"Of {_count(counters['processed_count'], 'scanned key')} {keys} {verb}: {threads} whole, "
-        f"{_count(trimmed, 'old checkpoint')} of live threads, {_count(orphans, 'key')} whose checkpoint was gone.",
+        f"{_count(trimmed, 'old checkpoint')} of live threads, {_count(orphans, 'key')} without a checkpoint.",
         f"{_count(counters['threads_kept'], 'thread')} stayed.",
     ]
     if dry:
         said[0] = f"A dry run: nothing was deleted. {said[0]}"
     if counters["unfixable_count"]:
-        said.append(f"{_count(counters['unfixable_count'], 'key')} stayed, since nothing tells their age.")
+        said.append(f"{_count(counters['unfixable_count'], 'key')} stayed, because their age is unknown.")
     if counters["changed_count"]:
         said.append(
-            f"{_count(counters['changed_count'], 'deletion')} not made, since the conversation went on meanwhile."
+            f"{_count(counters['changed_count'], 'deletion')} not made, because the conversation continued during the "
+            "run."
         )
     if counters["limit_reached"]:
-        said.append("It stopped at its limit of deletions: the next run goes on.")
+        said.append("It stopped at its limit of deletions. The next run continues.")
     if counters.get("policy"):
         said.append(f"Retention: {counters['policy']}")
     before, after = counters.get("memory_before_bytes"), counters.get("memory_after_bytes")
@@ -62,7 +63,7 @@ def _health(counters: Counters) -> list[str]:
         f"{_count(checked, 'server')} checked: {failed:,} failed, {changed:,} changed {_its(changed)} status.",
     ]
     if changed:
-        told = "were told" if counters["cache_cleared"] else "could not be told"
+        told = "were told" if counters["cache_cleared"] else "could not be notified"
         said.append(f"Agents {told} to drop their cached MCP clients.")
     return said
 

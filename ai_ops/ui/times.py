@@ -1,4 +1,4 @@
-"""Times and durations as every page shows them: an age, with the exact time in the user's zone on hover."""
+"""The format of times and durations on all pages: an age, with the exact time in the user's time zone on hover."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ai_ops.logic import durations
 
 
 def exact(moment: datetime) -> str:
-    """Return `moment` to the second in the user's time zone, which it names."""
+    """Return `moment` to the second in the user's time zone, with the zone's name."""
     return timezone.localtime(moment).strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def ago(moment: datetime | str | None, now: datetime | None = None) -> str | None:
-    """Return how long ago `moment` was, as HTML with the exact time on hover; None for None.
+    """Return the age of `moment`, as HTML with the exact time on hover; None for None.
 
     Args:
-        moment: A time, or a text with one in ISO 8601, as JSON has it. What is none is shown as it is.
-        now: The present unless given.
+        moment: A time, or a time in ISO 8601 as text. Other text is shown unchanged.
+        now: The time to compare with; the present by default.
     """
     then = _as_time(moment)
     if then is None:
@@ -37,20 +37,20 @@ def ago(moment: datetime | str | None, now: datetime | None = None) -> str | Non
 
 
 def at(moment: datetime) -> SafeString:
-    """Return the exact time of `moment`, as HTML; for a page that says of which time it is."""
+    """Return the exact time of `moment`, as HTML, for the time of a page."""
     return format_html('<time class="text-nowrap" datetime="{}">{}</time>', moment.isoformat(), exact(moment))
 
 
 def plain_ago(moment: datetime, now: datetime | None = None) -> str:
-    """Return the same without HTML, for a sentence."""
+    """Return the age of `moment` without HTML, for a sentence."""
     return durations.age(moment, now or timezone.now())
 
 
 def duration(value: float | timedelta | None) -> str | None:
-    """Return a length of time in words; None for None.
+    """Return a duration in words; None for None.
 
     Args:
-        value: A number is one of milliseconds, as runs and checks keep them.
+        value: A timedelta, or a number of milliseconds.
     """
     if value is None:
         return None
@@ -58,10 +58,10 @@ def duration(value: float | timedelta | None) -> str | None:
 
 
 class AgeColumn(tables.Column):
-    """A time, shown as an age."""
+    """A column of times, shown as ages."""
 
     def render(self, value: datetime) -> str | None:
-        """Show how long ago it was."""
+        """Show the age."""
         return ago(value)
 
     def value(self, value: datetime) -> str:
@@ -70,10 +70,10 @@ class AgeColumn(tables.Column):
 
 
 class DurationColumn(tables.Column):
-    """A length of time: a timedelta, or a number of milliseconds."""
+    """A column of durations: timedeltas, or numbers of milliseconds."""
 
     def render(self, value: float | timedelta) -> str | None:
-        """Show it in words."""
+        """Show the duration in words."""
         return duration(value)
 
 

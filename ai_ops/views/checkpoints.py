@@ -42,7 +42,7 @@ class PinnedThreadUIViewSet(
     ObjectChangeLogViewMixin,
     ObjectNotesViewMixin,
 ):
-    """List, detail, add, edit and delete pinned threads. Each pin is of one thread: nothing is edited in bulk."""
+    """List, detail, add, edit and delete pinned threads. A pin is for one thread, so there is no bulk edit."""
 
     queryset = PinnedThread.objects.all()
     serializer_class = serializers.PinnedThreadSerializer
@@ -55,13 +55,13 @@ class PinnedThreadUIViewSet(
 
 
 class CheckpointStorageView(ObjectPermissionRequiredMixin, GenericView):
-    """The page of the last sampling of the checkpoint Redis. Opening it asks Redis nothing."""
+    """The page of the last sampling of the checkpoint Redis. It sends no commands to Redis."""
 
     queryset = CheckpointStorageSnapshot.objects.all()
     view_titles = Titles(titles={"*": "Checkpoint storage"})
 
     def get_required_permission(self):
-        """Ask for the permission to view snapshots."""
+        """Require the permission to view snapshots."""
         return "ai_ops.view_checkpointstoragesnapshot"
 
     def get(self, request):
@@ -71,10 +71,10 @@ class CheckpointStorageView(ObjectPermissionRequiredMixin, GenericView):
 
 
 class CheckpointStorageSampleView(CheckpointStorageView):
-    """Sample the storage in the background; the page shows when it is done."""
+    """Sample the storage in the background; the page shows the result."""
 
     def get(self, request):
-        """Redirect a user who had to log in first to the page: a GET requests no sampling."""
+        """Redirect a GET, which a login may cause, to the page without requesting a sampling."""
         return redirect("plugins:ai_ops:checkpointstorage")
 
     def post(self, request):

@@ -1,4 +1,4 @@
-"""The ids in addresses of pages."""
+"""The format of ids in the addresses of pages."""
 
-# Only ids are records: without this "add" would be looked up as one, and fail.
+# Only a UUID is an id. Without this "add" would be looked up as an id, and fail.
 ID_PATTERN = "[0-9a-fA-F-]{32,36}"

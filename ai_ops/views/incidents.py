@@ -50,7 +50,7 @@ class MCPServerIncidentUIViewSet(
     lookup_value_regex = ID_PATTERN
 
     def get_extra_context(self, request, instance=None):
-        """Tell the list whether there is an incident that the user may acknowledge."""
+        """Add whether there is an incident that the user may acknowledge."""
         extra = super().get_extra_context(request, instance)
         if self.action == "list":
             extra["may_acknowledge"] = _acknowledgeable(request.user).exists()
@@ -59,7 +59,7 @@ class MCPServerIncidentUIViewSet(
 
     @action(
         detail=True,
-        # A user who had to log in first comes back with a GET, which acknowledges nothing.
+        # After a login the request becomes a GET, which acknowledges nothing.
         methods=["get", "post"],
         custom_view_base_action="view",
         custom_view_additional_permissions=["ai_ops.acknowledge_mcpserverincident"],
@@ -81,12 +81,12 @@ class MCPServerIncidentUIViewSet(
         custom_view_additional_permissions=["ai_ops.acknowledge_mcpserverincident"],
     )
     def bulk_acknowledge(self, request, *args, **kwargs):
-        """Note for each ticked incident that this user takes care of it."""
+        """Acknowledge the ticked incidents for this user."""
         if request.method == "POST":
             ticked = [each for each in request.POST.getlist("pk") if is_uuid(each)]
             incidents = _acknowledgeable(request.user).filter(pk__in=ticked)
             if ticked and not incidents:
-                raise PermissionDenied("You may not acknowledge these incidents, or they are gone.")
+                raise PermissionDenied("You may not acknowledge these incidents, or they were deleted.")
             if not incidents:
                 messages.warning(request, "Nothing was acknowledged: tick the incidents first.")
             for incident in incidents:
@@ -102,12 +102,12 @@ class MCPServerIncidentUIViewSet(
         custom_view_additional_permissions=["ai_ops.view_mcpserverincident"],
     )
     def test(self, request, *args, **kwargs):
-        """Create a test incident, so that webhooks, Job hooks and event brokers are notified of one."""
+        """Create a test incident, which triggers webhooks, Job hooks and event brokers."""
         if request.method == "POST":
             with transaction.atomic():
                 incident = send_test_incident(request.user)
                 confirm_may(request.user, "add", incident)
-            messages.success(request, f"{incident} was made: see whether it arrives where incidents are told.")
+            messages.success(request, f"{incident} was created: see whether its notification arrives.")
         return redirect("plugins:ai_ops:mcpserverincident_list")
 
 

@@ -32,7 +32,7 @@ class RetentionPolicyUIViewSet(LongNamesMixin, NautobotUIViewSet):
 
     @action(
         detail=True,
-        # A user who had to log in first comes back with a GET, which asks for nothing.
+        # After a login the request becomes a GET, which requests no run.
         methods=["get", "post"],
         url_path="try",
         url_name="try",
@@ -40,7 +40,7 @@ class RetentionPolicyUIViewSet(LongNamesMixin, NautobotUIViewSet):
         custom_view_additional_permissions=["extras.run_job"],
     )
     def dry_run(self, request, *args, **kwargs):
-        """Run the cleanup as a dry run that takes this policy for enabled."""
+        """Run the cleanup as a dry run in which this policy is enabled."""
         policy = self.get_object()
         if request.method != "POST":
             return redirect(policy)
@@ -62,7 +62,7 @@ class RetentionPolicyUIViewSet(LongNamesMixin, NautobotUIViewSet):
 
 
 class ThreadErasureUIViewSet(LongNamesMixin, ObjectDetailViewMixin, ObjectListViewMixin):
-    """List and detail of erasures. The records are evidence: nothing adds, edits or deletes them here."""
+    """List and detail of erasures. Pages can't add, edit or delete these records, which are evidence."""
 
     queryset = ThreadErasure.objects.select_related("requested_by")
     serializer_class = serializers.ThreadErasureSerializer

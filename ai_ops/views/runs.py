@@ -1,4 +1,4 @@
-"""Pages of maintenance runs: the list, one run, dead letters. Runs are not added or edited by hand."""
+"""Pages of maintenance runs: the list, the page of a run, and dead letters. Users can't add or edit runs."""
 
 from __future__ import annotations
 
@@ -40,35 +40,35 @@ from ai_ops.views.ids import ID_PATTERN
 from ai_ops.views.long_names import LongNamesMixin
 
 DEAD_LETTERS = "plugins:ai_ops:deadletters"
-DISCARDING = "What it was to do is not done. It stays in the list of runs and needs no decision any more."
+DISCARDING = "Its work is not done. It stays in the list of runs, but no longer needs a decision."
 DELETING = (
-    "A cleanup with the same options deletes what is past its retention by the time that it runs, "
-    "also what became so since. This can't be undone."
+    "A cleanup with the same options deletes everything that is past its retention when it runs, including "
+    "checkpoints that passed it since the dry run. This can't be undone."
 )
 
 
 def cancelled(run: MaintenanceRun, user: Any) -> str:
     """Cancel `run`; return the message for the user."""
     cancel_run(run, user)
-    return format_html("{} stops after the batch it is at, or is not started.", run)
+    return format_html("{} stops after its current batch, or does not start.", run)
 
 
 def redriven(run: MaintenanceRun, user: Any) -> str:
     """Redrive `run`; return the message for the user."""
     child = redrive_run(run, user)
-    return format_html('{} is done again by <a href="{}">{}</a>.', run, child.get_absolute_url(), child)
+    return format_html('<a href="{1}">{2}</a> redrives {0}.', run, child.get_absolute_url(), child)
 
 
 def repeated(run: MaintenanceRun, user: Any) -> str:
-    """Run the work of `run` again; return the sentence for the user."""
+    """Run the work of `run` again; return the message for the user."""
     child = repeat_run(run, user)
-    return format_html('{} is run again as <a href="{}">{}</a>.', run, child.get_absolute_url(), child)
+    return format_html('<a href="{1}">{2}</a> repeats {0}.', run, child.get_absolute_url(), child)
 
 
 def deleted_now(run: MaintenanceRun, user: Any) -> str:
-    """Do for real what `run`, a dry run, reported; return the sentence for the user."""
+    """Run the cleanup of `run`, a dry run, as a real run; return the message for the user."""
     child = repeat_run(run, user, dryrun=False)
-    return format_html('<a href="{}">{}</a> deletes what {} reported.', child.get_absolute_url(), child, run)
+    return format_html('<a href="{}">{}</a> deletes the conversations of {}.', child.get_absolute_url(), child, run)
 
 
 def discarded(run: MaintenanceRun, user: Any) -> str:
@@ -94,7 +94,7 @@ def confirm(request: Any, question: str, sentences: Sequence[str], return_url: s
 
 
 def _plain(query: QueryDict) -> dict[str, Any]:
-    """Return what a list was asked for, but for the page of it."""
+    """Return the query of a list without its page number."""
     return {name: values for name, values in query.lists() if name != "page"}
 
 
@@ -111,7 +111,7 @@ class MaintenanceRunUIViewSet(LongNamesMixin, ObjectDetailViewMixin, ObjectListV
     lookup_value_regex = ID_PATTERN
 
     def get_queryset(self) -> QuerySet[MaintenanceRun]:
-        """Give a run's page the clock of the database, by which the ages of its times are told."""
+        """Add the database's time to the run on its page, for the ages of its times."""
         queryset = super().get_queryset()
         if self.action == "list" and self._hides_quiet_passes():
             return without_quiet_passes(queryset)
@@ -122,7 +122,7 @@ class MaintenanceRunUIViewSet(LongNamesMixin, ObjectDetailViewMixin, ObjectListV
         return queryset
 
     def get_extra_context(self, request, instance=None):
-        """Tell the list whether it leaves out quiet passes, and where they are."""
+        """Add whether the list hides quiet passes, and the address of their list."""
         extra = super().get_extra_context(request, instance)
         if self.action == "list":
             extra["quiet_hidden"] = self._hides_quiet_passes()
@@ -130,13 +130,13 @@ class MaintenanceRunUIViewSet(LongNamesMixin, ObjectDetailViewMixin, ObjectListV
         return extra
 
     def _hides_quiet_passes(self) -> bool:
-        """Return whether the user asked neither for them nor for a kind of which they are."""
+        """Return whether the user has filtered neither for quiet passes nor for one of their kinds."""
         asked = self.request.GET
         return not asked.get("is_quiet") and not set(asked.getlist("kind")) & set(PASSES)
 
     @action(
         detail=True,
-        # A user who had to log in first comes back with a GET, which changes nothing.
+        # After a login the request becomes a GET, which changes nothing.
         methods=["get", "post"],
         custom_view_base_action="view",
         custom_view_additional_permissions=["ai_ops.cancel_maintenancerun"],
@@ -184,7 +184,7 @@ class MaintenanceRunUIViewSet(LongNamesMixin, ObjectDetailViewMixin, ObjectListV
         custom_view_additional_permissions=["extras.run_job"],
     )
     def delete_now(self, request, *args, **kwargs):
-        """Ask whether a cleanup deletes what a dry run reported; have a new run do it."""
+        """Ask for confirmation, then run the cleanup of a dry run as a real run."""
         sentence = f"{self.get_object()} was a dry run and deleted nothing."
         return self._act("delete_now", deleted_now, "Delete these conversations now?", sentence, DELETING)
 
@@ -199,14 +199,14 @@ class MaintenanceRunUIViewSet(LongNamesMixin, ObjectDetailViewMixin, ObjectListV
 
 
 class DeadLettersView(ObjectPermissionRequiredMixin, GenericView):
-    """Dead runs that wait for a decision, to be redriven or discarded one by one or many at once."""
+    """Dead runs that wait for a decision, with actions for one or several."""
 
     queryset = dead_letters(MaintenanceRun.objects.all())
     view_titles = Titles(titles={"*": "Dead Letters"})
     actions = {"redrive": redriven, "discard": discarded}
 
     def get_required_permission(self) -> str:
-        """Ask for the permission to view runs."""
+        """Require the permission to view runs."""
         return "ai_ops.view_maintenancerun"
 
     def get(self, request):
@@ -230,7 +230,7 @@ class DeadLettersView(ObjectPermissionRequiredMixin, GenericView):
         if not runs and (ticked.exists() or not self._may_tick(ids, name)):
             raise PermissionDenied
         if not runs:
-            messages.warning(request, "Tick the runs that you mean: none that is still a dead letter was ticked.")
+            messages.warning(request, "Tick the runs first: none of the ticked runs is still a dead letter.")
         elif name == "discard" and "_confirm" not in request.POST:
             question = f"Discard {len(runs)} runs?" if len(runs) > 1 else "Discard this run?"
             sentences = [*map(str, runs), DISCARDING]
@@ -240,6 +240,6 @@ class DeadLettersView(ObjectPermissionRequiredMixin, GenericView):
         return redirect(DEAD_LETTERS)
 
     def _may_tick(self, ids: list[str], name: str) -> bool:
-        """Return whether the user may do that with runs, and sees those that were ticked, whatever became of them."""
+        """Return whether the user may perform the action on runs, and view the ticked runs, in any state."""
         seen = MaintenanceRun.objects.restrict(self.request.user, "view").filter(pk__in=ids)
         return self.request.user.has_perm(f"ai_ops.{name}_maintenancerun") and (not ids or seen.exists())

@@ -1,4 +1,4 @@
-"""The page of the app's schedules: next run, last result, and reasons for lateness."""
+"""The page of the app's schedules, with next run, last result, and reasons for lateness."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ SCHEDULES = "plugins:ai_ops:schedules"
 def paused(schedule: ScheduledJob, _request: Any) -> str:
     """Pause `schedule`; return the message for the user."""
     pause_schedule(schedule.name)
-    return f'"{schedule.name}" is paused: it starts nothing until it is resumed.'
+    return f'"{schedule.name}" is paused. It starts no runs until you resume it.'
 
 
 def resumed(schedule: ScheduledJob, request: Any) -> str:
     """Resume `schedule`, for a user who may run its Job; return the message for that user."""
     runnable_job(kind_of(schedule), request.user)
     resume_schedule(schedule.name)
-    return f'"{schedule.name}" goes on at its next time.'
+    return f'"{schedule.name}" is resumed. It runs at its next time.'
 
 
 def retimed(schedule: ScheduledJob, request: Any) -> str:
@@ -52,14 +52,14 @@ def retimed(schedule: ScheduledJob, request: Any) -> str:
 
 
 class SchedulesView(ObjectPermissionRequiredMixin, GenericView):
-    """The schedules of this app's Jobs, which Nautobot keeps among its own."""
+    """The schedules of this app's Jobs, which are scheduled Jobs of Nautobot."""
 
     queryset = app_schedules()
     view_titles = Titles(titles={"*": "Schedules"})
     actions = {"pause": paused, "resume": resumed, "retime": retimed}
 
     def get_required_permission(self) -> str:
-        """Ask for the permission to view Nautobot's scheduled Jobs."""
+        """Require the permission to view Nautobot's scheduled Jobs."""
         return "extras.view_scheduledjob"
 
     def get(self, request):
@@ -73,7 +73,7 @@ class SchedulesView(ObjectPermissionRequiredMixin, GenericView):
         return render(request, "ai_ops/schedules.html", context)
 
     def post(self, request):
-        """Pause a schedule, resume it, or give it other times."""
+        """Pause or resume a schedule, or change its times."""
         done = self.actions.get(request.POST.get("action"))
         if done is None:
             raise PermissionDenied

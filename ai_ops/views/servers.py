@@ -41,13 +41,13 @@ class MCPServerUIViewSet(LongNamesMixin, NautobotUIViewSet):
     object_detail_content = MCP_SERVER_DETAIL
 
     def get_queryset(self):
-        """Give lists uptimes and problems first; nothing else needs them."""
+        """Add the columns and the order that only lists need: uptimes, and problems first."""
         queryset = super().get_queryset()
         return problems_first(with_uptime(queryset)) if self.action in ("list", "bulk_update") else queryset
 
     @action(
         detail=True,
-        # A user who had to log in first comes back with a GET, which asks for nothing.
+        # After a login the request becomes a GET, which requests nothing.
         methods=["get", "post"],
         custom_view_base_action="view",
         custom_view_additional_permissions=["extras.run_job"],
@@ -88,7 +88,7 @@ class MCPServerUIViewSet(LongNamesMixin, NautobotUIViewSet):
         custom_view_additional_permissions=["ai_ops.view_mcpservertoolset", "ai_ops.approve_mcpservertoolset"],
     )
     def approve_tools(self, request, *args, **kwargs):
-        """Make the tools that this user has looked at the approved ones."""
+        """Approve the tools that this user has reviewed."""
         server = self.get_object()
         if request.method != "POST":
             return redirect(server)
@@ -110,17 +110,17 @@ class MCPServerUIViewSet(LongNamesMixin, NautobotUIViewSet):
         custom_view_additional_permissions=["ai_ops.change_mcpserver"],
     )
     def set_vulnerable(self, request, *args, **kwargs):
-        """Give the server the status Vulnerable: agents do without it, and checks leave it alone."""
+        """Give the server the status Vulnerable: agents stop using it, and checks skip it."""
         server = self.get_object()
         confirm_may(request.user, "change", server)
         if request.method == "POST":
             withdraw(server)
-            messages.success(request, f"{server} is Vulnerable now: agents do without it until it gets another status.")
+            messages.success(request, f"{server} is Vulnerable now: agents do not use it until it gets another status.")
         return redirect(server)
 
 
 class MCPServerCheckUIViewSet(ObjectListViewMixin):
-    """The history of checks, to be filtered and exported."""
+    """The history of checks, with filters and export."""
 
     queryset = MCPServerCheck.objects.all()
     serializer_class = serializers.MCPServerCheckSerializer

@@ -1,4 +1,4 @@
-"""The page "Threads": one conversation looked up, or many searched for; explained, pinned and erased."""
+"""The page "Threads": look up or search for conversations, and explain, pin or erase them."""
 
 from urllib.parse import urlencode
 
@@ -21,7 +21,7 @@ VIEW = "ai_ops.view_checkpointstoragesnapshot"
 
 
 class ThreadsView(ObjectPermissionRequiredMixin, GenericView):
-    """A thread by its exact id, or the result of a search."""
+    """A page for a thread by its exact id, or for the result of a search."""
 
     queryset = CheckpointStorageSnapshot.objects.all()
     view_titles = Titles(titles={"*": "Threads"})
@@ -32,26 +32,26 @@ class ThreadsView(ObjectPermissionRequiredMixin, GenericView):
         return VIEW
 
     def get(self, request):
-        """Show the page: with a thread_id the thread, with a search its result."""
+        """Show the thread with the given thread_id, or the result of the given search."""
         user, thread_id, run_id = request.user, request.GET.get("thread_id", ""), request.GET.get("search", "")
         context = {"view_titles": self.get_view_titles(), "thread_id": thread_id, **permissions_of(user)}
         context["searches"] = searches(user)
         if thread_id and (len(thread_id) > THREAD_ID_MAX_LENGTH or "\0" in thread_id):
-            messages.warning(request, f"No thread has such an id: it has 1 to {THREAD_ID_MAX_LENGTH} characters.")
+            messages.warning(request, f"This is not a thread ID: it must have 1 to {THREAD_ID_MAX_LENGTH} characters.")
         elif thread_id:
             context |= explained(user, thread_id)
         elif run_id and (found := searched(user, run_id)) is not None:
             context |= found
         elif run_id:
-            messages.warning(request, "There is no such search: search again.")
+            messages.warning(request, "This search does not exist: search again.")
         return render(request, self.template, context)
 
 
 class ThreadSearchView(ThreadsView):
-    """Search for threads in the background; the page shows when it is done."""
+    """Search for threads in the background; the page shows the result."""
 
     def get(self, request):
-        """Show the page after a login: a GET asks for nothing."""
+        """Redirect to the page: a GET, which a login may cause, requests no search."""
         return redirect("plugins:ai_ops:threads")
 
     def post(self, request):
@@ -72,7 +72,7 @@ class ThreadEraseView(ThreadsView):
     template = "ai_ops/thread_erase.html"
 
     def get_required_permission(self):
-        """Ask for the permission to erase."""
+        """Require the permission to erase."""
         return ERASE
 
     def post(self, request):
@@ -91,7 +91,7 @@ class ThreadEraseView(ThreadsView):
 
 
 def _requested(request, kind, options):
-    """Return the run that was asked for; None where it is refused, which the page tells."""
+    """Return the requested run; None if it was refused, with a message for the user."""
     try:
         return request_run(kind, options, request.user, trigger=RunTriggerChoices.JOB)
     except RunNotPermittedError as refusal:

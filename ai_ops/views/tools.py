@@ -20,7 +20,7 @@ from ai_ops.runs.permissions import confirm_may
 from ai_ops.views.ids import ID_PATTERN
 from ai_ops.views.long_names import LongNamesMixin
 
-# A decision about one tool takes the permissions of one about all tools of its server.
+# A decision about a tool needs the same permissions as one about all tools of its server.
 DECIDE = ["ai_ops.view_mcpservertoolset", "ai_ops.approve_mcpservertoolset"]
 
 
@@ -38,7 +38,7 @@ class MCPServerToolUIViewSet(LongNamesMixin, ObjectDetailViewMixin, ObjectListVi
 
     @action(
         detail=True,
-        # A user who had to log in first comes back with a GET, which decides nothing.
+        # After a login the request becomes a GET, which decides nothing.
         methods=["get", "post"],
         custom_view_base_action="view",
         custom_view_additional_permissions=DECIDE,

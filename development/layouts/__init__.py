@@ -1,1 +1,1 @@
-"""Records what other versions of the savers write, for tests that can't have those versions installed."""
+"""Records the keys of other versions of the savers, for tests without those versions."""

@@ -1,8 +1,8 @@
 """Record the keys that other versions of the savers write, for the tests.
 
-``python -m development.layouts.record``, with names of `LIBRARIES` for some of them. Each library is installed into
-a throw-away folder and talks to a server of its own. What it wrote goes to tests/fixtures/layouts/, with its name and
-version. Then the cleanup runs, and the library must remember of the live threads what it remembered before.
+``python -m development.layouts.record``, optionally with names of `LIBRARIES`. It installs each library into a
+temporary folder and lets it talk to its own server. The recorded keys go to tests/fixtures/layouts/, with its name and
+version. Then the cleanup runs, and the library must still have all messages of the live threads.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PREFIXES = KeyPrefixes("app:cp", "app:cp:w")  # as in talk.py
 
 @dataclass(frozen=True)
 class Library:
-    """A library to record: its packages, the first of which is the saver's, its savers, what installs and runs it."""
+    """A library to record: its packages, the saver's first; its savers; and the programs that install and run it."""
 
     language: str
     packages: tuple[str, ...]
@@ -44,12 +44,12 @@ class Library:
 
     @property
     def name_and_version(self) -> list[str]:
-        """Of the saver's package."""
+        """Return the version of the saver's package."""
         name, version = self.packages[0].replace("==", "@").rsplit("@", 1)
         return [name.partition("[")[0], version]
 
     def install(self, folder: Path) -> None:
-        """Install into `folder`, together with the script that talks."""
+        """Install it into `folder`, together with the script."""
         if self.language == "python":
             subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
             uv = str(Path(sys.executable).with_name("uv"))
@@ -63,7 +63,7 @@ class Library:
             shutil.copy(HERE / "talk.mjs", folder)
 
     def talk(self, folder: Path, *words: str) -> Any:
-        """Run the script; what it remembers."""
+        """Run the script; return its messages."""
         start = (
             [folder / "bin" / "python", "-W", "ignore", "talk.py"]
             if self.language == "python"
@@ -74,7 +74,7 @@ class Library:
 
 
 def _python(saver: str, langgraph: str, *others: str, savers: tuple[str, ...] = REDIS_SAVERS) -> Library:
-    """A Python library with a LangGraph that was current with it: later ones have dropped what it calls."""
+    """A Python library with a LangGraph of its time: later ones have removed functions that it calls."""
     return Library("python", (saver, f"langgraph{langgraph}", "time-machine", *others), savers)
 
 
@@ -107,7 +107,7 @@ LIBRARIES = {
 
 
 def dumped(client: redis.Redis) -> dict[str, Any]:
-    """All keys of a database: JSON documents, strings, lists, and members of sorted sets with their scores."""
+    """Return all keys of a database: JSON documents, strings, lists, and members of sorted sets with their scores."""
     found: dict[str, Any] = {}
     for key in sorted(client.scan_iter()):
         kind = client.type(key).decode()
@@ -127,14 +127,14 @@ def dumped(client: redis.Redis) -> dict[str, Any]:
 
 
 def clean_up(client: redis.Redis, prefixes: KeyPrefixes) -> None:
-    """Run the cleanup as the app does tomorrow, when no orphan is too young to go."""
+    """Run the cleanup of the app with tomorrow's date, so that all orphans are old enough."""
     now = time.time() + DAY
     parser, policy = KeyParser(now, prefixes), RetentionPolicy(30 * DAY, 30 * DAY, prefixes=prefixes)
     CleanupRun(CheckpointStore(client, parser), parser, policy, now, dryrun=False).execute()
 
 
 def record(name: str, library: Library, url: str, client: redis.Redis) -> list[str]:
-    """Record one library with each of its savers; what a cleanup took from it that it needs."""
+    """Record one library with each of its savers; return the needed data that a cleanup has deleted."""
     package, version = library.name_and_version
     fixture = {"library": package, "version": version, "recorded": int(time.time()), "savers": {}}
     missing = []
@@ -166,7 +166,7 @@ def _with_a_line_for_each_key(fixture: dict[str, Any]) -> str:
 
 
 def main(names: Sequence[str]) -> None:
-    """Record the libraries of these names, or all."""
+    """Record the libraries with these names, or all."""
     missing: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         (port,) = services.free_ports(1)

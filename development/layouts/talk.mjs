@@ -1,4 +1,4 @@
-// Talk through a saver of whatever version is installed, then print what it remembers of the live threads.
+// Talk through the installed version of a saver, then print the messages of the live threads.
 //
 // node talk.mjs URL SAVER [remember]: with the third word nothing is said.
 

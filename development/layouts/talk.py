@@ -1,6 +1,6 @@
-"""Talk through a saver of whatever version is installed, then print what it remembers of the live threads.
+"""Talk through the installed version of a saver, then print the messages of the live threads.
 
-python talk.py URL SAVER [remember]: with the third word nothing is said.
+python talk.py URL SAVER [remember]: with the third word it only prints.
 """
 
 import contextlib
@@ -20,13 +20,13 @@ PREFIXES = {"checkpoint_prefix": "app:cp", "checkpoint_write_prefix": "app:cp:w"
 
 
 class Dialogue(TypedDict):
-    """All that was said, in order."""
+    """Return all messages, in order."""
 
     said: Annotated[list[str], operator.add]
 
 
 def graph(saver):
-    """A graph that answers, in a stateful subgraph, and asks a person when it is told to."""
+    """Return a graph that answers, in a stateful subgraph, and asks a user on request."""
 
     def answer(now):
         last = now["said"][-1]
@@ -43,12 +43,12 @@ def graph(saver):
 
 
 def on(thread):
-    """The configuration under which a graph talks on `thread`."""
+    """Return the configuration of a graph for `thread`."""
     return {"configurable": {"thread_id": thread}}
 
 
 def talk(app):
-    """Old threads, live ones with an old beginning, and threads that wait for an answer."""
+    """Write old threads, live ones with an old start, and threads that wait for an answer."""
     with time_machine.travel(datetime.now(UTC) - OLD):
         for thread in ("old", "old:1", "{old}:1", "live:1", "{live}:1"):
             app.invoke({"said": ["hello"]}, on(thread))
@@ -61,7 +61,7 @@ def talk(app):
 
 
 def _asked(interrupted):
-    # Some versions of RedisSaver give back what they made of an interrupt for JSON.
+    # Some versions of RedisSaver return an interrupt in the form of its JSON.
     return interrupted["value"] if isinstance(interrupted, dict) else interrupted.value
 
 
@@ -80,7 +80,7 @@ def states(app):
 
 
 def opened(url, kind):
-    """The saver that a name in the recorder means."""
+    """Return the saver for a name in the recorder."""
     if kind == "ValkeySaver":
         from langgraph_checkpoint_aws.checkpoint.valkey import ValkeySaver
 

@@ -201,7 +201,7 @@ def test_a_checkpoint_redis_that_is_a_replica_for_a_while_is_cleaned_later(world
     try:
         report = world.do(processes.scheduled, CLEANUP)
         assert not report["success"]
-        assert "tried again at" in report["run"]["note"]
+        assert "will be retried at" in report["run"]["note"]
         assert world.runs() == ["pending"]
     finally:
         talk.client.execute_command("REPLICAOF", "NO", "ONE")
@@ -333,7 +333,7 @@ def test_a_message_that_is_delivered_twice_is_done_once_however_late_the_second_
 def test_a_database_that_is_away_from_the_start_is_said_in_a_sentence(world, recovered):
     world.proxy.cut()
     report = world.do(processes.scheduled, HEALTH, database_port=world.proxy.port)
-    assert "check both, the next run tries again" in report["error"]
+    assert "check both; the next run tries again" in report["error"]
     assert world.runs() == []
     world.check()
 

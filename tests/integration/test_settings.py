@@ -55,7 +55,7 @@ def refusal_of(name, value):
         ({"memory_limit_mb": 1, "memory_retention_days": 40}, "must not be longer than retention_days"),
         ({"flap_low_percent": 30}, "in this order"),
         ({"mass_failure_percent": 50}, "needs a control_url"),
-        ({"compact_prefix": "checkpoint"}, "none with which the keys of other savers begin"),
+        ({"compact_prefix": "checkpoint"}, "not the prefix of another saver's keys"),
         ({"time_limits": {"cleanup": 1}}, "time limit of cleanup"),
     ],
 )

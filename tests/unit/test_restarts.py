@@ -42,7 +42,7 @@ def test_a_service_that_ends_is_started_again_and_the_others_go_on(tmp_path, sup
     assert len(starts.read_text()) >= 3
     assert database.process is not None
     assert database.process.poll() is None
-    assert "beat has ended, and is started again in 0.01 s" in capsys.readouterr().out
+    assert "beat has ended. It will be restarted in 0.01 s" in capsys.readouterr().out
     beat.restarts = False
 
 

@@ -1,7 +1,7 @@
-"""Addresses of Redis, parsed without quoting a part that may be secret.
+"""Parsing of Redis addresses, without quoting parts that may be secret.
 
-A password that is not percent-encoded ends early for whatever parses the address, and the rest of it is taken for a
-host, a port or a database, which parsers then quote. Here it is told by its shape, and a sentence names the character.
+A parser ends a password at the first character that is not percent-encoded, reads the rest as a host, a port or a
+database, and quotes it in its error. This module recognises the fault by its form, and its error names the character.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redi
 EXAMPLE = "redis://:password@redis.example.com:6379/0"
 # The characters that end a part of an address, with their escapes inside a user name or password.
 SPECIAL = {"/": "%2F", "?": "%3F", "#": "%23", "[": "%5B", "]": "%5D"}
-# This app's own, which an address may not change.
+# Options that the app sets itself, and an address must not have.
 RESERVED_OPTIONS = frozenset({
     "decode_responses", "encoding", "encoding_errors", "retry", "retry_on_error", "connection_class", "host", "port",
     "path", "url", "credential_provider", "connection_pool", "redis_connect_func", "parser_class", "startup_nodes",
@@ -24,7 +24,7 @@ RESERVED_OPTIONS = frozenset({
 
 _SCHEME = re.compile(r"([a-z+]+)://(.*)", re.DOTALL)
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_.])?)(?::([0-9]{1,5}))?")
-_LABEL_LENGTH = 63  # of a host's name (RFC 1035, section 2.3.4); Python refuses longer ones with an error of its own
+_LABEL_LENGTH = 63  # characters of a host name (RFC 1035, section 2.3.4); for longer names Python raises its own error
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class RedisAddress:
 
     Attributes:
         scheme: One of `SCHEMES`.
-        login: User name and password as they are written, without the "@"; empty without any. Secret.
-        hosts: Host and port of each server, as they are written; the port None where it has none.
-        path: What follows them: a database, a service and a database, or a socket's path.
-        query: What redis-py is given as options, as it is written. It may be secret.
+        login: User name and password as written, without the "@"; may be empty. Secret.
+        hosts: Host and port of each server as written; None for a missing port.
+        path: The path: a database, a service and a database, or a socket's path.
+        query: The options for redis-py as written. They may be secret.
     """
 
     scheme: str
@@ -47,7 +47,7 @@ class RedisAddress:
 
     @property
     def kind(self) -> str:
-        """Return the way to find the server: "sentinel", "cluster", or "" for a direct connection."""
+        """Return the kind of connection: "sentinel", "cluster", or "" for a direct connection."""
         return self.scheme.partition("+")[2]
 
     @property
@@ -63,22 +63,22 @@ class RedisAddress:
 
     @property
     def username(self) -> str | None:
-        """The user's name, decoded."""
+        """Return the decoded user name."""
         return unquote(self.login.partition(":")[0]) or None
 
     @property
     def password(self) -> str | None:
-        """The password, decoded."""
+        """Return the decoded password."""
         return unquote(self.login.partition(":")[2]) or None
 
     @property
     def service(self) -> str:
-        """The service that Sentinel is asked for."""
+        """Return the name of the service for Sentinel."""
         return self.path.strip("/").partition("/")[0]
 
     @property
     def database(self) -> int:
-        """The number of the database in the path."""
+        """Return the number of the database in the path."""
         last = self.path.rpartition("/")[2]
         return int(last) if last.isdigit() else 0
 
@@ -88,10 +88,10 @@ def read_address(url: str, variable: str = "LANGGRAPH_REDIS_URL") -> RedisAddres
 
     Args:
         url: The address.
-        variable: Where it is from, for the message.
+        variable: Name of the variable, for the message.
 
     Raises:
-        ConfigurationError: It is none; the message says what is wrong and has no part of the address.
+        ConfigurationError: The address is invalid, for the reason in the message, which has no part of the address.
     """
     match = _SCHEME.fullmatch(url)
     if match is None or match[1] not in SCHEMES:
@@ -135,12 +135,12 @@ def _hosts(text: str, scheme: str, variable: str) -> list[tuple[str, int | None]
     for each in text.split(",") if "+" in scheme else [text]:
         match = _HOST.fullmatch(each)
         if not text and "+" not in scheme:
-            # redis-py takes the local host for it.
+            # redis-py would use localhost.
             return [("localhost", None)]
         if match is None or not _has_possible_labels(match[1]) or not 0 <= int(match[2] or 0) <= 65_535:
             raise _unusable(
                 variable,
-                "what stands for host and port is neither",
+                "host or port is not valid",
                 "after the last @ write them as redis.example.com:6379, and before it percent-encode "
                 + ", ".join(f"{character} as {code}" for character, code in SPECIAL.items()),
             )
@@ -169,7 +169,7 @@ def _check_path(address: RedisAddress, variable: str) -> None:
                 "write it like redis+sentinel://:password@host:26379,host:26379/service/0",
             )
     elif len(parts) > 1 or not (parts[0].isdigit() or not parts[0]):
-        raise _unusable(variable, "what follows host and port is no number of a database", f"write it like {EXAMPLE}")
+        raise _unusable(variable, "the path is not the number of a database", f"write it like {EXAMPLE}")
 
 
 def _unencoded(variable: str, character: str) -> ConfigurationError:

@@ -1,8 +1,8 @@
 """The key names of the saver of `langgraph_checkpoint_compact`.
 
-A thread has two, ``<prefix>:{<thread>}`` and the same with ``:ids`` at its end, and its id is percent-escaped in them.
-The package says the same in its own `names`. It is not imported for that: LangGraph comes with it, which a cleanup that
-finds none of these keys has no need of. A test compares the two.
+A thread has two keys, ``<prefix>:{<thread>}`` and the same with ``:ids`` at its end, with a percent-escaped id. The
+package has the same code in its module `names`. It is not imported here, because it imports LangGraph, which a cleanup
+without such keys does not need. A test compares both.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ai_ops.logic.savers import DEFAULT_PREFIX
 
 IDS = b":ids"
 _SAFE = ":/@,+=~"
-# Ids that need no escaping, as most do: quoting them would take as long as all other work on a key.
+# Ids that need no escaping, as most. Quoting them would take as long as all other work on a key.
 _PLAIN = re.compile(rb"[A-Za-z0-9_.\-~:/@,+=]+").fullmatch
 _EMPTY = "%"  # the thread whose id is the empty text
 # No saver's keys are longer: see MAX_KEY_BYTES of the other layouts.
@@ -30,14 +30,14 @@ class CompactKeys:
     """Parses keys.
 
     Args:
-        prefix: What all of them begin with.
+        prefix: The prefix of all keys.
     """
 
     prefix: str = DEFAULT_PREFIX
 
     @cached_property
     def start(self) -> bytes:
-        """Return the beginning of every key."""
+        """Return the common beginning of all keys."""
         return f"{self.prefix}:{{".encode()
 
     def is_hash(self, key: bytes) -> bool:
@@ -50,7 +50,7 @@ class CompactKeys:
         return self.start + (quote(text, safe=_SAFE, errors="surrogatepass") or _EMPTY).encode() + b"}"
 
     def thread_of(self, key: bytes) -> bytes | None:
-        """Return the id of the thread whose first key has this name, in UTF-8; None if it is no such key."""
+        """Return the id of the thread whose first key has this name, in UTF-8; None for any other key."""
         name = key[len(self.start) : -1]
         if len(key) > _MAX_NAME or not key.isascii():
             return None
@@ -58,7 +58,7 @@ class CompactKeys:
             return name
         escaped = name.decode()
         thread = "" if escaped == _EMPTY else unquote(escaped, errors="surrogatepass")
-        # Written in any other way it is no name that the saver would find again.
+        # The saver would not find an id in another spelling.
         if (quote(thread, safe=_SAFE, errors="surrogatepass") or _EMPTY) != escaped:
             return None
         return thread.encode("utf-8", "surrogatepass")
@@ -82,9 +82,9 @@ class Thread(NamedTuple):
 
     Attributes:
         name: Its id, in UTF-8.
-        key: The hash; its sorted set has the same name and `IDS`.
-        has_hash: Whether the hash was among them.
-        has_ids: Whether the sorted set was.
+        key: The name of the hash; the sorted set has the same name with `IDS`.
+        has_hash: Whether the hash was found.
+        has_ids: Whether the sorted set was found.
     """
 
     name: bytes
@@ -94,7 +94,7 @@ class Thread(NamedTuple):
 
     @property
     def keys(self) -> tuple[bytes, bytes]:
-        """Both keys."""
+        """Return both keys."""
         return self.key, self.key + IDS
 
 

@@ -1,7 +1,7 @@
-"""Deletions from threads of CompactRedisSaver, decided from the short reply of Redis about each.
+"""Deletions from threads of CompactRedisSaver, decided from a short reply of Redis about each thread.
 
-Nothing here reads or writes. Times are seconds since 1970. All functions that take a policy take threads of that one
-policy: threads of several are sorted apart.
+This module has no input or output. Times are seconds since 1970. Functions with a policy take threads of this policy
+only.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ai_ops.checkpoints.logic.keys import KeyParser
 from ai_ops.checkpoints.logic.retention import RetentionPolicy
 from ai_ops.checkpoints.logic.times import UUID_EPOCH
 
-# The newest format of the saver's documents that is known here: langgraph_checkpoint_compact.scripts.FORMAT.
+# The newest supported format of the saver's documents: langgraph_checkpoint_compact.scripts.FORMAT.
 FORMAT = 1
-# In place of its namespace a seal has this where a thread has several.
+# A seal has this instead of a namespace if the thread has several.
 _SEVERAL = b"*"
 
-# The kinds of ids whose text sorts as their times do: UUIDs of version 6 and 7, and ULIDs.
+# The kinds of ids that sort by time: UUIDs of version 6 and 7, and ULIDs.
 _SORTED_VERSIONS = (b"6", b"7")
 _UUID_LENGTH, _ULID_LENGTH = 36, 26
 
@@ -32,8 +32,8 @@ class State:
     """States of a thread's two keys. The scripts return these numbers, except WHOLE, instead of the newest id."""
 
     WHOLE = 0
-    FOREIGN = 1  # what the saver never writes: other types, or a newest id that is none
-    HALF = 2  # one of the keys, or no note of the newest checkpoint
+    FOREIGN = 1  # data that the saver never writes: other types, or an invalid newest id
+    HALF = 2  # only one of the keys, or no record of the newest checkpoint
     GONE = 3
 
 
@@ -43,12 +43,12 @@ class Look(NamedTuple):
     Attributes:
         thread: The thread.
         state: One of `State`.
-        newest: The id of its newest checkpoint, where it is WHOLE.
-        writings: How often it was written to, as text.
-        checkpoints: How many it has, over all namespaces.
-        first: The first of their names, ``<namespace>|<id>``; empty where it was not asked for.
-        last: The last of them, likewise.
-        sealed: The namespace that a seal names which holds, ``*`` for several; None where no seal holds.
+        newest: The id of its newest checkpoint, if it is WHOLE.
+        writings: Number of its writes, as text.
+        checkpoints: Number of its checkpoints, over all namespaces.
+        first: The first of their names, ``<namespace>|<id>``; empty if not requested.
+        last: The last of their names; empty if not requested.
+        sealed: The namespace of its valid seal, ``*`` for several; None without a valid seal.
     """
 
     thread: Thread
@@ -72,7 +72,7 @@ class Look(NamedTuple):
         first: bytes,
         last: bytes,
     ) -> Look:
-        """Read the words of Redis: the state or the newest id, the writings, the seal, two numbers and two names."""
+        """Parse the words of Redis: the state or the newest id, the writes, the seal, two numbers and two names."""
         if isinstance(newest, int):
             return cls(thread, newest)
         sealed = _namespace_of_seal(seal, newest, writings, checkpoints, fields) if seal else None
@@ -89,8 +89,8 @@ def _namespace_of_seal(
 ) -> bytes | None:
     """The namespace in a seal, ``<format> <writings> <fields> <checkpoints> <namespace>|<newest id>``, if it holds.
 
-    It does where the thread has as many of each, and a format that is known here. Then all its documents have, and all
-    its ids are in the order of their times: the saver's scripts keep it so.
+    It is valid if its numbers are those of the thread, and its format is supported. Then all documents have supported
+    formats, and all ids are in the order of their times, as guaranteed by the saver's scripts.
     """
     parts = seal.split(b" ", 4)
     if len(parts) < 5 or parts[1:4] != [writings, b"%d" % fields, b"%d" % checkpoints]:
@@ -104,18 +104,18 @@ def _namespace_of_seal(
 class CompactDeletion(NamedTuple):
     """The deletion of a whole thread, of some of its checkpoints, or of a leftover half.
 
-    It has what `ai_ops.checkpoints.logic.deletion.Deletion` has of names.
+    It has the interface of `ai_ops.checkpoints.logic.deletion.Deletion`.
 
     Attributes:
         thread: The thread's id.
-        reason: Why it goes.
-        keys: The keys that go, or that it goes from.
-        checkpoints: How many go.
-        last_activity: When the newest checkpoint was made; None for halves.
-        look: What it was decided from, and what must still be so.
-        trim: What the adapter has found of a thread that stays, with the checkpoints that go from it.
-        namespaces: How many namespaces they are from, as far as that is known.
-        policy: The name of the policy that holds for the thread; empty for none.
+        reason: Reason of the deletion.
+        keys: The keys to delete, or to delete from.
+        checkpoints: Number of checkpoints to delete.
+        last_activity: Time of the newest checkpoint; None for halves.
+        look: The facts of the decision, which must not have changed.
+        trim: The adapter's data of a live thread, with the checkpoints to delete.
+        namespaces: Number of their namespaces, if known.
+        policy: The name of the thread's policy; empty for none.
     """
 
     thread: bytes
@@ -130,7 +130,7 @@ class CompactDeletion(NamedTuple):
 
     @property
     def size(self) -> int:
-        """The share of the limit: a key, or a checkpoint of a thread that stays."""
+        """Return its share of the limit: a key, or a checkpoint of a live thread."""
         return self.checkpoints if self.reason is Reason.TRIMMED else len(self.keys)
 
     def some_keys(self, number: int) -> list[bytes]:
@@ -143,12 +143,12 @@ class Sorted:
     """Threads grouped by the required action.
 
     Attributes:
-        expired: Those that go whole.
-        unsure: Those of which it decides whether they wait for an answer; with their time.
-        trimmable: Those that stay, and may have old checkpoints.
-        halves: Those of which only a part is there.
-        kept: How many stay as they are.
-        unfixable: Keys of which nothing tells the age or the kind.
+        expired: Threads to delete whole.
+        unsure: Threads for which an answer that they wait for decides; with their time.
+        trimmable: Live threads that may have old checkpoints.
+        halves: Threads with only a part of their keys.
+        kept: Number of unchanged threads.
+        unfixable: Keys of unknown age or kind.
     """
 
     expired: list[CompactDeletion] = field(default_factory=list)
@@ -160,7 +160,7 @@ class Sorted:
 
 
 def time_of_id(checkpoint_id: bytes, parser: KeyParser) -> float | None:
-    """Return the creation time of the checkpoint with this id; None if the id has none, or does not sort by time."""
+    """Return the creation time of the checkpoint with this id; None if the id has no time, or does not sort by time."""
     if len(checkpoint_id) == _ULID_LENGTH or (
         len(checkpoint_id) == _UUID_LENGTH and checkpoint_id[14:15] in _SORTED_VERSIONS
     ):
@@ -169,12 +169,12 @@ def time_of_id(checkpoint_id: bytes, parser: KeyParser) -> float | None:
 
 
 def begin_of_id(time: float) -> bytes:
-    """The eight digits that a UUID of version 6 that is made at a time begins with; they change every seven minutes."""
+    """Return the first eight digits of a UUID of version 6 of a time; they change every seven minutes."""
     return f"{max(0, int(time * 1e7) + UUID_EPOCH):015x}"[:8].encode()
 
 
 def sort_threads(looks: Iterable[Look], policy: RetentionPolicy, now: float, parser: KeyParser) -> Sorted:
-    """Sort threads by their age, as far as the age decides."""
+    """Sort threads by their age, if the age decides."""
     found = Sorted()
     longest = now - max(policy.retention, policy.pending_retention)
     shortest = now - policy.shortest
@@ -202,9 +202,9 @@ def sort_threads(looks: Iterable[Look], policy: RetentionPolicy, now: float, par
 def settle_unsure(
     found: Sorted, waiting: Mapping[Look, bool | None], policy: RetentionPolicy, now: float
 ) -> list[CompactDeletion]:
-    """Decide on the threads that were unsure, from whether each waits for an answer; the others are sorted further.
+    """Decide about the unsure threads by whether each waits for an answer.
 
-    None for `waiting` says that it can't be told: then the thread stays.
+    None in `waiting` means unknown: then the thread stays.
     """
     expired, least = [], _least_kept(policy)
     for look, active in found.unsure:
@@ -230,7 +230,7 @@ def _keep(found: Sorted, look: Look, active: float, least: float) -> None:
 
 
 def _least_kept(policy: RetentionPolicy) -> float:
-    """Return the number of checkpoints up to which all of a thread certainly stay."""
+    """Return the number of checkpoints up to which a thread certainly keeps all."""
     if policy.max_bytes is not None:
         return 1
     least = policy.keep_last if policy.trim_live_threads else math.inf
@@ -247,8 +247,8 @@ def expired_thread(look: Look, active: float, policy: str = "") -> CompactDeleti
 def may_have_old(look: Look, policy: RetentionPolicy, now: float, parser: KeyParser) -> bool:
     """Return whether a thread may have checkpoints past the retention or too many of them.
 
-    The first and the last in the order of names tell: in one namespace the first is the oldest; of several namespaces
-    only all checkpoints tell.
+    The first and the last name decide: in a single namespace the first is the oldest. With several namespaces all
+    checkpoints are needed.
     """
     if policy.max_checkpoints is not None and look.checkpoints > policy.max_checkpoints:
         return True
@@ -262,9 +262,9 @@ def may_have_old(look: Look, policy: RetentionPolicy, now: float, parser: KeyPar
 
 
 def kept_members(members: Iterable[bytes], policy: RetentionPolicy, now: float, parser: KeyParser) -> set[bytes] | None:
-    """The checkpoints, ``<namespace>|<id>``, that stay in a live thread whatever their ancestors say.
+    """Return the checkpoints, ``<namespace>|<id>``, that stay in a live thread regardless of ancestors.
 
-    None where the time of one can't be told: any other may be newer than that one.
+    None if the time of one is unknown, since any other may be newer.
     """
     namespaces = _by_namespace(members, parser)
     if namespaces is None:
@@ -276,7 +276,7 @@ def kept_members(members: Iterable[bytes], policy: RetentionPolicy, now: float, 
 
 
 def newest_members(members: Iterable[bytes], count: int, parser: KeyParser) -> set[bytes] | None:
-    """So many of a thread's newest checkpoints, and the newest one of each namespace; None as for `kept_members`."""
+    """Return the newest checkpoints of a thread, and the newest of each namespace; None as in `kept_members`."""
     namespaces = _by_namespace(members, parser)
     if namespaces is None:
         return None

@@ -7,27 +7,27 @@ from typing import Any
 
 from ai_ops.logic.foreign_text import printable
 
-# Of a large move with one cause of failure the first few say it all.
+# Maximum number of errors. Usually all failures of a move have the same cause.
 MAX_ERRORS = 20
 SHOWN_THREAD = 120
 
 
 @dataclass
 class MoveReport:
-    """The report of one run: what it moved, or in a dry run would have moved.
+    """The report of a run: the moves, or in a dry run the possible moves.
 
     Attributes:
-        source: The saver that the conversations were read from: ``redis`` or ``valkey``.
-        target: The saver that they were written to.
+        source: The saver of the original conversations: ``redis`` or ``valkey``.
+        target: The saver of the copies.
         dryrun: Whether nothing was written.
-        threads_moved: Conversations that are whole in the target, those that were there already included.
-        threads_failed: Conversations that could not be moved; the source has them as they were.
-        checkpoints_moved: Checkpoints written.
-        checkpoints_present: Those that the target had already.
-        writes_moved: Pending writes written.
-        errors: What was wrong with the first conversations that failed, each in a sentence.
-        error: Why the run failed, or came to an early end, in a sentence.
-        seconds: How long it took.
+        threads_moved: Number of conversations that are complete in the target, including existing ones.
+        threads_failed: Number of conversations that could not be moved; the source has them unchanged.
+        checkpoints_moved: Number of written checkpoints.
+        checkpoints_present: Number of checkpoints that the target already had.
+        writes_moved: Number of written pending writes.
+        errors: The errors of the first failed conversations, as sentences.
+        error: The reason why the run failed or ended early, as a sentence.
+        seconds: Duration of the run.
     """
 
     source: str
@@ -43,14 +43,14 @@ class MoveReport:
     seconds: float = 0.0
 
     def add_thread(self, checkpoints: int, present: int, writes: int) -> None:
-        """Count a conversation that was moved."""
+        """Count a moved conversation."""
         self.threads_moved += 1
         self.checkpoints_moved += checkpoints
         self.checkpoints_present += present
         self.writes_moved += writes
 
     def add_failure(self, thread_id: str, why: str) -> None:
-        """Count a conversation that was not moved."""
+        """Count a failed conversation."""
         self.threads_failed += 1
         if len(self.errors) < MAX_ERRORS:
             self.errors.append(f"Thread {printable(thread_id, SHOWN_THREAD)}: {printable(why)}")
@@ -61,11 +61,11 @@ class MoveReport:
             return None
         return (
             f"{self.threads_failed} of {self.threads_failed + self.threads_moved} conversations could not be moved, "
-            f"the first: {self.errors[0]} The source has them as they were; the next run tries them again."
+            f"the first: {self.errors[0]} The source has them unchanged; the next run retries them."
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """The result of `move_conversations`: `success`, and every attribute by its name, fit for JSON."""
+        """Return the result of `move_conversations`: `success`, and every attribute by its name, in a form for JSON."""
         error = self.error or self.failure()
         errors = self.errors or ([error] if error else [])
         return {"success": error is None, **asdict(self), "error": error, "errors": errors}

@@ -1,6 +1,6 @@
 """Erasure of whole threads: the requested threads, their keys, and late writes to them.
 
-Nothing here reads or writes. Times are seconds since 1970.
+This module has no input or output. Times are seconds since 1970.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FAMILIES = {
 }
 COMPACT_FAMILY, STORE_FAMILY = "compact threads", "store items"
 
-# The arguments of an erasure that name what is erased.
+# The arguments of an erasure that contain names.
 NAMING = ("thread_ids", "thread_pattern", "store_namespaces")
 
 
@@ -37,8 +37,8 @@ class Targets:
 
     Attributes:
         ids: Their ids.
-        pattern: A glob over the ids of others; None for none.
-        hashes: SHA-256 of the ids of others, in hexadecimal digits.
+        pattern: A glob for the ids of further threads; None for no others.
+        hashes: SHA-256 of the ids of further threads, in hexadecimal digits.
     """
 
     ids: frozenset[bytes] = frozenset()
@@ -54,7 +54,7 @@ class Targets:
         return bool(self.hashes) and hashed(name) in self.hashes
 
     def may_have(self, key: CheckpointKey) -> bool:
-        """Return whether a key may belong to a requested thread in any reading."""
+        """Return whether a key may belong to a requested thread in any interpretation."""
         names = {key.thread, key.thread.strip(b"{}"), *(name for name, _ in readings(stem_of(key)))}
         return any(map(self.has, names))
 
@@ -65,7 +65,7 @@ def hashed(name: bytes) -> str:
 
 
 def concealed(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of an erasure with names as SHA-256; a text with a name on each line stays such a text."""
+    """Return the arguments of an erasure with names as SHA-256; a text keeps one name per line."""
     found = dict(arguments)
     for argument in NAMING:
         value = found.get(argument)
@@ -82,14 +82,14 @@ def _concealed(name: str) -> str:
 
 @dataclass
 class Erased:
-    """The findings and deletions of one look at the threads.
+    """The findings and deletions of a scan.
 
     Attributes:
-        threads: Ids of the threads of which keys were found.
-        by_family: Keys that were deleted, or that would be in a dry run, by what they held.
-        pinned: Ids of threads that stay since they are pinned.
-        uncertain: Keys that may be of these threads, and may as well be of others; they stay.
-        foreign: Keys of such names that hold what no saver writes there; they stay.
+        threads: Ids of the threads with keys.
+        by_family: Number of deleted keys, or of keys to delete in a dry run, by family.
+        pinned: Ids of pinned threads, which stay.
+        uncertain: Keys that may belong to these threads or to others; they stay.
+        foreign: Keys with such names and a type that no saver writes; they stay.
     """
 
     threads: set[bytes] = field(default_factory=set)
@@ -100,7 +100,7 @@ class Erased:
 
     @property
     def keys(self) -> int:
-        """The number of keys."""
+        """Return the number of keys."""
         return self.by_family.total()
 
 
@@ -109,17 +109,17 @@ class ErasureReport:
     """The report of an erasure, or of its dry run.
 
     Attributes:
-        error: Why something is left, in a sentence; None if nothing is.
+        error: The reason why keys are left, as a sentence; None if no key is left.
         dryrun: Whether nothing was deleted.
-        verified: Whether a last look found nothing left.
-        deleted_count: Keys deleted.
-        deleted_by_family: Keys deleted, by what they held.
-        thread_count: Threads of which something was deleted.
+        verified: Whether a final scan found no key left.
+        deleted_count: Number of deleted keys.
+        deleted_by_family: Number of deleted keys by family.
+        thread_count: Number of threads with deleted keys.
         threads: The first of their ids.
-        pinned_threads: The first of the threads that stay since they are pinned.
-        uncertain_keys: Keys that stay since they may be of another thread.
-        rounds: Looks that it took.
-        seconds: How long it took.
+        pinned_threads: The first of the pinned threads, which stay.
+        uncertain_keys: Number of keys that stay because they may belong to another thread.
+        rounds: Number of scans.
+        seconds: Duration of the erasure.
         erasure: The id of the record.
     """
 
@@ -137,7 +137,7 @@ class ErasureReport:
     erasure: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The result of `erase_threads`: `success`, and every attribute by its name, fit for JSON."""
+        """Return the result of `erase_threads`: `success`, and every attribute by its name, in a form for JSON."""
         lists = {"threads": list(self.threads), "pinned_threads": list(self.pinned_threads)}
         return {"success": self.error is None, **asdict(self), **lists}
 
@@ -156,18 +156,18 @@ def late_deletion(
 ) -> Deletion | None:
     """Return the deletion of late writes to an erased thread; None if there are none.
 
-    That is what carries a time before the erasure, and each checkpoint that was made from one of those: the turn of a
-    writer that had read the thread before it was erased. A new conversation has a first checkpoint without a parent.
+    Late writes are keys with a time before the erasure, and checkpoints that descend from one of them: the turn of a
+    writer that had read the thread before its erasure. A new conversation has a first checkpoint without a parent.
 
     Args:
-        thread: A thread with the name of an erased one.
-        lineage: What its documents say of their parents, by key.
+        thread: A thread with the name of an erased thread.
+        lineage: The parents of its documents, by key.
         erased_at: The time of the erasure.
         time_of: The times of ids, by id.
     """
     doomed = {id(space): _tainted(space, lineage, erased_at, time_of) for space in thread.namespaces.values()}
     spaces = list(thread.namespaces.values())
-    # A subgraph's first checkpoint has no parent of its own: the graph's own namespace says what it is part of.
+    # A subgraph's first checkpoint has no parent. The graph's own namespace shows its origin.
     telling = [space for space in spaces if space.is_root and space.documents] or [s for s in spaces if s.documents]
     everything = bool(telling) and all(len(doomed[id(space)]) == len(space.documents) for space in telling)
     if everything:

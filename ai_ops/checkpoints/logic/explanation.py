@@ -1,6 +1,6 @@
-"""Explanations: the rule by which a checkpoint stays or is deleted, in words.
+"""Explanations: the rules by which checkpoints stay or are deleted, in words.
 
-Nothing here reads or writes. Times are seconds since 1970.
+This module has no input or output. Times are seconds since 1970.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ UNDATED = "a checkpoint of the thread has no readable time"
 WAITS = "the thread waits for an answer"
 NEWEST = "the newest of its namespace"
 POINTED = "the pointer of its namespace names it"
-ANCESTOR = "a checkpoint that stays is read from it"
+ANCESTOR = "a kept checkpoint is read from it"
 UNTRIMMED = "live threads are not trimmed"
-PART = "a part of the thread is missing, or something else has changed it"
+PART = "a part of the thread is missing, or other software has changed it"
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class CheckpointVerdict:
 
     Attributes:
         checkpoint_id: Its id.
-        time: When it was made, ISO 8601 in UTC; None where nothing tells.
-        bytes: What it takes in Redis; None where that is not known.
+        time: Time of its creation, ISO 8601 in UTC; None if unknown.
+        bytes: Its memory in Redis; None if unknown.
         goes: Whether the next cleanup deletes it.
-        rule: Why, as a clause.
+        rule: The reason, as a clause.
     """
 
     checkpoint_id: str
@@ -62,21 +62,21 @@ class Explanation:
 
     Attributes:
         thread: The thread's id.
-        found: Whether anything of it is in Redis.
-        error: Why it could not be looked at, in a sentence.
-        layout: The saver that wrote it; empty where nothing was found.
-        complete: Whether these are surely all of its checkpoints.
-        notes: What was not looked at, in sentences.
-        last_activity: When its newest checkpoint was made, ISO 8601 in UTC.
-        keys: Keys that were found.
-        bytes: What they take in Redis; None where that is not known.
-        waits: Whether it waits for an answer; None where that can't be told.
+        found: Whether it has keys in Redis.
+        error: The reason why it could not be read, as a sentence.
+        layout: The saver that wrote it; empty if nothing was found.
+        complete: Whether these are certainly all of its checkpoints.
+        notes: Sentences about parts that were not examined.
+        last_activity: Time of its newest checkpoint, ISO 8601 in UTC.
+        keys: Number of its keys.
+        bytes: Their memory in Redis; None if unknown.
+        waits: Whether it waits for an answer; None if unknown.
         pinned: Whether it is pinned.
-        policy: The name of the retention policy that holds; empty for the configured options.
-        retention: What holds, in words.
-        decision: What the next cleanup does, in a sentence.
+        policy: The name of its retention policy; empty for the configured options.
+        retention: The applied retention, in words.
+        decision: The decision of the next cleanup, as a sentence.
         namespaces: Its namespaces.
-        over_limits: Limits of the policy that it stays above, and why.
+        over_limits: Limits of the policy that it still exceeds, with reasons.
     """
 
     thread: str
@@ -97,7 +97,7 @@ class Explanation:
     over_limits: tuple[dict[str, Any], ...] = field(default=())
 
     def as_dict(self) -> dict[str, Any]:
-        """The result of `explain_thread`: `success`, and every attribute by its name, fit for JSON."""
+        """Return the result of `explain_thread`: `success`, and every attribute by its name, in a form for JSON."""
         lists = {"notes": list(self.notes), "over_limits": list(self.over_limits)}
         spaces = [
             asdict(space) | {"checkpoints": [asdict(each) for each in space.checkpoints]} for space in self.namespaces
@@ -106,7 +106,7 @@ class Explanation:
 
 
 def retention_text(policy: RetentionPolicy) -> str:
-    """Return the provisions of a policy in words."""
+    """Return the rules of a policy in words."""
     parts = [
         f"{duration_text(policy.retention)} for idle threads",
         f"{duration_text(policy.pending_retention)} for threads that wait for an answer",
@@ -131,11 +131,11 @@ def verdicts(
 
     Args:
         thread: The thread.
-        facts: What was read of it.
-        policy: The policy that holds.
-        now: The moment ages are counted from.
+        facts: The facts read from its values.
+        policy: The applied policy.
+        now: The time from which ages are counted.
         gone: The keys that the plan deletes.
-        sizes: Bytes that keys take.
+        sizes: Memory of keys in bytes.
     """
     rules = _rules_of(thread, facts, policy, now)
     return tuple(
@@ -167,12 +167,12 @@ class Rules:
     """The rules in the order in which a cleanup applies them to the checkpoints of a thread.
 
     Attributes:
-        policy: The policy that holds.
-        now: The moment ages are counted from.
-        active: When the newest checkpoint was made; None where a checkpoint has no readable time.
+        policy: The applied policy.
+        now: The time from which ages are counted.
+        active: Time of the newest checkpoint; None if a checkpoint has no readable time.
         pinned: Whether the thread is pinned.
         waits: Whether it waits for an answer.
-        narrowed: The policy by which it takes no more memory than it may, where that is another.
+        narrowed: The policy for its memory limit, if it differs.
     """
 
     policy: RetentionPolicy
@@ -186,9 +186,9 @@ class Rules:
         """Return the rule for one checkpoint.
 
         Args:
-            time: When it was made.
-            place: Its place in its namespace, 0 for the newest.
-            goes: What the plan says of it.
+            time: Time of its creation.
+            place: Its position in its namespace, 0 for the newest.
+            goes: Whether the plan deletes it.
             pointed: Whether the pointer of its namespace names it.
         """
         return self._why_it_goes(time, place) if goes else self._why_it_stays(time, place, pointed)
@@ -244,15 +244,15 @@ def decision(deletions: Iterable[Deletion | CompactDeletion], *, pinned: bool, f
     """Return a cleanup's decision on a thread, as a sentence."""
     deletions = list(deletions)
     if not found:
-        return "Nothing of this thread was found."
+        return "No keys of this thread were found."
     if pinned:
-        return "The thread stays with everything it has: it is pinned."
+        return "The thread is pinned, so all its keys stay."
     if any(each.reason is Reason.EXPIRED for each in deletions):
         return "The next cleanup deletes the whole thread."
     trimmed = sum(each.checkpoints for each in deletions if each.reason is Reason.TRIMMED)
     if trimmed:
         return f"The thread stays; the next cleanup deletes {trimmed} of its checkpoints."
-    return "The thread stays as it is."
+    return "The thread stays unchanged."
 
 
 def decision_on_rest(deletions: Iterable[Deletion | CompactDeletion], keys: int, *, pinned: bool) -> str:

@@ -1,10 +1,10 @@
-"""The shortest way from keys to decisions, for the threads of which nothing has to be asked or weighed.
+"""The shortest way from keys to decisions, for threads that need no question to Redis and no comparison.
 
 Nearly every key of a large database has one of a few shapes, and nearly every thread is young in every part or
 old in every part. One regular expression takes a thousand such keys apart at once, and ids of UUID version 6
-are compared as they are: their bytes sort as their times do. Whatever is not plain to see (colons or braces in a
-thread's id, subgraphs, other ids, mixed ages, missing pointers) is left to `KeyParser` and `make_plan`, which
-would decide the same of what is decided here: a test holds both against each other.
+are compared as they are: their bytes sort as their times do. `KeyParser` and `make_plan` take all other threads: colons
+or braces in a thread's id, subgraphs, other ids, mixed ages, missing pointers. They would decide the same on the
+threads decided here: a test compares both.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from ai_ops.checkpoints.logic.whole_threads import ID_BYTES, WholeThreads
 from ai_ops.logic.policies import NO_POLICY
 
 _HEX = "0123456789abcdef"
-# Printable ASCII but colons and braces: then nothing but the thread's id can be in its place.
+# Printable ASCII except colons and braces: then only the thread's id can be in its place.
 _NAME = rb"[ -9;-z|~]{1,500}"
-# Ids that begin with less are of before September 2020, near where times end to be believed (EARLIEST).
+# Lower ids are from before September 2020, near the oldest time that counts as a time (EARLIEST).
 _LATE_ENOUGH = rb"(?!0|1[0-9a-d]|1e[0-9a])"
 _REST_OF_ID = rb"[0-9a-f]{8}-[0-9a-f]{4}-6[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 _TASK = rb":[ -9;-z|~]{1,500}:-?[0-9]{1,18}"
@@ -91,7 +91,7 @@ class QuickKeys:
     """Takes keys of the usual shapes apart, many at a time.
 
     Args:
-        parser: What takes the other keys apart: its prefixes and its idea of the future are taken over.
+        parser: The parser of the other keys: this class uses its prefixes and its latest time.
     """
 
     def __init__(self, parser: KeyParser) -> None:
@@ -125,9 +125,9 @@ class QuickKeys:
         )
 
     def threads_of(self, keys: Sequence[bytes]) -> list[bytes]:
-        """The thread's id, without braces, for each key of a usual shape; empty for each of the others.
+        """Return the thread's id, without braces, for each key of a usual shape; empty for each other key.
 
-        Of a key with an answer the value has nothing to add to what `KeyParser` makes of it.
+        For keys with an id here, `KeyParser` needs no value either.
         """
         if not keys:
             return []
@@ -218,7 +218,7 @@ def _agreed(cuts: Sequence[Cut]) -> Cut:
 
 
 def _possible(name: bytes, stem: bytes) -> tuple[bytes, ...]:
-    """The names that a thread may have: ValkeySaver's braces may be part of its id, as before 1.0.4 it wrote none."""
+    """Return the possible ids of a thread: braces may be part of it, as ValkeySaver before 1.0.4 wrote none."""
     return (name, stem[:-1]) if stem.endswith(b"}:") else (name,)
 
 
@@ -228,19 +228,19 @@ def _repeated(names: Iterable[bytes]) -> set[bytes]:
 
 
 def _any(heads: Iterable[bytes]) -> bytes:
-    """A pattern of any of `heads`, which matches nothing when there are none."""
+    """Return a pattern of any of `heads`; without heads it matches nothing."""
     return b"|".join(map(re.escape, sorted(heads, key=len, reverse=True))) or rb"(?!)"
 
 
 def _is_ambiguous(heads: Sequence[bytes], distinct: int) -> bool:
-    """Return whether a prefix that was chosen makes one kind of keys look like another, or is no printable ASCII."""
+    """Return whether a configured prefix makes one kind of keys look like another, or is no printable ASCII."""
     if len(set(heads)) != distinct or not all(head.isascii() and head.decode().isprintable() for head in heads):
         return True
     return any(one != other and other.startswith(one + b":") for one in heads for other in heads)
 
 
 def _first_tick_at(time: float) -> int:
-    """The first count of 100 ns intervals that reads as `time` or later; times are rounded, counts are not."""
+    """Return the first count of 100 ns intervals that reads as `time` or later; times are rounded, counts are not."""
     tick = max(0, int(time * 1e7) + UUID_EPOCH)
     while (tick - UUID_EPOCH) / 1e7 >= time:
         tick -= 1
@@ -258,7 +258,7 @@ def _id_at(time: float) -> bytes:
 
 
 def _below(bound: int) -> bytes:
-    """A pattern of eight hexadecimal digits that are less than `bound`."""
+    """Return a pattern of eight hexadecimal digits that are less than `bound`."""
     digits = f"{min(bound, 0xFFFFFFFF):08x}"
     branches = [f"{digits[:at]}[{_HEX[: int(digit, 16)]}]" for at, digit in enumerate(digits) if digit != "0"]
     return rb"(?:" + ("|".join(branches) or "(?!)").encode() + rb")"

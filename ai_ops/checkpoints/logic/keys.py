@@ -3,9 +3,9 @@
 The layouts are those of langgraph-checkpoint-redis (RedisSaver, AsyncRedisSaver and the Shallow savers,
 ``langgraph/checkpoint/redis/base.py`` and ``key_registry.py``), of its 0.0.x releases and its JavaScript
 sister (blobs beside the document), of langgraph-checkpoint-aws (ValkeySaver; braces around the thread since 1.0.4),
-and plain string keys that end in an id. Nothing in a key is escaped, so it is read from its right end: the last
-segment is an id, what is left (the stem) is the thread and the namespace. Where a stem can be read in two ways, no
-way is certain: what the document says of itself decides, or a pointer or list of the saver (see `readings`).
+and plain string keys that end in an id. Keys escape no character, so the parser reads them from the right end: the last
+segment is an id, and the rest (the stem) is the thread and the namespace. If a stem has two readings, neither is
+certain: the names in the document decide, or a pointer or a list of the saver (see `readings`).
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from typing import NamedTuple
 
 from ai_ops.checkpoints.logic.times import UUID_EPOCH, as_number, id_time, number_time, value_time
 
-# LangGraph's first release with checkpoints is of 2024. An id that claims to be older, or of the future,
-# is a random number that looks like a time.
+# LangGraph's first release with checkpoints is of 2024. An id with an older time, or with a time in the future, is a
+# random number.
 EARLIEST = datetime(2020, 1, 1, tzinfo=UTC).timestamp()
 FUTURE_TOLERANCE = 86_400.0  # seconds a writer's clock may be ahead of ours
-# A number alone may be anything: only one of the last ten years is taken for a time.
+# A plain number may have any meaning. The parser takes it for a time only if it is within the last ten years.
 NUMBERS_REACH_BACK = 10 * 365.25 * 86_400
 
-# No saver's thread, namespace and ids come near; Redis itself allows 512 MB. A thousand keys are in memory several
-# times while they are scanned.
+# Keys of savers are far shorter than this; Redis itself allows 512 MB. A scan holds several copies of a thousand keys
+# in memory.
 MAX_KEY_BYTES = 8_192
 
-ROOT_NAMESPACE = b"__empty__"  # what RedisSaver writes for the empty namespace
+ROOT_NAMESPACE = b"__empty__"  # RedisSaver writes this for the empty namespace
 SHALLOW_ID = b"shallow"
-# A write can reach Redis before its checkpoint does, and a run may be going on: an hour is longer than any.
+# A write can reach Redis before its checkpoint does, while a graph runs: an hour is longer than any such run.
 ORPHAN_GRACE = 3600.0
 INTERRUPT_INDEX = b"-3"  # langgraph.checkpoint.base.WRITES_IDX_MAP["__interrupt__"]
 
 VALKEY_DOCUMENT = b"checkpoint"  # ValkeySaver's prefix can't be changed
 VALKEY_WRITES = b"writes:"
 VALKEY_LIST = b"thread:"
-# Savers before 0.5 name their pointers so, whatever prefix they were given.
+# Savers before 0.5 give their pointers this name, with any prefix.
 FIXED_POINTER = b"checkpoint_latest"
 
 
 class Family:
-    """The families of keys, in the order of deletion: pointers, by which a thread is found, go first.
+    """The families of keys, in the order of deletion: pointers go first, because savers find a thread by them.
 
-    Plain numbers: keys are written to disk and back by the million, which an enumeration would slow down.
+    They are plain numbers: an enumeration would slow down writing millions of keys to disk and reading them back.
     """
 
     POINTER = 0
@@ -53,7 +53,7 @@ class Family:
     WRITE = 2
     REGISTRY = 3
     BLOB = 4
-    # Of a checkpoint that is trimmed: before it, since afterwards nothing would tell that they are superfluous.
+    # Blobs of a trimmed checkpoint. They go before it: without the checkpoint nothing shows that they are superfluous.
     SUPERSEDED_BLOB = 5
 
 
@@ -61,13 +61,13 @@ class CheckpointKey(NamedTuple):
     """The parts of a key that belongs to a checkpoint.
 
     Attributes:
-        family: What it holds, one of `Family`.
-        thread: The thread's id; where `certain` is False, what `split_stem` makes of it.
+        family: The kind of the key, one of `Family`.
+        thread: The thread's id; where `certain` is False, the guess of `split_stem`.
         namespace: The namespace as written in the key: ``b"__empty__"`` or ``b""`` for the root.
-        checkpoint_id: The id of the checkpoint that it is or belongs to; empty where the key has none.
-        time: When that checkpoint was made, seconds since 1970; None where the key does not say.
+        checkpoint_id: The id of the checkpoint that the key is or belongs to; empty if the key has none.
+        time: The time of that checkpoint, seconds since 1970; None if the key has none.
         key: The whole key.
-        certain: Whether the key alone tells where the thread ends and the namespace begins.
+        certain: Whether the key alone shows the end of the thread and the start of the namespace.
     """
 
     family: int
@@ -81,13 +81,13 @@ class CheckpointKey(NamedTuple):
 
 @dataclass(frozen=True)
 class KeyPrefixes:
-    """The prefixes that RedisSaver was given (its ``checkpoint_prefix`` and ``checkpoint_write_prefix``)."""
+    """The prefixes of RedisSaver (its ``checkpoint_prefix`` and ``checkpoint_write_prefix``)."""
 
     checkpoint: str = "checkpoint"
     write: str = "checkpoint_write"
 
     def owners_of(self, satellite: bytes, checkpoint_id: bytes) -> set[bytes]:
-        """The keys of the documents, of which one may exist, that a write or a registry of writes belongs to.
+        """Return the possible keys of the document that a write or a registry of writes belongs to.
 
         ``checkpoint_write:a:__empty__:<id>:<task>:0`` belongs to ``checkpoint:a:__empty__:<id>``, or to the
         shallow ``checkpoint:a:``. RedisSaver before 0.1.3 leaves ``__empty__`` out of its registries.
@@ -101,7 +101,7 @@ class KeyPrefixes:
             stems.add(stem + ROOT_NAMESPACE)
         elif stem.endswith(b":" + ROOT_NAMESPACE):
             stems.add(stem.removesuffix(ROOT_NAMESPACE))
-        # A shallow saver's document has no id, or "shallow"; that of its root ends in a colon.
+        # A shallow saver's document has no id, or the id "shallow"; the document of its root ends in a colon.
         owners = {document + each + b":" + last for each in stems for last in (checkpoint_id, SHALLOW_ID)}
         return owners | {document + each for each in stems if not each.endswith(ROOT_NAMESPACE)}
 
@@ -112,7 +112,7 @@ _IS_UUID = re.compile(_UUID)
 _ENDS_IN_UUID6 = re.compile(
     rb":[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-6[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}", re.ASCII
 )
-# JavaScript's LangGraph gives the step for a clock sequence, also the first one, -1, which is no variant at all.
+# JavaScript's LangGraph writes the step as the clock sequence. The first step is -1, which is no valid variant.
 _IS_LANGGRAPH_ID = re.compile(
     rb"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-6[0-9a-fA-F]{3}-(?:[89abAB][0-9a-fA-F]{3}|ffff)-[0-9a-fA-F]{12}"
     rb"|00000000-0000-0000-0000-000000000000"
@@ -124,8 +124,8 @@ class KeyParser:
     """Parses keys.
 
     Args:
-        now: Seconds since 1970; times later than a day after it are no times.
-        prefixes: The prefixes RedisSaver was given.
+        now: Seconds since 1970; later times by more than a day do not count as times.
+        prefixes: The prefixes of RedisSaver.
     """
 
     def __init__(self, now: float, prefixes: KeyPrefixes | None = None) -> None:
@@ -150,7 +150,7 @@ class KeyParser:
         self._head = re.compile(b"(" + b"|".join(map(re.escape, longest_first)) + b"):")
 
     def parse(self, key: bytes) -> CheckpointKey | None:
-        """Parse `key`; return None if it is not a checkpoint's."""
+        """Parse `key`; return None if it belongs to no checkpoint."""
         if (head := self._head.match(key)) is None:
             return None
         if not key.isascii() or len(key) > MAX_KEY_BYTES:
@@ -159,21 +159,21 @@ class KeyParser:
 
     def _unusual(self, head: re.Match[bytes], key: bytes) -> CheckpointKey | None:
         if not _is_readable(key):
-            # No saver writes such a key: the thread ids it gets are text. Kept as one of unknown age.
+            # No saver writes such a key: thread ids are text. It stays, as a checkpoint of unknown age.
             return CheckpointKey(Family.DOCUMENT, key, b"", key, None, key, True)
         return self._parsers[head[1]](key, key[head.end() :])
 
     def time_of(self, checkpoint_id: bytes) -> float | None:
-        """Return when the checkpoint with this id was made, seconds since 1970; None when the id does not say."""
+        """Return the time of the checkpoint with this id, seconds since 1970; None if the id has none."""
         return self._believed(id_time(checkpoint_id))
 
     def time_of_value(self, value: object) -> float | None:
-        """The time that a field of a value is, seconds since 1970; None when it is no usable time."""
+        """Return the time in a field of a value, seconds since 1970; None if it is no usable time."""
         number = as_number(value)
         return self._believed(value_time(value)) if number is None else self.time_of_number(number)
 
     def time_of_number(self, number: float) -> float | None:
-        """The time that a number is, in seconds or milliseconds; None when it is none of the last ten years."""
+        """Return the time of a number in seconds or milliseconds; None if it is not within the last ten years."""
         time = self._believed(number_time(number))
         return time if time is not None and time >= self._earliest_number else None
 
@@ -181,12 +181,12 @@ class KeyParser:
         return time if time is not None and EARLIEST <= time <= self.latest else None
 
     def is_past_grace(self, time: float | None) -> bool:
-        """Return whether an object of `time` without owner was left behind, and is not still being written."""
+        """Return whether an object of `time` without an owner is old enough to be a leftover."""
         return time is not None and time < self._grace_over
 
     def _document(self, key: bytes, rest: bytes) -> CheckpointKey:
         if _ENDS_IN_UUID6.match(rest, len(rest) - 37):
-            # By far the most frequent case, and worth its own lines: a million of them make a second.
+            # By far the most frequent case. These lines save a second per million keys.
             checkpoint_id, stem = rest[-36:], rest[:-37]
             digits = checkpoint_id[:8] + checkpoint_id[9:13] + checkpoint_id[15:18]
             time: float | None = (int(digits, 16) - UUID_EPOCH) / 1e7
@@ -196,10 +196,10 @@ class KeyParser:
                 return CheckpointKey(Family.DOCUMENT, stem, b"", checkpoint_id, time, key, True)
         else:
             stem, checkpoint_id = _split_id(rest)
-            # A key without a second part has its time in the value or nowhere, whatever its thread is called.
+            # A key of one part has its time in the value or nowhere, even if the thread's id looks like a time.
             time = self.time_of(checkpoint_id) if checkpoint_id != rest else None
         thread, namespace, certain = split_stem(stem)
-        # Braces may be ValkeySaver's, or part of the thread's id.
+        # Braces are of ValkeySaver, or part of the thread's id.
         certain = certain and not (stem.startswith(b"{") and stem.endswith(b"}:"))
         return CheckpointKey(Family.DOCUMENT, thread, namespace, checkpoint_id, time, key, certain)
 
@@ -208,7 +208,7 @@ class KeyParser:
         return CheckpointKey(Family.POINTER, thread, namespace, b"", None, key, certain)
 
     def _fixed_pointer(self, key: bytes, rest: bytes) -> CheckpointKey:
-        """Take a pointer apart that savers before 0.5 wrote whatever their prefix: the value tells whose it is."""
+        """Take apart a pointer of savers before 0.5, which any prefix may have: the value shows its owner."""
         return self._pointer(key, rest)._replace(certain=False)
 
     def _write(self, key: bytes, rest: bytes) -> CheckpointKey:
@@ -232,8 +232,8 @@ class KeyParser:
         return CheckpointKey(family, thread, namespace, checkpoint_id, time, key, certain)
 
     def _blob(self, key: bytes, rest: bytes) -> CheckpointKey:
-        # A channel's name may hold colons (branch:to:node), so the right end says nothing. The root
-        # namespace is marked; in another the version is last, and the grammar of namespaces must do.
+        # A channel's name may contain colons (branch:to:node), so reading from the right does not work. The root
+        # namespace has a mark. In other namespaces the version is last, and the form of namespaces must do.
         for mark, namespace in ((b":__empty__:", ROOT_NAMESPACE), (b"::", b"")):
             thread, found, _ = rest.partition(mark)
             if found and thread:
@@ -242,7 +242,7 @@ class KeyParser:
         return CheckpointKey(Family.BLOB, thread, namespace, b"", None, key, False)
 
     def _valkey_document(self, key: bytes, rest: bytes) -> CheckpointKey | None:
-        """Take ValkeySaver's document apart where RedisSaver has another prefix: the value tells that it is one."""
+        """Take apart a document of ValkeySaver if RedisSaver has another prefix: the value must confirm it."""
         document = self._document(key, rest)
         return document._replace(certain=False) if _may_be_valkeys(stem_of(document)) else None
 
@@ -261,10 +261,10 @@ class KeyParser:
 
 
 def split_stem(stem: bytes) -> tuple[bytes, bytes, bool]:
-    """Split ``thread:namespace`` and say whether the split is certain.
+    """Split ``thread:namespace``; return both, and whether the split is certain.
 
-    A root namespace is marked by a saver (``__empty__`` or an empty end). Without a mark the end that has a
-    namespace's shape is taken for one, and the caller must ask the document.
+    Savers mark a root namespace (``__empty__`` or an empty end). Without a mark, an end with the form of a namespace
+    counts as one, and the caller must read the document.
     """
     if stem.endswith(b":__empty__"):
         return stem[:-10], ROOT_NAMESPACE, True
@@ -277,11 +277,11 @@ def split_stem(stem: bytes) -> tuple[bytes, bytes, bool]:
 
 
 def _namespace_in(stem: bytes) -> int:
-    """Return where the longest end of `stem` with a namespace's shape begins, after a thread and a colon; 0 for none.
+    """Return the start of the longest end of `stem` with a namespace's form, after a thread and a colon; 0 for none.
 
-    LangGraph joins the levels of a namespace with "|" and a node with its task's id by ":"; neither character may
-    occur in a node's name (langgraph.constants.NS_SEP and NS_END). From the right, level by level: a regular
-    expression would begin anew at each colon, which is quadratic.
+    LangGraph joins the levels of a namespace with "|", and a node and the id of its task with ":"; a node's name has
+    neither character (langgraph.constants.NS_SEP and NS_END). This goes level by level from the right: a regular
+    expression would start again at each colon, which is quadratic.
     """
     found, end = 0, len(stem)
     while True:
@@ -302,7 +302,7 @@ def _namespace_in(stem: bytes) -> int:
 
 
 def split_braces(stem: bytes) -> tuple[bytes, bytes] | None:
-    """Split ValkeySaver's ``{thread}:namespace``; None where it is no such thing. Never certain."""
+    """Split ValkeySaver's ``{thread}:namespace``; return None for other stems. The split is never certain."""
     end = stem.rfind(b"}:")
     if end < 1 or not stem.startswith(b"{"):
         return None
@@ -313,20 +313,20 @@ def split_braces(stem: bytes) -> tuple[bytes, bytes] | None:
 
 
 def readings(stem: bytes) -> list[tuple[bytes, bytes]]:
-    """Every (thread, namespace) that the stem of a document can mean, whichever saver wrote it; likeliest first.
+    """Return every (thread, namespace) that the stem of a document of any saver can mean; likeliest first.
 
-    ``{a}:b`` is a plain thread of that name, node b's namespace of thread ``{a}``, or ValkeySaver's of thread ``a``.
+    ``{a}:b`` is a thread of that name, namespace b of thread ``{a}``, or ValkeySaver's namespace b of thread ``a``.
     """
     thread, namespace, certain = split_stem(stem)
     found = [(thread, namespace)] if certain else [(stem, b""), (thread, namespace)]
     if (split := split_braces(stem)) is not None:
-        # The root has no other saver's mark, and ValkeySaver is the one that puts braces around all of its threads.
+        # For the root, other savers write another mark, and only ValkeySaver puts braces around all of its threads.
         found.insert(0 if not split[1] else len(found), split)
     return found
 
 
 def stem_of(key: CheckpointKey) -> bytes:
-    """The stem that a key was taken apart from; of a blob the thread alone."""
+    """Return the stem of a key; for a blob, the thread alone."""
     stem = key.thread + b":" + key.namespace
     if key.checkpoint_id:
         return stem if stem + b":" + key.checkpoint_id in key.key else key.thread
@@ -334,7 +334,7 @@ def stem_of(key: CheckpointKey) -> bytes:
 
 
 def is_langgraph_id(checkpoint_id: bytes) -> bool:
-    """Return whether LangGraph makes such ids: UUIDs of version 6, and the one of zeros that stands for none."""
+    """Return whether LangGraph makes such ids: UUIDs of version 6, and the UUID of zeros, which means no id."""
     return _IS_LANGGRAPH_ID.fullmatch(checkpoint_id) is not None
 
 
@@ -363,5 +363,5 @@ def _split_id(rest: bytes) -> tuple[bytes, bytes]:
     if not last:
         # A shallow saver's root document: its key ends in the empty namespace.
         return rest, b""
-    # A plain key without an id has all there is for one.
+    # For a key of one part, this part is the id too.
     return (stem, last) if stem else (rest, rest)

@@ -1,7 +1,7 @@
-"""Facts that only values hold, and the keys to read for them.
+"""Facts that are only in values, and the keys to read for them.
 
-Where a pointer points, what a DeltaChannel still needs, which of ValkeySaver's writes is an interrupt: that arrives as
-`Facts`, asked for by the functions that name the keys in question. Nothing here reads. Times are seconds since 1970.
+The target of a pointer, the ancestors of a DeltaChannel and the interrupts among ValkeySaver's writes are `Facts`.
+Functions here name the keys to read for them. This module has no input or output. Times are seconds since 1970.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ INTERRUPT_SUFFIX = b":" + INTERRUPT_INDEX
 
 
 class Lineage(NamedTuple):
-    """The ancestors of a document, as it names them.
+    """The ancestors named by a document.
 
     Attributes:
-        parent_id: The id of the checkpoint it was made from; empty for the first.
-        open_channels: The DeltaChannels that it holds no value of: they are read from its ancestors, up to the
-            nearest that does.
-        is_known: Whether the document could be read. If not, any of the others may be its ancestor.
+        parent_id: The id of its parent; empty for the first checkpoint.
+        open_channels: The DeltaChannels without a value in it, which are read from the nearest ancestor with a value.
+        is_known: Whether the document could be read. If not, any other document may be its ancestor.
     """
 
     parent_id: bytes
@@ -34,15 +33,15 @@ class Lineage(NamedTuple):
 
 @dataclass(frozen=True)
 class Facts:
-    """Facts that only values in Redis hold.
+    """Facts from values in Redis.
 
     Attributes:
-        heads: The document that a pointer or list names as its namespace's newest, by the pointer's key.
-        lineage: What documents say of their ancestors, by key.
-        interrupts: Keys of writes that are interrupts, where the key does not say so.
-        versions: The versions of its channels that a document of the blob layout names, by its key.
-        unseen: Keys of documents that the scan has missed, and that are there.
-        sizes: Bytes that keys take, where the policy limits a thread's memory; None where Redis did not say.
+        heads: The newest document of a namespace according to its pointer or list, by the pointer's key.
+        lineage: The ancestors of documents, by key.
+        interrupts: Keys of writes that are interrupts, if this is not in the key.
+        versions: The channel versions in documents of the blob layout, by key.
+        unseen: Keys of existing documents that the scan has missed.
+        sizes: Memory of keys in bytes, if the policy limits it; None if unknown.
     """
 
     heads: Mapping[bytes, Document] = field(default_factory=dict)
@@ -54,7 +53,7 @@ class Facts:
 
 
 def threads_to_examine(threads: Iterable[Thread], policy: RetentionPolicy, now: float) -> list[Thread]:
-    """Return the threads with checkpoints past the retention, without those that have only orphans."""
+    """Return the threads with checkpoints past the retention, except threads with only orphans."""
     oldest = now - policy.shortest
     found: list[Thread] = []
     for thread in threads:
@@ -78,7 +77,7 @@ def trimmable(threads: Iterable[Thread], policy: RetentionPolicy, now: float) ->
 
 
 def unread_writes(threads: Iterable[Thread], policy: RetentionPolicy, now: float) -> list[bytes]:
-    """The writes on the heads of threads of which only the value says whether they are interrupts.
+    """Return the writes on the heads of threads whose values must be read to recognise interrupts.
 
     RedisSaver puts an interrupt under the index -3; ValkeySaver keeps all writes of a checkpoint in one value,
     the JavaScript saver counts interrupts like other writes.
@@ -97,9 +96,9 @@ def unread_writes(threads: Iterable[Thread], policy: RetentionPolicy, now: float
 def staying_anyway(
     namespaces: Iterable[Namespace], heads: Mapping[bytes, Document], policy: RetentionPolicy, now: float
 ) -> dict[bytes, Namespace]:
-    """The documents that stay whatever their ancestors say, by key: each may have a DeltaChannel.
+    """Return the documents that stay regardless of ancestors, by key. Each may have a DeltaChannel.
 
-    Each of them, as forks, replays and edits make branches: what two checkpoints say holds for no third one.
+    All of them are needed, because forks, replays and edits make branches.
     """
     found: dict[bytes, Namespace] = {}
     for namespace in namespaces:
@@ -122,12 +121,12 @@ def untold_writes(threads: Iterable[Thread]) -> list[bytes]:
 
 
 def unseen_parents(lineage: Mapping[bytes, Lineage], documents: Mapping[bytes, Document]) -> list[bytes]:
-    """The keys of ancestors that a DeltaChannel is read from and that the scan has not brought.
+    """Return the keys of ancestors of a DeltaChannel that the scan has missed.
 
-    A scan need not bring what was written while it went on: the newest checkpoint may be there without its parent.
+    A scan may miss keys that are written during it, so the newest checkpoint may have been found without its parent.
 
     Args:
-        lineage: What documents say, by key.
+        lineage: The ancestors of documents, by key.
         documents: All documents of their namespaces, by key.
     """
     found: dict[bytes, None] = {}
@@ -152,14 +151,14 @@ def keys_of(thread: Thread) -> list[bytes]:
 
 
 def kept_ids(namespace: Namespace, heads: Mapping[bytes, Document], policy: RetentionPolicy, now: float) -> set[bytes]:
-    """The ids of the checkpoints that stay in a live namespace whatever their ancestors say."""
+    """Return the ids of the checkpoints that stay in a live namespace regardless of ancestors."""
     ordered = namespace.newest_first()
     kept = {document.checkpoint_id for document in ordered[: policy.kept_anyway(ordered, now)]}
     return kept | {heads[pointer].checkpoint_id for pointer in namespace.pointers if pointer in heads}
 
 
 def documents_with_blobs(namespaces: Iterable[Namespace], policy: RetentionPolicy, now: float) -> list[bytes]:
-    """The documents, staying anyway, that name the blobs which must stay with them."""
+    """Return the kept documents, which name the blobs to keep."""
     found: list[bytes] = []
     for namespace in namespaces:
         if namespace.blobs:

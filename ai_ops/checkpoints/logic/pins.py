@@ -13,7 +13,7 @@ class Pins(NamedTuple):
 
     Attributes:
         ids: Ids of threads.
-        globs: Globs over thread ids.
+        globs: Globs for thread ids.
     """
 
     ids: frozenset[str] = frozenset()

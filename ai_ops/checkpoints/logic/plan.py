@@ -1,6 +1,6 @@
 """The plan of deletions, made from the keys of threads and their `Facts`.
 
-Nothing here reads or writes. Times are seconds since 1970.
+This module has no input or output. Times are seconds since 1970.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ class CleanupPlan:
     """The deletions from a group of threads.
 
     Attributes:
-        deletions: What goes.
-        kept_threads: How many threads stay.
+        deletions: The deletions.
+        kept_threads: Number of threads that stay.
         unfixable: Keys without a readable time, which stay.
-        ownerless_blobs: Blobs of threads without a checkpoint, by thread. They carry no time: they may go
-            once a second look has found no checkpoint either.
-        over_limits: Threads that a limit of the policy can't be kept to.
+        ownerless_blobs: Blobs of threads without a checkpoint, by thread. They have no time, and may be deleted if a
+            second scan finds no checkpoint either.
+        over_limits: Threads that still exceed a limit of the policy.
     """
 
     deletions: tuple[Deletion, ...]
@@ -36,7 +36,7 @@ class CleanupPlan:
 
 
 def make_plan(threads: Iterable[Thread], facts: Facts, policy: RetentionPolicy, now: float) -> CleanupPlan:
-    """Decide what goes of `threads`, which are all of one policy."""
+    """Decide the deletions from `threads`, which all have this policy."""
     deletions: list[Deletion] = []
     unfixable: list[bytes] = []
     ownerless: dict[bytes, tuple[bytes, ...]] = {}
@@ -47,7 +47,7 @@ def make_plan(threads: Iterable[Thread], facts: Facts, policy: RetentionPolicy, 
         has_documents = any(thread.documents())
         active = thread.last_activity()
         if not policy.covers(thread.names) or (has_documents and active is None):
-            # One checkpoint of unknown age may be the newest: then nothing of the thread is known to be old.
+            # A checkpoint of unknown age may be the newest, so that no age of the thread is known.
             kept += has_documents
             continue
         deletions += _orphans(thread, facts, policy, now)
@@ -72,7 +72,7 @@ def make_plan(threads: Iterable[Thread], facts: Facts, policy: RetentionPolicy, 
 
 
 def waits_for_answer(thread: Thread, facts: Facts) -> bool:
-    """Tell whether a thread waits for a person's answer to an interrupt."""
+    """Return whether a thread waits for a user's answer to an interrupt."""
     return any(
         write.endswith(INTERRUPT_SUFFIX) or write in facts.interrupts
         for namespace, head in thread.heads()
@@ -81,9 +81,9 @@ def waits_for_answer(thread: Thread, facts: Facts) -> bool:
 
 
 def narrowed_to_size(thread: Thread, facts: Facts, policy: RetentionPolicy, now: float) -> RetentionPolicy:
-    """Return the policy with a retention for this thread by which it takes no more memory than it may.
+    """Return the policy with a retention that reduces this thread to its memory limit.
 
-    The shortest where nothing shorter would do: what a thread needs to go on stays under every retention.
+    If no retention is short enough, return the shortest. Checkpoints that the thread needs to continue always stay.
     """
     limit = policy.max_bytes
     if limit is None or facts.sizes is None:
@@ -103,13 +103,13 @@ def narrowed_to_size(thread: Thread, facts: Facts, policy: RetentionPolicy, now:
 
 
 def _narrower(policy: RetentionPolicy, time: float, now: float) -> RetentionPolicy:
-    """Return the policy by which nothing stays that is older than `time`, unless it must, nor that went before."""
+    """Return the policy that deletes all optional checkpoints older than `time`, and those that `policy` deletes."""
     oldest = max(time, now - policy.retention) if policy.trim_live_threads else time
     return policy.since(oldest, now)
 
 
 def _bytes_left(thread: Thread, facts: Facts, policy: RetentionPolicy, now: float) -> int:
-    """Return what a live thread takes once it was trimmed by `policy`."""
+    """Return the memory of a live thread after trimming by `policy`."""
     sizes = facts.sizes or {}
     gone: set[bytes] = set()
     for deletion in _trim(thread, facts, policy, now, now):
@@ -120,7 +120,7 @@ def _bytes_left(thread: Thread, facts: Facts, policy: RetentionPolicy, now: floa
 def _over_limits(
     thread: Thread, facts: Facts, policy: RetentionPolicy, now: float, waiting: bool
 ) -> Iterator[OverLimit]:
-    """The part of a live thread that stays above the limits of its policy, and the reason."""
+    """Yield the limits of its policy that a live thread still exceeds, with the reasons."""
     name, why = thread.names[0], WAITING if waiting else NEEDED
     narrowed = narrowed_to_size(thread, facts, policy, now)
     if policy.max_checkpoints is not None:
@@ -141,28 +141,28 @@ def _over_limits(
 
 
 def _left(namespace: Namespace, facts: Facts, policy: RetentionPolicy, now: float) -> set[bytes]:
-    """The ids of the checkpoints that a live namespace has once it was trimmed."""
+    """Return the ids of the checkpoints of a live namespace after trimming."""
     if not policy.may_trim(namespace, now):
         return set(namespace.documents)
     return needed_ids(namespace, facts, policy, now) & namespace.documents.keys()
 
 
 def _whole_thread(thread: Thread, active: float, policy: str) -> Deletion:
-    # The root's pointer first: a conversation that goes on goes on there.
+    # The root's pointer first, since a conversation continues there.
     namespaces = sorted(thread.namespaces.values(), key=lambda namespace: not namespace.is_root)
     guards: list[Guard] = []
     documents: list[bytes] = []
     satellites: list[Satellite] = []
     for namespace in namespaces:
         ordered = namespace.newest_first()
-        # A key that points to none of these documents says nothing of this thread, under any name.
+        # A key that points to none of these documents does not belong to this thread.
         guards += [Guard(pointer, tuple(ordered)) for pointer in sorted(set(namespace.pointers)) if ordered]
         overwritten = {each.key: each for each in ordered if each.is_shallow}
         overwritten |= {each.key: each for each in ordered[:1] if each.bears_parents_id}
         guards += [Guard(key, (document,)) for key, document in overwritten.items()]
         documents += [document.key for document in ordered if document.key not in overwritten]
         shallow = namespace.is_shallow
-        # A key that belongs to none of these documents goes as an orphan, if no other document owns it.
+        # A key without one of these documents is deleted as an orphan, if no other document owns it.
         satellites += [each for each in namespace.satellites if shallow or each.checkpoint_id in namespace.documents]
     return Deletion(
         thread=thread.names[0],
@@ -200,7 +200,7 @@ def _trim(thread: Thread, facts: Facts, policy: RetentionPolicy, now: float, act
 
 
 def _superseded_blobs(namespace: Namespace, needed: set[bytes], facts: Facts) -> Iterator[bytes]:
-    """The blobs older than the oldest version of their channel that a staying checkpoint names.
+    """Return the blobs older than the oldest version of their channel in a kept checkpoint.
 
     A blob is ``checkpoint_blob:<thread>:<namespace>:<channel>:<version>``, and versions sort as text. Newer
     ones may belong to a checkpoint that is being written.
@@ -221,12 +221,12 @@ def _superseded_blobs(namespace: Namespace, needed: set[bytes], facts: Facts) ->
 
 
 def needed_ids(namespace: Namespace, facts: Facts, policy: RetentionPolicy, now: float) -> set[bytes]:
-    """The ids of the checkpoints that a live namespace keeps.
+    """Return the ids of the checkpoints that a live namespace keeps.
 
-    A DeltaChannel is looked for from parent to parent, as LangGraph does, until one has its value.
+    A DeltaChannel is searched from parent to parent, as in LangGraph, until one has its value.
     """
     kept = kept_ids(namespace, facts.heads, policy, now)
-    # By checkpoint the channels that were looked for from there: branches that meet are followed together.
+    # The searched channels by checkpoint, so that joining branches are followed once.
     searched: dict[bytes, frozenset[str]] = {}
     for checkpoint_id in list(kept):
         lineage = _lineage(namespace, facts, checkpoint_id)
@@ -243,7 +243,7 @@ def needed_ids(namespace: Namespace, facts: Facts, policy: RetentionPolicy, now:
 
 
 def _is_unseen(namespace: Namespace, facts: Facts, checkpoint_id: bytes) -> bool:
-    """Return whether an ancestor is there that the scan has missed: then nothing tells what that one is read from."""
+    """Return whether the scan has missed an existing ancestor, whose own ancestors are then unknown."""
     if not facts.unseen or checkpoint_id in namespace.documents:
         return False
     stems = {each.key[: len(each.key) - len(each.checkpoint_id)] for each in namespace.documents.values()}
@@ -256,11 +256,11 @@ def _lineage(namespace: Namespace, facts: Facts, checkpoint_id: bytes) -> Lineag
 
 
 def _orphans(thread: Thread, facts: Facts, policy: RetentionPolicy, now: float) -> Iterator[Deletion]:
-    """Return the keys whose checkpoints are gone, an hour after the time that each carries."""
+    """Return the keys whose checkpoints are gone, an hour after their own times."""
     name = thread.names[0]
     for namespace in thread.namespaces.values():
         if namespace.is_shallow:
-            # A shallow saver's writes belong to whatever its one document is now.
+            # A shallow saver's writes belong to the current state of its only document.
             continue
         if not namespace.documents:
             for pointer in namespace.pointers:
@@ -272,7 +272,7 @@ def _orphans(thread: Thread, facts: Facts, policy: RetentionPolicy, now: float) 
         for satellite in namespace.satellites:
             if satellite.checkpoint_id not in namespace.documents and is_past_grace(satellite.time, now):
                 by_owner.setdefault(satellite.checkpoint_id, []).append(satellite)
-        # Where documents bear their parents' ids, the key that would be the owner's is another checkpoint's.
+        # If documents have their parents' ids, the owner's key belongs to another checkpoint.
         misnamed = any(document.bears_parents_id for document in namespace.documents.values())
         for satellites in by_owner.values():
             owners = () if misnamed else _owners(satellites, policy)
@@ -280,7 +280,7 @@ def _orphans(thread: Thread, facts: Facts, policy: RetentionPolicy, now: float) 
 
 
 def _owners(satellites: Iterable[Satellite], policy: RetentionPolicy) -> tuple[bytes, ...]:
-    """The documents that must be missing for these to be orphans; a stub among them is in the owner's place."""
+    """Return the documents that must be missing for these to be orphans; a stub replaces its owner."""
     satellites = list(satellites)
     if any(satellite.family == Family.DOCUMENT for satellite in satellites):
         return ()
@@ -291,7 +291,7 @@ def _owners(satellites: Iterable[Satellite], policy: RetentionPolicy) -> tuple[b
 
 
 def _unfixable(thread: Thread, facts: Facts) -> Iterator[bytes]:
-    """The keys of a thread of which nothing will ever tell the age."""
+    """Return the keys of a thread whose age can never be known."""
     yield from (document.key for document in thread.documents() if document.time is None)
     if any(thread.documents()):
         return

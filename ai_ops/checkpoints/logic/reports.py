@@ -8,33 +8,34 @@ from typing import Any
 
 @dataclass(frozen=True)
 class CleanupReport:
-    """The report of one run of the cleanup; a dry run reports as if it had deleted.
+    """The report of a run of the cleanup; a dry run reports the deletions of a real run.
 
     Attributes:
-        retention_days: The retention that was asked for, in days.
-        processed_count: Keys scanned.
-        deleted_count: Keys deleted.
-        error: Why the run came to an early end, in a sentence.
+        retention_days: The requested retention in days.
+        processed_count: Number of scanned keys.
+        deleted_count: Number of deleted keys.
+        error: The reason why the run ended early, as a sentence.
         dryrun: Whether nothing was deleted.
-        threads_deleted: Conversations that went whole.
-        threads_kept: Conversations that stayed.
-        checkpoints_trimmed: Old checkpoints of conversations that stayed.
-        orphan_count: Keys whose checkpoint was gone already.
-        unfixable_count: Keys that stayed because nothing tells their age.
-        changed_count: Deletions given up because the conversation went on meanwhile.
+        threads_deleted: Number of conversations deleted whole.
+        threads_kept: Number of conversations that stayed.
+        checkpoints_trimmed: Number of deleted old checkpoints of live conversations.
+        orphan_count: Number of keys whose checkpoint was already gone.
+        unfixable_count: Number of keys that stayed because their age is unknown.
+        changed_count: Number of deletions cancelled because the conversation continued.
         limit_reached: Whether the run stopped because `max_deletions` was reached.
-        applied_retention_days: The retention that was applied, in days; shorter when memory was short.
-        policy: Which retention was applied and why, and what else limited the run, in a sentence.
-        memory_before_bytes: Memory of the Redis before; None if its user may not ask.
-        memory_after_bytes: The same afterwards. Redis frees memory in the background, some of it later.
+        applied_retention_days: The applied retention in days; shorter if memory was short.
+        policy: A sentence on the applied retention, its reason, and other limits of the run.
+        memory_before_bytes: Memory of Redis before the run; None if its user may not read it.
+        memory_after_bytes: Memory of Redis after the run. Redis frees memory in the background, partly later.
         layouts: The counts of CompactRedisSaver's threads (`compact`) and of all others (`others`).
-        largest_threads: The ten conversations of most keys among those that went whole, as `ThreadReport` has them.
+        largest_threads: The ten conversations with the most keys that were deleted whole, in the form of
+            `ThreadReport`.
         policies: By the name of each retention policy `threads_deleted`, `threads_kept`, `checkpoints_trimmed` and
-            `deleted_count`; under the empty name those of threads that no policy matches. Empty without policies.
-        over_limit_count: Threads that stayed above a limit of their policy, as they need more to go on.
-        over_limits: The first of them: `thread`, `policy`, `limit` (``max_checkpoints`` or ``max_thread_mb``), `has`
-            (checkpoints, or bytes) and `why`.
-        seconds: How long it took.
+            `deleted_count`; under the empty name those of threads without a policy. Empty without policies.
+        over_limit_count: Number of threads that still exceed a limit of their policy.
+        over_limits: The first of these threads: `thread`, `policy`, `limit` (``max_checkpoints`` or ``max_thread_mb``),
+            `has` (checkpoints, or bytes) and `why`.
+        seconds: Duration of the run.
     """
 
     retention_days: Any
@@ -61,22 +62,22 @@ class CleanupReport:
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """The result of `cleanup_old_checkpoints`: `success`, and every attribute by its name, fit for JSON."""
+        """Return the result of `cleanup_old_checkpoints` for JSON: `success`, and every attribute by name."""
         lists = {"largest_threads": list(self.largest_threads), "over_limits": list(self.over_limits)}
         return {"success": self.error is None, **asdict(self), **lists}
 
 
 @dataclass(frozen=True)
 class ThreadReport:
-    """A conversation that was deleted whole, or would be by a dry run.
+    """A conversation that was deleted whole, or would be by a real run.
 
     Attributes:
         thread: Its id.
-        namespaces: How many namespaces it had: the graph's own and its subgraphs'.
-        keys: How many keys it had in Redis.
-        bytes: What they take in Redis, estimated from some of them; None where that was not measured.
-        last_activity: When its newest checkpoint was made, ISO 8601 in UTC.
-        policy: The name of the retention policy that held for it; empty for the run's own options.
+        namespaces: Number of its namespaces, of the graph and its subgraphs.
+        keys: Number of its keys in Redis.
+        bytes: Their memory in Redis, estimated from some of them; None if not measured.
+        last_activity: Time of its newest checkpoint, ISO 8601 in UTC.
+        policy: The name of its retention policy; empty for the run's own options.
     """
 
     thread: str
@@ -93,5 +94,5 @@ class ThreadReport:
 
 
 def text_of(name: bytes) -> str:
-    """A thread's id as text that every database takes: PostgreSQL has no NUL, and UTF-8 no lone surrogates."""
+    """Return a thread's id as text for every database, without NUL (PostgreSQL) and unpaired surrogates (UTF-8)."""
     return name.decode(errors="backslashreplace").replace("\x00", "\\x00")

@@ -1,4 +1,4 @@
-"""The retention as applied by one run. Times are seconds since 1970."""
+"""The retention of a run. Times are seconds since 1970."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from ai_ops.logic.policies import NO_POLICY, PolicyIndex
 
 @dataclass(frozen=True)
 class RetentionPolicy:
-    """The retention of one run.
+    """The retention of a run.
 
     Attributes:
-        retention: Seconds past which a checkpoint may go.
-        pending_retention: Seconds past which a thread that waits for a person's answer may go.
-        trim_live_threads: Whether old checkpoints of live threads go.
-        keep_last: Checkpoints that each namespace of a live thread keeps, at least 1.
-        thread_pattern: A glob over thread ids; other threads are left alone. None for all threads.
-        pinned: Ids of threads that are left alone, and so is what may be theirs.
-        prefixes: What RedisSaver's keys begin with.
-        undated_blobs: Whether blobs of threads without a checkpoint may go. They carry no time.
-        pinned_globs: Globs over the ids of such threads.
-        max_checkpoints: Checkpoints that each namespace of a live thread keeps at most; None for any number.
-        max_bytes: Memory that a live thread takes at most; None for any. Of threads that are known to take no more
-            (see `fitting`) it is None.
-        name: The name of the policy that holds; empty for the run's own options.
-        classes: The policies of other threads; None where there are none.
+        retention: Seconds after which a checkpoint may be deleted.
+        pending_retention: Seconds after which a thread that waits for a user's answer may be deleted.
+        trim_live_threads: Whether old checkpoints of live threads are deleted.
+        keep_last: Minimum number of checkpoints that each namespace of a live thread keeps, at least 1.
+        thread_pattern: A glob for thread ids; other threads stay. None for all threads.
+        pinned: Ids of threads that stay, with all keys that may belong to them.
+        prefixes: The prefixes of RedisSaver's keys.
+        undated_blobs: Whether blobs of threads without a checkpoint may be deleted. They have no time.
+        pinned_globs: Globs for the ids of pinned threads.
+        max_checkpoints: Maximum number of checkpoints in each namespace of a live thread; None for no limit.
+        max_bytes: Maximum memory of a live thread in bytes; None for no limit, or for threads known to be within it
+            (see `fitting`).
+        name: The name of the applied policy; empty for the run's own options.
+        classes: The policies of other threads; None if there are none.
     """
 
     retention: float
@@ -51,7 +51,7 @@ class RetentionPolicy:
 
     @property
     def has_limits(self) -> bool:
-        """Return whether checkpoints may be deleted at any age."""
+        """Return whether checkpoints may be deleted regardless of their age."""
         return self.max_checkpoints is not None or self.max_bytes is not None
 
     @property
@@ -69,15 +69,15 @@ class RetentionPolicy:
         """Return the policy for the thread with this id; the same object for all threads of one policy.
 
         Args:
-            names: All that the thread may be called, the likeliest first. Where they are of several policies, the most
-                lenient of each provision holds.
+            names: All possible names of the thread, the most likely first. If they have several policies, the most
+                lenient rule of each kind applies.
         """
         if self.classes is None:
             return self
         return self._held(self.classes.ranks_of(names))
 
     def by_rank(self, rank: int) -> RetentionPolicy:
-        """Return the policy at a place of the index `classes`; NO_POLICY for the run's own options."""
+        """Return the policy with a rank in `classes`; NO_POLICY means the run's own options."""
         return self._held((rank,))
 
     def _held(self, ranks: tuple[int, ...]) -> RetentionPolicy:
@@ -91,7 +91,7 @@ class RetentionPolicy:
         return {}
 
     def _applied(self, rank: int) -> RetentionPolicy:
-        """Return the policy at a place of the index, with what it leaves empty taken from here."""
+        """Return the policy with a rank, with its empty values taken from this policy."""
         assert self.classes is not None  # noqa: S101
         given = self.classes.policies[rank]
         retention = self.retention if given.retention is None else given.retention
@@ -99,8 +99,8 @@ class RetentionPolicy:
         if pending is None:
             pending = self.pending_retention
             if given.retention is not None:
-                # The run has none of its own where both are the same. A thread that waits for an answer is not to go
-                # before it would go without waiting.
+                # If both are the same, the run has no separate value. A thread that waits for an answer must not be
+                # deleted earlier than without waiting.
                 pending = retention if pending == self.retention else max(pending, retention)
         return replace(
             self,
@@ -125,11 +125,11 @@ class RetentionPolicy:
 
     @cached_property
     def fitting(self) -> RetentionPolicy:
-        """The same for threads that are known to take no more than they may."""
+        """Return the policy for threads known to be within their memory limit."""
         return self if self.max_bytes is None else replace(self, max_bytes=None)
 
     def since(self, time: float, now: float) -> RetentionPolicy:
-        """Return the same for a thread of which all older than `time` is to go that may."""
+        """Return the policy that deletes all optional checkpoints older than `time`."""
         return replace(
             self,
             retention=now - time,
@@ -159,7 +159,7 @@ class RetentionPolicy:
         return self.thread_pattern is None or all(compiled(self.thread_pattern).match(text) for text in texts)
 
     def may_trim(self, namespace: Namespace, now: float) -> bool:
-        """Return whether a namespace of a live thread has checkpoints that may go, and not just the last ones."""
+        """Return whether a namespace of a live thread has checkpoints that may be deleted."""
         count = len(namespace.documents)
         if not self.may_trim_some or namespace.is_shallow or count <= 1:
             return False
@@ -174,7 +174,7 @@ class RetentionPolicy:
         return self.kept_of(len(ordered), sum((document.time or now) >= now - self.retention for document in ordered))
 
     def kept_of(self, count: int, recent: int) -> int:
-        """Return the number of `count` checkpoints that stay, where `recent` are within the retention."""
+        """Return the number of kept checkpoints among `count`, of which `recent` are within the retention."""
         kept = max(recent, self.keep_last, 1) if self.trim_live_threads else count
         if self.max_checkpoints is not None:
             kept = min(kept, self.max_checkpoints)
@@ -182,7 +182,7 @@ class RetentionPolicy:
 
 
 def _most_lenient(policies: Sequence[RetentionPolicy]) -> RetentionPolicy:
-    """Return the policy of a thread for which any of these may hold, under the first one's name."""
+    """Return the most lenient combination of policies that may apply to a thread, under the first one's name."""
     counts = [each.max_checkpoints for each in policies]
     sizes = [each.max_bytes for each in policies]
     return replace(

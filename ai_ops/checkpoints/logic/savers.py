@@ -10,14 +10,14 @@ from ai_ops.logic.savers import AUTO, CLASSES, COMPACT, OLDER
 
 @dataclass(frozen=True)
 class Evidence:
-    """The result of a look at the database.
+    """The result of a search of the database.
 
     Attributes:
-        savers: The savers that have conversations there, each with the name of a key that shows it.
-        was_chosen: Whether this app has noted there that it chose COMPACT.
-        keys: How many keys were looked at.
-        complete: Whether those were all, or as many as it takes.
-        trouble: Why the look came to nothing, in a sentence; empty where it did not.
+        savers: The savers with conversations in the database, each with the name of a key as evidence.
+        was_chosen: Whether this app has recorded that it chose COMPACT.
+        keys: Number of scanned keys.
+        complete: Whether all keys were scanned, or enough to decide.
+        trouble: The reason why the search failed, as a sentence; empty if it succeeded.
     """
 
     savers: Mapping[str, str] = field(default_factory=dict)
@@ -37,8 +37,8 @@ class SaverChoice:
     """The saver for a database.
 
     Attributes:
-        saver: COMPACT, REDIS or VALKEY; None where the right one can't work there.
-        reason: Why this one, or why none, in a sentence without its end.
+        saver: COMPACT, REDIS or VALKEY; None if the right one can't work there.
+        reason: The reason for this saver, or for none, as a sentence without a full stop.
     """
 
     saver: str | None
@@ -48,13 +48,13 @@ class SaverChoice:
 def choose_saver(configured: str, able: Mapping[str, str | None], found: Evidence) -> SaverChoice:
     """Choose the saver for a database.
 
-    A conversation must go on with the saver that has it. So whatever was not seen may be a reason to stay with the
-    saver that agents had before there was a choice.
+    A conversation must continue with its saver. So if the search is incomplete, the saver that older versions chose is
+    kept.
 
     Args:
         configured: The setting `checkpoint_saver`.
-        able: For each saver None where it can work there, else why not.
-        found: What is in the database; not looked at where the setting names a saver.
+        able: For each saver None if it can work there, otherwise the reason why not.
+        found: The evidence in the database; unused if the setting names a saver.
     """
     if configured != AUTO:
         return _named(configured, f'the setting checkpoint_saver is "{configured}"', able)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-# Rows of a page; a pattern that matches more is to be narrower.
+# Maximum number of rows on a page. For more threads the user must narrow the pattern.
 SHOWN_THREADS = 200
 
 PINNED, WAITING, IDLE, ERASED = "pinned", "waiting", "idle", "erased"
@@ -13,18 +13,17 @@ PINNED, WAITING, IDLE, ERASED = "pinned", "waiting", "idle", "erased"
 
 @dataclass(frozen=True)
 class FoundThread:
-    """A thread that a search has found.
+    """A found thread.
 
     Attributes:
         thread: Its id.
         saver: The saver that wrote it.
-        last_activity: When its newest checkpoint was made, ISO 8601 in UTC; None where nothing tells.
-        checkpoints: How many it has.
-        keys: Its keys.
-        bytes: About what they take in Redis; None where that is not known.
-        state: ``idle``, ``waiting`` (for an answer), ``pinned``, or ``erased``: an erasure has taken it, and nothing of
-            it is there.
-        policy: The name of the retention policy that holds; empty for the configured options.
+        last_activity: Time of its newest checkpoint, ISO 8601 in UTC; None if unknown.
+        checkpoints: Number of its checkpoints.
+        keys: Number of its keys.
+        bytes: Approximate memory of its keys in Redis; None if unknown.
+        state: ``idle``, ``waiting`` (for an answer), ``pinned``, or ``erased``, without keys.
+        policy: The name of its retention policy; empty for the configured options.
     """
 
     thread: str
@@ -42,15 +41,15 @@ class SearchReport:
     """The report of a search.
 
     Attributes:
-        pattern: The glob over thread ids.
-        error: Why nothing was found out, in a sentence.
-        looked_at: About how many keys were looked at.
-        database_keys: How many keys there are.
-        complete: Whether all were looked at.
-        thread_count: Threads that match, of which something is there.
-        key_count: Their keys.
-        threads: The ones that were active last, and those that were erased.
-        seconds: How long it took.
+        pattern: The glob for thread ids.
+        error: The reason why the search failed, as a sentence.
+        looked_at: Approximate number of scanned keys.
+        database_keys: Number of keys in the database.
+        complete: Whether all keys were scanned.
+        thread_count: Number of matching threads with keys.
+        key_count: Number of their keys.
+        threads: The most recently active threads, and erased ones.
+        seconds: Duration of the search.
     """
 
     pattern: str
@@ -64,7 +63,7 @@ class SearchReport:
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """The result of `find_threads`: `success`, and every attribute by its name, fit for JSON."""
+        """Return the result of `find_threads`: `success`, and every attribute by its name, in a form for JSON."""
         return {
             "success": self.error is None,
             **asdict(self),

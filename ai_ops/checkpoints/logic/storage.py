@@ -1,6 +1,6 @@
 """Statistics of the checkpoint Redis: ages, savers, the oldest and the largest threads.
 
-Nothing here reads or writes. Times are seconds since 1970.
+This module has no input or output. Times are seconds since 1970.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from ai_ops.logic.largest import Largest
 SHOWN_THREADS = 10
 SHOWN_CHARACTERS = 120  # of a thread's id
 SHOWN_MISSING_PINS = 1000
-# A fat key is found among the keys of the threads that have most, or by chance among these.
+# A large key is found among the keys of the threads with the most keys, or by chance among these.
 SIZED_KEYS = 1000
 SIZED_THREADS = 50
 SIZED_KEYS_PER_THREAD = 50
 MAX_DAY_BARS = 31
-MAX_WEEK_BARS = 53  # a year; the last one takes what is older
+MAX_WEEK_BARS = 53  # a year; the last one includes older keys
 
 
 @dataclass(frozen=True)
@@ -38,33 +38,33 @@ class StorageReport:
     """The report of one sampling of the checkpoint storage.
 
     Attributes:
-        error: Why it found nothing, in a sentence.
-        server: What `ai_ops.checkpoints.connection.CheckpointRedis` says of it; None where its user may not call INFO.
-        memory_bytes: Memory the whole server uses; None where its user may not ask.
-        evicted_keys: Keys that the server evicted since it started; None likewise.
-        database_keys: Keys in the database, of whatever kind.
-        scanned_keys: So many of them were looked at.
-        complete: Whether those were all. If not, threads may have more keys than were seen.
-        checkpoint_keys: Keys that are checkpoints or belong to one.
-        thread_count: Threads they are of.
-        families: `checkpoint_keys` by what they hold.
-        savers: Threads by the saver that wrote them.
-        checkpoint_bytes: What the checkpoint keys take, estimated from `sized_keys` of them; None if not measurable.
-        sized_keys: How many keys were measured for that.
+        error: The reason why it failed, as a sentence.
+        server: The description by `ai_ops.checkpoints.connection.CheckpointRedis`; None if its user may not call INFO.
+        memory_bytes: Memory of the whole server; None if its user may not read it.
+        evicted_keys: Keys evicted since the start of the server; None if its user may not read it.
+        database_keys: Number of all keys in the database.
+        scanned_keys: Number of scanned keys.
+        complete: Whether all keys were scanned. If not, threads may have further keys.
+        checkpoint_keys: Number of keys that are checkpoints or belong to one.
+        thread_count: Number of their threads.
+        families: `checkpoint_keys` by family.
+        savers: Number of threads by saver.
+        checkpoint_bytes: Memory of the checkpoint keys, estimated from `sized_keys` of them; None if not measurable.
+        sized_keys: Number of measured keys.
         ages: Bars of a chart, newest first: `label`, `keys`, `threads`.
-        age_unit: What the labels count: "day" or "week".
-        undated_keys: Keys whose age nothing tells.
-        oldest_threads: `thread`, `keys`, `last_activity` (ISO time) of the ten longest idle.
+        age_unit: Unit of the labels: "day" or "week".
+        undated_keys: Number of keys of unknown age.
+        oldest_threads: `thread`, `keys`, `last_activity` (ISO time) of the ten threads with the oldest last activity.
         largest_threads: `thread`, `keys`, `bytes`, `last_activity` of the ten largest among those measured.
-        pin_count: Pinned threads.
-        missing_pins: Those of which nothing is in Redis; None where that is not known, or they are too many.
-        cleanup: What a cleanup would have done then: the counts and the policy of `CleanupReport`; None where
-            not all keys were looked at.
-        max_memory_bytes: Memory the server may use, Redis' ``maxmemory``; None where it has no limit or does not say.
-        policies: By the name of each retention policy what a cleanup would do: `threads_deleted`, `threads_kept`,
+        pin_count: Number of pinned threads.
+        missing_pins: Pinned threads without keys in Redis; None if unknown or too many.
+        cleanup: The counts and the policy of a cleanup at that time, as in `CleanupReport`; None if not all keys were
+            scanned.
+        max_memory_bytes: Memory limit of the server, Redis' ``maxmemory``; None without a limit, or if unknown.
+        policies: The counts of a cleanup by the name of each retention policy: `threads_deleted`, `threads_kept`,
             `checkpoints_trimmed`, `deleted_count`; under the empty name for threads under no policy. Empty without.
         states: Threads by state: `pinned`, `waiting` (for an answer), `idle`.
-        seconds: How long the sampling took.
+        seconds: Duration of the sampling.
     """
 
     error: str | None = None
@@ -94,13 +94,13 @@ class StorageReport:
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """The result of `sample_checkpoint_storage`: `success`, and every attribute by its name, fit for JSON."""
+        """Return the result of `sample_checkpoint_storage` for JSON: `success`, and every attribute by name."""
         return {"success": self.error is None, **asdict(self)}
 
 
 @dataclass(order=True)
 class _Entry:
-    """A thread in a heap: what it is ordered by, a number that settles ties, and what is told of it."""
+    """A thread in a heap: its sort key, a number for ties, and its data."""
 
     rank: float
     number: int
@@ -112,9 +112,9 @@ class StorageTally:
     """Counts the content of threads in constant memory.
 
     Args:
-        now: The moment ages are counted from.
+        now: The time from which ages are counted.
         pins: Ids of the pinned threads.
-        globs: Globs over the ids of others.
+        globs: Globs for the ids of further pinned threads.
     """
 
     def __init__(self, now: float, pins: frozenset[str], globs: frozenset[str] = frozenset()) -> None:
@@ -136,7 +136,7 @@ class StorageTally:
 
         Args:
             threads: The threads.
-            interrupts: Those of their writes that are interrupts, where the key does not say so.
+            interrupts: Their writes that are interrupts, if this is not in the key.
         """
         facts = Facts(interrupts=interrupts)
         for thread in threads:
@@ -153,7 +153,7 @@ class StorageTally:
     def add_compact(
         self, looks: Iterable[Look], parser: KeyParser, waiting: Mapping[Look, bool | None] | None = None
     ) -> None:
-        """Count threads of CompactRedisSaver, by what is known of each."""
+        """Count threads of CompactRedisSaver."""
         for look in looks:
             if look.state == State.GONE:
                 continue
@@ -166,23 +166,23 @@ class StorageTally:
             self._add_pins((look.thread.name,))
             there = zip(look.thread.keys, (look.thread.has_hash, look.thread.has_ids), strict=True)
             keys = self._add_keys((("compact threads", key, active) for key, has in there if has), active)
-            # Its keys are always two: how large it may be its checkpoints say.
+            # It always has two keys, so the number of checkpoints estimates its size.
             self._add_to_lists(look.thread.name, active, keys, max(len(keys), look.checkpoints))
 
     def sample(self) -> list[bytes]:
-        """Keys chosen by their checksums, which is as good as by chance: a thousand, or all if there are fewer."""
+        """Return a thousand keys, chosen by their checksums as a random sample, or all if there are fewer."""
         return [key for _, key in self._sample]
 
     def candidates(self) -> list[bytes]:
-        """Keys of the threads that have most, up to fifty of each."""
+        """Return keys of the threads with the most keys, up to fifty of each."""
         return [key for entry in self._most_keys for key in entry.keys]
 
     def oldest(self) -> list[dict[str, Any]]:
-        """Return the threads that have been idle longest."""
+        """Return the threads with the oldest last activity."""
         return [entry.row for entry in self._oldest]
 
     def largest(self, sizes: Mapping[bytes, int]) -> list[dict[str, Any]]:
-        """The largest of the threads that have most keys; `sizes` are bytes by key, for some keys of each."""
+        """Return the largest of the threads with the most keys; `sizes` has the bytes of some keys of each."""
         rows = [entry.row | {"bytes": _scaled(entry, sizes)} for entry in self._most_keys]
         return heapq.nlargest(SHOWN_THREADS, rows, key=lambda row: row["bytes"] or 0)
 
@@ -202,7 +202,7 @@ class StorageTally:
         for family, key, time in of_thread:
             keys.append(key)
             self.families[family] += 1
-            # Pointers and blobs carry no time: they are as old as their thread.
+            # Pointers and blobs have no time, so they have the age of their thread.
             if (dated := time if time is not None else active) is None:
                 self.undated_keys += 1
             else:
@@ -237,11 +237,11 @@ def saver_of(thread: Thread) -> str:
 
 
 def age_bars(keys_by_day: Mapping[int, int], threads_by_day: Mapping[int, int]) -> tuple[str, list[dict[str, Any]]]:
-    """Bars of a chart from counts by age in days: one a day up to a month, else one a week up to a year.
+    """Return the bars of a chart of counts by age: one per day up to a month, else one per week up to a year.
 
     Returns:
-        "day" or "week", and the bars, newest first: `label` (the age in that unit; the last one may end in "+"
-        and takes what is older too), `keys`, `threads`.
+        "day" or "week", and the bars, newest first: `label` (the age in this unit; the last label may end in "+" and
+        includes older keys), `keys`, `threads`.
     """
     oldest = max([*keys_by_day, *threads_by_day], default=0)
     unit, days, limit = ("day", 1, MAX_DAY_BARS) if oldest < MAX_DAY_BARS else ("week", 7, MAX_WEEK_BARS)
@@ -256,13 +256,13 @@ def age_bars(keys_by_day: Mapping[int, int], threads_by_day: Mapping[int, int]) 
 
 
 def shown_id(name: bytes) -> str:
-    """A thread's id as text that every database takes, cut where it is too long for a table."""
+    """Return a thread's id as text for every database, cut to a length for tables."""
     text = text_of(name)
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…"
 
 
 def _keys_of(thread: Thread) -> Iterator[tuple[str, bytes, float | None]]:
-    """Yield the family of each key, the key, and the time that it carries."""
+    """Yield the family of each key, the key, and its own time."""
     for space in thread.namespaces.values():
         yield from (("checkpoints", document.key, document.time) for document in space.documents.values())
         yield from (("pointers", pointer, None) for pointer in set(space.pointers))
@@ -271,7 +271,7 @@ def _keys_of(thread: Thread) -> Iterator[tuple[str, bytes, float | None]]:
 
 
 def _scaled(entry: _Entry, sizes: Mapping[bytes, int]) -> int | None:
-    """Bytes of all keys of a thread, from the measured ones."""
+    """Return the memory of all keys of a thread, estimated from the measured ones."""
     measured = [sizes[key] for key in entry.keys if key in sizes]
     return round(sum(measured) / len(measured) * entry.row["keys"]) if measured else None
 

@@ -1,4 +1,4 @@
-"""The tally of a cleanup: its counts, and the few names for log and report."""
+"""The tally of a cleanup: its counts, and some names for log and report."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ai_ops.checkpoints.logic.reports import ThreadReport
 from ai_ops.checkpoints.logic.whole_threads import WholeThreads
 from ai_ops.logic.largest import Largest
 
-NAMED_KEYS = 5  # of those that could not be dated, so many are named in the log
+NAMED_KEYS = 5  # number of keys of unknown age that the log names
 SHOWN_KEY_BYTES = 120
 LARGEST_THREADS = 10
-# Threads above a limit that the report names; it counts all of them.
+# Number of threads over a limit that the report names. It counts all of them.
 NAMED_OVER_LIMITS = 1000
 # The counts of each policy, by the names of the report.
 OF_POLICIES = ("threads_deleted", "threads_kept", "checkpoints_trimmed", "deleted_count")
@@ -40,7 +40,7 @@ class Tally:
 
     processed: int = 0
     deleted: int = 0
-    # The count for `max_deletions`: keys, and checkpoints that went from a key that stays.
+    # The count for `max_deletions`: deleted keys, and checkpoints deleted from a key that stays.
     spent: int = 0
     threads_deleted: int = 0
     threads_kept: int = 0
@@ -55,15 +55,15 @@ class Tally:
 
     over_limit_count: int = 0
     over_limits: list[OverLimit] = field(default_factory=list)
-    # By the name of the policy, and in it by the names of the report.
+    # By the name of the policy, and then by the names of the report.
     _policies: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
-    # Of the numbers above, those of CompactRedisSaver's threads.
+    # The part of the numbers above for CompactRedisSaver's threads.
     _compact: Counter[str] = field(default_factory=Counter)
 
     @contextmanager
     def of_compact(self) -> Iterator[None]:
-        """Count what is counted in the block for CompactRedisSaver too."""
+        """Add the counts of the block to those of CompactRedisSaver too."""
         before = {name: getattr(self, name) for name in OF_LAYOUTS.values()}
         try:
             yield
@@ -71,18 +71,18 @@ class Tally:
             self._compact.update({name: getattr(self, name) - number for name, number in before.items()})
 
     def of_layout_of(self, deletions: Sequence[Deletion | CompactDeletion]) -> AbstractContextManager[None]:
-        """Count what is counted in the block for the layout of a batch's deletions, which are all of one."""
+        """Add the counts of the block to those of the layout of a batch, whose deletions all have the same layout."""
         return self.of_compact() if isinstance(deletions[0], CompactDeletion) else nullcontext()
 
     def layouts(self) -> dict[str, dict[str, int]]:
-        """The counts of CompactRedisSaver's threads, and of the others."""
+        """Return the counts of CompactRedisSaver's threads, and of all others."""
         return {
             COMPACT: {shown: self._compact[name] for shown, name in OF_LAYOUTS.items()},
             OTHERS: {shown: getattr(self, name) - self._compact[name] for shown, name in OF_LAYOUTS.items()},
         }
 
     def policies(self, names: Iterable[str]) -> dict[str, dict[str, int]]:
-        """The counts of each policy, those of which no thread was there included."""
+        """Return the counts of each policy, including policies without threads."""
         return {
             policy: {name: self._policies[policy][name] for name in OF_POLICIES}
             for policy in sorted({*names, *self._policies})
@@ -95,7 +95,7 @@ class Tally:
             self._policies[policy]["threads_kept"] += number
 
     def add_over_limits(self, threads: Sequence[OverLimit]) -> None:
-        """Count threads that a limit can't be kept to, and remember the first."""
+        """Count threads that still exceed a limit, and keep the first."""
         self.over_limit_count += len(threads)
         self.over_limits += threads[: NAMED_OVER_LIMITS - len(self.over_limits)]
 
@@ -143,7 +143,7 @@ class Tally:
             if outcome.deleted:
                 self.threads_deleted += 1
                 of_policy["threads_deleted"] += 1
-            # Of a thread that another process has deleted meanwhile there is nothing to keep either.
+            # If another process has deleted the thread meanwhile, it does not stay either.
             elif outcome.wrong_type:
                 self.keep({deletion.policy: 1})
         elif deletion.reason is Reason.TRIMMED:

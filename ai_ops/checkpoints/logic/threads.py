@@ -1,6 +1,6 @@
-"""Threads, built from the keys of their checkpoints.
+"""Construction of threads from the keys of their checkpoints.
 
-Nothing here reads or writes. Times are seconds since 1970.
+This module has no input or output. Times are seconds since 1970.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Document(NamedTuple):
 
     Attributes:
         key: Its key in Redis.
-        checkpoint_id: Its id, from the key, or from the value where the key has none or another's.
-        time: When it was made; None where neither key nor value says.
-        bears_parents_id: Whether the key has the id of the checkpoint it was made from. The next turn overwrites
-            the newest such document, so that a key of long ago may hold the checkpoint of a moment ago.
+        checkpoint_id: Its id, from the key, or from the value if the key has none or that of another checkpoint.
+        time: Time of its creation; None if it is neither in the key nor in the value.
+        bears_parents_id: Whether the key has the id of its parent. The next turn overwrites the newest such document,
+            so that an old key may contain a new checkpoint.
     """
 
     key: bytes
@@ -58,7 +58,7 @@ class Satellite(NamedTuple):
 
 @dataclass(slots=True)
 class Namespace:
-    """All that one namespace of a thread has in Redis."""
+    """All keys of a namespace of a thread."""
 
     name: bytes
     documents: dict[bytes, Document] = field(default_factory=dict)
@@ -68,7 +68,7 @@ class Namespace:
 
     @property
     def is_shallow(self) -> bool:
-        """Return whether a shallow saver wrote it: one document, which each turn overwrites."""
+        """Return whether a shallow saver wrote it: a single document, which each turn overwrites."""
         return any(document.is_shallow for document in self.documents.values())
 
     @property
@@ -77,13 +77,13 @@ class Namespace:
         return self.name in (ROOT_NAMESPACE, b"")
 
     def newest_first(self) -> list[Document]:
-        """Its checkpoints, of which all must be dated."""
+        """Return its checkpoints, which all must have times."""
         return sorted(
             self.documents.values(), key=lambda document: (document.time or 0.0, document.checkpoint_id), reverse=True
         )
 
     def writes_of(self, checkpoint_id: bytes) -> list[bytes]:
-        """The keys of the writes that a checkpoint has."""
+        """Return the keys of a checkpoint's writes."""
         return [
             satellite.key
             for satellite in self.satellites
@@ -96,9 +96,9 @@ class Thread:
     """A conversation: its namespaces, and the names it may have.
 
     Attributes:
-        names: The thread's id; every possibility where nothing tells it, the likeliest first.
-        namespaces: By name.
-        kin: Threads that may be the same one as this, as nothing says where its documents belong.
+        names: The thread's id; all possibilities if it is uncertain, the most likely first.
+        namespaces: Its namespaces by name.
+        kin: Threads that may be the same thread, because the owner of its documents is uncertain.
     """
 
     names: tuple[bytes, ...]
@@ -106,19 +106,19 @@ class Thread:
     kin: list[Thread] = field(default_factory=list)
 
     def documents(self) -> Iterator[Document]:
-        """The checkpoints of all namespaces."""
+        """Return the checkpoints of all namespaces."""
         for namespace in self.namespaces.values():
             yield from namespace.documents.values()
 
     def last_activity(self) -> float | None:
-        """Return when its newest checkpoint was made; None without checkpoints, or when one of them is undated."""
+        """Return the time of its newest checkpoint; None without checkpoints, or if one has no time."""
         times = [document.time for document in self.documents()]
         times += [document.time for other in self.kin if times for document in other.documents()]
         known = [time for time in times if time is not None]
         return max(known) if known and len(known) == len(times) else None
 
     def heads(self) -> list[tuple[Namespace, Document]]:
-        """The newest checkpoint, and the root's newest: the places where an interrupt waits for its answer.
+        """Return the newest checkpoint, and the root's newest, where an interrupt waits for its answer.
 
         An interrupt inside a subgraph is on the subgraph's newest checkpoint and on the root's.
         """
@@ -130,9 +130,8 @@ class Thread:
 def group_threads(keys: Iterable[CheckpointKey]) -> list[Thread]:
     """Build threads from keys in any order; keys may repeat.
 
-    Documents come first: most say which thread they are of, and what belongs to them follows them. A document that
-    says nothing follows a pointer or list, or a write of its own; without any it stays apart, under all names that
-    it may have.
+    Documents come first: most name their thread, and their other keys follow them. A document without names follows a
+    pointer, a list or one of its writes; without these it forms a separate thread with all possible names.
     """
     grouping = _Grouping()
     documents: list[CheckpointKey] = []
@@ -155,11 +154,11 @@ class _Grouping:
 
     def __init__(self) -> None:
         self.threads: dict[bytes, Thread] = {}
-        # Where a document went whose key alone says nothing certain, by its stem and id.
+        # The namespace of a document with an uncertain key, by its stem and id.
         self._places: dict[tuple[bytes, bytes], Namespace] = {}
 
     def file(self, key: CheckpointKey, names: tuple[bytes, ...], space: bytes) -> Namespace:
-        """Put a key into a namespace of the thread that may have these names."""
+        """Add a key to a namespace of the thread with these possible names."""
         thread = self.threads.get(names[0])
         if thread is None:
             thread = self.threads[names[0]] = Thread(names)
@@ -172,13 +171,13 @@ class _Grouping:
         return namespace
 
     def file_unsure(self, documents: list[CheckpointKey], others: list[CheckpointKey]) -> None:
-        """File documents that do not say which thread they are of."""
+        """Add documents that do not name their thread."""
         evidence = _Evidence(others)
         known = dict(self.threads)
         for key in documents:
             stem = stem_of(key)
             possible = evidence.readings_of(stem, key.checkpoint_id)
-            # A name that a thread has already is as likely as the first.
+            # The name of an existing thread is as likely as the first.
             name, space = next((each for each in possible if each[1] == b"" and each[0] in known), possible[0])
             names = tuple(dict.fromkeys((name, *(each for each, _ in possible))))
             self._places[stem, key.checkpoint_id] = self.file(key, names, space)
@@ -187,7 +186,7 @@ class _Grouping:
                 _make_kin(thread, other)
 
     def file_with_its_document(self, key: CheckpointKey) -> None:
-        """File what belongs to a document, or points to some, with it; alone where there is none."""
+        """Add a key or a pointer to the thread of its document, or to a thread of its own without a document."""
         spaces = self._possible_spaces(key)
         for name, space in spaces:
             namespace = self._namespace(name, space)
@@ -205,7 +204,7 @@ class _Grouping:
         return None if thread is None else thread.namespaces.get(space)
 
     def _possible_spaces(self, key: CheckpointKey) -> list[tuple[bytes, bytes]]:
-        """Return the keys at which the document may be; its saver's spelling first."""
+        """Return the possible places of the document, the saver's spelling first."""
         spaces = [(key.thread, key.namespace)]
         if not key.certain and key.key.startswith((VALKEY_LIST, VALKEY_WRITES)):
             if (split := split_braces(stem_of(key))) is not None:
@@ -229,9 +228,9 @@ class _Evidence:
                 self._lists.add(stem_of(key))
 
     def readings_of(self, stem: bytes, checkpoint_id: bytes) -> list[tuple[bytes, bytes]]:
-        """The (thread, namespace) that a document may be of, likeliest first.
+        """Return the possible (thread, namespace) of a document, the most likely first.
 
-        All of them, since a thread beside may have the same names in its own: a pin protects whichever it means.
+        All of them, because another thread may have the same names, and a pin must protect the intended one.
         """
         possible, split = readings(stem), split_braces(stem)
         if stem in self._lists:
@@ -249,9 +248,9 @@ def _make_kin(one: Thread, other: Thread) -> None:
 
 
 def _is_owned_by(namespace: Namespace, key: CheckpointKey) -> bool:
-    """Return whether the document that a key belongs to, or one that it may point to, is in a namespace."""
+    """Return whether the document of a key, or one to which it may point, is in a namespace."""
     if key.key.startswith((VALKEY_LIST, VALKEY_WRITES)):
-        # ValkeySaver's own document has the same stem, whatever else is in the namespace.
+        # ValkeySaver's own document has the same stem, regardless of other keys in the namespace.
         document = namespace.documents.get(key.checkpoint_id)
         own = b"checkpoint:" + stem_of(key) + b":"
         if key.checkpoint_id:
@@ -274,10 +273,10 @@ def _put(namespace: Namespace, key: CheckpointKey) -> None:
 
 
 def possible_stubs(threads: Iterable[Thread], now: float) -> list[Document]:
-    """The documents that may be no checkpoints but stubs, which late writes left behind.
+    """Return the documents that may be stubs of late writes instead of checkpoints.
 
-    A writer marks the document of its checkpoint; one that is gone becomes one again, with nothing but the
-    mark. It has writes, and nothing points into its namespace.
+    A writer sets a flag in the document of its checkpoint, which recreates a deleted document with only this flag. A
+    stub has writes, and no pointer names its namespace.
     """
     found: list[Document] = []
     for thread in threads:
@@ -291,7 +290,7 @@ def possible_stubs(threads: Iterable[Thread], now: float) -> list[Document]:
 
 
 def set_stubs_aside(threads: Iterable[Thread], stubs: frozenset[bytes]) -> None:
-    """Count stubs among the satellites: they are no checkpoints of `threads`."""
+    """Move stubs to the satellites, because they are not checkpoints of `threads`."""
     for thread in threads if stubs else ():
         for namespace in thread.namespaces.values():
             for document in [each for each in namespace.documents.values() if each.key in stubs]:
@@ -301,10 +300,10 @@ def set_stubs_aside(threads: Iterable[Thread], stubs: frozenset[bytes]) -> None:
 
 
 def possibly_misnamed(threads: Iterable[Thread]) -> list[bytes]:
-    """The keys of documents that may bear the id of the checkpoint before.
+    """Return the keys of documents that may have the id of the previous checkpoint.
 
-    langgraph-checkpoint-redis 0.0.4 to 0.0.8 puts a checkpoint under the id in the configuration it was given, which
-    is that of the one before, or a UUID of nothing but zeros. Its blobs tell its threads from those of later versions.
+    langgraph-checkpoint-redis 0.0.4 to 0.0.8 stores a checkpoint under the id in its configuration, which is that of
+    the previous checkpoint, or a UUID of zeros. Its blobs distinguish its threads from those of later versions.
     """
     return [
         document.key
@@ -317,7 +316,7 @@ def possibly_misnamed(threads: Iterable[Thread]) -> list[bytes]:
 
 
 def set_own_ids(threads: Iterable[Thread], own: Mapping[bytes, Document]) -> None:
-    """Give the documents of `threads` the ids and times in `own`, by key: those their values have."""
+    """Set the ids and times of the documents of `threads` to those of their values, in `own` by key."""
     for thread in threads if own else ():
         for namespace in thread.namespaces.values():
             documents = [own.get(each.key, each) for each in namespace.documents.values()]
@@ -325,5 +324,5 @@ def set_own_ids(threads: Iterable[Thread], own: Mapping[bytes, Document]) -> Non
 
 
 def is_past_grace(time: float | None, now: float) -> bool:
-    """Return whether an object of `time` without owner was left behind, and is not still being written."""
+    """Return whether an object of `time` without an owner is an orphan, and is not still being written."""
     return time is not None and time < now - ORPHAN_GRACE

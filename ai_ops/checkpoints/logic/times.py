@@ -1,6 +1,6 @@
 """Times in the ids and values of checkpoints. Times are seconds since 1970.
 
-Nothing here knows the present: callers say which times they believe.
+This module does not use the present time: callers decide which times are plausible.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ _CROCKFORD = {digit: value for value, digit in enumerate(b"0123456789ABCDEFGHJKM
 _ZONE = r"(?:Z|[+-]\d\d:?\d\d)?"
 _FRACTION = r"(?:\.\d{1,9})?"
 _IS_ISO = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d" + _FRACTION + ")?" + _ZONE, re.ASCII)
-# As in names of files, where a colon is a nuisance.
+# As in file names, where a colon is not practical.
 _IS_COMPACT = re.compile(r"\d{8}T\d{6}" + _FRACTION + _ZONE, re.ASCII)
 _IS_DASHED = re.compile(r"(\d{4}-\d\d-\d\d[T_])(\d\d)-(\d\d)-(\d\d)(" + _FRACTION + _ZONE + ")", re.ASCII)
 _IS_RFC_2822 = re.compile(
     r"(?:[A-Za-z]{3}, ?)?\d{1,2} [A-Za-z]{3} \d{4} \d\d:\d\d(?::\d\d)?(?: (?:[+-]\d{4}|[A-Z]{1,5}))?", re.ASCII
 )
 _IS_NUMBER = re.compile(r"\d{1,16}(?:\.\d{1,9})?", re.ASCII)
-MAX_SECONDS = 1e11  # what is larger counts milliseconds
+MAX_SECONDS = 1e11  # larger numbers are milliseconds
 
 
 def id_time(checkpoint_id: bytes) -> float | None:
-    """The time inside a UUID of version 1, 6 or 7 (RFC 9562), a ULID or a date; None if there is none."""
+    """Return the time in a UUID of version 1, 6 or 7 (RFC 9562), a ULID or a date; None if there is none."""
     if len(checkpoint_id) == 36 and _IS_UUID.fullmatch(checkpoint_id):
         return _uuid_time(checkpoint_id)
     if len(checkpoint_id) == 32 and _IS_BARE_UUID.fullmatch(checkpoint_id):
@@ -97,14 +97,15 @@ def _rfc_2822_time(text: str) -> float | None:
 
 def _seconds(time: datetime) -> float | None:
     if time.year < 2:
-        # With a zone it can lie before the first representable moment.
+        # With a zone it may be before the first representable time.
         return None
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 
 
 def _uuid_time(text: bytes) -> float | None:
     version = text[14:15]
-    # JavaScript's LangGraph gives the step for a clock sequence, also the first one, -1, which is no variant at all.
+    # JavaScript's LangGraph uses the step as clock sequence, including the first step, -1, which is not a valid
+    # variant.
     if text[19:20] not in b"89abAB" and (version, text[19:23]) != (b"6", b"ffff"):
         return None
     if version == b"6":

@@ -1,34 +1,34 @@
-"""The trend of the checkpoint storage, in words: when Redis reaches its limit at this rate."""
+"""The trend of the checkpoint storage, in words: the time at which Redis reaches its limit at the current rate."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, timedelta
 
-# A rate from fewer days is that of a weekend, or of a single load.
+# A rate from fewer days may be that of a weekend or of a single load.
 LEAST_DAYS = 3
-# Older days say little about what comes.
+# Older days say little about the future.
 LOOKED_AT_DAYS = 30
-# Beyond a few years no rate holds.
+# No rate holds for more than a few years.
 FURTHEST_DAYS = 3650
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
-    """Return the slope of the line that fits the points best, by the method of least squares; 0 for a single one."""
+    """Return the slope of the least squares line of the points; 0 for a single point."""
     count = len(points)
     mean_x, mean_y = sum(x for x, _ in points) / count, sum(y for _, y in points) / count
     spread = sum((x - mean_x) ** 2 for x, _ in points)
     return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else 0.0
 
 
-# A month is time to buy memory, or to agree on shorter retentions.
+# A month is enough time to buy memory, or to agree on shorter retentions.
 SOON_DAYS = 30
 
 
 def days_to_limit(days: Sequence[tuple[date, int | None]], limit: int | None) -> float | None:
     """Return the days from the last sample until the memory reaches its limit; 0 if it has.
 
-    None where it does not, at the rate of the last days, or where that is not known. The arguments are those of
+    None if it does not at the rate of the last days, or if this is unknown. The arguments are those of
     `limit_sentence`.
     """
     known = _known(days)
@@ -42,17 +42,17 @@ def days_to_limit(days: Sequence[tuple[date, int | None]], limit: int | None) ->
 
 
 def limit_sentence(days: Sequence[tuple[date, int | None]], limit: int | None) -> str:
-    """Return a sentence on when the memory reaches its limit at the rate of the last days.
+    """Return a sentence on the time at which the memory reaches its limit at the rate of the last days.
 
     Args:
         days: Each day and the bytes of memory used on it, oldest first.
-        limit: Redis' ``maxmemory`` in bytes; None where it has none.
+        limit: Redis' ``maxmemory`` in bytes; None without a limit.
     """
     known = _known(days)
     if limit is None:
-        return "Redis has no maxmemory: it takes what the machine has."
+        return "Redis has no maxmemory: it may use all memory of the machine."
     if len(known) < LEAST_DAYS:
-        return f"The trend is told after {LEAST_DAYS} days."
+        return f"The trend is known after {LEAST_DAYS} days."
     left = days_to_limit(days, limit)
     if left is None:
         return "At the rate of the last days, Redis does not reach its maxmemory."

@@ -1,6 +1,7 @@
 """The meaning of the values of checkpoint keys.
 
-The layouts are those of RedisSaver, its JavaScript sibling, ValkeySaver and plain documents; nothing here asks Redis.
+The layouts are those of RedisSaver, the JavaScript saver, ValkeySaver and plain documents. This module does not use
+Redis.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from ai_ops.checkpoints.logic.keys import (
 from ai_ops.checkpoints.logic.lookups import Lineage
 from ai_ops.checkpoints.logic.threads import Document
 
-# A text of so many values takes some fifty megabytes when it is read; what has more is no checkpoint.
+# A text with this number of values takes about fifty megabytes when parsed. A text with more is not a checkpoint.
 MAX_VALUES = 250_000
 MAX_CHANNELS = 1_000
 MAX_NUMBER = 10**18  # of a thread whose id is a number
-# The names that are read of a document where its key does not have them, and the places where programs write times.
+# The fields to read in a document if its key does not have their values, and the fields in which programs write times.
 NAMES = ("$.thread_id", "$.checkpoint_ns", "$.checkpoint_id")
 TIMES = ("$.checkpoint.ts", "$.ts", "$.timestamp", "$.created_at", "$.metadata.timestamp")
 DETAILS = (*NAMES, *TIMES)
@@ -41,12 +42,12 @@ UNKNOWN_LINEAGE = Lineage(b"", frozenset(), is_known=False)
 
 
 class Reading(NamedTuple):
-    """The value of a key, as far as it was read.
+    """The value of a key, if it was read.
 
     Attributes:
-        kind: Its type as Redis calls it; ``b"none"`` where there is no such key.
-        value: A string's text, what was asked of a JSON document, a list's first item, a sorted set's first members.
-            None for other types, and for a value that is too long or can't be read.
+        kind: Its type in Redis; ``b"none"`` if there is no such key.
+        value: A string's text, the requested part of a JSON document, a list's first item, or a sorted set's first
+            members. None for other types, and for a value that is too long or unreadable.
     """
 
     kind: bytes
@@ -54,12 +55,12 @@ class Reading(NamedTuple):
 
     @property
     def text(self) -> bytes | None:
-        """The value of a string, a JSON document or a list."""
+        """Return the value of a string, a JSON document or a list."""
         return self.value if isinstance(self.value, bytes) else None
 
     @property
     def is_document(self) -> bool:
-        """Return whether it is a JSON document of RedisJSON, and not a string that looks like one."""
+        """Return whether it is a JSON document of RedisJSON, and not a string with JSON."""
         return self.kind == b"ReJSON-RL"
 
     @property
@@ -69,9 +70,9 @@ class Reading(NamedTuple):
 
 
 def is_vague(key: CheckpointKey, parser: KeyParser) -> bool:
-    """Return whether only the value tells what is needed of a key, or whether it is a checkpoint's at all."""
+    """Return whether the value is needed for the facts about a key, or to know whether it belongs to a checkpoint."""
     if key.family == Family.DOCUMENT:
-        # A key that no saver can have meant has all of itself for its id, and its value is not looked at.
+        # A key that no saver writes has its whole name as id, and its value is not read.
         return (key.time is None or not key.certain) and key.checkpoint_id != key.key
     if key.family == Family.BLOB:
         return not key.certain
@@ -83,8 +84,8 @@ def is_vague(key: CheckpointKey, parser: KeyParser) -> bool:
 def completed(key: CheckpointKey, reading: Reading, parser: KeyParser) -> CheckpointKey | None:
     """Complete a key from its value: thread, namespace, id and time.
 
-    A value of another shape than a saver gives it makes it one of unknown age. None where the value is none of a
-    checkpoint of ours: other software has keys of such names too.
+    A value that no saver writes makes it a key of unknown age. None if the value does not belong to a checkpoint,
+    because other software uses such names too.
     """
     if key.family == Family.REGISTRY:
         members = reading.value if isinstance(reading.value, list) else []
@@ -110,7 +111,7 @@ def _has_our_prefix(key: CheckpointKey, parser: KeyParser) -> bool:
 
 
 def _is_valkeys(key: CheckpointKey, reading: Reading, details: Mapping[str, Any] | None) -> bool:
-    """Return whether a document without our prefix is ValkeySaver's, and not of a RedisSaver with another prefix."""
+    """Return whether a document without our prefix is from ValkeySaver, not from a RedisSaver of another prefix."""
     if reading.is_document:
         return False
     return stem_of(key).startswith(b"{") or _name(details, "$.thread_id") is not None
@@ -132,7 +133,7 @@ def _told(key: CheckpointKey, details: Mapping[str, Any], parser: KeyParser) -> 
     if named is not None:
         own_id = _name(details, "$.checkpoint_id")
         if own_id is None and key.key.endswith(b":" + named[0]):
-            # One key a thread: what looks like an id is the end of the thread's.
+            # One key per thread: the apparent id is the end of the thread's id.
             key = key._replace(checkpoint_id=named[0], time=None)
         elif own_id is not None and (key.time is None or key.key.endswith(b":" + named[1])):
             key = key._replace(checkpoint_id=own_id, time=parser.time_of(own_id))
@@ -141,17 +142,17 @@ def _told(key: CheckpointKey, details: Mapping[str, Any], parser: KeyParser) -> 
         return key
     times = [parser.time_of_value(details[path]) for path in TIMES]
     if key.checkpoint_id.isdigit() and key.checkpoint_id != key.thread:
-        # Alone it may count anything; in a key of a JSON object it is what people sort by.
+        # A number alone may have any meaning. As a field of a JSON object it is usually a time.
         times.append(parser.time_of_value(key.checkpoint_id.decode()))
     return key._replace(time=max((time for time in times if time is not None), default=None))
 
 
 def _named(key: CheckpointKey, thread: bytes, namespace: bytes | None) -> tuple[bytes, bytes] | None:
-    """The thread and namespace of a document that gives these names; None if its key can't be of that thread.
+    """Return the thread and namespace of a document with these names; None if its key can't belong to that thread.
 
-    Of the root the namespace is in the spelling of its satellites' keys: the JavaScript saver writes ``__empty__``
-    into documents and nothing into keys, Python's shallow saver the other way round for its documents, and
-    ``__empty__`` for everything else.
+    The root namespace has the spelling of its satellites' keys. The JavaScript saver writes ``__empty__`` in documents
+    and an empty text in keys. Python's shallow saver does the reverse for its documents, and writes ``__empty__`` in
+    all other keys.
     """
     stem = stem_of(key)
     if stem == thread or key.key.endswith(b":" + thread):
@@ -159,7 +160,7 @@ def _named(key: CheckpointKey, thread: bytes, namespace: bytes | None) -> tuple[
     elif stem.startswith((thread + b":", b"{" + thread + b"}:")):
         written = stem[len(thread) + (3 if stem.startswith(b"{" + thread + b"}:") else 1) :]
     elif b":" + thread + b":" in key.key:
-        # Something stands before the thread, such as a tenant: two of those must not become one.
+        # There is text before the thread, such as a tenant. Two tenants must not become one thread.
         return (thread, namespace) if key.family == Family.BLOB and namespace else (thread, stem)
     else:
         return None
@@ -185,7 +186,7 @@ def _at(value: object, path: str) -> Any:
 
 
 def head_named(pointer: bytes, reading: Reading, parser: KeyParser) -> Document | None:
-    """Return the document that a pointer or list names first; None if the key is neither."""
+    """Return the first document of a pointer or list; None for other keys."""
     value, kind = reading.text, b"list" if is_valkey_list(pointer) else b"string"
     if value is None or reading.kind != kind or len(value) > MAX_KEY_BYTES:
         return None
@@ -193,7 +194,7 @@ def head_named(pointer: bytes, reading: Reading, parser: KeyParser) -> Document 
 
 
 def document_named(pointer: bytes, value: bytes, parser: KeyParser) -> Document:
-    """The document that a pointer or list names, by the pointer's value or the list's first item."""
+    """Return the document of a pointer's value or a list's first item."""
     key = b"checkpoint:" + pointer[len(VALKEY_LIST) :] + b":" + value if is_valkey_list(pointer) else value
     parsed = parser.parse(key)
     return Document(key, parsed.checkpoint_id, parsed.time) if parsed else Document(key, b"", None)
@@ -210,11 +211,11 @@ def pointer_value(guard: Guard) -> bytes:
 
 
 def lineage_in(reading: Reading) -> Lineage:
-    """Read the parent, and the DeltaChannels whose values lie with ancestors.
+    """Return the parent, and the DeltaChannels whose values are in ancestors.
 
     ``metadata.counters_since_delta_snapshot`` maps a channel to (updates, supersteps) since its last snapshot, and
-    leaves out those whose snapshot is here (langgraph.checkpoint.base.CheckpointMetadata). RedisSaver keeps metadata as
-    JSON in a string, ValkeySaver as JSON in base64.
+    omits those with a snapshot here (langgraph.checkpoint.base.CheckpointMetadata). RedisSaver keeps metadata as JSON
+    in a string, ValkeySaver as JSON in base64.
     """
     document = json_in(reading.text)
     if not isinstance(document, dict):
@@ -253,7 +254,7 @@ def versions_in(reading: Reading) -> dict[bytes, bytes] | None:
 
 
 def is_interrupt(reading: Reading) -> bool:
-    """Return whether a write is an interrupt, or has one among it; one that can't be read may be."""
+    """Return whether a write is or contains an interrupt; an unreadable write may be one."""
     if reading.is_unread:
         return True
     if reading.is_document:
@@ -262,7 +263,7 @@ def is_interrupt(reading: Reading) -> bool:
 
 
 def own_document(key: bytes, reading: Reading, parser: KeyParser) -> Document | None:
-    """The document with the id in its value, where that is another than its key's."""
+    """Return the document with the id of its value, if it differs from that of the key."""
     own = encoded(first_found(json_in(reading.text))) if reading.is_document else None
     if own is None or key.endswith(b":" + own):
         return None
@@ -270,7 +271,7 @@ def own_document(key: bytes, reading: Reading, parser: KeyParser) -> Document | 
 
 
 def is_valkey_write(write: bytes) -> bool:
-    """Return whether a key is that of ValkeySaver's writes, all of a checkpoint's in one value."""
+    """Return whether a key has ValkeySaver's writes, which are all of a checkpoint's writes in one value."""
     return write.startswith(VALKEY_WRITES)
 
 
@@ -280,7 +281,7 @@ def is_valkey_list(pointer: bytes) -> bool:
 
 
 def json_in(value: object) -> Any:
-    """Parse JSON; return None if it is invalid, or has more values than memory should be spent on."""
+    """Parse JSON; return None if it is invalid or has too many values."""
     if not isinstance(value, bytes) or sum(map(value.count, (b",", b"[", b"{"))) > MAX_VALUES:
         return None
     try:
@@ -296,7 +297,7 @@ def encoded(name: object) -> bytes | None:
     try:
         return name.encode()
     except UnicodeEncodeError:
-        # Half of a surrogate pair: JSON has it, text has not.
+        # An unpaired surrogate, which is valid in JSON but not in UTF-8.
         return None
 
 

@@ -1,1 +1,1 @@
-"""The edge to Redis: one client library, no Django; values of `logic` in and out."""
+"""The Redis edge: it has no Django, and its arguments and results are values of `logic`."""

@@ -1,4 +1,4 @@
-"""A client for a shared Redis that may fail for a while: pipelines, scans, and scripts under a fence."""
+"""A client for a shared Redis with temporary failures: pipelines, scans, and scripts under a fence."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from ai_ops.exceptions import CheckpointStoreError, LeaseLostError
 from ai_ops.logic.batches import batches
 
 SCAN_COUNT = 1000
-# The names of a step of the scan, which are copied a few times on their way.
+# Bytes of the names of a step of the scan, which are copied a few times.
 SCANNED_BYTES = 8 * 1024 * 1024
-READ_AT_ONCE = 100  # one command is one pause for every other client
+READ_AT_ONCE = 100  # each command blocks all other clients
 PIPELINE_COMMANDS = 500
-# Seconds in which Redis surely has nothing to do for the cleanup. Between batches it mostly waits for it anyway.
+# Seconds in which Redis has no work for the cleanup. Between batches it usually waits for the cleanup anyway.
 BREATH = 0.0005
-# Together some ten seconds: a restart or a failover takes about as long.
+# Together about ten seconds, the duration of a restart or a failover.
 RETRY_DELAYS = (0.1, 0.3, 1.0, 3.0, 6.0)
 
 Result = TypeVar("Result")
@@ -39,23 +39,23 @@ def _scan_command(cursor: int, count: int, joined: int, match: bytes | None) -> 
 
 
 class RetryingRedis:
-    """One Redis database, or a cluster.
+    """A Redis database or a cluster.
 
-    Every method retries a lost connection for some ten seconds.
+    Every method retries for about ten seconds after a lost connection.
 
     Args:
         client: A client of the database, with ``decode_responses=False``.
-        sleep: How to wait; seconds.
-        fence: Whose scripts Redis carries out; None for everybody's. A cluster knows none: one script can't compare
-            a key on one node and delete on another.
+        sleep: Waits for a number of seconds.
+        fence: The fence that scripts must hold; None for no fence. A cluster has no fence, because a script can't
+            compare a key on one node and delete on another.
 
     Raises:
-        LeaseLostError: From scripts: another run has taken over.
-        CheckpointStoreError: From every method: what Redis refused or why it could not be reached.
+        LeaseLostError: Raised by scripts: another run has taken over.
+        CheckpointStoreError: Raised by every method: Redis refused a command or could not be reached.
     """
 
     def __init__(self, client: redis.Redis, sleep: Callable[[float], object], fence: Fence | None) -> None:
-        # Both answer the same commands; only their types have nothing in common.
+        # Both have the same commands, but no common type.
         self._client: Any = client
         self.is_cluster = isinstance(client, RedisCluster)
         self._sleep = sleep
@@ -69,15 +69,15 @@ class RetryingRedis:
         return sum(self._retry(lambda at=target: int(self._client.dbsize(**at))) for target in targets)  # type: ignore[misc]
 
     def memory(self) -> int | None:
-        """Bytes of memory the server uses, all primaries together; None if the user may not ask."""
+        """Return the used memory in bytes, of all primaries together; None if the user may not read it."""
         return self._sum_of_info("memory", "used_memory")
 
     def evicted_keys(self) -> int | None:
-        """Keys that the server evicted since it started, on all primaries together; None if the user may not ask."""
+        """Return the keys evicted since the start, on all primaries together; None if the user may not read it."""
         return self._sum_of_info("stats", "evicted_keys")
 
     def max_memory(self) -> int | None:
-        """Bytes of memory the server may use, all primaries together; None without a limit, or if it is not told."""
+        """Return the memory limit in bytes, of all primaries together; None without a limit, or if it is unknown."""
         limits = self._infos("memory", "maxmemory")
         return sum(limits) if limits and all(limits) else None
 
@@ -86,7 +86,7 @@ class RetryingRedis:
         return None if infos is None else sum(infos)
 
     def _infos(self, section: str, name: str) -> list[int] | None:
-        """A number of INFO from each primary, 0 where the server does not have it; None if the user may not ask."""
+        """Return a number of INFO from each primary, 0 if it is missing; None if the user may not call INFO."""
         try:
             infos = [self._retry(lambda at=node: self._info(section, at)) for node in self._primaries()]  # type: ignore[misc]
         except CheckpointStoreError as error:
@@ -98,13 +98,12 @@ class RetryingRedis:
     def scan(self, restarted: Callable[[], object], match: bytes | None = None) -> Iterator[list[bytes]]:
         """Yield all keys of all primaries in batches; a key may come twice.
 
-        When the connection was lost, the server behind it may be another one, or one that was started anew:
-        its cursor means nothing to the old scan. Then `restarted` is called and all keys come again.
+        After a lost connection the server may be another or a restarted one, for which the cursor has no meaning. Then
+        `restarted` is called and the scan starts again.
 
         Args:
-            restarted: Called then.
-            match: A glob as Redis has it: only the keys that it matches come. A batch is what there is of them among
-                some SCAN_COUNT keys, and may be empty.
+            restarted: Called before the scan starts again.
+            match: A Redis glob for the keys. A batch has the matching ones of about SCAN_COUNT keys, and may be empty.
         """
         for delay in (*RETRY_DELAYS, None):
             try:
@@ -118,10 +117,10 @@ class RetryingRedis:
                 raise CheckpointStoreError(explain(error)) from error
 
     def ask(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """Send commands together; an answer that is an error of its key's type comes back as None."""
+        """Send commands together; return None for an answer that is an error about its key's type."""
         if not commands:
             return []
-        # Earlier calls happen before.
+        # Earlier calls are executed first.
         self.settle()
 
         def send() -> list[Any]:
@@ -141,12 +140,12 @@ class RetryingRedis:
         return [None if isinstance(reply, RedisError) else reply for reply in self._retry(checked)]
 
     def read(self, keys: Iterable[bytes], *paths: str, limit: int = NAME_BYTES) -> Iterator[tuple[bytes, Reading]]:
-        """Read the values of keys by the command that fits each type, a few megabytes at a time.
+        """Read the values of keys with the command for each type, a few megabytes at a time.
 
         Args:
             keys: The keys.
-            paths: What of a JSON document is of interest; without any, documents are not read.
-            limit: Bytes that the value of one key may have; of a longer one the type alone is told.
+            paths: Paths to read in a JSON document; without paths, documents are not read.
+            limit: Maximum number of bytes of a value; for a longer value only the type is returned.
         """
         for batch in batches(keys, 1 if self.is_cluster else READ_AT_ONCE):
             while batch:
@@ -155,35 +154,35 @@ class RetryingRedis:
                     yield batch.pop(0), Reading(reply[0], reply[1] if len(reply) > 1 else None)
 
     def script(self, source: str, keys: Sequence[bytes], arguments: Sequence[Any]) -> Answer:
-        """Have a script run; its answer is there after `wait_for` or `settle`, and in a cluster at once."""
+        """Send a script; its answer is available after `wait_for` or `settle`, and in a cluster immediately."""
         if self._calls is None:
             return Answer(b"", self._at_once(source, keys, arguments))
         return self._calls.add(packed(self.fenced(source, keys, arguments)))
 
     def ahead(self, source: str, keys: Sequence[bytes], arguments: Sequence[Any]) -> Answer:
-        """Have a script run that reads; its answer is there as that of `script` is."""
+        """Send a script that only reads; its answer is available as that of `script`."""
         if self._calls is None:
             return Answer(b"", self._at_once(source, keys, arguments))
         return self._calls.add(packed(["EVAL", source, len(keys), *keys, *arguments]))
 
     def fenced(self, source: str, keys: Sequence[bytes], arguments: Sequence[Any]) -> list[Any]:
-        """The command that runs a script under the fence, for `ask`."""
+        """Return the command that runs a script under the fence, for `ask`."""
         if self._fence and self._fence.is_claimed:
             source, keys, arguments = CHECK + source, [*keys, self._fence.key], [*arguments, self._fence.number]
         return ["EVAL", source, len(keys), *keys, *arguments]
 
     def wait_for(self, answer: Answer) -> None:
-        """Wait for a script, not for those that were to run after it."""
+        """Wait for a script, but not for later ones."""
         if self._calls is not None:
             self._calls.wait_for(answer)
 
     def settle(self) -> None:
-        """Wait for the scripts that are under way."""
+        """Wait for all sent scripts."""
         if self._calls is not None:
             self._calls.settle()
 
     def breathe(self) -> None:
-        """Pause for a moment, so that Redis serves others."""
+        """Pause for a moment, so that Redis can serve other clients."""
         self._sleep(BREATH)
 
     def claim(self) -> None:
@@ -198,14 +197,14 @@ class RetryingRedis:
             self._fence.release(self._at_once)
 
     def hurry(self) -> None:
-        """Stop retrying: fail at once from now on."""
+        """Stop retrying: fail immediately from now on."""
         self._is_hurried = True
 
     def _at_once(self, source: str, keys: Sequence[bytes], arguments: Sequence[Any]) -> Any:
         return self._retry(lambda: self._client.eval(source, len(keys), *keys, *arguments))
 
     def _primaries(self) -> list[Any]:
-        """The nodes to scan: those of a cluster, or just the one there is."""
+        """Return the nodes to scan: those of a cluster, or the single server."""
         return list(self._client.get_primaries()) if self.is_cluster else [None]
 
     def _info(self, section: str, node: Any) -> dict[str, Any]:
@@ -214,7 +213,7 @@ class RetryingRedis:
         return reply
 
     def _scan_node(self, client: Any, match: bytes | None) -> Iterator[list[bytes]]:
-        # One connection for the whole scan: a pool would replace a lost one without a word.
+        # One connection for the whole scan, because a pool would silently replace a lost one.
         connection = client.connection_pool.get_connection()
         try:
             self._scan_at(0, connection, match)
@@ -222,26 +221,26 @@ class RetryingRedis:
             while cursor:
                 cursor, keys = self._scanned(max(0, cursor), connection, match)
                 if cursor:
-                    # Redis looks for the next keys while the caller looks at these.
+                    # Redis scans the next keys while the caller processes these.
                     self._scan_at(cursor, connection, match)
                 yield keys
         except BaseException:
-            # A reply may still be on its way, and must not become that to another command.
+            # A reply may still arrive, and must not be read as the reply to another command.
             connection.disconnect()
             raise
         finally:
             client.connection_pool.release(connection)
 
     def _scan_at(self, cursor: int, connection: Any, match: bytes | None) -> None:
-        """Ask for the step of the scan that begins at `cursor`."""
+        """Send the step of the scan that starts at `cursor`."""
         connection.send_packed_command([_scan_command(cursor, SCAN_COUNT, JOINED_BYTES, match)])
 
     def _scanned(self, cursor: int, connection: Any, match: bytes | None) -> tuple[int, list[bytes]]:
-        """The cursor and the keys with which the question at `cursor` is answered."""
+        """Return the next cursor and the keys of the step at `cursor`."""
         at, *found = connection.read_response()
         count = SCAN_COUNT
         while not found and count > 1:
-            # Long names: fewer of them, from the same place.
+            # The names are long: request fewer at the same position.
             count = max(1, count // 8)
             connection.send_packed_command([_scan_command(cursor, count, JOINED_BYTES, match)])
             at, *found = connection.read_response()
@@ -249,7 +248,7 @@ class RetryingRedis:
             keys = found[1].split(b"\n") if found[0] else []
             if len(keys) == found[0]:
                 return int(at), keys
-            # A key has a line break in its name: the same step again, told apart by Redis.
+            # A key has a line break in its name: repeat the step with separate keys.
             connection.send_packed_command([_scan_command(cursor, count, -1, match)])
             at, *found = connection.read_response()
         return int(at), list(found[0]) if found else []

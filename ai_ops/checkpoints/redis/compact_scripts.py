@@ -8,23 +8,23 @@ from __future__ import annotations
 
 from ai_ops.checkpoints.logic.compact_plan import FORMAT
 
-# A UUID has 36 bytes, and what counts writings has 20 digits at most. A seal has both, three numbers and a namespace;
-# with a longer one a thread is taken for one without.
+# A UUID has 36 bytes, and the number of writings at most 20 digits. A seal has both, three numbers and a namespace; a
+# thread with a longer seal counts as unsealed.
 ID_BYTES, NUMBER_BYTES, SEAL_BYTES = 64, 20, 256
-# Of a document so much is read in Redis. A checkpoint without its values takes a kilobyte or a few.
+# Limit on the bytes of a document that the script reads. A checkpoint without its values takes a few kilobytes.
 DOCUMENT_BYTES = 8 * 1024 * 1024
-# One call looks at so many documents and bytes: a millisecond or two.
+# Limits on the documents and bytes of one call: one or two milliseconds.
 CHECKED_BYTES = 4 * 1024 * 1024
 CHECKED_AT_ONCE = 250
-# The memory of a hash with more fields is not asked for: Redis goes through all of them, at each call.
+# The script does not ask for the memory of a hash with more fields, since Redis visits all of them at each call.
 MEASURED_FIELDS = 1000
-# Threads of which one call tells the little that decides about most.
+# Number of threads in one call of LOOK.
 LOOKED_AT_ONCE = 200
-# Sealed threads that one call deletes: about two milliseconds.
+# Number of sealed threads that one call deletes: about two milliseconds.
 SEALED_AT_ONCE = 100
-# Namespaces that are counted of a thread for the report.
+# Limit on the namespaces of a thread that are counted for the report.
 COUNTED_NAMESPACES = 100
-# Fields of a hash without a sorted set that are looked at for a time.
+# Limit on the fields of a hash without a sorted set that are searched for a time.
 HALF_FIELDS = 5000
 NAME_BYTES = 8192
 
@@ -125,11 +125,11 @@ end
 """
 )
 
-# LOOK_WORDS for each thread: its State in place of the newest id, or of a whole one the newest id, the number of
-# writings, the seal, the numbers of checkpoints and of fields; of a young one in place of seal and fields the first and
-# the last name of a checkpoint, at the end, or nothing where those are long.
-# ARGV: the first eight digits of a UUID of version 6 that is young.
-# The words are not in a table for each thread: to Redis a table in a reply is more work than all these commands.
+# Returns LOOK_WORDS for each thread. A complete thread has its newest id, the number of writings, the seal, and the
+# numbers of checkpoints and of fields. A young one has, instead of seal and fields, the first and the last name of a
+# checkpoint at the end, or nothing if those are long. Any other thread has its State instead of the newest id. ARGV:
+# the first eight digits of a young UUID of version 6.
+# The words of all threads are in one list, because a table per thread would cost Redis more than all these commands.
 LOOK = (
     _COMMON
     + """
@@ -179,8 +179,8 @@ return replies
 )
 LOOK_WORDS = 7
 
-# The pending writes of the newest checkpoint, or where there is none in the graph's own namespace, of each namespace's.
-# ARGV: how long one may be, and how many namespaces are looked at. Returns them, or nothing where that can't be told.
+# Returns the pending writes of the root namespace's newest checkpoint, or without a root those of each namespace's
+# newest; nothing if they are unknown. ARGV: the limit on the length of one, and on the number of namespaces.
 WAITING = """
 local key, ids, found = KEYS[1], KEYS[2], {}
 local newest = redis.call('ZRANGE', ids, '(}', '[|', 'BYLEX', 'REV', 'LIMIT', 0, 1)
@@ -201,8 +201,9 @@ end
 return {found}
 """
 
-# Whether some of a thread's checkpoints are of a known format, with ids like the newest one's. ARGV: the newest id; the
-# first checkpoint, by its place, and the last. Returns 1, or 0, and the place to go on from where it was too much.
+# Checks whether some of a thread's checkpoints have a known format, and ids like the newest one. ARGV: the newest id;
+# the places of the first and the last checkpoint. Returns 1 or 0, and the place at which to continue if there are too
+# many.
 CHECK = (
     _COMMON
     + """
@@ -212,9 +213,9 @@ return {known and 1 or 0, at + (count or 0)}
 """
 )
 
-# Deletes whole threads of which nothing has changed. ARGV: "1" for a dry run; of each thread the newest id, the number
-# of writings, and one of the four words below.
-# Returns per thread the number of its namespaces, or why it stays.
+# Deletes whole threads that have not changed. ARGV: "1" for a dry run; for each thread the newest id, the number of
+# writings, and one of the four words below. Returns for each thread the number of its namespaces, or the reason why it
+# stays.
 DROP_THREADS = (
     _COMMON
     + """
@@ -270,11 +271,11 @@ return replies
 """
 )
 CHANGED, UNKNOWN, GONE, TOO_MUCH = 0, -1, -2, -3
-# Its documents are to be looked at; they were; its seal holds, and names one namespace, or several.
+# The script must check its documents; they are checked; its seal is valid and names one namespace; or several.
 TO_CHECK, CHECKED, SEALED, SEALED_SEVERAL = b"-", b"c", b"s", b"m"
 
-# Of a thread of which only one key is there: the number of writings, the number of ids in it, or -1 where it goes by
-# itself, and the newest of them. Nothing where that can't be told. ARGV: the number of fields that are looked at.
+# Returns, for a thread with only one key: the number of writings, the number of ids in the key (-1 if the key expires),
+# and the newest id; nothing if they are unknown. ARGV: the limit on the searched fields.
 HALF = (
     _COMMON
     + """
@@ -311,8 +312,8 @@ return {found[2] or '', count, newest or ''}
 """
 )
 
-# Deletes the one key that is left of a thread, if it still is what it was. ARGV: "1" for a dry run; the number of
-# writings of a hash; the number of names in a sorted set. Returns 1, or CHANGED.
+# Deletes the only key of a thread if it has not changed. ARGV: "1" for a dry run; the number of writings of a hash; the
+# number of names in a sorted set. Returns 1, or CHANGED.
 DROP_HALF = (
     _COMMON
     + """
@@ -329,7 +330,7 @@ return 1
 """
 )
 
-# Fields of a hash, as far as there is room. ARGV: how long one may be; how many bytes may come; the fields.
+# Returns fields of a hash within the limits. ARGV: the limit on the length of one; the limit on all bytes; the fields.
 FIELDS = """
 local limit, room, replies = tonumber(ARGV[1]), tonumber(ARGV[2]), {}
 for index = 3, #ARGV do
@@ -342,7 +343,7 @@ end
 return replies
 """
 
-# Names in a sorted set. ARGV: where to begin; how many; how long one may be.
+# Returns names in a sorted set. ARGV: the start; the number of names; the limit on the length of one.
 NAMES = """
 local found = redis.call('ZRANGEBYLEX', KEYS[1], ARGV[1], '+', 'LIMIT', 0, ARGV[2])
 for _, name in ipairs(found) do

@@ -1,4 +1,4 @@
-"""Threads of CompactRedisSaver in one Redis: examined, and deleted unless they have changed."""
+"""Examines threads of CompactRedisSaver in one Redis, and deletes them unless they have changed."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from ai_ops.logic.batches import batches
 if TYPE_CHECKING:
     from ai_ops.checkpoints.redis.compact_trims import Trim, Trims
 
-# The pending writes of a checkpoint: 64 KiB and the write that comes last.
+# Limit on the pending writes of a checkpoint: 64 KiB and the last write.
 WRITES_BYTES = 1024 * 1024
 NAMESPACES = 100
-# Checkpoints of a thread that are listed.
+# Limit on the listed checkpoints of a thread.
 MEMBERS = 10_000
-# Deletions after which Redis is surely left to others for a moment.
+# After this many deletions, the cleanup pauses for a moment, so that Redis serves other clients.
 DELETIONS_PER_BREATH = 2500
 
 
@@ -46,9 +46,9 @@ class Trimmed:
 
     Attributes:
         look: The thread.
-        deletion: What goes from it; None where nothing does.
-        left: Checkpoints of its largest namespace that stay; 0 where that is not known.
-        is_readable: Whether it could be decided on at all.
+        deletion: The deletion from the thread; None if nothing goes.
+        left: Number of checkpoints of its largest namespace that stay; 0 if unknown.
+        is_readable: Whether a decision was possible.
     """
 
     look: Look
@@ -67,7 +67,7 @@ class CompactStore:
 
     Raises:
         LeaseLostError: From `apply`: another run has taken over.
-        CheckpointStoreError: From every method: what Redis refused or why it could not be reached.
+        CheckpointStoreError: From every method: Redis refused a command, or the run could not reach it.
     """
 
     def __init__(self, redis: RetryingRedis, keys: CompactKeys, parser: KeyParser) -> None:
@@ -79,7 +79,7 @@ class CompactStore:
 
     @property
     def trims(self) -> Trims:
-        """The saver that trims. LangGraph, which comes with it, is imported where there is something to trim."""
+        """The saver that trims. It imports LangGraph, so only a run that trims loads it."""
         if self._trims is None:
             from ai_ops.checkpoints.redis.compact_trims import Trims
 
@@ -87,13 +87,13 @@ class CompactStore:
         return self._trims
 
     def look(self, threads: Sequence[Thread], young: float) -> Iterator[Look]:
-        """Ask for the newest checkpoint of threads, and for what else decides about most of them.
+        """Ask Redis for the newest checkpoint of threads, and for the facts that decide on most of them.
 
         Args:
             threads: The threads.
-            young: Of threads that go on after this time more is asked for; seconds since 1970.
+            young: Ask for more of the threads with activity after this time; seconds since 1970.
         """
-        # A cluster keeps each thread in another slot.
+        # In a cluster, each thread is in another slot.
         size = 1 if self._redis.is_cluster else scripts.LOOKED_AT_ONCE
         for some in batches(threads, PIPELINE_COMMANDS):
             calls = list(batches(some, size))
@@ -105,7 +105,7 @@ class CompactStore:
         """Send the request of `look` without waiting, while the caller decides on other threads.
 
         Returns:
-            Gives what was found.
+            A function that waits for the results and returns them.
         """
         if self._redis.is_cluster:
             found = list(self.look(threads, young))
@@ -125,7 +125,7 @@ class CompactStore:
         return looks
 
     def waiting(self, looks: Sequence[Look]) -> dict[Look, bool | None]:
-        """Return whether threads wait for an answer to an interrupt; None where that can't be told."""
+        """Return whether threads wait for an answer to an interrupt; None if that is unknown."""
         from ai_ops.checkpoints.redis.compact_trims import has_interrupt
 
         found: dict[Look, bool | None] = {}
@@ -138,7 +138,7 @@ class CompactStore:
         return found
 
     def sizes(self, looks: Sequence[Look]) -> list[int | None]:
-        """Return the bytes of memory that each thread takes; None where the user may not ask, or it is gone."""
+        """Return the bytes of memory of each thread; None if the Redis user may not ask, or the thread is gone."""
         found: list[int | None] = []
         for batch in batches(looks, PIPELINE_COMMANDS // 2):
             try:
@@ -160,9 +160,9 @@ class CompactStore:
 
         Args:
             looks: The threads, each with the time of its newest checkpoint.
-            policy: The policy of all of them.
-            now: The moment ages are counted from.
-            newest: Where given, so many checkpoints stay, the newest ones, instead of those that the policy keeps.
+            policy: Their policy.
+            now: The time from which ages count.
+            newest: If set, this many of the newest checkpoints stay, instead of those that the policy keeps.
         """
 
         def keep(members: Any) -> set[bytes] | None:
@@ -186,7 +186,7 @@ class CompactStore:
         return list(found or ())
 
     def half(self, look: Look) -> CompactDeletion | Look | None:
-        """Decide about one key of a thread without the other: it goes, it stays, or that can't be told."""
+        """Decide on a thread's only key: return its deletion, None if it stays, or the look if unknown."""
         reply = self._redis.ask([("EVAL", scripts.HALF, 2, *look.thread.keys, scripts.HALF_FIELDS)])[0]
         if not reply:
             return look
@@ -202,10 +202,10 @@ class CompactStore:
         return CompactDeletion(look.thread.name, Reason.ORPHANED, (key,), count, None, seen)
 
     def apply(self, deletions: Sequence[CompactDeletion], *, dryrun: bool) -> Callable[[], list[Outcome]]:
-        """Carry out deletions; with `dryrun` only find out what they would have done.
+        """Carry out deletions; with `dryrun` only find out their outcomes.
 
         Returns:
-            Gives the outcomes. Redis may still be at work on the last of them, and is waited for then.
+            A function that returns the outcomes. It waits for Redis, which may still work on the last deletions.
         """
         if not dryrun:
             self._redis.claim()
@@ -220,7 +220,7 @@ class CompactStore:
             for _, answer in calls[-1:]:
                 self._redis.wait_for(answer)
             for numbers, answer in calls:
-                # Refused, they are there whatever they are; the error says more.
+                # Redis refused the call, so the keys are still there; the error says more.
                 replies = answer.value or [scripts.GONE] * len(numbers)
                 for number, reply in zip(numbers, replies, strict=True):
                     outcomes[number] = self._outcome(deletions[number], reply, answer.repeated, dryrun)
@@ -256,7 +256,7 @@ class CompactStore:
     def _drop_threads(
         self, deletions: Sequence[CompactDeletion], numbers: Sequence[int], dryrun: bool
     ) -> Iterator[tuple[list[int], Answer]]:
-        """Delete whole threads, as many in a call as it may look at checkpoints."""
+        """Delete whole threads, in calls that each look at a bounded number of checkpoints."""
         for some in _fitting(deletions, numbers, 1 if self._redis.is_cluster else scripts.LOOKED_AT_ONCE):
             words: list[bytes | int] = [_flag(dryrun)]
             for number in some:
@@ -266,7 +266,7 @@ class CompactStore:
             yield some, self._redis.script(scripts.DROP_THREADS, keys, words)
 
     def _way(self, look: Look) -> bytes:
-        """Return how the script is to make sure of a thread's formats; a large thread is looked at before."""
+        """Return the way in which the script checks a thread's formats; check a large thread before."""
         if look.sealed is not None:
             return scripts.SEALED_SEVERAL if look.has_several else scripts.SEALED
         is_large = look.checkpoints > scripts.CHECKED_AT_ONCE
@@ -276,7 +276,7 @@ class CompactStore:
         if reply > 0:
             return Outcome(len(deletion.keys), namespaces=reply)
         if reply == scripts.GONE:
-            # After a second try: it went at the first, whose answer was lost.
+            # After a second try, the first had deleted it, and its answer was lost.
             return Outcome(len(deletion.keys) if repeated else 0)
         if reply == scripts.CHANGED:
             return Outcome(0, changed=True)
@@ -288,7 +288,7 @@ class CompactStore:
         return Outcome(0, wrong_type=deletion.keys[:1])
 
     def _is_known(self, look: Look) -> bool:
-        """Return whether all checkpoints of a thread are of a format that is known here; looked at in portions."""
+        """Return whether all checkpoints of a thread have a known format; look at them in portions."""
         at = 0
         while at < look.checkpoints:
             last = at + scripts.CHECKED_AT_ONCE - 1
@@ -314,7 +314,7 @@ def _deletion(look: Look, active: float, policy: str, trim: Trim) -> CompactDele
 
 
 def _looks(threads: Sequence[Thread], reply: Sequence[Any] | None) -> Iterator[Look]:
-    """Read a reply about threads; of those of which Redis could tell nothing, the keys hold something else."""
+    """Read a reply about threads; without a reply, their keys hold something else."""
     if not reply:
         yield from (Look(thread, State.FOREIGN) for thread in threads)
         return
@@ -327,7 +327,7 @@ def _call(script: str, threads: Sequence[Thread], *arguments: Any) -> list[Any]:
 
 
 def _fitting(deletions: Sequence[CompactDeletion], numbers: Sequence[int], most: int) -> Iterator[list[int]]:
-    """The numbers of the deletions, those together that one call has room for: of sealed ones no checkpoint is read."""
+    """Group the numbers of the deletions by call, within its limit; the script reads no checkpoint of a sealed one."""
     group: list[int] = []
     room = scripts.CHECKED_AT_ONCE
     for number in numbers:

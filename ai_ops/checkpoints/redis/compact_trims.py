@@ -1,7 +1,7 @@
-"""Trimming threads of CompactRedisSaver by the saver's own logic, many at a time and within bounds.
+"""Trims threads of CompactRedisSaver with the saver's own logic, many at a time and within limits.
 
-The saver's logic asks for requests and does no input or output. Here the requests of several threads go to Redis
-together, under the run's fence, and no answer is longer than it may be.
+The saver's logic only yields requests. This module sends the requests of several threads to Redis together, under the
+run's fence, and limits the size of each answer.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from langgraph_checkpoint_compact.requests import Command, Request, Run
 from langgraph_checkpoint_compact.scripts import REMOVE
 from langgraph_checkpoint_compact.session import Session, TailMemory
 
-# The most that is read of one thread before the decision: enough for ten thousand checkpoints and more.
+# Limit on the bytes read of one thread before the decision: enough for more than ten thousand checkpoints.
 THREAD_BYTES = 32 * 1024 * 1024
 FIELD_BYTES = 8 * 1024 * 1024
-# Of one answer.
+# Limit on one answer.
 ANSWER_BYTES = 1024 * 1024
-# Threads that are looked at together; their documents are in memory until they are trimmed.
+# Number of threads examined together; their documents stay in memory until the threads are trimmed.
 AT_ONCE = 20
 
 Result = TypeVar("Result")
@@ -37,21 +37,21 @@ Keep = Callable[[Iterable[bytes]], set[bytes] | None]
 
 @dataclass(frozen=True, slots=True)
 class Trim:
-    """A thread that was looked at, and the checkpoints that go from it."""
+    """An examined thread, and the checkpoints that go from it."""
 
     thread: Thread
     doomed: Collection[bytes]
 
 
 class _PlainSerializer:
-    """Reads metadata without making any object that it names: nothing in Redis may run code here."""
+    """Reads metadata without creating the objects that it names: no data of Redis may run code here."""
 
     def dumps_typed(self, value: Any) -> tuple[str, bytes]:
-        """Refuse: nothing is written here."""
+        """Raise TypeError: the cleanup writes no values."""
         raise TypeError("The cleanup writes no values.")
 
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
-        """Read MessagePack or JSON; raise CompactSaverError for what is encrypted or damaged."""
+        """Read MessagePack or JSON; raise CompactSaverError if the data is encrypted or damaged."""
         kind, content = data
         try:
             if kind == "msgpack":
@@ -64,15 +64,15 @@ class _PlainSerializer:
 
 
 class _OpaqueError(CompactSaverError):
-    """A thread whose needs can't be told, as its metadata are encrypted."""
+    """Raised for a thread with encrypted metadata, which hides the checkpoints that it needs."""
 
 
 class Trims:
     """Trims threads.
 
     Args:
-        redis: Where they are.
-        prefix: What their keys begin with.
+        redis: The database with the threads.
+        prefix: The prefix of their keys.
     """
 
     def __init__(self, redis: RetryingRedis, prefix: str) -> None:
@@ -80,40 +80,41 @@ class Trims:
         self._session = Session(_PlainSerializer(), prefix, 0, 0, TailMemory())
 
     def look(self, threads: Sequence[tuple[bytes, bytes]], keep: Keep) -> list[Trim | str | None]:
-        """Look at threads by their keys, and choose what goes.
+        """Examine threads by their keys, and choose the checkpoints that go.
 
         Args:
-            threads: The keys of each.
-            keep: Given all its checkpoints, ``<namespace>|<id>``, says which stay anyway; None for all of them.
+            threads: The keys of each thread.
+            keep: Takes all checkpoints of a thread, ``<namespace>|<id>``, and returns those that must stay; None for
+                all of them.
 
         Returns:
-            For each thread what goes, which may be nothing; None where its needs are encrypted; a clause where the
-            thread can't be read.
+            For each thread the trim, which may be empty; None if its metadata is encrypted; a clause with the fault if
+            the thread can't be read.
         """
         found = self._together([_chosen(Thread(self._session, keys), keep) for keys in threads])
-        # An encrypted thread does not tell whether it needs its old checkpoints: it keeps them, as it does its age.
+        # An encrypted thread may need its old checkpoints, so it keeps them until the thread itself expires.
         return [
             None if isinstance(each, _OpaqueError) else str(each) if isinstance(each, Exception) else each
             for each in found
         ]
 
     def descended(self, keys: tuple[bytes, bytes], is_old: Callable[[bytes], bool]) -> Trim | None:
-        """Return the checkpoints of a thread that are old or made from old ones, though these be gone; None if unread.
+        """Return the trim of checkpoints that are old or come from old, even deleted ones; None if unread.
 
         Args:
             keys: The thread's keys.
-            is_old: Tells it of an id.
+            is_old: Returns whether a checkpoint id is old.
         """
         (found,) = self._together([_descended(Thread(self._session, keys), is_old)])
         return found if isinstance(found, Trim) else None
 
     def apply(self, trims: Sequence[Trim]) -> list[bool]:
-        """Trim threads; for each whether it was not written to meanwhile."""
+        """Trim threads; return for each whether it was trimmed, which a write in the meantime prevents."""
         found = self._together([remove(each.thread, each.doomed) for each in trims])
         return [each is True for each in found]
 
     def _together(self, steps: Sequence[Generator[Request, Any, Result]]) -> list[Result | CompactSaverError]:
-        """Carry out the steps of several threads, and return what each ends with."""
+        """Carry out the steps of several threads, and return their results."""
         results: dict[int, Result | CompactSaverError] = {}
         under_way = {number: self._commands(each) for number, each in enumerate(steps)}
         answers: dict[int, Any] = dict.fromkeys(under_way)
@@ -130,7 +131,7 @@ class Trims:
         return [results[number] for number in range(len(steps))]
 
     def _commands(self, steps: Generator[Request, Any, Result]) -> Generator[Words, Any, Result]:
-        """The commands of one thread's steps, whose answers together have a bound."""
+        """Yield the commands of one thread's steps, and limit the size of their answers together."""
         left = THREAD_BYTES
         answer = None
         while True:
@@ -163,7 +164,7 @@ class Trims:
 
 
 def _chosen(thread: Thread, keep: Keep) -> Generator[Request, Any, Trim]:
-    """Look at a thread and choose what goes."""
+    """Examine a thread and choose the checkpoints that go."""
     yield from thread.look()
     kept = keep(thread.documents)
     if kept is None:
@@ -176,7 +177,7 @@ def _descended(thread: Thread, is_old: Callable[[bytes], bool]) -> Generator[Req
     yield from thread.look()
     yield from thread.look_at_values()
     doomed: set[bytes] = set()
-    # Parents are older than what was made from them.
+    # Parents are older than the checkpoints made from them.
     for member in sorted(thread.documents, key=lambda name: name.partition(b"|")[2]):
         namespace, _, checkpoint_id = member.partition(b"|")
         parent = thread.documents[member].parent_id.encode("utf-8", "surrogatepass")
@@ -184,12 +185,12 @@ def _descended(thread: Thread, is_old: Callable[[bytes], bool]) -> Generator[Req
         if is_old(checkpoint_id) or known in doomed or (parent and known not in thread.documents and is_old(parent)):
             doomed.add(member)
     root = {member for member in thread.documents if member.startswith(b"|")}
-    # A subgraph's first checkpoint has no parent of its own: the graph's own namespace says what it is part of.
+    # A subgraph's first checkpoint has no parent: the root namespace decides on it.
     return Trim(thread, set(thread.documents) if root and root <= doomed else doomed)
 
 
 def has_interrupt(fields: Iterable[bytes]) -> bool | None:
-    """Return whether one of these fields of pending writes has an interrupt; None where one can't be read."""
+    """Return whether one of these fields of pending writes has an interrupt; None if one can't be read."""
     from langgraph.checkpoint.serde.types import INTERRUPT
 
     try:
@@ -199,7 +200,7 @@ def has_interrupt(fields: Iterable[bytes]) -> bool | None:
 
 
 def _checked(answer: Any) -> Any:
-    """An answer; where Redis could not give one, for what a key holds, an error of the thread."""
+    """Return the answer; raise DamagedThreadError if there is none because of the content of a key."""
     if answer is None:
         raise DamagedThreadError("One of its keys holds what the saver does not write.")
     return answer

@@ -1,4 +1,4 @@
-"""Deletions carried out: pointers first, in batches that leave room for others, whatever happens meanwhile."""
+"""Execution of deletions: pointers first, in batches with pauses for other clients."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ai_ops.checkpoints.redis.pipelining import Answer
 from ai_ops.checkpoints.redis.scripts import DROP_KEYS, DROP_POINTERS, GONE, OF_ANOTHER_TYPE
 from ai_ops.logic.batches import batches
 
-KEYS_PER_COMMAND = 100  # one command is one pause for every other client: about a millisecond of JSON documents
+KEYS_PER_COMMAND = 100  # each command blocks all other clients: about a millisecond for JSON documents
 DELETIONS_PER_BREATH = 2500
 
 TYPES = {
-    # Of threads that are erased; otherwise pointers are compared first.
+    # For erased threads. For all others pointers are compared first.
     Family.POINTER: b",string,list,",
     Family.SUPERSEDED_BLOB: b",ReJSON-RL,",
     Family.DOCUMENT: b",ReJSON-RL,string,",
@@ -39,9 +39,9 @@ class Dropped(NamedTuple):
     """A call that deletes keys.
 
     Attributes:
-        numbers: Those of the deletions that the keys are of.
+        numbers: Numbers of the deletions of the keys.
         keys: The keys.
-        answer: Of each key that was not deleted its place among `keys`, and why: GONE or OF_ANOTHER_TYPE.
+        answer: For each key that was not deleted its index in `keys`, and the reason: GONE or OF_ANOTHER_TYPE.
     """
 
     numbers: Sequence[int]
@@ -49,13 +49,13 @@ class Dropped(NamedTuple):
     answer: Answer
 
     def left(self) -> list[tuple[bytes, int]]:
-        """The keys that were not deleted, and why."""
+        """Return the keys that were not deleted, with the reasons."""
         reply = self.answer.value
         if reply is None:
-            # Refused: there all of them are, and whatever they are the error says more.
+            # Refused: no key was deleted, and the error has the reason.
             return [(key, GONE) for key in self.keys]
         left = [(self.keys[place], why) for place, why in zip(reply[::2], reply[1::2], strict=True)]
-        # A key that is gone at a second try went the first time, when the answer was lost.
+        # A key that is missing at a retry was deleted at the first attempt, whose answer was lost.
         return [(key, why) for key, why in left if why != GONE or not self.answer.repeated]
 
     def deletion_index(self, key: bytes, deletions: Sequence[Deletion]) -> int:
@@ -64,12 +64,12 @@ class Dropped(NamedTuple):
 
 
 class Deleter:
-    """Deletes what a plan says, unless the thread went on meanwhile.
+    """Executes the deletions of a plan, unless a thread has continued meanwhile.
 
     Args:
-        redis: Where the keys are.
-        parser: Takes the keys apart.
-        heads: Reads which documents pointers name, by the pointer's key.
+        redis: The Redis with the keys.
+        parser: Parses keys.
+        heads: Returns the documents that pointers name, by the pointer's key.
     """
 
     def __init__(
@@ -86,10 +86,10 @@ class Deleter:
     def apply(self, deletions: Sequence[Deletion], *, dryrun: bool) -> Callable[[], Sequence[Outcome]]:
         """Carry out deletions: of each thread pointers first, then documents, writes, registries and blobs.
 
-        With `dryrun` nothing is deleted, and the outcomes are those that deleting would have had.
+        With `dryrun` nothing is deleted, and the outcomes are those of a real deletion.
 
         Returns:
-            Gives the outcomes. Redis may still be at work on the last of them, and is waited for then.
+            A function that returns the outcomes, and waits for Redis if necessary.
         """
         if not dryrun:
             self._redis.claim()
@@ -100,7 +100,7 @@ class Deleter:
         go = sorted(self._drop_pointers(deletions, dryrun, self._still_without_owner(deletions), blocked))
         entries = [entry for number in go for entry in deletions[number].list_entries]
         for some in batches(() if dryrun else entries, PIPELINE_COMMANDS):
-            # From the end: the old ones are there.
+            # From the end, where the old entries are.
             self._redis.ask([("LREM", key, -1, checkpoint_id) for key, checkpoint_id in some])
         dropped = [
             call
@@ -174,9 +174,9 @@ class Deleter:
     def _drop_pointers(
         self, deletions: Sequence[Deletion], dryrun: bool, free: set[int], blocked: dict[int, tuple[bytes, ...]]
     ) -> set[int]:
-        """Delete the pointers that still say what they said; the numbers of those `free` that may go on.
+        """Delete unchanged pointers; return the numbers in `free` whose deletion may continue.
 
-        Into `blocked` go the others in whose way a key of another kind stands, with these keys.
+        `blocked` gets the numbers with a key of another type in place of a pointer, with these keys.
         """
         go = {number for number in free if not deletions[number].guards}
         guarded = sorted(free - go)
@@ -184,7 +184,7 @@ class Deleter:
             (batch, self._compare_and_drop([deletions[number].guards for number in batch], dryrun))
             for batch in batches(guarded, KEYS_PER_COMMAND)
         ]
-        # Nothing else of a thread goes before Redis has said that its pointers did.
+        # Other keys of a thread are deleted only after Redis has confirmed the deletion of its pointers.
         self._redis.settle()
         for batch, answer in compared:
             for number, same in zip(batch, answer.value, strict=True):
@@ -196,12 +196,12 @@ class Deleter:
         return go
 
     def _of_another_kind(self, guards: Sequence[Guard]) -> tuple[bytes, ...]:
-        """The keys among guards that hold what no saver writes there."""
+        """Return the keys of guards with a type that no saver writes."""
         kinds = self._redis.ask([("TYPE", guard.key) for guard in guards])
         return tuple(guard.key for guard, kind in zip(guards, kinds, strict=True) if kind not in _kinds_of(guard))
 
     def _drop_pointers_as_they_are(self, guards: Sequence[Guard], dryrun: bool) -> bool:
-        """Try again with what the pointers say now, if that is nothing a conversation could go on from."""
+        """Retry with the current values of pointers, if no conversation could continue from these."""
         now_named = self._heads([guard.key for guard in guards])
         for guard in guards:
             named = now_named.get(guard.key)
@@ -214,12 +214,12 @@ class Deleter:
         return bool(answer.value[0])
 
     def _is_dead_end(self, document: Document) -> bool:
-        """Return whether a pointer's document is missing, and not because it is still being written."""
+        """Return whether a pointer's document is missing, and is not just being written."""
         stale = self._parser.is_past_grace(document.time)
         return stale and not self._redis.ask([("EXISTS", document.key)])[0]
 
     def _compare_and_drop(self, threads: Sequence[Sequence[Guard]], dryrun: bool) -> Answer:
-        """Delete pointers that name the first of their documents; for each thread whether all of its pointers did."""
+        """Delete pointers that name the first of their documents; return for each thread whether all did."""
         if self._redis.is_cluster:
             return Answer(b"", [self._compare_and_drop_apart(guards, dryrun) for guards in threads])
         keys = [guard.key for guards in threads for guard in guards]
@@ -228,7 +228,7 @@ class Deleter:
         return self._redis.script(DROP_POINTERS, keys, [_flag(dryrun), len(threads), *sizes, *values])
 
     def _compare_and_drop_apart(self, guards: Sequence[Guard], dryrun: bool) -> int:
-        """The same where one script can't reach all keys: look at all first, then delete root first, one by one."""
+        """Compare and delete without a script: first compare all pointers, then delete them one by one, root first."""
         for dry in (True, dryrun):
             for guard in guards:
                 if not self._redis.script(DROP_POINTERS, [guard.key], [_flag(dry), 1, 1, pointer_value(guard)]).value[
@@ -246,7 +246,7 @@ class Deleter:
         for types, keys in parts:
             for some in batches(keys, KEYS_PER_COMMAND):
                 yield self._drop_at_once(numbers, [(types, some)], dryrun)
-            # Within one call the order is certain; a later one might get through where an earlier was refused.
+            # The order is certain only within a call. A later call might succeed after an earlier one was refused.
             self._redis.settle()
 
     def _drop_at_once(self, numbers: Sequence[int], parts: Sequence[Part], dryrun: bool) -> Dropped:
@@ -258,7 +258,7 @@ class Deleter:
         return Dropped(numbers, keys, self._redis.script(DROP_KEYS, keys, [_flag(dryrun), *sizes]))
 
     def _drop_apart(self, keys: Sequence[bytes], types: bytes, dryrun: bool) -> list[int]:
-        """The same where one script can't reach all keys, with the same answer."""
+        """Delete the keys without a common script, with the same answer."""
         kinds = self._redis.ask([("TYPE", key) for key in keys])
         stay = {
             place: GONE if each == b"none" else OF_ANOTHER_TYPE
@@ -270,7 +270,7 @@ class Deleter:
         return [number for pair in stay.items() for number in pair]
 
     def _still_without_owner(self, deletions: Sequence[Deletion]) -> set[int]:
-        """The numbers of the deletions whose owners are still missing."""
+        """Return the numbers of the deletions whose owners are still missing."""
         owned: set[int] = set()
         questions = [(number, owner) for number, deletion in enumerate(deletions) for owner in deletion.owners]
         for batch in batches(questions, PIPELINE_COMMANDS):
@@ -278,7 +278,7 @@ class Deleter:
             owned |= {number for (number, _), exists in zip(batch, replies, strict=True) if exists}
         if not questions:
             return set(range(len(deletions)))
-        # Registries have no prefix of their own: one may be of a saver with another prefix, as its writes are.
+        # Registries have no prefix. A registry may belong to a saver with another prefix, like its writes.
         registries = [
             (number, key)
             for number, deletion in enumerate(deletions)
@@ -294,7 +294,7 @@ class Deleter:
 
 
 def _shared_calls(deletions: Sequence[Deletion], go: Iterable[int]) -> Iterator[list[int]]:
-    """The numbers of the deletions, those together that fit into one call."""
+    """Yield the numbers of the deletions, grouped by calls."""
     group: list[int] = []
     room = KEYS_PER_COMMAND
     for number in go:
@@ -330,7 +330,7 @@ def _parts(deletions: Sequence[Deletion], numbers: Sequence[int]) -> list[Part]:
     for family, types in TYPES.items():
         some = found[family]
         if family == Family.WRITE:
-            # The writes of two savers are in one thread only by accident: each key is looked at.
+            # Writes of two savers are in one thread only by accident, so each key is checked.
             parts.append((VALKEY_WRITES_TYPE, [key for key in some if is_valkey_write(key)]))
             some = [key for key in some if not is_valkey_write(key)]
         parts.append((types, some))
@@ -338,7 +338,7 @@ def _parts(deletions: Sequence[Deletion], numbers: Sequence[int]) -> list[Part]:
 
 
 def _kinds_of(guard: Guard) -> tuple[bytes, ...]:
-    """The types that a guard's key may have."""
+    """Return the allowed types of a guard's key."""
     if is_valkey_list(guard.key):
         return (b"list", b"none")
     is_document = any(document.key == guard.key for document in guard.documents)

@@ -1,4 +1,4 @@
-"""One pass of an erasure: find threads by a scan, and delete them at any age."""
+"""A pass of an erasure: find threads by a scan, and delete them regardless of their age."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from ai_ops.checkpoints.redis.compact_trims import Trims
 
 DELETED_AT_ONCE = 100
-# LangGraph's store puts a backslash before each sign that its index would take for the end of a word.
+# LangGraph's store puts a backslash before each character that ends a word in its index.
 _ESCAPED = re.compile(r"\\(.)")
 
-# Deletes the two keys of threads, unless they hold what their saver does not write. ARGV: "1" for a dry run.
+# Deletes the two keys of threads, unless they have types that the saver does not write. ARGV: "1" for a dry run.
 DROP_COMPACT = """
 local found = 0
 for index = 1, #KEYS do
@@ -45,10 +45,10 @@ for index = 1, #KEYS do
 end
 return found
 """
-# Deletes items of a store. A key with this name may be another program's: the type tells.
+# Deletes items of a store. The type shows whether a key with this name belongs to another program.
 DROP_STORE = DROP_COMPACT.replace("kind == 'hash' or kind == 'zset'", "kind == 'ReJSON-RL' or kind == 'hash'")
 
-# Lets a pointer say what it is to say, if it still says what it said. KEYS: the pointer. ARGV: that, and this.
+# Sets a pointer to a new value, if it has not changed. KEYS: the pointer. ARGV: the old and the new value.
 REPOINT = """
 if redis.call('TYPE', KEYS[1]).ok ~= 'string' or redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2])
@@ -60,11 +60,11 @@ class Eraser:
     """Finds the keys of threads, and deletes them.
 
     Args:
-        store: Where they are.
-        parser: Takes keys apart.
+        store: The Redis with the threads.
+        parser: Parses keys.
         compact: The names of the keys of CompactRedisSaver.
-        confirm: Called between batches; raises if the run may not go on.
-        dryrun: Whether to find only.
+        confirm: Called between batches; raises an error if the run may not continue.
+        dryrun: Whether to only find the keys.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Eraser:
 
         Args:
             targets: The threads.
-            pins: A policy that covers the threads which may be erased.
+            pins: A policy that covers the threads that may be erased.
             store_namespaces: Namespaces of LangGraph's store, their parts joined by dots.
         """
         found = Erased()
@@ -104,7 +104,7 @@ class Eraser:
         return found
 
     def erase_late(self, guards: Mapping[Targets, float]) -> Erased:
-        """Delete what turned up of erased threads with a time before their erasure, or made from such.
+        """Delete keys of erased threads with a time before their erasure, and their descendants.
 
         Args:
             guards: The erased threads, and the time of each erasure, in seconds since 1970.
@@ -169,7 +169,7 @@ class Eraser:
                 found.by_family[STORE_FAMILY] += self._drop(DROP_STORE, [key])
 
     def _repoint(self, thread: Thread, deletion: Deletion) -> None:
-        """Let the pointers of namespaces that a new conversation has name its newest checkpoint."""
+        """Set the pointers of a new conversation's namespaces to its newest checkpoints."""
         gone = {key for keys in deletion.keys.values() for key in keys}
         for space in thread.namespaces.values():
             left = [document for document in space.newest_first() if document.key not in gone]
@@ -181,7 +181,7 @@ class Eraser:
 
     @property
     def _trims(self) -> Trims:
-        # LangGraph comes with it, and is imported where such a thread is there.
+        # This imports LangGraph, so it is imported only if there is such a thread.
         from ai_ops.checkpoints.redis.compact_trims import Trims
 
         return Trims(self._redis, self._compact.prefix)
@@ -211,11 +211,11 @@ class _AnyOf:
         self._guards = guards
 
     def has(self, name: bytes) -> bool:
-        """Return whether one of the erasures was of a thread with this id."""
+        """Return whether one of the erasures covers a thread with this id."""
         return any(targets.has(name) for targets in self._guards)
 
     def may_have(self, key: CheckpointKey) -> bool:
-        """Return whether a key may be of such a thread."""
+        """Return whether a key may belong to such a thread."""
         return any(targets.may_have(key) for targets in self._guards)
 
     def erased_at(self, name: bytes) -> float:

@@ -1,4 +1,4 @@
-"""The one mapping of errors of Redis and its client to sentences with advice."""
+"""The mapping of errors of Redis and its client to sentences with advice."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ai_ops.logic.foreign_text import printable
 
-SAID_CHARACTERS = 300  # of a server's or a client's own words
+SAID_CHARACTERS = 300  # characters of a server's or a client's own message
 
 # Commands that an ACL must allow; the page on installation has the same list, with INFO, which is optional.
 COMMANDS = (
@@ -35,24 +35,24 @@ COMMANDS = (
 )  # fmt: skip
 
 
-# The beginnings of errors of CompactRedisSaver's scripts, for a thread that is damaged, or of a newer version.
+# Prefixes of errors of CompactRedisSaver's scripts for a damaged thread, or a thread of a newer version.
 OF_COMPACT_SAVER = ("LGCDAMAGED", "LGCNEWER")
 
 
 def explain(error: Exception) -> str:
-    """Explain an error of Redis, its client or the network, with the action to take, in a sentence."""
-    # Of a command that it does not know Redis repeats the arguments: of AUTH these are the password.
+    """Return a sentence about an error of Redis, its client or the network, with advice."""
+    # Redis repeats the arguments of an unknown command, which for AUTH are the password.
     said = printable(str(error).partition(", with args beginning with")[0].rstrip("."), SAID_CHARACTERS)
     for applies, sentence in SENTENCES:
         if applies(error, said):
             return sentence.format(said=said)
-    return f"The checkpoint Redis refused a command ({said}): see its log; the next run goes on from here."
+    return f"The checkpoint Redis refused a command ({said}): see its log; the next run continues from here."
 
 
 def _is(
     *kinds: type[Exception], words: Sequence[str] = (), without: str | None = None
 ) -> Callable[[Exception, str], bool]:
-    """Return whether an error is one of these, or says one of these words: a script's errors are all plain ones."""
+    """Return whether an error has one of these types or words. Errors of scripts have no types."""
 
     def applies(error: Exception, said: str) -> bool:
         is_other = without is not None and without in said
@@ -61,7 +61,7 @@ def _is(
     return applies
 
 
-# The first that applies is told. Tests ask real servers for each of them.
+# The first matching entry is used. Tests provoke each of them with real servers.
 SENTENCES: tuple[tuple[Callable[[Exception, str], bool], str], ...] = (
     (
         _is(words=("unknown command", "Unknown Redis command")),
@@ -74,15 +74,15 @@ SENTENCES: tuple[tuple[Callable[[Exception, str], bool], str], ...] = (
         "check LANGGRAPH_REDIS_URL, or NAUTOBOT_REDIS_USERNAME and NAUTOBOT_REDIS_PASSWORD.",
     ),
     (
-        # Redis 7.0 says the second and third of what a script may not do, later ones the first.
+        # For commands of scripts Redis 7.0 uses the second and third text, later versions the first.
         _is(NoPermissionError, words=("ACL failure", "can't run this command", "can't access at least one")),
         "The checkpoint Redis user lacks a permission ({said}): grant it with ACL SETUSER; the cleanup needs "
         f"{', '.join(COMMANDS[:-1])} and {COMMANDS[-1]}, and INFO for memory_limit_mb.",
     ),
     (
         _is(words=("DB index is out of range", "Invalid Database", "invalid DB index")),
-        "The checkpoint Redis has no such database ({said}): "
-        "set LANGGRAPH_REDIS_DB, or the number at the end of LANGGRAPH_REDIS_URL, to one that it has.",
+        "The checkpoint Redis has no such database ({said}): set LANGGRAPH_REDIS_DB, or the number at the end of "
+        "LANGGRAPH_REDIS_URL, to one that it has.",
     ),
     (
         _is(MasterDownError, words=("MASTERDOWN",)),
@@ -91,8 +91,8 @@ SENTENCES: tuple[tuple[Callable[[Exception, str], bool], str], ...] = (
     ),
     (
         _is(ReadOnlyError, words=("READONLY",)),
-        "The checkpoint Redis is a read-only replica ({said}): "
-        "point LANGGRAPH_REDIS_URL at the primary, or at Sentinel.",
+        "The checkpoint Redis is a read-only replica ({said}): point LANGGRAPH_REDIS_URL at the primary, or at "
+        "Sentinel.",
     ),
     (
         _is(
@@ -107,22 +107,22 @@ SENTENCES: tuple[tuple[Callable[[Exception, str], bool], str], ...] = (
     (
         _is(words=("NOREPLICAS",)),
         "The checkpoint Redis takes no writes while it has too few replicas ({said}): bring its replicas back, or "
-        "lower min-replicas-to-write. The next run goes on from here.",
+        "lower min-replicas-to-write. The next run continues from here.",
     ),
     (
         _is(words=("MISCONF",)),
         "The checkpoint Redis takes no writes while it can't save its data ({said}): see its log, and whether its disk "
-        "has room. The next run goes on from here.",
+        "has room. The next run continues from here.",
     ),
     (
         _is(OutOfMemoryError, words=("OOM ",)),
         "The checkpoint Redis has no memory left ({said}): raise its maxmemory, or delete something. "
-        "The next run goes on from here.",
+        "The next run continues from here.",
     ),
     (
         _is(words=("BUSY ",)),
         "The checkpoint Redis is busy with a script of another client ({said}): wait for its end, or send SCRIPT KILL. "
-        "The next run goes on from here.",
+        "The next run continues from here.",
     ),
     (
         _is(BusyLoadingError, words=("LOADING",)),
@@ -131,7 +131,7 @@ SENTENCES: tuple[tuple[Callable[[Exception, str], bool], str], ...] = (
     (
         _is(words=("max number of clients",)),
         "The checkpoint Redis takes no more clients ({said}): raise its maxclients, or see with CLIENT LIST which keep "
-        "so many connections. The next run goes on from here.",
+        "so many connections. The next run continues from here.",
     ),
     (
         _is(InvalidResponse),
@@ -154,7 +154,7 @@ SENTENCES: tuple[tuple[Callable[[Exception, str], bool], str], ...] = (
         "it at the end of LANGGRAPH_REDIS_URL, as ?ssl_ca_certs=/path/to/ca.pem, and the server by the name in it.",
     ),
     (
-        # Without TLS a server that is no Unix socket needs no file.
+        # A connection without TLS and without a Unix socket needs no file.
         _is(words=("X509", "PEM", "Error 2 connecting", "Error 13 connecting"), without="unix:"),
         "A file for TLS to the checkpoint Redis can't be read ({said}): check ssl_ca_certs, ssl_certfile and "
         "ssl_keyfile in LANGGRAPH_REDIS_URL, and whether the worker may read the files.",
@@ -168,29 +168,29 @@ SENTENCES: tuple[tuple[Callable[[Exception, str], bool], str], ...] = (
         _is(words=("closed by server", "reset by peer", "Broken pipe")),
         "The checkpoint Redis can't be reached, as it ends the connection ({said}): check that it runs; if it speaks "
         "TLS on this port, LANGGRAPH_REDIS_URL must begin with rediss:// and name the client certificate that the "
-        "server asks for. The next run goes on from here.",
+        "server asks for. The next run continues from here.",
     ),
     (
         _is(RedisTimeoutError),
         "The checkpoint Redis can't be reached in time ({said}): check that it runs, that no firewall is in between "
         "and, if LANGGRAPH_REDIS_URL begins with rediss://, that it speaks TLS on this port. "
-        "The next run goes on from here.",
+        "The next run continues from here.",
     ),
     (
         _is(RedisConnectionError, RedisClusterException, OSError),
         "The checkpoint Redis can't be reached ({said}): check that it runs and that LANGGRAPH_REDIS_URL, "
-        "or NAUTOBOT_REDIS_HOST and NAUTOBOT_REDIS_PORT, name it. The next run goes on from here.",
+        "or NAUTOBOT_REDIS_HOST and NAUTOBOT_REDIS_PORT, name it. The next run continues from here.",
     ),
 )
 
 
 def is_about_the_value(error: RedisError) -> bool:
-    """Return whether the error says something of one key's value rather than of the server or the user."""
+    """Return whether the error is about the value of a key, not about the server or the user."""
     if isinstance(error, NoPermissionError | ReadOnlyError | BusyLoadingError) or not isinstance(error, ResponseError):
         return False
     text = str(error)
     if "unknown command 'JSON." in text:
-        # Without RedisJSON there are no JSON documents: whatever the key holds, it is none.
+        # Without RedisJSON there are no JSON documents, so the key has another type.
         return True
     if any(sign in text for sign in OF_COMPACT_SAVER):
         return True

@@ -1,4 +1,4 @@
-"""Keys sorted by thread, on disk once they are many: memory stays the same however large the database."""
+"""Keys sorted by thread, on disk if there are many, so that memory does not depend on the size of the database."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ MAX_PARTITIONS = 256
 # A partition with more keys, or longer ones, is divided once more. Packed, usual keys have 100 to 250 bytes.
 MOST_KEYS = 40_000
 MOST_BYTES = 8 * 1024 * 1024
-# Divided twice, a thousand million keys are in small partitions. One thread alone can't be divided.
+# Two divisions are sufficient for a thousand million keys. The keys of a single thread can't be divided.
 MAX_DEPTH = 2
-MARSHAL_VERSION = 2  # the newer ones look for objects that occur twice, which takes longer than writing them
+MARSHAL_VERSION = 2  # newer versions search for repeated objects, which takes longer than writing them
 BUFFERED_KEYS = 200  # per partition, before they are packed together
 BUFFERED_BYTES = 4 * 1024 * 1024  # of all partitions, before all are packed
 MEMORY_BYTES = 24 * 1024 * 1024  # of packed keys, before they go to disk
 
 
 class Part(NamedTuple):
-    """All keys of some of the threads.
+    """All keys of a part of the threads.
 
     Attributes:
-        text: Keys as they were scanned, one on a line.
-        keys: Those that were taken apart before they came here.
+        text: Unparsed keys, one per line.
+        keys: Parsed keys.
     """
 
     text: bytes
@@ -41,29 +41,28 @@ class Part(NamedTuple):
 
 
 class KeySpool:
-    """Takes keys as they are scanned, gives them back thread by thread.
+    """Collects keys during the scan, and yields them grouped by thread.
 
-    All keys of a thread come back in the same partition. The file has no name and vanishes with the process,
-    however it ends.
+    All keys of a thread are in the same partition. The file has no name and disappears with the process in any case.
 
     Args:
-        expected: About how many keys will come.
-        threads_of: The ids of the threads with which `add_text` is given keys: it remembers the keys alone.
-        depth: How many larger spools this one is a part of.
+        expected: Approximate number of keys.
+        threads_of: Returns the thread ids of keys from `add_text`, which stores only the keys.
+        depth: Number of larger spools that contain this one.
     """
 
     def __init__(self, expected: int, threads_of: Callable[[Sequence[bytes]], Sequence[bytes]], depth: int = 0) -> None:
         self.partitions = max(1, min(MAX_PARTITIONS, -(-expected // KEYS_PER_PARTITION)))
         self._threads_of = threads_of
         self._depth = depth
-        # Hashed with the threads' ids: those that one partition has in common are strewn over the parts of it.
+        # Salt of the hash of thread ids, so that the threads of a partition are distributed over its parts.
         self._salt = b"%d" % depth if depth else b""
         self._text: list[list[bytes]] = [[] for _ in range(self.partitions)]
         self._keys: list[list[tuple[Any, ...]]] = [[] for _ in range(self.partitions)]
         self._texts = [_Pile() for _ in range(self.partitions)]
         self._rows = [_Pile() for _ in range(self.partitions)]
         self._buffered = 0
-        # The larger spool has the memory there is.
+        # The larger spool already uses the memory.
         self._room = 0 if depth else MEMORY_BYTES
         self._file: IO[bytes] | None = None
 
@@ -72,14 +71,14 @@ class KeySpool:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._file is not None:
-            # Its unwritten rest is of no use any more.
+            # Its unwritten rest is no longer needed.
             with suppress(OSError):
                 self._file.close()
 
     def add_text(self, keys: Sequence[bytes], threads: Sequence[bytes]) -> None:
-        """Remember keys as they are, each with its thread's id without braces; those without one are left out."""
+        """Store unparsed keys, each with its thread's id without braces; keys without an id are skipped."""
         partitions, buffers = self.partitions, self._text
-        # Without a loop of its own, and without new ids where there is no salt: this is done for each key there is.
+        # Without a loop, and without new ids if there is no salt, because this runs for every key.
         self._buffered += sum(map(len, compress(keys, threads)))
         if partitions == 1:
             buffers[0] += compress(keys, threads)
@@ -92,19 +91,19 @@ class KeySpool:
         self._pack_full()
 
     def add(self, keys: Iterable[CheckpointKey]) -> None:
-        """Remember keys that were taken apart."""
+        """Store parsed keys."""
         partitions, buffers, salt = self.partitions, self._keys, self._salt
         for key in keys:
-            # "{a}" may be thread "{a}" or ValkeySaver's thread "a": they are told apart where all keys are at hand.
+            # "{a}" may be thread "{a}" or ValkeySaver's thread "a". This is decided when all keys are known.
             buffers[hash(key[1].strip(b"{}") + salt) % partitions].append(tuple(key))
-            # Its parts are as long together as the key.
+            # The parts together are as long as the key.
             self._buffered += 2 * len(key[5])
             if self._buffered > BUFFERED_BYTES:
                 self._pack_full()
         self._pack_full()
 
     def clear(self) -> None:
-        """Forget all keys."""
+        """Drop all keys."""
         for number in range(self.partitions):
             self._text[number].clear()
             self._keys[number].clear()
@@ -118,7 +117,7 @@ class KeySpool:
                 self._file.truncate()
 
     def __iter__(self) -> Iterator[Part]:
-        """The keys, one partition at a time, each once: what was given is forgotten."""
+        """Yield the keys, one partition at a time, and drop each partition afterwards."""
         for number in range(self.partitions):
             if self._is_too_large(number):
                 yield from self._divided(number)
@@ -129,12 +128,12 @@ class KeySpool:
                 yield Part(text, keys)
 
     def _is_too_large(self, number: int) -> bool:
-        """Return whether a partition is to be divided; what is still buffered of it is little."""
+        """Return whether a partition must be divided; its buffered rest is small."""
         texts, rows = self._texts[number], self._rows[number]
         return self._depth < MAX_DEPTH and (texts.keys + rows.keys > MOST_KEYS or texts.bytes + rows.bytes > MOST_BYTES)
 
     def _divided(self, number: int) -> Iterator[Part]:
-        """The keys of a partition in smaller ones."""
+        """Yield the keys of a partition in smaller partitions."""
         texts, rows = self._texts[number], self._rows[number]
         parts = 2 * max(1, (texts.bytes + rows.bytes) // MOST_BYTES)
         expected = max(texts.keys + rows.keys, parts * KEYS_PER_PARTITION)
@@ -147,21 +146,21 @@ class KeySpool:
             yield from inner
 
     def _texts_of(self, number: int) -> Iterator[bytes]:
-        """The keys of a partition that are as they were scanned, some on lines of each text."""
+        """Yield the unparsed keys of a partition, in texts with a key per line."""
         yield from self._taken(self._texts[number])
         buffer, self._text[number] = self._text[number], []
         if buffer:
             yield b"\n".join(buffer)
 
     def _rows_of(self, number: int) -> Iterator[list[tuple[Any, ...]]]:
-        """The keys of a partition that were taken apart."""
+        """Yield the parsed keys of a partition."""
         for pack in self._taken(self._rows[number]):
             yield marshal.loads(pack)  # noqa: S302
         buffer, self._keys[number] = self._keys[number], []
         yield buffer
 
     def _pack_full(self) -> None:
-        """Pack what is buffered of partitions that have many keys in a buffer; of all where it is much together."""
+        """Pack the buffers of partitions with many keys, or all buffers if they are large together."""
         least = BUFFERED_KEYS if self._buffered <= BUFFERED_BYTES else 1
         for number, text in enumerate(self._text):
             if len(text) >= least:
@@ -203,19 +202,19 @@ class KeySpool:
 
 @contextmanager
 def _told_in_a_sentence() -> Iterator[None]:
-    """Raise SpoolError for what the disk refuses."""
+    """Raise SpoolError for an error of the disk."""
     try:
         yield
     except OSError as error:
         raise SpoolError(
-            f"The keys of the checkpoint Redis could not be kept in the worker's folder for temporary files "
+            f"The keys of the checkpoint Redis could not be stored in the worker's folder for temporary files "
             f"({error.strerror or 'it is not there'}): free some space there, or set TMPDIR to a folder with more. "
-            "About 100 bytes a key are enough. The next run begins anew."
+            "About 100 bytes per key are sufficient. The next run starts again."
         ) from error
 
 
 class _Pile:
-    """The packs of one partition: the first in memory, the others in the file."""
+    """The packs of a partition: the first in memory, the others in the file."""
 
     __slots__ = ("bytes", "keys", "packs", "places")
 

@@ -1,4 +1,4 @@
-"""Calls to Redis that are sent ahead: it works on some while the caller prepares the next."""
+"""Calls sent ahead to Redis, which works on them while the caller prepares the next."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-# So many calls are without an answer at most: enough for Redis to have work while the next are made ready. Of ten, most
-# are read in one piece, and then others wait for all of them: the 99th percentile of their PING was five times that of
-# an idle server.
+# Maximum number of calls without an answer: enough that Redis has work while the next calls are prepared. With ten,
+# Redis reads most of them together and other clients wait for all: the 99th percentile of their PING was five times
+# that of an idle server.
 CALLS_AT_ONCE = 3
 
 
 class Answer:
-    """The answer of Redis to a call; None until it has come.
+    """The answer of Redis to a call; None until it has arrived.
 
     Attributes:
         command: The call, packed.
         value: The reply.
-        repeated: Whether the call was sent more than once. Then Redis may have carried it out twice, and the
-            reply is that of the last time.
+        repeated: Whether the call was sent more than once. Redis may then have executed it twice, and the reply is the
+            last one.
     """
 
     __slots__ = ("command", "repeated", "value")
@@ -34,16 +34,16 @@ class Answer:
 
 
 class CallsAhead:
-    """Calls on one connection, carried out in the order they were added.
+    """Calls on one connection, executed in the order of their addition.
 
-    When the connection is lost, those without an answer are sent again, in the same order.
+    After a lost connection, calls without an answer are sent again in the same order.
 
     Args:
-        client: Whose connections to use.
-        retry: Carries out an action, again after a lost connection; raises for good.
+        client: The client with the connections.
+        retry: Executes an action, and repeats it after a lost connection; finally raises the error.
 
     Raises:
-        ResponseError: From every method: Redis refused a call. Then no call is left without an answer.
+        ResponseError: Raised by every method: Redis refused a call. Then all calls have answers.
     """
 
     def __init__(self, client: Any, retry: Callable[[Callable[[], None]], None]) -> None:
@@ -51,12 +51,12 @@ class CallsAhead:
         self._retry = retry
         self._connection: Any = None
         self._under_way: deque[Answer] = deque()
-        # So many of them were sent on this connection.
+        # Number of calls sent on this connection.
         self._sent = 0
         self._refused: ResponseError | None = None
 
     def add(self, command: bytes) -> Answer:
-        """Send a call, once few enough of those before are without an answer."""
+        """Send a call when few enough earlier calls are without an answer."""
         self._await(CALLS_AT_ONCE - 1)
         answer = Answer(command)
         self._under_way.append(answer)
@@ -64,23 +64,23 @@ class CallsAhead:
         return answer
 
     def wait_for(self, answer: Answer) -> None:
-        """Wait until a call has its answer; later ones may still be without."""
+        """Wait until a call has its answer; later calls may still have none."""
         if answer in self._under_way:
             self._await(len(self._under_way) - 1 - self._under_way.index(answer))
 
     def settle(self) -> None:
-        """Wait until all calls have their answers, and give the connection back."""
+        """Wait until all calls have their answers, and return the connection."""
         self._await(0)
         if self._connection is not None:
             self._release()
 
     def _await(self, most: int) -> None:
-        """Wait until at most so many calls are without an answer."""
+        """Wait until at most `most` calls are without an answer."""
         if len(self._under_way) > most:
             self._retry(lambda: self._receive(most))
 
     def _deliver(self) -> None:
-        """Send the calls that were not sent on this connection."""
+        """Send the calls that were not yet sent on this connection."""
         unsent = [answer.command for answer in islice(self._under_way, self._sent, None)]
         if not unsent:
             return
@@ -96,7 +96,7 @@ class CallsAhead:
     def _receive(self, most: int) -> None:
         self._deliver()
         try:
-            # After one that was refused the others are on their way all the same.
+            # The calls after a refused one are still executed.
             while len(self._under_way) > (most if self._refused is None else 0):
                 try:
                     self._under_way[0].value = self._connection.read_response()
@@ -113,7 +113,7 @@ class CallsAhead:
             raise refused
 
     def _hang_up(self) -> None:
-        """Give the connection up: a reply may still be on its way, and must not become that to the next call."""
+        """Close the connection, because a late reply must not be read as the reply to the next call."""
         for answer in self._under_way:
             answer.repeated = True
         self._sent = 0
@@ -127,6 +127,6 @@ class CallsAhead:
 
 
 def packed(words: Sequence[str | bytes | int]) -> bytes:
-    """A command as Redis reads it. The client's own packing takes three times as long, and sends it in pieces."""
+    """Return a command in the protocol of Redis, in one piece and three times as fast as the client."""
     encoded = [word if type(word) is bytes else str(word).encode() for word in words]
     return b"".join([b"*%d\r\n" % len(encoded), *[b"$%d\r\n%b\r\n" % (len(word), word) for word in encoded]])

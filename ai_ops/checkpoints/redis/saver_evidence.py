@@ -16,13 +16,14 @@ from ai_ops.checkpoints.redis.errors import explain
 from ai_ops.logic.foreign_text import printable
 from ai_ops.logic.savers import COMPACT, REDIS, VALKEY
 
-# It tells later looks that COMPACT was chosen, though keys of another saver may have come since.
+# It records that COMPACT was chosen, for later choices with newer keys of another saver.
 CHOICE_KEY = b"ai-ops:checkpoint-saver"
-# An agent waits for it: a tenth of a second on an idle server. Most looks end with the first thousand keys.
+# Maximum number of keys. An agent waits for a tenth of a second on an idle server. Most searches end within the first
+# thousand keys.
 MAX_KEYS = 200_000
 MAX_SECONDS = 2.0
 SCAN_COUNT = 1000
-# Of each thousand keys, so many of each kind are looked at: names alone show nothing.
+# Number of keys of each kind to read among each thousand keys, because names alone are no evidence.
 LOOKED_AT = 20
 POINTER_BYTES = 8192
 SHOWN_CHARACTERS = 120
@@ -36,12 +37,12 @@ _REDIS_TYPES = {
 
 
 def look(client: Any, parser: KeyParser, compact: CompactKeys) -> Evidence:
-    """Look at the keys of a database until they decide, or there are too many.
+    """Search the keys of a database until they decide, or there are too many.
 
     Args:
         client: A client of the database, with ``decode_responses=False``.
-        parser: Takes keys of the older savers apart.
-        compact: Takes keys of the compact saver apart.
+        parser: Parses keys of the older savers.
+        compact: Parses keys of the compact saver.
     """
     savers: dict[str, str] = {}
     deadline = time.monotonic() + MAX_SECONDS
@@ -61,7 +62,7 @@ def look(client: Any, parser: KeyParser, compact: CompactKeys) -> Evidence:
 
 
 def note_choice(client: Any) -> None:
-    """Note in the database that COMPACT was chosen; that this fails changes nothing for now."""
+    """Record in the database that COMPACT was chosen; a failure has no effect now."""
     try:
         client.set(CHOICE_KEY, COMPACT)
     except (RedisError, RedisClusterException):
@@ -75,7 +76,7 @@ def _noted(client: Any) -> bool:
 
 
 def _scanned(client: Any) -> Iterator[list[bytes]]:
-    """All keys of all primaries; a key may come twice."""
+    """Yield all keys of all primaries; a key may come twice."""
     is_cluster = isinstance(client, RedisCluster)
     nodes: list[Any] = [node.redis_connection for node in client.get_primaries()] if is_cluster else [client]
     for node in nodes:
@@ -88,7 +89,7 @@ def _scanned(client: Any) -> Iterator[list[bytes]]:
 def _look_at(
     client: Any, keys: Sequence[bytes], parser: KeyParser, compact: CompactKeys, savers: dict[str, str]
 ) -> None:
-    """Add the savers that some keys show."""
+    """Add the savers for which some keys are evidence."""
     own = [key for key in keys if compact.is_hash(key)][:LOOKED_AT]
     parsed = [each for key in keys if (each := parser.parse(key)) is not None]
     lists = [each for each in parsed if each.key.startswith(VALKEY_LIST)][:LOOKED_AT]
@@ -124,7 +125,7 @@ def _add(savers: dict[str, str], saver: str, keys: Sequence[bytes]) -> None:
 
 
 def _asked(client: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
-    """Send commands together; None in place of what went wrong with one value."""
+    """Send commands together; return None for an error about a value."""
     if not commands:
         return []
     with client.pipeline(transaction=False) as pipeline:

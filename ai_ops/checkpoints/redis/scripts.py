@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-# One step of a SCAN, its keys joined: a client in Python takes a microsecond for each string of a reply, as long as
-# all else that is done with most keys. ARGV: the cursor; COUNT; up to which length the text is joined, for a few long
-# keys would be copied once more; how long a key may be; how long all of them may be; a glob, where only keys that it
-# matches are wanted. Returns the cursor, and the number of keys and their text, or the keys, or nothing more where they
-# are too long: then a smaller COUNT is right.
-# A key that is too long itself comes as its beginning, a byte that no text has, and its digest.
+# One step of a SCAN, its keys joined in one text: a client in Python takes a microsecond for each string of a reply,
+# which is as long as all other work on most keys. ARGV: the cursor; COUNT; the greatest length of a joined text, since
+# joining copies long keys once more; the limit on one key's length; the limit on all keys together; an optional glob.
+# Returns the cursor and: the number of keys and their text; or the keys; or nothing if they are too long, and then a
+# smaller COUNT is right. A key over its limit comes as its beginning, a byte that no text has, and its digest.
 SCAN_JOINED = """
 local words, size, cut = {ARGV[1], 'COUNT', ARGV[2]}, 0, tonumber(ARGV[4])
 if ARGV[6] then words[4], words[5] = 'MATCH', ARGV[6] end
@@ -33,10 +32,10 @@ return {reply[1], #keys, table.concat(keys, string.char(10))}
 """
 JOINED_BYTES = 1024 * 1024
 
-# What keys hold, of a bounded length, read by the command that is right for the type of each. KEYS: the keys. ARGV: how
-# many bytes one value may have; how many all may have together; the paths of interest in a JSON document.
-# Returns the type and the value of each, without the value where that is none of these types, too long, or not to be
-# read; of the first keys alone when all values are too long together.
+# Reads values of limited length, with the command for the type of each key. KEYS: the keys. ARGV: the limit in bytes on
+# one value; the limit on all values together; the paths to read in a JSON document. Returns the type and the value of
+# each key. The value is missing if it is of another type, too long, or not readable. If all values together are too
+# long, it returns those of the first keys only.
 READ = """
 local limit, room, paths, replies = tonumber(ARGV[1]), tonumber(ARGV[2]), {}, {}
 for index = 3, #ARGV do paths[#paths + 1] = ARGV[index] end
@@ -61,15 +60,15 @@ for index, key in ipairs(KEYS) do
 end
 return replies
 """
-# The greatest value that is read: that of a long conversation in one string. What it may take in Python is several
-# times as much, so that all values on the way together may take no more.
+# The greatest value to read: a long conversation in one string. In Python it takes several times as much, so all values
+# of one reply together have the same limit.
 VALUE_BYTES = 8 * 1024 * 1024
 REPLY_BYTES = 8 * 1024 * 1024
-# Of names and ids alone, a thousand of which may be on the way together.
+# The limit for names and ids alone. A thousand of them may be in one reply.
 NAME_BYTES = 64 * 1024
 
-# A pointer (or ValkeySaver's list, or a shallow saver's only document) is deleted only if it still says what it
-# said when the plan was made, and all pointers of a thread or none: a conversation that went on keeps everything.
+# Deletes a pointer (or ValkeySaver's list, or a shallow saver's only document) only if it still has the value from
+# which the plan was made. It deletes all pointers of a thread or none: a conversation that went on keeps everything.
 # KEYS: pointers, thread by thread. ARGV: "1" for a dry run; number of threads; pointers of each thread;
 # expected values in the order of KEYS. Returns per thread 1 (deleted) or 0 (changed).
 DROP_POINTERS = """
@@ -98,9 +97,9 @@ end
 return replies
 """
 
-# Deletes keys of the expected types. KEYS: the keys, those of one kind after the other. ARGV: "1" for a dry run;
-# then for each kind how many keys it has, and their types between commas.
-# Returns, of each key that was not deleted, its place from 0 and one of the two numbers below.
+# Deletes keys of the expected types. KEYS: the keys, kind by kind. ARGV: "1" for a dry run; then for each kind the
+# number of its keys, and their types separated by commas. Returns, for each key that it did not delete, its place from
+# 0 and one of the two numbers below.
 DROP_KEYS = """
 local call, dry, at, replies = redis.call, ARGV[1] == '1', 0, {}
 for part = 2, #ARGV, 2 do

@@ -1,4 +1,4 @@
-"""The Redis in which checkpoints lie: scanned, read and deleted in batches that leave room for others."""
+"""The Redis with the checkpoints: scanned, read and deleted in batches with pauses for other clients."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from ai_ops.logic.batches import batches
 
 
 class CheckpointStore:
-    """Checkpoints in one Redis database.
+    """Checkpoints in a Redis database.
 
-    Every method retries a lost connection for some ten seconds.
+    Every method retries for about ten seconds after a lost connection.
 
     Args:
         client: A client of the database, with ``decode_responses=False``.
-        parser: Takes the keys apart.
-        sleep: How to wait; seconds.
-        fence: Whose deletions Redis carries out; None for everybody's. A cluster knows none: one script can't compare
-            a key on one node and delete on another.
+        parser: Parses keys.
+        sleep: Waits for a number of seconds.
+        fence: The fence that deletions must hold; None for no fence. A cluster knows none: one script can't compare a
+            key on one node and delete on another.
 
     Raises:
         LeaseLostError: From `apply`: another run has taken over.

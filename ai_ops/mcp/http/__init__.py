@@ -1,1 +1,1 @@
-"""The edge to MCP servers over HTTP: no Django; values of `logic` in and out."""
+"""The HTTP edge to MCP servers: it has no Django, and its arguments and results are values of `logic`."""

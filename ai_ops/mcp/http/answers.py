@@ -1,7 +1,6 @@
-"""Reads what an MCP server sends with the types of the official SDK, which is what the agents' client does.
+"""Parsing of an MCP server's messages with the types of the official SDK, as in the agents' client.
 
-An answer that these types take is one that agents can use, and no other is. Nothing of an answer is quoted here but
-the names of its fields.
+Agents can use exactly the answers that these types accept. Errors quote only the names of an answer's fields.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ Received = JSONRPCRequest | JSONRPCNotification | JSONRPCResponse | JSONRPCError
 
 INVALID_REQUEST, INVALID_PARAMS = -32600, -32602
 
-# Pydantic gives all errors or none, which of a list of nothing but errors takes seconds.
+# Pydantic returns all errors or none, and a list of only errors takes seconds.
 MAX_ERRORS = 1_000
 
-# The answer of the agents' client, which offers none of these, to a server that asks for them.
+# The answers of the agents' client, which supports none of these, to requests of a server.
 _NOT_OFFERED = {
     "sampling/createMessage": "Sampling not supported",
     "elicitation/create": "Elicitation not supported",
@@ -41,14 +40,14 @@ _NOT_OFFERED = {
 
 
 def message_in(text: bytes | str) -> Received:
-    """Read one JSON-RPC message.
+    """Parse a JSON-RPC message.
 
     Raises:
-        ProtocolViolation: It is none.
+        ProtocolViolation: The text is not a JSON-RPC message.
     """
     with suppress(ValidationError):
         response = JSONRPCResponse.model_validate_json(text)
-        # Without a method or an error it can be nothing else, and the union below takes eight times as long to say so.
+        # Without a method or an error it must be a response. The union below would take eight times as long.
         if not response.model_extra:
             return response
     try:
@@ -57,14 +56,14 @@ def message_in(text: bytes | str) -> Received:
         if error.errors(include_url=False, include_context=False, include_input=False)[0]["type"] == "json_invalid":
             raise ProtocolViolation("sent a body that is not JSON in UTF-8") from None
         if text.lstrip()[:1] in (b"[", "["):
-            raise ProtocolViolation("sent a batch of messages, which MCP has no more") from None
+            raise ProtocolViolation("sent a batch of messages, which MCP no longer has") from None
         raise ProtocolViolation("sent JSON that is not JSON-RPC 2.0") from None
 
 
 def answer_of(received: Received, request_id: int) -> Message | RpcError | None:
-    """The result, or the error, with which a message answers the request; None if it is another message.
+    """Return the result or the error with which a message answers the request; None for another message.
 
-    An id that comes back as text is the same id, as it is to the agents' client.
+    An id returned as text counts as the same id, as in the agents' client.
     """
     if not isinstance(received, JSONRPCResponse | JSONRPCError):
         return None
@@ -79,7 +78,7 @@ def answer_of(received: Received, request_id: int) -> Message | RpcError | None:
 
 
 def refusal_in(body: bytes) -> RpcError | None:
-    """The JSON-RPC error in a body, whatever its id: a server that could not read a request does not know it."""
+    """Return the JSON-RPC error in a body, with any id: a server that could not read a request does not know it."""
     try:
         received = message_in(body)
         return RpcError(received.error.code, received.error.message) if isinstance(received, JSONRPCError) else None
@@ -100,7 +99,7 @@ def _error_without_id(body: bytes) -> RpcError | None:
 
 
 def reply_to(request: JSONRPCRequest) -> Message:
-    """Answer a request of the server as the agents' client does: a ping with a result, the rest with an error."""
+    """Answer a request of the server as the agents' client does: a ping with a result, others with an error."""
     known = {"jsonrpc": "2.0", "id": request.id}
     try:
         ServerRequest.model_validate(request.model_dump(by_alias=True, mode="json", exclude_none=True))
@@ -116,17 +115,17 @@ def initialized_identity(result: Message) -> Identity:
     """Read the result of ``initialize``.
 
     Raises:
-        ProtocolViolation: The agents' client can't.
+        ProtocolViolation: The agents' client can't read it.
     """
     parsed = _read(InitializeResult, result, "initialize")
     return Identity(str(parsed.protocolVersion), parsed.serverInfo.name, parsed.serverInfo.version)
 
 
 def next_cursor(result: Message) -> str | None:
-    """Read a page of ``tools/list``; give the cursor of the next one, None where it was the last.
+    """Parse a page of ``tools/list``; return the cursor of the next page, None for the last page.
 
     Raises:
-        ProtocolViolation: The agents' client can't.
+        ProtocolViolation: The agents' client can't read it.
     """
     return _read(ListToolsResult, result, "tools/list").nextCursor or None
 
@@ -143,7 +142,7 @@ def _told(error: ValidationError, method: str) -> str:
     if error.error_count() > MAX_ERRORS:
         return f"answered {method} with {error.error_count():,} parts that are not as MCP says"
     first: Any = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    # Names of fields and numbers of places; what a server made up as a key is not among them.
+    # Names of fields and indexes, without keys that the server made up.
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "missing":
         return f"answered {method} without {place}"

@@ -1,7 +1,6 @@
-"""One probe of one MCP server: by its health page, or as the agents' client uses it.
+"""A probe of an MCP server: by its health page, or by MCP as the agents' client does.
 
-A server that is ill must not hang, flood or follow its checker, and what is left of a probe in a server that is well
-must be nothing.
+An unhealthy server must not block, flood or redirect its checker, and a probe must leave no state in a healthy server.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from ai_ops.mcp.logic.credentials import Credentials
 from ai_ops.mcp.logic.protocol import SSE_TYPE, Identity, Message, ProtocolViolation
 from ai_ops.mcp.logic.verdicts import ProbeKind, Reason
 
-# Kept of the time for taking leave: a server whose answer never ends still has opened a session, and would
-# keep it for ever.
+# Part of the time reserved to end the session. A server whose answer never ends has opened a session, and would keep it
+# for ever.
 SHARE_FOR_LEAVING = 0.1
 
-# Where nothing came back no server can be asked over MCP either, or no time is left for it.
+# Without any answer MCP would fail too, or there is no time left for it.
 UNREACHED = frozenset({Reason.DNS, Reason.CONNECT, Reason.TLS, Reason.TIMEOUT, Reason.POLICY, Reason.CHECKER})
 
 
@@ -39,10 +38,10 @@ class Target:
     Attributes:
         url: The full address of the server's health page.
         mcp_url: The full address of its MCP endpoint; not needed for ProbeKind.HTTP.
-        kind: How to ask.
+        kind: The kind of probe.
         verify_tls: Whether its certificate is verified.
-        ca_file: Path of a PEM file with the CAs to trust; empty for the usual ones.
-        credentials: What to prove oneself with.
+        ca_file: Path of a PEM file with the CAs to trust; empty for the default CAs.
+        credentials: The credentials to send.
     """
 
     url: str
@@ -54,7 +53,7 @@ class Target:
 
 
 class Attempt:
-    """One probe on its way: what it has seen so far, and the time by which it has to be done."""
+    """A running probe with its state and its deadline."""
 
     def __init__(self, transport: LineTransport, target: Target, started: float, timeout: float) -> None:
         self._target = target
@@ -67,11 +66,11 @@ class Attempt:
 
     @property
     def latency_ms(self) -> float:
-        """Milliseconds from the start to the answer that decided; to now where none has. The leave does not count."""
+        """Return the milliseconds to the deciding answer, or to now; the end of the session does not count."""
         return round(((self._decided or time.monotonic()) - self._started) * 1000, 1)
 
     async def made(self) -> Outcome:
-        """Ask in the way the target says."""
+        """Make the kind of probe of the target."""
         if self._target.kind is ProbeKind.MCP:
             return await self._over_mcp()
         page = await self._outcome(self._get_health_page)
@@ -90,7 +89,7 @@ class Attempt:
         return await self._outcome(self._converse, before)
 
     async def _outcome(self, ask: Callable[[], Awaitable[str]], before: str = "") -> Outcome:
-        """Run one way of asking; what it raises is its failure, and anything else is a bug that shows."""
+        """Make one kind of probe; expected errors are its failure, and other errors are raised."""
         http = self._http
         answered, failure = "", None
         try:
@@ -109,7 +108,7 @@ class Attempt:
     # The health page
 
     async def _get_health_page(self) -> str:
-        """A 2xx status with a body that ends is healthy."""
+        """Request the health page; a 2xx status with a complete body is healthy."""
         http, target = self._http, self._target
         http.asked = f"GET {self._wording.shown(target.url) or '(no address)'}"
         async with http.answer_to("GET", target.url, headers=LAST_REQUEST) as answer:
@@ -127,7 +126,7 @@ class Attempt:
     # MCP
 
     async def _converse(self) -> str:
-        """Shake hands and list the tools, as agents do, and take leave of the session whatever came of it."""
+        """Do the handshake and list the tools, as agents do, and always end the session."""
         http = self._http
         talk = Conversation(http, self._target.mcp_url, self._wording, VERSION)
         http.ends -= self._for_leaving
@@ -140,22 +139,22 @@ class Attempt:
             self._decided = time.monotonic()
             http.ends += self._for_leaving
             self._identity = talk.identity and self._shown_identity(talk.identity)
-            # Nothing depends on the answer: a server that gives none must not keep a lane for the rest of the time.
+            # The answer does not matter, so a server without one must not occupy a lane for the remaining time.
             with http.within(self._for_leaving):
                 await talk.leave()
         identity = self._identity or Identity("")
         return f"answered {http.status} as {identity.name} {identity.version}, MCP {identity.protocol_version}"
 
     async def _use(self, talk: Conversation) -> None:
-        """List the tools: a server whose list the agents' client can't read gives agents nothing."""
+        """List the tools, because agents get nothing from a server whose list they can't read."""
         async for page in talk.tool_pages():
             self._keep(page)
 
     def _keep(self, page: Message) -> None:
-        """Keep nothing of a page of tools: a probe only needs to see that it can be read."""
+        """Drop a page of tools, since a probe only checks that it is readable."""
 
     def _shown_identity(self, identity: Identity) -> Identity:
-        """A server's own words, fit for a table."""
+        """Return a server's own description in a form for tables."""
         version, name, own = (
             text and self._wording.clean(text)[:MAX_NAME_CHARACTERS]
             for text in (identity.protocol_version, identity.name, identity.version)
@@ -164,7 +163,7 @@ class Attempt:
 
 
 def _decides(page: Outcome) -> bool:
-    """Return whether the health page says how the server is. What it answers otherwise says nothing about MCP."""
+    """Return whether the health page decides. Its other answers say nothing about MCP."""
     if page.failure is None or page.failure.reason in UNREACHED:
         return True
     return page.status is not None and 500 <= page.status < 600

@@ -1,4 +1,4 @@
-"""The body of an HTTP answer, which is never longer than it may be."""
+"""The body of an HTTP answer, with a bounded length."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ai_ops.mcp.http.connections import CURIOUS_SECONDS, Answer
 from ai_ops.mcp.http.encodings import encoding_of
 from ai_ops.mcp.http.failures import BodyError
 
-# A health page fits many times; a longer body is none.
+# Many times the size of a health page.
 MAX_BODY_BYTES = 1024 * 1024
 
-# A piece counts as so many bytes at least: that much of it is sent around it, and reading it takes as long.
+# A piece counts as at least this many bytes: its envelope has this size, and reading it takes as long.
 PIECE_BYTES = 32
 
-# The codings that zlib unpacks, each with the form that it takes first.
+# The codings that zlib decodes, each with the format to try first.
 _ZLIB = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 
-# The codings that the agents' client unpacks too where their packages are installed: zstd and br.
+# The codings that the agents' client also decodes if their packages are installed: zstd and br.
 _OTHERS = frozenset(
     httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200)), trust_env=False)
     .headers["accept-encoding"]
@@ -32,25 +32,26 @@ _OTHERS = frozenset(
 ) - {"identity", *_ZLIB}
 _KNOWN = {"identity", *_ZLIB, *_OTHERS}
 
-# Nothing packs a body so often. Each layer is a generator around another, of which Python bears no thousand.
+# No server uses more codings. Each layer is a nested generator, and Python can't nest a thousand.
 MAX_CODINGS = 5
 
-# Bytes that are given at once to a decoder without a bound of its own: what a bomb makes of so few fits into memory.
+# Maximum number of bytes per call of a decoder without its own limit. The output of a bomb for this input fits into
+# memory.
 _MORSEL_BYTES = 32
 
 _NOT_PACKED = "sent a body that is not packed as its Content-Encoding says"
 
 
 def body_of(answer: Answer) -> AsyncGenerator[bytes, None]:
-    """The body piece by piece.
+    """Yield the body in pieces.
 
     Raises:
-        BodyError: It is longer than MAX_BODY_BYTES, as sent or unpacked, or does not unpack; it is packed too often.
+        BodyError: It is longer than MAX_BODY_BYTES, encoded or decoded, can't be decoded, or has too many codings.
     """
     pieces = _bounded(answer, PIECE_BYTES)
     if not (named := answer.headers.get("content-encoding")):
         return pieces
-    # Named in the order in which they were applied. The agents' client leaves out what it does not know.
+    # In the order of their application. The agents' client skips unknown codings.
     codings = [coding for each in named.lower().split(",") if (coding := each.strip()) in _KNOWN]
     if sum(coding != "identity" for coding in codings) > MAX_CODINGS:
         raise BodyError(f"sent a body that is packed more than {MAX_CODINGS} times")
@@ -63,7 +64,7 @@ def body_of(answer: Answer) -> AsyncGenerator[bytes, None]:
 
 
 async def beginning_of(answer: Answer) -> bytes:
-    """The body of an error, where it comes soon: the status has said already what counts."""
+    """Return the beginning of an error's body if it arrives soon, since the status already decides."""
     try:
         async with asyncio.timeout(CURIOUS_SECONDS):
             return await whole_body_of(answer)
@@ -72,17 +73,17 @@ async def beginning_of(answer: Answer) -> bytes:
 
 
 async def whole_body_of(answer: Answer) -> bytes:
-    """All of the body; raises as `body_of` does."""
+    """Return the whole body; raises the errors of `body_of`."""
     return b"".join([piece async for piece in body_of(answer)])
 
 
 def events_of(answer: Answer) -> AsyncGenerator[ServerSentEvent, None]:
-    """The events of a stream, as the agents' client reads them; raises as `body_of` does."""
+    """Yield the events of a stream as the agents' client reads them; raises the errors of `body_of`."""
     return EventSource(cast(httpx.Response, _Text(answer))).aiter_sse()
 
 
 class _Text:
-    """The part of an httpx response that EventSource uses. To make a whole one takes longer than to read its events."""
+    """The part of an httpx response that EventSource uses; a whole response would take longer to create."""
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
@@ -122,9 +123,9 @@ async def _bounded(chunks: AsyncIterator[bytes], least: int = 0) -> AsyncGenerat
 
 
 async def _unpacked(chunks: AsyncIterator[bytes], coding: str) -> AsyncGenerator[bytes, None]:
-    """Unpack gzip, zlib or bare deflate data, never more than one body's limit at a time: a bomb stays small.
+    """Decode gzip, zlib or raw deflate data, at most one body's limit at a time, so that a bomb stays small.
 
-    What follows the end of the packed data is left out, as the agents' client does, and is not collected.
+    Data after the end of the encoded data is dropped, as in the agents' client.
     """
     unpacker = zlib.decompressobj(_ZLIB[coding])
     may_be_bare = coding == "deflate"
@@ -144,7 +145,7 @@ async def _unpacked(chunks: AsyncIterator[bytes], coding: str) -> AsyncGenerator
 
 
 async def _decoded(chunks: AsyncIterator[bytes], coding: str, *, alone: bool) -> AsyncGenerator[bytes, None]:
-    """Decode one coding by httpx, as the agents' client does, which can't end zstd among other codings."""
+    """Decode one coding with httpx, as the agents' client does. It can't finish zstd together with other codings."""
     response = httpx.Response(200, headers={"Content-Encoding": coding}, stream=_Morsels(chunks))
     try:
         async for piece in response.aiter_bytes():
@@ -156,7 +157,7 @@ async def _decoded(chunks: AsyncIterator[bytes], coding: str, *, alone: bool) ->
 
 
 class _Morsels(httpx.AsyncByteStream):
-    """The pieces of a body, cut into small ones."""
+    """The pieces of a body, cut into smaller pieces."""
 
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:
         self._chunks = chunks

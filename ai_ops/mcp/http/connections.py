@@ -1,7 +1,7 @@
-"""The connections of one probe: HTTP/1.1, each used again while the server keeps it.
+"""The connections of a probe: HTTP/1.1, each reused while the server keeps it open.
 
-As the agents' client has it, one session is one connection, where the server lets it be. Not a pool of httpcore: what
-that costs grows with the square of what it holds, and each probe has its own two or three requests.
+As in the agents' client, a session uses one connection if the server allows it. This is not a pool of httpcore, whose
+time grows with the square of its size, because each probe has only two or three requests.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import httpx
 
 from ai_ops.mcp.http.http11 import Head, RequestCycle
 
-# As httpcore has it: so much is read at once.
+# Maximum number of bytes per read, as in httpcore.
 READ_BYTES = 64 * 1024
 
-# For what a probe would like to know beside its verdict.
+# For facts that a probe needs besides its verdict.
 CURIOUS_SECONDS = 1.0
 
 # After so many pieces of a body the other probes have their turn: a server may send it byte by byte.
@@ -39,7 +39,7 @@ _Place = tuple[str, str, int]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A request. It becomes one of httpx where a redirect, a cookie or a sentence needs that, which is seldom."""
+    """A request. It is converted to a request of httpx only for a redirect, a cookie or a sentence."""
 
     method: str
     url: httpx.URL
@@ -48,7 +48,7 @@ class Question:
 
     @classmethod
     def of(cls, request: httpx.Request) -> Question:
-        """Return the same question as a request of httpx."""
+        """Return the question for a request of httpx."""
         headers = {name.decode("ascii"): value.decode("utf-8") for name, value in request.headers.raw}
         return cls(request.method, request.url, headers, request.read())
 
@@ -59,14 +59,14 @@ class Question:
 
 
 class Answer:
-    """An answer: its head, and its body piece by piece, from an ``async for``. Close it.
+    """An answer: its head, and its body in pieces by ``async for``. The caller must close it.
 
     Attributes:
         question: The request that it answers.
         status: Its status code.
         headers: Its headers by name in lower case.
-        next_request: The request that a redirect asks for, once that was read.
-        is_begun: Whether its body has been looked at.
+        next_request: The request of a redirect, after it was read.
+        is_begun: Whether reading of its body has started.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Answer:
 
     @property
     def content_type(self) -> str:
-        """Return what its header says of the body, in lower case; empty without one."""
+        """Return its content type in lower case; empty without one."""
         return self.headers.get("content-type", "").lower()
 
     @property
@@ -104,7 +104,7 @@ class Answer:
         return httpx.Response(self.status, headers=self._fields, request=self.question.as_httpx())
 
     def is_over(self) -> bool:
-        """Return whether all of it has come, as far as that is known."""
+        """Return whether all of it is known to have arrived."""
         return self._reader.is_over()
 
     def __aiter__(self) -> Answer:
@@ -123,7 +123,7 @@ class Answer:
         return piece
 
     def close(self) -> None:
-        """Keep the connection where all of the answer has come, close it otherwise."""
+        """Keep the connection if the whole answer has arrived, otherwise close it."""
         if self._closed:
             return
         self._closed = True
@@ -136,13 +136,13 @@ class Answer:
 
 
 class Line:
-    """The open connections of one probe; close it at its end. It belongs to one event loop, and to no other server."""
+    """The open connections of a probe. The caller must close it. It belongs to one event loop and one server."""
 
     def __init__(self) -> None:
         self._idle: dict[_Place, Connection] = {}
 
     def take(self, place: _Place) -> Connection | None:
-        """Give the connection that waits for another request there, unless the server has hung up meanwhile."""
+        """Return the open connection to `place`, unless the server has closed it meanwhile."""
         connection = self._idle.pop(place, None)
         if connection is None or not connection.is_over():
             return connection
@@ -150,23 +150,23 @@ class Line:
         return None
 
     def keep(self, connection: Connection) -> None:
-        """Keep one that has answered, for the next request; of two, the earlier."""
+        """Keep a connection for the next request; of two, keep the earlier."""
         if self._idle.setdefault(connection.place, connection) is not connection:
             connection.close()
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         for connection in self._idle.values():
             connection.close()
         self._idle.clear()
 
 
 class LineTransport:
-    """Sends each request over a `Line`; raises what httpx raises.
+    """Sends each request over a `Line`; raises the errors of httpx.
 
     Args:
         context: For ``https``.
-        backend: Opens connections, whose streams know a deadline (``end_at``) and close at once (``abort``).
+        backend: Opens connections, whose streams have a deadline (``end_at``) and an immediate close (``abort``).
     """
 
     def __init__(self, context: ssl.SSLContext, backend: httpcore.AsyncNetworkBackend) -> None:
@@ -175,12 +175,12 @@ class LineTransport:
         self._backend = backend
 
     async def answer_to(self, question: Question, line: Line, ends: float) -> Answer:
-        """Ask, and return the answer; its connection goes back to the line when it is closed.
+        """Send a request and return the answer; closing it returns its connection to the line.
 
         Args:
             question: The request.
             line: The connections of this probe.
-            ends: The moment, on the monotonic clock, by which all of it has to be done.
+            ends: The deadline for the whole answer, on the monotonic clock.
         """
         url = question.url
         place = url.scheme, url.raw_host.decode("ascii"), url.port or _USUAL_PORTS[url.scheme]
@@ -190,7 +190,8 @@ class LineTransport:
                 try:
                     return await connection.answer_to(question, line)
                 except (httpcore.NetworkError, h11.RemoteProtocolError):
-                    # A server that has just hung up has not read the request; agents, who are slower, see it before.
+                    # A server that has just closed the connection has not read the request. Agents are slower and
+                    # notice it before.
                     if connection.has_said_something:
                         raise
             connection = Connection(place, await self._opened(place, _left(ends)))
@@ -202,7 +203,7 @@ class LineTransport:
                 raise
 
     async def _listen_for_alert(self, place: _Place) -> None:
-        """Connect once more, and ask nothing: a request that comes too early wipes out why TLS was refused.
+        """Connect again without a request, since an early request would hide the reason of a TLS failure.
 
         Raises:
             httpcore.ReadError: From the alert.
@@ -221,17 +222,17 @@ class LineTransport:
 
 
 def _left(ends: float) -> float:
-    # A moment at least: the backend then says by itself what there was no time for.
+    # At least a moment, so that the backend itself reports the timeout.
     return max(ends - time.monotonic(), 0.001)
 
 
 class Connection:
-    """One connection of a probe.
+    """A connection of a probe.
 
     Attributes:
-        place: Where it leads.
-        begun: What has come on it that belongs to no answer so far.
-        has_said_something: Whether any of the answer to the latest request has come.
+        place: Its scheme, host and port.
+        begun: Received bytes that belong to no answer yet.
+        has_said_something: Whether a part of the answer to the latest request has arrived.
     """
 
     def __init__(self, place: _Place, stream: Any) -> None:
@@ -241,11 +242,11 @@ class Connection:
         self._stream = stream
 
     def end_at(self, moment: float) -> None:
-        """End everything on it then, on the monotonic clock."""
+        """Set the deadline for all operations, on the monotonic clock."""
         self._stream.end_at(moment)
 
     def is_over(self) -> bool:
-        """Return whether the server has hung up, or says what was not asked."""
+        """Return whether the server has closed it, or has sent unexpected data."""
         return bool(self._stream.get_extra_info("is_readable"))
 
     def tls(self) -> ssl.SSLObject | None:
@@ -254,16 +255,16 @@ class Connection:
         return found if isinstance(found, ssl.SSLObject) else None
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._stream.abort()
 
     async def answer_to(self, question: Question, line: Line) -> Answer:
-        """Send a request, and read the head of its answer."""
+        """Send a request, and read the head of the answer."""
         self.has_said_something = bool(self.begun)
         try:
             target = question.url.raw_path.decode("ascii")
             reader = RequestCycle(question.method, target, question.headers, question.content, self.begun)
-            # A server may refuse before it has read all, and its answer is there all the same.
+            # A server may answer with a refusal before it has read the whole request.
             with suppress(httpcore.WriteError):
                 await self._stream.write(reader.request)
             head = reader.head() if self.begun else None
@@ -279,7 +280,7 @@ class Connection:
         return Answer(question, head, reader, self, line)
 
     async def feed(self, reader: RequestCycle) -> int:
-        """Give a reader what comes next; return the number of bytes."""
+        """Pass the next received bytes to a reader; return their number."""
         data = await self._stream.read(READ_BYTES)
         self.has_said_something = self.has_said_something or bool(data)
         reader.receive(data)
@@ -287,10 +288,10 @@ class Connection:
 
 
 class _AsHttpx:
-    """Raises an error of httpcore or h11 as the one of httpx that has its name, or the name of what it is a kind of."""
+    """Raises an error of httpcore or h11 as the error of httpx with its name, or the name of its base class."""
 
     def __enter__(self) -> None:
-        """Nothing is kept from one block to the next, so that one of these serves all."""
+        """There is no state between blocks, so that one instance serves all."""
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: object) -> None:
         if isinstance(error, _FOREIGN):

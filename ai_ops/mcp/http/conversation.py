@@ -1,7 +1,7 @@
-"""MCP with one server over Streamable HTTP, as the agents' client speaks it.
+"""MCP with a server over Streamable HTTP, as in the agents' client.
 
-Not that client itself: it waits out its whole time for answers that never come, reads without bounds, and does not say
-what was wrong. What makes it succeed or fail is the same, and a test of each against the other keeps it so.
+This is not that client, which waits for its whole time limit for missing answers, reads without bounds, and does not
+report the fault. Both succeed and fail in the same cases; a test compares them.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ from ai_ops.mcp.logic.verdicts import Reason
 SESSION_HEADER = "Mcp-Session-Id"
 VERSION_HEADER = "Mcp-Protocol-Version"
 
-# The agents' client gives up after so many attempts to resume a stream that fail one after the other, and waits so
-# long before each unless the server says otherwise.
+# The agents' client gives up after this number of consecutive failed attempts to resume a stream, and waits this long
+# before each unless the server sets another wait.
 RESUMPTIONS = 2
 RESUMPTION_SECONDS = 1.0
 # A server may ask for a longer wait, which no probe has time for.
 MAX_RETRY_MILLISECONDS = 86_400_000
 
-# Statuses with which a server answers that does not know Streamable HTTP, and may know what was before it.
+# Statuses of a server that does not support Streamable HTTP, but may support the earlier transport.
 NO_STREAMABLE_HTTP = frozenset({400, 404, 405, 406, 415, 501})
 
-# The first ids are used up by then.
+# The first ids are already used.
 FIRST_LIST_ID = 10
 
 
@@ -69,7 +69,7 @@ EVENTS_AT_ONCE = 32
 
 
 class Refused(Exception):
-    """The server answered, and the answer is no good."""
+    """The server's answer is invalid or an error."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.happened)
@@ -78,7 +78,7 @@ class Refused(Exception):
 
 @dataclass
 class _Resumption:
-    """The place to go on with a stream that ended too early: the last event's id, and the wait before."""
+    """The position at which to resume a stream that ended early: the last event's id, and the wait before."""
 
     last_event_id: str = ""
     seconds: float = RESUMPTION_SECONDS
@@ -91,7 +91,7 @@ class _Resumption:
 
 
 class _Replies:
-    """Replies to what a server asks while its events are read, sent beside them."""
+    """Replies to a server's requests, sent while its events are read."""
 
     def __init__(self) -> None:
         self._tasks: list[asyncio.Task[None]] = []
@@ -107,12 +107,12 @@ class _Replies:
         self._tasks.append(asyncio.create_task(reply()))
 
     async def sent(self) -> None:
-        """Wait until all are sent; raise what one of them raises."""
+        """Wait until all are sent; raise their first error."""
         if self._tasks:
             await asyncio.gather(*self._tasks)
 
     async def drop(self) -> None:
-        """End those that are not sent yet."""
+        """Cancel the replies that are not sent yet."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -120,10 +120,10 @@ class _Replies:
 
 
 class Conversation:
-    """One session with a server: the handshake, the list of its tools, and the leave.
+    """A session with a server: the handshake, the list of its tools, and the end of the session.
 
     Attributes:
-        identity: The name, version and revision that the server gives, once it has.
+        identity: The name, version and revision of the server, after the handshake.
     """
 
     def __init__(self, http: Exchange, url: str, wording: Wording, client_version: str) -> None:
@@ -137,7 +137,7 @@ class Conversation:
         self.identity: Identity | None = None
 
     async def shake_hands(self) -> None:
-        """Say initialize, and that it was understood.
+        """Send ``initialize``, and confirm its result.
 
         Raises:
             Refused, ProtocolViolation, BodyError, httpx.HTTPError, httpx.InvalidURL: The agents' client could not.
@@ -153,7 +153,7 @@ class Conversation:
             await self._notify(initialized_notification())
 
     async def tool_pages(self) -> AsyncIterator[Message]:
-        """List its tools, page by page, each as the server sent it; raises as `shake_hands` does."""
+        """Yield the pages of its list of tools as the server sent them; raises the errors of `shake_hands`."""
         request_id, cursor = FIRST_LIST_ID, None
         seen: set[str] = set()
         while True:
@@ -174,7 +174,7 @@ class Conversation:
             request_id += 1
 
     async def leave(self) -> None:
-        """End the session. A server may refuse that (405), or be gone: neither says anything about its health."""
+        """End the session. A server may refuse this (405) or be down, which says nothing about its health."""
         if SESSION_HEADER not in self._headers:
             return
         headers = self._headers | LAST_REQUEST
@@ -189,7 +189,7 @@ class Conversation:
         self._http.asked = f"POST {message['method']} to {self._shown_url}"
 
     async def _answer_to(self, request: Message, *, opens_session: bool = False) -> Message | RpcError:
-        """Send a request and read until its answer is there, and no further."""
+        """Send a request and read its answer, but no further."""
         self._ask(request)
         headers = {"Accept": f"{JSON_TYPE}, {SSE_TYPE}", **self._headers}
         resumption = _Resumption()
@@ -210,9 +210,9 @@ class Conversation:
         return await self._resumed(request["id"], resumption) if answer is None else answer
 
     async def _answer_on_stream(self, request: Message) -> Message | RpcError:
-        """Ask again while the stream of the session is open, on which a server may answer what it has accepted.
+        """Repeat a request with the stream of the session open, on which a server may answer accepted requests.
 
-        The agents' client has it open from the start.
+        The agents' client opens the stream at the start.
         """
         again = request | {"id": request["id"] + MAX_PAGES}
         headers = {"Accept": SSE_TYPE, "Cache-Control": "no-store", **self._headers}
@@ -241,12 +241,12 @@ class Conversation:
         return answer
 
     async def _notify(self, message: Message, *, aside: bool = False) -> None:
-        """Send what is not answered."""
+        """Send a message without an answer."""
         if not aside:
             self._ask(message)
         headers = {"Accept": f"{JSON_TYPE}, {SSE_TYPE}", **self._headers}
         async with self._http.answer_to("POST", self._url, message=message, headers=headers, aside=aside) as response:
-            # The agents' client takes a 404 for no answer, which is what it expects.
+            # The agents' client treats a 404 as no answer, as expected here.
             if not response.is_success and response.status != 404:
                 body = await beginning_of(response)
                 raise Refused(judge(response, self._wording, body, redirected=self._http.redirected))
@@ -257,9 +257,9 @@ class Conversation:
     async def _answer_among_events(
         self, response: Answer, request_id: int, resumption: _Resumption, *, resumed: bool = False
     ) -> Message | RpcError | None:
-        """The first event that answers; None where the stream ends before it, and can be resumed.
+        """Return the first event that answers; None if the stream ends before it, and can be resumed.
 
-        What the server asks in between is answered while the stream goes on.
+        Requests of the server in between are answered while the stream continues.
         """
         replies = _Replies()
         try:
@@ -275,7 +275,7 @@ class Conversation:
                         return answer
             await replies.sent()
         except (httpx.NetworkError, httpx.RemoteProtocolError):
-            # As an end: a proxy has cut it.
+            # As an end, because a proxy has cut it.
             if not resumption.last_event_id:
                 raise
         finally:
@@ -287,7 +287,7 @@ class Conversation:
     def _answer_in_event(
         self, event: ServerSentEvent, request_id: int, replies: _Replies, *, resumed: bool
     ) -> Message | RpcError | None:
-        """Return the answer in an event; None for an event that can't be read or that answers no request of ours."""
+        """Return the answer in an event; None for an unreadable event, or one that answers none of our requests."""
         if event.event != "message" or not event.data:
             return None
         try:
@@ -299,16 +299,16 @@ class Conversation:
         if not isinstance(received, JSONRPCResponse | JSONRPCError):
             return None
         if resumed:
-            # On a stream of its own it can answer nothing else.
+            # On a request's own stream it can't answer another request.
             received.id = request_id
         answer = answer_of(received, request_id)
         if answer is None:
-            # The agents' client reads no further, and waits for the rest of its time.
+            # The agents' client stops reading, and waits until its time limit.
             raise ProtocolViolation("did not answer with the id of the request")
         return answer
 
     async def _resumed(self, request_id: int, resumption: _Resumption) -> Message | RpcError:
-        """Go on with a stream that the server has closed, as often as it takes within the time."""
+        """Resume a stream that the server has closed, as often as needed within the deadline."""
         failed = 0
         while failed < RESUMPTIONS:
             await self._wait(resumption.seconds)
@@ -339,10 +339,10 @@ class Conversation:
     # Refusals
 
     async def _refused_with(self, response: Answer, opens_session: bool) -> RpcError:
-        """Read an HTTP error: as one of JSON-RPC where a server of the newer revision means one.
+        """Explain an HTTP error, as a JSON-RPC error if a server of the newer revision sent one.
 
         Raises:
-            Refused: It is what it says.
+            Refused: With the explanation.
         """
         body = await beginning_of(response)
         error = refusal_in(body)
@@ -353,7 +353,7 @@ class Conversation:
         raise Refused(judge(response, self._wording, body, redirected=self._http.redirected))
 
     async def _refusal(self, error: RpcError) -> Refused:
-        """Find out whether a server that refuses the handshake is of the revision that has none."""
+        """Return the refusal of a handshake; ask whether the server has the revision without a handshake."""
         refused = Failure(
             Reason.PROTOCOL,
             f"was answered with the JSON-RPC error {error.code} ({self._wording.clean(error.message)})",
@@ -377,7 +377,7 @@ class Conversation:
         return Refused(refused)
 
     async def _discovered(self) -> Identity | None:
-        """Return the server's identity by ``server/discover``; None if it does not answer that either."""
+        """Return the server's identity by ``server/discover``; None if it does not answer this either."""
         headers = {
             "Accept": f"{JSON_TYPE}, {SSE_TYPE}",
             VERSION_HEADER: STATELESS_REVISION,
@@ -399,7 +399,7 @@ class Conversation:
             return None
 
     async def _speaks_only_sse(self) -> bool:
-        """Return whether the endpoint is that of the transport before Streamable HTTP: a GET is told where to post."""
+        """Return whether the endpoint has the older transport, which answers a GET with an address to post to."""
         headers: Mapping[str, str] = {"Accept": SSE_TYPE}
         for url in dict.fromkeys((self._url, str(httpx.URL(self._url).join("sse")))):
             with self._http.within(CURIOUS_SECONDS):
@@ -431,7 +431,7 @@ async def _bounded(events: AsyncIterator[ServerSentEvent]) -> AsyncIterator[Serv
 
 
 def _answer_to_one_of_ours(event: ServerSentEvent, request_id: int) -> Message | RpcError | None:
-    """Return what an event answers to that request; None for an event that is about something else."""
+    """Return the answer of an event to that request; None for another event."""
     with suppress(ProtocolViolation):
         return answer_of(message_in(event.data), request_id) if event.data else None
     return None
@@ -447,11 +447,11 @@ async def _begins_with_endpoint(response: Answer) -> bool:
 
 
 def _session(session: str) -> str:
-    """The id of a session, which is sent back in a header.
+    """Return the id of a session, which is sent back in a header.
 
     Raises:
-        ProtocolViolation: It has characters that no header can carry. Other than those that are not ASCII, such an id
-            can't have come in a header either.
+        ProtocolViolation: It has characters that no header can contain. Except for non-ASCII characters, such an id
+            can't have come in a header.
     """
     if not session.isascii():
         raise ProtocolViolation("opened a session whose id has characters that no header can carry")

@@ -1,4 +1,4 @@
-"""HTTP with one server within one deadline: redirects, cookies and credentials as the agents' client has them."""
+"""HTTP with a server within a deadline, with redirects, cookies and credentials as in the agents' client."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from ai_ops.mcp.logic.verdicts import retry_after_seconds
 
 VERSION = metadata.version("nautobot-app-ai-ops")
 
-# As many as the agents' client follows.
+# The same number as in the agents' client.
 MAX_REDIRECTS = 20
 
-# As the agents' client sends them, and said in the server's log.
+# As in the agents' client; the server's log shows them.
 HEADERS = {
     "Accept": "*/*",
     "Accept-Encoding": "identity",
@@ -37,11 +37,11 @@ HEADERS = {
 # With these headers the server need not keep the connection.
 LAST_REQUEST = {"Connection": "close"}
 
-# So long the rest of an answer is waited for that is needed for nothing but its connection, and so much of it is read.
+# Limits in seconds and bytes for reading the rest of an answer only to reuse its connection.
 MOMENT_SECONDS = 0.05
 MOMENT_PIECES = 8
 
-# Statuses with which an answer may lead elsewhere, and those of them that ask for the same again.
+# Statuses of redirects, and those that keep method and body.
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 SAME_AGAIN = frozenset({307, 308})
 
@@ -55,12 +55,12 @@ class Exchange:
     """The requests of one probe.
 
     Attributes:
-        ends: The moment, on the monotonic clock, by which a request has to be done.
-        asked: What is being asked, for the sentence about it.
-        status: Status code of the answer to it; None until there is one.
-        redirected: Whether it was redirected, and so came without credentials.
-        retry_after: Seconds for which the server asked to be left alone.
-        certificate_ends: When the certificate that the server showed expires.
+        ends: The deadline for a request, on the monotonic clock.
+        asked: The current request, for the sentence about it.
+        status: Status code of its answer; None without an answer.
+        redirected: Whether it was redirected, and so had no credentials.
+        retry_after: Seconds for which the server asked for no request.
+        certificate_ends: Expiry of the server's certificate.
     """
 
     def __init__(self, transport: LineTransport, credentials: Credentials | None, ends: float) -> None:
@@ -85,25 +85,25 @@ class Exchange:
         headers: Mapping[str, str] | None = None,
         aside: bool = False,
     ) -> _Asking:
-        """Send a request, and again where it is redirected on its origin; the body is the caller's to read.
+        """Send a request and follow redirects on its origin; the caller reads the body.
 
         Args:
-            method: Of HTTP.
-            url: Where to.
-            message: What to send as JSON.
-            headers: What to send beside what is always sent.
-            aside: Whether this is not what the probe is about, and its status says nothing.
+            method: HTTP method.
+            url: The address.
+            message: The body, sent as JSON.
+            headers: Additional headers.
+            aside: Whether the request is not the subject of the probe, so that its status does not matter.
 
         Returns:
-            What to use in an ``async with``, which gives the answer, and raises httpx.HTTPError where there is none.
+            An asynchronous context manager that returns the answer, and raises httpx.HTTPError without an answer.
 
         Raises:
-            httpx.InvalidURL: The URL is none that can be asked.
+            httpx.InvalidURL: The URL is invalid.
         """
         return _Asking(self, _question(method, checked_url(url), message, headers or {}), aside)
 
     async def answer_after_redirects(self, question: Question, aside: bool) -> Answer:
-        """Send a request; return the answer at the end of the redirects that are followed."""
+        """Send a request; return the answer after the followed redirects."""
         if not aside:
             self.status, self.redirected = None, False
         home = question.url
@@ -118,9 +118,9 @@ class Exchange:
         return answer
 
     async def finish(self, rest: AsyncIterable[Any]) -> None:
-        """Read the rest of an answer that has said enough, where it ends at once: its connection is used again then.
+        """Read the rest of a sufficient answer if it ends soon, so that its connection can be reused.
 
-        A server that keeps such an answer open is not waited for a second time.
+        If a server keeps such an answer open, this does not wait a second time.
         """
         if not self._answers_end:
             return
@@ -139,7 +139,7 @@ class Exchange:
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
-        """Give what is asked in the block so many seconds at most, of what is left."""
+        """Limit the requests in the block to this number of seconds of the remaining time."""
         ends = self.ends
         self.ends = min(ends, time.monotonic() + seconds)
         try:
@@ -149,27 +149,27 @@ class Exchange:
 
     @contextmanager
     def going_on(self) -> Iterator[None]:
-        """Let the block ask more; if all of that succeeds, the probe speaks of what was asked before it."""
+        """Allow further requests in the block; if all succeed, the probe reports the request before them."""
         seen = self.asked, self.status
         yield
         self.asked, self.status = seen
 
     def require_in_time(self) -> None:
-        """Make sure that the last answer was there in time: an event loop that was held up notices late.
+        """Raise an error if the last answer was late, because a blocked event loop notices this late.
 
         Raises:
-            httpx.ReadTimeout: It was not. Agents do not wait longer either.
+            httpx.ReadTimeout: It was late. Agents do not wait longer either.
         """
         if time.monotonic() > self.ends:
             raise httpx.ReadTimeout("the deadline has passed")
 
     def begin_anew(self) -> None:
-        """Keep neither cookies nor connections, as another client does."""
+        """Drop cookies and connections, as a new client would."""
         self._jars = {}
         self.hang_up()
 
     def hang_up(self) -> None:
-        """Close the connections that are kept; call it at the end of a probe."""
+        """Close the kept connections; call this at the end of a probe."""
         self._line.close()
 
     async def _sent(self, question: Question, home: httpx.URL, aside: bool) -> Answer:
@@ -184,7 +184,7 @@ class Exchange:
         return answer
 
     def _equipped(self, question: Question, home: httpx.URL) -> Question:
-        """Add cookies of this origin, and the credentials where the request goes where they belong."""
+        """Add the cookies of this origin, and the credentials if the request goes to their address."""
         jar = self._jars.get(_origin(question.url)) if self._jars else None
         credentials = self._credentials
         if not jar and not credentials and question.url is home:
@@ -210,7 +210,7 @@ class Exchange:
 
 
 class _Asking:
-    """A request, from when it is sent to when its answer is no longer needed."""
+    """A request, from its sending until its answer is no longer needed."""
 
     def __init__(self, exchange: Exchange, question: Question, aside: bool) -> None:
         self._exchange = exchange
@@ -243,34 +243,34 @@ def _cookies(jar: httpx.Cookies, url: httpx.URL) -> dict[str, str]:
     """Return the header with the cookies for this address, if there are any.
 
     Raises:
-        httpx.RemoteProtocolError: One is not ASCII.
+        httpx.RemoteProtocolError: A cookie is not ASCII.
     """
     request = httpx.Request("GET", url)
     try:
         jar.set_cookie_header(request)
     except UnicodeEncodeError as error:
-        # The agents' client ends with it too.
+        # The agents' client fails with this error too.
         raise httpx.RemoteProtocolError("it set a cookie that is not ASCII", request=request) from error
     cookies = request.headers.get("cookie")
     return {"Cookie": cookies} if cookies else {}
 
 
 def checked_url(text: str) -> httpx.URL:
-    """Refuse what can't be asked; user name and password are taken out, they would be sent as credentials.
+    """Validate a URL, and remove user name and password, which would be sent as credentials.
 
     Raises:
-        httpx.InvalidURL: It can't.
+        httpx.InvalidURL: The URL is invalid.
     """
     try:
         url = parsed_url(text)
         host = url.host
     except UnicodeError as error:
-        raise httpx.InvalidURL("its host is no name that DNS can have") from error
+        raise httpx.InvalidURL("its host is not a valid DNS name") from error
     if url.scheme not in ("http", "https") or not host:
         raise httpx.InvalidURL("it needs http:// or https:// and a host")
     if url.port is not None and not 0 < url.port < 65536:
         raise httpx.InvalidURL(f"{url.port} is no port")
-    # A copy is parsed again, which costs as much as a tenth of the probe.
+    # A copy would be parsed again, which takes a tenth of the time of the probe.
     return url.copy_with(userinfo=b"") if url.userinfo else url
 
 
@@ -279,24 +279,24 @@ def _origin(url: httpx.URL) -> _Origin:
 
 
 async def _read_redirect(answer: Answer) -> None:
-    """Let httpx say where a redirect leads, as it does for the agents' client; that is its `next_request`.
+    """Let httpx compute the target of a redirect, its `next_request`, as in the agents' client.
 
     Raises:
-        httpx.RemoteProtocolError: To no address.
+        httpx.RemoteProtocolError: The target is not an address.
     """
     same = httpx.MockTransport(lambda _: answer.as_httpx())
     async with httpx.AsyncClient(transport=same, trust_env=False) as client:
         try:
             answer.next_request = (await client.send(answer.question.as_httpx(), stream=True)).next_request
         except UnicodeError as error:
-            # A host whose name can't be read: httpx raises what its parser does.
-            raise httpx.RemoteProtocolError("redirects to an address that is none") from error
+            # An unreadable host name: httpx raises the error of its parser.
+            raise httpx.RemoteProtocolError("redirects to an invalid address") from error
 
 
 def _next_on_origin(answer: Answer) -> httpx.Request | None:
-    """The request that a redirect asks for, where it stays what it is: method, body, scheme, host and port.
+    """Return the request of a redirect if method, body, scheme, host and port stay the same.
 
-    As the agents' client has it: from http to https on the default ports is the same place too.
+    As in the agents' client, a change from http to https on the default ports is allowed too.
     """
     following = answer.next_request
     if following is None or answer.status not in SAME_AGAIN:

@@ -1,4 +1,4 @@
-"""The one map from what HTTP, or httpx, says to a reason, a clause on what happened, and a remedy."""
+"""The map from HTTP answers and errors of httpx to a reason, a clause on the event, and a remedy."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from ai_ops.mcp.logic.verdicts import Phase, Reason
 # Characters of foreign text in logs: enough to recognise it, too few to flood them.
 MAX_SHOWN_CHARACTERS = 200
 
-# This machine has run out of something: no word about the server that was to be asked.
+# This machine has run out of a resource, which says nothing about the server.
 CHECKER_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 RUN_OUT = "this worker has run out of files, ports or memory, which says nothing about the server"
 
 
-# A check of the Host header answers with one of these, and the word in the body. 421 means nothing else.
+# A check of the Host header answers with one of these statuses, and the word in the body. 421 has no other meaning.
 HOST_STATUSES = frozenset({400, 403, 421})
 _HOST_CHECK = re.compile(
     rb"""
@@ -41,17 +41,17 @@ _HOST_CHECK = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-# Of a body this much is looked at: such an answer is one line.
+# Maximum number of bytes to search in a body. Such an answer is one line.
 _HOST_CHECK_BYTES = 4096
 
 
 class BodyError(Exception):
-    """The body of an answer is longer than may be, or is not what its headers announce."""
+    """The body of an answer is too long, or does not match its headers."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a probe failed; `happened` and `remedy` are clauses of one sentence."""
+    """The reason of a failed probe; `happened` and `remedy` are clauses of one sentence."""
 
     reason: Reason
     happened: str
@@ -61,22 +61,22 @@ class Failure:
 
 @lru_cache(maxsize=1024)
 def parsed_url(text: str) -> httpx.URL:
-    """Parse a URL, which is looked at several times in a probe: each time would cost a twentieth of it.
+    """Parse a URL once, because a probe reads it several times, and each parse takes a twentieth of a probe.
 
     Raises:
-        httpx.InvalidURL, UnicodeError: It is none.
+        httpx.InvalidURL, UnicodeError: The URL is invalid.
     """
     return httpx.URL(text)
 
 
 @dataclass(frozen=True)
 class Wording:
-    """The words of one probe: for its request, and for text from outside that may be shown.
+    """The words of a probe: for its request, and for foreign text.
 
     Attributes:
-        place: What an operator would correct: "health check path" or "MCP endpoint".
-        wanted: What answers there, when all is well.
-        credentials: Hidden wherever a server sends them back.
+        place: The field that an operator would correct: "health check path" or "MCP endpoint".
+        wanted: The expected answer.
+        credentials: Credentials to hide if a server sends them back.
     """
 
     place: str
@@ -84,7 +84,7 @@ class Wording:
     credentials: Credentials | None = None
 
     def clean(self, text: str) -> str:
-        """Text from outside, fit for one line of a log."""
+        """Return foreign text for one line of a log."""
         hidden = self.credentials.hide_in(text) if self.credentials else text
         printable = hidden
         if not hidden.isprintable():
@@ -92,7 +92,7 @@ class Wording:
         return printable if len(printable) <= MAX_SHOWN_CHARACTERS else f"{printable[:MAX_SHOWN_CHARACTERS]}..."
 
     def shown(self, url: str) -> str:
-        """A URL for people: user name, password, query and fragment may hold secrets and are left out."""
+        """Return a URL without user name, password, query and fragment, which may contain secrets."""
         try:
             parsed = parsed_url(url)
         except (httpx.InvalidURL, UnicodeError):
@@ -102,10 +102,10 @@ class Wording:
         return self.clean(str(parsed))
 
     def root(self, causes: list[BaseException]) -> str:
-        """Return the operating system's error, or else the outermost error."""
+        """Return the operating system's error, otherwise the outermost error."""
         system = next((cause for cause in reversed(causes) if isinstance(cause, OSError) and cause.strerror), None)
         if system is not None and system.errno and not isinstance(system, ssl.SSLError | socket.gaierror):
-            # asyncio has put the address in the place of the words.
+            # asyncio has replaced the message by the address.
             return os.strerror(system.errno)
         return self.clean(str(system.strerror if system else causes[0]) or type(causes[0]).__name__)
 
@@ -115,9 +115,9 @@ def judge(answer: Answer, wording: Wording, body: bytes, *, redirected: bool) ->
 
     Args:
         answer: The answer.
-        wording: How to put it.
-        body: The beginning of its body, as far as it was read; for statuses in HOST_STATUSES it should be.
-        redirected: Whether the request came here over a redirect, and so without credentials.
+        wording: The words of the probe.
+        body: The beginning of its body, if it was read; required for statuses in HOST_STATUSES.
+        redirected: Whether the request was redirected, and so had no credentials.
     """
     status = answer.status
     if status == 421 or (status in HOST_STATUSES and _HOST_CHECK.search(body[:_HOST_CHECK_BYTES])):
@@ -169,12 +169,12 @@ def _judge_credentials(answer: Answer, wording: Wording, redirected: bool) -> Fa
 
 
 def explain(error: Exception, status: int | None, wording: Wording) -> Failure:
-    """The text of an exception.
+    """Explain an exception.
 
     Args:
-        error: What was raised: by httpx, or while the answer was read.
-        status: Status code of the answer, where there was one.
-        wording: How to put it.
+        error: The exception of httpx, or of reading the answer.
+        status: Status code of the answer, if there was one.
+        wording: The words of the probe.
     """
     causes = list(_causes(error))
     if isinstance(error, httpx.InvalidURL):
@@ -283,7 +283,7 @@ def _explain_tls(causes: list[BaseException], wording: Wording) -> Failure:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The exception and what it was raised from, outermost first."""
+    """Return the exception and its causes, the outermost first."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as bytes: a request as it is sent, and its answer as it comes, by h11 as for the agents' client."""
+"""Writes HTTP/1.1 requests and reads their answers as bytes, with h11 like the agents' client."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from functools import lru_cache
 import h11
 import httpx
 
-# As httpcore has it: more is no head of an answer.
+# The limit of httpcore on the head of an answer.
 MAX_HEAD_BYTES = 100 * 1024
 
-# These come before an answer; 101 is one.
+# Statuses that precede an answer; 101 is an answer.
 _GOES_ON = frozenset(range(100, 200)) - {101}
 
 
-# The start and the headers of a request that h11 sends as they are: most, and a test compares. h11 decides on all
+# The start and the headers of a request that h11 sends unchanged, which is most; a test compares. h11 decides on all
 # others.
 _PLAIN_START = re.compile(r"[A-Z]+ [!-~]+ HTTP/1\.1").fullmatch
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9-]+").fullmatch
@@ -30,8 +30,8 @@ class Head:
 
     Attributes:
         status: Its status code.
-        fields: Its headers as they came, name and value.
-        headers: The same by name in lower case; of several with one name all, as httpx joins them.
+        fields: Its headers as received, name and value.
+        headers: Its headers by name in lower case; headers of the same name are joined as httpx joins them.
     """
 
     status: int
@@ -45,12 +45,12 @@ class RequestCycle:
     Args:
         method: The method of the request.
         target: The path and the query.
-        headers: All headers of the request; values are sent as UTF-8, as httpx sends what a user has typed.
+        headers: All headers of the request; values go out as UTF-8, as with httpx.
         content: The body.
-        begun: What has come on the connection already.
+        begun: The bytes already received on the connection.
 
     Attributes:
-        request: The request as it is sent: head and body together, which is one packet for most.
+        request: The bytes of the request: head and body together, mostly one packet.
 
     Raises:
         h11.LocalProtocolError: A header can't be sent.
@@ -63,24 +63,24 @@ class RequestCycle:
         self._reader: _PlainReader | _H11Reader = _PlainReader(method, headers.get("Connection") == "close", begun)
         self._has_head = False
         self._over = False
-        # What `is_over` found when it looked ahead.
+        # The piece that `is_over` read ahead.
         self._next: bytes | h11.RemoteProtocolError | None = None
 
     def receive(self, data: bytes) -> None:
-        """Take what has come; no bytes at all are the end of the connection.
+        """Add received bytes; empty bytes mean the end of the connection.
 
         Raises:
-            h11.RemoteProtocolError: It ended before the answer began.
+            h11.RemoteProtocolError: The connection ended before the answer began.
         """
         if not data and not self._has_head:
             raise h11.RemoteProtocolError("Server disconnected without sending a response.")
         self._reader.receive(data)
 
     def head(self) -> Head | None:
-        """Return the head; None where more must come.
+        """Return the head; None until it is complete.
 
         Raises:
-            h11.RemoteProtocolError: It is none.
+            h11.RemoteProtocolError: The answer has no valid head.
         """
         try:
             head = self._reader.head()
@@ -91,10 +91,10 @@ class RequestCycle:
         return head
 
     def piece(self) -> bytes | None:
-        """Return the next piece of the body; None where more must come, no bytes at its end.
+        """Return the next piece of the body; None until more bytes arrive, empty bytes at its end.
 
         Raises:
-            h11.RemoteProtocolError: It is not what the head announces.
+            h11.RemoteProtocolError: The body does not match the head.
         """
         if isinstance(self._next, h11.RemoteProtocolError):
             raise self._next
@@ -113,7 +113,7 @@ class RequestCycle:
         return piece
 
     def is_over(self) -> bool:
-        """Return whether all of the answer was read, and its end has come."""
+        """Return whether the whole answer was received and read."""
         if not self._next:
             try:
                 self._next = self._read_piece()
@@ -122,20 +122,20 @@ class RequestCycle:
         return self._over
 
     def rest(self) -> bytes | None:
-        """Return what has come after the answer; None where no other answer can follow on the connection."""
+        """Return the bytes received after the answer; None if no other answer can follow on the connection."""
         return self._reader.rest() if self.is_over() else None
 
 
 class _NotPlain(Exception):
-    """h11 has to read the answer from here on."""
+    """Raised if h11 must read the rest of the answer."""
 
     def __init__(self, reader: _H11Reader) -> None:
         super().__init__()
         self.reader = reader
 
 
-# An answer as nearly all servers send it: in each line of the head a name, a colon, one space and a value; a body of a
-# known length, or chunks without extensions. h11 reads all that matches in the same way; a test compares.
+# The form of nearly all answers: in each line of the head a name, a colon, one space and a value; a body of a known
+# length, or chunks without extensions. h11 reads such answers to the same result; a test compares.
 _PLAIN_HEAD = re.compile(
     rb"HTTP/1\.1 ([2-5][0-9]{2})(?: [ -~]*)?\r\n((?:[A-Za-z0-9-]+: [!-~]+(?: +[!-~]+)*\r\n)*)\r\n"
 ).match
@@ -143,22 +143,22 @@ _PLAIN_LENGTH = re.compile(r"[0-9]{1,7}").fullmatch
 _PLAIN_CHUNK = re.compile(rb"([1-9a-fA-F][0-9a-fA-F]{0,5})\r\n").match
 _PLAIN_END = b"0\r\n\r\n"
 
-# Answers to these, and with these statuses, have a body wherever their head announces one.
+# Answers to these methods have a body if their head announces one, except with these statuses.
 _PLAIN_METHODS = frozenset({"GET", "POST", "DELETE"})
 _WITHOUT_BODY = frozenset({204, 304})
 
 
 class _PlainReader:
-    """Reads an answer whose head comes at once, and each chunk or the whole body too; h11 reads all others.
+    """Reads an answer if its head, and each chunk or the whole body, arrive in one piece; h11 reads all others.
 
-    h11 takes a fifth of the processor time of a probe over MCP, this a tenth of that.
+    h11 takes a fifth of the processor time of a probe over MCP; this class takes a tenth of that.
     """
 
     def __init__(self, method: str, closes: bool, begun: bytes) -> None:
         self._method = method
         self._closes = closes
         self._ended = False
-        # What has come, and where the first byte of it is that was not read.
+        # The received bytes, and the place of the first unread byte.
         self._come = begun
         self._at = 0
         self._head = b""
@@ -232,7 +232,7 @@ class _PlainReader:
         return None if self._closes or self._ended else self._unread()
 
     def _not_plain(self) -> _NotPlain:
-        # What was read of the body are whole chunks, after which h11 knows no more than before them.
+        # Only whole chunks of the body were read, so h11 can start after them.
         return _NotPlain(_H11Reader(self._method, self._closes, self._head, self._unread(), self._ended))
 
 
@@ -284,7 +284,8 @@ def _request_bytes(method: str, target: str, headers: Mapping[str, str], content
     return head + content
 
 
-# As much of a request as h11 needs to read its answer. To make one takes h11 longer than to read the answer.
+# The part of a request that h11 needs to read the answer. It is cached: making it takes h11 longer than reading the
+# answer.
 @lru_cache
 def _told(method: str, closes: bool) -> h11.Request:
     headers = [("Host", "-"), *([("Connection", "close")] if closes else [])]

@@ -1,4 +1,4 @@
-"""Outcomes of probes, and the part of them that a run keeps."""
+"""Outcomes of probes, and their part that a run keeps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NOBODY = Identity("")
 
 @dataclass(frozen=True)
 class Outcome:
-    """The end of one way of asking."""
+    """The result of one kind of probe."""
 
     asked: str
     answered: str
@@ -25,7 +25,7 @@ class Outcome:
     certificate_ends: datetime | None = None
 
     def as_probe(self, latency_ms: float) -> Probe:
-        """The same as what a run keeps of it."""
+        """Return the part that a run keeps."""
         identity = self.identity or _NOBODY
         probe = Probe(
             ok=True,
@@ -52,5 +52,5 @@ class Outcome:
 
 
 def as_sentence(clause: str) -> str:
-    """A clause with a capital and a full stop."""
+    """Return a clause with a capital letter and a full stop."""
     return f"{clause[0].upper()}{clause[1:]}."

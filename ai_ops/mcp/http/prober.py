@@ -1,4 +1,4 @@
-"""Probes of MCP servers over HTTP: many at once, from a few threads with an event loop each."""
+"""Probes of many MCP servers over HTTP at the same time, from a few threads with an event loop each."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ __all__ = ["Listing", "Prober", "Target", "unasked"]
 
 logger = logging.getLogger(__name__)
 
-# A server that swallows packets costs its lane a probe's whole time, and no work: after so long the lane goes on
-# without it. As many more servers are waited for at once as there are lanes.
+# A server that drops packets would occupy its lane for the whole time of a probe without work. After this many seconds
+# the lane continues without it. The number of such servers is at most the number of lanes.
 PATIENCE_SECONDS = 0.2
 
 Answer = TypeVar("Answer")
@@ -44,14 +44,14 @@ _Ask = Callable[[LineTransport, Target], Awaitable[Answer]]
 
 
 class Prober:
-    """The settings and TLS contexts that all probes of a run share. Use it in a ``with``.
+    """The settings and TLS contexts that all probes of a run share. Use it as a context manager.
 
     Args:
-        timeout: Seconds for all of one probe, wall clock, its requests together.
-        allow_loopback: Whether servers on this machine are asked.
-        resolve: The name lookup; in tests one that answers what a test needs.
-        concurrency: How many servers each thread asks at once.
-        ca_directories: Folders in one of which a CA file must be; None for anywhere.
+        timeout: Seconds for a whole probe with all its requests, wall clock.
+        allow_loopback: Whether servers on this machine are probed.
+        resolve: The name lookup; tests pass their own.
+        concurrency: Number of servers that each thread probes at a time.
+        ca_directories: Folders that may contain CA files; None for any folder.
     """
 
     def __init__(
@@ -74,10 +74,10 @@ class Prober:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing is kept open between rounds."""
+        """There is nothing to close between rounds."""
 
     def probing(self, targets: Sequence[Target], workers: int = MAX_WORKERS) -> Round[Probe]:
-        """Probe every target once in at most `workers` threads, which do HTTP and nothing else."""
+        """Probe every target once in at most `workers` threads, which do only HTTP."""
         return Round(targets, self._probe, self._without_answer, self._transport, workers, self._concurrency)
 
     def listing(self, targets: Sequence[Target], workers: int = MAX_WORKERS) -> Round[Listing]:
@@ -92,25 +92,25 @@ class Prober:
         )
 
     def probe_all(self, targets: Sequence[Target], workers: int = MAX_WORKERS) -> Iterator[Probe]:
-        """Probe every target once; give the probes in the order of `targets`."""
+        """Probe every target once; yield the probes in the order of `targets`."""
         yield from _in_order(self.probing(targets, workers), len(targets))
 
     def list_all(self, targets: Sequence[Target], workers: int = MAX_WORKERS) -> Iterator[Listing]:
-        """List the tools of every target; give the lists in the order of `targets`."""
+        """List the tools of every target; yield the lists in the order of `targets`."""
         yield from _in_order(self.listing(targets, workers), len(targets))
 
     def probe(self, target: Target) -> Probe:
-        """Ask one server once.
+        """Probe a server once.
 
-        Never raises for anything a server or the network does: that is in the Probe.
+        Failures of the server or the network are in the Probe, and raise no error.
         """
         (probe,) = self.probe_all([target])
         return probe
 
     def list_tools(self, target: Target) -> Listing:
-        """List the tools of one server at its MCP endpoint, however its health is asked for.
+        """List the tools of a server at its MCP endpoint, with any kind of probe.
 
-        Never raises for anything a server or the network does: that is in the Listing.
+        Failures of the server or the network are in the Listing, and raise no error.
         """
         (listing,) = self.list_all([target])
         return listing
@@ -124,7 +124,7 @@ class Prober:
         return await ToolListing(transport, target, time.monotonic(), self._timeout).listed()
 
     def _transport(self, target: Target) -> LineTransport:
-        """Make what asks servers with the TLS settings of `target`.
+        """Return a transport with the TLS settings of `target`.
 
         Raises:
             CAFileError: The CA file can't be used.
@@ -133,9 +133,9 @@ class Prober:
         return probe_transport(context, allow_loopback=self._allow_loopback, resolve=self._resolve)
 
     def _without_answer(self, target: Target, error: Exception) -> Probe:
-        """Return the result of a probe that raised; the log has the traceback, once for each kind."""
+        """Return the result of a probe that raised an error; log its traceback, once for each type."""
         if isinstance(error, CAFileError):
-            return unasked(str(error), "correct the server, the file, or the setting")
+            return unasked(str(error), "correct the server, the file or the setting")
         if isinstance(error, OSError) and error.errno in CHECKER_ERRNOS:
             return unasked(f"no socket could be opened ({error.strerror})", RUN_OUT)
         told = "".join(traceback.format_exception(error))
@@ -152,9 +152,9 @@ class Prober:
 
 
 class Round(Generic[Answer]):
-    """Every target asked once; iterate over it for (number of the target, answer), in the order in which they come.
+    """A round over all targets; iterate over it for (number of the target, answer), in the order of arrival.
 
-    Use it in a ``with``: at its end no thread is left. Targets that were not begun by then are left out.
+    Use it as a context manager, which waits for all threads at its end. Targets that were not started are omitted.
     """
 
     def __init__(
@@ -201,7 +201,7 @@ class Round(Generic[Answer]):
             thread.result()
 
     def rest(self) -> Iterator[tuple[int, Answer]]:
-        """Begin nothing more, and give the answers of those that are being asked: within the time of a probe."""
+        """Start no further probes, and yield the answers of the running ones, within the time of a probe."""
         self._turns.stop()
         return iter(self)
 
@@ -230,11 +230,11 @@ class Round(Generic[Answer]):
         transports: dict[_Settings, LineTransport | Exception],
         slow: asyncio.Semaphore,
     ) -> None:
-        """Ask one after the other, and begin the next while as many as `slow` allows are still waited for."""
+        """Probe targets one by one; start the next while at most the number allowed by `slow` are still waiting."""
         left: set[asyncio.Task[None]] = set()
         while (number := self._turns.take()) is not None or left:
             if number is None:
-                # The end of one makes room at its place for another, which a lane must be there to take.
+                # The end of a probe frees its place for another target, which a lane must take.
                 ended, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
                 for asked in ended:
                     asked.result()
@@ -249,7 +249,7 @@ class Round(Generic[Answer]):
             left.add(asking)
 
     async def _ask_one(self, number: int, transports: dict[_Settings, LineTransport | Exception]) -> None:
-        """Ask one. The one broad catch: whatever a server does to a library costs only its own."""
+        """Probe a target. It catches all errors, so that an error in a library affects only this target."""
         target = self._targets[number]
         try:
             answer = await self._ask(await self._shared(transports, target), target)
@@ -259,11 +259,11 @@ class Round(Generic[Answer]):
         self._turns.give_back(number)
 
     async def _shared(self, transports: dict[_Settings, LineTransport | Exception], target: Target) -> LineTransport:
-        """The transport of this loop for the settings of the target, which are those of most others."""
+        """Return the transport of this loop for the settings of the target, which most targets share."""
         settings = target.verify_tls, target.ca_file
         if settings not in transports:
             try:
-                # Not on the loop: the CA file is read.
+                # Not on the loop, because this reads the CA file.
                 transports[settings] = await asyncio.to_thread(self._transport, target)
             except CAFileError as error:
                 transports[settings] = error
@@ -274,14 +274,14 @@ class Round(Generic[Answer]):
 
 
 def _loop() -> asyncio.AbstractEventLoop:
-    """Make an event loop; where no file is left for one, fail before the half of one is made."""
+    """Create an event loop; without a free file descriptor, fail before it is half created."""
     for half in socket.socketpair():
         half.close()
     return uvloop.new_event_loop()
 
 
 def _in_order(round_: Round[Answer], count: int) -> Iterator[Answer]:
-    """Give the answers in the order of their numbers. Close it when stopping early."""
+    """Yield the answers in the order of their numbers. The caller closes it to stop early."""
     early: dict[int, Answer] = {}
     following = 0
     with round_:
@@ -293,7 +293,7 @@ def _in_order(round_: Round[Answer], count: int) -> Iterator[Answer]:
 
 
 def _port(url: str) -> tuple[str | None, int | None] | str:
-    """The host and port of a URL; what is no URL stands for itself."""
+    """Return the host and port of a URL; return an invalid URL unchanged."""
     try:
         parsed = urlsplit(url)
         return parsed.hostname, parsed.port or (443 if parsed.scheme == "https" else 80)
@@ -302,7 +302,11 @@ def _port(url: str) -> tuple[str | None, int | None] | str:
 
 
 def unasked(happened: str, remedy: str) -> Probe:
-    """A probe that could not be made, for a reason that lies with us; both arguments are clauses."""
+    """Return a probe that this worker could not make; both arguments are clauses."""
     return Probe(
-        False, Reason.CHECKER, f"The server was not asked, since {happened}: {remedy}.", 0.0, remedy=as_sentence(remedy)
+        False,
+        Reason.CHECKER,
+        f"The server was not probed, since {happened}: {remedy}.",
+        0.0,
+        remedy=as_sentence(remedy),
     )

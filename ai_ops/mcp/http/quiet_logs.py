@@ -1,7 +1,7 @@
-"""Keeps what probes and agents send and receive out of the logs of the libraries in between.
+"""Suppression of library logs about the requests of probes and agents.
 
-httpx logs each request with its query, httpcore headers and mcp whole messages: tokens, sessions, what users said.
-A filter on the library's own loggers leaves out what they tell of our requests, and nothing else.
+httpx logs each request with its query, httpcore logs headers and mcp whole messages, which contain tokens, sessions and
+users' texts. A filter on the libraries' loggers drops only records about our requests.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-# Tasks that a library starts inherit it.
+# Tasks started by a library inherit it.
 _ours: ContextVar[bool] = ContextVar("ai_ops_mcp_request", default=False)
 
-# A filter holds for a logger alone, not for those below it.
+# A filter applies only to its logger, not to the loggers below it.
 LIBRARIES = (
     "httpx",
     "httpcore.connection",
@@ -37,7 +37,7 @@ class _OursStayUnlogged(logging.Filter):
 
 
 class _TheirsOnTheRootStayUnlogged(logging.Filter):
-    """mcp.shared.session logs what it could not read without a logger of its own."""
+    """Drops unreadable messages that mcp.shared.session logs on the root logger."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not (_ours.get() and "mcp" in record.pathname.replace("\\", "/").split("/"))
@@ -50,7 +50,7 @@ logging.getLogger().addFilter(_TheirsOnTheRootStayUnlogged())
 
 @contextmanager
 def unlogged() -> Iterator[None]:
-    """Leave out what the libraries tell of requests that are made in the block."""
+    """Drop library log records about requests in the block."""
     before = _ours.set(True)
     try:
         yield

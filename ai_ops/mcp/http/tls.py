@@ -1,4 +1,4 @@
-"""The TLS contexts that connections share, and the certificates that servers show."""
+"""The TLS contexts that connections share, and the certificates of servers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pathlib import Path
 import httpx
 from cryptography import x509
 
-# The usual CAs, all of them, are a quarter of this.
+# Four times the size of all default CAs.
 MAX_CA_FILE_BYTES = 1024 * 1024
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
 
 
 class CAFileError(Exception):
-    """A CA file can't be used here; the message names it, and does not say what is there instead."""
+    """A CA file can't be used; the message names it without its content."""
 
     def __init__(self, path: str) -> None:
         super().__init__(
@@ -31,19 +31,19 @@ class CAFileError(Exception):
 
 
 def ssl_context(*, verify: bool = True, ca_file: str = "", directories: Sequence[str] | None = None) -> ssl.SSLContext:
-    """Return the one context with these settings. Making one costs some 30 ms of CPU, and a probe must not.
+    """Return the shared context with these settings. Creating one takes about 30 ms of CPU, too long for a probe.
 
-    It reads a file: don't call it on an event loop.
+    This reads a file: do not call it on an event loop.
 
     Args:
         verify: Whether certificates are verified.
-        ca_file: Path of a PEM file with the CAs to trust instead of the usual ones, which are those of the
-            agents' client too (SSL_CERT_FILE is honoured). A file that changes is read anew.
-        directories: Folders in one of which the file must be; None for anywhere.
+        ca_file: Path of a PEM file with the CAs to trust instead of the default CAs, which are those of the agents'
+            client (SSL_CERT_FILE applies). A changed file is read again.
+        directories: Folders that may contain the file; None for any folder.
 
     Raises:
-        CAFileError: The file can't be used. There is one message for all reasons, so that a path that a user types in
-            does not tell what is on this machine.
+        CAFileError: The file can't be used. All reasons have the same message, so that a user can't use paths to
+            explore this machine.
     """
     if not verify or not ca_file:
         return _context(verify)
@@ -55,7 +55,7 @@ def ssl_context(*, verify: bool = True, ca_file: str = "", directories: Sequence
 
 
 def _resolved(ca_file: str, directories: Sequence[str] | None) -> str:
-    """Resolve the path; a link to outside of the folders is outside."""
+    """Resolve the path; a link to a file outside the folders is refused."""
     path = Path(ca_file).resolve(strict=True)
     if directories is not None and not any(path.is_relative_to(Path(each).resolve()) for each in directories):
         raise ValueError("outside of the folders")
@@ -76,7 +76,7 @@ def _context_trusting(path: str, modified_ns: int) -> ssl.SSLContext:
 
 
 def _content(path: str) -> bytes:
-    """Read a regular file, and never wait: opening a FIFO, or a device, can take for ever."""
+    """Read a regular file without waiting, because opening a FIFO or a device can block for ever."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY)
     with open(handle, "rb") as file:
         found = os.fstat(handle)
@@ -86,7 +86,7 @@ def _content(path: str) -> bytes:
 
 
 def certificate_end(connection: ssl.SSLObject) -> datetime | None:
-    """Return when the certificate that the other side showed expires; None if it can't be read."""
+    """Return the expiry of the server's certificate; None if it can't be read."""
     shown = connection.getpeercert(binary_form=True)
     try:
         return x509.load_der_x509_certificate(shown).not_valid_after_utc if shown else None

@@ -1,4 +1,4 @@
-"""Lists the tools of one MCP server, in a session of its own that ends as a probe's does."""
+"""A listing of an MCP server's tools, in a separate session that ends like that of a probe."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ai_ops.mcp.logic.verdicts import Probe
 
 @dataclass(frozen=True)
 class Listing:
-    """The answer of a server to the request for its tools.
+    """The result of a listing of a server's tools.
 
     Attributes:
-        probe: How it went, in the words of a probe. It says nothing about the server's health.
-        tools: What it lists; None where the list could not be had, which is not the same as no tools.
+        probe: The result in the form of a probe. It is no verdict on the server's health.
+        tools: The listed tools; None if the listing failed, which is not the same as no tools.
     """
 
     probe: Probe
@@ -26,7 +26,7 @@ class Listing:
 
 
 class ToolListing(Attempt):
-    """One listing on its way; the time by which it has to be done is that of the whole of it."""
+    """A running listing, with one deadline for all its requests."""
 
     def __init__(self, transport: LineTransport, target: Target, started: float, timeout: float) -> None:
         super().__init__(transport, target, started, timeout)
@@ -35,7 +35,7 @@ class ToolListing(Attempt):
         self._reader = ToolReader(credentials.hide_in) if credentials else ToolReader()
 
     async def listed(self) -> Listing:
-        """Shake hands, list all pages, take leave."""
+        """Do the handshake, list all pages, and end the session."""
         outcome = await self._outcome(self._converse)
         probe = outcome.as_probe(self.latency_ms)
         return Listing(probe, self._reader.tools() if probe.ok else None)

@@ -1,9 +1,9 @@
-"""The one way to MCP servers, for probes and for agents: to checked addresses, and within a deadline.
+"""The transport to MCP servers for probes and agents: only to checked addresses, and within a deadline.
 
-httpx's timeouts are per operation: a server that sends a byte every second never trips a read timeout of ten. Here
-the timeout with which a connection is opened becomes a deadline: for the name lookup, the connection and the TLS
-handshake together, and for a probe for everything that happens on the connection. The connection goes to an address
-that `ai_ops.mcp.logic.addresses` has let pass, and not to a name that could mean another address a moment later.
+httpx's timeouts are per operation: a server that sends a byte every second never trips a read timeout of ten. Here the
+connect timeout becomes a deadline for name lookup, connection and TLS handshake together, and in a probe for all
+operations on the connection. The connection goes to an address that `ai_ops.mcp.logic.addresses` has allowed, and not
+to a name that could resolve to another address a moment later.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from ai_ops.mcp.http.quiet_logs import unlogged
 from ai_ops.mcp.logic.addresses import refusal
 from ai_ops.mcp.logic.credentials import Credentials
 
-# Takes a host and a port, returns addresses in the order in which to try them, raises OSError.
+# Takes a host and a port, returns addresses in the order of attempts, raises OSError.
 Resolver = Callable[[str, int], list[str]]
 
-# Used when no timeout was given, so that nothing here can wait for ever.
+# The default timeout, so that no operation waits for ever.
 FALLBACK_SECONDS = 60.0
 
-# For agents, who send several requests in a row to one server.
+# For agents, which send several requests in a row to one server.
 KEEPALIVE_SECONDS = 5.0
 
 
@@ -44,15 +44,15 @@ class ResolveError(httpcore.ConnectError):
 
 
 class AddressRefused(httpcore.ConnectError):
-    """One of the host's addresses is one that nothing is sent to."""
+    """One of the host's addresses is forbidden."""
 
 
 class ResolveTimeout(httpcore.ConnectTimeout):
-    """The name lookup outlasted the deadline."""
+    """The name lookup exceeded the deadline."""
 
 
 class HandshakeTimeout(httpcore.ConnectTimeout):
-    """The TLS handshake outlasted the deadline."""
+    """The TLS handshake exceeded the deadline."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,14 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float | None) -> Deadline:
-        """The point `seconds` from now."""
+        """Return the deadline `seconds` from now."""
         return cls(time.monotonic() + (FALLBACK_SECONDS if seconds is None else seconds))
 
     def remaining(self, late: type[httpcore.TimeoutException]) -> float:
-        """Seconds left.
+        """Return the remaining seconds.
 
         Raises:
-            httpcore.TimeoutException: Of the kind `late`, when none are.
+            httpcore.TimeoutException: Of the type `late`, if the deadline has passed.
         """
         seconds = self.at - time.monotonic()
         if seconds <= 0:
@@ -79,12 +79,12 @@ class Deadline:
 
 
 class GuardedTransport(httpx.AsyncHTTPTransport):
-    """HTTP/1.1 without proxies, to addresses that were checked, for agents: each operation has the timeout it asks for.
+    """HTTP/1.1 without proxies to checked addresses, for agents; each operation has its own timeout.
 
     Args:
-        context: Shared by all connections; making one costs some 30 ms of CPU.
+        context: The TLS context of all connections; creating one takes about 30 ms of CPU.
         allow_loopback: Whether connections to this machine itself are allowed.
-        resolve: The name lookup; in tests one that is slow or answers what a test needs.
+        resolve: The name lookup; tests pass their own.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class GuardedTransport(httpx.AsyncHTTPTransport):
         resolve: Resolver | None = None,
     ) -> None:
         super().__init__(verify=context, trust_env=False)
-        # The one place where httpx takes no network backend from outside.
+        # httpx has no argument for a network backend.
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=context,
             keepalive_expiry=KEEPALIVE_SECONDS,
@@ -106,12 +106,12 @@ class GuardedTransport(httpx.AsyncHTTPTransport):
 def probe_transport(
     context: ssl.SSLContext, *, allow_loopback: bool = False, resolve: Resolver | None = None
 ) -> LineTransport:
-    """Make the same for probes: the connect timeout of a request is the deadline for all of it."""
+    """Return a transport for probes: the connect timeout of a request is its whole deadline."""
     return LineTransport(context, _GuardedBackend(resolve or resolve_name, allow_loopback, one_deadline=True))
 
 
 def resolve_name(host: str, port: int) -> list[str]:
-    """Look a name up the way every program on this machine does.
+    """Look up a name with the resolver of this machine.
 
     Raises:
         OSError: The name has no address, or the resolver did not answer.
@@ -124,10 +124,10 @@ def resolve_name(host: str, port: int) -> list[str]:
 
 
 def require_allowed(addresses: Iterable[str], allow_loopback: bool) -> None:
-    """Let pass only hosts all of whose addresses may be asked: of two, anyone may be the next answer of DNS.
+    """Raise an error unless all addresses of a host are allowed, since DNS may return any of them next.
 
     Raises:
-        AddressRefused: One of them may not; the message says why.
+        AddressRefused: One of them is forbidden, for the reason in the message.
     """
     for address in addresses:
         if reason := refusal(address, allow_loopback=allow_loopback):
@@ -143,9 +143,9 @@ def _is_address(host: str) -> bool:
 
 
 class _GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Looks names up by itself, so that what is checked is what is connected to.
+    """Looks up names itself, so that it connects to the checked address.
 
-    On asyncio's own streams: what httpcore brings for any event loop costs twice as much a probe.
+    It uses asyncio's own streams. The streams of httpcore for any event loop would double the time of a probe.
     """
 
     def __init__(self, resolve: Resolver, allow_loopback: bool, one_deadline: bool) -> None:
@@ -166,7 +166,7 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         require_allowed(addresses, self._allow_loopback)
         failure: httpcore.ConnectError | httpcore.ConnectTimeout = ResolveError("the name has no address")
         for index, address in enumerate(addresses):
-            # A share each, so that a dead first address leaves time for the second.
+            # A share of the time for each address, so that a dead first address leaves time for the second.
             share = deadline.remaining(httpcore.ConnectTimeout) / (len(addresses) - index)
             try:
                 reader, writer = await _connected(address, port, share)
@@ -182,7 +182,7 @@ async def _connected(address: str, port: int, seconds: float) -> tuple[asyncio.S
         async with asyncio.timeout(seconds):
             return await asyncio.open_connection(address, port)
     except TimeoutError as error:
-        # The system's own: it gave up before the deadline. Ours has no number.
+        # The system's own timeout, before the deadline. Ours has no errno.
         if error.errno is not None:
             raise httpcore.ConnectError(str(error)) from error
         raise httpcore.ConnectTimeout("no connection in time") from None
@@ -191,7 +191,7 @@ async def _connected(address: str, port: int, seconds: float) -> tuple[asyncio.S
 
 
 def _require_a_socket() -> None:
-    """Fail here if this process can't open a socket: in the name lookup that would pass for trouble with DNS."""
+    """Fail here if this process can't open a socket, because in the name lookup it would look like a DNS failure."""
     try:
         socket.socket().close()
     except OSError as error:
@@ -199,17 +199,17 @@ def _require_a_socket() -> None:
 
 
 async def _looked_up(resolve: Resolver, host: str, port: int, deadline: Deadline) -> list[str]:
-    """Look `host` up in a thread of its own, since getaddrinfo() can't be given a timeout.
+    """Look up `host` in a separate thread, because getaddrinfo() has no timeout.
 
-    It is a daemon, and none of the loop's own threads: one that waits for a dead resolver must neither keep others from
-    looking up their names nor hold up the exit of the process.
+    It is a daemon thread, not one of the loop's threads. A thread that waits for a dead resolver must neither block
+    other lookups nor delay the exit of the process.
     """
     _require_a_socket()
     loop = asyncio.get_running_loop()
     found: asyncio.Future[list[str]] = loop.create_future()
 
     def look_up() -> None:
-        # The loop may be closed by then, when the answer comes after the deadline.
+        # The loop may be closed if the answer comes after the deadline.
         with suppress(RuntimeError):
             try:
                 loop.call_soon_threadsafe(_settle, found, resolve(host, port), None)
@@ -236,13 +236,13 @@ def _settle(found: asyncio.Future[list[str]], addresses: list[str], error: OSErr
 
 
 class _GuardedStream(httpcore.AsyncNetworkStream):
-    """A connection that knows its deadline, and raises nothing but what httpx knows.
+    """A connection with a deadline, which raises only errors that httpx knows.
 
     Args:
-        reader: What comes in.
-        writer: What goes out.
-        deadline: The time by which it must be open.
-        whole: Whether everything on it must be done by then too.
+        reader: The reader of the stream.
+        writer: The writer of the stream.
+        deadline: The deadline for opening it.
+        whole: Whether the deadline applies to all operations on it.
     """
 
     def __init__(
@@ -259,9 +259,9 @@ class _GuardedStream(httpcore.AsyncNetworkStream):
             self.end_at(deadline.at)
 
     def end_at(self, moment: float) -> None:
-        """End everything on this connection then (monotonic seconds): one alarm costs less than one an operation.
+        """Set the deadline for all operations (monotonic seconds), with one timer instead of one for each operation.
 
-        An alarm that is set for an earlier moment is left, and looks again then.
+        A timer for an earlier time stays, and checks the deadline again then.
         """
         self._ends = moment
         if self._alarm and self._alarm.when() > moment:
@@ -305,7 +305,7 @@ class _GuardedStream(httpcore.AsyncNetworkStream):
         self.abort()
 
     def abort(self) -> None:
-        """Hang up at once: inside TLS close() waits half a minute for the other side to say goodbye."""
+        """Close the connection immediately, because close() in TLS waits half a minute for the other side."""
         if self._alarm:
             self._alarm.cancel()
         self._writer.transport.abort()
@@ -318,7 +318,7 @@ class _GuardedStream(httpcore.AsyncNetworkStream):
                 await self._writer.start_tls(ssl_context, server_hostname=server_hostname)
         except BaseException as error:
             self.abort()
-            # A ValueError: a name that TLS can't send, as one that begins with a dot.
+            # ValueError for a name that TLS can't send, such as one that begins with a dot.
             if isinstance(error, TimeoutError | OSError | ValueError):
                 raise self._as_httpcore(error, httpcore.ConnectError, HandshakeTimeout) from error
             raise
@@ -334,30 +334,30 @@ class _GuardedStream(httpcore.AsyncNetworkStream):
     def _as_httpcore(
         self, error: Exception, kind: type[httpcore.NetworkError], late: type[httpcore.TimeoutException]
     ) -> httpcore.NetworkError | httpcore.TimeoutException:
-        """Return what went wrong on a socket, or inside TLS, under the name that httpx knows."""
+        """Return an error of a socket or of TLS as an error that httpx knows."""
         if self._late or (isinstance(error, TimeoutError) and error.errno is None):
             return late("the deadline has passed")
         return kind(str(error))
 
 
 def _has_come(connection: socket.socket) -> bool:
-    """Tell whether the system has something for this socket that the event loop has not read yet."""
+    """Return whether the socket has data that the event loop has not read yet."""
     poll = select.poll()
     poll.register(connection, select.POLLIN)
     return bool(poll.poll(0))
 
 
-# As httpcore calls them, and as asyncio does.
+# The names in httpcore and in asyncio.
 _EXTRA = {"client_addr": "sockname", "server_addr": "peername"}
 
 
 class ClientFactory:
-    """Makes the httpx client of each MCP session, as langchain-mcp-adapters asks for one.
+    """Creates the httpx client of each MCP session for langchain-mcp-adapters.
 
     Args:
-        context: How to verify the server's certificate. It is made beforehand, since a session begins on an event loop.
+        context: The TLS context. It is created beforehand, because a session starts on an event loop.
         allow_loopback: Whether servers on this machine may be reached.
-        leaving: Seconds for the end of a session, which a server that hangs must not draw out.
+        leaving: Maximum number of seconds to end a session.
     """
 
     def __init__(self, context: ssl.SSLContext, *, allow_loopback: bool = False, leaving: float = 1.0) -> None:
@@ -371,7 +371,7 @@ class ClientFactory:
         timeout: httpx.Timeout | None = None,
         auth: httpx.Auth | None = None,
     ) -> httpx.AsyncClient:
-        """Make one; the caller closes it."""
+        """Create a client; the caller closes it."""
         return _AgentClient(
             self._leaving,
             transport=GuardedTransport(self._context, allow_loopback=self._allow_loopback),
@@ -384,7 +384,7 @@ class ClientFactory:
 
 
 class _AgentClient(httpx.AsyncClient):
-    """Sends what an agent sends, of which the logs of libraries tell nothing."""
+    """Sends an agent's requests, and suppresses library logs about them."""
 
     def __init__(self, leaving: float, **options: Any) -> None:
         super().__init__(**options)
@@ -404,7 +404,7 @@ class _AgentClient(httpx.AsyncClient):
     async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         if request.method != "DELETE":
             return await _require_text(await super().send(request, **options))
-        # The agent has its answer by then.
+        # The agent already has its answer.
         async with asyncio.timeout(self._leaving):
             response = await super().send(request, **options)
             await response.aread()
@@ -424,7 +424,7 @@ async def _require_text(response: httpx.Response) -> httpx.Response:
 
 
 class HeaderAuth(httpx.Auth):
-    """Sends credentials to one address, and takes them out of what is redirected from there to another."""
+    """Sends credentials to one address, and removes them from redirects to other addresses."""
 
     def __init__(self, url: str, credentials: Credentials) -> None:
         self._url = httpx.URL(url)

@@ -1,8 +1,8 @@
-"""Decide whether a probe or an agent may connect to an IP address.
+"""The decision whether a probe or an agent may connect to an IP address.
 
-Private ranges are where MCP servers live and are allowed. Never allowed is what only this machine, its
-link or its cloud answers on: a server's address is typed in by people, and a user who may enter one must not
-thereby get to read a cloud's metadata through Nautobot.
+Private ranges are allowed, because MCP servers use them. Addresses that only this machine, its link or its cloud can
+reach are forbidden: users enter the addresses of servers, and must not be able to read a cloud's metadata through
+Nautobot.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 _Address = IPv4Address | IPv6Address
 
-# Metadata, credentials and host agents of clouds that are in no range of their own. The others answer on
-# 169.254.169.254, which is link-local. Sources: each cloud's documentation, and cloud-init's data sources.
+# Metadata, credentials and host agents of clouds outside the ranges below. Other clouds use 169.254.169.254, which is
+# link-local. Sources: each cloud's documentation, and cloud-init's data sources.
 CLOUD_METADATA = frozenset(
     map(
         ip_address,
@@ -31,32 +31,33 @@ CLOUD_METADATA = frozenset(
 )
 
 _THIS_NETWORK = IPv4Network("0.0.0.0/8")
-# Deprecated by RFC 3879, and still routed to whatever is on the link by some systems.
+# Deprecated by RFC 3879, but some systems still route them to hosts on the link.
 _SITE_LOCAL = IPv6Network("fec0::/10")
 # IPv6 addresses that carry an IPv4 address: RFC 4291 section 2.5.5.1 and RFC 6052 section 2.1, in the last 32 bits.
 _COMPATIBLE = IPv6Network("::/96")
 _NAT64 = IPv6Network("64:ff9b::/96")
-# The last 64 bits of an ISATAP address begin so, RFC 5214 section 6.1, whatever its network; an IPv4 address follows.
+# The last 64 bits of an ISATAP address begin with this (RFC 5214 section 6.1) in any network, followed by an IPv4
+# address.
 _ISATAP = frozenset({0x00005EFE, 0x02005EFE})
 _UNSPECIFIED_OR_LOOPBACK = frozenset(map(IPv6Address, ("::", "::1")))
 
 
 def refusal(address: str, *, allow_loopback: bool = False) -> str | None:
-    """Say why nothing may be sent to `address`, or None if it may.
+    """Return the reason why `address` is forbidden, as a clause; None if it is allowed.
 
-    An IPv6 address that carries an IPv4 address (mapped, compatible, 6to4, NAT64, Teredo, ISATAP) is judged by
-    what it carries, since that is where the packets end. One with a scope id (``%eth0``) is never used: outside of
-    link-local addresses a scope means nothing, and makes two names of one address.
+    An IPv6 address that carries an IPv4 address (mapped, compatible, 6to4, NAT64, Teredo, ISATAP) is judged by the IPv4
+    address, which receives the packets. An address with a scope id (``%eth0``) is forbidden: outside of link-local
+    addresses a scope has no meaning, and would be a second name of an address.
 
     Args:
-        address: An IP address as a resolver gives it, with a scope or without.
+        address: An IP address from a resolver, with or without a scope.
         allow_loopback: Whether 127/8 and ::1 may be used.
 
     Returns:
         A clause such as "169.254.169.254 is a link-local address".
 
     Raises:
-        ValueError: It is no IP address.
+        ValueError: The text is not an IP address.
     """
     bare, scope, _ = address.partition("%")
     parsed = ip_address(bare)
@@ -67,7 +68,7 @@ def refusal(address: str, *, allow_loopback: bool = False) -> str | None:
 
 
 def _carried(address: _Address) -> tuple[IPv4Address, ...]:
-    """The IPv4 addresses inside an IPv6 address; none for most."""
+    """Return the IPv4 addresses inside an IPv6 address; most have none."""
     if isinstance(address, IPv4Address) or address in _UNSPECIFIED_OR_LOOPBACK:
         return ()
     if address.ipv4_mapped:

@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 
 from ai_ops.logic.durations import days_left
 
-# Certificates of 90 days are renewed 30 days before their end by most clients of ACME. One that has fewer than three
-# weeks left was not.
+# Most ACME clients renew certificates of 90 days 30 days before their expiry. With fewer than three weeks left, this
+# has failed.
 WARNING_DAYS = 21
 
-# A weekend. After that no time is left to renew it by hand.
+# A weekend. Below this there is no time for a renewal by hand.
 INCIDENT_DAYS = 3
 
 DAY = timedelta(days=1)
@@ -27,6 +27,6 @@ def is_news(ends: datetime, now: datetime, told: datetime | None) -> bool:
     Args:
         ends: When the certificate expires.
         now: The time.
-        told: When it was looked at before; None for never.
+        told: Time of the previous check; None if there was none.
     """
     return is_worth_a_warning(ends, now) and (told is None or days_left(ends, told) != days_left(ends, now))

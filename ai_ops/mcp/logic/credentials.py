@@ -1,4 +1,4 @@
-"""The credentials of a probe or agent: one HTTP header, and the characters that it may contain."""
+"""The credentials of a probe or an agent: an HTTP header, and its allowed characters."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from html.entities import html5
 
 from ai_ops.exceptions import CredentialsError
 
-# RFC 9110, section 5.6.2: what the name of a header is made of.
+# The characters of a header's name (RFC 9110, section 5.6.2).
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-# Names that say where a message goes, where it ends or what it is: with one of these a secret could make
-# one request into two, or contradict what the probe itself says.
+# Names that decide the destination, the end or the type of a message. With one of these a secret could split a request
+# in two, or contradict the probe's own headers.
 _RESERVED = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "upgrade", "content-type", "accept"}
 )
@@ -25,8 +25,8 @@ _RESERVED_BY_MCP = frozenset({"mcp-session-id", "mcp-protocol-version", "mcp-met
 
 HIDDEN = "(hidden)"
 
-# Names under which secrets are usually sent, and which are none. Any other name may be the secret itself: it is, where
-# name and value were swapped.
+# Names that usually contain secrets, and are no secrets themselves. Any other name may be the secret itself, if name
+# and value were swapped.
 _USUAL_NAMES = frozenset(
     {
         "api-key",
@@ -50,11 +50,11 @@ class Credentials:
 
     Attributes:
         header: The header's name.
-        value: What is sent in it.
-        secret: The part of `value` that is secret, to be recognised where a server sends it back.
+        value: The header's value.
+        secret: The secret part of `value`, to recognise it if a server sends it back.
 
     Raises:
-        CredentialsError: The header may not be sent; the message says why and holds nothing of the value.
+        CredentialsError: The header may not be sent, for the reason in the message, which has no part of the value.
     """
 
     header: str = field(repr=False)
@@ -65,7 +65,7 @@ class Credentials:
         if not _TOKEN.fullmatch(self.header):
             raise CredentialsError("the name of the header has characters that no header's name has")
         if self.header.lower() in _RESERVED or self.header.lower().startswith(_RESERVED_PREFIX):
-            # Named only if it can't be a secret in the wrong place.
+            # Shown only if it can't be a misplaced secret.
             known = self.header if self.header.lower() in _RESERVED | _RESERVED_BY_MCP else "that begins with Mcp-"
             raise CredentialsError(f"the header {known} is not for credentials")
         if any(character in self.value for character in "\r\n\0"):
@@ -77,11 +77,11 @@ class Credentials:
 
     @classmethod
     def bearer(cls, token: str) -> Credentials:
-        """A token as RFC 6750 sends it."""
+        """Return the credentials for a token, as in RFC 6750."""
         return cls("Authorization", f"Bearer {token}", token)
 
     def hide_in(self, text: str) -> str:
-        """Return `text` from a server without the secret, in whatever encoding the server sent it back."""
+        """Return `text` from a server without the secret, in any encoding."""
         found = _joined(_plain(text))
         for needle in self._needles:
             if needle in found:

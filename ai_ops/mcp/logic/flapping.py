@@ -1,16 +1,16 @@
 """Detection of flapping: servers that change between healthy and unhealthy too often to alert each time.
 
-The method is Nagios's, as its documentation describes it under "Detection and Handling of State Flapping":
-of the last 21 probes the share of changes from one to the next, newer ones weighted up to 50 percent more,
-with a high threshold to begin flapping and a low one to end it.
+The method is that of Nagios, in its documentation under "Detection and Handling of State Flapping": the share of
+changes between the last 21 probes, with newer changes weighted up to 50 percent more. Flapping starts at a high
+threshold and ends below a low one.
 """
 
 from __future__ import annotations
 
 from ai_ops.logic.limits import CHECKS_LOOKED_AT
 
-# Weight of the oldest change and of the newest, in a straight line between: the newest weighs 50 percent
-# more, and 20 changes out of 20 are 100 percent.
+# Weights of the oldest and of the newest change, with a linear increase between them. The newest has 50 percent more
+# weight, and 20 changes of 20 are 100 percent.
 OLDEST_WEIGHT, NEWEST_WEIGHT = 0.8, 1.2
 
 WELL, ILL = "1", "0"
@@ -20,17 +20,17 @@ def remembered(recent: str, verdicts: str) -> str:
     """Append the probes of a check to the remembered ones.
 
     Args:
-        recent: One character a probe, WELL or ILL, oldest first.
-        verdicts: The same of the new ones; empty for a check that said nothing about the server.
+        recent: One character per probe, WELL or ILL, the oldest first.
+        verdicts: The new probes in the same form; empty for a check without a verdict.
 
     Returns:
-        The same, at most CHECKS_LOOKED_AT characters.
+        The probes in the same form, at most CHECKS_LOOKED_AT characters.
     """
     return f"{recent}{verdicts}"[-CHECKS_LOOKED_AT:]
 
 
 def change_percent(recent: str) -> float:
-    """Return the weighted percentage of changes. Fewer than 21 probes count as if none had changed before them."""
+    """Return the weighted percentage of changes. Missing probes count as unchanged."""
     slots = CHECKS_LOOKED_AT - 1
     step = (NEWEST_WEIGHT - OLDEST_WEIGHT) / (slots - 1)
     changed = (

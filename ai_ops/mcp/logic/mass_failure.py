@@ -1,4 +1,4 @@
-"""Decide whether the servers or this worker's own network cause many failures at once."""
+"""The decision whether servers or this worker's own network cause many failures at the same time."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from collections.abc import Collection
 
 from ai_ops.mcp.logic.verdicts import Reason
 
-# The reasons in an outage of our own network. TLS is not among them: bytes came back, so the network works.
+# The reasons during an outage of our own network. TLS is not one of them, because a TLS failure needs received data.
 NETWORK_REASONS = frozenset({Reason.DNS, Reason.CONNECT, Reason.TIMEOUT})
 
-# Two servers may well fail by chance within ten minutes.
+# Two servers may fail by chance within ten minutes.
 FEWEST_FAILURES = 3
 
-# Of fewer Healthy servers "more than half" says nothing.
+# With fewer Healthy servers "more than half" has no meaning.
 FEWEST_HEALTHY = 3
 
 
 def is_suspicious(previously_healthy: int, reasons: Collection[Reason | None], percent: int) -> bool:
-    """Return whether so many servers newly fail that this worker's own network may be the cause.
+    """Return whether the number of new failures suggests a failure of this worker's own network.
 
     Args:
-        previously_healthy: Healthy servers that the run probed.
-        reasons: Why those of them that newly fail do.
-        percent: Share of `previously_healthy` from which it is suspicious, 1 to 100. 0 is the default: more than half
-            of them, all for reasons of the network. One server that fails otherwise shows that the network works.
+        previously_healthy: Number of Healthy servers that the run probed.
+        reasons: The reasons of the new failures.
+        percent: Share of `previously_healthy` that is suspicious, 1 to 100. 0 is the default: more than half of them,
+            all for reasons of the network. A server that fails for another reason shows that the network works.
     """
     failed = sum(reason in NETWORK_REASONS for reason in reasons)
     if not percent:

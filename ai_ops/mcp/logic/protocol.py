@@ -1,8 +1,8 @@
-"""MCP messages and the meaning of their answers: JSON-RPC as values, without network access.
+"""MCP messages and their answers: JSON-RPC as values, without network access.
 
 Follows the specification's revisions 2024-11-05 to 2025-11-25, which begin with ``initialize``
-(modelcontextprotocol.io/specification/2025-11-25/basic/lifecycle), and knows enough of 2026-07-28, which
-has no handshake, to tell a server of that revision from a broken one.
+(modelcontextprotocol.io/specification/2025-11-25/basic/lifecycle), and enough of 2026-07-28, which has no handshake, to
+distinguish a server of that revision from a broken one.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 JSON_TYPE = "application/json"
 SSE_TYPE = "text/event-stream"
 
-# The revisions of the agents' client: langchain-mcp-adapters 0.3 with mcp below 2. It asks for the newest of them.
+# The revisions of the agents' client: langchain-mcp-adapters 0.3 with mcp below 2. It requests the newest of them.
 CLIENT_REVISIONS = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
 STATELESS_REVISION = "2026-07-28"
 
 METHOD_NOT_FOUND = -32601
 UNSUPPORTED_PROTOCOL_VERSION = -32022
-# With these a server of 2026-07-28 answers a handshake it does not know: no such method, headers that do
-# not match, a capability that is missing, a revision it does not speak.
+# The errors of a server of 2026-07-28 for a handshake: unknown method, wrong headers, missing capability, unsupported
+# revision.
 STATELESS_CODES = frozenset({METHOD_NOT_FOUND, -32020, -32021, UNSUPPORTED_PROTOCOL_VERSION})
 
 
@@ -28,7 +28,7 @@ Message = dict[str, Any]
 
 
 class ProtocolViolation(ValueError):
-    """An answer violates the MCP specification. The message is a clause whose subject is "the server"."""
+    """An answer violates the MCP specification. The message is a clause with the subject "the server"."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Identity:
 
 
 def initialize_request(request_id: int, client_version: str) -> Message:
-    """The first message of a handshake, with no capabilities: the probe offers the server nothing."""
+    """Return the first message of a handshake, without capabilities."""
     params = {
         "protocolVersion": CLIENT_REVISIONS[0],
         "capabilities": {},
@@ -59,12 +59,12 @@ def initialize_request(request_id: int, client_version: str) -> Message:
 
 
 def initialized_notification() -> Message:
-    """The message that ends a handshake."""
+    """Return the message that ends a handshake."""
     return {"jsonrpc": "2.0", "method": "notifications/initialized"}
 
 
 def discover_request(request_id: int, client_version: str) -> Message:
-    """The request that a server of 2026-07-28 must answer, with the fields of every request of that revision."""
+    """Return the request that every server of 2026-07-28 must answer, with the required fields of that revision."""
     meta = {
         "io.modelcontextprotocol/protocolVersion": STATELESS_REVISION,
         "io.modelcontextprotocol/clientInfo": _client_info(client_version),
@@ -74,7 +74,7 @@ def discover_request(request_id: int, client_version: str) -> Message:
 
 
 def tools_request(request_id: int, cursor: str | None) -> Message:
-    """Ask for a page of the list of tools: the first, or the one that `cursor` stands for."""
+    """Return the request for a page of the list of tools: the first page, or the page of `cursor`."""
     params = {} if cursor is None else {"cursor": cursor}
     return {"jsonrpc": "2.0", "id": request_id, "method": "tools/list", "params": params}
 
@@ -87,7 +87,7 @@ def discovered_identity(result: Message) -> Identity:
     """Read the result of ``server/discover``.
 
     Raises:
-        ProtocolViolation: It names no revision.
+        ProtocolViolation: The result names no revision.
     """
     versions = result.get("supportedVersions")
     if not isinstance(versions, list) or not versions or not all(isinstance(each, str) for each in versions):

@@ -6,36 +6,36 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-# A fleet may have thousands; all are in the log.
+# A fleet may have thousands of errors. The log has all of them.
 MAX_ERRORS = 20
 
 
 @dataclass(frozen=True)
 class ServerReport:
-    """The report of one run on one MCP server.
+    """The report of a run about an MCP server.
 
     Attributes:
-        server: The server's name, or what was asked for where there is none.
-        server_id: The server's id; None where there is none.
-        status_before: The status at the start of the check; None where there is no server.
-        status_after: The status at its end, set by this run or not; None where there is no server any more.
+        server: The server's name, or the argument if there is no such server.
+        server_id: The server's id; None if there is no such server.
+        status_before: The status at the start of the check; None without a server.
+        status_after: The status at its end; None if the server was deleted.
         changed: Whether this run flipped the status.
-        ok: Whether the last probe found the server well; None when it was not probed.
-        reason: Why not, one of `ai_ops.mcp.logic.verdicts.Reason`.
-        message: The last probe in a sentence, with what to do about a failure.
-        latency_ms: Milliseconds the last probe took.
+        ok: Whether the last probe passed; None if it was not probed.
+        reason: The reason of a failure, one of `ai_ops.mcp.logic.verdicts.Reason`.
+        message: A sentence about the last probe, with the advice for a failure.
+        latency_ms: Duration of the last probe in milliseconds.
         http_status: Status code of the last answer.
-        remedy: What to do about a failure, in a sentence.
-        phase: What a probe that ran out of time was waiting for, one of `ai_ops.mcp.logic.verdicts.Phase`.
-        protocol_version: The revision of MCP the server answered with, where it was asked over MCP.
-        server_name: What the server calls itself, likewise.
-        server_version: The version it gives, likewise.
-        retry_after: Seconds for which the server asked to be left alone.
-        certificate_ends: When the TLS certificate that the server showed expires, in UTC; None without TLS.
-        error: Why the check could not be made or its result not be kept, in a sentence.
-        checked_at: When the last probe ended, in UTC; None when it was not probed.
-        inconclusive: Whether so many failed together with the control that the network is to blame.
-        verdicts: What each probe said that said something about the server, oldest first: 1 is well, 0 is ill.
+        remedy: The advice for a failure, as a sentence.
+        phase: The step in which a probe timed out, one of `ai_ops.mcp.logic.verdicts.Phase`.
+        protocol_version: The MCP revision in the server's answer, for a probe over MCP.
+        server_name: The server's name in its own answer, for a probe over MCP.
+        server_version: The server's version in its own answer, for a probe over MCP.
+        retry_after: Seconds for which the server asked for no request.
+        certificate_ends: Expiry of the server's TLS certificate in UTC; None without TLS.
+        error: The reason why the check could not be made or its result not be saved, as a sentence.
+        checked_at: End of the last probe in UTC; None if it was not probed.
+        inconclusive: Whether many servers and the control failed, so that the network is the likely cause.
+        verdicts: The verdicts of the probes, the oldest first: 1 for passed, 0 for failed.
     """
 
     server: str
@@ -66,21 +66,21 @@ class ServerReport:
         return self.ok is False or self.error is not None
 
     def as_dict(self) -> dict[str, Any]:
-        """The result of `check_mcp_server_health`: `success`, and every attribute by its name; times in ISO 8601."""
+        """Return the result of `check_mcp_server_health`: `success`, and every attribute by name; times in ISO 8601."""
         told = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in vars(self).items()}
         return {"success": self.error is None, **told}
 
 
 @dataclass(frozen=True)
 class HealthReport:
-    """The report of one run of the health checks.
+    """The report of a run of health checks.
 
     Attributes:
-        servers: One entry for each server that was probed.
-        worker_count: Threads that probed at the same time.
-        cache_cleared: Whether agents were told to drop their MCP clients.
-        error: Why the run, or a part of it, came to nothing, in a sentence.
-        errors: All of them.
+        servers: An entry for each probed server.
+        worker_count: Number of threads that probed at the same time.
+        cache_cleared: Whether agents were notified to drop their MCP clients.
+        error: The failure of the run or of a part of it, as a sentence.
+        errors: All failures.
     """
 
     servers: tuple[ServerReport, ...] = ()
@@ -91,16 +91,16 @@ class HealthReport:
 
     @property
     def changed_count(self) -> int:
-        """Servers whose status was flipped."""
+        """Return the number of servers with a changed status."""
         return sum(server.changed for server in self.servers)
 
     @property
     def failed_count(self) -> int:
-        """Servers whose check failed."""
+        """Return the number of servers with a failed check."""
         return sum(server.failed for server in self.servers)
 
     def as_dict(self) -> dict[str, Any]:
-        """The result of `perform_mcp_health_checks`: counts alone, since a fleet would fill the JobResult."""
+        """Return the result of `perform_mcp_health_checks`: only counts, as a large fleet would fill the JobResult."""
         return {
             "success": self.error is None,
             "checked_count": len(self.servers),

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Hashable, Sequence
 
-# The longest name of a tool that the interfaces of models take.
+# The maximum length of a tool's name in the interfaces of models.
 MAX_NAME_CHARACTERS = 64
 _OTHER_CHARACTERS = re.compile(r"[^A-Za-z0-9_-]+")
 _DIGEST_CHARACTERS = 8
@@ -20,10 +20,10 @@ def distinct_names(tools: Sequence[tuple[Hashable, str, str]], *, always: bool =
     Args:
         tools: Of each tool its server's key, its server's name and its own name. What a server lists twice under one
             name is one tool, and has one name.
-        always: Whether all of them get the name of their server.
+        always: Whether all tools get the name of their server as a prefix.
 
     Returns:
-        The names, in the order of `tools`. They don't depend on that order.
+        The names in the order of `tools`. They do not depend on this order.
     """
     servers_of: dict[str, set[Hashable]] = {}
     for key, _, name in tools:

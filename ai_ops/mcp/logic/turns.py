@@ -1,4 +1,4 @@
-"""Turns: hand out many targets in order, with a limit of simultaneous ones per place."""
+"""Turns: distribution of targets in order, with a limit of simultaneous targets at each place."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collections.abc import Hashable, Sequence
 class Turns:
     """Hands out numbers in order, skipping those whose place is full. Thread-safe.
 
-    A taker that gets None is done, though others still wait for a place that is full: each that is given back there
-    makes room for one of them, and is given back by a taker that goes on.
+    A taker that gets None is done, although other numbers may wait for a full place. Each number given back there frees
+    a turn for one of them, which the taker that gave it back then takes.
 
     Args:
-        places: The place of each thing; things are numbered by it.
-        at_once: How many may be taken and not yet given back at one place.
+        places: The place of each target, in the order of their numbers.
+        at_once: Maximum number of taken targets at one place.
     """
 
     def __init__(self, places: Sequence[Hashable], at_once: int) -> None:

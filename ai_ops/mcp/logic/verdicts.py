@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
-# One lost packet, or one restart of a container, must not take a server's tools away: a status is
-# flipped only when this many checks in a row say so, with a pause between them.
+# A lost packet or a restart of a container must not remove a server's tools. A status changes only if this number of
+# consecutive checks agree, with a pause between them.
 CHECKS_TO_FLIP = 3
 
-# A server may ask to be left alone, and not for ever: after a day it is asked again.
+# Maximum pause that a server can request. After a day it is probed again.
 MAX_RETRY_AFTER_SECONDS = 86400.0
 
 
@@ -26,7 +26,7 @@ class Verdict(StrEnum):
 
 
 class ProbeKind(StrEnum):
-    """Ways to ask a server. AUTO asks for the health page, and over MCP where there is none."""
+    """Kinds of probes. AUTO requests the health page, and uses MCP if there is none."""
 
     AUTO = "auto"
     HTTP = "http"
@@ -34,7 +34,7 @@ class ProbeKind(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a probe failed. CHECKER is our own trouble and says nothing about the server."""
+    """Reasons of failed probes. CHECKER is a failure of this worker, not of the server."""
 
     DNS = "DNS"
     CONNECT = "CONNECT"
@@ -49,7 +49,7 @@ class Reason(StrEnum):
 
 
 class Phase(StrEnum):
-    """Phases in which a probe can run out of time."""
+    """Phases in which a probe can time out."""
 
     DNS = "dns"
     CONNECT = "connect"
@@ -60,22 +60,22 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True)
 class Probe:
-    """The result of asking a server once.
+    """The result of a probe of a server.
 
     Attributes:
-        ok: Whether the server answered as a well server does.
-        reason: Why not; None when ok.
-        message: One sentence: what was asked, what came back, and for a failure what to do about it.
+        ok: Whether the probe passed.
+        reason: The reason of a failure; None if it passed.
+        message: A sentence with the request, the answer, and the advice for a failure.
         latency_ms: Milliseconds from the name lookup to the last byte, or to the failure; the end of a session does not
             count.
-        http_status: Status code of the last answer, where one came at all.
-        remedy: What to do about a failure, the end of `message` as a sentence of its own; empty when ok.
-        phase: What a probe whose reason is TIMEOUT was waiting for.
-        protocol_version: The revision of MCP the server answered with; of several the newest.
-        server_name: What the server calls itself, as far as it was asked over MCP.
-        server_version: The version it gives.
-        retry_after: Seconds for which the server asked to be left alone, with its 429 or 503.
-        certificate_ends: When the TLS certificate that it showed expires, in UTC; None without TLS.
+        http_status: Status code of the last answer, if there was one.
+        remedy: The advice for a failure, which is the end of `message`, as a sentence; empty if it passed.
+        phase: The step in which a probe with the reason TIMEOUT timed out.
+        protocol_version: The newest MCP revision in the server's answer.
+        server_name: The server's name in its own answer over MCP.
+        server_version: The server's version in its own answer over MCP.
+        retry_after: Seconds for which the server asked for no request, with a 429 or 503.
+        certificate_ends: Expiry of the server's TLS certificate in UTC; None without TLS.
     """
 
     ok: bool
@@ -123,7 +123,7 @@ def retry_after_seconds(value: str, now: float) -> float | None:
 
 @dataclass(frozen=True)
 class Keep:
-    """Leave the status as it is.
+    """Keep the status.
 
     Attributes:
         why: The rest of a sentence that begins "status kept: ".
@@ -134,12 +134,12 @@ class Keep:
 
 @dataclass(frozen=True)
 class ProbeAgain:
-    """Not decided yet: probe once more after the pause."""
+    """Not decided yet: probe again after the pause."""
 
 
 @dataclass(frozen=True)
 class Flip:
-    """Change the status to the verdict on which all checks of this run agree."""
+    """Change the status to the verdict on which all checks agree."""
 
     to: Verdict
 
@@ -158,12 +158,12 @@ OUR_NETWORK = Keep("many servers and the control failed together, which says not
 def next_step_unasked(history: Sequence[Verdict], earlier: Sequence[Verdict], current: Verdict | None) -> Step:
     """Decide without another probe, since the server asked to be left alone with Retry-After.
 
-    Checks of earlier runs stand in for those that may not be made in this one: three that agree flip as ever.
+    Checks of earlier runs replace those that this run may not make. Three that agree change the status as usual.
 
     Args:
-        history: Verdicts of this run, oldest first.
-        earlier: Verdicts of the runs before it, oldest first.
-        current: What the server's status says; None for a status that checks never change.
+        history: Verdicts of this run, the oldest first.
+        earlier: Verdicts of earlier runs, the oldest first.
+        current: The verdict of the server's status; None for a status that checks never change.
     """
     step = next_step([*earlier, *history][-CHECKS_TO_FLIP:], current)
     return step if isinstance(step, Flip) else ASKED_TO_WAIT
@@ -173,12 +173,12 @@ def next_step(history: Sequence[Verdict], current: Verdict | None) -> Step:
     """Decide the next step after the checks so far.
 
     Args:
-        history: Verdicts of this run on one server, oldest first; empty before the first probe.
-        current: What the server's status says; None for a status that checks never change.
+        history: Verdicts of this run on a server, the oldest first; empty before the first probe.
+        current: The verdict of the server's status; None for a status that checks never change.
 
     Returns:
-        Flip when the last of at least three checks differs from `current` and all agree, ProbeAgain
-        while that is still possible, Keep otherwise.
+        Flip if at least three checks agree and differ from `current`, ProbeAgain while this is still possible,
+        otherwise Keep.
     """
     if not history:
         return ProbeAgain()

@@ -89,7 +89,7 @@ def test_a_cleanup_when_memory_is_short(place, checkpoint_redis, capsys):
 
 def test_a_cleanup_of_one_user(place, checkpoint_redis, capsys):
     run_section("Clean up the conversations of one user", *place)
-    assert "2 conversations would go" in capsys.readouterr().out
+    assert "2 conversations to delete" in capsys.readouterr().out
     assert [key.split(b":")[1] for key in checkpoint_redis.keys("checkpoint:*")] == [b"user-7-a"]
 
 
@@ -102,7 +102,7 @@ def test_a_pin(place):
 
 def test_a_schedule_of_ones_own(place):
     before = ScheduledJob.objects.count()
-    run_section("A schedule of your own", *place)
+    run_section("Add a schedule", *place)
     assert ScheduledJob.objects.count() == before
 
 
@@ -120,7 +120,7 @@ def test_a_check_of_one_server(place, capsys):
 
 
 def test_the_runs_that_failed(place):
-    run_section("The latest runs that failed", *place)
+    run_section("List the latest failed runs", *place)
 
 
 def test_a_look_at_redis(place, capsys):

@@ -63,7 +63,7 @@ class PynautobotTest(LiveServerTestCase):
             ("https://one.example.com", "updated"),
             ("", "too"),
         ]
-        with pytest.raises(pynautobot.RequestError, match=r"server_url.*Leave user name and password out"):
+        with pytest.raises(pynautobot.RequestError, match=r"server_url.*Remove the user name and the password"):
             servers.update(id=one.id, data={"server_url": "http://user:secret@one.example.com"})
 
         assert one.delete()

@@ -97,7 +97,7 @@ class AskTest(RunAPITestCase):
         ):
             with self.subTest(data=data):
                 self.assert_refused(self.ask(data), 400, sentence)
-        self.assert_refused(self.ask({"kind": "storage"}, key="x" * 300), 400, "An idempotency key has")
+        self.assert_refused(self.ask({"kind": "storage"}, key="x" * 300), 400, "An idempotency key must have")
         assert not MaintenanceRun.objects.exists()
 
     def test_a_token_that_may_only_read_asks_for_nothing(self):
@@ -172,7 +172,7 @@ class ActTest(RunAPITestCase):
         self.assertHttpStatus(response, 202)
         assert response.data["state"] == "interrupted"
         assert response.data["error"] == f"The run was cancelled by {self.user}."
-        self.assert_refused(self.do(run, "cancel"), 409, "own is interrupted already: there is nothing to cancel.")
+        self.assert_refused(self.do(run, "cancel"), 409, "own is interrupted already, so there is nothing to cancel.")
 
     def test_a_running_run_is_told_to_stop(self):
         run = self.make("own", self.user, state=RunStateChoices.RUNNING)
@@ -201,7 +201,7 @@ class ActTest(RunAPITestCase):
             MaintenanceRun.objects.filter(pk=child.pk).update(state=state)
             for action in ("redrive", "discard"):
                 with self.subTest(state=state, action=action):
-                    sentence = f"own was redriven already: see {child}, which is {state}."
+                    sentence = f"own was already redriven: see {child}, which is {state}."
                     self.assert_refused(self.do(dead, action), 409, sentence)
         self.assertHttpStatus(self.do(child, "redrive"), 202)
 
@@ -210,7 +210,7 @@ class ActTest(RunAPITestCase):
         self.permit("redrive")
         self.permit("discard")
         for action in ("redrive", "discard"):
-            self.assert_refused(self.do(run, action), 409, "own is succeeded: only a dead run is")
+            self.assert_refused(self.do(run, action), 409, "own is succeeded: only a dead run can be")
 
     def test_a_discarded_run_stays_dead(self):
         dead = self.make("own", self.bob, state=RunStateChoices.DEAD, error="Redis is away. It was tried 5 times.")

@@ -115,13 +115,13 @@ class ScheduleAPITest(RestTestCase):
             ({}, "Send an object with kind"),
             ({"kind": "storage", "user": "admin"}, "Send an object with kind"),
             ({"kind": "laundry"}, "There is no kind of run"),
-            ({"kind": "storage", "crontab": "soon"}, "is no crontab that Nautobot can run"),
+            ({"kind": "storage", "crontab": "soon"}, "is not a crontab that Nautobot can run"),
             ({"kind": "storage", "crontab": 5}, "crontab must be a text"),
             ({"kind": "storage", "time_zone": "Mars/Base"}, "There is no time zone"),
             ({"kind": "storage", "time_zone": "Europe"}, "There is no time zone"),
             ({"kind": "storage", "time_zone": "ü" * 200}, "There is no time zone"),
             ({"kind": "storage", "queue": "none"}, 'may not use a job queue "none"'),
-            ({"kind": "health", "interval": 90}, "Runs that are 90 seconds apart can't be scheduled"),
+            ({"kind": "health", "interval": 90}, "Runs 90 seconds apart can't be scheduled"),
             ({"kind": "health", "interval": "300"}, 'a whole number of seconds, not "300"'),
             ({"kind": "health", "interval": 300, "crontab": "* * * * *"}, "not both"),
             ({"kind": "health", "interval": 300, "at": "2030-01-01T00:00:00Z"}, "not both"),
@@ -129,14 +129,14 @@ class ScheduleAPITest(RestTestCase):
             ({"kind": "health", "misfire_grace_time": []}, "from 1 to 600, not a list"),
             ({"kind": "storage", "at": "2030-01-01T00:00:00Z", "misfire_grace_time": 0}, "from 1 to 86400, not 0"),
             ({"kind": "storage", "at": "tomorrow"}, "at must be a time such as"),
-            ({"kind": "storage", "at": "2020-01-01T00:00:00Z"}, "must be to come"),
+            ({"kind": "storage", "at": "2020-01-01T00:00:00Z"}, "must be in the future"),
             ({"kind": "storage", "at": "2030-01-01T00:00:00Z", "crontab": "* * * * *"}, "not both"),
             ({"kind": "cleanup", "options": {"token": "x"}}, "has no option token"),
         ):
             with self.subTest(data=data):
                 self.assert_refused(self.ask(**data), 400, sentence)
         ensure_schedule("nautobot.core.jobs.cleanup.LogsCleanup", name="logs", crontab="0 4 * * 0")
-        self.assert_refused(self.ask(kind="storage", name="logs"), 409, "which is none of this app's")
+        self.assert_refused(self.ask(kind="storage", name="logs"), 409, "which does not belong to this app")
         Job.objects.filter(module_name__startswith="ai_ops.").update(enabled=False)
         self.assert_refused(self.ask(kind="storage"), 409, "is disabled: enable it")
 

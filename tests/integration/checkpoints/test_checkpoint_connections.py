@@ -237,4 +237,4 @@ def test_what_can_work_on_this_database(checkpoint_server, checkpoint_redis, mon
     assert described.address == f"redis://127.0.0.1:{checkpoint_server.port}/0"
     assert {"rejson", "search"} <= set(described.modules)
     monkeypatch.setenv("LANGGRAPH_REDIS_URL", checkpoint_server.url(2))
-    assert "database 0 only" in describe_checkpoint_redis().savers["AsyncRedisSaver"]
+    assert "only indexes database 0" in describe_checkpoint_redis().savers["AsyncRedisSaver"]

@@ -109,7 +109,7 @@ def test_a_server_that_stays_away_fails_clearly_and_the_next_run_goes_on(
     checkpoint_server.start()
 
     assert report["success"] is False
-    assert "The next run goes on" in report["error"]
+    assert "The next run continues" in report["error"]
     assert {number: app.get_state(on(f"live-{number}")) for number in states} == states
     assert cleanup_old_checkpoints(30)["success"] is True
     assert_end_state(app, checkpoint_redis, states)

@@ -119,7 +119,7 @@ def test_unusable_settings_fail_the_run_with_a_sentence(job):
     with override_settings(PLUGINS_CONFIG={"ai_ops": {"retention_days": 0}}):
         result = run()
     assert result.status == JobResultStatusChoices.STATUS_FAILURE
-    assert 'PLUGINS_CONFIG["ai_ops"] is not usable: retention_days must be' in result.result["error"]
+    assert 'PLUGINS_CONFIG["ai_ops"] is not valid: retention_days must be' in result.result["error"]
     assert result.result["error"] in messages(result, LogLevelChoices.LOG_FAILURE)
     assert not result.traceback
 
@@ -151,7 +151,7 @@ def test_when_its_time_is_up_the_result_says_what_was_done(job, checkpoint_redis
     result = run(retention_days=30)
 
     assert result.status == JobResultStatusChoices.STATUS_FAILURE
-    assert "time limit was reached" in result.result["error"]
+    assert "reached its time limit" in result.result["error"]
     assert result.result["deleted_count"] == 8 == 20 - checkpoint_redis.dbsize()
     record = MaintenanceRun.objects.get(job_result=result)
     assert (record.state, record.counters["deleted_count"]) == ("interrupted", 8)

@@ -126,7 +126,7 @@ def test_a_limit_below_the_smallest_thread_says_what_to_do(threads, checkpoint_r
     report = cleanup_old_checkpoints(30, max_deletions=1)
     assert (report["success"], report["limit_reached"], report["deleted_count"]) == (True, True, 0)
     (warning,) = [record.message for record in caplog.records if "max_deletions" in record.message]
-    assert "the smallest thread that could go has 2 keys" in warning
+    assert "the smallest thread to delete has 2 keys" in warning
     assert "Raise max_deletions" in warning
 
 

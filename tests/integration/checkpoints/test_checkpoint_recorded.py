@@ -128,7 +128,7 @@ def blobs_named(client: redis.Redis, thread: str) -> set[bytes]:
 
 def test_the_documentation_names_exactly_what_is_recorded():
     page = (Path(__file__).parents[3] / "docs/user/checkpoint_retention.md").read_text()
-    section = page.partition("## Keys of which savers")[2].partition("\n## ")[0]
+    section = page.partition("## Tested savers")[2].partition("\n## ")[0]
     rows = {tuple(map(str.strip, row.strip("|").split("|"))) for row in re.findall(r"^\|.*langgraph.*$", section, re.M)}
     recorded = [fixture(path.stem) for path in FIXTURES.glob("*.json")]
     savers = {(each["library"], each["version"]): sorted(each["savers"]) for each in recorded}

@@ -152,7 +152,9 @@ def test_the_setting_decides(checkpoint_redis, settings, saver, name):
 
 def test_a_saver_that_is_named_and_cannot_work__an_error_that_says_why(database_two, settings):
     with_setting(settings, "redis")
-    with pytest.raises(ConfigurationError, match=r"database 0 only.*checkpoint_saver \(compact, redis, valkey\)"):
+    with pytest.raises(
+        ConfigurationError, match=r"only indexes database 0.*checkpoint_saver \(compact, redis, valkey\)"
+    ):
         class_given()
     assert describe_checkpoint_redis().saver is None
 

@@ -253,7 +253,7 @@ def test_a_run_and_its_job_keep_no_name_where_records_have_hashes(make, asked_fo
     assert JobResult.objects.get(pk=run.job_result_id).task_kwargs["thread_ids"] == DIGEST
     logged = JobResult.objects.get(pk=run.job_result_id).job_log_entries.values_list("message", flat=True)
     assert not [line for line in logged if "person" in line]
-    with pytest.raises(RunOptionsError, match="give the names"):
+    with pytest.raises(RunOptionsError, match="give the name"):
         repeat_run(run)
     assert erase_threads([DIGEST], reason="why")["error"].endswith("give the names.")
 

@@ -96,7 +96,7 @@ def test_a_pinned_thread_and_one_that_is_not_there(make, kind):
     assert rules(explanation) == {"the thread is pinned"}
     assert "pinned" in explanation["decision"]
     assert explain_thread("nothing")["found"] is False
-    assert explain_thread("nothing")["decision"] == "Nothing of this thread was found."
+    assert explain_thread("nothing")["decision"] == "No keys of this thread were found."
 
 
 def test_namespaces_of_subgraphs_are_found_without_a_scan(make, checkpoint_redis):
@@ -146,7 +146,7 @@ def test_a_search_that_takes_too_long_says_how_much_it_has_seen(checkpoint_redis
     explanation = explain("t", search_seconds=0.0).as_dict()
     assert explanation["complete"] is False
     (note,) = explanation["notes"]
-    assert note.startswith("About 1,000 of 5,001 keys were looked through"), note
+    assert note.startswith("About 1,000 of 5,001 keys were searched"), note
     assert explain_thread("t")["complete"]
 
 

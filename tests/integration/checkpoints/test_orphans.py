@@ -72,7 +72,7 @@ def test_it_keeps_out_of_the_way_of_a_cleanup(app, checkpoint_redis, caplog):
     leases.acquire("cleanup", "another host", cleanup.pk, 60)
     assert orphans.collect(FreeHold()) == Findings()
     assert checkpoint_redis.exists(write)
-    assert f'Skipped: "cleanup" is being done by {cleanup} (another host)' in caplog.text
+    assert f'Skipped: The lease "cleanup" is held by {cleanup} (another host)' in caplog.text
     assert MaintenanceRun.objects.get(kind=MaintenanceKindChoices.ORPHANS).state == RunStateChoices.SKIPPED
 
 

@@ -70,9 +70,9 @@ class CheckButtonTest(CheckTestCase, TestCase):
         response = self.post(follow=True)
         self.assertRedirects(response, self.server.get_absolute_url())
         self.assertContains(response, self.only_run().get_absolute_url())
-        self.assertContains(response, "A check of this server is under way.")
+        self.assertContains(response, "A check of this server is running.")
         MaintenanceRun.objects.update(state="succeeded")
-        assert "under way" not in self.page()
+        assert "A check of this server is running" not in self.page()
 
     def test_what_is_over_or_waits_for_approval_or_was_lost_long_ago_is_not_followed(self):
         self.add_permissions(*self.all_that_is_needed)
@@ -85,7 +85,7 @@ class CheckButtonTest(CheckTestCase, TestCase):
         ):
             with self.subTest(fields):
                 MaintenanceRun.objects.update(**fields)
-                assert "under way" not in self.page()
+                assert "A check of this server is running" not in self.page()
 
     def test_the_job_runs_for_this_server_alone(self):
         self.add_permissions(*self.all_that_is_needed)
@@ -175,7 +175,7 @@ class CheckButtonTest(CheckTestCase, TestCase):
     def test_without_a_worker_it_says_so(self):
         self.add_permissions(*self.all_that_is_needed)
         see_workers(another=1)
-        self.assert_told("No Celery worker listens to the queue &quot;default&quot;: start one")
+        self.assert_told("No Celery worker listens to the queue &quot;default&quot;: start a worker")
 
     def test_where_approval_is_needed_it_waits_for_it(self):
         self.add_permissions(*self.all_that_is_needed)

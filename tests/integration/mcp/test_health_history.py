@@ -227,7 +227,7 @@ def test_a_certificate_that_ends_within_three_weeks_is_warned_of_once_a_day(capl
     def warned() -> bool:
         caplog.clear()
         record_checks([report(server, certificate_ends=ends)], AiOpsSettings.load())
-        return any("The TLS certificate of one ends in 20 day(s)" in line for line in caplog.messages)
+        return any("The TLS certificate of one expires in 20 day(s)" in line for line in caplog.messages)
 
     record_checks([ending_in(server, 21.1)], AiOpsSettings.load())
     assert "certificate" not in caplog.text

@@ -337,7 +337,7 @@ def test_when_agents_can_not_be_told_of_a_flip_the_run_says_so(up, settings):
     finally:
         post_save.disconnect(cache_goes_down, sender=MCPServer)
     assert (result["success"], result["changed_count"], result["cache_cleared"]) == (False, 1, False)
-    assert "agents learn of the changes up to 30 s late: check Nautobot's Redis" in result["error"]
+    assert "agents may notice the changes up to 30 s late: check Nautobot's Redis" in result["error"]
     assert status_of(server) == "Healthy"
 
 
@@ -486,7 +486,7 @@ def test_what_can_not_be_checked_is_refused_in_a_sentence(up):
         (
             local.pk,
             ("local", str(local.pk)),
-            "local is not checked: a STDIO server runs inside the agent and has no address to ask.",
+            "local is not checked: a STDIO server runs inside the agent and has no address.",
         ),
         (
             str(vulnerable.pk),

@@ -321,7 +321,7 @@ def test_the_first_to_acknowledge_stays_and_a_closed_incident_refuses():
     acknowledge(incident, second)
     assert (incident.acknowledged_by, incident.acknowledged) == (first, when)
     MCPServerIncident.objects.update(closed=timezone.now())
-    with pytest.raises(IncidentError, match="closed already"):
+    with pytest.raises(IncidentError, match="already closed"):
         acknowledge(incident, second)
 
 
@@ -402,7 +402,7 @@ class IncidentAPITest(
         MCPServerIncident.objects.update(closed=timezone.now())
         response = self.acknowledge(MCPServerIncident.objects.first())
         self.assertHttpStatus(response, 409)
-        assert "closed already" in response.data["detail"]
+        assert "already closed" in response.data["detail"]
 
     def test_incidents_are_not_written_by_rest(self):
         self.add_permissions("ai_ops.add_mcpserverincident")
@@ -461,7 +461,7 @@ def test_a_certificate_that_ends_within_three_days_is_an_incident_until_it_is_re
     incident = MCPServerIncident.objects.get()
     assert (incident.name, incident.kind, incident.closed) == ("one: TLS certificate ends", "certificate", None)
     assert incident.message.startswith("The TLS certificate of one ends on ")
-    assert "Renew it" in incident.message
+    assert "Renew the certificate" in incident.message
     assert close_resolved_incidents()["auto_closed"] == 0
     certificate_ends(server, 90)
     incident.refresh_from_db()

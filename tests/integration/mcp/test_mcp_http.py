@@ -104,7 +104,7 @@ MCP_FAULT_TABLE = [
     ("/mcp/login", Reason.PROTOCOL, 200, "answered 200 with text/html instead of JSON: set the MCP endpoint to one"),
     ("/mcp/rpc-error", Reason.PROTOCOL, 200, "JSON-RPC error -32603 (database is locked): look into the server's log"),
     ("/mcp/wrong-id", Reason.PROTOCOL, 200, "did not answer with the id of the request"),
-    ("/mcp/batch", Reason.PROTOCOL, 200, "sent a batch of messages, which MCP has no more"),
+    ("/mcp/batch", Reason.PROTOCOL, 200, "sent a batch of messages, which MCP no longer has"),
     ("/mcp/no-jsonrpc", Reason.PROTOCOL, 200, "JSON that is not JSON-RPC 2.0"),
     ("/mcp/no-version", Reason.PROTOCOL, 200, "answered initialize without protocolVersion"),
     ("/mcp/no-name", Reason.PROTOCOL, 200, "answered initialize without serverInfo.name"),

@@ -166,7 +166,7 @@ def test_the_button_on_the_list_sends_a_test(receiver, user):
     assert "Send Test Incident" in page
     answer = client.post(reverse("plugins:ai_ops:mcpserverincident_test"))
     assert [str(each) for each in get_messages(answer.wsgi_request)] == [
-        "Test by ada was made: see whether it arrives where incidents are told."
+        "Test by ada was created: see whether its notification arrives."
     ]
     assert [each.payload["text"] for each in receiver.deliveries] == ["🟢 TEST: Incident closed: Test by ada"]
 
@@ -209,7 +209,7 @@ def test_the_command_line_makes_a_webhook_and_tests_it(receiver):
     [
         ({"receiver": "pigeon"}, "There is no receiver"),
         ({"receiver": "pagerduty"}, "needs the integration key"),
-        ({"receiver": "slack", "nautobot_url": "javascript:alert(1)"}, "is no address of Nautobot"),
+        ({"receiver": "slack", "nautobot_url": "javascript:alert(1)"}, "is not an address of Nautobot"),
         ({"receiver": "slack", "url": "http://127.0.0.1/"}, "can't be made"),
     ],
 )
@@ -242,7 +242,7 @@ def test_scheduled_runs_may_call_the_one_job_of_a_hook_and_nothing_else():
 
 
 def test_a_job_of_no_hook_is_refused():
-    with pytest.raises(ConfigurationError, match="knows no Job"):
+    with pytest.raises(ConfigurationError, match="has no Job"):
         allow_job_hook("no.such.Job")
     with pytest.raises(ConfigurationError, match="must be a JobHookReceiver"):
         allow_job_hook("ai_ops.jobs.checkpoint_cleanup.CleanupCheckpointsJob")

@@ -240,6 +240,6 @@ def test_what_is_no_shard_is_refused_in_a_sentence(up):
     result = perform_mcp_health_checks(shard="1/4")
     assert (result["success"], result["error"]) == (
         False,
-        '"1/4" is not a shard. Leave it out to check all servers.',
+        '"1/4" is not a shard. Omit it to check all servers.',
     )
     assert up.requests == []

@@ -76,7 +76,7 @@ def test_the_first_list_is_approved_as_it_is_and_recorded_as_such(up, user):
     assert states(server) == {"device_count": "approved", "device_list": "approved"}
     assert not tool_set.drifted
     assert (tool_set.approved, tool_set.approved_by) == (tool_set.listed, None)
-    assert tool_set.approved_changes == "The first list of this server, 2 tool(s), approved as it is."
+    assert tool_set.approved_changes == "The first list of this server, 2 tool(s), was approved automatically."
     assert not drifts()
     (change,) = ObjectChange.objects.filter(changed_object_id=tool_set.pk)
     assert change.related_object == server, "the server's own change log shows it"

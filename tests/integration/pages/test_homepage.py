@@ -61,7 +61,7 @@ class HomepageTest(TestCase):
                 assert before.rindex(f">{count}</span>") > before.rindex("<li")
 
     def test_it_says_how_the_last_cleanup_ended(self):
-        assert "No checkpoint cleanup has ended yet" in self.panel()
+        assert "No checkpoint cleanup has finished yet" in self.panel()
         an_hour_ago = timezone.now() - timedelta(hours=1)
         run = make_run("done", RunStateChoices.SUCCEEDED, finished=an_hour_ago, counters={"deleted_count": 1249})
         make_run("one more", RunStateChoices.SKIPPED, finished=timezone.now())

@@ -355,7 +355,7 @@ def test_a_cleanup_is_tried_its_list_read_and_then_done_for_real(page, base, che
         checkpoint_redis.set(key, "{}")
     path = DEFAULT_SCHEDULES["cleanup"].class_path
     page.goto(base + reverse("extras:job_run_by_class_path", kwargs={"class_path": path}))
-    page.get_by_role("link", name="Try it first as a dry run").click()
+    page.get_by_role("link", name="Start with a dry run").click()
     expect(page.locator("#id_dryrun")).to_be_checked()
     page.get_by_role("button", name="Run Job Now").click()
     page.wait_for_url("**/job-results/**")
@@ -378,11 +378,11 @@ def test_a_dead_letter_is_redriven_and_another_one_left(page, base):
     runs = [recorded("incidents", state="dead", error=f"Error {number}", attempt=5) for number in range(2)]
     opens(page, base, "deadletters")
     page.get_by_role("button", name=f"Redrive {runs[0]}").click()
-    expect(page.get_by_text(f"{runs[0]} is done again by")).to_be_visible()
+    expect(page.get_by_text(f"redrives {runs[0]}.")).to_be_visible()
     page.get_by_role("link", name=f"Discard {runs[1]}").click()
     page.get_by_role("button", name="Confirm").click()
     expect(page.get_by_text(f"{runs[1]} was discarded")).to_be_visible()
-    expect(page.get_by_text("No dead letters")).to_be_visible()
+    expect(page.get_by_text("There are no dead letters")).to_be_visible()
     assert runs[0].children.get().state == "succeeded"
 
 

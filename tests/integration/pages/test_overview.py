@@ -158,7 +158,7 @@ def test_all_well(admin):
     page = body_of(admin)
     assert headline(page) == ("success", "All well")
     assert {(count, level) for count, level, _ in lines(page).values()} == {(0, "success")}
-    assert "No server is down, as far as is known." in page
+    assert "No server is known to be down." in page
     assert page.count(">On time</span>") == len(DEFAULT_SCHEDULES)
 
 
@@ -361,7 +361,13 @@ def test_an_installation_without_anything_has_a_page(admin):
     ScheduledJob.objects.all().delete()
     page = body_of(admin)
     assert headline(page) == ("success", "All well")
-    for text in ("No servers yet.", "No checks in 24 h.", "No run ended in 14 days.", ">Never</a>", ">No schedule<"):
+    for text in (
+        "No servers yet.",
+        "No checks in the last 24 h.",
+        "No run ended in the last 14 days.",
+        ">Never</a>",
+        ">No schedule<",
+    ):
         assert text in page, text
 
 
@@ -425,7 +431,7 @@ def test_a_user_who_may_not_see_servers_is_not_told_that_all_is_well():
     make_all_well()
     user = User.objects.create(username="reader")
     permit(user, MaintenanceRun, ScheduledJob)
-    assert headline(body_of(user)) == ("secondary", "Nothing needs you; you may not see the servers")
+    assert headline(body_of(user)) == ("secondary", "Nothing needs you; you may not view the servers")
 
 
 def test_it_takes_few_queries_and_no_more_for_more_of_everything(admin):

@@ -126,7 +126,7 @@ class ListTest(RunPagesTestCase):
         make_run("pass that did something", RunStateChoices.SUCCEEDED, **quiet | {"counters": {"fixed": 2}})
         make_run("pass that failed", RunStateChoices.FAILED, **quiet)
         page = self.page("/plugins/ai-ops/runs/")
-        assert "found nothing to do are left out" in page
+        assert "found no work are hidden" in page
         assert "quiet pass" not in self.table()
         for name in ("pass that did something", "pass that failed", "succeeded run"):
             assert name in self.table()
@@ -330,7 +330,7 @@ class ActionsTest(RunPagesTestCase):
         run.refresh_from_db()
         assert run.cancel_requested
         page = response.content.decode()
-        assert "does so after the batch it is at" in page
+        assert "it ends after the current batch" in page
         assert self.action(run, "cancel") not in page
 
     def test_what_is_over_is_not_cancelled(self):
@@ -344,7 +344,7 @@ class ActionsTest(RunPagesTestCase):
         run = self.run_of("dead")
         response = self.client.post(self.action(run, "discard"), follow=True)
         page = response.content.decode()
-        assert "it needs no decision any more" in page
+        assert "no decision is needed" in page
         assert f"&lt;i&gt;Redis&lt;/i&gt; is away. It was discarded by {self.user}." in page
         run.refresh_from_db()
         assert run.discarded is not None
@@ -357,7 +357,7 @@ class ActionsTest(RunPagesTestCase):
             with self.subTest(name):
                 page = self.client.post(self.action(run, name), follow=True).content.decode()
                 assert self.action(run, name) not in page
-                assert f"{run} was redriven already: see {child}, which is failed." in page
+                assert f"{run} was already redriven: see {child}, which is failed." in page
         run.refresh_from_db()
         assert run.discarded is None
         assert list(run.children.all()) == [child]
@@ -381,7 +381,7 @@ class DeadLettersTest(RunPagesTestCase):
         for button, name in (("formaction", "redrive"), ("href", "discard")):
             assert f'{button}="{self.action(self.run_of("dead"), name)}' in page
         MaintenanceRun.objects.filter(state=RunStateChoices.DEAD).delete()
-        assert "No dead letters" in self.page(self.url)
+        assert "There are no dead letters" in self.page(self.url)
 
     def test_who_may_only_view_sees_no_buttons_and_can_do_nothing(self):
         self.allow("view")
@@ -411,7 +411,7 @@ class DeadLettersTest(RunPagesTestCase):
 
     def test_ticking_nothing_says_what_to_do(self):
         response = self.client.post(self.url, {"action": "discard"}, follow=True)
-        self.assertContains(response, "Tick the runs that you mean")
+        self.assertContains(response, "Tick the runs first")
 
     def test_a_row_is_discarded_and_one_stays_on_the_page(self):
         run = self.run_of("dead")

@@ -27,7 +27,7 @@ def of(kind, report, **fields):
 def test_a_cleanup_says_what_went_and_what_stayed():
     assert of("cleanup", REPORT.as_dict()) == [
         "Of 120,000 scanned keys 2,500 keys went: 400 threads whole, 12 old checkpoints of live threads, "
-        "1 key whose checkpoint was gone.",
+        "1 key without a checkpoint.",
         "1 thread stayed.",
         "It took 1 min 15 s.",
     ]
@@ -37,9 +37,9 @@ def test_a_cleanup_says_what_went_and_what_stayed():
     ("changes", "sentence"),
     [
         ({"dryrun": True}, "A dry run: nothing was deleted. Of 120,000 scanned keys 2,500 keys would go"),
-        ({"unfixable_count": 2}, "2 keys stayed, since nothing tells their age."),
-        ({"changed_count": 1}, "1 deletion not made, since the conversation went on meanwhile."),
-        ({"limit_reached": True}, "It stopped at its limit of deletions: the next run goes on."),
+        ({"unfixable_count": 2}, "2 keys stayed, because their age is unknown."),
+        ({"changed_count": 1}, "1 deletion not made, because the conversation continued during the run."),
+        ({"limit_reached": True}, "It stopped at its limit of deletions. The next run continues."),
         ({"policy": "7 days, since Redis uses more than 512 MiB."}, "Retention: 7 days, since Redis uses more"),
         ({"memory_before_bytes": 3 << 20, "memory_after_bytes": 2 << 20}, "Redis used 3.0\xa0MB before and 2.0\xa0MB"),
     ],

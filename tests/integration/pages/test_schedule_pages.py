@@ -68,7 +68,7 @@ class SchedulesTest(TestCase):
         ScheduledJob.objects.filter(pk=self.schedule.pk).update(start_time=long_ago, last_run_at=long_ago)
         page = self.page()
         assert ">Late</span>" in page
-        assert "see whether Celery beat is running" in page
+        assert "check that Celery beat is running" in page
 
     def test_those_that_need_the_operator_are_shown_alone_on_request(self):
         ensure_schedule("health")
@@ -111,7 +111,7 @@ class SchedulesTest(TestCase):
             ({"interval": "90"}, "90 seconds apart can&#x27;t be scheduled"),
             ({"interval": "soon"}, "Enter a whole number."),
             ({"interval": "300", "crontab": "* * * * *"}, "not both"),
-            ({"crontab": "soon"}, "is no crontab that Nautobot can run"),
+            ({"crontab": "soon"}, "is not a crontab that Nautobot can run"),
             ({"time_zone": "Mars/Base"}, "There is no time zone"),
             ({"misfire_grace_time": "1000000"}, "a whole number of seconds from 1 to 86400"),
         ):

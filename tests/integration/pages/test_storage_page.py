@@ -152,7 +152,7 @@ def test_a_sampling_under_way(operator, checkpoint_redis):
     sample_checkpoint_storage()
     JobResult.objects.create(name="a run", job_model=find_job("storage"), status=JobResultStatusChoices.STATUS_STARTED)
     page = page_of(operator)
-    assert "A sampling is under way" in page
+    assert "A sampling is running" in page
     assert 'hx-trigger="every 3s' in page
     JobResult.objects.update(status=JobResultStatusChoices.STATUS_SUCCESS)
     assert "ai-ops-following" not in page_of(operator)
@@ -171,7 +171,7 @@ def test_an_old_snapshot_says_where_to_look(operator, checkpoint_redis):
     sample_checkpoint_storage()
     CheckpointStorageSnapshot.objects.update(taken=timezone.now() - timedelta(hours=5))
     page = page_of(operator)
-    assert "This was sampled 5 h ago" in page
+    assert "The sample was taken 5 h ago" in page
     assert "AI Ops: sample the checkpoint storage" in page
 
 
@@ -235,13 +235,13 @@ def test_the_form_of_the_cleanup_says_what_a_real_run_would_delete(operator, che
     address = reverse("extras:job_run_by_class_path", kwargs={"class_path": find_job("cleanup").class_path})
     client = Client()
     client.force_login(operator)
-    assert "No sample tells what a real run would delete now" in client.get(address).content.decode()
+    assert "There is no sample that shows how much a real run would delete now" in client.get(address).content.decode()
     for days in (0.1, 40, 50):
         checkpoint_redis.set(f"checkpoint:user:{days}:{old_id(days)}", "x" * 1000)
     sampled = sample_checkpoint_storage()
     page = " ".join(client.get(address).content.decode().split())
     assert sampled["cleanup"]["deleted_count"]
-    assert f"would delete <strong>{sampled['cleanup']['deleted_count']}</strong> keys" in page
+    assert f"would now delete <strong>{sampled['cleanup']['deleted_count']}</strong> keys" in page
     link = re.search('href="([^"]*dryrun=true)"', page)[1]
     ticked = '<input type="checkbox" name="dryrun"[^>]* checked'
     assert not re.search(ticked, page)

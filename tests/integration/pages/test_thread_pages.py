@@ -69,7 +69,7 @@ def test_threads_are_searched_for_in_the_background_and_have_buttons(search, bro
     erase_threads(["user-7-gone"], reason="why")
     page = search("user-7-*")
     words = said(page)
-    assert "5 threads match with 9 keys. All 11 keys were looked at" in words, words
+    assert "5 threads match with 9 keys. All 11 keys were scanned" in words, words
     rows = [
         said(SimpleNamespace(content=row.encode()))
         for row in re.findall(r"<tr>.*?</tr>", page.content.decode(), re.DOTALL)
@@ -88,11 +88,11 @@ def test_threads_are_searched_for_in_the_background_and_have_buttons(search, bro
     assert "plain keys" in found[4]
     assert [row.count("Erase…") for row in found] == [1, 1, 1, 1, 1, 0]
     assert [row.count("Pin…") for row in found] == [1, 1, 0, 1, 1, 0]
-    assert "Erase all that match…" in words
+    assert "Erase all matching threads…" in words
     run = MaintenanceRun.objects.get(kind="search")
     question = said(browser.get(reverse("plugins:ai_ops:thread_erase"), {"search": run.pk}))
     assert "Erase all threads that match user-7-* ?" in question
-    assert "5 threads with 9 keys were found" in question
+    assert "found 5 threads with 9 keys" in question
     assert f"?search={run.pk}" in browser.get(reverse("plugins:ai_ops:threads")).content.decode()
 
 
@@ -108,7 +108,7 @@ def test_a_search_that_is_not_done_is_followed_and_one_of_another_user_is_not_sh
     permission.object_types.add(ContentType.objects.get_for_model(CheckpointStorageSnapshot))
     other.force_login(user)
     page = other.get(reverse("plugins:ai_ops:threads"), {"search": run.pk})
-    assert "There is no such search" in page.content.decode()
+    assert "This search does not exist" in page.content.decode()
     assert 'name="pattern"' not in page.content.decode(), "the form takes the permission to run the Job"
 
 
@@ -146,16 +146,19 @@ def test_a_thread_is_explained_with_buttons_to_pin_and_to_erase(browser, thread)
     assert "The thread stays; the next cleanup deletes 4 of its checkpoints." in page
     assert "&lt;b&gt;t&lt;/b&gt;" in page
     assert "<b>t</b>" not in page
-    assert page.count(">goes<") > 0
-    assert page.count(">stays<") > 0
+    assert page.count(">deletes<") > 0
+    assert page.count(">keeps<") > 0
     assert "Pin…" in page
-    assert "was found" in browser.get(reverse("plugins:ai_ops:threads"), {"thread_id": "no"}).content.decode()
+    assert (
+        "No keys of this thread were found."
+        in browser.get(reverse("plugins:ai_ops:threads"), {"thread_id": "no"}).content.decode()
+    )
     assert browser.get(reverse("plugins:ai_ops:threads")).status_code == 200
 
 
 def test_the_question_before_an_erasure_names_the_number(browser, thread):
     page = browser.get(reverse("plugins:ai_ops:thread_erase"), {"thread_id": thread}).content.decode()
-    assert "2 keys with 8 checkpoints were found" in " ".join(page.split())
+    assert "It has 2 keys with 8 checkpoints." in " ".join(page.split())
     PinnedThread.objects.create(thread_id=thread)
     assert (
         "include_pinned" in browser.get(reverse("plugins:ai_ops:thread_erase"), {"thread_id": thread}).content.decode()
@@ -176,7 +179,7 @@ def test_a_policys_page_says_what_it_matches_and_what_would_go(browser, checkpoi
             app.invoke({"said": ["hello"]}, on(name))
     policy = RetentionPolicy.objects.create(name="Bots", thread_patterns="bot-*", retention="1 day")
     page = browser.get(policy.get_absolute_url()).content.decode()
-    assert "Not sampled with this policy yet" in page
+    assert "There is no sample with this policy yet" in page
     sampled = sample_checkpoint_storage()
     assert sampled["policies"]["Bots"] | {"deleted_count": 0} == {
         "threads_deleted": 1, "threads_kept": 1, "checkpoints_trimmed": 0, "deleted_count": 0
@@ -184,7 +187,7 @@ def test_a_policys_page_says_what_it_matches_and_what_would_go(browser, checkpoi
     assert sampled["policies"][""]["threads_deleted"] == 1
     assert sampled["states"] == {"idle": 3}
     page = browser.get(policy.get_absolute_url()).content.decode()
-    assert "whole threads that would go" in page.lower()
+    assert "whole threads to delete" in page.lower()
     policy.retention = "2 hours"
     policy.validated_save()
     assert "has changed since the last sampling" in browser.get(policy.get_absolute_url()).content.decode()
@@ -215,7 +218,7 @@ def test_the_page_of_a_policy_follows_its_dry_run(
         assert "A dry run of this policy is pending." in said(browser.get(policy.get_absolute_url()))
     words = said(browser.get(policy.get_absolute_url()))
     assert "A dry run of this policy" not in words
-    assert "Dry run: whole threads that would go 1" in words
+    assert "Dry run: whole threads to delete 1" in words
     assert checkpoint_redis.dbsize() == 2
 
 

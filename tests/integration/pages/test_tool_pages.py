@@ -206,7 +206,7 @@ class ToolsOnPagesTest(TestCase):
     def test_a_server_without_drift_shows_its_tools_alone(self):
         page = self.page(self.calm)
         assert "3 approved" in page
-        assert "trusted as the first list" in page
+        assert "the first list, approved automatically" in page
         assert "differ from the approved" not in page.lower()
 
     def test_who_may_not_view_tools_does_not_see_them(self):
@@ -292,7 +292,7 @@ class ToolsOnPagesTest(TestCase):
     def test_long_differences_are_not_compared_to_the_end(self):
         for text in ("a", "b"):
             lists(self.calm, ("count", "\n".join(f"{text}{number}" for number in range(1000))))
-        assert "Lines after the first 400 are not compared here." in self.page(self.calm)
+        assert "Lines after the first 400 are not compared." in self.page(self.calm)
 
     def test_a_difference_beyond_what_is_kept_is_said_to_be(self):
         for end in "ab":
@@ -302,7 +302,7 @@ class ToolsOnPagesTest(TestCase):
         tool = MCPServerTool.objects.get(server=self.calm)
         tool.approved_definition, tool.state = tool.definition, "changed"
         tool.save()
-        assert "They differ in a part that is too long to be kept." in self.page(self.calm)
+        assert "They differ in a part that is too long to be stored." in self.page(self.calm)
 
     def test_tools_can_be_read_by_graphql(self):
         self.user.is_superuser = True

@@ -99,11 +99,11 @@ class FormTest(PagesTestCase):
     def test_an_error_stands_with_its_field(self):
         for field, value, sentence in (
             ("url", "", "Enter the URL of the HTTP server"),
-            ("url", "http://[::1", "Enter a URL that can be read"),
-            ("url", "http://one.example.com:99999", "Enter a URL that can be read"),
-            ("url", "http://user:secret@one.example.com", "Leave user name and password out"),
+            ("url", "http://[::1", "Enter a valid URL"),
+            ("url", "http://one.example.com:99999", "Enter a valid URL"),
+            ("url", "http://user:secret@one.example.com", "Remove the user name and the password"),
             ("health_check", "/he alth", "Remove the spaces"),
-            ("mcp_endpoint", "http://one.example.com/mcp", "Enter the path alone"),
+            ("mcp_endpoint", "http://one.example.com/mcp", "Enter only the path"),
         ):
             with self.subTest(field=field, value=value):
                 errors = self.errors(**{field: value})
@@ -228,7 +228,7 @@ class ImportAndExportTest(PagesTestCase):
     def test_a_bad_row_is_refused_with_its_field_and_what_to_do(self):
         with self.assertLogs("nautobot.core.jobs") as logs:
             self.import_servers("name,server_url\none,http://one.example.com\ntwo,http://user:secret@two.example.com\n")
-        assert "`server_url`: `Leave user name and password out of the URL" in "\n".join(logs.output)
+        assert "`server_url`: `Remove the user name and the password from the URL" in "\n".join(logs.output)
         assert list(MCPServer.objects.values_list("name", flat=True)) == ["one"]
 
     def test_what_was_exported_can_be_imported(self):

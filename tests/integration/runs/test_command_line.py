@@ -69,7 +69,7 @@ def test_status_that_is_not_known_has_a_code_of_its_own():
     delete_schedules()
     MaintenanceRun.objects.all().delete()
     code, said = run("status")
-    assert (code, said.splitlines()[0]) == (2, "Not known: no health check has ended yet.")
+    assert (code, said.splitlines()[0]) == (2, "Not known: no health check has finished yet.")
 
 
 def test_a_dry_run_of_the_cleanup_deletes_nothing(checkpoint_redis):
@@ -108,7 +108,7 @@ def test_a_cleanup_beside_another_says_that_nothing_was_done(checkpoint_redis):
     finally:
         held.release()
     assert code == 2
-    assert said.startswith("Nothing was done:")
+    assert said.startswith("The run did no work:")
 
 
 def test_servers_are_checked_by_name():
@@ -182,7 +182,7 @@ def test_a_thread_is_explained(checkpoint_redis):
         graph(CompactRedisSaver(checkpoint_redis)).invoke({"said": ["hello"]}, on("old"))
     code, said = run("threads", "explain", "old", "--quiet")
     assert code == 0
-    assert "goes" in said
+    assert "deletes" in said
     assert run("threads", "explain", "no such thread", "--quiet")[0] == 2
 
 
@@ -191,7 +191,7 @@ def test_threads_are_found_by_a_pattern(checkpoint_redis):
     checkpoint_redis.set(f"checkpoint:other:{old_id(1)}", "{}")
     code, said = run("threads", "find", "user-*", "--quiet")
     assert code == 0
-    assert "1 threads match, with 1 keys; all 2 of 2 keys were looked at." in " ".join(said.split())
+    assert "1 threads match, with 1 keys; all 2 of 2 keys were scanned." in " ".join(said.split())
     assert "user-1" in said
     assert "other" not in said
     assert run("threads", "find", "*a" * 11, "--quiet")[0] == 1
@@ -206,7 +206,7 @@ def test_a_thread_is_erased_with_a_reason(checkpoint_redis):
     assert len(checkpoint_redis.keys("checkpoint:*")) == 2
     code, said = run("threads", "erase", "mine", "--reason", "asked for", "--quiet")
     assert code == 0
-    assert "A last look found nothing left." in said
+    assert "A final scan found no keys left." in said
     assert [key.split(b":")[1] for key in checkpoint_redis.keys("checkpoint:*")] == [b"other"]
 
 

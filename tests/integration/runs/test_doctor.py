@@ -153,7 +153,7 @@ CASES = {
     ),
     "database": (
         nothing,
-        [(lambda place: place.use_database(3), "database 0 of the same server has some"), (share_with_cache, "cache")],
+        [(lambda place: place.use_database(3), "database 0 of the same server does"), (share_with_cache, "cache")],
     ),
     "saver": (
         lambda place: place.set(checkpoint_saver="compact"),
@@ -175,13 +175,13 @@ CASES = {
             (lambda place: setattr(place, "queues", {"other": 2}), "listens to default"),
         ],
     ),
-    "beat": (nothing, [(no_sign_of_beat, "Beat was to start")]),
+    "beat": (nothing, [(no_sign_of_beat, "Beat has not started a schedule that was due")]),
     "schedules": (
         nothing,
         [
             (lambda place: ScheduledJob.objects.filter(name__contains="clean up").delete(), "Nothing starts cleanup"),
             (lambda place: ScheduledJob.objects.filter(name__contains="clean up").update(enabled=False), "Paused"),
-            (no_sign_of_beat, "was not started"),
+            (no_sign_of_beat, "did not start"),
         ],
     ),
     "time limits": (nothing, [(long_run, "cleanup took 58 min"), (many_servers, "health may take")]),

@@ -217,7 +217,7 @@ def test_a_database_that_is_away_is_told_once_and_lines_are_kept_from_it(monkeyp
     finally:
         task_logger.removeHandler(handler)
     assert handler.reached[-1] == "it is back"
-    told = [each for each in caplog.records if "database is away" in each.getMessage()]
+    told = [each for each in caplog.records if "database is unavailable" in each.getMessage()]
     assert len(told) == 1
     assert told[0].skip_db_logging is True
     assert sum(each.getMessage().startswith("line") for each in caplog.records) == 200
@@ -294,4 +294,4 @@ def test_a_run_whose_job_reported_success_is_not_called_lost():
         run.refresh_from_db()
     assert (ended.state, ended.error, ended.counters) == ("succeeded", "", {"success": True, "thread_count": 7})
     assert part.state == RunStateChoices.LOST
-    assert "is gone, or could not write its end" in silent.error
+    assert "has died, or could not record its end" in silent.error

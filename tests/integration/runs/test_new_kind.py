@@ -48,7 +48,7 @@ print(json.dumps({
 
 def blocks() -> list[str]:
     page = (PROJECT / "docs/dev/extending.md").read_text()
-    section = page[page.index("## Another kind of maintenance") :]
+    section = page[page.index("## Add a kind of maintenance") :]
     return re.findall(r"```python\n(.*?)```", section[: section.index("\n## ", 5)], re.DOTALL)
 
 

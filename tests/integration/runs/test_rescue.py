@@ -70,7 +70,7 @@ class TestRescue:
         assert run.next_attempt is not None
         (attempt,) = run.attempts
         assert (attempt["state"], attempt["fence"], attempt["holder"]) == ("lost", 7, "a host, process 1")
-        assert "Nothing was heard of it for 3600 s" in attempt["error"]
+        assert "It has sent no heartbeat for 3600 s" in attempt["error"]
 
     def test_after_its_last_attempt_it_is_dead(self):
         run = silent(attempt=5)
@@ -279,7 +279,7 @@ def test_a_broker_that_is_gone_is_no_answer():
     app = Celery(broker="redis://127.0.0.1:1/0", set_as_current=False)
     # Once: Celery asks a hundred times, some seconds apart.
     app.conf.broker_transport_options = {"max_retries": 1, "interval_start": 0}
-    with pytest.raises(WorkersUnreachableError, match="which tasks are alive is not known"):
+    with pytest.raises(WorkersUnreachableError, match="it is not known which tasks are alive"):
         known_tasks(["a"], app)
 
 

@@ -93,7 +93,7 @@ def test_a_rescue_is_an_event_and_a_line(broker, django_capture_on_commit_callba
     committed(django_capture_on_commit_callbacks, lambda: rescue(FreeHold(), None, ask=lambda ids: frozenset()))
     (event,) = broker.of("ai_ops.run.rescued")
     assert (event["run"]["id"], event["run"]["state"]) == (str(lost.pk), "lost")
-    assert "Nothing was heard of it" in event["why"]
+    assert "It has sent no heartbeat" in event["why"]
     assert f"{lost}, running, 60 min old: it is lost now" in caplog.messages
 
 
@@ -105,7 +105,7 @@ def test_a_late_schedule_is_one_event_however_often_it_is_looked_at(broker, djan
         committed(django_capture_on_commit_callbacks, lambda: warn_of_late(FreeHold()))
     (event,) = broker.of("ai_ops.schedule.late")
     assert (event["schedule"]["id"], event["schedule"]["name"]) == (str(schedule.pk), schedule.name)
-    assert "was not started" in event["schedule"]["why"]
+    assert "did not start" in event["schedule"]["why"]
 
 
 def test_each_check_is_one_event_with_its_counts(broker, django_capture_on_commit_callbacks):

@@ -101,7 +101,7 @@ def test_options_become_the_variables_of_the_job():
         ("cleanup", {"dryrun": "yes"}, "dryrun must be true or false"),
         ("cleanup", {"thread_pattern": {"a": 1}}, "thread_pattern must be a glob"),
         ("cleanup", {"memory_limit_mb": 5}, "set both or neither"),
-        ("health", {"shard": "a"}, '"a" is not a shard: leave it out'),
+        ("health", {"shard": "a"}, '"a" is not a shard: omit it'),
         ("health", {"time_limit": 1}, "time_limit must be a whole number of seconds from 10 to 86400, not 1."),
         ("server", {}, "give the id of an MCP server"),
         ("server", {"server": str(uuid.UUID(int=1))}, "There is no MCP server with the id"),
@@ -156,7 +156,7 @@ def test_the_same_key_with_other_options_is_a_conflict(alice):
 
 @pytest.mark.parametrize("key", ["", " ", "x" * 256, "a\nb"])
 def test_a_key_is_printable_and_short(alice, key):
-    with pytest.raises(RunRefusedError, match="An idempotency key has"):
+    with pytest.raises(RunRefusedError, match="An idempotency key must have"):
         request_run("storage", {}, alice, idempotency_key=key)
 
 
@@ -266,11 +266,11 @@ def fail_job(_user):
 @pytest.mark.parametrize(
     ("happening", "sentence"),
     [
-        (take_permission, "Its owner alice may not run the Job any more"),
+        (take_permission, "Its owner alice may no longer run the Job"),
         (deactivate, "Its owner alice is inactive"),
         (delete, "Its owner was deleted"),
         (disable_job, "is disabled: enable it"),
-        (fail_job, "Its Job failed before the work began"),
+        (fail_job, "Its Job failed before the work started"),
     ],
 )
 def test_what_can_not_be_done_any_more_is_dead_and_says_why(alice, happening, sentence):
@@ -303,7 +303,7 @@ def test_a_run_whose_server_is_gone_ends_by_itself(alice, django_capture_on_comm
         server.delete()
     run.refresh_from_db()
     assert (run.state, run.next_attempt) == (RunStateChoices.FAILED, None)
-    assert "The subject of this run was deleted" in run.error
+    assert "The object of this run was deleted" in run.error
     assert run.job_result.status == JobResultStatusChoices.STATUS_FAILURE
 
 

@@ -109,7 +109,7 @@ def test_what_the_infrastructure_fails_is_tried_again_and_dead_in_the_end(error,
     record = MaintenanceRun.objects.get()
     assert (record.state, record.attempt) == (RunStateChoices.PENDING, 1)
     assert record.next_attempt is not None
-    assert "tried again at" in result["run"]["note"]
+    assert "will be retried at" in result["run"]["note"]
     again = RunRequest(RunTriggerChoices.SCHEDULE, run_id=record.pk)
     run(failing(error), again)
     record.refresh_from_db()
@@ -138,7 +138,7 @@ def test_a_run_that_is_stopped_from_outside_is_interrupted_and_says_so(stop):
         run(work, SCHEDULED)
     record = MaintenanceRun.objects.get()
     assert record.state == RunStateChoices.INTERRUPTED
-    assert "time limit was reached, or it was stopped" in record.error
+    assert "reached its time limit or was stopped" in record.error
     assert record.counters["deleted_count"] == 0
     assert MaintenanceLease.objects.get().token is None
 

@@ -107,7 +107,7 @@ class TestPass:
         report = supervise_once(FreeHold(), {"one": broken, "two": lambda hold: Findings(3, 2, 0)})
         assert report["one"] == {"checked": 0, "fixed": 0, "unfixable": 1}
         assert report["two"] == {"checked": 3, "fixed": 2, "unfixable": 0}
-        assert (report["success"], report["error"]) == (False, "Failed: one; the log has why.")
+        assert (report["success"], report["error"]) == (False, "Failed: one; the log has the reason.")
         assert "ZeroDivisionError: a fault of the program" in caplog.text
 
     @pytest.mark.parametrize("error", [LeaseLostError("lost"), RunStoppedError("stopped"), SoftTimeLimitExceeded()])
@@ -212,7 +212,7 @@ class TestSchedules:
         (line,) = [each for each in caplog.messages if "late" in each]
         assert line == (
             f'1 schedule(s) are late. "AI Ops: clean up old checkpoints": It was due at {at:%Y-%m-%d %H:%M} UTC and '
-            "was not started: see whether Celery beat is running."
+            "did not start: check that Celery beat is running."
         )
 
     def test_what_was_started_lately_is_not_late_though_beat_has_not_written_it_down(self, schedule):

@@ -45,7 +45,7 @@ def test_beat_that_gave_its_last_sign_long_ago_does_not_live_whatever_it_started
     a_round_of_beat()
     cache.delete(ALIVE_KEY)
     assert not is_scheduler_running()
-    assert "Beat gave its last sign of life at 20" in get_scheduler_status()["why"]
+    assert "Beat's last heartbeat was at 20" in get_scheduler_status()["why"]
 
 
 def test_a_sign_is_given_no_more_often_than_needed(monkeypatch):
@@ -61,5 +61,5 @@ def test_a_cache_that_is_away_ends_no_round_of_beat(settings, caplog):
     follow_beat()
     settings.CACHES = settings.CACHES | {"default": settings.CACHES["default"] | {"LOCATION": "redis://127.0.0.1:1/0"}}
     a_round_of_beat()
-    assert "Beat could not write its heartbeat: the cache is unreachable" in caplog.text
+    assert "Beat could not write its heartbeat: the cache is unavailable" in caplog.text
     assert get_scheduler_status()["running"] is False

@@ -190,7 +190,7 @@ class SchedulesTest(NewInstallation):
         assert not find_job("health").enabled
         # The log says why, and how to get it all the same.
         (line,) = told.output
-        assert '"MCP Server Health Check" got no schedule, since it has run before' in line
+        assert '"MCP Server Health Check" got no default schedule, since it has run before' in line
         namespace = {}
         exec(line.partition("nbshell: ")[2], namespace)
         assert schedule_of("health").enabled

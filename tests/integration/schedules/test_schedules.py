@@ -135,7 +135,9 @@ class RefusalTest(TestCase):
             "?",
         ):
             with self.subTest(crontab):
-                self.assert_refused("is no crontab that Nautobot can run: give five fields", "health", crontab=crontab)
+                self.assert_refused(
+                    "is not a crontab that Nautobot can run: give five fields", "health", crontab=crontab
+                )
 
     def test_an_unknown_time_zone_is_named(self):
         for zone in ("Mars/Olympus", "../etc/passwd", "\x00"):
@@ -145,7 +147,7 @@ class RefusalTest(TestCase):
     def test_an_unknown_job_is_named(self):
         for job in ("no.such.Job", "nonsense", "."):
             with self.subTest(job):
-                self.assert_refused("knows no installed Job", job, name="x", crontab="* * * * *")
+                self.assert_refused("has no installed Job", job, name="x", crontab="* * * * *")
 
     def test_any_other_job_needs_a_name_and_a_crontab(self):
         self.assert_refused("needs a name and a crontab", "nautobot.core.jobs.cleanup.LogsCleanup")
@@ -155,11 +157,11 @@ class RefusalTest(TestCase):
 
     def test_an_object_that_is_not_there_is_named(self):
         self.assert_refused(
-            "does not take these variables",
+            "does not accept these variables",
             "health",
             job_kwargs={"server": "00000000-0000-0000-0000-000000000000"},
         )
-        self.assert_refused("does not take these variables", "health", job_kwargs={"server": "nonsense"})
+        self.assert_refused("does not accept these variables", "health", job_kwargs={"server": "nonsense"})
 
     def test_the_name_of_another_jobs_schedule_is_not_taken(self):
         ensure_schedule("nautobot.core.jobs.cleanup.LogsCleanup", name="mine", crontab="0 4 * * *")
@@ -288,7 +290,7 @@ class ControlTest(TestCase):
     def test_a_single_run_that_makes_no_sense_is_refused(self):
         ahead = timezone.now() + timedelta(hours=1)
         for at in (timezone.now() - timedelta(minutes=1), ahead.replace(tzinfo=None), "tomorrow"):
-            with pytest.raises(ConfigurationError, match="must be to come, and have a time zone"):
+            with pytest.raises(ConfigurationError, match="must be in the future and have a time zone"):
                 schedule_once("cleanup", at)
         with pytest.raises(RunOptionsError, match="has no option password"):
             schedule_once("cleanup", ahead, options={"password": "x"})
@@ -310,10 +312,10 @@ class ControlTest(TestCase):
             start_time=timezone.now() - timedelta(hours=1), enabled=False, state="completed"
         )
         Job.objects.filter(pk=find_job("storage").pk).update(enabled=False)
-        with pytest.raises(ConfigurationError, match="gone or disabled"):
+        with pytest.raises(ConfigurationError, match="missing or disabled"):
             resume_schedule("once")
         Job.objects.filter(pk=find_job("storage").pk).update(enabled=True)
-        with pytest.raises(ConfigurationError, match='The time of "once" is past'):
+        with pytest.raises(ConfigurationError, match='The time of "once" has passed'):
             resume_schedule("once")
         ScheduledJob.objects.filter(pk=schedule.pk).update(state=ScheduledJobStateChoices.PENDING)
         for act in (pause_schedule, resume_schedule):
@@ -363,7 +365,7 @@ class StatusTest(TestCase):
         ensure_schedule("health")
         row = self.only(timezone.now() + timedelta(hours=3))
         assert row["late"]
-        assert "was not started: see whether Celery beat is running." in row["why"]
+        assert "did not start: check that Celery beat is running." in row["why"]
 
     def test_what_no_worker_takes_is_late(self):
         schedule = ensure_schedule("cleanup")

@@ -35,7 +35,7 @@ def ago(**length):
             Level.UNKNOWN,
             "Not known: the last health check ended 25 min ago",
         ),
-        ({}, replace(FRESH, ended=None), 0, Level.UNKNOWN, "Not known: no health check has ended yet"),
+        ({}, replace(FRESH, ended=None), 0, Level.UNKNOWN, "Not known: no health check has finished yet"),
         # What needs the operator is said too, and is not hidden by what is not known.
         (
             {"schedules": 1},
@@ -48,7 +48,7 @@ def ago(**length):
         ({}, FRESH, 1200, Level.UNKNOWN, "Not known: 1,200 servers were not checked in time"),
         # Without a server to check there is nothing that a check would have said.
         ({}, Health(False), 0, Level.SUCCESS, "All well"),
-        ({}, None, 0, Level.UNKNOWN, "Nothing needs you; you may not see the servers"),
+        ({}, None, 0, Level.UNKNOWN, "Nothing needs you; you may not view the servers"),
         ({"dead_letters": 2}, None, 0, Level.DANGER, "1 thing needs you"),
     ],
 )

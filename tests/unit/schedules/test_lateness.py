@@ -41,7 +41,7 @@ def active(due=NOON, **facts):
 def test_a_start_is_late_five_minutes_after_it_was_due(since_due, late):
     found, why = lateness(active(), NOON + since_due)
     assert found is late
-    assert why == ("It was due at 2026-10-01 12:00 UTC and was not started: see whether Celery beat is running."
+    assert why == ("It was due at 2026-10-01 12:00 UTC and did not start: check that Celery beat is running."
                    if late else None)  # fmt: skip
 
 
@@ -49,8 +49,8 @@ def test_a_start_is_late_five_minutes_after_it_was_due(since_due, late):
     ("waited", "has_worker", "late", "said"),
     [
         (GRACE, True, False, None),
-        (GRACE + SECOND, True, True, 'no worker of "default" had time yet'),
-        (GRACE + SECOND, None, True, 'no worker of "default" had time yet'),  # Celery did not say
+        (GRACE + SECOND, True, True, 'no worker of "default" has taken it yet'),
+        (GRACE + SECOND, None, True, 'no worker of "default" has taken it yet'),  # Celery did not say
         (GRACE, False, False, 'No Celery worker listens to the queue "default"'),
         (GRACE + SECOND, False, True, 'No Celery worker listens to the queue "default"'),
     ],
