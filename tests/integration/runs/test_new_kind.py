@@ -61,7 +61,8 @@ def copy_with_the_kind(tmp_path):
         (
             "celery_tasks.py",
             "from ai_ops.runs.decisions import Hold\n",
-            "from ai_ops.models import PinnedThread\nfrom ai_ops.runs.decisions import Hold\n",
+            "from datetime import timedelta\nfrom ai_ops.models import PinnedThread\n"
+            "from ai_ops.runs.decisions import Hold\n",
         ),
         (
             "jobs/__init__.py",
