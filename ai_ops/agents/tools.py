@@ -144,7 +144,7 @@ def _without_answer(server: UsableServer, before: _Loaded, now: float, error: Ex
         "The tools of %s could not be loaded (%s); %s. Asking again in %g s.",
         server.name,
         server.hide_in(_described(error)),
-        f"its {len(tools)} agents keep its known tools for now" if tools else "agents have no tools from it",
+        f"agents keep its {len(tools)} known tools for now" if tools else "agents have no tools from it",
         RETRY_SECONDS,
     )
     # As text, because the traceback of the exception may contain the server's answer.
