@@ -41,9 +41,9 @@ def impatient_database(transactional_db):
     """A database that hangs up on who says nothing for three times as long as a server takes to answer."""
     name = connection.settings_dict["NAME"]
     with connection.cursor() as cursor:
-        cursor.execute(f"ALTER DATABASE \"{name}\" SET idle_session_timeout = '600ms'")
+        cursor.execute(f"ALTER DATABASE \"{name}\" SET idle_session_timeout = '2s'")
     connections.close_all()
-    yield 0.2
+    yield 0.6
     replace_lost_connections()
     with connection.cursor() as cursor:
         cursor.execute(f'ALTER DATABASE "{name}" RESET idle_session_timeout')
@@ -54,9 +54,9 @@ def impatient_database(transactional_db):
 def test_a_check_whose_connections_dropped_between_rounds_keeps_all_it_found(
     impatient_database, settings, pauses, monkeypatch, capfd
 ):
-    # Of 12 s and 4 s a twentieth each, and the pauses likewise; the lease is renewed more seldom than it hangs up.
-    settings.PLUGINS_CONFIG = {"ai_ops": {"allow_loopback": True, "lease_seconds": 4}}
-    pauses(0.7)
+    # Of 12 s and 4 s a sixth each, and the pauses likewise; the lease is renewed more seldom than it hangs up.
+    settings.PLUGINS_CONFIG = {"ai_ops": {"allow_loopback": True, "lease_seconds": 9}}
+    pauses(2.2)
     monkeypatch.setattr(job_connections, "LOOK_SECONDS", 0.0)
     enable_jobs()
     user = get_user_model().objects.create_superuser("oncall", password="-")
