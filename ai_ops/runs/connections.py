@@ -1,8 +1,8 @@
 """Lost connections to Nautobot's database, and the Job log while the database is unavailable.
 
-Django opens a connection at the start of a Job and keeps it. A run waits for servers, for Redis and between rounds; a
-firewall, a pooler or PostgreSQL's own `idle_session_timeout` may hang up meanwhile. Django's own check of a connection
-is for web requests, once in each: a run has it made after each pause, whatever it waited for.
+Django opens a connection at the start of a Job and keeps it. While a run waits for servers, for Redis or between
+rounds, a firewall, a pooler or PostgreSQL's `idle_session_timeout` may close it. Django checks connections only once in
+each web request. A run checks them after every pause.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class _CheckAfterPauses:
 def connections_checked_after_pauses() -> Iterator[None]:
     """Replace connections of this thread that were lost during a wait, within this block, before they are used again.
 
-    Whatever the wait is for: no code that waits has to think of it.
+    This covers every kind of wait, without help from the code that waits.
     """
     unchecked = [each for each in connections.all() if "close_if_health_check_failed" not in each.__dict__]
     checks = [_CheckAfterPauses(each) for each in unchecked]

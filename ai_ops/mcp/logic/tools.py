@@ -300,7 +300,7 @@ def _laid_out(schema: Mapping[str, Any]) -> str:
 def visible(text: str) -> str:
     """Return `text` with invisible characters and direction marks as escapes.
 
-    Instructions to a model hide in those: it reads what the person who looks at the page does not.
+    Such characters can hide instructions: a model reads them, and a user does not see them.
     """
     if text.isprintable():
         return text
