@@ -19,11 +19,13 @@ def cache_read_once() -> Iterator[None]:
     see what other processes change meanwhile. It sees all that it changes itself.
     """
     cache = caches[DEFAULT_CACHE_ALIAS]
-    caches[DEFAULT_CACHE_ALIAS] = _ReadOnce(cache)
+    caches[DEFAULT_CACHE_ALIAS] = reads = _ReadOnce(cache)
     try:
         yield
     finally:
-        caches[DEFAULT_CACHE_ALIAS] = cache
+        # Another one may have been set up in the block.
+        if caches[DEFAULT_CACHE_ALIAS] is reads:
+            caches[DEFAULT_CACHE_ALIAS] = cache
 
 
 class _ReadOnce:

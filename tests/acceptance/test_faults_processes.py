@@ -196,7 +196,7 @@ def test_a_full_checkpoint_redis_is_cleaned(world):
 
 def test_a_checkpoint_redis_that_is_a_replica_for_a_while_is_cleaned_later(world):
     talk = Talk(world, old=5)
-    # Of nobody: it keeps its data and takes no writes.
+    # Of no test: it keeps its data and takes no writes.
     talk.client.execute_command("REPLICAOF", "127.0.0.1", "1")
     try:
         report = world.do(processes.scheduled, CLEANUP)

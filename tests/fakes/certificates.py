@@ -37,7 +37,7 @@ class CertificateAuthority:
 
     @classmethod
     def make(cls, folder: Path) -> CertificateAuthority:
-        """A new authority that nobody trusts yet."""
+        """A new authority that no client trusts yet."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = _name("A test's own CA")
         certificate = (

@@ -209,7 +209,7 @@ def _floods(start: bytes, chunk: bytes) -> Fault:
         while not writer.is_closing():
             writer.write(chunk)
             await writer.drain()
-            await asyncio.sleep(0)  # drain() alone lets nobody else run while there is room
+            await asyncio.sleep(0)  # drain() alone lets no other task run while there is room
 
     return fault
 

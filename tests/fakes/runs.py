@@ -41,7 +41,7 @@ class FreeHold:
         self.confirmed += 1
 
     def lock(self) -> None:
-        """There is nobody else."""
+        """There is no other run."""
 
     def wait(self, seconds: float) -> None:
         """Note the seconds, and return at once."""

@@ -249,7 +249,7 @@ def both_processes(url):
     started = [context.Process(target=_process, args=(url, far), daemon=True) for _, far in pipes]
     for each, (_, far) in zip(started, pipes, strict=True):
         each.start()
-        # Else nobody would learn that the other end is gone.
+        # Otherwise no process would learn that the other end is gone.
         far.close()
 
     def ask(number, what, thread, *arguments):

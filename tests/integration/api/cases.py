@@ -1,4 +1,4 @@
-"""What the test cases of REST have in common."""
+"""The parts that test cases of REST share."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ class AskWithoutPermissionTest(RunAPITestCase):
     def test_the_permission_to_run_the_job_is_needed(self):
         self.assert_refused(self.ask({"kind": "storage"}), 403, "You may not run the Job")
 
-    def test_nobody_asks_without_a_token(self):
+    def test_a_request_without_a_token_is_refused(self):
         self.assertHttpStatus(self.client.post(self.url, {"kind": "storage"}, format="json"), [401, 403])
 
 

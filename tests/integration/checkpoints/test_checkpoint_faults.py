@@ -274,7 +274,7 @@ class CutConnection:
         reply = self.connection.read_response(**options)
         self._replies -= 1
         if self._replies < 0:
-            # Redis has done it, and nobody will hear of it.
+            # Redis has done it, and no process will hear of it.
             self._cut()
         return reply
 

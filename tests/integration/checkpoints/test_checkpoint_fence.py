@@ -86,7 +86,7 @@ def test_a_lower_number_does_not_replace_a_higher_one(old_threads):
     assert old_threads.dbsize() == KEYS + 1
 
 
-def test_the_fence_of_a_killed_run_holds_nobody_up(old_threads):
+def test_the_fence_of_a_killed_run_holds_up_no_run(old_threads):
     old_threads.set(KEY, 6)
     run_of(old_threads, fence=Fence(KEY, 7, lambda: None)).execute()
     assert old_threads.dbsize() == 0

@@ -42,7 +42,7 @@ WORDS = (
     "$.thread_id",
 )
 HEADS = ("checkpoint", "checkpoint_latest", "checkpoint_blob", "checkpoint_write", "write_keys_zset", "write_registry",
-         "writes", "thread", "somebody_else")  # fmt: skip
+         "writes", "thread", "another_program")  # fmt: skip
 names = st.lists(st.sampled_from(WORDS) | st.text(max_size=3), max_size=6)
 any_keys = st.builds(
     lambda head, parts, raw: ":".join([head, *parts]).encode(errors="surrogatepass") + raw,
@@ -131,13 +131,13 @@ def fill(client: Any, world: dict[bytes, tuple[str, Any]]) -> set[bytes]:
 @example({EVIL: ("json", {"thread_id": "t", "checkpoint_id": "\ud800"})})
 @example({EVIL: ("json", {"thread_id": "t", "checkpoint_ns": "\ud800"})})
 @example({EVIL: ("json", {"thread_id": ["t"], "checkpoint_ns": 1, "checkpoint_id": {}})})
-def test_no_run_ends_early_and_what_is_somebody_elses_stays(client, world):
+def test_no_run_ends_early_and_what_is_another_programs_stays(client, world):
     before = fill(client, world)
     for retention in (30 * DAY, time.time()):
         run = cleaned(client, retention=retention, pinned=frozenset({"pinned"}))
         assert run.tally.processed >= len(before & set(client.keys()))
     gone = before - set(client.keys())
-    assert not {key for key in gone if key.startswith(b"somebody_else")}
+    assert not {key for key in gone if key.startswith(b"another_program")}
     assert not {key for key in gone if client.exists(key)}
     for key in gone:
         kind = world[key][0]

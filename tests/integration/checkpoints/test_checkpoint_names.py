@@ -138,7 +138,7 @@ populations = st.dictionaries(st.sampled_from(NAMES), threads, min_size=1, max_s
 def write(client: redis.Redis, population: dict[str, Any]) -> list[Written]:
     found, taken = [], set()
     for name, (layout, spaces, root) in population.items():
-        # ValkeySaver's key of thread "a" is that of its older versions for "{a}": nobody can tell those apart.
+        # ValkeySaver's key of thread "a" is that of its older versions for "{a}": no process can tell those apart.
         shape = {"ValkeySaver": f"{{{name}}}", "ValkeySaver 1.0.2": name}.get(layout)
         if shape in taken or (layout == "plain" and name.endswith("__empty__")):
             # Plain keys of a thread that ends like RedisSaver's mark are RedisSaver's to the letter.

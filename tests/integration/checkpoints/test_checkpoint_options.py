@@ -109,7 +109,7 @@ def test_an_option_out_of_range__a_sentence_that_names_it(threads, checkpoint_re
     assert left(checkpoint_redis) == ["old"]
 
 
-def test_an_option_nobody_knows_is_a_programming_error(checkpoint_redis):
+def test_an_option_none_known_is_a_programming_error(checkpoint_redis):
     with pytest.raises(TypeError, match="keep_lats"):
         cleanup_old_checkpoints(30, keep_lats=3)
 

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "layouts"
 OLD, LIVE = {"old", "old:1", "{old}:1", "asked:old"}, {"live", "live:1", "{live}:1", "asked:live"}
-TRIMMED = {"live:1", "{live}:1"}  # begun 400 days ago; nobody is asked anything there
+TRIMMED = {"live:1", "{live}:1"}  # begun 400 days ago; no user is asked anything there
 PREFIXED = "RedisSaver with prefixes"
 PREFIXES = {"checkpoint_prefix": "app:cp", "checkpoint_write_prefix": "app:cp:w"}
 HEADS = (

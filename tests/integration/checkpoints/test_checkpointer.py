@@ -133,7 +133,7 @@ def test_without_a_conversation_of_its_own_the_choice_gives_way(checkpoint_redis
     assert class_given() == "AsyncRedisSaver"
 
 
-def test_copies_alone_move_nobody(checkpoint_redis):
+def test_copies_alone_move_no_saver(checkpoint_redis):
     redis_saver_talks(checkpoint_redis)
     graph(CompactRedisSaver(checkpoint_redis)).invoke({"said": ["hello"]}, on("t"))
     assert class_given() == "AsyncRedisSaver"

@@ -635,7 +635,7 @@ def test_whatever_the_keys_hold_no_run_ends_early_and_what_is_no_threads_stays(
     for name, value in (damage | {there[which % len(there)]: next(iter(damage.values()), b"\x01")}).items():
         client.hset("lgc:{real}", name, value)
     for key in STRANGERS:
-        client.set(key, "somebody else's")
+        client.set(key, "another program's")
     for days, pending in ((30, 40), (4000, 40), (40, 30)):
         tally = StorageTally(time.time(), frozenset())
         parser = KeyParser(time.time())

@@ -219,7 +219,7 @@ def test_a_pinned_thread_stays_where_its_keys_look_like_another_threads(checkpoi
 
 
 def test_a_pin_set_while_a_run_is_going_counts(checkpoint_redis):
-    """After the first batch of deletions somebody pins what is left."""
+    """After the first batch of deletions a user pins what is left."""
     batch = DELETIONS_PER_BATCH
     checkpoint_redis.mset({f"checkpoint:{number}:{old_id(40)}": "{}" for number in range(3 * batch)})
     gone = []

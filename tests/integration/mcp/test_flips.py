@@ -8,6 +8,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.models import ContentType
 from django.core.cache import cache, caches
+from django.core.cache.backends.dummy import DummyCache
 from nautobot.apps.change_logging import web_request_context
 from nautobot.core.models.utils import serialize_object_v2
 from nautobot.data_validation.models import MinMaxValidationRule
@@ -108,10 +109,10 @@ def test_flips_and_incidents_are_told_while_the_job_goes_on_and_not_again_at_its
 
 def test_a_receiver_that_fails_holds_up_no_flip_and_the_run_says_so(down, ann):
     servers = add_many(FLIPS_AT_ONCE + 5, down.url)
-    with heard(*TOPICS, error=ConnectionError("nobody listens")), web_request_context(ann):
+    with heard(*TOPICS, error=ConnectionError("no process listens")), web_request_context(ann):
         result = perform_mcp_health_checks()
     assert (result["success"], result["changed_count"], result["cache_cleared"]) == (False, len(servers), True)
-    assert "Not all webhooks, Job hooks and events could be sent (nobody listens)" in result["error"]
+    assert "Not all webhooks, Job hooks and events could be sent (no process listens)" in result["error"]
     assert set(MCPServer.objects.values_list("status__name", flat=True)) == {"Unhealthy"}
     assert MCPServerIncident.objects.count() == 1
 
@@ -159,10 +160,13 @@ def test_the_rules_of_data_validation_are_read_once_for_many_flips(down):
 
 def test_a_rule_of_data_validation_that_is_new_refuses_the_next_flips(down):
     add_many(2, down.url)
-    MinMaxValidationRule.objects.create(
-        name="none", content_type=ContentType.objects.get_for_model(MCPServer), field="check_interval", min=0, max=0
-    )
-    result = perform_mcp_health_checks()
+    servers = ContentType.objects.get_for_model(MCPServer)
+    rule = MinMaxValidationRule.objects.create(name="none", content_type=servers, field="check_interval", min=0, max=0)
+    try:
+        result = perform_mcp_health_checks()
+    finally:
+        # The cache keeps the rule when the test's transaction is rolled back.
+        rule.delete()
     assert result["changed_count"] == 0
     assert "could not be saved: Value does not conform" in result["error"]
 
@@ -178,3 +182,9 @@ def test_a_block_that_reads_the_cache_once_sees_what_it_changes():
         assert (cache.get("told"), cache.get("none")) == (2, 3)
     assert cache.get("told") == 2
     cache.delete_many(["told", "none"])
+
+
+def test_a_cache_that_is_set_up_in_a_block_stays_after_it(settings):
+    with cache_read_once():
+        settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
+    assert isinstance(caches["default"], DummyCache)

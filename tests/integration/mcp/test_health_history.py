@@ -100,7 +100,7 @@ def test_checks_leave_no_trace_in_the_change_log_and_flips_do(up):
     assert MCPServer.objects.get(pk=down.pk).last_updated == edited
 
 
-def test_whoever_edits_a_server_does_not_bring_back_what_a_check_had_found_before(up):
+def test_an_edit_of_a_server_does_not_bring_back_what_a_check_had_found_before(up):
     server = add("one", up.url)
     check_mcp_server_health(server.pk)
     opened = MCPServer.objects.select_related("health").get(pk=server.pk)
@@ -433,5 +433,5 @@ def test_a_history_that_can_not_be_written_leaves_the_flips_made_and_says_so(up)
         with connection.cursor() as cursor:
             cursor.execute("RESET lock_timeout")
     assert (result["changed"], result["success"]) == (True, False)
-    assert result["error"].startswith("The history of this run could not be kept. Nautobot's database or cache failed")
+    assert result["error"].startswith("The history of this run could not be saved. Nautobot's database or cache failed")
     assert MCPServer.objects.get(pk=server.pk).status.name == "Healthy"

@@ -36,7 +36,7 @@ from tests.fakes.servers import NOBODY_LISTENS, add, status_of
 from tests.waiting import until
 
 pytestmark = pytest.mark.django_db
-# For tests in which somebody else changes rows at the same time, in a connection of their own.
+# For tests in which another process changes rows at the same time, in a connection of their own.
 committed = pytest.mark.django_db(transaction=True)
 
 

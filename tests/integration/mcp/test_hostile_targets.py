@@ -259,7 +259,7 @@ def test_no_url_raises(url):
 
 
 # ------------------------------------------------------------------------------------------------
-# What nobody thought of
+# Cases without a name
 
 
 def test_an_error_of_the_program_costs_one_server_and_is_in_the_log_once_without_secrets(wire, caplog, monkeypatch):

@@ -128,7 +128,7 @@ def test_a_mass_outage_closes_with_the_last_of_its_servers(up):
 
 
 class up_elsewhere:
-    """While the block lasts, the server's address is one where nobody listens."""
+    """While the block lasts, the server's address is one where no process listens."""
 
     def __init__(self, server):
         self.server = server
@@ -182,7 +182,7 @@ def test_each_transition_is_published_once_it_is_committed(up, listener):
 
 @committed
 def test_a_broker_that_fails_holds_up_nothing():
-    with heard(error=ConnectionError("nobody listens")):
+    with heard(error=ConnectionError("no process listens")):
         add("down")
         assert perform_mcp_health_checks()["success"] is True
     assert MCPServerIncident.objects.count() == 1

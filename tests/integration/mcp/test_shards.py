@@ -160,7 +160,7 @@ def test_a_queued_shard_expires_when_others_no_longer_count_on_it(parent, up):
 def test_two_runs_that_divide_at_the_same_time_give_no_server_to_two_shards(job, parent, up):
     servers = add_many(8, up.url)
     queue, found, at_once = JobQueue.objects.get(name="default"), [], threading.Barrier(2)
-    # What is enqueued stays queued: there is a job, and nobody enabled it.
+    # What is enqueued stays queued: there is a job, and no user enabled it.
     Job.objects.filter(pk=job.pk).update(enabled=False)
 
     def divide():
@@ -217,9 +217,9 @@ def test_an_outage_of_another_run_is_another_incident(parent, up):
 
 
 def test_the_guard_looks_at_each_shard_and_there_is_one_alert(parent, shard_size):
-    nobody = "http://127.0.0.1:1"
-    shard_size(3, mass_failure_percent=50, control_url=nobody)
-    add_many(6, nobody)
+    closed = "http://127.0.0.1:1"
+    shard_size(3, mass_failure_percent=50, control_url=closed)
+    add_many(6, closed)
     for text in enqueued(run_of_the_job(parent)["shards"]):
         result = perform_mcp_health_checks(shard=text)
         assert "INCONCLUSIVE: 3 of 3 Healthy servers newly fail" in result["error"]

@@ -100,7 +100,7 @@ def test_a_changed_description_is_drift_and_opens_an_incident_and_nothing_is_swi
     assert server.status.name == "Healthy"
 
 
-def test_added_and_removed_tools_are_shown_and_wake_nobody_up(up):
+def test_added_and_removed_tools_are_shown_and_wake_up_no_operator(up):
     server = add("one", up.url)
     check(server)
     up.tools = [COUNT, "device_delete"]
@@ -180,7 +180,7 @@ def test_an_approval_takes_what_is_listed_closes_the_incident_and_says_by_whom(u
     assert states(server)["device_count"] == "changed", "what it was before is not approved any more"
 
 
-def test_nobody_approves_what_they_have_not_seen(up, user):
+def test_no_user_approves_what_they_have_not_seen(up, user):
     server = add("one", up.url)
     check(server)
     up.tools = [COUNT | {"description": "harmless"}, LIST]

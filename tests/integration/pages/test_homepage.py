@@ -53,7 +53,7 @@ class HomepageTest(TestCase):
         page = self.page()
         return page[page.index('id="ai-ops"') :].split("</ul>")[0] if 'id="ai-ops"' in page else ""
 
-    def test_it_counts_what_needs_somebody(self):
+    def test_it_counts_what_needs_an_operator(self):
         panel = self.panel()
         for count, name in ((2, "Unhealthy MCP servers"), (1, "Open incidents"), (1, "Dead letters")):
             with self.subTest(name):

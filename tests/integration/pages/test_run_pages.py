@@ -152,7 +152,7 @@ class ListTest(RunPagesTestCase):
             self.table()
         assert len(many) <= len(few)
 
-    def test_nobody_adds_edits_or_deletes_runs(self):
+    def test_no_user_adds_edits_or_deletes_runs(self):
         page = self.page(reverse("plugins:ai_ops:maintenancerun_list"))
         for address in ("/runs/add/", "/runs/edit/", "/runs/delete/", "/runs/import/"):
             assert address not in page
@@ -372,7 +372,7 @@ class ActionsTest(RunPagesTestCase):
 class DeadLettersTest(RunPagesTestCase):
     url = "/plugins/ai-ops/dead-letters/"
 
-    def test_it_lists_dead_runs_that_nobody_has_dealt_with(self):
+    def test_it_lists_dead_runs_that_no_operator_has_dealt_with(self):
         make_run("left alone", RunStateChoices.DEAD, discarded=timezone.now())
         page = extract_page_body(self.page(self.url))
         assert "dead run" in page

@@ -119,7 +119,7 @@ def test_servers_are_checked_by_name():
     assert (code, [(each["server"], each["ok"]) for each in data]) == (0, [("Tickets", True)])
 
 
-def test_a_server_that_nobody_knows_is_not_known():
+def test_a_server_that_none_known_is_not_known():
     code, said = run("check", "No such server", "--quiet")
     assert code == 2
     assert 'There is no MCP server called "No such server".' in said

@@ -38,7 +38,7 @@ pytestmark = pytest.mark.django_db
 
 EXTENDING = PROJECT / "docs" / "dev" / "extending.md"
 OLD = timedelta(days=5)
-OTHERS = "somebody else's Job"
+OTHERS = "another program's Job"
 
 
 def old_result(name, user, job=None):
@@ -132,11 +132,11 @@ class AfterCleanupTest(TestCase):
         assert {run["job_result"] for run in found.data["maintenance_runs"]} == {None}
 
     def test_the_supervisor_deals_with_runs_whose_result_is_gone(self):
-        nobody = lambda ids: frozenset()  # noqa: E731
+        none_alive = lambda ids: frozenset()  # noqa: E731
         pending = self.runs["pending"].pk
         with self.assertLogs() as logs:
-            assert rescue(FreeHold(), None, ask=nobody).fixed == 1
-            repair(FreeHold(), ask=nobody)
+            assert rescue(FreeHold(), None, ask=none_alive).fixed == 1
+            repair(FreeHold(), ask=none_alive)
             trim(FreeHold())
             MaintenanceRun.objects.filter(pk=pending).update(owner=service_user())
             enqueue(MaintenanceRun.objects.get(pk=pending))

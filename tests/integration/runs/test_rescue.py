@@ -31,7 +31,7 @@ HOUR = timedelta(hours=1)
 NOBODY: frozenset[str] = frozenset()
 
 
-def nobody_knows(ids):
+def none_known(ids):
     return NOBODY
 
 
@@ -58,7 +58,7 @@ def job_result(kind="cleanup", status=JobResultStatusChoices.STATUS_STARTED, ago
 
 @pytest.mark.django_db
 class TestRescue:
-    def rescued(self, run, ask=nobody_knows, own=None):
+    def rescued(self, run, ask=none_known, own=None):
         findings = rescue(FreeHold(), own, ask)
         run.refresh_from_db()
         return findings
@@ -86,7 +86,7 @@ class TestRescue:
             (MaintenanceKindChoices.SUPERVISOR, RunTriggerChoices.SCHEDULE),
         ],
     )
-    def test_what_nobody_waits_for_is_lost(self, kind, trigger):
+    def test_what_no_process_waits_for_is_lost(self, kind, trigger):
         run = silent(trigger, kind=kind)
         assert self.rescued(run) == Findings(1, 1, 0)
         assert run.state == RunStateChoices.LOST
@@ -170,7 +170,7 @@ class TestRescue:
 
         run = silent()
         with pytest.raises(LeaseLostError):
-            rescue(Gone(), None, nobody_knows)
+            rescue(Gone(), None, none_known)
         run.refresh_from_db()
         assert run.state == RunStateChoices.RUNNING
 
@@ -178,7 +178,7 @@ class TestRescue:
         youngest = silent(ago=HOUR / 2)
         for _ in range(MAX_RUNS):
             silent()
-        assert rescue(FreeHold(), None, nobody_knows) == Findings(MAX_RUNS, MAX_RUNS, 0)
+        assert rescue(FreeHold(), None, none_known) == Findings(MAX_RUNS, MAX_RUNS, 0)
         youngest.refresh_from_db()
         assert youngest.state == RunStateChoices.RUNNING
 
@@ -210,7 +210,7 @@ class TestRepair:
             # Not of this app.
             recorded(job_result=job_result("ExportObjectList")).job_result,
         ]
-        assert repair(FreeHold(), None, nobody_knows) == Findings(8, 5, 0)
+        assert repair(FreeHold(), None, none_known) == Findings(8, 5, 0)
         for result in [*left, retried, unsent]:
             result.refresh_from_db()
             assert result.status == JobResultStatusChoices.STATUS_REVOKED
@@ -221,7 +221,7 @@ class TestRepair:
             status = result.status
             result.refresh_from_db()
             assert result.status == status
-        assert repair(FreeHold(), None, nobody_knows) == Findings(3, 0, 0)
+        assert repair(FreeHold(), None, none_known) == Findings(3, 0, 0)
 
     def test_a_job_that_ends_meanwhile_keeps_its_end(self):
         result = recorded(job_result=job_result()).job_result
@@ -241,7 +241,7 @@ def test_what_a_worker_has_is_not_repaired():
     result = recorded(job_result=job_result()).job_result
     assert repair(FreeHold(), None, everybody_knows) == Findings(1, 0, 0)
     assert repair(FreeHold(), None, no_broker) == Findings(1, 0, 1)
-    assert repair(FreeHold(), result, nobody_knows) == Findings()
+    assert repair(FreeHold(), result, none_known) == Findings()
     result.refresh_from_db()
     assert result.status == JobResultStatusChoices.STATUS_STARTED
 
@@ -283,5 +283,5 @@ def test_a_broker_that_is_gone_is_no_answer():
         known_tasks(["a"], app)
 
 
-def test_nobody_is_asked_about_nothing():
+def test_no_worker_is_asked_about_nothing():
     assert known_tasks([], Celery(broker="redis://127.0.0.1:1/0", set_as_current=False)) == NOBODY

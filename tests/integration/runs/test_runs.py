@@ -183,7 +183,7 @@ def test_pins_that_the_database_does_not_give_are_asked_for_again():
     assert MaintenanceRun.objects.get().state == RunStateChoices.PENDING
 
 
-def test_what_was_ended_by_somebody_else_stays_as_it_is():
+def test_what_was_ended_by_another_program_stays_as_it_is():
     def work(hold):
         MaintenanceRun.objects.update(state=RunStateChoices.LOST)
         return done(hold)

@@ -165,7 +165,7 @@ class TestRetries:
         assert start_due(FreeHold()) == Findings()
         assert JobResult.objects.count() == 1
 
-    def test_one_that_nobody_can_start_is_dead_and_counted(self, workers):
+    def test_one_that_no_worker_can_start_is_dead_and_counted(self, workers):
         run = pending(MINUTE, owner=None)
         assert start_due(FreeHold()) == Findings(1, 0, 1)
         run.refresh_from_db()

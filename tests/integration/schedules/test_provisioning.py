@@ -116,7 +116,7 @@ class SchedulesTest(NewInstallation):
         assert schedule_of("storage").celery_kwargs["expires"] == 60 * 60
         assert schedule_of("supervisor").celery_kwargs["expires"] == 60
 
-    def test_they_belong_to_a_user_nobody_can_log_in_as(self):
+    def test_they_belong_to_a_user_without_a_login(self):
         database_ready()
         user = schedule_of("health").user
         assert user.username == SERVICE_USER
