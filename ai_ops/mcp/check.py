@@ -314,7 +314,7 @@ def _follow_up(reports: Sequence[ServerReport], hold: Hold, doubt: str | None, r
                 hold.trouble(error)
                 sentences.append(f"The {what} of this run could not be saved. {backend_sentence(error)}")
             except ValidationError as error:
-                sentences.append(f"The {what} of this run could not be kept: {'; '.join(error.messages)}")
+                sentences.append(f"The {what} of this run could not be saved: {'; '.join(error.messages)}")
     for sentence in sentences:
         log(logging.ERROR, "summary", "%s", sentence)
     return sentences
