@@ -26,6 +26,8 @@ import re
 from functools import lru_cache
 from urllib.parse import quote, unquote
 
+from langgraph_checkpoint_compact.errors import DamagedThreadError
+
 SAFE = ":/@,+=~"
 _SAFE_TEXT = re.compile(r"[A-Za-z0-9_.\-~:/@,+=]*").fullmatch
 # A percent sign that begins no escape: no escaped thread id looks like this.
@@ -79,9 +81,16 @@ def member(namespace: str, checkpoint_id: str) -> bytes:
 
 
 def split_member(name: bytes) -> tuple[str, str]:
-    """Return the namespace and the id from the name of a checkpoint."""
+    """Return the namespace and the id from the name of a checkpoint.
+
+    Raises:
+        DamagedThreadError: It is not UTF-8, so this package has not written it.
+    """
     namespace, _, checkpoint_id = name.partition(b"|")
-    return unescape(namespace.decode()), checkpoint_id.decode("utf-8", "surrogatepass")
+    try:
+        return unescape(namespace.decode()), checkpoint_id.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError as error:
+        raise DamagedThreadError(f"The name of the checkpoint {name[:100]!r} is not UTF-8.") from error
 
 
 def value_name(channel: str, version: ChannelVersion) -> str:

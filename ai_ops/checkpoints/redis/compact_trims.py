@@ -140,6 +140,9 @@ class Trims:
             except StopIteration as end:
                 result: Result = end.value
                 return result
+            except (ValueError, IndexError) as error:
+                # Names are decoded and split as they are needed, and another program may have written them.
+                raise DamagedThreadError("It has a name that its saver does not write.") from error
             answer = yield from self._carried_out(request)
             left -= _size(answer)
             if left < 0:

@@ -61,6 +61,9 @@ def test_pinned_threads_stay(threads, checkpoint_redis):
 
 def test_over_the_memory_limit_the_shorter_retention_applies(threads, checkpoint_redis):
     threads(week=[8], month=[40], today=[0.1])
+    for key in checkpoint_redis.scan_iter():
+        # More than the scripts of a cleanup take.
+        checkpoint_redis.append(key, b" " * 2**20)
     roomy = cleanup_old_checkpoints(30, dryrun=True, memory_limit_mb=10**6, memory_retention_days=7)
     tight = cleanup_old_checkpoints(30, memory_limit_mb=1, memory_retention_days=7)
     assert (roomy["applied_retention_days"], roomy["threads_deleted"]) == (30, 1)

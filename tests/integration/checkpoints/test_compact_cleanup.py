@@ -30,6 +30,7 @@ from ai_ops.jobs.checkpoint_cleanup import CleanupCheckpointsJob
 from development.bench_cleanup import compact_thread
 from langgraph_checkpoint_compact import CompactRedisSaver, names, removal, scripts
 from langgraph_checkpoint_compact.documents import StoredCheckpoint
+from langgraph_checkpoint_compact.errors import DamagedThreadError
 from tests.fakes.cleanups import executed
 from tests.fakes.conversations import DeltaDialogue, days_ago, graph, old_id, on, talk
 
@@ -682,3 +683,17 @@ def test_a_run_gives_its_connections_back(saver, checkpoint_redis):
     with redis.Redis(**address, max_connections=2) as client:
         for _ in range(3):
             assert executed(client).tally.threads_kept == 1
+
+
+@pytest.mark.parametrize("name", [b"child|\xff", b"\xff|" + b"1" * 36, b"%FF|" + b"1" * 36])
+def test_a_name_that_is_not_utf_8_is_damage_and_ends_no_run(saver, checkpoint_redis, name):
+    with pytest.raises(DamagedThreadError):
+        names.split_member(name)
+    talk(saver, "live", 60, 40, 1)
+    whole = checkpoint_redis.zcard("lgc:{live}:ids")
+    document = checkpoint_redis.hget("lgc:{live}", b"c|" + checkpoint_redis.zrange("lgc:{live}:ids", 0, 0)[0])
+    checkpoint_redis.zadd("lgc:{live}:ids", {name: 0})
+    checkpoint_redis.hset("lgc:{live}", b"c|" + name, document)
+    talk(saver, "old", 40)
+    assert cleanup_old_checkpoints(30)["threads_deleted"] == 1
+    assert checkpoint_redis.zcard("lgc:{live}:ids") == whole + 1

@@ -74,9 +74,9 @@ def test_a_character_that_is_percent_encoded_arrives(monkeypatch, character):
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [
-        ("redis://h:70000/0", "host and port"),
-        ("redis://.h/0", "host and port"),
-        ("redis://" + "h" * 64 + "/0", "host and port"),
+        ("redis://h:70000/0", "host or port"),
+        ("redis://.h/0", "host or port"),
+        ("redis://" + "h" * 64 + "/0", "host or port"),
         ("redis://h/0/1", "number of a database"),
         ("redis://h/zero", "number of a database"),
         ("redis://h?db=zero", "does not accept, or not with this value"),
