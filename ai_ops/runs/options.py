@@ -66,9 +66,10 @@ def checked_options(kind: str, options: Mapping[str, Any] | None, user: Any) -> 
     if known is None:
         what = shown(kind) if isinstance(kind, str) else f"that is {shown(kind)}"
         raise RunOptionsError(f"There is no kind of run {what}: give one of {', '.join(KINDS)}.")
-    if not isinstance(options or {}, Mapping):
+    options = {} if options is None else options
+    if not isinstance(options, Mapping):
         raise RunOptionsError("The options must be an object with a name and a value for each.")
-    given = {name: value for name, value in (options or {}).items() if value is not None}
+    given = {name: value for name, value in options.items() if value is not None}
     allowed = option_names(known) | {TIME_LIMIT}
     if unknown := sorted(str(name) for name in set(given) - allowed):
         raise RunOptionsError(

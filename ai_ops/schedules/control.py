@@ -22,6 +22,7 @@ from ai_ops.runs.installed_jobs import installed_job
 from ai_ops.runs.options import checked_options, job_variables
 from ai_ops.runs.service_user import service_user
 from ai_ops.schedules.approval import APP_JOBS, HELD_BY_APPROVAL
+from ai_ops.schedules.arguments import check_arguments
 from ai_ops.schedules.ensure import (
     checked_grace,
     checked_job_kwargs,
@@ -59,10 +60,12 @@ def schedule_runs(kind: str, options: Mapping[str, Any] | None = None, *, user: 
         RunOptionsError: There is no such kind or option, or a value is not valid.
         ConfigurationError: As `ensure_schedule` raises it.
     """
+    check_arguments(user=user)
     variables, limit = _variables(kind, options, user)
     if kind not in DEFAULT_SCHEDULES and not when.get("name"):
         raise RunOptionsError(f"A schedule of kind {kind} needs a name and a crontab: give both.")
-    when["time_limit"] = when.get("time_limit") or limit
+    if when.get("time_limit") is None:
+        when["time_limit"] = limit
     return ensure_schedule(kind, job_kwargs=variables, user=user, **when)
 
 
@@ -93,8 +96,9 @@ def schedule_once(
     Raises:
         RunOptionsError: There is no such kind or option, or a value is not valid.
         ConfigurationError: The time has passed or has no time zone, the name is taken, there is no such queue, or the
-            grace is invalid.
+            grace or the type of an argument is invalid.
     """
+    check_arguments(name=name, user=user, queue=queue)
     variables, limit = _variables(kind, options, user)
     if not isinstance(at, datetime) or timezone.is_naive(at) or at <= timezone.now():
         raise ConfigurationError(
@@ -116,7 +120,7 @@ def schedule_once(
             interval=JobExecutionType.TYPE_FUTURE,
             job_kwargs=checked_job_kwargs(job, variables),
         )
-        set_delivery(schedule, job_queue, expires, time_limit or limit)
+        set_delivery(schedule, job_queue, expires, limit if time_limit is None else time_limit)
         with being_made(schedule):
             schedule.validated_save()
     return schedule
@@ -269,6 +273,7 @@ def _start_from_now(schedule: ScheduledJob) -> datetime:
 
 
 def _found(name: str) -> ScheduledJob:
+    check_arguments(name=name)
     name = DEFAULT_SCHEDULES[name].name if name in DEFAULT_SCHEDULES else name
     schedule = ScheduledJob.objects.select_for_update().filter(name=name).first()
     if schedule is None:

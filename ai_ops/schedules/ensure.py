@@ -26,6 +26,7 @@ from ai_ops.runs.context import LIMIT_PROPERTY
 from ai_ops.runs.installed_jobs import installed_job
 from ai_ops.runs.service_user import service_user
 from ai_ops.schedules.approval import HELD_BY_APPROVAL
+from ai_ops.schedules.arguments import check_arguments
 from ai_ops.schedules.intervals import crontab_of
 from ai_ops.schedules.limits import take_over_limits
 
@@ -73,8 +74,11 @@ def ensure_schedule(
 
     Raises:
         ConfigurationError: The Job is not installed, another Job's schedule has the name, or the crontab, the interval,
-            the time zone, the queue, the time limit or a variable is invalid. Nothing was changed.
+            the time zone, the queue, the time limit, a variable or the type of an argument is invalid. Nothing was
+            changed.
     """
+    texts = {"job": job, "name": name, "crontab": crontab, "time_zone": time_zone, "queue": queue}
+    check_arguments(**texts, job_kwargs=job_kwargs, user=user, enabled=enabled)
     defaults = KINDS.get(job)
     name = name or (defaults and defaults.schedule)
     crontab = _crontab_of(crontab, interval) or (defaults and defaults.crontab)

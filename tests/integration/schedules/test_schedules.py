@@ -1,5 +1,6 @@
 """Schedules made from a shell, and what Celery's beat makes of them."""
 
+import itertools
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -7,7 +8,7 @@ import pytest
 from celery import Celery
 from celery.signals import beat_init
 from django.contrib.auth import get_user_model
-from django.db import connection
+from django.db import connection, transaction
 from django.test import TestCase, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -15,15 +16,23 @@ from nautobot.core.celery.schedulers import NautobotDatabaseScheduler
 from nautobot.extras.choices import ScheduledJobStateChoices
 from nautobot.extras.models import Job, JobQueue, JobResult, ScheduledJob
 
-from ai_ops.exceptions import ConfigurationError, RunOptionsError, ScheduleNotFoundError
+from ai_ops.exceptions import AiOpsError, ConfigurationError, RunOptionsError, ScheduleNotFoundError
 from ai_ops.jobs import jobs
 from ai_ops.models import MaintenanceRun, MCPServer
 from ai_ops.schedules import DEFAULT_SCHEDULES, SERVICE_USER, ensure_schedule, find_job, service_user
 from ai_ops.schedules.approval import APP_JOBS
-from ai_ops.schedules.control import pause_schedule, remove_schedule, resume_schedule, schedule_once
+from ai_ops.schedules.control import (
+    pause_schedule,
+    remove_schedule,
+    resume_schedule,
+    retime_schedule,
+    schedule_once,
+    schedule_runs,
+)
 from ai_ops.schedules.status import get_schedule_status
 from tests.fakes.jobs import require_approval, see_workers
 
+SOON = timezone.now() + timedelta(days=1)
 HEALTH_JOB = DEFAULT_SCHEDULES["health"].class_path
 
 
@@ -140,9 +149,41 @@ class RefusalTest(TestCase):
                 )
 
     def test_an_unknown_time_zone_is_named(self):
-        for zone in ("Mars/Olympus", "../etc/passwd", "\x00"):
+        for zone in ("Mars/Olympus", "../etc/passwd", "x" * 255):
             with self.subTest(zone):
                 self.assert_refused("There is no time zone", "health", time_zone=zone)
+
+    def test_an_argument_of_another_type_is_named(self):
+        odd = (
+            -5,
+            2.5,
+            b"x",
+            [],
+            ["x"],
+            {"x": 1},
+            {1: 2},
+            object(),
+            "x\0",
+            "x" * 300,
+            timezone.now() - timedelta(days=1),
+        )
+        texts, numbers = ("name", "queue", "user"), ("time_limit", "misfire_grace_time")
+        times = ("crontab", "interval", "time_zone")
+        of_functions = (
+            (ensure_schedule, {"job": "health"}, ("job", "job_kwargs", "enabled", *texts, *times, *numbers)),
+            (schedule_runs, {"kind": "health"}, ("kind", "options", *texts, *times, *numbers)),
+            (schedule_once, {"kind": "health", "at": SOON}, ("kind", "at", "options", *texts, *numbers)),
+            (retime_schedule, {"name": "health"}, ("name", *times, "misfire_grace_time")),
+            *((function, {}, ("name",)) for function in (pause_schedule, resume_schedule, remove_schedule)),
+        )
+        ensure_schedule("health")
+        for function, usual, names in of_functions:
+            for name, value in itertools.product(names, odd):
+                with self.subTest(function=function.__name__, name=name, value=value):
+                    with pytest.raises(AiOpsError) as refused, transaction.atomic():
+                        function(**usual | {name: value})
+                    assert "<" not in str(refused.value), "a Python repr"
+        assert ScheduledJob.objects.count() == 1
 
     def test_an_unknown_job_is_named(self):
         for job in ("no.such.Job", "nonsense", "."):
