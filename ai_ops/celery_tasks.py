@@ -16,20 +16,23 @@ from django.db import transaction
 from django.utils import timezone
 
 from ai_ops.checkpoints.cleanup_run import clean_up
-from ai_ops.checkpoints.conversation_moves import move_threads
+from ai_ops.checkpoints.conversation_moves import MOVE_RULES, move_threads
 from ai_ops.checkpoints.erasure import Request as ErasureRequest
 from ai_ops.checkpoints.erasure import erase_conversations
 from ai_ops.checkpoints.explanation import explain
 from ai_ops.checkpoints.logic.conversation_moves import MoveReport
 from ai_ops.checkpoints.logic.erasure import ErasureReport
+from ai_ops.checkpoints.logic.explanation import Explanation
 from ai_ops.checkpoints.logic.reports import CleanupReport, ThreadReport
 from ai_ops.checkpoints.logic.search import SearchReport
 from ai_ops.checkpoints.logic.storage import StorageReport
 from ai_ops.checkpoints.pins import pin_thread, unpin_thread
 from ai_ops.checkpoints.sampling import sample
-from ai_ops.checkpoints.search import search
+from ai_ops.checkpoints.search import checked_pattern, search
 from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.exceptions import ConfigurationError, ErasureError
+from ai_ops.logic.arguments import ID, refusal
+from ai_ops.logic.foreign_text import printable, shown
 from ai_ops.logic.savers import AUTO, COMPACT
 from ai_ops.logic.shards import Shard
 from ai_ops.mcp.health_run import check_due_servers, check_one_server
@@ -90,14 +93,12 @@ def cleanup_old_checkpoints(
         TypeError: There is no such option.
     """
     given: dict[str, Any] = {"retention_days": retention_days, "dryrun": dryrun}
-    given |= {"trial_policy": trial_policy} if trial_policy else {}
+    given |= {} if trial_policy is None else {"trial_policy": trial_policy}
     given |= {name: value for name, value in options.items() if value is not None}
     return run_as(
         MaintenanceKindChoices.CLEANUP,
         given,
-        lambda hold: clean_up(
-            hold, retention_days, dryrun, frozenset(pinned_threads), on_thread, options, trial_policy
-        ),
+        lambda hold: clean_up(hold, retention_days, dryrun, pinned_threads, on_thread, options, trial_policy),
         lambda error: CleanupReport(retention_days, error=error, dryrun=dryrun).as_dict(),
     )
 
@@ -163,6 +164,8 @@ def explain_thread(thread_id: str) -> dict[str, Any]:
         among them `found`, `layout`, `pinned`, `policy`, `waits`, `decision` (a sentence), and `namespaces`, each with
         its `checkpoints`: `checkpoint_id`, `time`, `bytes`, `goes`, `rule`.
     """
+    if wrong := refusal({"thread_id": ID}, {"thread_id": thread_id}):
+        return Explanation(shown(thread_id), error=wrong).as_dict()
     return explain(str(thread_id)).as_dict()
 
 
@@ -181,12 +184,16 @@ def find_threads(pattern: str) -> dict[str, Any]:
     Raises:
         SoftTimeLimitExceeded: The Job reached its time limit.
     """
+    try:
+        checked = checked_pattern(pattern)
+    except ConfigurationError as error:
+        return SearchReport(shown(pattern), error=str(error)).as_dict()
     return run_as(
         MaintenanceKindChoices.SEARCH,
-        {"pattern": pattern},
-        lambda hold: search(hold, pattern),
-        lambda error: SearchReport(str(pattern), error=error or "The same search is already running.").as_dict(),
-        subject=hashlib.sha256(str(pattern).encode(errors="surrogateescape")).hexdigest()[:SUBJECT_LENGTH],
+        {"pattern": checked},
+        lambda hold: search(hold, checked),
+        lambda error: SearchReport(checked, error=error or "The same search is already running.").as_dict(),
+        subject=hashlib.sha256(checked.encode()).hexdigest()[:SUBJECT_LENGTH],
     )
 
 
@@ -205,6 +212,10 @@ def cleanup_user_checkpoints(user_id: str) -> int:
     Raises:
         ErasureError: The erasure could not be completed, for the reason in the message.
     """
+    if wrong := refusal({"user_id": ID}, {"user_id": user_id}):
+        raise ErasureError(wrong)
+    if not str(user_id):
+        raise ErasureError("user_id must not be empty.")
     pattern = f"user-{glob.escape(str(user_id))}-*"
     report = erase_threads(thread_pattern=pattern, reason="All checkpoints of a user (cleanup_user_checkpoints).")
     # Pinned threads stay; the log has their number.
@@ -230,6 +241,8 @@ def move_conversations(source: str = AUTO, pattern: str = "*", dryrun: bool = Fa
     Raises:
         StoppedByTimeLimitError: The Job reached its time limit (a SoftTimeLimitExceeded). Moved conversations stay.
     """
+    if wrong := refusal(MOVE_RULES, {"source": source, "pattern": pattern, "dryrun": dryrun}):
+        return MoveReport(shown(source), COMPACT, error=wrong).as_dict()
     return run_as(
         MaintenanceKindChoices.MOVES,
         {"source": source, "pattern": pattern, "dryrun": dryrun},
@@ -274,6 +287,9 @@ def perform_mcp_health_checks(*, shard: Shard | str | None = None) -> dict[str, 
     Raises:
         SoftTimeLimitExceeded: The Job reached its time limit. The work done is logged and stays.
     """
+    if not isinstance(shard, str | Shard | None):
+        wrong = f"shard must be a Shard or its text, not {shown(shard)}. Omit it to check all servers."
+        return HealthReport(error=wrong).as_dict()
     try:
         part = Shard.parse(shard) if isinstance(shard, str) else shard
     except ValueError as error:
@@ -302,12 +318,16 @@ def check_mcp_server_health(server_id: uuid.UUID | str) -> dict[str, Any]:
     Raises:
         SoftTimeLimitExceeded: The Job reached its time limit before the check was complete.
     """
+    if wrong := refusal({"server_id": ID._replace(expected="the UUID of an MCP server")}, {"server_id": server_id}):
+        return ServerReport(server=shown(server_id), error=wrong).as_dict()
+    # The check reports a text that is no UUID; it may be long, or not storable.
+    name = printable(str(server_id))
     return run_as(
         MaintenanceKindChoices.SERVER,
-        {"server": str(server_id)},
-        lambda hold: check_one_server(hold, server_id),
-        lambda error: ServerReport(server=str(server_id), error=error).as_dict(),
-        subject=str(server_id)[:SUBJECT_LENGTH],
+        {"server": name},
+        lambda hold: check_one_server(hold, name),
+        lambda error: ServerReport(server=name, error=error).as_dict(),
+        subject=name[:SUBJECT_LENGTH],
     )
 
 

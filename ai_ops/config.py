@@ -11,6 +11,7 @@ from django.conf import settings
 from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.exceptions import ConfigurationError
 from ai_ops.logic.foreign_text import shown
+from ai_ops.logic.globs import why_no_glob
 from ai_ops.logic.limits import CHECK_TIMEOUT_SECONDS, PROBE_CONCURRENCY
 from ai_ops.logic.quiet_time import EXAMPLE, is_span
 from ai_ops.logic.savers import AUTO, CLASSES, DEFAULT_PREFIX, is_prefix
@@ -149,6 +150,8 @@ def _glob(name: str, value: Any) -> None:
         raise ConfigurationError(
             f"{name} must be a glob such as user-42-*, not {shown(value)}: omit it to clean up all threads."
         )
+    if reason := why_no_glob(value):
+        raise ConfigurationError(f"{name} is not a valid glob. {reason}")
 
 
 def _control(name: str, value: Any) -> None:

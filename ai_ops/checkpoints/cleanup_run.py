@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
@@ -20,6 +20,7 @@ from ai_ops.checkpoints.pins import CurrentPins
 from ai_ops.checkpoints.policies import read_policies
 from ai_ops.checkpoints.redis.store import CheckpointStore
 from ai_ops.exceptions import AiOpsError, ConfigurationError
+from ai_ops.logic.arguments import FLAG, ID, Rule, names, refusal
 from ai_ops.runs.decisions import Hold
 from ai_ops.runs.logs import get_logger
 from ai_ops.runs.progress import progress_of
@@ -28,12 +29,18 @@ from ai_ops.runs.time_limit import StoppedByTimeLimitError
 # Only loggers below Celery's task logger reach a Job's log. In a shell they print as all others.
 logger = get_logger(__name__)
 
+_RULES = {
+    "dryrun": FLAG,
+    "trial_policy": Rule(lambda value: value is None or ID.is_valid(value), "the name or the id of a retention policy"),
+    "on_thread": Rule(lambda value: value is None or callable(value), "a function"),
+}
+
 
 def clean_up(
     hold: Hold,
     retention_days: float | None,
     dryrun: bool,
-    pinned: frozenset[str],
+    pinned_threads: Iterable[str],
     on_thread: Callable[[ThreadReport], object] | None,
     options: dict[str, Any],
     trial_policy: str | None,
@@ -42,6 +49,12 @@ def clean_up(
     logger.info("Starting checkpoint cleanup task...")
     run, policy_sentence = None, ""
     try:
+        pinned = names(pinned_threads)
+        given = {"dryrun": dryrun, "trial_policy": trial_policy, "on_thread": on_thread}
+        if wrong := refusal(_RULES, given):
+            raise ConfigurationError(wrong)
+        if pinned is None:
+            raise ConfigurationError("pinned_threads must be a list of texts, also for a single one.")
         configured = hold.settings
         chosen = configured.cleanup_options(retention_days=retention_days, **options)
         retention_days = chosen.retention_days
@@ -50,7 +63,7 @@ def clean_up(
         parser = key_parser(configured)
         with get_redis_connection() as client:
             store = CheckpointStore(client, parser, fence=fence_of(hold))
-            pins, classes = CurrentPins(pinned), read_policies(trial_policy)
+            pins, classes = CurrentPins(frozenset(pinned)), read_policies(trial_policy)
             policy, policy_sentence = cleanup_policy(store, parser.prefixes, chosen, pins(), classes)
             run = CleanupRun(
                 store,

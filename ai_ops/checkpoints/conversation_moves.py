@@ -27,8 +27,9 @@ from ai_ops.checkpoints.redis.errors import explain
 from ai_ops.checkpoints.redis.store import CheckpointStore
 from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import AiOpsError, CheckpointStoreError, ConfigurationError
+from ai_ops.logic.arguments import FLAG, Rule
 from ai_ops.logic.batches import batches
-from ai_ops.logic.foreign_text import shown
+from ai_ops.logic.globs import why_no_glob
 from ai_ops.logic.savers import AUTO, CLASSES, COMPACT, OLDER, VALKEY
 from ai_ops.runs.decisions import Hold
 from ai_ops.runs.logs import get_logger
@@ -38,16 +39,21 @@ from ai_ops.runs.time_limit import StoppedByTimeLimitError
 logger = get_logger(__name__)
 
 PROGRESS_SECONDS = 1.0  # seconds between two lines
+MOVE_RULES = {
+    "source": Rule(
+        lambda value: isinstance(value, str) and value in (AUTO, *OLDER), f"one of {', '.join((AUTO, *OLDER))}"
+    ),
+    "pattern": Rule(lambda value: isinstance(value, str) and not why_no_glob(value), "a glob such as user-42-*"),
+    "dryrun": FLAG,
+}
 
 
 def source_of(asked: str, described: CheckpointRedis) -> str | None:
     """Return the saver to move from: the requested one, or the one with conversations; None if there are none.
 
     Raises:
-        ConfigurationError: There is no such saver, or it can't work there.
+        ConfigurationError: The saver can't work there.
     """
-    if asked not in (AUTO, *OLDER):
-        raise ConfigurationError(f"source must be one of {', '.join((AUTO, *OLDER))}, not {shown(asked)}.")
     names = {CLASSES[saver][1]: saver for saver in OLDER}
     found = names.get(described.saver or "") if asked == AUTO else asked
     if found is not None and (reason := described.savers[CLASSES[found][0]]) is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -22,10 +22,11 @@ from ai_ops.checkpoints.logic.erasure import Erased, ErasureReport, Targets, has
 from ai_ops.checkpoints.logic.reports import text_of
 from ai_ops.checkpoints.logic.retention import RetentionPolicy
 from ai_ops.checkpoints.pins import read_pins
-from ai_ops.checkpoints.redis.eraser import Eraser, joined
+from ai_ops.checkpoints.redis.eraser import Eraser
 from ai_ops.checkpoints.redis.store import CheckpointStore
 from ai_ops.config import SHA256, AiOpsSettings
 from ai_ops.exceptions import AiOpsError, ConfigurationError, ErasureError
+from ai_ops.logic.arguments import FLAG, Rule, is_storable, names, refusal, text
 from ai_ops.logic.concealment import is_concealed
 from ai_ops.logic.foreign_text import shown
 from ai_ops.logic.globs import why_no_glob
@@ -42,6 +43,13 @@ SECONDS_BETWEEN_ROUNDS = 1.0
 # Maximum numbers of ids in a record and in a report.
 RECORDED_THREADS, REPORTED_THREADS = 10_000, 100
 MAX_THREADS = 10_000
+_RULES = {
+    "reason": text(CHARFIELD_MAX_LENGTH),
+    "include_pinned": FLAG,
+    "dryrun": FLAG,
+    # Its length is checked with its form.
+    "thread_pattern": Rule(lambda value: isinstance(value, str), "a glob such as user-42-*"),
+}
 
 
 @dataclass(frozen=True)
@@ -76,29 +84,46 @@ class Request:
         dryrun: bool = False,
     ) -> Request:
         """Return a validated request; raise ConfigurationError if it is invalid."""
-        if isinstance(thread_ids, str) or isinstance(store_namespaces, str):
-            raise ConfigurationError("thread_ids and store_namespaces must be lists, also for a single one.")
-        ids = tuple(dict.fromkeys(map(str, thread_ids)))
-        spaces = tuple(dict.fromkeys(map(joined, store_namespaces)))
-        if not ids and thread_pattern is None and not spaces:
-            raise ConfigurationError("There is nothing to erase: give thread_ids or a thread_pattern.")
-        if len(ids) > MAX_THREADS:
-            raise ConfigurationError(f"Give at most {MAX_THREADS} thread_ids at once, or a thread_pattern.")
-        if any(map(is_concealed, (*ids, *spaces, str(thread_pattern)))):
-            raise ConfigurationError(
+        ids, spaces = names(thread_ids), _joined(store_namespaces)
+        if ids is None or spaces is None:
+            raise ConfigurationError("thread_ids and store_namespaces must be lists of texts, also for a single one.")
+        others = {"reason": reason, "include_pinned": include_pinned, "dryrun": dryrun}
+        if thread_pattern is not None:
+            others["thread_pattern"] = thread_pattern
+        if wrong := refusal(_RULES, others):
+            raise ConfigurationError(wrong)
+        ids, spaces = tuple(dict.fromkeys(ids)), tuple(dict.fromkeys(spaces))
+        request = cls(ids, thread_pattern, spaces, reason.strip(), include_pinned, dryrun)
+        for fault in (*request._faults(), *request._impossible_names()):
+            raise ConfigurationError(fault)
+        return request
+
+    def _faults(self) -> Iterator[str]:
+        """Yield sentences on requests that name too little or too much."""
+        if not self.thread_ids and self.thread_pattern is None and not self.store_namespaces:
+            yield "There is nothing to erase: give thread_ids or a thread_pattern."
+        if len(self.thread_ids) > MAX_THREADS:
+            yield f"Give at most {MAX_THREADS} thread_ids at once, or a thread_pattern."
+        if any(map(is_concealed, (*self.thread_ids, *self.store_namespaces, self.thread_pattern or ""))):
+            yield (
                 "These names are SHA-256 values of an earlier erasure (erasure_ids), which can't be erased: "
                 "give the names."
             )
-        for name in ids:
-            if not 1 <= len(name) <= THREAD_ID_MAX_LENGTH or "\0" in name or not _is_text(name):
-                raise ConfigurationError(f"No thread can have the id {shown(name)}.")
-        if thread_pattern is not None and (reason_why := why_no_glob(str(thread_pattern))):
-            raise ConfigurationError(f"thread_pattern is not a valid glob. {reason_why}")
-        if any(not each or "\0" in each for each in spaces):
-            raise ConfigurationError("A namespace of the store must not be empty, because that would mean all items.")
-        if not isinstance(reason, str) or not reason.strip() or len(reason) > CHARFIELD_MAX_LENGTH or "\0" in reason:
-            raise ConfigurationError(f"Give a reason of at most {CHARFIELD_MAX_LENGTH} characters, for the record.")
-        return cls(ids, thread_pattern, spaces, reason.strip(), include_pinned, dryrun)
+        if not self.reason:
+            yield f"Give a reason of at most {CHARFIELD_MAX_LENGTH} characters, for the record."
+
+    def _impossible_names(self) -> Iterator[str]:
+        """Yield sentences on names that no thread and no namespace can have."""
+        for name in self.thread_ids:
+            if not 1 <= len(name) <= THREAD_ID_MAX_LENGTH or not is_storable(name):
+                yield f"No thread can have the id {shown(name)}."
+        if self.thread_pattern is not None and (reason := why_no_glob(self.thread_pattern)):
+            yield f"thread_pattern is not a valid glob. {reason}"
+        for space in self.store_namespaces:
+            if not space:
+                yield "A namespace of the store must not be empty, because that would mean all items."
+            if not is_storable(space):
+                yield f"The store can have no namespace {shown(space)}."
 
     @property
     def targets(self) -> Targets:
@@ -318,9 +343,14 @@ def _encoded(name: str) -> bytes:
     return name.encode(errors="surrogateescape")
 
 
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _joined(namespaces: Any) -> tuple[str, ...] | None:
+    """Return namespaces of the store as texts, their parts joined by dots; None if they are not lists of texts."""
+    if isinstance(namespaces, str | bytes | Mapping) or not isinstance(namespaces, Iterable):
+        return None
+    found = []
+    for each in namespaces:
+        parts = names([each] if isinstance(each, str) else each)
+        if parts is None:
+            return None
+        found.append(".".join(parts))
+    return tuple(found)

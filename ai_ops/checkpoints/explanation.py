@@ -175,8 +175,9 @@ class _Explainer:
         key = self._compact.key_of(name)
         threads = list(self._compact.threads_in([key, key + b":ids"]))
         store = CompactStore(self._store.redis, self._compact, self._parser)
-        (look,) = store.look(threads, 0.0)
-        if look.state == State.GONE:
+        # An id that no key can have makes no thread.
+        look = next(iter(store.look(threads, 0.0)), None)
+        if look is None or look.state == State.GONE:
             return None
         tally = Tally()
         run = CompactRun(store, self._compact, self._parser, self._now, tally)

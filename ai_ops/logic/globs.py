@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
+from ai_ops.logic.arguments import is_storable
+
 # A pattern for the ids of a user is shorter. Matching `*a*a*a...` takes time in proportion to the product of the
 # lengths, so both are bounded.
 MAX_PATTERN_CHARACTERS = 255
@@ -33,6 +35,8 @@ def why_no_glob(pattern: str) -> str | None:
         return f"A pattern has {len(pattern)} characters: shorten it to {MAX_PATTERN_CHARACTERS}."
     if "\0" in pattern or "\n" in pattern or "\r" in pattern:
         return "A pattern must not contain a line break or a NUL."
+    if not is_storable(pattern):
+        return "A pattern must not contain an unpaired surrogate, which is half of a character."
     if pattern.count("*") > MAX_STARS:
         return f"A pattern has {pattern.count('*')} stars: use at most {MAX_STARS}."
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Mapping
@@ -12,6 +13,8 @@ from django.utils import timezone
 from django.utils.crypto import get_random_string
 
 from ai_ops.choices import RunStateChoices
+from ai_ops.logic.arguments import is_storable
+from ai_ops.logic.foreign_text import shown
 from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs.context import RunRequest
 from ai_ops.runs.decisions import NAME_ALPHABET, NAME_LENGTH, run_name
@@ -23,6 +26,7 @@ logger = get_logger(__name__)
 
 # A report may name ten thousand threads, but a record is a small row.
 MAX_COUNTERS = 40
+MAX_TEXT = 1000  # characters of an option; a valid one is shorter
 # Maximum number of sentences. A fleet may have thousands of errors, which are in the log.
 MAX_ERRORS, MAX_ERROR_LENGTH = 20, 1000
 
@@ -45,10 +49,32 @@ def new_record(
         owner=request.owner,
         job_result=request.job_result,
         parent_id=request.parent_id,
-        options=dict(options),
+        options=recordable(options),
         trace_parent=trace_parent(),
         **fields,
     )
+
+
+def _is_short(value: Any) -> bool:
+    if isinstance(value, int):
+        return value.bit_length() <= 64  # as bigint; Python refuses to print numbers of thousands of digits
+    return isinstance(value, float) or (isinstance(value, str) and len(value) <= 200)
+
+
+def recordable(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a run as JSON that PostgreSQL can store.
+
+    A script may pass any value. The run refuses those that it does not expect, and its record shows them.
+    """
+    return {name: value if _is_plain(value) else shown(value) for name, value in options.items()}
+
+
+def _is_plain(value: Any) -> bool:
+    try:
+        encoded = json.dumps(value, allow_nan=False, ensure_ascii=False)
+    except (TypeError, ValueError):
+        return False
+    return "\\u0000" not in encoded and is_storable(encoded) and not (isinstance(value, str) and len(value) > MAX_TEXT)
 
 
 def find_record(kind: str, request: RunRequest) -> MaintenanceRun | None:
@@ -73,7 +99,7 @@ def counters_of(report: Mapping[str, Any]) -> dict[str, Any]:
     plain = {
         name: value.replace("\0", "") if isinstance(value, str) else value
         for name, value in report.items()
-        if name not in ("error", "run") and isinstance(value, bool | int | float | str) and len(str(value)) <= 200
+        if name not in ("error", "run") and _is_short(value)
     }
     return dict(list(plain.items())[:MAX_COUNTERS])
 

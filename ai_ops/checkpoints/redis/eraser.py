@@ -221,8 +221,3 @@ class _AnyOf:
     def erased_at(self, name: bytes) -> float:
         """Return the time of the last erasure of this thread."""
         return max(time for targets, time in self._guards.items() if targets.has(name))
-
-
-def joined(namespace: str | Sequence[str]) -> str:
-    """Return a namespace of the store as text, its parts joined by dots."""
-    return namespace if isinstance(namespace, str) else ".".join(map(str, namespace))

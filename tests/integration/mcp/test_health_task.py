@@ -482,7 +482,7 @@ def test_what_can_not_be_checked_is_refused_in_a_sentence(up):
     for asked, named, sentence in [
         (unknown, (str(unknown), None), f"There is no MCP server with the id {unknown}: it may have been deleted."),
         ("alpha", ("alpha", None), '"alpha" is not the id of an MCP server: give its UUID.'),
-        (None, ("None", None), '"None" is not the id of an MCP server: give its UUID.'),
+        (None, ("nothing", None), "server_id must be the UUID of an MCP server, not nothing."),
         (
             local.pk,
             ("local", str(local.pk)),
