@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
@@ -25,6 +24,7 @@ from hypothesis import HealthCheck, settings
 
 from development import database, services
 from tests.kept_rows import KeptRows
+from tests.quicker_nautobot import repeat_less
 
 # The same examples in each run of the suite, and no clock, so that only a change can fail a test. A campaign over more
 # examples, for which the number is set, tries others each time.
@@ -134,7 +134,7 @@ def _set_up_nautobot() -> None:
     gc.enable()
     _restore_instead_of_flushing()
     _write_job_logs()
-    _make_the_menu_once()
+    repeat_less()
     from nautobot.core.celery import app, setup_nautobot_job_logging
 
     # As a worker does when it starts. Nautobot's test helpers do it at the first Job, so that a level which a
@@ -187,26 +187,6 @@ def _write_job_logs() -> None:
 
     SimpleTestCase._add_databases_failures = classmethod(begin)  # type: ignore[assignment]
     SimpleTestCase._remove_databases_failures = classmethod(end)  # type: ignore[assignment]
-
-
-def _make_the_menu_once() -> None:
-    """Make Nautobot's menu once for each request that shows it, rather than for each template that a page is built of.
-
-    A page is built of some ten templates, and only one of them has the menu. To ask for the rights of all entries each
-    time took a seventh of the processor time of the tests of pages.
-    """
-    from nautobot.core import context_processors
-
-    make = context_processors.nav_menu
-
-    def make_once(request: Any) -> dict[str, Any]:
-        # REST's requests are wrapped, each time anew.
-        request = getattr(request, "_request", request)
-        if not hasattr(request, "menu_of_the_tests"):
-            request.menu_of_the_tests = make(request)
-        return request.menu_of_the_tests
-
-    context_processors.nav_menu = make_once
 
 
 def _start_postgres() -> None:
