@@ -7,15 +7,20 @@ from typing import Any
 
 # Far longer than anything waited for takes, so that a busy machine fails no test.
 LONGEST_SECONDS = 60.0
+LONGEST_PAUSE_SECONDS = 0.5
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = LONGEST_SECONDS) -> Any:
     """Wait until `condition` returns something true, and return that."""
     deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"{what} did not come about in {seconds:g} s"
-        time.sleep(0.005)
-    return value
+    while True:
+        asked = time.monotonic()
+        if value := condition():
+            return value
+        now = time.monotonic()
+        assert now < deadline, f"{what} did not come about in {seconds:g} s"
+        # What is waited for needs the processor too: a page that takes long is asked for less often.
+        time.sleep(max(0.005, min(now - asked, LONGEST_PAUSE_SECONDS)))
 
 
 def listens(port: int) -> bool:
