@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import redis
+from langgraph.checkpoint.redis import RedisSaver
 
 from langgraph_checkpoint_compact import CompactRedisSaver
 from tests.fakes.conversations import days_ago, graph, on
@@ -50,6 +51,7 @@ class Day:
             self.dead_letter()
             self.full_redis()
             self.erasure()
+            self.move()
         self.end_well()
 
     # ----------------------------------------------------------------------------------------
@@ -143,6 +145,19 @@ class Day:
         code, explained = self.command("threads", "explain", "user-7-live")
         assert (code, explained["found"]) == (2, False)
         assert not list(self.agents.scan_iter("*user-7-live*"))
+
+    def move(self) -> None:
+        """An agent changes from RedisSaver to CompactRedisSaver: its conversation moves, and goes on there."""
+        before, thread = RedisSaver(redis_client=self.agents), on("user-8-moves")
+        before.setup()
+        graph(before).invoke({"said": ["hello"]}, thread)
+        self.enable("ai_ops.jobs.conversation_moves")
+        asked = {"kind": "moves", "options": {"source": "redis", "pattern": "user-8-*"}}
+        moved = self.ended(self.post("/runs/", asked, expected=202))
+        assert (moved["state"], moved["counters"]["threads_moved"]) == ("succeeded", 1), moved
+        after = graph(CompactRedisSaver(self.agents))
+        said = after.invoke({"said": ["again"]}, thread)["said"]
+        assert (said[0], "again" in said) == ("hello", True), said
 
     # ----------------------------------------------------------------------------------------
     # Evening

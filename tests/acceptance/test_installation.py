@@ -328,7 +328,7 @@ def use(place: Place, shell: Shell) -> None:
         at = (datetime.now(UTC) + timedelta(seconds=3)).isoformat()
         once = rest.post("/api/plugins/ai-ops/schedules/", json={"kind": "incidents", "at": at, "name": "once"})
         assert once.status_code == 201, once.text
-        # Those that move and erase conversations are enabled by an operator who wants them.
+        # Those that move and erase conversations are enabled by an operator, later in the day.
         ours = {"module_name__isw": "ai_ops.", "enabled": True, "limit": 0}
         jobs = rest.get("/api/extras/jobs/", params=ours).json()["results"]
         assert len(jobs) == ENABLED
