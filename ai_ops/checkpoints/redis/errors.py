@@ -26,7 +26,7 @@ from ai_ops.logic.foreign_text import printable
 
 SAID_CHARACTERS = 300  # characters of a server's or a client's own message
 
-# Commands that an ACL must allow; the page on installation has the same list, with INFO, which is optional.
+# Commands that an ACL must allow; the page on installation has the same list, with INFO and STRLEN, which are optional.
 COMMANDS = (
     "SCAN", "DBSIZE", "TYPE", "GET", "GETRANGE", "LINDEX", "LREM", "EXISTS", "ZRANGE", "JSON.GET", "EVAL", "SET",
     "UNLINK", "SELECT",

@@ -72,7 +72,9 @@ NAME_BYTES = 64 * 1024
 # KEYS: pointers, thread by thread. ARGV: "1" for a dry run; number of threads; pointers of each thread;
 # expected values in the order of KEYS. Returns per thread 1 (deleted) or 0 (changed).
 DROP_POINTERS = """
-local dry, threads, at, replies, kind = ARGV[1] == '1', tonumber(ARGV[2]), 0, {}, ''
+-- Lua has room for eight thousand arguments of a command.
+local MOST = 1000
+local dry, threads, at, replies, doomed, kind = ARGV[1] == '1', tonumber(ARGV[2]), 0, {}, {}, ''
 for thread = 1, threads do
   local count, same = tonumber(ARGV[2 + thread]), 1
   for index = at + 1, at + count do
@@ -89,11 +91,12 @@ for thread = 1, threads do
     end
   end
   if same == 1 and not dry then
-    for index = at + 1, at + count do redis.call('UNLINK', KEYS[index]) end
+    for index = at + 1, at + count do doomed[#doomed + 1] = KEYS[index] end
   end
   at = at + count
   replies[thread] = same
 end
+for first = 1, #doomed, MOST do redis.call('UNLINK', unpack(doomed, first, math.min(first + MOST - 1, #doomed))) end
 return replies
 """
 
@@ -101,21 +104,35 @@ return replies
 # number of its keys, and their types separated by commas. Returns, for each key that it did not delete, its place from
 # 0 and one of the two numbers below.
 DROP_KEYS = """
-local call, dry, at, replies = redis.call, ARGV[1] == '1', 0, {}
+local call, pcall, type, dry, at, replies = redis.call, redis.pcall, type, ARGV[1] == '1', 0, {}
+-- A length costs half of TYPE, and proves the type as well, unless it is 0 or an error.
+local probes = {string = 'STRLEN', zset = 'ZCARD'}
 for part = 2, #ARGV, 2 do
-  local last, kinds, chosen = at + tonumber(ARGV[part]), {}, {}
+  local first, last, kinds, chosen, probe = at + 1, at + tonumber(ARGV[part]), {}, nil, nil
   for kind in string.gmatch(ARGV[part + 1], '[^,]+') do kinds[kind] = true end
-  for index = at + 1, last do
+  for index = first, last do
     local key = KEYS[index]
-    local kind = call('TYPE', key).ok
-    if kinds[kind] then
-      chosen[#chosen + 1] = key
-    else
-      replies[#replies + 1] = index - 1
-      replies[#replies + 1] = kind == 'none' and 0 or 1
+    -- Nearly always of the type that the one before has.
+    local size = probe and pcall(probe, key)
+    local is_right = size and size ~= 0 and type(size) == 'number'
+    if not is_right then
+      local kind = call('TYPE', key).ok
+      is_right = kinds[kind]
+      -- The same type as before: the key is empty, or the user may not ask in this way.
+      if probe and probe == probes[kind] then probes[kind] = nil end
+      probe = is_right and probes[kind]
+      if not is_right then
+        chosen = chosen or {unpack(KEYS, first, index - 1)}
+        replies[#replies + 1] = index - 1
+        replies[#replies + 1] = kind == 'none' and 0 or 1
+      end
     end
+    if chosen and is_right then chosen[#chosen + 1] = key end
   end
-  if not dry and #chosen > 0 then call('UNLINK', unpack(chosen)) end
+  if not dry then
+    if not chosen then call('UNLINK', unpack(KEYS, first, last))
+    elseif #chosen > 0 then call('UNLINK', unpack(chosen)) end
+  end
   at = last
 end
 return replies

@@ -101,7 +101,7 @@ def everything(client: redis.Redis) -> dict[bytes, bytes]:
 
 
 def test_the_documentation_names_the_commands_and_no_others():
-    assert {rule[1:].upper() for rule in DOCUMENTED if rule.startswith("+")} == {*COMMANDS, "INFO"}
+    assert {rule[1:].upper() for rule in DOCUMENTED if rule.startswith("+")} == {*COMMANDS, "INFO", "STRLEN"}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -152,6 +152,16 @@ def test_without_info_all_is_done_but_the_memory_is_not_known(checkpoint_server,
     assert (report["error"], report["memory_before_bytes"]) == (None, None)
     assert report["deleted_count"] > 0
     assert "grant +info" in limited["error"]
+
+
+def test_without_strlen_the_same_is_done(checkpoint_server, checkpoint_redis, monkeypatch):
+    valkey_and_plain_keys(checkpoint_redis)
+    expected = cleanup_old_checkpoints(30, dryrun=True)["deleted_count"]
+    rules = [rule for rule in DOCUMENTED if rule != "+strlen"]
+    with acl_user(checkpoint_server, checkpoint_redis, monkeypatch, *rules):
+        report = cleanup_old_checkpoints(30)
+    assert (report["error"], report["deleted_count"]) == (None, expected)
+    assert expected > 1
 
 
 @pytest.mark.parametrize("more", [(), ("+lrange", "+ft.search")])

@@ -14,7 +14,7 @@ INSTALL = Path(__file__).parents[3] / "docs" / "admin" / "install.md"
 
 def test_the_documented_acl_allows_what_the_message_names() -> None:
     line = next(line for line in INSTALL.read_text().splitlines() if line.startswith("ACL SETUSER"))
-    assert {word.upper() for word in re.findall(r"\+(\S+)", line)} == {*COMMANDS, "INFO"}
+    assert {word.upper() for word in re.findall(r"\+(\S+)", line)} == {*COMMANDS, "INFO", "STRLEN"}
     message = explain(NoPermissionError("no"))
     assert all(command in message for command in COMMANDS)
 
