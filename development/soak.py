@@ -214,7 +214,7 @@ class Soak:
     def _cut_the_database(self) -> None:
         self._world.proxy.cut()
         self.counts["database_cuts"] += 1
-        self._in(self._draw.uniform(0, 2), self._world.proxy.mend)
+        self._in(self._draw.uniform(0, 2), self._world.proxy.restore)
 
     def _restart_the_cache(self) -> None:
         self._restart(self._world.cache)
@@ -272,7 +272,7 @@ def soak(seconds: float, seed: int, folder: Path) -> dict[str, Any]:
         writers.end()
         for worker in workers:
             worker.stop()
-        world.proxy.mend()
+        world.proxy.restore()
         world.an_hour_passes()
         world.start(processes.settle).result(SETTLE_SECONDS)
         return _numbers(world, test, writers)

@@ -10,4 +10,4 @@ def wait_for_a_lock() -> None:
             cursor.execute("SELECT pg_sleep(0.01), count(*) FROM pg_locks WHERE NOT granted")
             if cursor.fetchone()[1]:
                 return
-    raise AssertionError("Nobody waits.")
+    raise AssertionError("No connection waits.")

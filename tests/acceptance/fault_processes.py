@@ -1,4 +1,4 @@
-"""What runs in the processes that the fault tests kill and stop.
+"""The work of the processes that the fault tests kill and stop.
 
 Nautobot is set up once in a process that does nothing else; each of these is a fork of it, which takes
 milliseconds instead of seconds. Each calls the tasks as a worker does, with a connection of its own to a
@@ -81,7 +81,7 @@ LEASE = datetimes.timedelta(seconds=3)
 
 @dataclass(frozen=True)
 class Tuning:
-    """What is different in a process.
+    """The differences of a process.
 
     Attributes:
         pause: Seconds between two rounds of probes, in place of five.

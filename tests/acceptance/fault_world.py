@@ -109,7 +109,7 @@ class Child:
         self.process.join(LONGEST_SECONDS)
 
     def result(self, seconds: float = LONGEST_SECONDS) -> Any:
-        """What it returned, when it has ended; raises what it raised as an AssertionError."""
+        """Return its result after its end; raise its exception as an AssertionError."""
         if not self._pipe.poll(seconds):
             raise TimeoutError(f"no answer from process {self.process.pid}")
         try:
@@ -187,7 +187,7 @@ class World:
         ]
 
     def has_lease(self) -> bool:
-        """Whether a run has a lease."""
+        """Return whether a run has a lease."""
         return bool(self.sql("SELECT 1 FROM ai_ops_maintenancelease WHERE token IS NOT NULL"))
 
     def an_hour_passes(self) -> None:
@@ -206,7 +206,7 @@ class World:
         assert not self.has_lease()
 
     def violations(self) -> dict[str, list[tuple[Any, ...]]]:
-        """What contradicts a promise, by promise; empty where all were kept."""
+        """Return the contradictions to each promise; empty where all were kept."""
         found = {
             "two holders under one fence": self.sql(TWO_UNDER_ONE_FENCE),
             "two runs with one fence": self.sql(TWO_RUNS_WITH_ONE_FENCE),
@@ -220,7 +220,7 @@ class World:
         for child in self._children:
             child.kill()
         self._children.clear()
-        self.proxy.mend()
+        self.proxy.restore()
         self.sql(FORGET)
         for server in (self.cache, self.checkpoints):
             # Only of the database with the cache: the broker's is beside it, and a worker may listen there.

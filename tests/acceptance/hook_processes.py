@@ -1,4 +1,4 @@
-"""What an operator sets up for webhooks and Job hooks, and a run that calls them: done in processes of a `World`.
+"""Steps of an operator for webhooks and Job hooks, and a run that calls them, in processes of a `World`.
 
 Those are forks of one that has imported `fault_processes`, and so has set Nautobot up.
 """

@@ -53,7 +53,7 @@ def descendants(pid: int) -> list[psutil.Process]:
 
 
 def runs(process: psutil.Process) -> bool:
-    """Whether the process runs; one that has ended and waits to be collected does not."""
+    """Return whether the process runs; one that has ended and waits to be collected does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

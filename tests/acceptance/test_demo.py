@@ -38,7 +38,7 @@ HEALTH_CONTRACT = {
 
 @pytest.fixture(scope="module")
 def demo_output(state):
-    """What the demo printed, from an empty state folder; it must have ended well."""
+    """The output of a demo from an empty state folder; it must have ended well."""
     demo = local_processes.start("development.demo", state, "--json")
     output, _ = demo.communicate(timeout=300)
     logs = {path.name: path.read_text(errors="replace")[-2000:] for path in (state / "logs").glob("*.log")}
@@ -82,7 +82,7 @@ def test_nothing_was_seen_to_be_wrong(demo_output):
 
 @dataclasses.dataclass
 class Stack:
-    """What ``make start`` runs."""
+    """The command of ``make start``."""
 
     process: subprocess.Popen[str]
     url: str

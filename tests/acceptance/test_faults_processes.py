@@ -293,7 +293,7 @@ def test_a_database_that_is_gone_during_a_renewal_stops_the_run_before_it_writes
     renewed = "SELECT 1 FROM ai_ops_maintenancelease WHERE expires > acquired + interval '3.5 s'"
     until(lambda: world.sql(renewed), "a renewal")
     world.proxy.cut()
-    world.proxy.mend()
+    world.proxy.restore()
     report = child.result()
     assert "could not be renewed" in report["error"]
     assert world.runs() == ["pending"], "the database is back, and the run is tried again"

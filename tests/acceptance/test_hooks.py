@@ -1,4 +1,4 @@
-"""What becomes of a flip outside Nautobot: webhooks that arrive and Job hooks that run, with a real worker."""
+"""The effects of a flip outside Nautobot: webhooks that arrive and Job hooks that run, with a real worker."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.fakes.webhook_receiver import Delivery, WebhookReceiver
 from tests.waiting import until
 
 SERVER, INCIDENT = "mcpserver", "mcpserverincident"
-# Nobody is asked for it: the proxy answers. Loopback, and the addresses reserved for examples, are refused.
+# No server is asked for it: the proxy answers. Loopback, and the addresses reserved for examples, are refused.
 PAYLOAD_URL = "http://10.20.30.40/alerts"
 SECRET = "known to both sides"
 

@@ -54,7 +54,7 @@ class CertificateAuthority:
         return str(path)
 
     def server_context(self, address: str = "127.0.0.1", *, valid_for: datetime.timedelta = DAY) -> ssl.SSLContext:
-        """What a server at `address` uses; a negative `valid_for` is an expired certificate."""
+        """Make the certificate of a server at `address`; a negative `valid_for` makes an expired one."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.server_files(address, valid_for=valid_for))
         return context

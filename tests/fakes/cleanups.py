@@ -18,7 +18,7 @@ from ai_ops.checkpoints.redis.store import CheckpointStore
 
 
 def examples(usual: int) -> settings:
-    """How a property is tried: on `usual` examples, or on as many as AI_OPS_EXAMPLES says."""
+    """Return the settings of a property: `usual` examples, or the number in AI_OPS_EXAMPLES."""
     return settings(
         max_examples=int(os.environ.get("AI_OPS_EXAMPLES", usual)),
         deadline=None,

@@ -43,14 +43,14 @@ class CutProxy:
             self.cut()
 
     def cut(self) -> None:
-        """Hang up on all, and on all who come."""
+        """Close all connections, and each new one."""
         with self._lock:
             self._is_cut = True
             sockets, self._open = self._open, set()
         for each in sockets:
             _hang_up(each)
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         """Forward again."""
         with self._lock:
             self._is_cut = False

@@ -48,7 +48,7 @@ class FreeHold:
         self.waited.append(seconds)
 
     def progress(self, line: str) -> None:
-        """Nobody reads it."""
+        """Ignore it."""
 
     def trouble(self, error: BaseException) -> None:
         """Remember it."""

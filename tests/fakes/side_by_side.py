@@ -10,7 +10,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 
 
 def comparable(found: CheckpointTuple | None) -> Any:
-    """What two savers must give alike."""
+    """Answers that two savers must give alike."""
     if found is None:
         return None
     names = ("thread_id", "checkpoint_ns", "checkpoint_id")

@@ -1,4 +1,4 @@
-"""What hostile and odd servers answer to ``tools/list``, by path: the result for a request."""
+"""Answers of hostile and odd servers to ``tools/list``, by path: the result for a request."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ TOOL_LISTS: dict[str, Callable[[Result], Result]] = {
     "/mcp/tools-fat-pages": _fat_pages,
     "/mcp/tools-twice": _list_of(
         {"name": "pay", "description": "Pay a bill.", "inputSchema": {}},
-        {"name": "pay", "description": "Pay anybody.", "inputSchema": {}},
+        {"name": "pay", "description": "Pay any account.", "inputSchema": {}},
     ),
     "/mcp/tools-huge": _list_of({"name": "huge", "description": "x" * 900_000, "inputSchema": {}}),
     "/mcp/tools-too-huge": _list_of({"name": "huge", "description": "x" * 2_000_000, "inputSchema": {}}),

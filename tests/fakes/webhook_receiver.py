@@ -1,4 +1,4 @@
-"""What receives webhooks: an HTTP proxy on loopback that answers for every host itself, and keeps what was sent."""
+"""A receiver of webhooks: an HTTP proxy on loopback that answers for every host itself, and keeps what was sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What MCP servers send, byte by byte: a row for each way of being well or ill, served at a path of its own.
+"""Answers of MCP servers, byte by byte: a row for each way of being well or ill, served at a path of its own.
 
 A row overrides what a well server answers to a method, of JSON-RPC or of HTTP. Asked at ``/{who}/{row}``, so that what
 a row remembers of one client does not reach the next.
@@ -64,7 +64,7 @@ HUNG_UP = b"\n\n\n"
 
 
 def kept(call: Call, end: bytes = b"", more: bytes = b"") -> bytes:
-    """What a well server answers, on a connection that can be used again."""
+    """The answers of a well server, on a connection that can be used again."""
     head, _, content = _well(call).partition(b"\r\n\r\n")
     length = f"Content-Length: {len(content + end)}".encode()
     head = re.sub(rb"Content-Length: \d+", length, head.replace(b"Connection: close", KEPT))
@@ -589,5 +589,5 @@ class WireServer:
 
 
 def _named(verb: str, message: Message | None) -> str:
-    """What a request is to a row: the method of JSON-RPC, "reply" for an answer, else the method of HTTP."""
+    """Return the kind of a request: the method of JSON-RPC, "reply" for an answer, else the method of HTTP."""
     return verb if message is None else message.get("method", "reply")

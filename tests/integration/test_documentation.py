@@ -1,4 +1,4 @@
-"""What the documentation says of settings, options, schedules, reasons and permissions is what the code has."""
+"""Settings, options, schedules, reasons and permissions in the documentation, compared with the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an MCP server may be, and what it is told when it may not."""
+"""Valid MCP servers, and the sentences on invalid ones."""
 
 from importlib import resources
 

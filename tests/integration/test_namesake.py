@@ -90,7 +90,7 @@ class DatabaseTest(TestCase):
 
 
 class FileTest(TestCase):
-    """What the documentation says to run before the other package is removed."""
+    """Return the commands of the documentation to run before the other package is removed."""
 
     def test_the_servers_of_the_other_package_come_over_in_a_file(self):
         # Its model has fields of the same names, with the same values, as far as the script reads them.

@@ -1,4 +1,4 @@
-"""What the server and the network do to the saver, and what the saver leaves on the server."""
+"""Faults of the server and the network under the saver, and the keys that the saver leaves."""
 
 from __future__ import annotations
 

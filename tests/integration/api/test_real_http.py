@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("running_jobs")
 
 @pytest.fixture
 def messages_stay(monkeypatch):
-    """Nobody takes what is enqueued: in a test it would run at once, within the request."""
+    """Leave enqueued runs alone: in a test they would run at once, within the request."""
     from nautobot.extras.jobs import run_job
 
     monkeypatch.setattr(run_job, "apply_async", lambda *_, **__: None)

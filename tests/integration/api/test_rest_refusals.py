@@ -1,4 +1,4 @@
-"""What REST answers to nonsense: a 400 whose every text is a sentence, with no notation of Python in it."""
+"""REST's answers to nonsense: a 400 in which each text is a sentence without Python's notation."""
 
 from __future__ import annotations
 

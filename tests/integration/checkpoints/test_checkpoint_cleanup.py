@@ -1,4 +1,4 @@
-"""What the cleanup leaves in a real Redis of what real savers wrote."""
+"""Cleanups of conversations that real savers wrote to a real Redis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is left when something breaks in the middle: nothing lost, and the next run finishes the work."""
+"""Faults in the middle of a cleanup: nothing is lost, and the next run finishes the work."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ def test_the_async_savers(kind, checkpoint_server, checkpoint_redis):
 
 
 def blob_layout(client: redis.Redis, thread: str, days: list[float], empty: str) -> list[str]:
-    """What langgraph-checkpoint-redis 0.0.x (`empty` is ``__empty__``) and JavaScript's (nothing) write."""
+    """Write as langgraph-checkpoint-redis 0.0.x (`empty` is ``__empty__``) or the JavaScript saver (nothing)."""
     keys = []
     for version, each in enumerate(days, 1):
         checkpoint_id, number = old_id(each), f"{version:032}.0.5"

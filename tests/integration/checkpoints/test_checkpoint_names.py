@@ -39,7 +39,7 @@ AGES = (400.0, 60.0, 45.0, 31.0, 29.0, 10.0, 0.1)
 
 @dataclass
 class Written:
-    """What one thread has in Redis: the age in days and the namespace of each key that has one, None for others."""
+    """The keys of one thread in Redis: the age in days and the namespace of each key that has one, None for others."""
 
     thread: str
     keys: dict[str, tuple[str, float] | None] = field(default_factory=dict)
@@ -167,7 +167,7 @@ def stays(each: Written, spaces: dict[str, list[float]], layout: str) -> set[str
 
 
 def may_be_part(other: Written, thread: str) -> bool:
-    """Whether documents that say nothing may be of a thread: in a namespace of it, or under the same name."""
+    """Return whether documents without a thread's id may be of a thread: in its namespace, or under the same name."""
     return not other.tells and other.thread.lstrip("{").startswith((f"{thread}:", f"{thread}}}:", thread.lstrip("{")))
 
 

@@ -1,4 +1,4 @@
-"""What the cleanup leaves of keys that were recorded from every version of the savers that changed its layout.
+"""Cleanups of keys that were recorded from every version of the savers that changed its layout.
 
 ``python -m development.layouts.record`` has written them: four threads idle for 400 days, four live ones.
 """

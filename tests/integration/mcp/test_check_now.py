@@ -89,7 +89,7 @@ class CheckButtonTest(CheckTestCase, TestCase):
 
     def test_the_job_runs_for_this_server_alone(self):
         self.add_permissions(*self.all_that_is_needed)
-        # Nobody listens there, so that the server stays what it is: Unhealthy, found out by one probe.
+        # No server listens there, so that the server stays what it is: Unhealthy, found out by one probe.
         MCPServer.objects.filter(pk=self.server.pk).update(url="http://127.0.0.1:9")
         with self.captureOnCommitCallbacks(execute=True):
             self.post()

@@ -1,4 +1,4 @@
-"""What holds alerts and flips back: flapping, trouble of our own network, and servers that ask to wait."""
+"""Causes that hold alerts and flips back: flapping, trouble of our own network, and servers that ask to wait."""
 
 from __future__ import annotations
 

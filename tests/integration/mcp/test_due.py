@@ -1,4 +1,4 @@
-"""Which servers a run checks."""
+"""The servers that are due for a health check."""
 
 from __future__ import annotations
 

@@ -193,7 +193,7 @@ HOSTILE = (
 
 
 class Acting(HTMLParser):
-    """What of a page leads or reaches to evil.example, or is a script that says alert(1)."""
+    """Return the parts of a page that lead to evil.example, or are a script with alert(1)."""
 
     def __init__(self, html):
         super().__init__()

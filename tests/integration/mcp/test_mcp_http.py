@@ -454,7 +454,7 @@ def test_a_2xx_answer_with_a_body_that_ends_is_healthy(server, prober, path):
             Reason.CONNECT,
             "could not connect (Connection refused): check that the server runs",
         ),
-        ("http://nobody.invalid/health", Reason.DNS, "check the host name and this worker's DNS"),
+        ("http://no-host.invalid/health", Reason.DNS, "check the host name and this worker's DNS"),
         ("http://a..b/health", Reason.DNS, "a part of the name is empty or too long"),
         (f"http://{'a' * 64}.example/health", Reason.DNS, "a part of the name is empty or too long"),
         ("", Reason.PROTOCOL, "GET (no address) is not an address to ask"),
@@ -556,7 +556,7 @@ def test_what_this_machine_has_run_out_of_is_not_blamed_on_the_server(error, rea
     assert error.strerror in failure.happened
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "nobody.invalid"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "no-host.invalid"])
 def test_running_out_of_file_descriptors_is_the_checkers_trouble(server, prober, host):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with open(os.devnull) as probe_file:

@@ -24,7 +24,7 @@ AT_ONCE = 24
 
 
 async def loads(url: str) -> bool:
-    """Whether agents get tools from there: langchain-mcp-adapters over the official SDK, as `ai_ops.agents` uses it."""
+    """Return whether agents get tools from there: langchain-mcp-adapters over the official SDK, as in `ai_ops.agents`."""
     connection = StreamableHttpConnection(
         transport="streamable_http",
         url=url,

@@ -51,7 +51,7 @@ def shard_size(settings):
 
 
 def run_of_the_job(parent: JobResult) -> dict:
-    """What the Job does for all servers, up to what its shards do, in a run of its own like `parent`."""
+    """Run the Job for all servers up to the start of its shards, in a run like `parent`."""
     run = JobResult.objects.create(
         name=parent.name, job_model=parent.job_model, user=parent.user, celery_kwargs=parent.celery_kwargs
     )

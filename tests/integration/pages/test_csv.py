@@ -1,4 +1,4 @@
-"""What Nautobot exports of this app as CSV: foreign text is no formula, what can be imported comes back as it went."""
+"""CSV exports of this app: foreign text is no formula, and an import restores the exported objects."""
 
 from __future__ import annotations
 

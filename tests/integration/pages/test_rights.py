@@ -52,7 +52,7 @@ OVERRIDDEN = {"create": ("post", "list"), "update": ("put", "detail"), "destroy"
 
 @dataclass(frozen=True)
 class Action:
-    """What a user can have done by one request.
+    """An action that a user starts by one request.
 
     Attributes:
         name: Of the address.
@@ -72,12 +72,12 @@ class Action:
 
     @property
     def makes_one(self) -> bool:
-        """Whether there is nothing yet that could be viewed."""
+        """Return whether no object exists yet that could be viewed."""
         return self.right == "create"
 
     @property
     def adds_one(self) -> bool:
-        """Whether it makes something that no permission for some objects can be compared with beforehand."""
+        """Return whether it creates an object, which no permission for some objects can match beforehand."""
         return self.right == "test"
 
     @property
@@ -240,7 +240,7 @@ class Visitor:
         return answer.status_code
 
     def sees_button(self, action, page):
-        """Whether the page has the button of that action; its address, or its name where several share one."""
+        """Return whether the page has the action's button; its address, or its name where several share one."""
         address, where = page
         answer = self.browser.get(where)
         body = extract_page_body(answer.content.decode()) if answer.status_code == 200 else ""

@@ -1,4 +1,4 @@
-"""What Prometheus gets: names by its conventions, counters that outlive their rows, few queries, rules that fit."""
+"""Metrics for Prometheus: names by its conventions, counters that outlive their rows, few queries, rules that fit."""
 
 from __future__ import annotations
 

@@ -28,11 +28,11 @@ from tests.fakes.runs import FreeHold, recorded
 from tests.waiting import until
 
 HOUR = timedelta(hours=1)
-NOBODY: frozenset[str] = frozenset()
+NO_TASKS: frozenset[str] = frozenset()
 
 
 def none_known(ids):
-    return NOBODY
+    return NO_TASKS
 
 
 def everybody_knows(ids):
@@ -140,7 +140,7 @@ class TestRescue:
     def test_all_workers_are_asked_at_once(self):
         asked = []
         results = {str(silent(job_result=job_result()).job_result_id) for _ in range(3)}
-        rescue(FreeHold(), None, lambda ids: asked.append(set(ids)) or NOBODY)
+        rescue(FreeHold(), None, lambda ids: asked.append(set(ids)) or NO_TASKS)
         assert asked == [results]
 
     @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ class TestRescue:
 
         def ask(ids):
             MaintenanceRun.objects.filter(pk=run.pk).update(**meanwhile)
-            return NOBODY
+            return NO_TASKS
 
         assert self.rescued(run, ask) == Findings(1, 0, 0)
         assert run.state != RunStateChoices.PENDING
@@ -202,7 +202,7 @@ class TestRepair:
             recorded(job_result=job_result(ago=timedelta(seconds=5))).job_result,
             # No run says whether it is over.
             job_result("health"),
-            # Nobody knows whether its message is still in a queue.
+            # Its message may still be in a queue.
             recorded(
                 state=RunStateChoices.PENDING, job_result=job_result(status=JobResultStatusChoices.STATUS_PENDING)
             ).job_result,
@@ -229,7 +229,7 @@ class TestRepair:
         def ask(ids):
             done = {"status": JobResultStatusChoices.STATUS_SUCCESS, "date_done": timezone.now()}
             JobResult.objects.filter(pk=result.pk).update(**done)
-            return NOBODY
+            return NO_TASKS
 
         assert repair(FreeHold(), None, ask) == Findings(1, 0, 0)
         result.refresh_from_db()
@@ -261,7 +261,7 @@ app.worker_main(["worker", "--pool", "threads", "--concurrency", "1", "--logleve
 def test_workers_say_which_tasks_they_have(checkpoint_server):
     app = Celery(broker=checkpoint_server.url(3), set_as_current=False)
     running, waiting, absent = str(uuid.uuid4()), str(uuid.uuid4()), str(uuid.uuid4())
-    assert known_tasks([absent], app) == NOBODY
+    assert known_tasks([absent], app) == NO_TASKS
     # Without the settings module, which Celery would set up Django for.
     env = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
     worker = subprocess.Popen([sys.executable, "-c", WORKER, checkpoint_server.url(3)], env=env)
@@ -272,7 +272,7 @@ def test_workers_say_which_tasks_they_have(checkpoint_server):
     finally:
         worker.kill()
         worker.wait()
-    assert known_tasks([running], app) == NOBODY
+    assert known_tasks([running], app) == NO_TASKS
 
 
 def test_a_broker_that_is_gone_is_no_answer():
@@ -284,4 +284,4 @@ def test_a_broker_that_is_gone_is_no_answer():
 
 
 def test_no_worker_is_asked_about_nothing():
-    assert known_tasks([], Celery(broker="redis://127.0.0.1:1/0", set_as_current=False)) == NOBODY
+    assert known_tasks([], Celery(broker="redis://127.0.0.1:1/0", set_as_current=False)) == NO_TASKS

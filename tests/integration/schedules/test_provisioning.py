@@ -1,4 +1,4 @@
-"""What a new installation finds, and what an operator's changes to it come to."""
+"""The schedules of a new installation, and an operator's changes to them."""
 
 import pytest
 from django.apps import apps

@@ -1,4 +1,4 @@
-"""What a key alone says."""
+"""Facts that a key alone gives."""
 
 from __future__ import annotations
 

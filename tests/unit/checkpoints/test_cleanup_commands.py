@@ -1,4 +1,4 @@
-"""What an administrator is told to allow is what the cleanup asks for."""
+"""The commands that the documentation tells an administrator to allow, compared with those of the cleanup."""
 
 from __future__ import annotations
 

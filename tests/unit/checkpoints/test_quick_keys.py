@@ -123,7 +123,7 @@ def goes(deletions: Iterable[Deletion]) -> list[tuple[object, ...]]:
 
 
 def questions(keys: list[CheckpointKey], policy: RetentionPolicy) -> tuple[set[bytes], set[bytes]]:
-    """What would be asked of Redis about these threads."""
+    """Return the questions to Redis about these threads."""
     threads = group_threads(keys)
     stubs = {document.key for document in possible_stubs(threads, NOW)}
     spaces = [

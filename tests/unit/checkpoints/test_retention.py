@@ -1,4 +1,4 @@
-"""What goes and what stays, decided on keys that no Redis has seen."""
+"""Decisions on keys, without a Redis: delete or keep."""
 
 from __future__ import annotations
 

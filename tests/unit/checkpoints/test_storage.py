@@ -1,4 +1,4 @@
-"""What is counted of threads, without a Redis."""
+"""Counts of threads, without a Redis."""
 
 from __future__ import annotations
 

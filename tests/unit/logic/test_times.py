@@ -1,4 +1,4 @@
-"""How durations and ages are said."""
+"""Texts for durations and ages."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""Which addresses are asked, decided without a network."""
+"""Decisions on the addresses to ask, without a network."""
 
 import ipaddress
 

@@ -1,4 +1,4 @@
-"""Which headers carry credentials, and that nothing shows them."""
+"""Headers that carry credentials, which nothing may show."""
 
 import base64
 import html

@@ -1,4 +1,4 @@
-"""When a server flaps, and when a run is not to be believed."""
+"""Decisions on flapping servers, and on runs with a mass failure."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""When a status is flipped, decided without a network, a database or a clock."""
+"""Decisions to flip a status, without a network, a database or a clock."""
 
 from itertools import product
 

@@ -1,4 +1,4 @@
-"""What identifies a tool, what is kept of it, and when a server is asked again."""
+"""The identity of a tool, its stored part, and the time of the next listing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose turn it is, for any number of takers."""
+"""The order of turns, for any number of takers."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""What the overview says first, what is stale, and what needs the operator."""
+"""The overview's first line, stale facts, and the facts that need the operator."""
 
 import re
 from dataclasses import replace

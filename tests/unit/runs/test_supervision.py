@@ -1,4 +1,4 @@
-"""What a pass of the supervisor comes to, and what only orphans-to-collect may go by."""
+"""Results of a pass of the supervisor, and the ages of orphans."""
 
 from __future__ import annotations
 
