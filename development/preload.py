@@ -11,7 +11,13 @@ import nautobot  # noqa: E402
 
 nautobot.setup()
 
+from importlib import import_module  # noqa: E402
+
 from django.db import connections  # noqa: E402
+
+# What the cache and the broker are used with. Each fork would import it again, when it first uses them.
+for name in ("django_redis.cache", "django_redis.client", "kombu.transport.redis", "nautobot.core.celery.backends"):
+    import_module(name)
 
 # Two processes must not share a connection after a fork.
 connections.close_all()

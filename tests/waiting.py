@@ -7,7 +7,7 @@ from typing import Any
 
 # Far longer than anything waited for takes, so that a busy machine fails no test.
 LONGEST_SECONDS = 60.0
-LONGEST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 0.1
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = LONGEST_SECONDS) -> Any:

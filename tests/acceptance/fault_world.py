@@ -22,7 +22,7 @@ from tests.acceptance import fault_processes
 from tests.acceptance.fault_processes import Tuning
 from tests.fakes.cut_proxy import CutProxy
 from tests.plugin import RedisServer, running_redis
-from tests.waiting import LONGEST_SECONDS
+from tests.waiting import LONGEST_SECONDS, until
 
 FINAL = ("succeeded", "failed", "skipped", "interrupted", "lost", "dead")
 
@@ -189,6 +189,10 @@ class World:
     def has_lease(self) -> bool:
         """Return whether a run has a lease."""
         return bool(self.sql("SELECT 1 FROM ai_ops_maintenancelease WHERE token IS NOT NULL"))
+
+    def wait_until_the_lease_is_stale(self) -> None:
+        """Return when the run that has a lease has not renewed it in time."""
+        until(lambda: self.sql("SELECT 1 FROM ai_ops_maintenancelease WHERE expires < now()"), "a stale lease")
 
     def an_hour_passes(self) -> None:
         """Let leases become stale and heartbeats old."""

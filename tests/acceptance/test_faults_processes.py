@@ -23,7 +23,7 @@ from tests.fakes.mcp_server import FakeMCPServer
 from tests.waiting import LONGEST_SECONDS, until
 
 HEALTH, CLEANUP, INCIDENTS = "health", "cleanup", "incidents"
-STARTERS, ROUNDS = 20, 100
+STARTERS, ROUNDS = 20, 25
 HOUR = 3600.0
 GRACE_MINUTES = REDELIVERY_GRACE_SECONDS / 60
 # The port of tcpmux, which nothing serves.
@@ -114,7 +114,8 @@ def test_a_run_after_a_killed_one_is_skipped_until_the_lease_is_stale(world, rec
     with in_the_pause(world, recovered) as child:
         child.kill()
     assert world.do(processes.scheduled, HEALTH)["run"]["state"] == "skipped"
-    until(lambda: world.do(processes.scheduled, HEALTH)["run"]["state"] == "succeeded", "a takeover")
+    world.wait_until_the_lease_is_stale()
+    assert world.do(processes.scheduled, HEALTH)["run"]["state"] == "succeeded", "a takeover"
     world.settle()
 
 
@@ -218,7 +219,8 @@ def test_a_health_check_that_was_stopped_and_wakes_up_after_a_takeover_writes_no
     before, _ = world.do(processes.generations)
     with in_the_pause(world, recovered) as sleeper:
         sleeper.send(signal.SIGSTOP)
-    until(lambda: world.do(processes.scheduled, HEALTH)["run"]["state"] == "succeeded", "a takeover")
+    world.wait_until_the_lease_is_stale()
+    assert world.do(processes.scheduled, HEALTH)["run"]["state"] == "succeeded", "a takeover"
     checks = world.sql("SELECT count(*) FROM ai_ops_mcpservercheck")
     sleeper.send(signal.SIGCONT)
     report = sleeper.result()
@@ -236,7 +238,8 @@ def test_a_cleanup_that_was_stopped_and_wakes_up_after_a_takeover_deletes_nothin
     sleeper = world.start(processes.scheduled, CLEANUP, batch=1)
     until(lambda: talk.client.dbsize() < all_keys, "a deletion")
     sleeper.send(signal.SIGSTOP)
-    until(lambda: world.do(processes.scheduled, CLEANUP)["run"]["state"] == "succeeded", "a takeover")
+    world.wait_until_the_lease_is_stale()
+    assert world.do(processes.scheduled, CLEANUP)["run"]["state"] == "succeeded", "a takeover"
     talk.assert_only_the_live_ones_are_left()
     sleeper.send(signal.SIGCONT)
     # Its own look at its lease, or Redis with the fence of what it had under way.
@@ -271,7 +274,7 @@ def test_a_cleanup_that_is_told_to_end_stops_between_deletions_and_the_next_goes
 # Many at once
 
 
-def test_of_twenty_that_start_at_once_one_runs_a_hundred_times(world):
+def test_of_twenty_that_start_at_once_one_runs_each_time(world):
     barrier = world.context.Barrier(STARTERS)
     children = [world.start(processes.take_turns, barrier, ROUNDS, lease=60) for _ in range(STARTERS)]
     rounds = list(zip(*(child.result(300) for child in children), strict=True))
