@@ -13,3 +13,5 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 # A test's rows are in a transaction that no other connection sees into: the thread that renews a lease would find it
 # gone. Tests of renewing commit what they write, and set a length of their own.
 PLUGINS_CONFIG["ai_ops"]["lease_seconds"] = 300  # noqa: F405
+# Seconds of the processor that Nautobot lets a pattern take; its own tests of renaming let one take all of them.
+REGEX_TIMEOUT = 0.2
