@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Container, Iterable, Mapping
 from functools import cached_property
-from itertools import accumulate, compress, islice
-from operator import eq, itemgetter
+from itertools import accumulate, chain, compress, count, islice
+from operator import eq, itemgetter, ne, sub
 from typing import NamedTuple
 
 from ai_ops.checkpoints.logic.keys import Family
@@ -32,17 +32,18 @@ class Layout(NamedTuple):
 
     def names_in(self, stems: Collection[bytes]) -> dict[bytes, bytes]:
         """Return the threads' ids by those of the stems that are of this layout."""
+        # Looking at all together takes a fraction of looking at each.
+        text = b"\n".join([b"", *stems, b""])
         if not self.behind:
-            # Looking at all together takes a fraction of looking at each.
-            own = stems if b":" not in b"".join(stems) else [stem for stem in stems if b":" not in stem]
-            found = dict(zip(own, own, strict=True))
-        else:
+            own = stems if b":" not in text else [stem for stem in stems if b":" not in stem]
+            return _bare(dict(zip(own, own, strict=True)))
+        if b":" not in text:
+            return {}
+        own = stems
+        if text.count(b"\n" + self.before) < len(stems) or text.count(self.behind + b"\n") < len(stems):
             own = [stem for stem in stems if stem.endswith(self.behind) and stem.startswith(self.before)]
-            name = itemgetter(slice(len(self.before), -len(self.behind)))
-            found = dict(zip(own, map(name, own), strict=True))
-        if _are_bare(found.values()):
-            return found
-        return {stem: name for stem, name in found.items() if _are_bare((name,))}
+        name = itemgetter(slice(len(self.before), -len(self.behind)))
+        return _bare(dict(zip(own, map(name, own), strict=True)))
 
 
 class Column:
@@ -56,12 +57,9 @@ class Column:
 
     def __init__(self, head: bytes, keys: list[bytes], behind_id: int | None) -> None:
         self.keys = keys
-        self._begin = len(head) + 1
+        self._head = head + b":"
+        self._begin = len(self._head)
         self._behind_id = behind_id
-        # Of each key what all keys of its thread have in common.
-        self.stems = self.checkpoints
-        if behind_id is not None:
-            self.stems = list(map(itemgetter(slice(-1 - ID_BYTES)), self.checkpoints))
 
     @cached_property
     def checkpoints(self) -> list[bytes]:
@@ -71,25 +69,57 @@ class Column:
         return list(map(itemgetter(slice(self._begin, None)), self.keys))
 
     @cached_property
-    def newest(self) -> dict[bytes, bytes]:
-        """The key with the newest id of each stem, where keys end in ids."""
-        # The last of a stem counts, and sorted keys of one stem are in the order of their ids.
-        return dict(zip(self.stems, self.keys, strict=True))
+    def stems(self) -> list[bytes]:
+        """Of each key the part that all keys of its thread have in common."""
+        if self._behind_id is None:
+            return self.checkpoints
+        if self._behind_id:
+            return list(map(itemgetter(slice(-1 - ID_BYTES)), self.checkpoints))
+        return list(map(itemgetter(slice(self._begin, -1 - ID_BYTES)), self.keys))
 
     @cached_property
-    def oldest(self) -> dict[bytes, bytes]:
-        """The key with the oldest id of each stem, where keys end in ids."""
-        return dict(zip(reversed(self.stems), reversed(self.keys), strict=True))
+    def _are_last(self) -> list[bool]:
+        """Of each key whether it is the last one of its stem; where keys end in ids, those of a stem are neighbors."""
+        return [*map(ne, self.stems, islice(self.stems, 1, None)), True] if self.stems else []
+
+    @cached_property
+    def threads(self) -> list[bytes]:
+        """The stems, each once, where keys end in ids."""
+        return list(compress(self.stems, self._are_last))
+
+    def newest(self, stems: Container[bytes]) -> list[bytes]:
+        """Return the newest id of each of these stems, in the order of the keys, where keys end in ids."""
+        return self._ids(compress(self.keys, self._are_last), stems)
+
+    def oldest(self, stems: Container[bytes]) -> list[bytes]:
+        """Return the oldest id of each of these stems, in the order of the keys, where keys end in ids."""
+        return self._ids(compress(self.keys, chain((True,), self._are_last)), stems)
+
+    def _ids(self, keys: Iterable[bytes], stems: Container[bytes]) -> list[bytes]:
+        chosen = compress(keys, map(stems.__contains__, self.threads))
+        return list(map(itemgetter(slice(-ID_BYTES, None)), chosen))
 
     @cached_property
     def counts(self) -> Counter[bytes]:
         """The number of keys of each stem."""
-        return Counter(self.stems)
+        if self._behind_id:
+            return Counter(self.stems)
+        ends = list(compress(count(1), self._are_last))
+        return Counter(dict(zip(self.threads, map(sub, ends, chain((0,), ends)), strict=False)))
 
     @cached_property
     def distinct(self) -> frozenset[bytes]:
         """The checkpoints, each once."""
         return frozenset(self.checkpoints)
+
+    @cached_property
+    def _text(self) -> bytes:
+        """All keys without their head, one per line."""
+        return b"\n".join([b"", *self.keys]).replace(b"\n" + self._head, b"\n")
+
+    def is_beside(self, documents: Column) -> bool:
+        """Return whether the keys are those of the documents but for what they begin with."""
+        return self is documents or (self._behind_id == documents._behind_id and self._text == documents._text)
 
     def are_all_of(self, documents: Column) -> bool:
         """Return whether the checkpoint of each key has a document."""
@@ -103,8 +133,6 @@ class Column:
 
     def without(self, stems: Container[bytes]) -> list[bytes]:
         """Return the keys of other stems than these."""
-        if all(map(stems.__contains__, self.stems)):
-            return []
         return [key for key, stem in zip(self.keys, self.stems, strict=True) if stem not in stems]
 
     def names_of(self, keys: Iterable[bytes]) -> list[bytes]:
@@ -115,12 +143,14 @@ class Column:
         """Return the keys of these stems."""
         return list(compress(self.keys, map(stems.__contains__, self.stems)))
 
-    def share(self, family: int, stems: Collection[bytes]) -> Share:
-        """Return the keys of these stems, whose order is that of the keys."""
-        chosen = list(map(stems.__contains__, self.stems))
-        counts = Counter(compress(self.stems, chosen))
-        ends = accumulate(map(counts.__getitem__, stems), initial=0)
-        return Share(family, list(compress(self.keys, chosen)), list(ends))
+    def chosen(self, stems: Collection[bytes]) -> tuple[list[bool], list[int]]:
+        """Return of each key whether it is of these stems, and where the keys of each end among those, after a 0.
+
+        Args:
+            stems: The stems, in the order of the keys.
+        """
+        flags = list(map(stems.__contains__, self.stems))
+        return flags, list(accumulate(map(self.counts.__getitem__, stems), initial=0))
 
 
 NO_KEYS = Column(b"", [], None)
@@ -136,7 +166,7 @@ class LayoutThreads:
 
     def __init__(self, layout: Layout, columns: Mapping[bytes, Column]) -> None:
         self.documents = columns.get(layout.document, NO_KEYS)
-        self.names = layout.names_in(self.documents.newest)
+        self.names = layout.names_in(self.documents.threads)
         self._pointers = columns.get(layout.pointer, NO_KEYS)
         self._satellites = {head: columns[head] for head in layout.satellites if head in columns}
         self._layout = layout
@@ -152,12 +182,14 @@ class LayoutThreads:
 
     def strangers(self) -> list[bytes]:
         """Return the ids, without braces, of the threads with a key whose thread or checkpoint has no document."""
-        names = self.names
+        names, documents = self.names, self.documents
         found = self._pointers.names_of(self._pointers.without(names))
         for column in self._satellites.values():
-            if not (column.are_all_of(self.documents) and all(map(names.__contains__, column.stems))):
+            if column.is_beside(documents) and len(names) == len(documents.threads):
+                continue
+            if not (column.are_all_of(documents) and all(map(names.__contains__, column.stems))):
                 rows = zip(column.keys, column.checkpoints, column.stems, strict=True)
-                known = self.documents.distinct
+                known = documents.distinct
                 odd = [key for key, each, stem in rows if each not in known or stem not in names]
                 found += column.names_of(odd)
         return found
@@ -168,16 +200,21 @@ class LayoutThreads:
         Args:
             policies: The names of their policies by stem, in the order of the keys.
         """
-        satellites = self._layout.satellites
-        return WholeThreads(
-            [self.names[stem] for stem in policies],
-            list(policies.values()),
-            self._pointers.of(policies),
-            (
-                self.documents.share(Family.DOCUMENT, policies),
-                *(column.share(satellites[head], policies) for head, column in self._satellites.items()),
-            ),
-        )
+        shares = []
+        flags, ends = self.documents.chosen(policies)
+        for head, column in {self._layout.document: self.documents, **self._satellites}.items():
+            family = self._layout.satellites.get(head, Family.DOCUMENT)
+            own, at = (flags, ends) if column.is_beside(self.documents) else column.chosen(policies)
+            shares.append(Share(family, list(compress(column.keys, own)), at))
+        names = list(map(self.names.__getitem__, policies))
+        return WholeThreads(names, list(policies.values()), self._pointers.of(policies), tuple(shares))
+
+
+def _bare(names: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """Return the names that can't be taken for one with a namespace, or in braces."""
+    if _are_bare(names.values()):
+        return names
+    return {stem: name for stem, name in names.items() if _are_bare((name,))}
 
 
 def _are_bare(names: Iterable[bytes]) -> bool:

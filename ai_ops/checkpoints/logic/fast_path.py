@@ -14,14 +14,15 @@ from bisect import bisect_left
 from collections import ChainMap, Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, repeat
+from itertools import chain, compress
 from math import inf
+from operator import and_, attrgetter, ge, lt
 
 from ai_ops.checkpoints.logic.columns import Column, Layout, LayoutThreads
 from ai_ops.checkpoints.logic.keys import VALKEY_DOCUMENT, Family, KeyParser
 from ai_ops.checkpoints.logic.retention import RetentionPolicy
 from ai_ops.checkpoints.logic.times import UUID_EPOCH
-from ai_ops.checkpoints.logic.whole_threads import ID_BYTES, WholeThreads
+from ai_ops.checkpoints.logic.whole_threads import WholeThreads
 from ai_ops.logic.policies import NO_POLICY
 
 _HEX = "0123456789abcdef"
@@ -52,6 +53,8 @@ class QuickDecisions:
 # The name of a policy; ids below the first go whole, and none of those from the second on goes; the number of
 # checkpoints that surely are within the policy's limits, None where it has none.
 Cut = tuple[str, bytes, bytes, int | None]
+# The same of threads, in columns.
+CutColumns = tuple[Sequence[str], Sequence[bytes], Sequence[bytes], Sequence[int | None]]
 
 
 class _Cuts:
@@ -61,7 +64,7 @@ class _Cuts:
         self._policy = policy
         self._now = now
 
-    def of_each(self, names: Sequence[bytes], stems: Iterable[bytes]) -> Iterable[Cut]:
+    def of_each(self, names: Sequence[bytes], stems: Iterable[bytes]) -> CutColumns:
         """Return the cuts of threads, given by the beginnings of their keys too.
 
         Where the possible names of a thread are of several policies, it goes if all of them say so, and stays if all
@@ -69,7 +72,8 @@ class _Cuts:
         """
         classes = self._policy.classes
         if classes is None:
-            return repeat(self._cut(NO_POLICY), len(names))
+            name, old, young, most = self._cut(NO_POLICY)
+            return [name] * len(names), [old] * len(names), [young] * len(names), [most] * len(names)
         ranks = classes.ranks_of_each(names)
         cuts = {rank: self._cut(rank) for rank in set(ranks)}
         found = [cuts[rank] for rank in ranks]
@@ -77,7 +81,8 @@ class _Cuts:
         for (place, _), other in zip(braced.items(), classes.ranks_of_braced(tuple(braced.values())), strict=True):
             if other != ranks[place]:
                 found[place] = _agreed([found[place], self._cut(other)])
-        return found
+        return ([each[0] for each in found], [each[1] for each in found], [each[2] for each in found],
+                [each[3] for each in found])  # fmt: skip
 
     def _cut(self, rank: int) -> Cut:
         policy = self._policy.by_rank(rank)
@@ -153,12 +158,14 @@ class QuickKeys:
         kept: Counter[str] = Counter({policy.by_rank(NO_POLICY).name: 0})
         decided: set[bytes] = set()
         expired = []
-        for threads in layouts:
+        for threads in filter(attrgetter("names"), layouts):
             going, staying = _decided(threads, unsure, policy, cuts)
             kept.update(staying.values())
             decided.update(going, staying)
             if going:
                 expired.append(threads.whole(going))
+        if not unsure and len(decided) == sum(len(threads.names) for threads in layouts):
+            return QuickDecisions([], kept, expired)
         rest = [column.without(decided) for column in columns.values()]
         return QuickDecisions(list(chain.from_iterable(rest)), kept, expired)
 
@@ -183,8 +190,10 @@ class QuickKeys:
         unsure.update(*(threads.strangers() for threads in layouts))
         for head in {self._document, VALKEY_DOCUMENT} & columns.keys():
             documents = columns[head]
+            if repeated := _repeated(documents.threads):
+                unsure.update(documents.names_of(documents.of(repeated)))
             known = ChainMap(*(each.names for each in layouts if each.documents is documents))
-            if sum(map(len, known.maps)) < len(documents.newest):
+            if sum(map(len, known.maps)) < len(documents.threads):
                 unsure.update(documents.names_of(documents.without(known)))
         return unsure
 
@@ -194,21 +203,19 @@ def _decided(
 ) -> tuple[dict[bytes, str], dict[bytes, str]]:
     """Return the names of the policies of the threads that go, and of those that stay, by stem."""
     names = threads.complete()
+    if unsure:
+        names = {stem: name for stem, name in names.items() if name not in unsure}
     documents = threads.documents
-    newest, oldest = documents.newest, documents.oldest
-    covers_all = policy.covers_all
-    going: dict[bytes, str] = {}
-    staying: dict[bytes, str] = {}
-    cut_of_each = cuts.of_each(list(names.values()), names)
-    for (stem, name), (held, old, young, most) in zip(names.items(), cut_of_each, strict=True):
-        if name in unsure:
-            continue
-        if newest[stem][-ID_BYTES:] < old:
-            if covers_all or policy.covers(_possible(name, stem)):
-                going[stem] = held
-        elif oldest[stem][-ID_BYTES:] >= young and (most is None or documents.counts[stem] <= most):
-            staying[stem] = held
-    return going, staying
+    held, old, young, most = cuts.of_each(list(names.values()), names)
+    going = dict(compress(zip(names, held, strict=True), map(lt, documents.newest(names), old)))
+    if not policy.covers_all:
+        going = {stem: each for stem, each in going.items() if policy.covers(_possible(names[stem], stem))}
+    are_young = map(ge, documents.oldest(names), young)
+    if any(each is not None for each in set(most)):
+        counts = map(documents.counts.__getitem__, names)
+        within = [limit is None or number <= limit for number, limit in zip(counts, most, strict=True)]
+        are_young = map(and_, are_young, within)
+    return going, dict(compress(zip(names, held, strict=True), are_young))
 
 
 def _agreed(cuts: Sequence[Cut]) -> Cut:
@@ -222,7 +229,9 @@ def _possible(name: bytes, stem: bytes) -> tuple[bytes, ...]:
     return (name, stem[:-1]) if stem.endswith(b"}:") else (name,)
 
 
-def _repeated(names: Iterable[bytes]) -> set[bytes]:
+def _repeated(names: Sequence[bytes]) -> set[bytes]:
+    if len(names) == len(set(names)):
+        return set()
     seen: set[bytes] = set()
     return {name for name in names if name in seen or seen.add(name)}  # type: ignore[func-returns-value]
 

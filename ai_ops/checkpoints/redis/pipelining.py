@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -126,7 +126,17 @@ class CallsAhead:
         self._pool.release(connection)
 
 
+# What stands before a word of a command, by the length of the word; longer ones are rare.
+_HEADS = [b"\r\n$%d\r\n" % length for length in range(1024)]
+
+
 def packed(words: Sequence[str | bytes | int]) -> bytes:
-    """Return a command in the protocol of Redis, in one piece and three times as fast as the client."""
+    """Return a command in the protocol of Redis, in one piece and several times as fast as the client."""
     encoded = [word if type(word) is bytes else str(word).encode() for word in words]
-    return b"".join([b"*%d\r\n" % len(encoded), *[b"$%d\r\n%b\r\n" % (len(word), word) for word in encoded]])
+    lengths = list(map(len, encoded))
+    heads: Iterable[bytes] = map(_HEADS.__getitem__, lengths)
+    if max(lengths) >= len(_HEADS):
+        heads = [b"\r\n$%d\r\n" % length for length in lengths]
+    pieces = [b""] * (2 * len(encoded))
+    pieces[::2], pieces[1::2] = heads, encoded
+    return b"*%d%b\r\n" % (len(encoded), b"".join(pieces))
