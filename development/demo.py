@@ -10,12 +10,10 @@ import asyncio
 import json
 import sys
 import time
-from datetime import timedelta
 from typing import Any
 
 import httpx
 
-from development import conversations, other_savers
 from development.services import STATE, Service, ServiceError, Settings, Supervisor, state_lock, telling
 from development.stack import (
     api_token,
@@ -26,18 +24,8 @@ from development.stack import (
     web_url,
     worker,
 )
-from langgraph_checkpoint_compact import AsyncCompactRedisSaver
 
 RETENTION_DAYS = 30
-FIRST = "Which switches run old firmware?"
-QUESTIONS = [FIRST, "And which of them are at the edge?", "Draft the change."]
-# Typical thread ids: with colons, and one that is the start of another.
-OLD_THREADS = {"demo:site": 31, "demo:audit-2026": 45, "demo:upgrade:draft": 400}  # age in days
-LIVE_THREAD = "demo:site:berlin"
-TAIL_THREAD = "demo:upgrade"  # live, with an old tail
-WAITING_THREAD = "demo:rollout"  # waits for a user's answer
-HELD_THREAD = "demo:held:case"  # old, under a policy that keeps it for ever
-ERASED_THREAD = "demo:person:42"  # from today, and erased
 
 EXPECTED_STATUS = {
     "Demo recovered": ("Unhealthy", "Healthy"),
@@ -58,75 +46,6 @@ class Checks:
         """Print the sentence with a mark, and record a failure."""
         print(f"  {'ok  ' if good else 'FAIL'}  {sentence}", flush=True)
         self.failed += not good
-
-
-# --------------------------------------------------------------------------------------------
-# Conversations
-
-
-async def fill(redis_url: str) -> dict[str, Any]:
-    """Write the demo's conversations again; return the state of each live thread."""
-    async with AsyncCompactRedisSaver.from_url(redis_url) as saver:
-        graph = conversations.build_graph(saver)
-        for thread_id in (*OLD_THREADS, LIVE_THREAD, TAIL_THREAD, WAITING_THREAD):
-            await saver.adelete_thread(thread_id)
-        for thread_id, days in OLD_THREADS.items():
-            await conversations.hold_in_the_past(saver, thread_id, QUESTIONS, timedelta(days=days))
-        for thread_id, days in ((HELD_THREAD, 400), (ERASED_THREAD, 0)):
-            await saver.adelete_thread(thread_id)
-            await conversations.hold_in_the_past(saver, thread_id, QUESTIONS, timedelta(days=days))
-        await conversations.hold_in_the_past(saver, TAIL_THREAD, QUESTIONS, timedelta(days=40))
-        for question in QUESTIONS:
-            await conversations.ask(graph, LIVE_THREAD, question)
-        await conversations.ask(graph, TAIL_THREAD, "Is it done?")
-        await conversations.ask(graph, WAITING_THREAD, FIRST)
-        await conversations.ask(graph, WAITING_THREAD, "Deploy it to all of them.")
-        return await live_state(graph)
-
-
-async def live_state(graph: Any) -> dict[str, Any]:
-    """Return the state from which each live thread would resume."""
-    found = {}
-    for thread_id in (LIVE_THREAD, TAIL_THREAD, WAITING_THREAD):
-        state = await graph.aget_state(conversations.thread(thread_id))
-        found[thread_id] = (state.values, state.next, state.config, state.interrupts)
-    return found
-
-
-async def count_checkpoints(redis_url: str) -> dict[str, int]:
-    """Count each demo thread's checkpoints, in its root namespace."""
-    async with AsyncCompactRedisSaver.from_url(redis_url) as saver:
-        counts = {}
-        for thread_id in (*OLD_THREADS, LIVE_THREAD, TAIL_THREAD, WAITING_THREAD):
-            config = conversations.thread(thread_id)
-            config["configurable"]["checkpoint_ns"] = ""
-            counts[thread_id] = len([each async for each in saver.alist(config)])
-        return counts
-
-
-async def inspect(redis_url: str, before: dict[str, Any], had: dict[str, int], checks: Checks) -> None:
-    """Check every thread after the cleanup, and take the next turn of the live ones."""
-    has = await count_checkpoints(redis_url)
-    async with AsyncCompactRedisSaver.from_url(redis_url) as saver:
-        graph = conversations.build_graph(saver)
-        for thread_id, days in OLD_THREADS.items():
-            checks.see(
-                has[thread_id] == 0 < had[thread_id],
-                f"deleted: {thread_id} ({had[thread_id]} checkpoints, last active {days} days ago)",
-            )
-        after = await live_state(graph)
-        for thread_id, state in before.items():
-            checks.see(
-                after[thread_id] == state and has[thread_id] > 0,
-                f"kept: {thread_id} resumes from the same state ({had[thread_id]} -> {has[thread_id]} checkpoints)",
-            )
-        checks.see(has[TAIL_THREAD] < had[TAIL_THREAD], f"trimmed: the old tail of {TAIL_THREAD} is gone")
-        for thread_id, number in ((LIVE_THREAD, 4), (TAIL_THREAD, 5)):
-            answer = await conversations.ask(graph, thread_id, "What did I ask first?")
-            wanted = conversations.remembering([FIRST] * number)
-            checks.see(answer == wanted, f"{thread_id} answers its next turn: {answer!r}")
-        answer = await conversations.resume(graph, WAITING_THREAD)
-        checks.see(answer == conversations.APPROVED, f"{WAITING_THREAD} takes its approval: {answer!r}")
 
 
 # --------------------------------------------------------------------------------------------
@@ -234,19 +153,26 @@ def put_servers(nautobot: Nautobot, ports: list[int]) -> None:
 # The whole
 
 
-def run_jobs(nautobot: Nautobot, checks: Checks, as_json: bool) -> None:
-    """Run both Jobs at the same time, and the sampling, on the Celery worker; show their results."""
+def clean_up(nautobot: Nautobot, checks: Checks, as_json: bool) -> None:
+    """Run the cleanup, and the sampling, on the Celery worker; show their results."""
     cleanup = nautobot.run_job(
         "checkpoint_cleanup", "CleanupCheckpointsJob", {"retention_days": RETENTION_DAYS, "dryrun": False}
     )
-    health = nautobot.run_job("mcp_health_check", "MCPServerHealthCheckJob", {})
     report = show(nautobot, "Cleanup Old Checkpoints", cleanup, checks, as_json)
     checks.see(report.get("deleted_count", 0) > 0, "old checkpoint keys were deleted")
     storage = nautobot.run_job("checkpoint_storage", "SampleCheckpointStorageJob", {})
     report = show(nautobot, "Sample Checkpoint Storage", storage, checks, as_json)
     checks.see(report.get("thread_count", 0) >= 3, "the page Checkpoint Storage shows the threads that are left")
+
+
+def show_health(nautobot: Nautobot, health: str, checks: Checks, as_json: bool) -> None:
+    """Show the result of the health check, and the statuses of the servers."""
     report = show(nautobot, "MCP Server Health Check", health, checks, as_json)
     checks.see(report.get("checked_count", 0) >= 3, "the three HTTP servers that are not Vulnerable were checked")
+    statuses = nautobot.statuses()
+    print("\nMCP servers", flush=True)
+    for name, (was, wanted) in EXPECTED_STATUS.items():
+        checks.see(statuses.get(name) == wanted, f"{name}: {was} -> {statuses.get(name)}")
 
 
 def put_policy(nautobot: Nautobot) -> None:
@@ -257,20 +183,20 @@ def put_policy(nautobot: Nautobot) -> None:
     nautobot.call("POST", path, json={"name": "Demo hold", "thread_patterns": "demo:held*", "retention": "forever"})
 
 
-def show_threads(nautobot: Nautobot, checks: Checks) -> None:
+def show_threads(nautobot: Nautobot, held_thread: str, erased_thread: str, checks: Checks) -> None:
     """Explain a held conversation, and erase another."""
     print("\nA held conversation, an erasure and an explanation", flush=True)
     path = "plugins/ai-ops/threads/"
-    held = nautobot.call("GET", f"{path}explain/", params={"thread_id": HELD_THREAD})
+    held = nautobot.call("GET", f"{path}explain/", params={"thread_id": held_thread})
     checks.see(
         held["found"] and held["policy"] == "Demo hold",
-        f"{HELD_THREAD} is 400 days old and there: {held['decision']} (policy {held['policy']})",
+        f"{held_thread} is 400 days old and there: {held['decision']} (policy {held['policy']})",
     )
     query = {"module_name": "ai_ops.jobs.erasure", "job_class_name": "EraseConversationsJob"}
     (job,) = nautobot.call("GET", "extras/jobs/", params=query)["results"]
     # Nautobot installs Jobs disabled, and this Job has no schedule that enables it.
     nautobot.call("PATCH", f"extras/jobs/{job['id']}/", json={"enabled": True})
-    body = {"thread_ids": [ERASED_THREAD], "reason": "The demo's request to be forgotten"}
+    body = {"thread_ids": [erased_thread], "reason": "The demo's request to be forgotten"}
     run = nautobot.call("POST", f"{path}erase/", json=body)
     deadline = time.monotonic() + 60
     while run["state"] in ("pending", "running") and time.monotonic() < deadline:
@@ -280,10 +206,10 @@ def show_threads(nautobot: Nautobot, checks: Checks) -> None:
     record = erasures[0] if erasures else {}
     checks.see(
         bool(record.get("verified")) and record["deleted_count"] > 0,
-        f"{ERASED_THREAD} is erased: {record.get('deleted_count')} keys, verified {record.get('verified')}",
+        f"{erased_thread} is erased: {record.get('deleted_count')} keys, verified {record.get('verified')}",
     )
-    gone = nautobot.call("GET", f"{path}explain/", params={"thread_id": ERASED_THREAD})
-    checks.see(not gone["found"], f"{ERASED_THREAD}: {gone['decision']}")
+    gone = nautobot.call("GET", f"{path}explain/", params={"thread_id": erased_thread})
+    checks.see(not gone["found"], f"{erased_thread}: {gone['decision']}")
 
 
 def drift(nautobot: Nautobot, server_url: str) -> str:
@@ -320,9 +246,13 @@ def demonstrate(settings: Settings, supervisor: Supervisor, mine: bool, checks: 
         env = stack_environment(settings)
     supervisor.start(*processes, wait=False)
     print("Holding conversations with a LangGraph agent ...", flush=True)
+    # Here, since LangGraph takes two seconds to import, in which the processes start.
+    from development import demo_conversations as talks
+    from development import other_savers
+
     redis_url = env["LANGGRAPH_REDIS_URL"]
-    before = asyncio.run(fill(redis_url))
-    had = asyncio.run(count_checkpoints(redis_url))
+    before = asyncio.run(talks.fill(redis_url))
+    had = asyncio.run(talks.count_checkpoints(redis_url))
     with telling("Waiting for Nautobot"):
         supervisor.wait_ready(*processes)
     print(f"Nautobot is ready after {time.monotonic() - started:.0f} s: {web_url(settings)}", flush=True)
@@ -332,18 +262,17 @@ def demonstrate(settings: Settings, supervisor: Supervisor, mine: bool, checks: 
         nautobot = Nautobot(client)
         put_servers(nautobot, settings.mcp_ports)
         put_policy(nautobot)
-        run_jobs(nautobot, checks, as_json)
-        show_threads(nautobot, checks)
-        statuses = nautobot.statuses()
+        # It pauses twice for five seconds, in which the worker's other process does what is shown first.
+        health = nautobot.run_job("mcp_health_check", "MCPServerHealthCheckJob", {})
+        clean_up(nautobot, checks, as_json)
+        show_threads(nautobot, talks.HELD_THREAD, talks.ERASED_THREAD, checks)
+        print("\nConversations, on database 2 of a plain Redis", flush=True)
+        asyncio.run(talks.inspect(redis_url, before, had, checks))
+        print("\nConversations of other savers, each on a server of its own", flush=True)
+        for good, sentence in other_savers.conversations_kept(RETENTION_DAYS, talks.QUESTIONS):
+            checks.see(good, sentence)
+        show_health(nautobot, health, checks, as_json)
         show_drift(nautobot, f"http://127.0.0.1:{settings.mcp_ports[1]}", checks)
-    print("\nMCP servers", flush=True)
-    for name, (was, wanted) in EXPECTED_STATUS.items():
-        checks.see(statuses.get(name) == wanted, f"{name}: {was} -> {statuses.get(name)}")
-    print("\nConversations, on database 2 of a plain Redis", flush=True)
-    asyncio.run(inspect(redis_url, before, had, checks))
-    print("\nConversations of other savers, each on a server of its own", flush=True)
-    for good, sentence in other_savers.conversations_kept(RETENTION_DAYS, QUESTIONS):
-        checks.see(good, sentence)
     print(f"\nTook {time.monotonic() - started:.0f} s in all.", flush=True)
 
 

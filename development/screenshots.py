@@ -17,7 +17,8 @@ import httpx
 from playwright.sync_api import FloatRect, Locator, Page, sync_playwright
 
 from development import conversations, database
-from development.demo import QUESTIONS, Nautobot, drift
+from development.demo import Nautobot, drift
+from development.demo_conversations import QUESTIONS
 from development.services import PROJECT, Settings
 from development.stack import PASSWORD, USER, api_token, stack_environment, web_url
 from langgraph_checkpoint_compact import AsyncCompactRedisSaver

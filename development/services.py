@@ -32,6 +32,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,9 @@ class Service:
     log: Path = Path()
     # A `subprocess.Popen`, or an object with its methods.
     process: Any = None
+    # The number of the supervisor's start with which it was started: what starts together ends together.
+    turn: int = 0
+    asked_to_stop: bool = False
 
     def __post_init__(self) -> None:
         if self.log == Path():
@@ -235,6 +239,7 @@ class Service:
                     f"another number in place of {port} into {STATE / 'settings.json'}."
                 )
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.asked_to_stop = False
         self._launch()
 
     def _launch(self) -> None:
@@ -274,12 +279,18 @@ class Service:
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
         return "\n".join(f"  {self.name}: {line}" for line in text.splitlines()[-lines:])
 
+    def ask_to_stop(self) -> None:
+        """Ask the process once to end, and do not wait for it."""
+        if self.process is not None and not self.asked_to_stop and self.process.poll() is None:
+            self.asked_to_stop = True
+            self.process.send_signal(self.stop_signal)
+
     def stop(self) -> None:
         """End the process and all its children, and wait until they are gone."""
         if self.process is None:
             return
+        self.ask_to_stop()
         if self.process.poll() is None:
-            self.process.send_signal(self.stop_signal)
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(STOP_TIMEOUT)
         # Its children, and itself if it ignored the signal.
@@ -482,10 +493,11 @@ def wanted_services(settings: Settings, *, databases_only: bool = False) -> list
 
 
 class Supervisor:
-    """Starts services, watches them, and always stops them in reverse order."""
+    """Starts services, watches them, and always stops them: those last that were started first."""
 
     def __init__(self) -> None:
         self.services: list[Service] = []
+        self._turns = 0
         self._handlers: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Supervisor:
@@ -502,14 +514,21 @@ class Supervisor:
             signal.signal(signum, signal.SIG_IGN)
         if kind is KeyboardInterrupt:
             print("\nStopping ...", flush=True)
-        for service in reversed(self.services):
-            service.stop()
+        # Together, since a Celery worker takes seconds; the databases, which the others use, started before them.
+        for _, group in groupby(reversed(self.services), key=lambda service: service.turn):
+            together = list(group)
+            for service in together:
+                service.ask_to_stop()
+            for service in together:
+                service.stop()
         for signum, handler in self._handlers.items():
             signal.signal(signum, handler)  # type: ignore[arg-type]
 
     def start(self, *services: Service, wait: bool = True) -> None:
         """Start all of them at once; with `wait`, wait until all serve."""
+        self._turns += 1
         for service in services:
+            service.turn = self._turns
             self.services.append(service)
             service.start()
         if wait:
