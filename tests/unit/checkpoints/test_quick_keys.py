@@ -201,6 +201,40 @@ def test_a_recognised_key_needs_no_reading_and_is_filed_with_its_thread(
         assert parsed.time is not None or parsed.family in (Family.POINTER, Family.WRITE)
 
 
+plain_names = st.sampled_from((b"a", b"user-1", b"user-1-2", b"a b", b"x|y", b"a" * 500)) | st.sampled_from(
+    (*NAMES, b"", b"a" * 501, b"a\x7f", b"a\x00")
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.builds(lambda name, made: b"checkpoint:" + name + b":" + made, plain_names, ids), max_size=3))
+def test_plain_keys_are_recognised_together_as_among_others(keys: list[bytes]) -> None:
+    quick = QuickKeys(KeyParser(NOW))
+    assert quick.threads_of(keys) == quick.threads_of([*keys, b"another"])[:-1]
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [b"checkpoint:a", uuid6(1) + b":checkpoint:b:" + uuid6(1)],
+        [b"checkpoint:a:" + uuid6(1), b"checkpoint:" + uuid6(1), b"b:checkpoint:c:" + uuid6(1)],
+        [b"checkpoint", uuid6(1) + b":a:checkpoint:b:" + uuid6(1)],
+        [b"checkpoint:a:" + uuid6(1), b"checkpoint:b:" + uuid6(4000)],
+        [b"checkpoint:a:" + uuid6(1), b"checkpoint::" + uuid6(1)],
+        [b"checkpoint:a:" + uuid6(1), b"checkpoint:" + b"b" * 501 + b":" + uuid6(1)],
+        [b"checkpoint:a:" + uuid6(1)[:-1], b"checkpoint:b:" + uuid6(1) + b"0"],
+        [b"checkpoint:a:" + uuid6(1), b"checkpoint:b:" + uuid6(1).replace(b"-8", b"-7")],
+        [b"checkpoint:a:" + uuid6(1), b"checkpoint:b:" + uuid6(1).replace(b"-6", b"-4")],
+        [b"checkpoint:a:" + uuid6(1), b"checkpoint:b:" + uuid6(1).replace(b"-", b"0")],
+        [b"checkpoint:a:" + uuid6(1), b"writes:b:" + uuid6(1)],
+        [b"checkpoint:a:" + uuid6(1), b"other:b:" + uuid6(1)],
+    ],
+)
+def test_keys_that_only_look_like_plain_ones_together_are_taken_apart_alone(keys: list[bytes]) -> None:
+    quick = QuickKeys(KeyParser(NOW))
+    assert quick.threads_of(keys) == [quick.threads_of([key, b"another"])[0] for key in keys]
+
+
 @given(st.floats(EARLIEST, NOW + FUTURE_TOLERANCE), st.integers(-5, 5))
 def test_ids_compare_as_their_times_do(time: float, ticks: int) -> None:
     tick = _first_tick_at(time) + ticks
