@@ -17,7 +17,9 @@ def outside_environment(state: Path) -> dict[str, str]:
     """The environment of a shell in which nothing of this test run is set."""
     ours = ("NAUTOBOT_", "LANGGRAPH_", "AI_OPS_", "DJANGO_", "PYTEST_")
     env = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
-    env.pop("MAKELEVEL", None)
+    # Without the last, what a process compiles stays for the next.
+    for name in ("MAKELEVEL", "PYTHONDONTWRITEBYTECODE"):
+        env.pop(name, None)
     return env | {"AI_OPS_STATE": str(state)}
 
 

@@ -398,7 +398,9 @@ def test_the_time_limit_ends_a_run_in_a_pause_and_nothing_undecided_is_flipped(u
 
 
 @committed
-def test_the_time_limit_keeps_what_three_checks_agreed_on_before_it(up, caplog):
+def test_the_time_limit_keeps_what_three_checks_agreed_on_before_it(up, caplog, settings):
+    # The end of the run waits for the probe that hangs.
+    settings.PLUGINS_CONFIG = {"ai_ops": settings.PLUGINS_CONFIG["ai_ops"] | {"check_timeout": 4}}
     before = current_generation()
     with FakeMCPServer(health_status=500).running() as slow:
         quick, hangs = add("a-quick", up.url, "Healthy"), add("b-hangs", slow.url, "Healthy")

@@ -753,7 +753,7 @@ def test_tls_is_verified_by_default():
     assert ssl_context().check_hostname
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def fastmcp():
     """A server of the SDK in a process of its own, whose memory can be read."""
     with sdk_server("-m", "development.demo_mcp_servers") as server:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from langchain_mcp_adapters.client import MultiServerMCPClient
@@ -24,7 +25,7 @@ AT_ONCE = 24
 
 
 async def loads(url: str) -> bool:
-    """Return whether agents get tools from there: langchain-mcp-adapters over the official SDK, as in `ai_ops.agents`."""
+    """Return whether agents get tools there: langchain-mcp-adapters over the official SDK, as in `ai_ops.agents`."""
     connection = StreamableHttpConnection(
         transport="streamable_http",
         url=url,
@@ -56,8 +57,11 @@ def verdicts():
         def targets(who):
             return [Target("", server.url(who, row), ProbeKind.MCP) for row in ROWS]
 
-        probes = list(prober.probe_all(targets("probe")))
-        listings = list(prober.list_all(targets("listing")))
+        # Side by side: both wait most of the time. The client, which would be late by itself, comes after them.
+        with ThreadPoolExecutor() as pool:
+            probing = pool.submit(lambda: list(prober.probe_all(targets("probe"))))
+            listings = list(prober.list_all(targets("listing")))
+            probes = probing.result()
         loaded = asyncio.run(_all_load([server.url("client", row) for row in ROWS]))
     return {
         row: (probe, listing.probe, client)
