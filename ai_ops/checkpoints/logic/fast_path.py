@@ -157,8 +157,12 @@ class QuickKeys:
         """
         # Without colons of their own, the parts of a document are the prefix, the thread's id, the checkpoint's id, and
         # here the line break. If each fourth is a line break, all keys have three parts.
+        longest = len(self._document) + _LONGEST_NAME + ID_BYTES + 3
+        if text.count(b":") != 2 * count or len(text) > count * longest:
+            # Of other texts, even of the longest names or of many colons, no copy is made.
+            return []
         parts = text.replace(b"\n", b":\n:").split(b":")
-        if len(parts) != 4 * count - 1 or parts[3::4].count(b"\n") != count - 1:
+        if parts[3::4].count(b"\n") != count - 1:
             return []
         names, ids = parts[1::4], parts[2::4]
         if self._document not in self._heads or parts[::4].count(self._document) != count:
