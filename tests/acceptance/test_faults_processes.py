@@ -23,7 +23,7 @@ from tests.fakes.mcp_server import FakeMCPServer
 from tests.waiting import LONGEST_SECONDS, until
 
 HEALTH, CLEANUP, INCIDENTS = "health", "cleanup", "incidents"
-STARTERS, ROUNDS = 20, 25
+STARTERS, ROUNDS = 20, 100
 HOUR = 3600.0
 GRACE_MINUTES = REDELIVERY_GRACE_SECONDS / 60
 # The port of tcpmux, which nothing serves.
@@ -274,7 +274,7 @@ def test_a_cleanup_that_is_told_to_end_stops_between_deletions_and_the_next_goes
 # Many at once
 
 
-def test_of_twenty_that_start_at_once_one_runs_each_time(world):
+def test_of_twenty_that_start_at_once_one_runs_a_hundred_times(world):
     barrier = world.context.Barrier(STARTERS)
     children = [world.start(processes.take_turns, barrier, ROUNDS, lease=60) for _ in range(STARTERS)]
     rounds = list(zip(*(child.result(300) for child in children), strict=True))
