@@ -11,6 +11,7 @@ import contextlib
 import gzip
 import json
 import re
+import socket
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator
@@ -583,6 +584,10 @@ class WireServer:
         reply = row.get(_named(verb, message), _well)
         sent = reply if isinstance(reply, bytes) else reply(call)
         sent = sent if isinstance(sent, bytes) else await sent
+        if sent.endswith(HUNG_UP):
+            # The answer and the end of the connection leave together: a client that reads the answer alone uses the
+            # connection again, and fails.
+            writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
         writer.write(sent)
         await writer.drain()
         return KEPT in sent and not sent.endswith(HUNG_UP)
