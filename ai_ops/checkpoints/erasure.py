@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -26,7 +26,7 @@ from ai_ops.checkpoints.redis.eraser import Eraser
 from ai_ops.checkpoints.redis.store import CheckpointStore
 from ai_ops.config import SHA256, AiOpsSettings
 from ai_ops.exceptions import AiOpsError, ConfigurationError, ErasureError
-from ai_ops.logic.arguments import FLAG, Rule, is_storable, names, refusal, text
+from ai_ops.logic.arguments import FLAG, Rule, is_list, is_storable, names, refusal, text
 from ai_ops.logic.concealment import is_concealed
 from ai_ops.logic.foreign_text import shown
 from ai_ops.logic.globs import why_no_glob
@@ -345,7 +345,7 @@ def _encoded(name: str) -> bytes:
 
 def _joined(namespaces: Any) -> tuple[str, ...] | None:
     """Return namespaces of the store as texts, their parts joined by dots; None if they are not lists of texts."""
-    if isinstance(namespaces, str | bytes | Mapping) or not isinstance(namespaces, Iterable):
+    if not is_list(namespaces):
         return None
     found = []
     for each in namespaces:

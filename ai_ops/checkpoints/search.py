@@ -187,13 +187,13 @@ def checked_pattern(pattern: object) -> str:
 
 
 def search(hold: Hold, pattern: str) -> dict[str, Any]:
-    """Search under the lease of a run; the result is that of `find_threads`."""
+    """Search for a checked pattern under the lease of a run; the result is that of `find_threads`."""
     try:
-        report = _found(hold, checked_pattern(pattern))
+        report = _found(hold, pattern)
     except AiOpsError as error:
         hold.trouble(error)
         logger.error("❌ The search for threads failed: %s", error)
-        return SearchReport(str(pattern), error=str(error)).as_dict()
+        return SearchReport(pattern, error=str(error)).as_dict()
     logger.info(
         "%d threads match; about %d of %d keys were looked at in %s s",
         report.thread_count,

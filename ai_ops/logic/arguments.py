@@ -45,11 +45,14 @@ FLAG = Rule(lambda value: isinstance(value, bool), "True or False")
 ID = Rule(_is_id, "a text, a number or a UUID")
 
 
+def is_list(value: Any) -> bool:
+    """Return whether a value can stand for a list, as a single text and a dictionary can't."""
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
+
+
 def names(values: Any) -> tuple[str, ...] | None:
-    """Return ids as texts; None if they are not a collection of ids, as a single text is not."""
-    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
-        return None
-    found = tuple(values)
+    """Return ids as texts; None if they are not a list of ids."""
+    found = tuple(values) if is_list(values) else (None,)
     return tuple(map(str, found)) if all(map(_is_id, found)) else None
 
 

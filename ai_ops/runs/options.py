@@ -10,12 +10,13 @@ from typing import Any
 from ai_ops.config import AiOpsSettings, CleanupOptions, validated_time_limit
 from ai_ops.exceptions import ConfigurationError, RunOptionsError
 from ai_ops.kinds import KINDS, Kind, Options
+from ai_ops.logic.arguments import is_storable
 from ai_ops.logic.foreign_text import shown
 from ai_ops.models import MCPServer, RetentionPolicy
 
 # An option of all kinds: seconds after which the run stops.
 TIME_LIMIT = "time_limit"
-# Maximum number of characters of a text in a Job's form. PostgreSQL can't store a NUL in a text.
+# Maximum number of characters of a text in a Job's form.
 MAX_TEXT = 255
 
 
@@ -88,9 +89,11 @@ def checked_options(kind: str, options: Mapping[str, Any] | None, user: Any) -> 
 
 
 def checked_text(name: str, text: str) -> str:
-    """Return `text` if the database can store it; raise RunOptionsError if it is too long or contains a NUL."""
-    if len(text) > MAX_TEXT or "\0" in text:
-        raise RunOptionsError(f"{name} must be a text of at most {MAX_TEXT} characters, none of them NUL.")
+    """Return `text` if the database can store it; raise RunOptionsError if it is too long or can't be stored."""
+    if len(text) > MAX_TEXT or not is_storable(text):
+        raise RunOptionsError(
+            f"{name} must be a text of at most {MAX_TEXT} characters, without a NUL or an unpaired surrogate."
+        )
     return text
 
 

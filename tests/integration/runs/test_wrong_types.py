@@ -4,8 +4,9 @@ import pytest
 from django.utils import timezone
 
 from ai_ops import celery_tasks as tasks
-from ai_ops.exceptions import AiOpsError
+from ai_ops.exceptions import AiOpsError, RunOptionsError
 from ai_ops.models import ThreadErasure
+from ai_ops.runs.options import checked_options
 
 pytestmark = pytest.mark.django_db
 
@@ -93,3 +94,9 @@ def test_no_flag_of_another_type_deletes(checkpoint_redis):
         ):
             assert "dryrun must be" in call()["error"]
     assert checkpoint_redis.exists(key)
+
+
+def test_a_request_has_no_text_that_the_database_can_not_store():
+    for reason in ("x\0", "\ud800", LONG):
+        with pytest.raises(RunOptionsError, match="reason must be a text of at most 255 characters, without"):
+            checked_options("erasure", {"thread_ids": ["x"], "reason": reason}, None)
