@@ -18,8 +18,12 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def no_sign(db):
     """A thread that is not beat's, and no sign of an earlier one."""
-    cache.delete_many([ALIVE_KEY, SEEN_KEY])
+    forget_beat()
     yield
+    forget_beat()
+
+
+def forget_beat():
     connection.execute_wrappers[:] = [each for each in connection.execute_wrappers if not isinstance(each, Heartbeat)]
     cache.delete_many([ALIVE_KEY, SEEN_KEY])
 
