@@ -2,7 +2,7 @@
 
 Unit tests and those of the saver need none of this and, alone, start none of it. For the others PostgreSQL is
 started unless it runs, its test database is a copy of a migrated template, and each process has Redis servers of its
-own. The template and the help pages are made while the processes that run tests import Nautobot.
+own. The template and the help pages are made while a process imports Nautobot, of which all that run tests are forks.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -20,11 +21,12 @@ from pathlib import Path
 
 import pytest
 import redis
+from execnet import XSpec
 from hypothesis import HealthCheck, settings
 
 from development import database, services
-from tests.kept_rows import KeptRows
-from tests.quicker_nautobot import repeat_less
+from tests import worker_forks
+from tests.nautobot_setup import set_up_nautobot
 
 # The same examples in each run of the suite, and no clock, so that only a change can fail a test. A campaign over more
 # examples, for which the number is set, tries others each time.
@@ -58,8 +60,10 @@ LONG_FILES = (
 )
 # Whether the help pages are to be made, which Nautobot serves and some tests look for; `invoke test` sets it.
 HELP_PAGES = "AI_OPS_TEST_HELP_PAGES"
+DATABASE = "AI_OPS_TEST_DATABASE"
 _stack = contextlib.ExitStack()
 _being_made: list[Future[object]] = []
+_forks: list[services.Service] = []
 
 
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
@@ -69,9 +73,20 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     paths = [Path(each.split("::")[0]).resolve() for each in early_config.known_args_namespace.file_or_dir]
     if not paths or not all(any(map(path.is_relative_to, WITHOUT_NAUTOBOT)) for path in paths):
         _prepare()
-        if not early_config.known_args_namespace.numprocesses:
+        if early_config.known_args_namespace.numprocesses:
+            _start_what_forks()
+        else:
             _wait_for_what_is_being_made()
-            _set_up_nautobot()
+            set_up_nautobot()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(specs: list[XSpec]) -> None:
+    """Have each process that runs tests be a fork."""
+    if _forks:
+        _forks[0].wait_ready(time.monotonic() + services.START_TIMEOUT)
+        for spec in specs:
+            spec.python = shlex.join([sys.executable, "-I", "-S", worker_forks.__file__])
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -97,7 +112,7 @@ def _prepare() -> None:
         "NAUTOBOT_REDIS_PASSWORD": cache.password,
         "AI_OPS_TEST_TEMPLATE": services.TEMPLATE_DATABASE,
         # Two runs at the same time must not drop each other's database.
-        "AI_OPS_TEST_DATABASE": os.environ.get("AI_OPS_TEST_DATABASE", f"test_ai_ops_{os.getpid()}"),
+        DATABASE: os.environ.get(DATABASE, f"test_ai_ops_{os.getpid()}"),
     }
     # A test that forgets to say which Redis it means must find none, rather than a developer's.
     env.pop("LANGGRAPH_REDIS_URL")
@@ -112,6 +127,18 @@ def _prepare() -> None:
     os.environ.pop("LANGGRAPH_REDIS_URL", None)
 
 
+def _start_what_forks() -> None:
+    """Start the process that all those which run tests are forks of."""
+    folder = Path(_stack.enter_context(tempfile.TemporaryDirectory(prefix="ai-ops-forks-")))
+    os.environ[worker_forks.ADDRESS] = address = str(folder / "socket")
+    command = [sys.executable, "-c", f"from {worker_forks.__name__} import serve; serve()"]
+    service = services.Service("test-forks", command, ready=Path(address).exists)
+    _stack.callback(database.execute, dict(os.environ), "DROP DATABASE IF EXISTS {} WITH (FORCE)", os.environ[DATABASE])
+    _stack.callback(service.stop)
+    service.start()
+    _forks.append(service)
+
+
 def _make_help_pages() -> None:
     command = [Path(sys.executable).with_name("mkdocs"), "build", "--strict", "--quiet"]
     subprocess.run(command, cwd=services.PROJECT, check=True)
@@ -121,72 +148,6 @@ def _wait_for_what_is_being_made() -> None:
     """Return when the template and the help pages are there; raise what went wrong."""
     for each in _being_made:
         each.result()
-
-
-def _set_up_nautobot() -> None:
-    """Set up Nautobot in a process that runs tests; one that only hands them to others saves the time."""
-    # What is imported stays: to look through it for garbage, again and again, takes time.
-    gc.disable()
-    import nautobot
-
-    nautobot.setup()
-    gc.freeze()
-    gc.enable()
-    _restore_instead_of_flushing()
-    _write_job_logs()
-    repeat_less()
-    from nautobot.core.celery import app, setup_nautobot_job_logging
-
-    # As a worker does when it starts. Nautobot's test helpers do it at the first Job, so that a level which a
-    # test sets for itself would be taken back to one that lets no line through to the Jobs of later tests.
-    setup_nautobot_job_logging(sender=None, instance=None, conf=app.conf)
-
-
-def _restore_instead_of_flushing() -> None:
-    """Bring back the rows that a test has committed changes of; a flush would run Nautobot's post_migrate after each.
-
-    They become what they were before the first of these tests, in a tenth of a second.
-    """
-    from django.db import connections
-    from django.test import TransactionTestCase
-
-    env = dict(os.environ)
-    kept: list[KeptRows] = []
-
-    def keep(_: type[TransactionTestCase]) -> None:
-        if not kept:
-            connections.close_all()
-            kept.append(KeptRows(env, connections["default"].settings_dict["NAME"]))
-
-    def restore(_: TransactionTestCase) -> None:
-        connections.close_all()
-        kept[0].restore()
-
-    TransactionTestCase._fixture_setup = classmethod(keep)  # type: ignore[method-assign,assignment]
-    TransactionTestCase._fixture_teardown = restore  # type: ignore[method-assign]
-
-
-def _write_job_logs() -> None:
-    """Write log lines of Jobs by the connection of the test, unless it names the one that Nautobot has for them.
-
-    A test that may not use that one would have each line fail and its stack printed, in a quarter of a second.
-    """
-    from django.test import SimpleTestCase
-    from nautobot.extras.models import jobs
-
-    own_connection = jobs.JOB_LOGS
-    allow, forbid = SimpleTestCase._add_databases_failures, SimpleTestCase._remove_databases_failures
-
-    def begin(test_class: type[SimpleTestCase]) -> None:
-        allow.__func__(test_class)
-        jobs.JOB_LOGS = own_connection if own_connection in test_class.databases else None
-
-    def end(test_class: type[SimpleTestCase]) -> None:
-        jobs.JOB_LOGS = own_connection
-        forbid.__func__(test_class)
-
-    SimpleTestCase._add_databases_failures = classmethod(begin)  # type: ignore[assignment]
-    SimpleTestCase._remove_databases_failures = classmethod(end)  # type: ignore[assignment]
 
 
 def _start_postgres() -> None:
@@ -283,4 +244,7 @@ def checkpoint_redis(
 if "PYTEST_XDIST_WORKER" in os.environ and "AI_OPS_TEST_TEMPLATE" in os.environ:
     # pytest-django looks for the settings before any hook of ours.
     _prepare()
-    _set_up_nautobot()
+    if worker_forks.is_fork:
+        worker_forks.use_the_own_cache()
+    else:
+        set_up_nautobot()

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 
 import pytest
 
+from tests import worker_forks
+
 # Nautobot is imported in the fixtures: a process that only hands tests to others loads this file without it.
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(request, django_db_blocker):
+    """The database of a fork: a copy, which needs no migration. Other processes make one."""
+    if not worker_forks.is_fork:
+        request.getfixturevalue("django_db_setup")
+        yield
+        return
+    name = f"{os.environ['AI_OPS_TEST_DATABASE']}_{os.environ['PYTEST_XDIST_WORKER']}"
+    with django_db_blocker.unblock(), worker_forks.copied_database(name):
+        yield
 
 
 @pytest.fixture

@@ -1,0 +1,126 @@
+"""Lets the processes that run tests be forks of one that has set Nautobot up, which takes seconds of a processor.
+
+xdist starts a test process with the command of its specification. Here that command runs this file, which hands its
+input and its output to the process that forks, and ends when the fork does. The test database is made before the first
+fork, and each fork uses a copy of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+
+ADDRESS = "AI_OPS_TEST_FORKS"
+# Imported by many tests: each process would do it again.
+OFTEN_IMPORTED = (
+    "hypothesis.strategies",
+    "langgraph.checkpoint.redis",
+    "langgraph.graph",
+    "nautobot.apps.testing",
+    "playwright.sync_api",
+    "pynautobot",
+    "pytest",
+)
+# Whether this process is one of the forks.
+is_fork = False
+
+
+def ask_for_a_fork(program: str) -> None:
+    """Have a fork run the program with the input and output of this process, and wait for its end."""
+    with socket.socket(socket.AF_UNIX) as line:
+        line.connect(os.environ[ADDRESS])
+        socket.send_fds(line, [program.encode()], [0, 1, 2])
+        # The fork holds the other end.
+        line.recv(1)
+
+
+def serve() -> None:
+    """Set Nautobot up, make the database, and fork for each process that asks."""
+    _set_up()
+    with socket.socket(socket.AF_UNIX) as listener:
+        # Its file says that all is there.
+        listener.bind(os.environ[ADDRESS])
+        listener.listen()
+        while True:
+            line, _ = listener.accept()
+            program, descriptors, _, _ = socket.recv_fds(line, 1 << 16, 3)
+            if os.fork() == 0:
+                break
+            line.close()
+            for each in descriptors:
+                os.close(each)
+    _become_a_test_process(descriptors)
+    exec(program, {"__name__": "__main__"})
+    line.close()
+
+
+def _set_up() -> None:
+    from development import database
+    from tests.nautobot_setup import set_up_nautobot
+
+    set_up_nautobot()
+    for name in OFTEN_IMPORTED:
+        import_module(name)
+    from django.core.cache import caches
+    from django.db import connections
+    from django.test.utils import setup_databases
+
+    database.prepare_template(dict(os.environ))
+    setup_databases(verbosity=0, interactive=False)
+    # Two processes must not share a connection after a fork.
+    connections.close_all()
+    caches.close_all()
+    # To look through it for garbage would copy it into each fork.
+    gc.freeze()
+
+
+def _become_a_test_process(descriptors: list[int]) -> None:
+    global is_fork
+    is_fork = True
+    from development.services import die_with_parent
+
+    die_with_parent(signal.SIGKILL)
+    for number, each in enumerate(descriptors):
+        os.dup2(each, number)
+        os.close(each)
+
+
+def use_the_own_cache() -> None:
+    """Use the cache that the environment names, where Nautobot was set up with another."""
+    from django.conf import settings
+    from django.core.cache import DEFAULT_CACHE_ALIAS, caches
+    from nautobot.core.settings_funcs import parse_redis_connection
+
+    settings.CACHES[DEFAULT_CACHE_ALIAS]["LOCATION"] = parse_redis_connection(redis_database=0)
+    # It is made when it is used.
+    with contextlib.suppress(AttributeError):
+        del caches[DEFAULT_CACHE_ALIAS]
+
+
+@contextlib.contextmanager
+def copied_database(name: str) -> Iterator[None]:
+    """Let Django use a copy, of that name, of the database that was made before the fork."""
+    from django.conf import settings
+    from django.db import connections
+
+    from development import database
+
+    env = dict(os.environ)
+    original = connections["default"].settings_dict["NAME"]
+    database.execute(env, "CREATE DATABASE {} TEMPLATE {}", name, original)
+    for alias in connections:
+        settings.DATABASES[alias]["NAME"] = connections[alias].settings_dict["NAME"] = name
+    yield
+    connections.close_all()
+    database.execute(env, "DROP DATABASE {} WITH (FORCE)", name)
+
+
+if __name__ == "__main__":
+    # Behind xdist's options for Python.
+    ask_for_a_fork(sys.argv[-1])
