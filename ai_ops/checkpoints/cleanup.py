@@ -53,6 +53,8 @@ from ai_ops.runs.time_limit import defer_time_limit
 from ai_ops.runs.tracing import phase
 
 DELETIONS_PER_BATCH = 250  # while Redis deletes them, the next deletions are decided
+# Batches of deletions that are not counted yet. Of the last, only the pointers were sent; Redis deletes those before.
+BATCHES_UNDER_WAY = 2
 # A dry run measures this number of threads, by this number of keys of each. Twenty thousand commands take a third of a
 # second.
 MEASURED_THREADS = 1000
@@ -240,6 +242,7 @@ class CleanupRun:
             return
         self._policy_of_now()
         busy = {key.thread.strip(b"{}") for key in part.keys}
+        self._store.proceed()
         quick = self._quick.decide(part.text, busy, self._policy, self._now)
         self.tally.keep(quick.kept_threads)
         for threads in quick.expired:
@@ -301,7 +304,7 @@ class CleanupRun:
                 self._under_way.append((chosen, carry_out(chosen, dryrun=self._dryrun)))
             # Redis is at work on these while those before are counted. With a limit, a refused deletion leaves its
             # room to those that were passed over.
-            self._count(under_way=1 if self._max_deletions is None else 0)
+            self._count(under_way=BATCHES_UNDER_WAY if self._max_deletions is None else 0)
 
     @property
     def _is_watched(self) -> bool:

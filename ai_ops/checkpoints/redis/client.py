@@ -176,6 +176,11 @@ class RetryingRedis:
         if self._calls is not None:
             self._calls.wait_for(answer)
 
+    def proceed(self) -> None:
+        """Take the answers that have arrived and send the next scripts, without waiting."""
+        if self._calls is not None:
+            self._calls.proceed()
+
     def settle(self) -> None:
         """Wait for all sent scripts."""
         if self._calls is not None:

@@ -63,6 +63,23 @@ class Dropped(NamedTuple):
         return next(each for each in self.numbers if any(key in some for some in deletions[each].keys.values()))
 
 
+class _Started:
+    """Whole threads whose pointers Redis deletes, and whose other keys wait for that.
+
+    Attributes:
+        threads: The threads.
+        dryrun: Whether nothing is deleted.
+        answers: The calls that delete the pointers.
+        outcomes: Returns the outcomes, once the other keys were sent.
+    """
+
+    def __init__(self, threads: WholeThreads, dryrun: bool, answers: list[Answer]) -> None:
+        self.threads = threads
+        self.dryrun = dryrun
+        self.answers = answers
+        self.outcomes: Callable[[], Sequence[Outcome]] = lambda: [Outcome(0)] * len(threads)
+
+
 class Deleter:
     """Executes the deletions of a plan, unless a thread has continued meanwhile.
 
@@ -82,6 +99,7 @@ class Deleter:
         self._parser = parser
         self._heads = heads
         self._since_breath = 0
+        self._started: _Started | None = None
 
     def apply(self, deletions: Sequence[Deletion], *, dryrun: bool) -> Callable[[], Sequence[Outcome]]:
         """Carry out deletions: of each thread pointers first, then documents, writes, registries and blobs.
@@ -94,8 +112,12 @@ class Deleter:
         if not dryrun:
             self._redis.claim()
         self._breathe(len(deletions))
-        if isinstance(deletions, WholeThreads) and self._drop_all_pointers(deletions, dryrun):
+        if isinstance(deletions, WholeThreads) and not self._redis.is_cluster:
             return self._apply_whole(deletions, dryrun)
+        self._finish()
+        return self._apply_each(deletions, dryrun)
+
+    def _apply_each(self, deletions: Sequence[Deletion], dryrun: bool) -> Callable[[], Sequence[Outcome]]:
         blocked: dict[int, tuple[bytes, ...]] = {}
         go = sorted(self._drop_pointers(deletions, dryrun, self._still_without_owner(deletions), blocked))
         entries = [entry for number in go for entry in deletions[number].list_entries]
@@ -110,31 +132,56 @@ class Deleter:
         return lambda: self._outcomes(deletions, go, dropped, blocked)
 
     def _apply_whole(self, threads: WholeThreads, dryrun: bool) -> Callable[[], Sequence[Outcome]]:
-        """Delete whole threads, whose pointers are gone, without looking at each."""
-        dropped = [
-            call
-            for numbers in threads.groups(KEYS_PER_COMMAND)
-            for call in self._drop(numbers, _parts_of_whole(threads, numbers), dryrun)
-        ]
-        return lambda: WholeOutcomes(threads, self._exceptions(threads, dropped))
+        """Delete the pointers of whole threads, and then the other keys of the batch before.
 
-    def _drop_all_pointers(self, threads: WholeThreads, dryrun: bool) -> bool:
-        """Delete the pointers that name the newest document; return whether all did.
-
-        Otherwise the threads are looked at one by one: a pointer that went here is not missed.
+        The other keys of these threads follow with the next batch, or when the outcomes are requested. By then Redis
+        has deleted the pointers, and the run does not have to wait for it.
         """
-        if self._redis.is_cluster:
-            return False
+        started = _Started(threads, dryrun, self._drop_all_pointers(threads, dryrun))
+        self._finish()
+        self._started = started
+        if not started.answers:
+            self._finish()
+
+        def outcomes() -> Sequence[Outcome]:
+            if started is self._started:
+                self._finish()
+            return started.outcomes()
+
+        return outcomes
+
+    def _drop_all_pointers(self, threads: WholeThreads, dryrun: bool) -> list[Answer]:
+        """Delete the pointers that name the newest document; return the calls, which answer for each thread."""
         answers = []
         for some in batches(zip(threads.pointers, threads.newest, strict=False), KEYS_PER_COMMAND):
             keys, documents = map(list, zip(*some, strict=True))
             values = [key[-ID_BYTES:] for key in documents] if is_valkey_list(keys[0]) else documents
             words = [_flag(dryrun), len(keys), *[1] * len(keys), *values]
             answers.append(self._redis.script(DROP_POINTERS, keys, words))
+        return answers
+
+    def _finish(self) -> None:
+        """Delete the other keys of the whole threads whose pointers were deleted last."""
+        if (started := self._started) is None:
+            return
         # Nothing else of a thread goes before Redis has said that its pointers did.
-        for answer in answers[-1:]:
+        for answer in started.answers[-1:]:
             self._redis.wait_for(answer)
-        return all(all(answer.value) for answer in answers)
+        self._started = None
+        threads, dryrun = started.threads, started.dryrun
+        if any(answer.value is None for answer in started.answers):
+            # Redis refused a call, and the error has the reason.
+            started.outcomes = lambda: [Outcome(0)] * len(threads)
+        elif all(all(answer.value) for answer in started.answers):
+            dropped = [
+                call
+                for numbers in threads.groups(KEYS_PER_COMMAND)
+                for call in self._drop(numbers, _parts_of_whole(threads, numbers), dryrun)
+            ]
+            started.outcomes = lambda: WholeOutcomes(threads, self._exceptions(threads, dropped))
+        else:
+            # Check the threads one by one. That a pointer is already deleted makes no difference.
+            started.outcomes = self._apply_each(threads, dryrun)
 
     def _breathe(self, deletions: int) -> None:
         self._since_breath += deletions

@@ -15,7 +15,7 @@ from ai_ops.exceptions import SpoolError
 
 # A partition is planned in memory, some 1,500 bytes a key all in all. Of small ones the processor has all in its cache,
 # and Redis does not wait long for what is decided on the next.
-KEYS_PER_PARTITION = 5_000
+KEYS_PER_PARTITION = 1_500
 MAX_PARTITIONS = 256
 # A partition with more keys, or longer ones, is divided once more. Packed, usual keys have 100 to 250 bytes.
 MOST_KEYS = 40_000

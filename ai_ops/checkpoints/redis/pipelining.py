@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
 from redis.exceptions import ResponseError
 
-# Maximum number of calls without an answer: enough that Redis has work while the next calls are prepared. With ten,
-# Redis reads most of them together and other clients wait for all: the 99th percentile of their PING was five times
-# that of an idle server.
+# Maximum number of sent calls without an answer: enough that Redis has work while the next calls are prepared. With
+# ten, Redis reads most of them together and other clients wait for all: the 99th percentile of their PING was five
+# times that of an idle server.
 CALLS_AT_ONCE = 3
+# Limits on the calls that wait to be sent, so that the caller goes on while Redis is busy for a while.
+CALLS_QUEUED = 20
+BYTES_QUEUED = 1024 * 1024
 
 
 class Answer:
@@ -36,37 +40,47 @@ class Answer:
 class CallsAhead:
     """Calls on one connection, executed in the order of their addition.
 
-    After a lost connection, calls without an answer are sent again in the same order.
+    A few calls are sent ahead. Some more wait in this process until Redis has answered those. After a lost connection,
+    calls without an answer are sent again in the same order.
 
     Args:
         client: The client with the connections.
         retry: Executes an action, and repeats it after a lost connection; finally raises the error.
 
     Raises:
-        ResponseError: Raised by every method: Redis refused a call. Then all calls have answers.
+        ResponseError: Raised by every method: Redis refused a call. Then the sent calls have answers, and the calls
+            after them are dropped.
     """
 
     def __init__(self, client: Any, retry: Callable[[Callable[[], None]], None]) -> None:
         self._pool = client.connection_pool
         self._retry = retry
         self._connection: Any = None
-        self._under_way: deque[Answer] = deque()
-        # Number of calls sent on this connection.
+        # The calls without an answer, and the number of those that were sent on this connection: the first ones.
+        self._calls: deque[Answer] = deque()
         self._sent = 0
+        # Bytes of all calls without an answer.
+        self._bytes = 0
         self._refused: ResponseError | None = None
 
     def add(self, command: bytes) -> Answer:
-        """Send a call when few enough earlier calls are without an answer."""
-        self._await(CALLS_AT_ONCE - 1)
+        """Send a call once few enough earlier ones are without an answer; wait only if many are."""
         answer = Answer(command)
-        self._under_way.append(answer)
-        self._retry(self._deliver)
+        self._calls.append(answer)
+        self._bytes += len(command)
+        self.proceed()
+        self._await(CALLS_AT_ONCE + (CALLS_QUEUED if self._bytes <= BYTES_QUEUED else 0))
         return answer
+
+    def proceed(self) -> None:
+        """Take the answers that have arrived, and send the next calls, without waiting."""
+        if self._calls:
+            self._retry(self._proceed)
 
     def wait_for(self, answer: Answer) -> None:
         """Wait until a call has its answer; later calls may still have none."""
-        if answer in self._under_way:
-            self._await(len(self._under_way) - 1 - self._under_way.index(answer))
+        if answer in self._calls:
+            self._await(len(self._calls) - 1 - self._calls.index(answer))
 
     def settle(self) -> None:
         """Wait until all calls have their answers, and return the connection."""
@@ -76,50 +90,70 @@ class CallsAhead:
 
     def _await(self, most: int) -> None:
         """Wait until at most `most` calls are without an answer."""
-        if len(self._under_way) > most:
+        if len(self._calls) > most:
             self._retry(lambda: self._receive(most))
 
-    def _deliver(self) -> None:
-        """Send the calls that were not yet sent on this connection."""
-        unsent = [answer.command for answer in islice(self._under_way, self._sent, None)]
-        if not unsent:
-            return
-        try:
-            if self._connection is None:
-                self._connection = self._pool.get_connection()
-            self._connection.send_packed_command([b"".join(unsent)])
-            self._sent = len(self._under_way)
-        except BaseException:
-            self._hang_up()
-            raise
+    def _proceed(self) -> None:
+        self._deliver()
+        with self._hung_up_on_errors():
+            while self._sent and self._connection.can_read():
+                self._take_answer()
+        self._deliver()
 
     def _receive(self, most: int) -> None:
+        while len(self._calls) > most:
+            self._deliver()
+            with self._hung_up_on_errors():
+                self._take_answer()
         self._deliver()
-        try:
-            # The calls after a refused one are still executed.
-            while len(self._under_way) > (most if self._refused is None else 0):
-                try:
-                    self._under_way[0].value = self._connection.read_response()
-                except ResponseError as error:
-                    self._refused = self._refused or error
-                self._under_way.popleft()
-                self._sent -= 1
-        except BaseException:
-            self._hang_up()
-            raise
-        if self._refused is not None:
-            refused, self._refused = self._refused, None
-            self._release()
-            raise refused
 
-    def _hang_up(self) -> None:
-        """Close the connection, because a late reply must not be read as the reply to the next call."""
-        for answer in self._under_way:
-            answer.repeated = True
-        self._sent = 0
-        if self._connection is not None:
-            self._connection.disconnect()
-            self._release()
+    def _deliver(self) -> None:
+        """Send the next calls, as many as may be without an answer."""
+        unsent = [answer.command for answer in islice(self._calls, self._sent, CALLS_AT_ONCE)]
+        if not unsent:
+            return
+        with self._hung_up_on_errors():
+            if self._connection is None:
+                self._connection = self._pool.get_connection()
+            # Before sending: Redis may execute calls of which the rest was not sent.
+            self._sent += len(unsent)
+            self._connection.send_packed_command([b"".join(unsent)])
+
+    def _take_answer(self) -> None:
+        """Read the answer of the first call; if it is a refusal, read those of all sent calls and raise it."""
+        while True:
+            try:
+                self._calls[0].value = self._connection.read_response()
+            except ResponseError as error:
+                self._refused = self._refused or error
+            self._bytes -= len(self._calls.popleft().command)
+            self._sent -= 1
+            if self._refused is None:
+                return
+            # The calls that were sent after a refused one are still executed.
+            if not self._sent:
+                break
+        refused, self._refused = self._refused, None
+        self._calls.clear()
+        self._bytes = 0
+        self._release()
+        raise refused
+
+    @contextmanager
+    def _hung_up_on_errors(self) -> Iterator[None]:
+        """Close the connection after an error: a late reply must not be read as the reply to the next call."""
+        try:
+            yield
+        except ResponseError:
+            raise
+        except BaseException:
+            for answer in islice(self._calls, self._sent):
+                answer.repeated = True
+            self._sent = 0
+            if self._connection is not None:
+                self._connection.disconnect()
+                self._release()
+            raise
 
     def _release(self) -> None:
         connection, self._connection = self._connection, None

@@ -153,6 +153,10 @@ class CheckpointStore:
         """
         return self._deleter.apply(deletions, dryrun=dryrun)
 
+    def proceed(self) -> None:
+        """Send the next deletions if Redis has done the ones before; call it during long work that is not Redis's."""
+        self._redis.proceed()
+
     def release(self) -> None:
         """Return the connection of the scripts, and release the fence, at the end of a run."""
         self._redis.release()

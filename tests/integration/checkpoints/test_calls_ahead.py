@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from ai_ops.checkpoints.logic.compact_keys import CompactKeys
@@ -10,11 +11,13 @@ from ai_ops.checkpoints.logic.compact_plan import expired_thread
 from ai_ops.checkpoints.logic.keys import KeyParser
 from ai_ops.checkpoints.redis.client import RetryingRedis
 from ai_ops.checkpoints.redis.compact_store import CompactStore
-from ai_ops.checkpoints.redis.pipelining import CALLS_AT_ONCE, CallsAhead, packed
+from ai_ops.checkpoints.redis.pipelining import BYTES_QUEUED, CALLS_AT_ONCE, CALLS_QUEUED, CallsAhead, packed
 from langgraph_checkpoint_compact import CompactRedisSaver
 from tests.fakes.conversations import talk
+from tests.waiting import until
 
 BLOCKS = packed(["BLPOP", "gate", 0])
+REFUSED = packed(["EVAL", "return {err = 'NO way'}", 0])
 
 
 @pytest.fixture
@@ -41,25 +44,78 @@ def test_calls_are_sent_without_waiting_for_those_that_redis_is_at_work_on(calls
     assert [each.value for each in others] == [b"%d" % number for number in range(1, CALLS_AT_ONCE)]
 
 
-def test_one_call_too_many_waits_for_the_oldest_alone(calls, checkpoint_redis):
+def test_more_calls_wait_in_this_process_until_redis_has_answered(calls, checkpoint_redis):
+    first, *_ = [calls.add(command) for command in (BLOCKS, *map(echo, range(1, CALLS_AT_ONCE)))]
+    later = calls.add(packed(["INCR", "later"]))
+    calls.proceed()
+    assert (first.value, calls._sent) == (None, CALLS_AT_ONCE)
     checkpoint_redis.rpush("gate", "open")
-    first, second, *_ = [calls.add(command) for command in (BLOCKS, *map(echo, range(1, CALLS_AT_ONCE)))]
-    calls.add(echo(CALLS_AT_ONCE))
+    until(lambda: calls.proceed() or later.value is not None, "the answer")
+    assert (first.value, later.value) == ([b"gate", b"open"], 1)
+
+
+@pytest.mark.parametrize(
+    ("number", "size"), [(CALLS_AT_ONCE + CALLS_QUEUED - 1, 1), (CALLS_AT_ONCE, BYTES_QUEUED // CALLS_AT_ONCE - 100)]
+)
+def test_one_call_too_many_waits_for_the_oldest(calls, checkpoint_redis, number, size):
+    """The calls without an answer have a limit on their number, and one on their bytes."""
+    first = calls.add(BLOCKS)
+    for _ in range(number):
+        calls.add(packed(["ECHO", b"x" * size]))
+    assert first.value is None
+    checkpoint_redis.rpush("gate", "open")
+    calls.add(packed(["ECHO", b"x" * 1000]))
     assert first.value == [b"gate", b"open"]
-    assert second.value is None
 
 
-@pytest.mark.parametrize("waits", ["add", "wait_for", "settle"])
-def test_a_refused_call_is_an_error_after_all_others_have_their_answers(calls, waits):
-    answers = [calls.add(command) for command in (packed(["EVAL", "return {err = 'NO way'}", 0]), echo(1), echo(2))]
+@pytest.mark.parametrize("waits", ["proceed", "wait_for", "settle"])
+def test_a_refused_call_is_an_error_after_all_that_were_sent_have_their_answers(calls, checkpoint_redis, waits):
+    answers = [calls.add(command) for command in (BLOCKS, REFUSED, echo(1))]
+    checkpoint_redis.rpush("gate", "open")
     with pytest.raises(ResponseError, match="NO way"):
-        {"add": lambda: calls.add(echo(3)), "wait_for": lambda: calls.wait_for(answers[0]), "settle": calls.settle}[
-            waits
-        ]()
-    assert [each.value for each in answers] == [None, b"1", b"2"]
+        {
+            "proceed": lambda: until(calls.proceed, "the refusal"),
+            "wait_for": lambda: calls.wait_for(answers[1]),
+            "settle": calls.settle,
+        }[waits]()
+    assert [each.value for each in answers] == [[b"gate", b"open"], None, b"1"]
     again = calls.add(echo(4))
     calls.settle()
     assert again.value == b"4"
+
+
+def test_a_call_after_a_refused_one_is_never_sent(calls, checkpoint_redis):
+    *_, last = [calls.add(command) for command in (BLOCKS, REFUSED, echo(1), echo(2), packed(["INCR", "later"]))]
+    checkpoint_redis.rpush("gate", "open")
+    with pytest.raises(ResponseError, match="NO way"):
+        calls.wait_for(last)
+    calls.settle()
+    assert (last.value, checkpoint_redis.get("later")) == (None, None)
+
+
+def test_only_calls_that_were_sent_may_have_been_executed_twice(checkpoint_redis):
+    tries = []
+
+    def retry(action):
+        while True:
+            try:
+                return action()
+            except RedisConnectionError:
+                tries.append(1)
+
+    ahead = CallsAhead(checkpoint_redis, retry)
+    answers = [ahead.add(command) for command in (BLOCKS, *map(echo, range(CALLS_AT_ONCE + 1)))]
+    until(lambda: checkpoint_redis.info("clients")["blocked_clients"], "the blocked call")
+    checkpoint_redis.client_kill_filter(_id=blocked_client(checkpoint_redis))
+    checkpoint_redis.rpush("gate", "open")
+    ahead.settle()
+    assert tries == [1]
+    assert [each.repeated for each in answers] == [True] * CALLS_AT_ONCE + [False] * 2
+    assert [each.value for each in answers[1:]] == [b"%d" % number for number in range(CALLS_AT_ONCE + 1)]
+
+
+def blocked_client(client):
+    return next(each["id"] for each in client.client_list() if each["cmd"] == "blpop")
 
 
 def test_nothing_is_waited_for_between_a_look_and_a_deletion(checkpoint_redis, monkeypatch):

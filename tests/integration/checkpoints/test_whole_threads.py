@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import redis
 
-from ai_ops.checkpoints.logic.deletion import Deletion
 from ai_ops.checkpoints.logic.fast_path import QuickKeys
 from ai_ops.checkpoints.logic.keys import KeyParser
 from ai_ops.checkpoints.logic.retention import DAY, RetentionPolicy
@@ -71,12 +70,13 @@ def test_threads_that_are_deleted_together_fare_as_each_would_alone(
     assert len(threads) == THREADS
     store = CheckpointStore(checkpoint_redis, parser, sleep=lambda seconds: None)
 
-    def outcomes_of(deletions: Sequence[Deletion], meanwhile: Any) -> tuple[list[Any], set[bytes]]:
+    def outcomes_of(deletions: Any, meanwhile: Any, parts: int = 0) -> tuple[list[Any], set[bytes]]:
         checkpoint_redis.delete(*keys)
         for command in commands:
             checkpoint_redis.execute_command(*command)
         meanwhile(checkpoint_redis, layout, keys)
-        outcomes = list(store.apply(deletions, dryrun=dryrun)())
+        under_way = [store.apply(each, dryrun=dryrun) for each in (deletions.parts(parts) if parts else [deletions])]
+        outcomes = [outcome for each in under_way for outcome in each()]
         return outcomes, set(checkpoint_redis.keys("*"))
 
     happenings = (
@@ -88,9 +88,36 @@ def test_threads_that_are_deleted_together_fare_as_each_would_alone(
         for meanwhile in happenings:
             alone, left = outcomes_of(list(threads), meanwhile)
             assert outcomes_of(threads, meanwhile) == (alone, left), (meanwhile.__name__, keys_per_command)
+            assert outcomes_of(threads, meanwhile, parts=5) == (alone, left), (meanwhile.__name__, keys_per_command)
             if meanwhile is nothing:
                 assert sum(each.deleted for each in alone) == len(keys) == sum(threads.sizes)
                 assert bool(left) == dryrun
+
+
+def test_the_next_pointers_go_before_the_documents_so_that_redis_is_not_waited_for(
+    checkpoint_redis: redis.Redis,
+) -> None:
+    for command in written("ValkeySaver"):
+        checkpoint_redis.execute_command(*command)
+    now = time.time()
+    parser, policy = KeyParser(now), RetentionPolicy(30 * DAY, 30 * DAY)
+    store = CheckpointStore(checkpoint_redis, parser, sleep=lambda seconds: None)
+    keys = b"\n".join(checkpoint_redis.keys("*"))
+    (threads,) = QuickKeys(parser).decide(keys, (), policy, now).expired
+    first, second = threads.parts(THREADS // 2)
+
+    def left() -> list[list[bool]]:
+        """Return of each part whether its first and last pointers and documents are there."""
+        store.redis.settle()
+        parts = [(each.pointers, each.shares[0].keys) for each in (first, second)]
+        return [[bool(checkpoint_redis.exists(some[0], some[-1])) for some in part] for part in parts]
+
+    outcomes = store.apply(first, dryrun=False)
+    assert left() == [[False, True], [True, True]]
+    store.apply(second, dryrun=False)
+    assert left() == [[False, False], [False, True]]
+    assert [each.deleted for each in outcomes()] == first.sizes
+    assert left() == [[False, False], [False, True]], "only what is asked for is waited for"
 
 
 def test_parts_of_threads_have_the_same_deletions_as_all_of_them() -> None:
