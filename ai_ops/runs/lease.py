@@ -95,13 +95,17 @@ def acquire(name: str, holder: str, run_id: uuid.UUID, seconds: float) -> Lease:
         "expires": from_now(timedelta(seconds=seconds)),
     }
     wanted = MaintenanceLease.objects.filter(free, name=name)
+    mine = MaintenanceLease.objects.filter(name=name, token=lease.token).values_list("fence", "acquired", "pk")
     if not wanted.update(**taken):
-        if not MaintenanceLease.objects.filter(name=name).exists():
-            MaintenanceLease.objects.bulk_create([MaintenanceLease(name=name)], ignore_conflicts=True)
-        # Also if the row existed: the lease may have become free since.
+        # The first lease of this name has no row yet. An existing row stays as it is.
+        first = MaintenanceLease(name=name, **taken | {"fence": 1})
+        MaintenanceLease.objects.bulk_create([first], ignore_conflicts=True)
+    row = mine.first()
+    if row is None:
+        # The lease may have become free since.
         if not wanted.update(**taken):
             raise LeaseTakenError(_who_has(name))
-    row = MaintenanceLease.objects.values_list("fence", "acquired", "pk").get(name=name, token=lease.token)
+        row = mine.get()
     lease.fence, lease.acquired, lease.row = row
     return lease
 
