@@ -197,4 +197,5 @@ def _delete_results(ids: Collection[uuid.UUID]) -> None:
     # There may be thousands of lines, without references to them. delete() would load each line.
     lines = JobLogEntry.objects.filter(job_result__in=ids).order_by()
     lines._raw_delete(JobResult.objects.db)
-    JobResult.objects.filter(pk__in=ids).delete()
+    # Nautobot deletes the files of each result, and would ask for them one by one.
+    JobResult.objects.filter(pk__in=ids).prefetch_related("files").delete()
