@@ -6,16 +6,23 @@ import operator
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Annotated, Any, TypedDict
 
 import langgraph.checkpoint.base.id as checkpoint_ids
+import langgraph.pregel._executor as langgraph_executor
+from langchain_core.runnables.config import ContextThreadPoolExecutor
 from langgraph.channels.delta import DeltaChannel
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
 
 DAY = 86_400.0
+
+# LangGraph would start new threads for each turn, which took a third of the processor time of a conversation. More than
+# any turn needs, since some wait for others.
+THREADS = ContextThreadPoolExecutor(max_workers=100)
+langgraph_executor.get_executor_for_config = lambda config: nullcontext(THREADS)
 
 
 class Dialogue(TypedDict):
