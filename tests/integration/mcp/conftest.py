@@ -15,10 +15,9 @@ def no_schedules(request):
     """Leave out the provisioned schedules, which become late while the suite runs, and then are incidents."""
     if request.node.get_closest_marker("django_db"):
         request.getfixturevalue("db")
-        from nautobot.extras.models import ScheduledJob
+        from tests.fakes.jobs import delete_schedules
 
-        # Nothing refers to them yet. To look for that, and to tell beat of each, took a twentieth of these tests' time.
-        ScheduledJob.objects.all()._raw_delete("default")
+        delete_schedules()
 
 
 @pytest.fixture
