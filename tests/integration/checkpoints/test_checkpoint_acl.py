@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 import redis
@@ -17,6 +18,7 @@ from ai_ops.checkpoints.redis.errors import COMMANDS
 from development.services import PROJECT
 from langgraph_checkpoint_compact import CompactRedisSaver
 from tests.fakes.conversations import days_ago, graph, old_id, on, undated_id
+from tests.fakes.kept_worlds import everything, write
 from tests.integration.checkpoints.test_checkpoint_recorded import restore
 
 pytestmark = pytest.mark.django_db
@@ -96,10 +98,6 @@ def acl_user(server, client, monkeypatch, *rules, db=0):
         client.acl_deluser("ai-ops")
 
 
-def everything(client: redis.Redis) -> dict[bytes, bytes]:
-    return {key: client.dump(key) for key in client.scan_iter()}
-
-
 def test_the_documentation_names_the_commands_and_no_others():
     assert {rule[1:].upper() for rule in DOCUMENTED if rule.startswith("+")} == {*COMMANDS, "INFO", "STRLEN"}
 
@@ -131,7 +129,7 @@ def test_a_missing_permission_is_named(checkpoint_server, checkpoint_redis, monk
     db = 2 if command == "SELECT" else 0
     with checkpoint_server.client(db) as client:
         for fill in (valkey_and_plain_keys, orphans, compact_threads):
-            fill(client)
+            write(client, fill, partial(fill, client))
         if not db:
             restore(client, "javascript-1.0.11", "RedisSaver")
         rules = [rule for rule in DOCUMENTED if rule != f"+{command.lower()}"]

@@ -21,6 +21,7 @@ from ai_ops.logic.batches import batches
 from ai_ops.models import MaintenanceRun
 from tests.fakes.cleanups import cleaned, emptied, examples, tell_growth
 from tests.fakes.conversations import old_id
+from tests.fakes.kept_worlds import everything
 from tests.fakes.runs import FreeHold
 
 MIB = 1024 * 1024
@@ -80,7 +81,7 @@ values = (
 
 
 def write(client: Any, key: bytes, kind: str, value: Any) -> None:
-    client.unlink(key)
+    """Write a key that is not there yet."""
     if kind == "string":
         client.set(key, value)
     elif kind == "json":
@@ -179,11 +180,12 @@ def pointed(client, checkpoint_server, monkeypatch, db):
 @example({b"checkpoint_latest:evil\xff:x": ("string", b"checkpoint:evil\xff:x:" + OLD.encode())})
 @example({b"thread:{evil}:": ("list", [OLD.encode()]), f"writes:{{evil}}::{OLD}".encode(): ("string", b"\xff")})
 def test_sampling_ends_well_and_changes_nothing(pointed, world):
-    before = {key: pointed.dump(key) for key in fill(pointed, world)}
+    fill(pointed, world)
+    before = everything(pointed)
     report = sample_checkpoint_storage()
     assert (report["success"], report["error"]) == (True, None)
     assert report["scanned_keys"] >= len(before)
-    assert {key: pointed.dump(key) for key in pointed.scan_iter(count=1000)} == before
+    assert everything(pointed) == before
 
 
 @examples(40)

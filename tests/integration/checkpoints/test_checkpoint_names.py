@@ -231,13 +231,14 @@ def test_every_thread_fares_as_if_it_were_alone(client, monkeypatch, population,
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_an_old_thread_alone_goes_without_a_trace_under_its_own_name(checkpoint_redis, layout):
+def test_an_old_thread_alone_goes_without_a_trace_under_its_own_name(client, layout):
+    emptied(client)
     for name in NAMES:
-        write(checkpoint_redis, {name: (layout, {"child": [50.0]} if layout != "plain" else {}, [60.0, 45.0])})
-        there = checkpoint_redis.dbsize()
-        report = cleanup_old_checkpoints(RETENTION)
-        assert not list(checkpoint_redis.scan_iter()), name
-        assert [each["thread"] for each in report["largest_threads"]] == [name][:there]
+        write(client, {name: (layout, {"child": [50.0]} if layout != "plain" else {}, [60.0, 45.0])})
+        there = client.dbsize()
+        report = cleaned(client).report(RETENTION, "")
+        assert client.dbsize() == 0, name
+        assert [each["thread"] for each in report.largest_threads] == [name][:there]
 
 
 def test_a_key_without_a_second_part_has_its_time_in_its_value_or_nowhere(checkpoint_redis):

@@ -57,19 +57,28 @@ def prefixes(request, monkeypatch):
 
 def restore(client: redis.Redis, name: str, saver: str) -> int:
     """Write what was recorded; the retention in days to which the old threads are old."""
-    recorded = fixture(name)
-    for key, (value,) in ((key, value.items()) for key, value in recorded["savers"][saver].items()):
+    with client.pipeline(transaction=False) as pipeline:
+        for command in commands(name, saver):
+            pipeline.execute_command(*command)
+        pipeline.execute()
+    return round((time.time() - fixture(name)["recorded"]) / DAY) + 30
+
+
+@cache
+def commands(name: str, saver: str) -> list[tuple[Any, ...]]:
+    """The commands that write what was recorded."""
+    written: list[tuple[Any, ...]] = []
+    for key, (value,) in ((key, value.items()) for key, value in fixture(name)["savers"][saver].items()):
         kind, content = value
         if kind == "json":
-            client.json().set(key, "$", content)
+            written.append(("JSON.SET", key, "$", json.dumps(content)))
         elif kind == "zset":
-            client.zadd(key, dict(content))
+            written.append(("ZADD", key, *(each for member, score in content for each in (score, member))))
         elif kind == "list":
-            client.delete(key)
-            client.rpush(key, *content)
+            written += [("DEL", key), ("RPUSH", key, *content)]
         else:
-            client.set(key, content)
-    return round((time.time() - recorded["recorded"]) / DAY) + 30
+            written.append(("SET", key, content))
+    return written
 
 
 @cache
@@ -79,36 +88,58 @@ def thread_of(key: bytes) -> str:
     return names[max((shape for shape in names if rest.startswith(shape)), key=len)]
 
 
+def keys_of(client: redis.Redis, pattern: str = "*") -> list[bytes]:
+    return list(client.scan_iter(pattern, count=1000))
+
+
+def of_each(client: redis.Redis, keys: list[bytes], command: str) -> dict[bytes, Any]:
+    """The answer to a command for each of these keys."""
+    with client.pipeline(transaction=False) as pipeline:
+        for key in keys:
+            pipeline.execute_command(command, key)
+        return dict(zip(keys, pipeline.execute(), strict=True))
+
+
 def dumped(client: redis.Redis) -> dict[bytes, bytes]:
-    return {key: client.dump(key) for key in client.scan_iter()}
+    return of_each(client, keys_of(client), "DUMP")
+
+
+def all_documents(client: redis.Redis) -> dict[str, dict[bytes, Any]]:
+    """The documents of each thread."""
+    keys = [key for head in ("checkpoint", "app:cp") for key in keys_of(client, f"{head}:*")]
+    keys = [key for key in keys if not key.startswith(b"app:cp:w:")]
+    kinds = of_each(client, keys, "TYPE")
+    found: dict[str, dict[bytes, Any]] = {thread: {} for thread in OLD | LIVE}
+    for key, text in of_each(client, [key for key in keys if kinds[key] == b"string"], "GET").items():
+        name = key.decode()
+        found[thread_of(key)][key] = json.loads(text) | {"checkpoint": {"id": name[-36:]}, "checkpoint_ns": name[:-37]}
+    rest = [key for key in keys if kinds[key] != b"string"]
+    with client.pipeline(transaction=False) as pipeline:
+        reader = pipeline.json()
+        for key in rest:
+            reader.get(key.decode())
+        for key, document in zip(rest, pipeline.execute(), strict=True):
+            found[thread_of(key)][key] = document
+    return found
 
 
 def documents(client: redis.Redis, thread: str) -> dict[bytes, Any]:
-    keys = [key for head in ("checkpoint", "app:cp") for key in client.scan_iter(f"{head}:*")]
-    keys = [key for key in keys if not key.startswith(b"app:cp:w:") and thread_of(key) == thread]
-    return {key: value_of(client, key) for key in keys}
-
-
-def value_of(client: redis.Redis, key: bytes) -> Any:
-    if client.type(key) == b"string":
-        text = key.decode()
-        return json.loads(client.get(key)) | {"checkpoint": {"id": text[-36:]}, "checkpoint_ns": text[:-37]}
-    return client.json().get(key.decode())
+    return all_documents(client)[thread]
 
 
 def expected_left(client: redis.Redis, days: int, saver: str) -> set[bytes]:
     """All keys that must be left but blobs: what carries no id, or that of a checkpoint that stays."""
-    left = set()
+    left, keys = set(), keys_of(client)
+    if saver.startswith("Shallow"):
+        return {key for key in keys if thread_of(key) in LIVE}
+    of_threads = all_documents(client)
     for thread in LIVE:
-        if saver.startswith("Shallow"):
-            left |= {key for key in client.scan_iter() if thread_of(key) == thread}
-            continue
-        own = documents(client, thread)
+        own = of_threads[thread]
         ids = {key: each["checkpoint"]["id"] for key, each in own.items()}
         newest = {each["checkpoint_ns"]: ids[key] for key, each in sorted(own.items(), key=lambda item: ids[item[0]])}
         stay = {each for each in ids.values() if id_time(each.encode()) >= time.time() - days * DAY}
         stay |= set(newest.values()) if thread in TRIMMED else set(ids.values())
-        for key in client.scan_iter():
+        for key in keys:
             if thread_of(key) == thread and not key.startswith(b"checkpoint_blob:"):
                 found = UUID6.findall(key.decode())
                 own_id = ids.get(key) or (found[0] if found else None)
@@ -123,7 +154,7 @@ def blobs_named(client: redis.Redis, thread: str) -> set[bytes]:
         for each in documents(client, thread).values()
         for channel, version in each["checkpoint"]["channel_versions"].items()
     )
-    return {key for key in client.scan_iter("checkpoint_blob:*") if thread_of(key) == thread and key.endswith(versions)}
+    return {key for key in keys_of(client, "checkpoint_blob:*") if thread_of(key) == thread and key.endswith(versions)}
 
 
 def test_the_documentation_names_exactly_what_is_recorded():
@@ -155,7 +186,7 @@ def test_exactly_what_is_old_goes_and_live_threads_keep_what_they_need(checkpoin
     assert all(before[key] == value for key, value in after.items() if not key.startswith(b"thread:"))
     assert {thread_of(key) for key in after} == LIVE
     assert bool(report["checkpoints_trimmed"]) == (not saver.startswith("Shallow"))
-    for key in checkpoint_redis.scan_iter("thread:*"):
+    for key in keys_of(checkpoint_redis, "thread:*"):
         assert all(any(each in document for document in left) for each in checkpoint_redis.lrange(key, 0, -1))
     assert cleanup_old_checkpoints(days)["deleted_count"] == 0
 
@@ -163,16 +194,16 @@ def test_exactly_what_is_old_goes_and_live_threads_keep_what_they_need(checkpoin
 @pytest.mark.parametrize(("name", "saver"), RECORDED)
 def test_pins_patterns_and_the_retention_of_questions_hold_in_every_version(checkpoint_redis, name, saver):
     days = restore(checkpoint_redis, name, saver)
-    before = set(checkpoint_redis.scan_iter())
+    before = set(keys_of(checkpoint_redis))
     report = cleanup_old_checkpoints(days, thread_pattern="{old}*", trim_live_threads=False)
-    assert {thread_of(key) for key in before - set(checkpoint_redis.scan_iter())} == {"{old}:1"}
+    assert {thread_of(key) for key in before - set(keys_of(checkpoint_redis))} == {"{old}:1"}
     assert report["threads_deleted"] == 1
     report = cleanup_old_checkpoints(
         days, pinned_threads=["old:1"], pending_retention_days=days + 500, trim_live_threads=False
     )
-    assert {thread_of(key) for key in checkpoint_redis.scan_iter()} == LIVE | {"old:1", "asked:old"}
+    assert {thread_of(key) for key in keys_of(checkpoint_redis)} == LIVE | {"old:1", "asked:old"}
     assert report["threads_deleted"] == 1
-    left = set(checkpoint_redis.scan_iter())
+    left = set(keys_of(checkpoint_redis))
     # 0.0.8 writes documents over others: what belonged to those is orphaned.
     assert {thread_of(key) for key in before - left} - {"asked:live"} == {"old", "{old}:1"}
 
@@ -181,12 +212,12 @@ def test_pins_patterns_and_the_retention_of_questions_hold_in_every_version(chec
 def test_a_trimmed_thread_keeps_the_blobs_that_its_checkpoints_name_and_no_older_ones(checkpoint_redis, name, saver):
     days = restore(checkpoint_redis, name, saver)
     report = cleanup_old_checkpoints(days)
-    present = set(checkpoint_redis.scan_iter())
+    present = set(keys_of(checkpoint_redis))
     left = {thread: {key for key in present if thread_of(key) == thread} for thread in TRIMMED}
     kept = {thread: documents(checkpoint_redis, thread) for thread in TRIMMED}
     # The savers name blobs for channels that were empty too, and write none for those.
     restore(checkpoint_redis, name, saver)
-    gone = set(checkpoint_redis.scan_iter()) - present
+    gone = set(keys_of(checkpoint_redis)) - present
     for thread in TRIMMED:
         all_documents = documents(checkpoint_redis, thread)
         checkpoint_redis.delete(*(all_documents.keys() - kept[thread].keys() or {"none"}))
@@ -196,8 +227,11 @@ def test_a_trimmed_thread_keeps_the_blobs_that_its_checkpoints_name_and_no_older
         assert trimmed == bool(report["checkpoints_trimmed"])
 
 
-def ids_of(client: redis.Redis, thread: str) -> set[str]:
-    return {each["checkpoint"]["id"] for each in documents(client, thread).values()}
+def all_ids(client: redis.Redis) -> dict[str, set[str]]:
+    """The ids of the checkpoints of each thread."""
+    return {
+        thread: {each["checkpoint"]["id"] for each in own.values()} for thread, own in all_documents(client).items()
+    }
 
 
 @pytest.mark.parametrize(("name", "saver"), RECORDED)
@@ -205,12 +239,13 @@ def test_an_explanation_of_each_version_says_what_the_cleanup_does(checkpoint_re
     days = restore(checkpoint_redis, name, saver)
     config = {"retention_days": days, **(PREFIXES if saver == PREFIXED else {})}
     monkeypatch.setattr("django.conf.settings.PLUGINS_CONFIG", {"ai_ops": config})
-    before = {thread: ids_of(checkpoint_redis, thread) for thread in OLD | LIVE}
+    before = all_ids(checkpoint_redis)
     explained = {thread: explain_thread(thread) for thread in OLD | LIVE}
     cleanup_old_checkpoints(days)
+    after = all_ids(checkpoint_redis)
     for thread, explanation in explained.items():
         told = [each for space in explanation["namespaces"] for each in space["checkpoints"]]
-        left = ids_of(checkpoint_redis, thread)
+        left = after[thread]
         assert (explanation["complete"], explanation["notes"]) == (True, []), thread
         assert {each["checkpoint_id"] for each in told if each["goes"]} == before[thread] - left, thread
         assert {each["checkpoint_id"] for each in told if not each["goes"]} == left, thread
@@ -227,7 +262,7 @@ def test_a_key_of_long_ago_may_hold_the_checkpoint_of_a_moment_ago(checkpoint_re
     days = restore(checkpoint_redis, "python-0.0.8", "RedisSaver")
     # What a turn does first: its input becomes a checkpoint, under the key of the one before.
     checkpoint_redis.json().set(newest_of(checkpoint_redis, "old"), "$.checkpoint.id", old_id(0))
-    before = {key for key in checkpoint_redis.scan_iter() if thread_of(key) == "old"}
+    before = {key for key in keys_of(checkpoint_redis) if thread_of(key) == "old"}
     kept = set(documents(checkpoint_redis, "old")) | blobs_named(checkpoint_redis, "old")
     assert sample_checkpoint_storage()["ages"][0]["threads"] >= 1
     report = cleanup_old_checkpoints(days)
@@ -244,17 +279,17 @@ def test_a_thread_that_goes_on_just_before_its_deletion_keeps_everything(checkpo
         checkpoint_redis.json().set(newest_of(checkpoint_redis, "old"), "$.checkpoint.id", old_id(0))
         return original(self, deletions, dryrun=dryrun)
 
-    kept = {key for key in checkpoint_redis.scan_iter() if thread_of(key) == "old"}
+    kept = {key for key in keys_of(checkpoint_redis) if thread_of(key) == "old"}
     monkeypatch.setattr(CheckpointStore, "apply", go_on)
     report = cleanup_old_checkpoints(days)
     assert (report["threads_deleted"], report["changed_count"]) == (3, 1)
-    assert kept <= set(checkpoint_redis.scan_iter())
+    assert kept <= set(keys_of(checkpoint_redis))
 
 
 @pytest.mark.parametrize(("name", "saver"), [("python-0.4.1", PREFIXED), ("aws-1.0.2", "ValkeySaver")])
 def test_a_thread_that_goes_on_during_the_run_keeps_its_old_part(checkpoint_redis, monkeypatch, name, saver):
     days = restore(checkpoint_redis, name, saver)
-    kept = {key for key in checkpoint_redis.scan_iter() if thread_of(key) == "old"}
+    kept = {key for key in keys_of(checkpoint_redis) if thread_of(key) == "old"}
     original = CheckpointStore.apply
 
     def go_on(self, deletions, *, dryrun):
@@ -267,4 +302,4 @@ def test_a_thread_that_goes_on_during_the_run_keeps_its_old_part(checkpoint_redi
     monkeypatch.setattr(CheckpointStore, "apply", go_on)
     report = cleanup_old_checkpoints(days)
     assert (report["threads_deleted"], report["changed_count"]) == (3, 1)
-    assert kept <= set(checkpoint_redis.scan_iter())
+    assert kept <= set(keys_of(checkpoint_redis))

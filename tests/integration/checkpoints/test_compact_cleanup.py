@@ -33,6 +33,7 @@ from langgraph_checkpoint_compact.documents import StoredCheckpoint
 from langgraph_checkpoint_compact.errors import DamagedThreadError
 from tests.fakes.cleanups import executed
 from tests.fakes.conversations import DeltaDialogue, days_ago, graph, old_id, on, talk
+from tests.fakes.kept_worlds import write
 
 pytestmark = pytest.mark.django_db
 
@@ -310,8 +311,11 @@ def with_a_newer_seal(client, key):
 def test_a_thread_with_a_document_of_a_newer_version_stays_and_is_counted(
     saver, checkpoint_redis, field, age, place, written
 ):
-    talk(saver, "t", 60, 50, age, asks=True)
-    talk(saver, "u", 60, age)
+    def talks():
+        talk(saver, "t", 60, 50, age, asks=True)
+        talk(saver, "u", 60, age)
+
+    write(checkpoint_redis, f"beside a newer version, {age} days ago", talks)
     member = checkpoint_redis.zrange("lgc:{t}:ids", place, place)[0].decode()
     name = f"{field}|{member}"
     checkpoint_redis.hset("lgc:{t}", name, b"\x02" + (checkpoint_redis.hget("lgc:{t}", name) or b" ")[1:])

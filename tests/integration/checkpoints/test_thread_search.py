@@ -16,6 +16,7 @@ pytestmark = pytest.mark.django_db
 def test_the_threads_of_each_layout_are_found_by_any_pattern(checkpoint_redis, monkeypatch, name, saver):
     monkeypatch.setattr("django.conf.settings.PLUGINS_CONFIG", {"ai_ops": PREFIXES if saver == PREFIXED else {}})
     restore(checkpoint_redis, name, saver)
+    explanations = {thread: explain_thread(thread) for thread in OLD | LIVE}
     for pattern in ("*", "old*", "*:1", "{*", "asked:???", "[al]*", "nothing"):
         report = find_threads(pattern)
         found = {each["thread"]: each for each in report["threads"]}
@@ -23,7 +24,7 @@ def test_the_threads_of_each_layout_are_found_by_any_pattern(checkpoint_redis, m
         assert (report["complete"], report["looked_at"]) == (True, checkpoint_redis.dbsize())
         assert report["thread_count"] == len(found)
         for thread, row in found.items():
-            explained = explain_thread(thread)
+            explained = explanations[thread]
             assert row["state"] == ("waiting" if explained["waits"] else "idle")
             for column, key in (("saver", "layout"), ("last_activity", "last_activity"), ("keys", "keys")):
                 assert row[column] == explained[key], (thread, column)
