@@ -193,8 +193,9 @@ def _tables_with(text):
 
 def _cached_with(text):
     client = cache_connection("default")
-    strings = [key for key in client.scan_iter() if client.type(key) == b"string"]
-    return [key for key in strings if text.encode() in (client.get(key) or b"")]
+    # Of another type than a string MGET gives None.
+    keys = list(client.scan_iter(count=1000))
+    return [key for key, value in zip(keys, client.mget(keys), strict=True) if text.encode() in (value or b"")]
 
 
 def _answers(user, server, run):

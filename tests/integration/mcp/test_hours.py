@@ -27,34 +27,46 @@ pytestmark = pytest.mark.django_db
 OUTCOMES = (True, True, True, False, None)
 
 
-def checked(server, at, ok=True, latency_ms=10.0):
-    MCPServerCheck.objects.create(server=server, time=at, ok=ok, latency_ms=latency_ms)
+def check_of(server, at, ok=True, latency_ms=10.0):
+    return MCPServerCheck(server=server, time=at, ok=ok, latency_ms=latency_ms)
+
+
+def checked(server, at):
+    check_of(server, at).save()
 
 
 def a_day_of_checks(*servers, seed=1):
     """Checks of a day and a bit before, several an hour, some hours without any."""
     draw, now = random.Random(seed), timezone.now()
-    for server in servers:
-        for _ in range(60):
-            at = now - timedelta(hours=draw.uniform(0, SHOWN_HOURS + 2))
-            checked(server, at, draw.choice(OUTCOMES), draw.uniform(1, 500))
+    MCPServerCheck.objects.bulk_create(
+        check_of(
+            server,
+            now - timedelta(hours=draw.uniform(0, SHOWN_HOURS + 2)),
+            draw.choice(OUTCOMES),
+            draw.uniform(1, 500),
+        )
+        for server in servers
+        for _ in range(60)
+    )
 
 
 def counted(now):
     """The hours as the checks alone tell, row by row."""
     last = start_of_hour(now)
+    checks = list(MCPServerCheck.objects.values_list("time", "ok", "latency_ms"))
     found = []
     for back in reversed(range(SHOWN_HOURS)):
         begins = last - back * HOUR
-        rows = MCPServerCheck.objects.filter(time__gte=begins, time__lt=begins + HOUR)
-        fine = sorted(rows.filter(ok=True).values_list("latency_ms", flat=True))
+        rows = [(ok, latency_ms) for time, ok, latency_ms in checks if begins <= time < begins + HOUR]
+        outcomes = [ok for ok, _ in rows]
+        fine = sorted(latency_ms for ok, latency_ms in rows if ok)
         middle = (fine[(len(fine) - 1) // 2] + fine[len(fine) // 2]) / 2 if fine else None
         found.append(
             Hour(
                 begins,
                 len(fine),
-                rows.filter(ok=False).count(),
-                rows.filter(ok=None).count(),
+                outcomes.count(False),
+                outcomes.count(None),
                 pytest.approx(middle) if fine else None,
             )
         )
