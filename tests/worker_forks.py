@@ -27,6 +27,8 @@ OFTEN_IMPORTED = (
     "pynautobot",
     "pytest",
 )
+# Its import makes Nautobot's schema, for which it reads the database. That takes two seconds.
+GRAPHQL = "nautobot.core.graphql.schema_init"
 # Whether this process is one of the forks.
 is_fork = False
 
@@ -70,9 +72,13 @@ def _set_up() -> None:
     from django.core.cache import caches
     from django.db import connections
     from django.test.utils import setup_databases
+    from hypothesis.internal.charmap import intervals_from_codec
 
     database.prepare_template(dict(os.environ))
     setup_databases(verbosity=0, interactive=False)
+    import_module(GRAPHQL)
+    # In a new clone, which has no file of them yet, Hypothesis takes more than a second to find all characters.
+    intervals_from_codec("utf-8")
     # Two processes must not share a connection after a fork.
     connections.close_all()
     caches.close_all()
