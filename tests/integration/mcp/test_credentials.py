@@ -68,7 +68,7 @@ def group(secret):
 def server_with(secrets_group, **fields):
     status = Status.objects.get_for_model(MCPServer).get(name=fields.pop("status", "Unhealthy"))
     server = MCPServer(
-        name="guarded", status=status, secrets_group=secrets_group, **{"url": "http://127.0.0.1:1", **fields}
+        status=status, secrets_group=secrets_group, **{"name": "guarded", "url": "http://127.0.0.1:1", **fields}
     )
     server.validated_save()
     return server
@@ -150,36 +150,53 @@ def _echo(fake, message):
     return {"initialize": fault}
 
 
+# By path of a server: whether it has tools for agents.
+PATHS = {
+    "/mcp": True,
+    "/mcp/401": False,
+    "/mcp/500": False,
+    "/mcp/elsewhere": False,
+    "/mcp/echoes-in-its-name": True,
+    "/mcp/echoes-in-an-error": False,
+}
+
+
 @pytest.mark.django_db(transaction=True, databases=["default", "job_logs"])
-@pytest.mark.parametrize(
-    "path",
-    ["/mcp", "/mcp/401", "/mcp/500", "/mcp/elsewhere", "/mcp/echoes-in-its-name", "/mcp/echoes-in-an-error"],
-)
-def test_the_secret_is_in_no_table_no_cache_no_log_and_no_answer(group, job, user, caplog, monkeypatch, path):
+def test_the_secret_is_in_no_table_no_cache_no_log_and_no_answer(group, job, user, caplog, monkeypatch):
     """Also of servers that send it back to be shown."""
     name, unknown = {"name": f"for {TOKEN}", "version": TOKEN}, f"Bearer {TOKEN} is unknown"
     fake = FakeMCPServer(token=TOKEN, health_status=404, tools=["lookup"])
     monkeypatch.setitem(MCP_FAULTS, "/mcp/echoes-in-its-name", _echo(fake, result({**WELL, "serverInfo": name})))
     monkeypatch.setitem(MCP_FAULTS, "/mcp/echoes-in-an-error", _echo(fake, error(-32000, unknown)))
+    guarded = group(token=TOKEN)
+    healthy, unhealthy = (Status.objects.get(name=name) for name in ("Healthy", "Unhealthy"))
+    checked = []
     with fake.running():
-        server = server_with(group(token=TOKEN), url=fake.url, mcp_endpoint=path, probe="mcp", status="Healthy")
-        run = JobResult.enqueue_job(
-            job, user, synchronous=True, job_kwargs=MCPServerHealthCheckJob.serialize_data({"server": server})
-        )
-        MCPServer.objects.update(status=Status.objects.get(name="Healthy"))
-        found = async_to_sync(get_tools)()
-        assert any(TOKEN.encode() in head for head in fake.heads)
-    run.refresh_from_db()
-    assert run.status == JobResultStatusChoices.STATUS_SUCCESS
-    assert (path in ("/mcp", "/mcp/echoes-in-its-name")) == bool(found)
+        for path, has_tools in PATHS.items():
+            fake.heads.clear()
+            server = server_with(
+                guarded, name=f"guarded {path}", url=fake.url, mcp_endpoint=path, probe="mcp", status="Healthy"
+            )
+            run = JobResult.enqueue_job(
+                job, user, synchronous=True, job_kwargs=MCPServerHealthCheckJob.serialize_data({"server": server})
+            )
+            run.refresh_from_db()
+            assert run.status == JobResultStatusChoices.STATUS_SUCCESS, path
+            # Of all servers agents get the tools of this one.
+            MCPServer.objects.update(status=unhealthy)
+            MCPServer.objects.filter(pk=server.pk).update(status=healthy)
+            found = async_to_sync(get_tools)()
+            assert any(TOKEN.encode() in head for head in fake.heads), path
+            assert bool(found) == has_tools, path
+            assert TOKEN not in repr([vars(tool) for tool in found]), path
+            checked.append((server, run))
     assert TOKEN not in caplog.text
-    assert TOKEN not in repr([vars(tool) for tool in found])
     assert {"ai_ops_mcpserver", "extras_joblogentry"} <= set(_tables_with("guarded"))
     assert _tables_with(TOKEN) == []
     assert _cached_with(TOKEN) == []
-    for answer in _answers(user, server, run):
+    for answer in _answers(user, checked):
         assert answer.status_code == 200
-        assert TOKEN not in answer.content.decode()
+        assert TOKEN not in answer.content.decode(), answer.request["PATH_INFO"]
 
 
 def _tables_with(text):
@@ -198,18 +215,19 @@ def _cached_with(text):
     return [key for key, value in zip(keys, client.mget(keys), strict=True) if text.encode() in (value or b"")]
 
 
-def _answers(user, server, run):
-    """Every page and every answer of REST and GraphQL that tells of the server."""
+def _answers(user, checked):
+    """Every page and every answer of REST and GraphQL that tells of these servers and runs."""
     browser = Client()
     browser.force_login(user)
-    yield browser.get(server.get_absolute_url())
-    yield browser.get(reverse("plugins:ai_ops:mcpserver_list"))
-    yield browser.get(reverse("plugins:ai_ops:mcpserver_changelog", kwargs={"pk": server.pk}))
-    yield browser.get(run.get_absolute_url())
     header = {"HTTP_AUTHORIZATION": f"Token {Token.objects.create(user=user).key}"}
-    detail = reverse("plugins-api:ai_ops-api:mcpserver-detail", kwargs={"pk": server.pk})
-    yield Client().get(detail, {"depth": 3}, **header)
-    yield Client().get(reverse("extras-api:jobresult-detail", kwargs={"pk": run.pk}), **header)
-    yield Client().get(reverse("extras-api:jobresult-logs", kwargs={"pk": run.pk}), **header)
+    for server, run in checked:
+        yield browser.get(server.get_absolute_url())
+        yield browser.get(reverse("plugins:ai_ops:mcpserver_changelog", kwargs={"pk": server.pk}))
+        yield browser.get(run.get_absolute_url())
+        detail = reverse("plugins-api:ai_ops-api:mcpserver-detail", kwargs={"pk": server.pk})
+        yield Client().get(detail, {"depth": 3}, **header)
+        yield Client().get(reverse("extras-api:jobresult-detail", kwargs={"pk": run.pk}), **header)
+        yield Client().get(reverse("extras-api:jobresult-logs", kwargs={"pk": run.pk}), **header)
+    yield browser.get(reverse("plugins:ai_ops:mcpserver_list"))
     query = "query { mcp_servers { name secrets_group { name secrets { name parameters } } } }"
     yield Client().post(reverse("graphql-api"), {"query": query}, content_type="application/json", **header)

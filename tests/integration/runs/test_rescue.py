@@ -22,7 +22,7 @@ from ai_ops.models import MaintenanceRun
 from ai_ops.runs import lease as leases
 from ai_ops.runs.findings import Findings
 from ai_ops.schedules import find_job
-from ai_ops.supervision.rescue import MAX_RUNS, repair, rescue
+from ai_ops.supervision.rescue import repair, rescue
 from ai_ops.supervision.workers import known_tasks
 from tests.fakes.runs import FreeHold, recorded
 from tests.waiting import until
@@ -174,11 +174,12 @@ class TestRescue:
         run.refresh_from_db()
         assert run.state == RunStateChoices.RUNNING
 
-    def test_one_pass_touches_so_many_and_the_longest_silent_first(self):
+    def test_one_pass_touches_so_many_and_the_longest_silent_first(self, monkeypatch):
+        monkeypatch.setattr("ai_ops.supervision.rescue.MAX_RUNS", 5)
         youngest = silent(ago=HOUR / 2)
-        for _ in range(MAX_RUNS):
+        for _ in range(5):
             silent()
-        assert rescue(FreeHold(), None, none_known) == Findings(MAX_RUNS, MAX_RUNS, 0)
+        assert rescue(FreeHold(), None, none_known) == Findings(5, 5, 0)
         youngest.refresh_from_db()
         assert youngest.state == RunStateChoices.RUNNING
 
