@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import F, Q
+from django.db.models import F, OuterRef, Q, Subquery
 from django.db.models.functions import Now
 
 from ai_ops.exceptions import LeaseLostError, LeaseTakenError
@@ -97,15 +97,19 @@ def acquire(name: str, holder: str, run_id: uuid.UUID, seconds: float) -> Lease:
     wanted = MaintenanceLease.objects.filter(free, name=name)
     mine = MaintenanceLease.objects.filter(name=name, token=lease.token).values_list("fence", "acquired", "pk")
     if not wanted.update(**taken):
-        # The first lease of this name has no row yet. An existing row stays as it is.
-        first = MaintenanceLease(name=name, **taken | {"fence": 1})
-        MaintenanceLease.objects.bulk_create([first], ignore_conflicts=True)
+        found = _look_up(name, free)
+        if found is None:
+            # The first lease of this name has no row yet. An existing row stays as it is.
+            first = MaintenanceLease(name=name, **taken | {"fence": 1})
+            MaintenanceLease.objects.bulk_create([first], ignore_conflicts=True)
+        elif not found.is_free:
+            raise LeaseTakenError(_who_has(found))
+        else:
+            # It has become free since.
+            wanted.update(**taken)
     row = mine.first()
     if row is None:
-        # The lease may have become free since.
-        if not wanted.update(**taken):
-            raise LeaseTakenError(_who_has(name))
-        row = mine.get()
+        raise LeaseTakenError(_who_has(_look_up(name, free)))
     lease.fence, lease.acquired, lease.row = row
     return lease
 
@@ -115,8 +119,14 @@ def holder_of(name: str) -> uuid.UUID | None:
     return MaintenanceLease.objects.filter(name=name).values_list("run", flat=True).first()
 
 
-def _who_has(name: str) -> str:
-    row = MaintenanceLease.objects.get(name=name)
-    run = MaintenanceRun.objects.filter(pk=row.run).values_list("name", flat=True).first()
+def _look_up(name: str, free: Q) -> Any:
+    """Return the row of a lease with `is_free` and `run_name`, the name of its holder; None without a row."""
+    run_name = MaintenanceRun.objects.filter(pk=OuterRef("run")).values("name")
+    return MaintenanceLease.objects.annotate(is_free=free, run_name=Subquery(run_name)).filter(name=name).first()
+
+
+def _who_has(row: Any) -> str:
     since = f" since {row.acquired:%Y-%m-%d %H:%M:%S} UTC" if row.acquired else ""
-    return f'The lease "{name}" is held by {run or "another run"} ({row.holder}){since}: one run at a time.'
+    return (
+        f'The lease "{row.name}" is held by {row.run_name or "another run"} ({row.holder}){since}: one run at a time.'
+    )
