@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gc
 
+from development.late_import import import_kubernetes_later
+
 # The imported objects stay, so the garbage collector need not examine them again and again.
 gc.disable()
+import_kubernetes_later()
 
 import nautobot  # noqa: E402
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 
+from development.late_import import import_kubernetes_later
 from tests.kept_rows import KeptRows
 from tests.quicker_nautobot import repeat_less
 
@@ -13,6 +14,7 @@ def set_up_nautobot() -> None:
     """Set up Nautobot in this process."""
     # What is imported stays: to look through it for garbage, again and again, takes time.
     gc.disable()
+    import_kubernetes_later()
     import nautobot
 
     nautobot.setup()

@@ -19,6 +19,8 @@ ASKED = """
 import gc, json
 # What is imported stays: to look through it for garbage takes a third of the time.
 gc.disable()
+from development.late_import import import_kubernetes_later
+import_kubernetes_later()
 import nautobot
 nautobot.setup()
 from django.contrib.auth import get_user_model
