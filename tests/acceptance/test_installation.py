@@ -1,12 +1,13 @@
 """The wheel in a plain Nautobot: installed, used, uninstalled and installed again, by the words of the documentation.
 
-Each process that imports Nautobot costs ten seconds of a processor. So an operator's commands run in one shell for as
-long as PLUGINS stays the same, and web, worker, beat and doctor are forks of it.
+Each process that imports Nautobot costs ten seconds of a processor. So an operator's shells are forks of one process
+for each PLUGINS, and web, worker, beat and doctor are forks of such a shell.
 """
 
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import os
 import re
@@ -25,7 +26,7 @@ import pytest
 import redis
 
 from ai_ops.schedules import DEFAULT_SCHEDULES
-from development import database, services
+from development import database, late_import, services
 from tests.acceptance import local_processes
 from tests.acceptance.day_in_the_life import Day
 from tests.plugin import running_redis
@@ -55,8 +56,11 @@ PLUGINS_CONFIG = {"ai_ops": {"retention_days": 30, "allow_loopback": True, "max_
 """
 )
 
-# Reads a program from each line, runs it, and says that it has.
-SHELL = """
+# Reads a program from each line, runs it, and says that it has. An empty line ends it, and the next shell begins.
+SHELL = (
+    inspect.getsource(late_import)
+    + """
+import_kubernetes_later()
 import ctypes, gc, json, os, signal, sys, time, traceback
 # What is imported stays: to look through it for garbage takes a third of the time, and copies it into each fork.
 gc.disable()
@@ -101,14 +105,24 @@ def end_fork(name):
 def wait_for_fork(name):
     return os.waitstatus_to_exitcode(os.waitpid(forks.pop(name), 0)[1])
 
-for line in sys.stdin:
+connections.close_all()
+while shell := os.fork():
+    if os.waitpid(shell, 0)[1]:
+        sys.exit("a shell has died")
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+while line := sys.stdin.readline():
+    if line == "\\n":
+        break
     try:
         exec(json.loads(line))
     except BaseException:
         traceback.print_exc(file=sys.stdout)
         print("\\nFAILED", flush=True)
     print("\\nDONE", flush=True)
+print("\\nDONE", flush=True)
+sys.exit(not line)
 """
+)
 # A command of the app, its exit code and its JSON; a check makes short pauses.
 COMMAND = """
 import dataclasses, io
@@ -152,7 +166,7 @@ class Place:
 
     @contextlib.contextmanager
     def shell(self) -> Iterator[Shell]:
-        """An operator's shell, which has set Nautobot up."""
+        """An operator's shell, in which Nautobot is set up."""
         process = subprocess.Popen(
             [self.python, "-c", SHELL],
             cwd=self.folder,
@@ -177,7 +191,14 @@ class Shell:
 
     def does(self, program: str) -> str:
         """Run a Python program; what it printed."""
-        self._process.stdin.write(json.dumps(program) + "\n")
+        return self._tell(json.dumps(program))
+
+    def begins_anew(self) -> None:
+        """End the shell, and begin another with the same PLUGINS."""
+        self._tell("")
+
+    def _tell(self, line: str) -> str:
+        self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
         said = []
         for line in self._process.stdout:
@@ -305,7 +326,7 @@ def test_it_is_installed_used_uninstalled_and_installed_again(place, wheel):
         shell.does(NEW_OPERATOR)
         use(place, shell)
         uninstall(place, shell)
-    install_again(place, wheel)
+        install_again(place, wheel, shell)
 
 
 def use(place: Place, shell: Shell) -> None:
@@ -400,15 +421,15 @@ def uninstall(place: Place, shell: Shell) -> None:
         assert without.tells("'ai_ops' in __import__('sys').modules") is False
 
 
-def install_again(place: Place, wheel: Path) -> None:
+def install_again(place: Place, wheel: Path, shell: Shell) -> None:
     """Install over what is left, results of Jobs that ran: each schedule left out is named, and how to get it."""
     place.pip("install", "--no-deps", str(wheel))
     place.configure(WITH_THE_APP)
-    with place.shell() as shell:
-        said = shell.runs("nautobot-server post_upgrade" + KNOWN_FILES)
-        for kind in DEFAULT_SCHEDULES:
-            assert f'ensure_schedule("{kind}")' in said, said
-        _, example = blocks(UNINSTALL, "python")
-        for kind in DEFAULT_SCHEDULES:
-            shell.does(example.replace("health", kind))
-        assert shell.tells("ScheduledJob.objects.filter(enabled=True).count()") == len(DEFAULT_SCHEDULES)
+    shell.begins_anew()
+    said = shell.runs("nautobot-server post_upgrade" + KNOWN_FILES)
+    for kind in DEFAULT_SCHEDULES:
+        assert f'ensure_schedule("{kind}")' in said, said
+    _, example = blocks(UNINSTALL, "python")
+    for kind in DEFAULT_SCHEDULES:
+        shell.does(example.replace("health", kind))
+    assert shell.tells("ScheduledJob.objects.filter(enabled=True).count()") == len(DEFAULT_SCHEDULES)
