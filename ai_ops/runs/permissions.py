@@ -9,7 +9,7 @@ from django.db.models import Exists, Model, OuterRef, QuerySet
 
 from ai_ops.kinds import KINDS
 from ai_ops.models.runs import MaintenanceRun
-from ai_ops.runs.requests import may_run
+from ai_ops.runs.requests import may_run, runnable_kinds
 
 # Nautobot's own actions, which have checkboxes on the form of a permission. Other actions are entered in its field
 # "additional actions".
@@ -65,7 +65,7 @@ def confirm_may_decide(user: Any, action: str, run: MaintenanceRun) -> None:
 def permitted_runs(user: Any, action: str) -> QuerySet:
     """Return the runs for which `may_decide` permits the action."""
     runs = MaintenanceRun.objects.restrict(user, "view").restrict(user, action).order_by()
-    return runs.exclude(kind__in=[kind for kind in KINDS if not may_run(kind, user)]) if action == "redrive" else runs
+    return runs.exclude(kind__in=set(KINDS) - runnable_kinds(user)) if action == "redrive" else runs
 
 
 def with_rights(runs: QuerySet, user: Any, *actions: str) -> QuerySet:

@@ -259,6 +259,13 @@ def may_run(kind: str, user: Any) -> bool:
     return job is not None and Job.objects.check_perms(user, instance=job, action="run")
 
 
+def runnable_kinds(user: Any) -> set[str]:
+    """Return the kinds whose Jobs `user` may run, from one query for all."""
+    permitted = Job.objects.restrict(user, "run").filter(installed=True).order_by()
+    paths = {f"{module}.{name}" for module, name in permitted.values_list("module_name", "job_class_name")}
+    return {kind for kind in KINDS if class_path_of(kind) in paths}
+
+
 def runnable_job(kind: str, user: Any) -> Job:
     """Return the Job of a kind if it can be run, by `user` if given.
 

@@ -15,9 +15,8 @@ from nautobot.extras.models import ScheduledJob
 from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.exceptions import AiOpsError, ConfigurationError, RunNotPermittedError
 from ai_ops.forms import ScheduleTimesForm
-from ai_ops.kinds import KINDS
 from ai_ops.runs.permissions import confirm_may
-from ai_ops.runs.requests import may_run, runnable_job
+from ai_ops.runs.requests import runnable_job, runnable_kinds
 from ai_ops.schedules.control import app_schedules, pause_schedule, resume_schedule, retime_schedule
 from ai_ops.schedules.ensure import kind_of
 from ai_ops.schedules.lateness import ACTIVE, BROKEN, PAUSED, ScheduleStatus
@@ -65,7 +64,7 @@ class SchedulesView(ObjectPermissionRequiredMixin, GenericView):
     def get(self, request):
         """Show the page."""
         changeable = set(map(str, self.queryset.restrict(request.user, "change").values_list("pk", flat=True)))
-        runnable = {kind for kind in KINDS if may_run(kind, request.user)}
+        runnable = runnable_kinds(request.user)
         statuses = statuses_of(self.queryset)
         chosen = [each for each in statuses if each.needs_attention] if "needs_you" in request.GET else statuses
         rows = [_row(status, status.id in changeable, status.kind in runnable) for status in chosen]
