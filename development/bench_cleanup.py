@@ -5,7 +5,8 @@ data on the same embedded server. Half of the threads are old, and the cleanup d
 
 - `floor_batched_s`: SCAN of the database with COUNT 1000, and UNLINK of as many keys as the cleanup deletes, 100 keys
   in each as the cleanup does. `floor_s` is the same with one key in each UNLINK, in pipelines of 500; for small cases.
-- `median_of_runs`: number of alternate runs of `floor_batched_s` and the cleanup; their times are medians.
+- `median_of_runs`: number of alternate runs of `floor_batched_s` and the cleanup; their times are medians. Each run has
+  a new process, which has to connect and to get its memory from the system.
 - `ratio_to_floor_batched`, `ratio_to_floor`, `ours_s`, and `keys_per_s`.
 - `naive_s`: one GET or JSON.GET and one DEL per key; `library_s`: the saver's `delete_thread` for each old thread. If
   `sampled` is set, they ran on that many threads, and their times are scaled.
@@ -54,7 +55,7 @@ from langgraph_checkpoint_compact.documents import StoredCheckpoint
 FLOOR_KEYS = 100  # in one UNLINK, as in the cleanup
 # Number of alternate runs of floor and cleanup, by the seconds that writing the data took; their medians are compared.
 # Each run loads the data again, and all cases together should end within ten minutes. A long case varies less.
-RUNS = {10.0: 3, 40.0: 2}
+RUNS = {10.0: 7, 40.0: 3}
 SMALL = 10_000  # threads up to which the floor with one key in each UNLINK is measured too
 SAMPLE = 2_000  # limit on the threads on which the slow ways are measured
 # With policies and without, in turns: a single run may take half as long again as the one before.
@@ -218,6 +219,12 @@ def floor(client: redis.Redis, old: list[bytes], keys_per_command: int) -> float
     return time.perf_counter() - started
 
 
+def fresh_floor(port: int, old: list[bytes], keys_per_command: int, answers: Any) -> None:
+    """Measure the floor in its own process; return the seconds."""
+    with redis.Redis(port=port) as client:
+        answers.put(floor(client, old, keys_per_command))
+
+
 def naive(client: redis.Redis, limit: int) -> tuple[float, int]:
     """Return the seconds of a loop that reads each key and deletes the old ones, and the number of keys read."""
     started, seen = time.perf_counter(), 0
@@ -279,7 +286,7 @@ def policies_of(count: int) -> PolicyIndex | None:
     return PolicyIndex([Policy(each, (each,), retention=30 * DAY) for each in patterns]) if count else None
 
 
-def ours(port: int, answers: Any, policies: int = 0, days: float = 30.0) -> None:
+def ours(port: int, policies: int, days: float, answers: Any) -> None:
     """Run the cleanup in its own process; return the seconds, its report and its peak memory in KiB."""
     with redis.Redis(port=port) as client:
         now = time.time()
@@ -349,10 +356,17 @@ def _spin() -> None:
 
 def measured(port: int, policies: int = 0, days: float = 30.0) -> tuple[float, float, dict[str, Any], int]:
     """The cleanup, in a process that has done nothing else."""
-    answers = multiprocessing.get_context("spawn").Queue()
-    process = multiprocessing.get_context("spawn").Process(target=ours, args=(port, answers, policies, days))
+    result: tuple[float, float, dict[str, Any], int] = in_a_new_process(ours, port, policies, days)
+    return result
+
+
+def in_a_new_process(measure: Callable[..., None], *arguments: Any) -> Any:
+    """Return the answer of `measure`, whose last argument is a queue for it."""
+    context = multiprocessing.get_context("spawn")
+    answers = context.Queue()
+    process = context.Process(target=measure, args=(*arguments, answers))
     process.start()
-    result: tuple[float, float, dict[str, Any], int] = answers.get()
+    result = answers.get()
     process.join()
     return result
 
@@ -373,7 +387,7 @@ def in_turns(
     keys = client.dbsize()
     for _ in range(runs):
         refill(client, layout)
-        floors.append(floor(client, old, FLOOR_KEYS))
+        floors.append(in_a_new_process(fresh_floor, port, old, FLOOR_KEYS))
         refill(client, layout)
         seconds, cpu, report, _ = measured(port)
         times.append((seconds, cpu))
