@@ -41,7 +41,7 @@ settings.load_profile("suite")
 
 # Python looks through young objects for garbage after 700 new ones, and after ten such looks through older ones.
 # That took a seventh of the tests' processor time. Memory did not grow with these numbers.
-gc.set_threshold(5_000, 20, 50)
+gc.set_threshold(10_000, 20, 200)
 
 # The saver's tests start the servers that they need themselves.
 WITHOUT_NAUTOBOT = [Path(__file__).parent / name for name in ("unit", "saver")]
