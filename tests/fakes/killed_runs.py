@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -57,9 +58,8 @@ def everything(client: redis.Redis) -> dict[bytes, bytes]:
         return dict(zip(keys, pipeline.execute(), strict=True))
 
 
-def put_back(client: redis.Redis, population: dict[bytes, bytes]) -> None:
-    """Bring the database back to the population."""
-    now = everything(client)
+def put_back(client: redis.Redis, population: dict[bytes, bytes], now: dict[bytes, bytes]) -> None:
+    """Bring the database back to the population from what it has now."""
     with client.pipeline(transaction=False) as pipeline:
         for key, value in population.items():
             if now.get(key) != value:
@@ -93,25 +93,29 @@ def kill_everywhere(url: str, days: float, answer: Connection) -> None:
     What is in the database is the population. For a process of its own, and a small one, since it forks.
     """
     use_small_batches()
+    # To look for garbage would copy into each fork what is looked at.
+    gc.disable()
+    gc.freeze()
     with redis.Redis.from_url(url) as client:
         population = everything(client)
         clean_up(url, days)
-        end = everything(client)
+        now = end = everything(client)
         killed, wrong = 0, []
         while True:
-            put_back(client, population)
+            put_back(client, population, now)
             if not killed_before(killed, url, days):
                 break
             left = everything(client)
             # ValkeySaver's lists are shortened on the way, and so are threads of CompactRedisSaver.
             changed = {key for key, value in left.items() if population.get(key) != value and end.get(key) != value}
             before, at_end = parts(client, changed, population), parts(client, changed, end)
-            now = parts(client, changed, left)
-            changed -= {key for key, there in now.items() if at_end.get(key, set()) <= there <= before[key]}
+            meanwhile = parts(client, changed, left)
+            changed -= {key for key, there in meanwhile.items() if at_end.get(key, set()) <= there <= before[key]}
             lost = end.keys() - left.keys()
             clean_up(url, days)
-            if lost or changed or everything(client) != end:
-                wrong.append([killed, sorted(map(repr, lost | changed | (everything(client).keys() ^ end.keys())))])
+            now = everything(client)
+            if lost or changed or now != end:
+                wrong.append([killed, sorted(map(repr, lost | changed | (now.keys() ^ end.keys())))])
             killed += 1
-        put_back(client, end)
+        put_back(client, end, everything(client))
     answer.send({"killed": killed, "wrong": wrong})
