@@ -25,6 +25,7 @@ def repeat_less() -> None:
     time_no_queries()
     read_the_version_of_redis_once()
     ask_for_changes_if_any_were_made()
+    label_filters_once()
 
 
 def make_the_menu_once() -> None:
@@ -184,3 +185,10 @@ def ask_for_changes_if_any_were_made() -> None:
     context_managers.ObjectChange = SimpleNamespace(
         objects=SimpleNamespace(bulk_create=bulk_create, select_related=select_related)
     )
+
+
+def label_filters_once() -> None:
+    """Put the labels of filters together once: each list and each request of REST does for some sixty of them."""
+    from django_filters import filters
+
+    filters.label_for_filter = lru_cache(maxsize=None)(filters.label_for_filter)
