@@ -1,9 +1,20 @@
-"""Actions of the REST API on an object that the user may view, each with its own permission."""
+"""Permissions of the REST API, and actions on an object that the user may view, each with its own permission."""
 
+from typing import Any
+
+from django.db.models import QuerySet
 from nautobot.core.api.authentication import TokenPermissions
 
 
-class ActionPermissions(TokenPermissions):
+class ModelPermissions(TokenPermissions):
+    """Nautobot's permissions of a user, or of a token, for the model of a view."""
+
+    def _queryset(self, view: Any) -> QuerySet:
+        # Only the model is read of it. `get_queryset` makes all fields of the serializer, a fifth of a request.
+        return view.queryset
+
+
+class ActionPermissions(ModelPermissions):
     """Require the view permission; the action checks its own on the object."""
 
     perms_map = {"POST": ["%(app_label)s.view_%(model_name)s"]}

@@ -8,12 +8,12 @@ from typing import Any
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from nautobot.apps.api import ReadOnlyModelViewSet
-from nautobot.core.api.authentication import TokenPermissions
 from rest_framework import status
 from rest_framework.decorators import action
 from rest_framework.exceptions import ParseError
 from rest_framework.response import Response
 
+from ai_ops.api.actions import ModelPermissions
 from ai_ops.api.errors import as_answers
 from ai_ops.api.serializers import MaintenanceRunSerializer, RunRequestSerializer
 from ai_ops.filters import MaintenanceRunFilterSet
@@ -29,7 +29,7 @@ REFUSALS = {
 }
 
 
-class RunPermissions(TokenPermissions):
+class RunPermissions(ModelPermissions):
     """Users may view their own runs; each action on a run needs its permission on that run."""
 
     perms_map = dict.fromkeys(("GET", "HEAD", "OPTIONS", "POST", "DELETE"), ())

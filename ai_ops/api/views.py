@@ -11,7 +11,7 @@ from rest_framework.decorators import action
 from rest_framework.exceptions import APIException, PermissionDenied
 from rest_framework.response import Response
 
-from ai_ops.api.actions import ActionPermissions, ActionsViewSetMixin
+from ai_ops.api.actions import ActionPermissions, ActionsViewSetMixin, ModelPermissions
 from ai_ops.api.errors import as_answers
 from ai_ops.api.serializers import (
     MCPServerCheckSerializer,
@@ -73,6 +73,7 @@ class MCPServerViewSet(ActionsViewSetMixin, NautobotModelViewSet):
     queryset = MCPServer.objects.all()
     serializer_class = MCPServerSerializer
     filterset_class = MCPServerFilterSet
+    permission_classes = [ModelPermissions]
     filter_backends = [NautobotFilterBackend, ServerOrdering]
 
     @extend_schema(request=None, responses={202: JobRunResponseSerializer})
@@ -91,6 +92,7 @@ class PinnedThreadViewSet(NautobotModelViewSet):
     queryset = PinnedThread.objects.all()
     serializer_class = PinnedThreadSerializer
     filterset_class = PinnedThreadFilterSet
+    permission_classes = [ModelPermissions]
 
 
 class RetentionPolicyViewSet(NautobotModelViewSet):
@@ -99,6 +101,7 @@ class RetentionPolicyViewSet(NautobotModelViewSet):
     queryset = RetentionPolicy.objects.all()
     serializer_class = RetentionPolicySerializer
     filterset_class = RetentionPolicyFilterSet
+    permission_classes = [ModelPermissions]
 
 
 class ThreadErasureViewSet(ReadOnlyModelViewSet):
@@ -107,6 +110,7 @@ class ThreadErasureViewSet(ReadOnlyModelViewSet):
     queryset = ThreadErasure.objects.select_related("requested_by")
     serializer_class = ThreadErasureSerializer
     filterset_class = ThreadErasureFilterSet
+    permission_classes = [ModelPermissions]
 
 
 class MCPServerHealthViewSet(ReadOnlyModelViewSet):
@@ -115,6 +119,7 @@ class MCPServerHealthViewSet(ReadOnlyModelViewSet):
     queryset = MCPServerHealth.objects.select_related("server")
     serializer_class = MCPServerHealthSerializer
     filterset_class = MCPServerHealthFilterSet
+    permission_classes = [ModelPermissions]
 
 
 class MCPServerCheckViewSet(ReadOnlyModelViewSet):
@@ -123,6 +128,7 @@ class MCPServerCheckViewSet(ReadOnlyModelViewSet):
     queryset = MCPServerCheck.objects.select_related("server")
     serializer_class = MCPServerCheckSerializer
     filterset_class = MCPServerCheckFilterSet
+    permission_classes = [ModelPermissions]
 
 
 class IncidentRefused(APIException):
@@ -138,6 +144,7 @@ class MCPServerIncidentViewSet(ActionsViewSetMixin, NotesViewSetMixin, ReadOnlyM
     queryset = MCPServerIncident.objects.select_related("acknowledged_by").prefetch_related("servers")
     serializer_class = MCPServerIncidentSerializer
     filterset_class = MCPServerIncidentFilterSet
+    permission_classes = [ModelPermissions]
 
     @extend_schema(request=None, responses={201: MCPServerIncidentSerializer})
     @action(detail=False, methods=["post"], filterset_class=None)
@@ -176,6 +183,7 @@ class MCPServerToolViewSet(ActionsViewSetMixin, ReadOnlyModelViewSet):
     queryset = MCPServerTool.objects.select_related("server", "rejected_by")
     serializer_class = MCPServerToolSerializer
     filterset_class = MCPServerToolFilterSet
+    permission_classes = [ModelPermissions]
 
     @extend_schema(request=ToolDecisionSerializer, responses={200: ToolDecidedSerializer})
     @action(detail=True, methods=["post"], permission_classes=[ActionPermissions], filterset_class=None)
@@ -208,6 +216,7 @@ class MCPServerToolSetViewSet(ActionsViewSetMixin, ReadOnlyModelViewSet):
     queryset = MCPServerToolSet.objects.select_related("server", "approved_by")
     serializer_class = MCPServerToolSetSerializer
     filterset_class = MCPServerToolSetFilterSet
+    permission_classes = [ModelPermissions]
 
     @extend_schema(request=ToolApprovalSerializer, responses={200: MCPServerToolSetSerializer})
     @action(detail=True, methods=["post"], permission_classes=[ActionPermissions], filterset_class=None)
