@@ -7,6 +7,8 @@ CELERY_TASK_STORE_EAGER_RESULT = True
 CELERY_BROKER_URL = "memory://"
 # In memory, so that a setting changed by one test is not seen by the next.
 CONSTANCE_BACKEND = "constance.backends.memory.MemoryBackend"
+# In cookies, since each login and each request would write and read them in the database; no test looks at them there.
+SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
 # Random objects of every core model take half a minute to make, and no test here reads them.
 TEST_USE_FACTORIES = False
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
