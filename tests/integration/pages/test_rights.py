@@ -211,6 +211,7 @@ class Visitor:
         self.user = get_user_model().objects.create(username="visitor")
         self.token = Token.objects.create(user=self.user).key
         self.browser = Client()
+        self.browser.force_login(self.user)
 
     def has(self, *grants):
         """Give the user these permissions alone, each of models, actions and, where there are any, constraints."""
@@ -219,9 +220,8 @@ class Visitor:
             permission = ObjectPermission.objects.create(
                 name=f"grant {number}", actions=list(actions), constraints=constraints[0] if constraints else None
             )
-            permission.object_types.set(ContentType.objects.get_for_models(*models).values())
+            permission.object_types.add(*ContentType.objects.get_for_models(*models).values())
             permission.users.add(self.user)
-        self.browser.force_login(self.user)
 
     def asks_for(self, action, target):
         """Send the request; the status of the answer."""
