@@ -59,6 +59,8 @@ BATCHES_UNDER_WAY = 2
 # second.
 MEASURED_THREADS = 1000
 MEASURED_KEYS = 20
+# New objects from which on the garbage collector looks at them: a few megabytes.
+UNCOLLECTED_OBJECTS = 20_000
 AnyDeletion = Deletion | CompactDeletion
 NO_CALLBACKS = Callbacks()
 
@@ -158,7 +160,8 @@ class CleanupRun:
                 # Before reading the next part, so that two parts are never in memory.
                 del part
                 # The client leaves reference cycles with each command. The rest of the process is not searched.
-                gc.collect(1)
+                if gc.get_count()[0] > UNCOLLECTED_OBJECTS:
+                    gc.collect(1)
             self._clean_compact_threads()
         self._count()
         self._delete_ownerless_blobs()
