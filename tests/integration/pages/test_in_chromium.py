@@ -274,24 +274,16 @@ class Visitor:
     def _look_at(self, tab: Page, more: str) -> None:
         tab.evaluate("html => document.querySelector('main').insertAdjacentHTML('beforeend', html)", more)
         tab.evaluate(UNFOLD)
-        looks = {WIDE: self._find_faults, NARROW: self._measure}
-        # First as it is: to change its width has all of a page laid out and drawn again.
-        now = tab.viewport_size["width"]
-        looks.pop(now)(tab)
-        ((other, look),) = looks.items()
-        tab.set_viewport_size({"width": other, "height": HEIGHT})
-        look(tab)
-
-    def _find_faults(self, tab: Page) -> None:
         for violation in tab.evaluate(RUN_AXE):
             for node in violation["nodes"]:
                 fault = (violation["id"], common_part(node))
                 self.faults.setdefault(fault, f"{tab.url}: {node['html'][:300]} {node.get('failureSummary', '')}")
-
-    def _measure(self, tab: Page) -> None:
+        tab.set_viewport_size({"width": NARROW, "height": HEIGHT})
         width = tab.evaluate("document.documentElement.scrollWidth")
         if width > NARROW:
             self.too_wide.append(f"{tab.url}: {width} pixels")
+        # Nautobot's scripts fold tabs away on a narrow page, some time after it became narrow.
+        tab.set_viewport_size({"width": WIDE, "height": HEIGHT})
 
     def _heard(self, message: Any) -> None:
         if message.type == "error":
