@@ -47,9 +47,9 @@ def test(_, paths="tests", costs=False):
     """Run the tests, or those of some paths; with --costs print the tests with the most processor time."""
     # Nautobot serves the built pages, and one of its own tests needs them. The tests' plugin builds them.
     os.environ["AI_OPS_TEST_HELP_PAGES"] = "1"
-    # A test waits for servers and browsers a third of its time, which one process more than processors can use. With
-    # two more the suite took the same time, and each test had less processor time.
-    workers = (os.cpu_count() or 1) + 1
+    # A test waits for servers and browsers for a third of its time. Two processes more than processors use it: with one
+    # more, the processors were idle for an eighth of the time.
+    workers = (os.cpu_count() or 1) + 2
     # In the order of tests/plugin.py: by default, the slow files would come last, because they have few tests.
     order = (f"-n{workers}", f"--maxprocesses={MAX_TEST_WORKERS}", "--dist=loadfile", "--no-loadscope-reorder")
     _become(str(BIN / "pytest"), *order, *(["-p", "tests.costs"] if costs else []), *paths.split())

@@ -52,11 +52,15 @@ LONG_FILES = (
     "test_demo.py",
     "test_faults_processes.py",
     "test_faults_worker.py",
-    "test_rights.py",
-    "test_checkpoint_hostile.py",
-    "test_rest_refusals.py",
-    "test_local_services.py",
+    "test_mcp_http.py",
     "test_hooks.py",
+    "test_health_task.py",
+    "test_checkpoint_hostile.py",
+    "test_same_verdict.py",
+    "test_checkpoint_kills.py",
+    "test_rights.py",
+    "test_local_services.py",
+    "test_rest_refusals.py",
 )
 # Whether the help pages are to be made, which Nautobot serves and some tests look for; `invoke test` sets it.
 HELP_PAGES = "AI_OPS_TEST_HELP_PAGES"
