@@ -45,22 +45,23 @@ gc.set_threshold(10_000, 20, 200)
 
 # The saver's tests start the servers that they need themselves.
 WITHOUT_NAUTOBOT = [Path(__file__).parent / name for name in ("unit", "saver")]
-# What takes longest begins first, so that no process is left alone with it at the end.
+# What takes longest begins first, so that no process is left alone with it at the end. Of the later ones, those that
+# wait and those that need a processor take turns.
 LONG_FILES = (
     "test_installation.py",
     "test_in_chromium.py",
     "test_demo.py",
     "test_faults_processes.py",
     "test_faults_worker.py",
+    "test_rest_refusals.py",
     "test_mcp_http.py",
-    "test_hooks.py",
+    "test_rights.py",
     "test_health_task.py",
     "test_checkpoint_hostile.py",
     "test_same_verdict.py",
+    "test_hooks.py",
     "test_checkpoint_kills.py",
-    "test_rights.py",
     "test_local_services.py",
-    "test_rest_refusals.py",
 )
 # Whether the help pages are to be made, which Nautobot serves and some tests look for; `invoke test` sets it.
 HELP_PAGES = "AI_OPS_TEST_HELP_PAGES"
