@@ -54,7 +54,7 @@ from langgraph_checkpoint_compact.documents import StoredCheckpoint
 
 FLOOR_KEYS = 100  # in one UNLINK, as in the cleanup
 # Number of alternate runs of floor and cleanup, by the seconds that writing the data took; their medians are compared.
-# Each run loads the data again, and all cases together should end within ten minutes. A long case varies less.
+# Each run loads the data again. A long case varies less.
 RUNS = {10.0: 7, 40.0: 3}
 SMALL = 10_000  # threads up to which the floor with one key in each UNLINK is measured too
 SAMPLE = 2_000  # limit on the threads on which the slow ways are measured
