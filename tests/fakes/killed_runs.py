@@ -18,6 +18,7 @@ from ai_ops.checkpoints.logic.retention import DAY, RetentionPolicy
 from ai_ops.checkpoints.redis import deleter
 from ai_ops.checkpoints.redis.store import CheckpointStore
 from langgraph_checkpoint_compact import removal
+from tests.fakes.kept_worlds import everything
 
 
 def clean_up(url: str, days: float) -> None:
@@ -47,15 +48,6 @@ def killed_before(number: int, url: str, days: float) -> bool:
         os._exit(0)
     _, status = os.waitpid(child, 0)
     return os.WIFSIGNALED(status)
-
-
-def everything(client: redis.Redis) -> dict[bytes, bytes]:
-    """All keys with their values."""
-    keys = list(client.scan_iter(count=1000))
-    with client.pipeline(transaction=False) as pipeline:
-        for key in keys:
-            pipeline.dump(key)
-        return dict(zip(keys, pipeline.execute(), strict=True))
 
 
 def put_back(client: redis.Redis, population: dict[bytes, bytes], now: dict[bytes, bytes]) -> None:
