@@ -70,7 +70,7 @@ class _Started:
         threads: The threads.
         dryrun: Whether nothing is deleted.
         answers: The calls that delete the pointers.
-        outcomes: Returns the outcomes, once the other keys were sent.
+        outcomes: Returns the outcomes; until the other keys are sent, that no key was deleted.
     """
 
     def __init__(self, threads: WholeThreads, dryrun: bool, answers: list[Answer]) -> None:
@@ -171,8 +171,8 @@ class Deleter:
         threads, dryrun = started.threads, started.dryrun
         if any(answer.value is None for answer in started.answers):
             # Redis refused a call, and the error has the reason.
-            started.outcomes = lambda: [Outcome(0)] * len(threads)
-        elif all(all(answer.value) for answer in started.answers):
+            return
+        if all(all(answer.value) for answer in started.answers):
             dropped = [
                 call
                 for numbers in threads.groups(KEYS_PER_COMMAND)
