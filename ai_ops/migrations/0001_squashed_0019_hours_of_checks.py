@@ -14,8 +14,42 @@ import nautobot.core.models.fields
 import nautobot.extras.models.mixins
 import nautobot.extras.models.statuses
 import uuid
+from contextlib import suppress
 from django.conf import settings
 from django.db import migrations, models
+from django.db.migrations.operations.base import Operation, OperationCategory
+
+
+class CreateTogether(Operation):
+    """Create models in one operation.
+
+    After each operation, Django makes the classes of all related models again, which are a hundred of Nautobot's. That
+    took most of the time of this migration, and more of its reversal.
+    """
+
+    category = OperationCategory.ADDITION
+    serialization_expand_args = ['operations']
+
+    def __init__(self, operations):
+        self.operations = operations
+
+    def state_forwards(self, app_label, state):
+        # Without the classes, they are made once, when they are next needed.
+        with suppress(AttributeError):
+            del state.apps
+        for operation in self.operations:
+            operation.state_forwards(app_label, state)
+
+    def database_forwards(self, app_label, schema_editor, from_state, to_state):
+        for operation in self.operations:
+            operation.database_forwards(app_label, schema_editor, from_state, to_state)
+
+    def database_backwards(self, app_label, schema_editor, from_state, to_state):
+        for operation in reversed(self.operations):
+            operation.database_backwards(app_label, schema_editor, from_state, to_state)
+
+    def describe(self):
+        return f'Create {len(self.operations)} models'
 
 
 class Migration(migrations.Migration):
@@ -50,7 +84,7 @@ class Migration(migrations.Migration):
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
-    operations = [
+    operations = [CreateTogether([
         migrations.CreateModel(
             name='ProvisioningRecord',
             fields=[
@@ -399,4 +433,4 @@ class Migration(migrations.Migration):
                 'ordering': ['start'],
             },
         ),
-    ]
+    ])]
