@@ -76,13 +76,13 @@ _forks: list[services.Service] = []
 
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Start the servers and set up Nautobot, unless only tests that need neither are to be run."""
-    if "PYTEST_XDIST_WORKER" in os.environ:
+    if "PYTEST_XDIST_WORKER" in os.environ or worker_forks.is_origin:
         return
     paths = [Path(each.split("::")[0]).resolve() for each in early_config.known_args_namespace.file_or_dir]
     if not paths or not all(any(map(path.is_relative_to, WITHOUT_NAUTOBOT)) for path in paths):
         _prepare()
         if early_config.known_args_namespace.numprocesses:
-            _start_what_forks()
+            _start_what_forks(paths)
         else:
             _wait_for_what_is_being_made()
             set_up_nautobot()
@@ -124,7 +124,7 @@ def _prepare() -> None:
     }
     # A test that forgets to say which Redis it means must find none, rather than a developer's.
     env.pop("LANGGRAPH_REDIS_URL")
-    if "PYTEST_XDIST_WORKER" not in os.environ:
+    if "PYTEST_XDIST_WORKER" not in os.environ and not worker_forks.is_fork:
         _start_postgres()
         # Threads, since both only wait for processes.
         pool = _stack.enter_context(ThreadPoolExecutor())
@@ -135,11 +135,17 @@ def _prepare() -> None:
     os.environ.pop("LANGGRAPH_REDIS_URL", None)
 
 
-def _start_what_forks() -> None:
-    """Start the process that all those which run tests are forks of."""
+def prepare_fork() -> None:
+    """Give this fork what it does not share with others."""
+    _prepare()
+    worker_forks.use_the_own_cache()
+
+
+def _start_what_forks(paths: list[Path]) -> None:
+    """Start the process that all those which run tests are forks of; it imports the tests in these paths."""
     folder = Path(_stack.enter_context(tempfile.TemporaryDirectory(prefix="ai-ops-forks-")))
     os.environ[worker_forks.ADDRESS] = address = str(folder / "socket")
-    command = [sys.executable, "-c", f"from {worker_forks.__name__} import serve; serve()"]
+    command = [sys.executable, "-c", f"from {worker_forks.__name__} import serve; serve()", *map(str, paths)]
     service = services.Service("test-forks", command, ready=Path(address).exists)
     _stack.callback(database.execute, dict(os.environ), "DROP DATABASE IF EXISTS {} WITH (FORCE)", os.environ[DATABASE])
     _stack.callback(service.stop)
@@ -252,7 +258,4 @@ def checkpoint_redis(
 if "PYTEST_XDIST_WORKER" in os.environ and "AI_OPS_TEST_TEMPLATE" in os.environ:
     # pytest-django looks for the settings before any hook of ours.
     _prepare()
-    if worker_forks.is_fork:
-        worker_forks.use_the_own_cache()
-    else:
-        set_up_nautobot()
+    set_up_nautobot()

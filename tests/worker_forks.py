@@ -29,8 +29,8 @@ OFTEN_IMPORTED = (
 )
 # Its import makes Nautobot's schema, for which it reads the database. That takes two seconds.
 GRAPHQL = "nautobot.core.graphql.schema_init"
-# Whether this process is one of the forks.
-is_fork = False
+# Whether this process is the one that forks, and whether it is one of the forks.
+is_origin = is_fork = False
 
 
 def ask_for_a_fork(program: str) -> None:
@@ -43,7 +43,9 @@ def ask_for_a_fork(program: str) -> None:
 
 
 def serve() -> None:
-    """Set Nautobot up, make the database, and fork for each process that asks."""
+    """Set Nautobot up, import the tests, make the database, and fork for each process that asks."""
+    global is_origin
+    is_origin = True
     _set_up()
     with socket.socket(socket.AF_UNIX) as listener:
         # Its file says that all is there.
@@ -58,6 +60,9 @@ def serve() -> None:
             for each in descriptors:
                 os.close(each)
     _become_a_test_process(descriptors)
+    from tests import plugin
+
+    plugin.prepare_fork()
     exec(program, {"__name__": "__main__"})
     line.close()
 
@@ -69,6 +74,7 @@ def _set_up() -> None:
     set_up_nautobot()
     for name in OFTEN_IMPORTED:
         import_module(name)
+    _import_tests(sys.argv[1:])
     from django.core.cache import caches
     from django.db import connections
     from django.test.utils import setup_databases
@@ -86,9 +92,21 @@ def _set_up() -> None:
     gc.freeze()
 
 
+def _import_tests(paths: list[str]) -> None:
+    """Import the tests as pytest does, which rewrites their assertions; a fork then only makes the list of them.
+
+    An error is in the log of this process, and comes again in each fork.
+    """
+    import pytest
+
+    from tests import import_only
+
+    pytest.main(["--collect-only", "--quiet", "-s", *paths], plugins=[import_only])
+
+
 def _become_a_test_process(descriptors: list[int]) -> None:
-    global is_fork
-    is_fork = True
+    global is_origin, is_fork
+    is_origin, is_fork = False, True
     from development.services import die_with_parent
 
     die_with_parent(signal.SIGKILL)

@@ -9,6 +9,10 @@ from django.core.cache import cache
 from django.db import connections
 from django_redis import get_redis_connection
 
+from tests import worker_forks
+
+IMPORTED_BY = os.getpid()
+
 
 @pytest.mark.django_db(databases=["default", "job_logs"])
 def test_each_has_a_cache_and_a_database_of_its_own():
@@ -21,3 +25,13 @@ def test_each_has_a_cache_and_a_database_of_its_own():
             (name,) = cursor.fetchone()
         assert name.startswith(os.environ["AI_OPS_TEST_DATABASE"])
         assert name.endswith(os.environ.get("PYTEST_XDIST_WORKER", ""))
+
+
+def test_each_has_the_tests_from_the_process_that_it_is_a_fork_of():
+    assert (os.getppid() if worker_forks.is_fork else os.getpid()) == IMPORTED_BY
+
+
+def test_a_failed_assertion_tells_the_values():
+    found = ["this"]
+    with pytest.raises(AssertionError, match=r"assert \['this'\] == \['that'\]"):
+        assert found == ["that"]
