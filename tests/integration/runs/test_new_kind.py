@@ -58,7 +58,7 @@ def blocks() -> list[str]:
 
 @pytest.fixture
 def copy_with_the_kind(tmp_path):
-    shutil.copytree(PROJECT / "ai_ops", tmp_path / "ai_ops", ignore=shutil.ignore_patterns("docs", "__pycache__"))
+    shutil.copytree(PROJECT / "ai_ops", tmp_path / "ai_ops", ignore=shutil.ignore_patterns("docs"))
     entry, task, job = blocks()
     for name, before, after in (
         ("kinds.py", "ALL_KINDS = (\n", "ALL_KINDS = (\n" + entry),
