@@ -23,10 +23,12 @@ import pytest
 import redis
 from execnet import XSpec
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
 
 from development import database, services
 from tests import worker_forks
 from tests.nautobot_setup import set_up_nautobot
+from tests.shared_servers import TOGETHER, SharedServersScheduling
 
 # The same examples in each run of the suite, and no clock, so that only a change can fail a test. A campaign over more
 # examples, for which the number is set, tries others each time.
@@ -51,15 +53,13 @@ LONG_FILES = (
     "test_installation.py",
     "test_in_chromium.py",
     "test_demo.py",
-    "test_faults_processes.py",
+    *TOGETHER,
     "test_rest_refusals.py",
     "test_rights.py",
-    "test_faults_worker.py",
     "test_checkpoint_hostile.py",
     "test_views.py",
     "test_mcp_http.py",
     "test_pinned_threads.py",
-    "test_hooks.py",
     "test_tool_pages.py",
     "test_health_task.py",
     "test_local_services.py",
@@ -95,6 +95,12 @@ def pytest_xdist_setupnodes(specs: list[XSpec]) -> None:
         _forks[0].wait_ready(time.monotonic() + services.START_TIMEOUT)
         for spec in specs:
             spec.python = shlex.join([sys.executable, "-I", "-S", worker_forks.__file__])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SharedServersScheduling | None:
+    """Let files that share servers stay together where files are handed out."""
+    return SharedServersScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.hookimpl(optionalhook=True)

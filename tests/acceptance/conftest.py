@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import pytest
 
 from tests.acceptance import local_processes
 from tests.fakes.mcp_server import FakeMCPServer
+
+if TYPE_CHECKING:
+    from tests.acceptance.fault_world import World
 
 
 @pytest.fixture(scope="module")
@@ -16,9 +22,18 @@ def state(tmp_path_factory):
     local_processes.remove(folder)
 
 
+@pytest.fixture(scope="package")
+def worlds(tmp_path_factory) -> Iterator[World]:
+    """The servers of all files with faults, for which Nautobot is set up once; one process runs these files."""
+    from tests.acceptance.fault_world import running_world
+
+    with running_world(tmp_path_factory.mktemp("faults")) as world:
+        yield world
+
+
 @pytest.fixture
 def world(worlds):
-    """The servers of the file with no row, no key and no process of an earlier test."""
+    """The servers with no row, no key and no process of an earlier test."""
     worlds.forget()
     return worlds
 

@@ -21,6 +21,7 @@ from development import database, forks, services
 from tests.acceptance import fault_processes
 from tests.acceptance.fault_processes import Tuning
 from tests.fakes.cut_proxy import CutProxy
+from tests.fakes.webhook_receiver import WebhookReceiver
 from tests.plugin import RedisServer, running_redis
 from tests.waiting import LONGEST_SECONDS, until
 
@@ -125,11 +126,19 @@ class Child:
 class World:
     """The servers, what is in them, and what was done to it."""
 
-    def __init__(self, env: dict[str, str], cache: RedisServer, checkpoints: RedisServer, proxy: CutProxy) -> None:
+    def __init__(
+        self,
+        env: dict[str, str],
+        cache: RedisServer,
+        checkpoints: RedisServer,
+        proxy: CutProxy,
+        receiver: WebhookReceiver,
+    ) -> None:
         self.env = env
         self.cache = cache
         self.checkpoints = checkpoints
         self.proxy = proxy
+        self.receiver = receiver
         self.context = forks.CONTEXT
         self._children: list[Child] = []
         self._connection = database.connect(env, env["NAUTOBOT_DB_NAME"])
@@ -231,6 +240,11 @@ class World:
             with server.client() as client:
                 client.flushdb()
 
+    def forget_messages(self) -> None:
+        """Empty the broker, before a worker listens: what was sent while none did would be done now."""
+        with self.cache.client(db=1) as broker:
+            broker.flushdb()
+
 
 def celery_worker(env: dict[str, str], folder: Path, name: str, *options: str) -> services.Service:
     """A Celery worker of two processes, with the settings of a world; what it writes is in `folder`."""
@@ -252,30 +266,28 @@ def celery_beat(env: dict[str, str], folder: Path) -> services.Service:
 
 
 @contextlib.contextmanager
-def running_world(folder: Path, **variables: str) -> Iterator[World]:
-    """A world of its own, in a database that is a copy of the tests' template; `variables` of its environment."""
+def running_world(folder: Path) -> Iterator[World]:
+    """A world of its own, in a database that is a copy of the tests' template; NAUTOBOT_ROOT is `folder`."""
     name = f"faults_{os.getpid()}_{uuid.uuid4().hex[:6]}"
     with contextlib.ExitStack() as stack:
         cache = stack.enter_context(running_redis("fault-cache"))
         checkpoints = stack.enter_context(running_redis("fault-checkpoints", modules=True))
         proxy = stack.enter_context(CutProxy(int(os.environ["NAUTOBOT_DB_PORT"])).running())
-        env = (
-            dict(os.environ)
-            | {
-                "NAUTOBOT_DB_NAME": name,
-                "NAUTOBOT_REDIS_PORT": str(cache.port),
-                "NAUTOBOT_REDIS_PASSWORD": cache.password,
-                "LANGGRAPH_REDIS_URL": checkpoints.url(0),
-                "NAUTOBOT_CONFIG": str(Path(__file__).with_name("fault_config.py")),
-                "NAUTOBOT_ROOT": str(folder),
-                "NAUTOBOT_CELERY_HEALTH_PROBES_AS_FILES": "true",
-                "PYTHONPATH": str(services.PROJECT),
-            }
-            | variables
-        )
+        receiver = stack.enter_context(WebhookReceiver().running())
+        env = dict(os.environ) | {
+            "NAUTOBOT_DB_NAME": name,
+            "NAUTOBOT_REDIS_PORT": str(cache.port),
+            "NAUTOBOT_REDIS_PASSWORD": cache.password,
+            "LANGGRAPH_REDIS_URL": checkpoints.url(0),
+            "NAUTOBOT_CONFIG": str(Path(__file__).with_name("fault_config.py")),
+            "NAUTOBOT_ROOT": str(folder),
+            "NAUTOBOT_CELERY_HEALTH_PROBES_AS_FILES": "true",
+            "AI_OPS_TEST_WEBHOOK_PROXY": receiver.url,
+            "PYTHONPATH": str(services.PROJECT),
+        }
         database.execute(env, "CREATE DATABASE {} TEMPLATE {}", name, services.TEMPLATE_DATABASE)
         stack.callback(database.execute, env, "DROP DATABASE {} WITH (FORCE)", name)
-        world = World(env, cache, checkpoints, proxy)
+        world = World(env, cache, checkpoints, proxy, receiver)
         world.sql(NOTES)
         forks.start_server(env, folder / "forks.log", forks.SET_UP, "pytest", fault_processes.__name__)
         yield world

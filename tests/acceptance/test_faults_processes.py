@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import re
 import signal
-from collections.abc import Iterator
 
 import pytest
 from langgraph.checkpoint.redis import RedisSaver
@@ -17,7 +16,7 @@ from redis.exceptions import OutOfMemoryError
 
 from ai_ops.runs.decisions import REDELIVERY_GRACE_SECONDS
 from tests.acceptance import fault_processes as processes
-from tests.acceptance.fault_world import Died, World, running_world
+from tests.acceptance.fault_world import Died, World
 from tests.fakes.conversations import days_ago, graph, on
 from tests.fakes.mcp_server import FakeMCPServer
 from tests.waiting import LONGEST_SECONDS, until
@@ -30,12 +29,6 @@ GRACE_MINUTES = REDELIVERY_GRACE_SECONDS / 60
 NOTHING_LISTENS = "http://127.0.0.1:1"
 # A pause in which a test finds the process, whatever else the machine does.
 LONG = 60.0
-
-
-@pytest.fixture(scope="module")
-def worlds(tmp_path_factory) -> Iterator[World]:
-    with running_world(tmp_path_factory.mktemp("faults")) as world:
-        yield world
 
 
 # --------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 
 from development import services
 from tests.acceptance import fault_processes as processes
-from tests.acceptance.fault_world import World, celery_beat, celery_worker, running_world
+from tests.acceptance.fault_world import World, celery_beat, celery_worker
 from tests.fakes.mcp_server import FakeMCPServer
 from tests.waiting import until
 
@@ -37,16 +37,12 @@ class Celery:
 
 
 @pytest.fixture(scope="module")
-def worlds(tmp_path_factory) -> Iterator[World]:
-    with running_world(tmp_path_factory.mktemp("faults")) as world:
-        for queue in (ASKED_TO_END, KILLED):
-            world.do(processes.add_queue, queue)
-        world.do(processes.miss_schedules, INCIDENTS, MISSED_HOURS, ASKED_TO_END)
-        yield world
-
-
-@pytest.fixture(scope="module")
 def celery(worlds, tmp_path_factory) -> Iterator[Celery]:
+    worlds.forget()
+    worlds.forget_messages()
+    for queue in (ASKED_TO_END, KILLED):
+        worlds.do(processes.add_queue, queue)
+    worlds.do(processes.miss_schedules, INCIDENTS, MISSED_HOURS, ASKED_TO_END)
     celery = Celery(worlds.env, tmp_path_factory.mktemp("celery"))
     with services.Supervisor() as supervisor:
         supervisor.start(*celery.workers.values(), celery.beat)

@@ -12,7 +12,7 @@ import pytest
 from development import services
 from tests.acceptance import fault_processes as processes
 from tests.acceptance import hook_processes
-from tests.acceptance.fault_world import World, celery_worker, running_world
+from tests.acceptance.fault_world import World, celery_worker
 from tests.fakes.mcp_server import FakeMCPServer
 from tests.fakes.webhook_receiver import Delivery, WebhookReceiver
 from tests.waiting import until
@@ -38,30 +38,29 @@ register_jobs(Pager)
 
 
 @pytest.fixture(scope="module")
-def receiver() -> Iterator[WebhookReceiver]:
-    with WebhookReceiver().running() as receiver:
-        yield receiver
+def receiver(worlds) -> WebhookReceiver:
+    return worlds.receiver
 
 
 @pytest.fixture(scope="module")
-def hooked(receiver, tmp_path_factory) -> Iterator[tuple[World, services.Service]]:
-    """Webhooks, a Job hook, and a worker."""
-    folder = tmp_path_factory.mktemp("hooks")
-    (folder / "jobs").mkdir()
-    (folder / "jobs" / "pager.py").write_text(PAGER)
-    config = str(Path(__file__).with_name("hook_config.py"))
-    with running_world(folder, NAUTOBOT_CONFIG=config, AI_OPS_TEST_WEBHOOK_PROXY=receiver.url) as world:
-        service = celery_worker(world.env, folder, "worker")
-        with services.Supervisor() as supervisor:
-            supervisor.start(service, wait=False)
-            world.do(hook_processes.add_webhooks, PAYLOAD_URL, SECRET)
-            world.do(hook_processes.add_job_hook, "pager.Pager")
-            supervisor.wait_ready(service)
-            yield world, service
+def hooked(worlds, tmp_path_factory) -> Iterator[tuple[World, services.Service]]:
+    """Webhooks, a Job hook, and a worker that makes short pauses."""
+    jobs = Path(worlds.env["NAUTOBOT_ROOT"]) / "jobs"
+    jobs.mkdir(exist_ok=True)
+    (jobs / "pager.py").write_text(PAGER)
+    worlds.forget()
+    worlds.forget_messages()
+    service = celery_worker(worlds.env | {"AI_OPS_TEST_PAUSE": "0.05"}, tmp_path_factory.mktemp("hooks"), "worker")
+    with services.Supervisor() as supervisor:
+        supervisor.start(service, wait=False)
+        worlds.do(hook_processes.add_webhooks, PAYLOAD_URL, SECRET)
+        worlds.do(hook_processes.add_job_hook, "pager.Pager")
+        supervisor.wait_ready(service)
+        yield worlds, service
 
 
 @pytest.fixture(scope="module")
-def world(hooked, receiver) -> World:
+def world(hooked) -> World:
     """A server was found Healthy, was lost and came back; only then could Jobs of schedules call the Job hook."""
     world, _ = hooked
     server = FakeMCPServer()
