@@ -241,10 +241,12 @@ def _put_after(saver, old, connection):
 def both_processes(url):
     """Two processes, each with a saver of its own; each is asked, and answers with what the thread says.
 
-    To start them takes five seconds of a processor. They remember threads, so each test has a name of its own for one.
+    They remember threads, so each test has a name of its own for one.
     """
-    # Not forks: a process of the whole suite has threads, and what they hold stays held in a fork.
-    context = multiprocessing.get_context("spawn")
+    # Not forks of this process: in a run of the whole suite it has threads, and what they hold stays held in a fork. To
+    # import the saver and LangGraph takes more than a second of a processor, so one process does it for both.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     pipes = [context.Pipe() for _ in range(2)]
     started = [context.Process(target=_process, args=(url, far), daemon=True) for _, far in pipes]
     for each, (_, far) in zip(started, pipes, strict=True):
