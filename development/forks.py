@@ -13,6 +13,7 @@ import dataclasses
 import multiprocessing
 import multiprocessing.forkserver
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -159,6 +160,12 @@ def nautobot_server(*arguments: str) -> None:
         setattr(settings, name, os.environ.get(f"NAUTOBOT_{name}", getattr(settings, name)))
     sys.argv[:] = ["nautobot-server", *arguments]
     execute_from_command_line(sys.argv)
+
+
+def run_module(module: str, *arguments: str) -> None:
+    """Run a module as ``python -m`` does, in a process that may have imported most of what it imports."""
+    sys.argv[:] = [module, *arguments]
+    runpy.run_module(module, run_name="__main__")
 
 
 @dataclasses.dataclass

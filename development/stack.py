@@ -83,9 +83,10 @@ def beat(env: dict[str, str]) -> Service:
 def mcp_servers(settings: Settings, env: dict[str, str]) -> Service:
     """The demo's MCP servers, in one process."""
     *alive, _ = settings.mcp_ports
-    command = [sys.executable, "-m", "development.demo_mcp_servers", *map(str, alive)]
+    # The app imports the MCP SDK, so a fork has it.
+    command = ["development.demo_mcp_servers", *map(str, alive)]
     ready = lambda: all(_answers(f"http://127.0.0.1:{port}/health") for port in alive)  # noqa: E731
-    return Service("mcp-servers", command, ready=ready, env=env, ports=alive)
+    return forks.ForkedService("mcp-servers", command, ready=ready, env=env, ports=alive, target=forks.run_module)
 
 
 def _answers(url: str) -> bool:

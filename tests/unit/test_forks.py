@@ -60,6 +60,15 @@ def test_a_fork_has_an_environment_a_folder_a_session_and_a_log_of_its_own(serve
         assert forked.tail(1).endswith(f"('a', 'b') {said} {tmp_path} True False")
 
 
+def test_a_fork_runs_a_module_with_its_arguments_as_python_does(server, tmp_path):
+    (tmp_path / "given.json").write_text('{"a":1}')
+    forked = service(tmp_path, forks.run_module, "json.tool", "--compact", "given.json", "made.json")
+    forked.start()
+    assert forked.process.wait(PATIENCE_SECONDS) == 0, forked.tail()
+    assert (tmp_path / "made.json").read_text().strip() == '{"a":1}'
+    assert "Error" not in forked.tail()
+
+
 @pytest.mark.parametrize("code", [0, 3])
 def test_its_exit_code_is_that_of_the_command(server, tmp_path, code):
     forked = service(tmp_path, end_with, str(code))
