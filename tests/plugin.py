@@ -115,6 +115,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
 
 
+def pytest_collection_finish() -> None:
+    """Look for no garbage among what stays until the end: the tests, and what their modules hold."""
+    gc.freeze()
+
+
 def _prepare() -> None:
     """Start the servers, and set the environment in which Nautobot finds them."""
     cache = _stack.enter_context(running_redis("cache"))
