@@ -51,6 +51,8 @@ def stack_environment(settings: Settings) -> dict[str, str]:
         "NAUTOBOT_CELERY_WORKER_READINESS_FILE": str(run / "worker.ready"),
         "NAUTOBOT_CELERY_WORKER_HEARTBEAT_FILE": str(run / "worker.heartbeat"),
         "NAUTOBOT_CELERY_BEAT_HEARTBEAT_FILE": str(run / "beat.heartbeat"),
+        # The web server makes Django's checks when it starts; Celery's worker would make them again.
+        "CELERY_SKIP_CHECKS": "true",
     }
 
 
