@@ -14,6 +14,7 @@ import lzma
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from development.services import PG_INSTALL, PROJECT, STATE, TEMPLATE_DATABASE, 
 
 HERE = Path(__file__).resolve().parent
 BUILD_DATABASE = "ai_ops_build"  # becomes the template when it is complete
+MIGRATED_DATABASE = "ai_ops_migrated"  # the template, migrated by code that has changed since
 CORE_CONFIG = HERE / "core_config.py"
 
 
@@ -90,24 +92,68 @@ def code_fingerprint() -> str:
     return _fingerprint(PROJECT / "ai_ops")
 
 
-def _fingerprint(folder: Path) -> str:
+def _rows_fingerprint(env: Mapping[str, str]) -> str:
+    """Return the files on which the rows of the tests' database depend: code and settings."""
+    return _fingerprint(PROJECT / "ai_ops", HERE / "nautobot_config.py", Path(env["NAUTOBOT_CONFIG"]))
+
+
+def _fingerprint(folder: Path, *others: Path) -> str:
     digest = hashlib.sha256(nautobot_version().encode())
-    for path in [*sorted(folder.rglob("*.py")), snapshot_path(nautobot_version())]:
+    for path in [*sorted(folder.rglob("*.py")), snapshot_path(nautobot_version()), *others]:
         digest.update(path.read_bytes() if path.exists() else b"")
     return digest.hexdigest()
 
 
 def prepare_template(env: dict[str, str]) -> None:
     """Update the template to the migrations, in one process at a time."""
-    STATE.mkdir(parents=True, exist_ok=True)
     mark = STATE / "template.fingerprint"
-    with (STATE / "template.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _locked_template():
         wanted = schema_fingerprint()
-        if not (mark.exists() and mark.read_text() == wanted and exists(env, TEMPLATE_DATABASE)):
+        if not (_reads(mark, wanted) and exists(env, TEMPLATE_DATABASE)):
             mark.unlink(missing_ok=True)
             _build_template(env)
+            (STATE / "template.rows").write_text(_rows_fingerprint(env))
             mark.write_text(wanted)
+
+
+def prepare_migrated(env: dict[str, str], migrate: Callable[[str], None]) -> str:
+    """Return a database with the rows that a migration by the current code gives: the template, or a copy of it.
+
+    Args:
+        env: The environment with the server and the settings of Nautobot.
+        migrate: A function that migrates the database of this name, and closes its connections.
+    """
+    prepare_template(env)
+    mark = STATE / "migrated.rows"
+    with _locked_template():
+        wanted = _rows_fingerprint(env)
+        if _reads(STATE / "template.rows", wanted):
+            return TEMPLATE_DATABASE
+        if not (_reads(mark, wanted) and exists(env, MIGRATED_DATABASE)):
+            mark.unlink(missing_ok=True)
+            execute(env, "DROP DATABASE IF EXISTS {} WITH (FORCE)", MIGRATED_DATABASE)
+            copy(env, TEMPLATE_DATABASE, MIGRATED_DATABASE)
+            migrate(MIGRATED_DATABASE)
+            mark.write_text(wanted)
+        return MIGRATED_DATABASE
+
+
+def copy(env: dict[str, str], database: str, name: str) -> None:
+    """Copy a database that has no connections."""
+    # The default strategy passes all pages through PostgreSQL's memory and its log, which takes longer.
+    execute(env, "CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY", name, database)
+
+
+@contextlib.contextmanager
+def _locked_template() -> Iterator[None]:
+    STATE.mkdir(parents=True, exist_ok=True)
+    with (STATE / "template.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _reads(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text() == text
 
 
 def _build_template(env: dict[str, str]) -> None:

@@ -26,9 +26,6 @@ DATABASES = {
         "CONN_MAX_AGE": int(os.getenv("NAUTOBOT_DB_TIMEOUT", "300")),
     }
 }
-if template := os.getenv("AI_OPS_TEST_TEMPLATE"):
-    # The test database is a file copy of a migrated one, which takes seconds instead of minutes.
-    DATABASES["default"]["TEST"] = {"TEMPLATE": template, "NAME": os.getenv("AI_OPS_TEST_DATABASE")}
 
 CACHES["default"]["LOCATION"] = parse_redis_connection(redis_database=0)  # noqa: F405
 CELERY_BROKER_URL = os.getenv("NAUTOBOT_CELERY_BROKER_URL", parse_redis_connection(redis_database=1))

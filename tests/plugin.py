@@ -1,8 +1,8 @@
 """Gives the tests their servers. Loaded with ``-p``, since a conftest comes too late under xdist.
 
 Unit tests and those of the saver need none of this and, alone, start none of it. For the others PostgreSQL is
-started unless it runs, its test database is a copy of a migrated template, and each process has Redis servers of its
-own. The template and the help pages are made while a process imports Nautobot, of which all that run tests are forks.
+started unless it runs. Each process has a copy of a migrated database, and Redis servers of its own. The database and
+the help pages are made while a process imports Nautobot, of which all that run tests are forks.
 """
 
 from __future__ import annotations
@@ -129,7 +129,6 @@ def _prepare() -> None:
         "NAUTOBOT_REDIS_HOST": "127.0.0.1",
         "NAUTOBOT_REDIS_PORT": str(cache.port),
         "NAUTOBOT_REDIS_PASSWORD": cache.password,
-        "AI_OPS_TEST_TEMPLATE": services.TEMPLATE_DATABASE,
         # Two runs at the same time must not drop each other's database.
         DATABASE: os.environ.get(DATABASE, f"test_ai_ops_{os.getpid()}"),
     }
@@ -158,7 +157,6 @@ def _start_what_forks(paths: list[Path]) -> None:
     os.environ[worker_forks.ADDRESS] = address = str(folder / "socket")
     command = [sys.executable, "-c", f"from {worker_forks.__name__} import serve; serve()", *map(str, paths)]
     service = services.Service("test-forks", command, ready=Path(address).exists)
-    _stack.callback(database.execute, dict(os.environ), "DROP DATABASE IF EXISTS {} WITH (FORCE)", os.environ[DATABASE])
     _stack.callback(service.stop)
     service.start()
     _forks.append(service)
@@ -266,7 +264,7 @@ def checkpoint_redis(
         yield client
 
 
-if "PYTEST_XDIST_WORKER" in os.environ and "AI_OPS_TEST_TEMPLATE" in os.environ:
+if "PYTEST_XDIST_WORKER" in os.environ and DATABASE in os.environ:
     # pytest-django looks for the settings before any hook of ours.
     _prepare()
     set_up_nautobot()

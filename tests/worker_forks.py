@@ -1,8 +1,7 @@
 """Lets the processes that run tests be forks of one that has set Nautobot up, which takes seconds of a processor.
 
 xdist starts a test process with the command of its specification. Here that command runs this file, which hands its
-input and its output to the process that forks, and ends when the fork does. The test database is made before the first
-fork, and each fork uses a copy of it.
+input and its output to the process that forks, and ends when the fork does.
 """
 
 from __future__ import annotations
@@ -68,7 +67,6 @@ def serve() -> None:
 
 
 def _set_up() -> None:
-    from development import database
     from tests.nautobot_setup import set_up_nautobot
 
     set_up_nautobot()
@@ -77,11 +75,9 @@ def _set_up() -> None:
     _import_tests(sys.argv[1:])
     from django.core.cache import caches
     from django.db import connections
-    from django.test.utils import setup_databases
     from hypothesis.internal.charmap import intervals_from_codec
 
-    database.prepare_template(dict(os.environ))
-    setup_databases(verbosity=0, interactive=False)
+    use_migrated_database()
     import_module(GRAPHQL)
     # In a new clone, which has no file of them yet, Hypothesis takes more than a second to find all characters.
     intervals_from_codec("utf-8")
@@ -127,22 +123,43 @@ def use_the_own_cache() -> None:
         del caches[DEFAULT_CACHE_ALIAS]
 
 
+def use_migrated_database() -> None:
+    """Let Django use the database that those of the tests are copies of; migrate it if code or settings changed."""
+    from django.core.management import call_command
+    from django.db import connections
+
+    from development import database
+
+    def migrate(name: str) -> None:
+        _use_database(name)
+        call_command("migrate", verbosity=0, interactive=False)
+        connections.close_all()
+
+    _use_database(database.prepare_migrated(dict(os.environ), migrate))
+
+
 @contextlib.contextmanager
 def copied_database(name: str) -> Iterator[None]:
-    """Let Django use a copy, of that name, of the database that was made before the fork."""
-    from django.conf import settings
+    """Let Django use a copy, of that name, of the database that it uses."""
     from django.db import connections
 
     from development import database
 
     env = dict(os.environ)
-    original = connections["default"].settings_dict["NAME"]
-    database.execute(env, "CREATE DATABASE {} TEMPLATE {}", name, original)
-    for alias in connections:
-        settings.DATABASES[alias]["NAME"] = connections[alias].settings_dict["NAME"] = name
+    connections.close_all()
+    database.copy(env, connections["default"].settings_dict["NAME"], name)
+    _use_database(name)
     yield
     connections.close_all()
     database.execute(env, "DROP DATABASE {} WITH (FORCE)", name)
+
+
+def _use_database(name: str) -> None:
+    from django.conf import settings
+    from django.db import connections
+
+    for alias in connections:
+        settings.DATABASES[alias]["NAME"] = connections[alias].settings_dict["NAME"] = name
 
 
 if __name__ == "__main__":

@@ -13,15 +13,14 @@ from tests import worker_forks
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(request, django_db_blocker):
-    """The database of a fork: a copy, which needs no migration. Other processes make one."""
-    if not worker_forks.is_fork:
-        request.getfixturevalue("django_db_setup")
-        yield
-        return
-    name = f"{os.environ['AI_OPS_TEST_DATABASE']}_{os.environ['PYTEST_XDIST_WORKER']}"
-    with django_db_blocker.unblock(), worker_forks.copied_database(name):
-        yield
+def django_db_setup(django_db_blocker):
+    """The database of this process: a copy, which needs no migration."""
+    name = f"{os.environ['AI_OPS_TEST_DATABASE']}_{os.environ.get('PYTEST_XDIST_WORKER', '')}"
+    with django_db_blocker.unblock():
+        if not worker_forks.is_fork:
+            worker_forks.use_migrated_database()
+        with worker_forks.copied_database(name):
+            yield
 
 
 @pytest.fixture

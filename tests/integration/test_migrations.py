@@ -8,6 +8,7 @@ import pytest
 from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.state import ModelState, ProjectState
+from nautobot.core.management.commands import custom_deconstruct
 
 from ai_ops import migrations
 
@@ -27,7 +28,8 @@ def models_after(*names: str) -> dict[tuple[str, str], object]:
 
 
 def described(model: ModelState):
-    fields = {name: field.deconstruct()[1:] for name, field in model.fields.items()}
+    # As Nautobot's commands compare fields: without help texts and names.
+    fields = {name: custom_deconstruct(field)[1:] for name, field in model.fields.items()}
     options = dict(model.options)
     parts = {name: sorted(map(repr, options.pop(name, ()))) for name in ("indexes", "constraints")}
     unique = {name: {tuple(each) for each in options.pop(name, ())} for name in ("unique_together", "index_together")}
