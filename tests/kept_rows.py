@@ -21,8 +21,9 @@ CREATE FUNCTION kept.note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     RETURN NULL;
 END $$
 """
-KEEP = """
-CREATE UNLOGGED TABLE kept."{0}" AS TABLE public."{0}";
+KEEP = 'CREATE UNLOGGED TABLE kept."{0}" AS TABLE public."{0}"'
+FILLED = """SELECT '{0}' WHERE EXISTS (SELECT FROM public."{0}")"""
+WATCH = """
 CREATE TRIGGER kept AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON public."{0}" EXECUTE FUNCTION kept.note()
 """
 CHANGED = 'SELECT DISTINCT name FROM kept."of changed tables"'
@@ -43,15 +44,20 @@ class KeptRows:
         self._env = dict(env)
         self._name = name
         with self._alone() as run:
-            tables = run("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-            run("; ".join([NOTES, *(KEEP.format(table) for (table,) in tables)]))
+            tables = [table for (table,) in run("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
+            # Most are empty, and a new table is three files.
+            filled = " UNION ALL ".join(FILLED.format(table) for table in tables)
+            self._filled = {table for (table,) in run(filled)}
+            run("; ".join([NOTES, *map(KEEP.format, self._filled), *map(WATCH.format, tables)]))
 
     def restore(self) -> list[str]:
         """Bring the rows back as they were; give the tables that had changed."""
         with self._alone() as run:
             changed = [table for (table,) in run(CHANGED)]
             deletions = [f'DELETE FROM public."{table}"' for table in changed]
-            copies = [f'INSERT INTO public."{table}" TABLE kept."{table}"' for table in changed]
+            copies = [
+                f'INSERT INTO public."{table}" TABLE kept."{table}"' for table in changed if table in self._filled
+            ]
             # References are looked at when the transaction ends.
             begin = ["BEGIN", "SET CONSTRAINTS ALL DEFERRED"]
             run("; ".join([*begin, *deletions, *copies, 'TRUNCATE kept."of changed tables"', "COMMIT"]))
