@@ -165,6 +165,8 @@ class CleanupRun:
             self._clean_compact_threads()
         self._count()
         self._delete_ownerless_blobs()
+        # The connection of the deletions serves for the question too.
+        self._store.settle()
         self._memory.append(self._store.memory())
 
     @phase("compact threads")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import redis
@@ -16,13 +17,14 @@ from ai_ops.checkpoints.logic.values import Reading
 from ai_ops.checkpoints.redis.errors import explain, is_about_the_value
 from ai_ops.checkpoints.redis.fence import CHECK, REFUSED, Fence
 from ai_ops.checkpoints.redis.pipelining import Answer, CallsAhead, packed
-from ai_ops.checkpoints.redis.scripts import JOINED_BYTES, NAME_BYTES, READ, REPLY_BYTES, SCAN_JOINED
+from ai_ops.checkpoints.redis.replies import ReplyLimit, ReplyTooLongError
+from ai_ops.checkpoints.redis.scripts import NAME_BYTES, READ, REPLY_BYTES, SCAN_LONG
 from ai_ops.exceptions import CheckpointStoreError, LeaseLostError
 from ai_ops.logic.batches import batches
 
 SCAN_COUNT = 1000
-# Bytes of the names of a step of the scan, which are copied a few times.
-SCANNED_BYTES = 8 * 1024 * 1024
+# Bytes of the names of one step of the scan, where names are long.
+SCANNED_BYTES = 4 * 1024 * 1024
 READ_AT_ONCE = 100  # each command blocks all other clients
 PIPELINE_COMMANDS = 500
 # Seconds in which Redis has no work for the cleanup. Between batches it usually waits for the cleanup anyway.
@@ -31,11 +33,6 @@ BREATH = 0.0005
 RETRY_DELAYS = (0.1, 0.3, 1.0, 3.0, 6.0)
 
 Result = TypeVar("Result")
-
-
-def _scan_command(cursor: int, count: int, joined: int, match: bytes | None) -> bytes:
-    wanted = [match] if match is not None else []
-    return packed(["EVAL", SCAN_JOINED, 0, cursor, count, joined, MAX_KEY_BYTES, SCANNED_BYTES, *wanted])
 
 
 class RetryingRedis:
@@ -61,6 +58,9 @@ class RetryingRedis:
         self._sleep = sleep
         self._fence = None if self.is_cluster else fence
         self._is_hurried = False
+        # A cluster's client makes the pools of its nodes itself, and has no limit.
+        self._replies = None if self.is_cluster else ReplyLimit(client)
+        self._has_long_names = self.is_cluster
         self._calls = None if self.is_cluster else CallsAhead(client, self._retry)
 
     def size(self) -> int:
@@ -105,11 +105,21 @@ class RetryingRedis:
             restarted: Called before the scan starts again.
             match: A Redis glob for the keys. A batch has the matching ones of about SCAN_COUNT keys, and may be empty.
         """
+        try:
+            yield from self._scan(restarted, match)
+        except ReplyTooLongError:
+            self._has_long_names = True
+            restarted()
+            yield from self._scan(restarted, match)
+
+    def _scan(self, restarted: Callable[[], object], match: bytes | None) -> Iterator[list[bytes]]:
         for delay in (*RETRY_DELAYS, None):
             try:
                 for node in self._primaries():
                     yield from self._scan_node(node.redis_connection if node else self._client, match)
                 return
+            except ReplyTooLongError:
+                raise
             except (RedisConnectionError, RedisTimeoutError) as error:
                 self._wait_or_give_up(error, delay)
                 restarted()
@@ -221,13 +231,13 @@ class RetryingRedis:
         # One connection for the whole scan, because a pool would silently replace a lost one.
         connection = client.connection_pool.get_connection()
         try:
-            self._scan_at(0, connection, match)
+            self._scan_at(0, SCAN_COUNT, connection, match)
             cursor = -1
             while cursor:
                 cursor, keys = self._scanned(max(0, cursor), connection, match)
                 if cursor:
                     # Redis scans the next keys while the caller processes these.
-                    self._scan_at(cursor, connection, match)
+                    self._scan_at(cursor, SCAN_COUNT, connection, match)
                 yield keys
         except BaseException:
             # A reply may still arrive, and must not be read as the reply to another command.
@@ -236,27 +246,25 @@ class RetryingRedis:
         finally:
             client.connection_pool.release(connection)
 
-    def _scan_at(self, cursor: int, connection: Any, match: bytes | None) -> None:
+    def _scan_at(self, cursor: int, count: int, connection: Any, match: bytes | None) -> None:
         """Send the step of the scan that starts at `cursor`."""
-        connection.send_packed_command([_scan_command(cursor, SCAN_COUNT, JOINED_BYTES, match)])
+        command: list[bytes | str | int] = ["SCAN", cursor, "COUNT", count, *(("MATCH", match) if match else ())]
+        if self._has_long_names:
+            command = ["EVAL", SCAN_LONG, 0, MAX_KEY_BYTES, SCANNED_BYTES, *command]
+        connection.send_packed_command([packed(command)])
 
     def _scanned(self, cursor: int, connection: Any, match: bytes | None) -> tuple[int, list[bytes]]:
         """Return the next cursor and the keys of the step at `cursor`."""
-        at, *found = connection.read_response()
+        # The script for long names has a limit of its own.
+        with nullcontext() if self._has_long_names or self._replies is None else self._replies.applied():
+            at, *found = connection.read_response()
         count = SCAN_COUNT
         while not found and count > 1:
             # The names are long: request fewer at the same position.
             count = max(1, count // 8)
-            connection.send_packed_command([_scan_command(cursor, count, JOINED_BYTES, match)])
+            self._scan_at(cursor, count, connection, match)
             at, *found = connection.read_response()
-        if len(found) == 2:
-            keys = found[1].split(b"\n") if found[0] else []
-            if len(keys) == found[0]:
-                return int(at), keys
-            # A key has a line break in its name: repeat the step with separate keys.
-            connection.send_packed_command([_scan_command(cursor, count, -1, match)])
-            at, *found = connection.read_response()
-        return int(at), list(found[0]) if found else []
+        return int(at), found[0] if found else []
 
     def _retry(self, action: Callable[[], Result]) -> Result:
         for delay in (*(() if self._is_hurried else RETRY_DELAYS), None):

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-# One step of a SCAN, its keys joined in one text: a client in Python takes a microsecond for each string of a reply,
-# which is as long as all other work on most keys. ARGV: the cursor; COUNT; the greatest length of a joined text, since
-# joining copies long keys once more; the limit on one key's length; the limit on all keys together; an optional glob.
-# Returns the cursor and: the number of keys and their text; or the keys; or nothing if they are too long, and then a
-# smaller COUNT is right. A key over its limit comes as its beginning, a byte that no text has, and its digest.
-SCAN_JOINED = """
-local words, size, cut = {ARGV[1], 'COUNT', ARGV[2]}, 0, tonumber(ARGV[4])
-if ARGV[6] then words[4], words[5] = 'MATCH', ARGV[6] end
-local reply = redis.call('SCAN', unpack(words))
-local keys = reply[2]
-for index = 1, #keys do size = size + #keys[index] end
--- Else none is too long, as nearly always.
-if size > cut then
-  size = 0
-  for index = 1, #keys do
-    local key = keys[index]
-    local length = #key
-    if length > cut then
-      keys[index] = string.sub(key, 1, 256) .. string.char(255) .. redis.sha1hex(key)
-      length = #keys[index]
-    end
-    size = size + length
+# One step of a SCAN of keys that may be long. It takes Redis more than twice the time of the command. ARGV: the limit
+# on one key's length; the limit on all keys together; the command. Returns the cursor and the keys, or only the cursor
+# if they are too long: then a smaller COUNT is right. A key over its limit comes as its beginning, a byte that no text
+# has, and its digest.
+SCAN_LONG = """
+local reply = redis.call(unpack(ARGV, 3))
+local keys, cut, size = reply[2], tonumber(ARGV[1]), 0
+for index = 1, #keys do
+  local key = keys[index]
+  if #key > cut then
+    key = string.sub(key, 1, 256) .. string.char(255) .. redis.sha1hex(key)
+    keys[index] = key
   end
+  size = size + #key
 end
-if size > tonumber(ARGV[5]) then return {reply[1]} end
-if size > tonumber(ARGV[3]) then return {reply[1], keys} end
-return {reply[1], #keys, table.concat(keys, string.char(10))}
+if size > tonumber(ARGV[2]) then return {reply[1]} end
+return reply
 """
-JOINED_BYTES = 1024 * 1024
 
 # Reads values of limited length, with the command for the type of each key. KEYS: the keys. ARGV: the limit in bytes on
 # one value; the limit on all values together; the paths to read in a JSON document. Returns the type and the value of

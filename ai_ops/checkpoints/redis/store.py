@@ -157,6 +157,10 @@ class CheckpointStore:
         """Send the next deletions if Redis has done the ones before; call it during long work that is not Redis's."""
         self._redis.proceed()
 
+    def settle(self) -> None:
+        """Wait for all deletions, and return their connection."""
+        self._redis.settle()
+
     def release(self) -> None:
         """Return the connection of the scripts, and release the fence, at the end of a run."""
         self._redis.release()

@@ -73,12 +73,12 @@ def test_a_server_restarted_while_keys_are_scanned(app, checkpoint_server, check
     monkeypatch.setattr("ai_ops.checkpoints.redis.client.RETRY_DELAYS", (0.05, 0.5, 1.0))
     original, calls = RetryingRedis._scan_at, []
 
-    def restart_once(self, cursor, connection, match):
+    def restart_once(self, cursor, *args):
         calls.append(cursor)
         if len(calls) == 4:
             checkpoint_server.stop()
             checkpoint_server.start()
-        return original(self, cursor, connection, match)
+        return original(self, cursor, *args)
 
     monkeypatch.setattr(RetryingRedis, "_scan_at", restart_once)
     total = checkpoint_redis.dbsize()

@@ -212,6 +212,18 @@ def test_the_collection_of_orphans_ends_well_and_takes_nothing_that_has_an_owner
         assert owner not in before or owner in gone, key
 
 
+@pytest.mark.parametrize(("length", "is_long"), [(1_000, False), (8_000, True), (100_000, True)])
+def test_names_of_any_length_are_scanned_and_long_ones_with_a_limit(client, checkpoint_server, length, is_long):
+    emptied(client)
+    names = [b"checkpoint:%d:" % number + b"n" * length for number in range(600)]
+    old, live = f"checkpoint:t:{old_id(60)}", f"checkpoint:live:{old_id(1)}"
+    client.mset(dict.fromkeys([*names, old, live], "{}"))
+    with checkpoint_server.client(1) as another:
+        run = cleaned(another)
+    assert (run.tally.processed, run.tally.threads_deleted, client.exists(old, live)) == (602, 1, 1)
+    assert run._store.redis._has_long_names == is_long
+
+
 def test_a_string_that_looks_like_a_reply_of_redisjson_speaks_for_no_other_thread(client):
     emptied(client)
     client.set(f"checkpoint:live:{old_id(1)}", "{}")

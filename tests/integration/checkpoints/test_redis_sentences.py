@@ -232,6 +232,8 @@ def listens(port: int) -> bool:
 
 def test_a_command_that_was_renamed_is_named(monkeypatch):
     with plain_server("renamed", "--rename-command", "EVAL", "") as port:
+        with redis.Redis(port=port) as client:
+            client.set(f"checkpoint:user-1:{old_id(60)}", "{}")
         error = error_of(monkeypatch, f"redis://127.0.0.1:{port}/0")
     assert re.search("does not know a command.*EVAL.*rename-command", error)
 
