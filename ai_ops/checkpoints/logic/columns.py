@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate, chain, compress, count, islice
-from operator import eq, itemgetter, ne, sub
+from operator import and_, eq, itemgetter, ne, sub
 from typing import NamedTuple
 
 from ai_ops.checkpoints.logic.keys import Family
@@ -30,20 +30,31 @@ class Layout(NamedTuple):
     pointer: bytes
     satellites: Mapping[bytes, int]
 
-    def names_in(self, stems: Collection[bytes]) -> dict[bytes, bytes]:
-        """Return the threads' ids by those of the stems that are of this layout."""
-        # Looking at all together takes a fraction of looking at each.
-        text = b"\n".join([b"", *stems, b""])
+    def has_all(self, stems: Collection[bytes], text: bytes) -> bool:
+        """Return whether all stems are of this layout; the arguments are those of `names_in`."""
         if not self.behind:
-            own = stems if b":" not in text else [stem for stem in stems if b":" not in stem]
-            return _bare(dict(zip(own, own, strict=True)))
-        if b":" not in text:
-            return {}
+            return b":" not in text
+        return text.count(b"\n" + self.before) >= len(stems) and text.count(self.behind + b"\n") >= len(stems)
+
+    def names_in(self, stems: Collection[bytes], text: bytes) -> dict[bytes, bytes]:
+        """Return the threads' ids by those of the stems that are of this layout.
+
+        Args:
+            stems: The stems.
+            text: The same with a line break before and behind each: looking at all together takes a fraction of
+                looking at each.
+        """
         own = stems
-        if text.count(b"\n" + self.before) < len(stems) or text.count(self.behind + b"\n") < len(stems):
+        is_of_all = self.has_all(stems, text)
+        if not self.behind:
+            if not is_of_all:
+                own = [stem for stem in stems if b":" not in stem]
+            return _bare(dict(zip(own, own, strict=True)), text)
+        if not is_of_all:
             own = [stem for stem in stems if stem.endswith(self.behind) and stem.startswith(self.before)]
         name = itemgetter(slice(len(self.before), -len(self.behind)))
-        return _bare(dict(zip(own, map(name, own), strict=True)))
+        names = list(map(name, own))
+        return _bare(dict(zip(own, names, strict=True)), b"".join(names))
 
 
 class Column:
@@ -87,17 +98,18 @@ class Column:
         """The stems, each once, where keys end in ids."""
         return list(compress(self.stems, self._are_last))
 
-    def newest(self, stems: Container[bytes]) -> list[bytes]:
+    def newest(self, stems: Collection[bytes]) -> list[bytes]:
         """Return the newest id of each of these stems, in the order of the keys, where keys end in ids."""
         return self._ids(compress(self.keys, self._are_last), stems)
 
-    def oldest(self, stems: Container[bytes]) -> list[bytes]:
+    def oldest(self, stems: Collection[bytes]) -> list[bytes]:
         """Return the oldest id of each of these stems, in the order of the keys, where keys end in ids."""
         return self._ids(compress(self.keys, chain((True,), self._are_last)), stems)
 
-    def _ids(self, keys: Iterable[bytes], stems: Container[bytes]) -> list[bytes]:
-        chosen = compress(keys, map(stems.__contains__, self.threads))
-        return list(map(itemgetter(slice(-ID_BYTES, None)), chosen))
+    def _ids(self, keys: Iterable[bytes], stems: Collection[bytes]) -> list[bytes]:
+        if len(stems) < len(self.threads):
+            keys = compress(keys, map(stems.__contains__, self.threads))
+        return list(map(itemgetter(slice(-ID_BYTES, None)), keys))
 
     @cached_property
     def counts(self) -> Counter[bytes]:
@@ -113,13 +125,20 @@ class Column:
         return frozenset(self.checkpoints)
 
     @cached_property
+    def stem_set(self) -> frozenset[bytes]:
+        """The stems, each once."""
+        return frozenset(self.stems)
+
+    @cached_property
     def _text(self) -> bytes:
-        """All keys without their head, one per line."""
-        return b"\n".join([b"", *self.keys]).replace(b"\n" + self._head, b"\n")
+        """All keys, a line break before each."""
+        return b"\n".join([b"", *self.keys])
 
     def is_beside(self, documents: Column) -> bool:
         """Return whether the keys are those of the documents but for what they begin with."""
-        return self is documents or (self._behind_id == documents._behind_id and self._text == documents._text)
+        if self._behind_id != documents._behind_id or len(self.keys) != len(documents.keys):
+            return False
+        return self._text == documents._text.replace(b"\n" + documents._head, b"\n" + self._head)
 
     def are_all_of(self, documents: Column) -> bool:
         """Return whether the checkpoint of each key has a document."""
@@ -150,6 +169,10 @@ class Column:
             stems: The stems, in the order of the keys.
         """
         flags = list(map(stems.__contains__, self.stems))
+        if not self._behind_id:
+            ends = [0, *compress(accumulate(flags), map(and_, flags, self._are_last))]
+            if len(ends) > len(stems):
+                return flags, ends
         return flags, list(accumulate(map(self.counts.__getitem__, stems), initial=0))
 
 
@@ -162,20 +185,26 @@ class LayoutThreads:
     Args:
         layout: The layout.
         columns: The columns of all kinds, by what their keys begin with.
+        names: The threads' ids by their stems.
     """
 
-    def __init__(self, layout: Layout, columns: Mapping[bytes, Column]) -> None:
+    def __init__(self, layout: Layout, columns: Mapping[bytes, Column], names: dict[bytes, bytes]) -> None:
         self.documents = columns.get(layout.document, NO_KEYS)
-        self.names = layout.names_in(self.documents.threads)
+        self.names = names
         self._pointers = columns.get(layout.pointer, NO_KEYS)
         self._satellites = {head: columns[head] for head in layout.satellites if head in columns}
         self._layout = layout
+
+    @cached_property
+    def beside(self) -> list[Column]:
+        """The columns that have one key for each document, in the same order."""
+        return [column for column in self._satellites.values() if column.is_beside(self.documents)]
 
     def complete(self) -> dict[bytes, bytes]:
         """Return the ids by the stems of the threads that have a pointer, or need none."""
         if not self._layout.pointer:
             return self.names
-        pointers = set(self._pointers.stems)
+        pointers = self._pointers.stem_set
         if pointers.issuperset(self.names):
             return self.names
         return {stem: name for stem, name in self.names.items() if stem in pointers}
@@ -183,9 +212,11 @@ class LayoutThreads:
     def strangers(self) -> list[bytes]:
         """Return the ids, without braces, of the threads with a key whose thread or checkpoint has no document."""
         names, documents = self.names, self.documents
-        found = self._pointers.names_of(self._pointers.without(names))
+        found: list[bytes] = []
+        if not self._pointers.stem_set <= names.keys():
+            found = self._pointers.names_of(self._pointers.without(names))
         for column in self._satellites.values():
-            if column.is_beside(documents) and len(names) == len(documents.threads):
+            if len(names) == len(documents.threads) and column in self.beside:
                 continue
             if not (column.are_all_of(documents) and all(map(names.__contains__, column.stems))):
                 rows = zip(column.keys, column.checkpoints, column.stems, strict=True)
@@ -202,22 +233,36 @@ class LayoutThreads:
         """
         shares = []
         flags, ends = self.documents.chosen(policies)
+        alike = [self.documents, *self.beside]
         for head, column in {self._layout.document: self.documents, **self._satellites}.items():
             family = self._layout.satellites.get(head, Family.DOCUMENT)
-            own, at = (flags, ends) if column.is_beside(self.documents) else column.chosen(policies)
+            own, at = (flags, ends) if column in alike else column.chosen(policies)
             shares.append(Share(family, list(compress(column.keys, own)), at))
         names = list(map(self.names.__getitem__, policies))
         return WholeThreads(names, list(policies.values()), self._pointers.of(policies), tuple(shares))
 
 
-def _bare(names: dict[bytes, bytes]) -> dict[bytes, bytes]:
-    """Return the names that can't be taken for one with a namespace, or in braces."""
-    if _are_bare(names.values()):
+def layout_threads(layouts: Sequence[Layout], columns: Mapping[bytes, Column]) -> list[LayoutThreads]:
+    """Return the threads of each layout."""
+    names: dict[int, dict[bytes, bytes]] = {}
+    for document in {layout.document for layout in layouts}:
+        stems = columns.get(document, NO_KEYS).threads
+        text = b"\n".join([b"", *stems, b""])
+        own = [place for place, layout in enumerate(layouts) if layout.document == document]
+        left = len(stems)
+        # No stem is of two layouts, and mostly all are of one.
+        for place in sorted(own, key=lambda place: not layouts[place].has_all(stems, text)):
+            names[place] = layouts[place].names_in(stems, text) if left else {}
+            left -= len(names[place])
+    return [LayoutThreads(layout, columns, names[place]) for place, layout in enumerate(layouts)]
+
+
+def _bare(names: dict[bytes, bytes], text: bytes) -> dict[bytes, bytes]:
+    """Return the names that can't be taken for one with a namespace, or in braces; `text` has all of them."""
+    if _is_bare(text):
         return names
-    return {stem: name for stem, name in names.items() if _are_bare((name,))}
+    return {stem: name for stem, name in names.items() if _is_bare(name)}
 
 
-def _are_bare(names: Iterable[bytes]) -> bool:
-    """Return whether no name can be taken for one with a namespace, or in braces."""
-    text = b"".join(names)
+def _is_bare(text: bytes) -> bool:
     return not (b":" in text or b"{" in text or b"}" in text)
