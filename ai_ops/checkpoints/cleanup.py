@@ -52,7 +52,7 @@ from ai_ops.logic.globs import matches_any
 from ai_ops.runs.time_limit import defer_time_limit
 from ai_ops.runs.tracing import phase
 
-DELETIONS_PER_BATCH = 250  # while Redis deletes them, the next deletions are decided
+DELETIONS_PER_BATCH = 500  # while Redis deletes them, the next deletions are decided
 # Batches of deletions that are not counted yet. Of the last, only the pointers were sent; Redis deletes those before.
 BATCHES_UNDER_WAY = 2
 # A dry run measures this number of threads, by this number of keys of each. Twenty thousand commands take a third of a
@@ -252,7 +252,8 @@ class CleanupRun:
         self.tally.keep(quick.kept_threads)
         for threads in quick.expired:
             yield from threads.parts(DELETIONS_PER_BATCH)
-        yield from batches(self._planned(part, quick.rest), DELETIONS_PER_BATCH)
+        if part.keys or quick.rest:
+            yield from batches(self._planned(part, quick.rest), DELETIONS_PER_BATCH)
 
     def _planned(self, part: Part, rest: Sequence[bytes]) -> Iterator[Deletion]:
         """Decide on the threads of a part that need more thought."""

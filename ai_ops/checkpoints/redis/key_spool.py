@@ -24,6 +24,8 @@ MOST_BYTES = 8 * 1024 * 1024
 MAX_DEPTH = 2
 MARSHAL_VERSION = 2  # newer versions search for repeated objects, which takes longer than writing them
 BUFFERED_KEYS = 200  # per partition, before they are packed together
+# New keys after which the buffers are looked at.
+UNSEEN_KEYS = 4_000
 BUFFERED_BYTES = 4 * 1024 * 1024  # of all partitions, before all are packed
 MEMORY_BYTES = 24 * 1024 * 1024  # of packed keys, before they go to disk
 
@@ -62,6 +64,7 @@ class KeySpool:
         self._texts = [_Pile() for _ in range(self.partitions)]
         self._rows = [_Pile() for _ in range(self.partitions)]
         self._buffered = 0
+        self._unseen = 0
         # The larger spool already uses the memory.
         self._room = 0 if depth else MEMORY_BYTES
         self._file: IO[bytes] | None = None
@@ -88,7 +91,9 @@ class KeySpool:
             for key, thread in zip(keys, threads, strict=True):
                 if thread:
                     buffers[hash(thread) % partitions].append(key)
-        self._pack_full()
+        self._unseen += len(keys)
+        if self._unseen >= UNSEEN_KEYS or self._buffered > BUFFERED_BYTES:
+            self._pack_full()
 
     def add(self, keys: Iterable[CheckpointKey]) -> None:
         """Store parsed keys."""
@@ -161,6 +166,7 @@ class KeySpool:
 
     def _pack_full(self) -> None:
         """Pack the buffers of partitions with many keys, or all buffers if they are large together."""
+        self._unseen = 0
         least = BUFFERED_KEYS if self._buffered <= BUFFERED_BYTES else 1
         for number, text in enumerate(self._text):
             if len(text) >= least:

@@ -73,6 +73,7 @@ def test_what_is_refused_leaves_its_room_to_the_next(client, monkeypatch):
 @pytest.mark.parametrize("reason", ["no folder", "no room"])
 def test_a_spool_without_room_is_told_and_nothing_is_lost(checkpoint_redis, monkeypatch, caplog, tmp_path, reason):
     monkeypatch.setattr("ai_ops.checkpoints.redis.key_spool.MEMORY_BYTES", 0)
+    monkeypatch.setattr("ai_ops.checkpoints.redis.key_spool.UNSEEN_KEYS", 1)
     keys = {f"checkpoint:user-{number}:{old_id(60)}": "{}" for number in range(2000)}
     checkpoint_redis.mset(keys)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
