@@ -161,7 +161,7 @@ class CallsAhead:
 
 
 # What stands before a word of a command, by the length of the word; longer ones are rare.
-_HEADS = [b"\r\n$%d\r\n" % length for length in range(1024)]
+_HEADS = [b"\r\n$%d\r\n" % length for length in range(4096)]
 
 
 def packed(words: Sequence[str | bytes | int]) -> bytes:
