@@ -134,15 +134,18 @@ def _prepare() -> None:
     }
     # A test that forgets to say which Redis it means must find none, rather than a developer's.
     env.pop("LANGGRAPH_REDIS_URL")
+    os.environ |= {key: value for key, value in env.items() if key.startswith(("NAUTOBOT_", "AI_OPS_"))}
+    os.environ.pop("LANGGRAPH_REDIS_URL", None)
     if "PYTEST_XDIST_WORKER" not in os.environ and not worker_forks.is_fork:
+        folder = _stack.enter_context(tempfile.TemporaryDirectory(prefix="ai-ops-forks-"))
+        os.environ[worker_forks.ADDRESS] = f"{folder}/socket"
         _start_postgres()
-        # Threads, since both only wait for processes.
+        # Threads, since both only wait for processes. The environment stays as it is from here: PostgreSQL's client
+        # reads it, and dies of a change at the same time.
         pool = _stack.enter_context(ThreadPoolExecutor())
         _being_made.append(pool.submit(database.prepare_template, env))
         if HELP_PAGES in os.environ:
             _being_made.append(pool.submit(_make_help_pages))
-    os.environ |= {key: value for key, value in env.items() if key.startswith(("NAUTOBOT_", "AI_OPS_"))}
-    os.environ.pop("LANGGRAPH_REDIS_URL", None)
 
 
 def prepare_fork() -> None:
@@ -153,8 +156,7 @@ def prepare_fork() -> None:
 
 def _start_what_forks(paths: list[Path]) -> None:
     """Start the process that all those which run tests are forks of; it imports the tests in these paths."""
-    folder = Path(_stack.enter_context(tempfile.TemporaryDirectory(prefix="ai-ops-forks-")))
-    os.environ[worker_forks.ADDRESS] = address = str(folder / "socket")
+    address = os.environ[worker_forks.ADDRESS]
     command = [sys.executable, "-c", f"from {worker_forks.__name__} import serve; serve()", *map(str, paths)]
     service = services.Service("test-forks", command, ready=Path(address).exists)
     _stack.callback(service.stop)
