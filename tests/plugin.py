@@ -134,12 +134,15 @@ def _prepare() -> None:
     }
     # A test that forgets to say which Redis it means must find none, rather than a developer's.
     env.pop("LANGGRAPH_REDIS_URL")
-    os.environ |= {key: value for key, value in env.items() if key.startswith(("NAUTOBOT_", "AI_OPS_"))}
-    os.environ.pop("LANGGRAPH_REDIS_URL", None)
-    if "PYTEST_XDIST_WORKER" not in os.environ and not worker_forks.is_fork:
+    makes_all = "PYTEST_XDIST_WORKER" not in os.environ and not worker_forks.is_fork
+    if makes_all:
+        # The variables of below would say that a server runs already.
+        _start_postgres()
         folder = _stack.enter_context(tempfile.TemporaryDirectory(prefix="ai-ops-forks-"))
         os.environ[worker_forks.ADDRESS] = f"{folder}/socket"
-        _start_postgres()
+    os.environ |= {key: value for key, value in env.items() if key.startswith(("NAUTOBOT_", "AI_OPS_"))}
+    os.environ.pop("LANGGRAPH_REDIS_URL", None)
+    if makes_all:
         # Threads, since both only wait for processes. The environment stays as it is from here: PostgreSQL's client
         # reads it, and dies of a change at the same time.
         pool = _stack.enter_context(ThreadPoolExecutor())
