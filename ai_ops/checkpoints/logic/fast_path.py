@@ -146,13 +146,13 @@ class QuickKeys:
             return []
         text = b"\n".join(keys)
         if text.count(b"\n") != len(keys) - 1:
-            text = b"\n".join([b"" if b"\n" in key else key for key in keys])
+            keys = [b"" if b"\n" in key else key for key in keys]
+            text = b"\n".join(keys)
         elif plain := self._names_of_plain(text, len(keys)):
             return plain
         names = self._dated.findall(text)
         if not all(names):
-            others = list(compress(text.split(b"\n"), map(not_, names)))
-            found = iter(self._others.findall(b"\n".join(others)))
+            found = iter(self._others.findall(b"\n".join(compress(keys, map(not_, names)))))
             names = [name or next(found) for name in names]
         return names
 

@@ -82,7 +82,7 @@ class KeySpool:
         """Store unparsed keys, each with its thread's id without braces; keys without an id are skipped."""
         partitions, buffers = self.partitions, self._text
         # Without a loop, and without new ids if there is no salt, because this runs for every key.
-        self._buffered += sum(map(len, compress(keys, threads)))
+        self._buffered += sum(map(len, keys if all(threads) else compress(keys, threads)))
         if partitions == 1:
             buffers[0] += compress(keys, threads)
         else:
@@ -170,8 +170,9 @@ class KeySpool:
         least = BUFFERED_KEYS if self._buffered <= BUFFERED_BYTES else 1
         for number, text in enumerate(self._text):
             if len(text) >= least:
-                self._buffered -= sum(map(len, text))
-                self._pack(self._texts[number], b"\n".join(text), len(text))
+                pack = b"\n".join(text)
+                self._buffered -= len(pack) - len(text) + 1
+                self._pack(self._texts[number], pack, len(text))
                 text.clear()
         for number, rows in enumerate(self._keys):
             if len(rows) >= least:
