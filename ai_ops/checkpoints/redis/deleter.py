@@ -156,7 +156,7 @@ class Deleter:
         for some in batches(zip(threads.pointers, threads.newest, strict=False), KEYS_PER_COMMAND):
             keys, documents = map(list, zip(*some, strict=True))
             values = [key[-ID_BYTES:] for key in documents] if is_valkey_list(keys[0]) else documents
-            words = [_flag(dryrun), len(keys), *[1] * len(keys), *values]
+            words = [_flag(dryrun), len(keys), *[b"1"] * len(keys), *values]
             answers.append(self._redis.script(DROP_POINTERS, keys, words))
         return answers
 

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+
+def _short(source: str) -> str:
+    """Return a script without comments and indentation: Redis reads and hashes its text with each call."""
+    lines = map(str.strip, source.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("--"))
+
+
 # One step of a SCAN of keys that may be long. It takes Redis more than twice the time of the command. ARGV: the limit
 # on one key's length; the limit on all keys together; the command. Returns the cursor and the keys, or only the cursor
 # if they are too long: then a smaller COUNT is right. A key over its limit comes as its beginning, a byte that no text
@@ -60,7 +67,7 @@ NAME_BYTES = 64 * 1024
 # which the plan was made. It deletes all pointers of a thread or none: a conversation that went on keeps everything.
 # KEYS: pointers, thread by thread. ARGV: "1" for a dry run; number of threads; pointers of each thread;
 # expected values in the order of KEYS. Returns per thread 1 (deleted) or 0 (changed).
-DROP_POINTERS = """
+DROP_POINTERS = _short("""
 -- Lua has room for eight thousand arguments of a command.
 local MOST = 1000
 local dry, threads, at, replies, doomed, kind = ARGV[1] == '1', tonumber(ARGV[2]), 0, {}, {}, ''
@@ -87,12 +94,12 @@ for thread = 1, threads do
 end
 for first = 1, #doomed, MOST do redis.call('UNLINK', unpack(doomed, first, math.min(first + MOST - 1, #doomed))) end
 return replies
-"""
+""")
 
 # Deletes keys of the expected types. KEYS: the keys, kind by kind. ARGV: "1" for a dry run; then for each kind the
 # number of its keys, and their types separated by commas. Returns, for each key that it did not delete, its place from
 # 0 and one of the two numbers below.
-DROP_KEYS = """
+DROP_KEYS = _short("""
 local call, pcall, type, dry, at, replies = redis.call, redis.pcall, type, ARGV[1] == '1', 0, {}
 -- A length costs half of TYPE, and proves the type as well, unless it is 0 or an error.
 local probes = {string = 'STRLEN', zset = 'ZCARD'}
@@ -125,5 +132,5 @@ for part = 2, #ARGV, 2 do
   at = last
 end
 return replies
-"""
+""")
 GONE, OF_ANOTHER_TYPE = range(2)
