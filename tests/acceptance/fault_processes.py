@@ -48,7 +48,7 @@ from ai_ops import celery_tasks
 from ai_ops.agents import current_generation
 from ai_ops.agents.tools import get_tools
 from ai_ops.checkpoints import cleanup as cleanup_run
-from ai_ops.checkpoints.redis import deleter
+from ai_ops.checkpoints.redis import client, deleter
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
 from ai_ops.mcp import flips
 from ai_ops.models import AgentGeneration, MaintenanceRun, MCPServer
@@ -121,6 +121,8 @@ def main(
 def _apply(tuning: Tuning) -> None:
     if tuning.batch:
         deleter.KEYS_PER_COMMAND = cleanup_run.DELETIONS_PER_BATCH = tuning.batch
+        # After each batch: otherwise all may be deleted before a test sees that the first was.
+        deleter.DELETIONS_PER_BREATH, client.BREATH = 0, 0.01
     if tuning.database_port:
         for alias in connections:
             connections[alias].settings_dict["PORT"] = str(tuning.database_port)
