@@ -248,7 +248,8 @@ class RetryingRedis:
 
     def _scan_at(self, cursor: int, count: int, connection: Any, match: bytes | None) -> None:
         """Send the step of the scan that starts at `cursor`."""
-        command: list[bytes | str | int] = ["SCAN", cursor, "COUNT", count, *(("MATCH", match) if match else ())]
+        wanted = ("MATCH", match) if match is not None else ()
+        command: list[bytes | str | int] = ["SCAN", cursor, "COUNT", count, *wanted]
         if self._has_long_names:
             command = ["EVAL", SCAN_LONG, 0, MAX_KEY_BYTES, SCANNED_BYTES, *command]
         connection.send_packed_command([packed(command)])

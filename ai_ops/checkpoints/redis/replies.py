@@ -12,6 +12,7 @@ import redis
 from redis.connection import DefaultParser
 from redis.exceptions import RedisError
 
+# Of a reply: three times as much as a thousand of the longest usual names.
 MOST_BYTES = 2 * 1024 * 1024
 
 
@@ -57,9 +58,11 @@ class _BoundedParser(DefaultParser):  # type: ignore[misc,valid-type]
         return super().read_response(*arguments, **options)
 
     def read_from_socket(self, *arguments: Any, **options: Any) -> Any:
-        before = self._reader.len()
+        # Another thread may close the connection meanwhile, of which redis-py tells.
+        reader = self._reader
+        before = reader.len() if reader else 0
         was_read = super().read_from_socket(*arguments, **options)
-        self._bytes += self._reader.len() - before
+        self._bytes += reader.len() - before
         if self._bytes > self._limit.most_bytes:
             raise ReplyTooLongError("Redis sent a reply that is too long.")
         return was_read

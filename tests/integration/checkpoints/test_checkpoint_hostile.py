@@ -16,6 +16,7 @@ from redis.exceptions import ResponseError
 from ai_ops.celery_tasks import sample_checkpoint_storage
 from ai_ops.checkpoints import orphans
 from ai_ops.checkpoints.logic.retention import DAY
+from ai_ops.checkpoints.redis.client import RetryingRedis
 from ai_ops.choices import RunStateChoices
 from ai_ops.logic.batches import batches
 from ai_ops.models import MaintenanceRun
@@ -222,6 +223,16 @@ def test_names_of_any_length_are_scanned_and_long_ones_with_a_limit(client, chec
         run = cleaned(another)
     assert (run.tally.processed, run.tally.threads_deleted, client.exists(old, live)) == (602, 1, 1)
     assert run._store.redis._has_long_names == is_long
+
+
+@pytest.mark.parametrize("has_long_names", [False, True])
+@pytest.mark.parametrize(("match", "found"), [(None, 3), (b"", 0), (b"a*", 2), (b"a1", 1)])
+def test_a_scan_finds_what_its_glob_matches_and_an_empty_one_matches_nothing(client, has_long_names, match, found):
+    emptied(client)
+    client.mset(dict.fromkeys(["a1", "a2", "b"], "x"))
+    redis = RetryingRedis(client, time.sleep, None)
+    redis._has_long_names = has_long_names
+    assert sum(map(len, redis.scan(lambda: None, match))) == found
 
 
 def test_a_string_that_looks_like_a_reply_of_redisjson_speaks_for_no_other_thread(client):
