@@ -73,7 +73,7 @@ def nautobot(*, with_worker: bool) -> Iterator[None]:
             "NAUTOBOT_CELERY_WORKER_READINESS_FILE": str(folder / "ready"),
             "NAUTOBOT_CELERY_WORKER_HEARTBEAT_FILE": str(folder / "heartbeat"),
         }
-        database.execute(env, "CREATE DATABASE {} TEMPLATE {}", env["NAUTOBOT_DB_NAME"], services.TEMPLATE_DATABASE)
+        database.copy(env, services.TEMPLATE_DATABASE, env["NAUTOBOT_DB_NAME"])
         stack.callback(database.execute, env, "DROP DATABASE {} WITH (FORCE)", env["NAUTOBOT_DB_NAME"])
         os.environ.update(env)
         import nautobot

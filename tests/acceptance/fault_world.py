@@ -287,7 +287,7 @@ def running_world(folder: Path) -> Iterator[World]:
             "AI_OPS_TEST_WEBHOOK_PROXY": receiver.url,
             "PYTHONPATH": str(services.PROJECT),
         }
-        database.execute(env, "CREATE DATABASE {} TEMPLATE {}", name, services.TEMPLATE_DATABASE)
+        database.copy(env, services.TEMPLATE_DATABASE, name)
         stack.callback(database.execute, env, "DROP DATABASE {} WITH (FORCE)", name)
         world = World(env, cache, checkpoints, proxy, receiver)
         world.sql(NOTES)
