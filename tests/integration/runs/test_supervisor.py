@@ -26,7 +26,7 @@ from ai_ops.runs.execution import run_as
 from ai_ops.runs.findings import Findings
 from ai_ops.schedules import ensure_schedule, find_job, service_user
 from ai_ops.supervision import history
-from ai_ops.supervision.history import MAX_RECORDS, trim
+from ai_ops.supervision.history import MAX_QUIET_PASSES, MAX_RECORDS, trim
 from ai_ops.supervision.late_schedules import warn_of_late
 from ai_ops.supervision.supervisor import SUB_CHECKS, no_supervision, start_due, supervise_once
 from tests.fakes.jobs import delete_schedules, enable_jobs, see_workers
@@ -132,19 +132,25 @@ class TestPass:
                 supervise()
             return len(context)
 
+        def due(count, number_of_passes):
+            for kind, ago, number in (("health", 40 * DAY, count), ("incidents", HOUR, number_of_passes)):
+                runs = [
+                    MaintenanceRun(name=f"old {kind} {each}", kind=kind, trigger="schedule", state="skipped")
+                    for each in range(number)
+                ]
+                MaintenanceRun.objects.bulk_create(runs)
+                MaintenanceRun.objects.filter(kind=kind).update(created=Now() - ago)
+
         supervise()
-        recorded("health", ago=40 * DAY)
+        due(1, 1)
         few = queries_of_a_pass()
-        assert few < 30
-        assert not MaintenanceRun.objects.filter(kind="health").exists()
-        many = [
-            MaintenanceRun(name=f"old {number}", kind="health", trigger="schedule", state="succeeded")
-            for number in range(3 * MAX_RECORDS)
-        ]
-        MaintenanceRun.objects.bulk_create(many)
-        MaintenanceRun.objects.filter(name__startswith="old").update(created=Now() - 40 * DAY)
+        assert few < 35
+        old = MaintenanceRun.objects.filter(name__startswith="old")
+        assert not old.exists()
+        due(3 * MAX_RECORDS, 3 * MAX_QUIET_PASSES)
         assert queries_of_a_pass() == few
-        assert MaintenanceRun.objects.filter(name__startswith="old").count() == 2 * MAX_RECORDS
+        assert old.filter(kind="health").count() == 2 * MAX_RECORDS
+        assert old.filter(kind="incidents").count() == 2 * MAX_QUIET_PASSES
 
 
 class TestRetries:
