@@ -211,7 +211,7 @@ def _chosen() -> tuple[str, AiOpsSettings]:
     """Choose the saver for this database, and record the choice there; return the saver and its settings."""
     configured = AiOpsSettings.load()
     if configured.checkpoint_saver == COMPACT:
-        # It needs no check of the server.
+        # CompactRedisSaver works on every server, so none of its facts is needed.
         return COMPACT, configured
     described, choice, found = _described(configured)
     if choice.saver is None:
@@ -376,7 +376,7 @@ def _options_of(address: RedisAddress) -> dict[str, Any]:
 
 
 def _without_quoting(made: Callable[[], Made]) -> Made:
-    """Call `made`; report a refused option without redis-py's message, which quotes the option."""
+    """Return the result of `made`; report a refused option without redis-py's message, which quotes the option."""
     try:
         return made()
     except (TypeError, ValueError, AttributeError, RedisError):

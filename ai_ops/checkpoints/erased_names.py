@@ -37,7 +37,7 @@ def conceal_options(run_id: uuid.UUID | None) -> None:
 
     The names are needed until the run has ended, since it may be retried.
     """
-    with _told_where_names_stay():
+    with _failures_logged():
         _conceal_runs(run_id)
 
 
@@ -66,7 +66,7 @@ def conceal_arguments(job_result: JobResult, arguments: MutableMapping[str, Any]
         arguments: The arguments of the current message. Celery writes them into the result again at its end.
     """
     arguments.update(concealed(arguments))
-    with _told_where_names_stay():
+    with _failures_logged():
         _conceal_result(job_result)
 
 
@@ -83,7 +83,7 @@ def _conceal_schedule(schedule: ScheduledJob) -> None:
 
 
 @contextmanager
-def _told_where_names_stay() -> Iterator[None]:
+def _failures_logged() -> Iterator[None]:
     """Log a failure of the database without raising it, because the erasure itself is done."""
     try:
         yield

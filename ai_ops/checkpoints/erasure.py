@@ -183,7 +183,7 @@ def erase(request: Request, hold: Hold, progress: Callable[[str], object]) -> Er
             for rounds in range(1, ROUNDS + 2):
                 last = eraser.erase(request.targets, pins, request.store_namespaces)
                 _add(total, last)
-                progress(f"Erasing: look {rounds}, {last.keys:,} keys")
+                progress(f"Erasing: scan {rounds}, {last.keys:,} keys")
                 if not last.keys or request.dryrun:
                     break
                 hold.wait(SECONDS_BETWEEN_ROUNDS if rounds > 1 else 0.0)

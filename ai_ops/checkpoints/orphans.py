@@ -98,12 +98,12 @@ def _collected(own: Hold, confirm: Callable[[], object]) -> dict[str, Any]:
             if (size := store.size()) > MAX_KEYS:
                 logger.info("Redis has %d keys: the cleanup collects the orphans", size, extra={"grouping": "orphans"})
                 return _nothing(None)
-            told = _Told(parser)
-            run = _orphan_run(store, parser, confirm, own, told)
+            orphan_log = _OrphanLog(parser)
+            run = _orphan_run(store, parser, confirm, own, orphan_log)
             try:
                 run.execute()
             finally:
-                told.end()
+                orphan_log.end()
             return _nothing(None, run)
     except (LeaseLostError, RunStoppedError):
         raise
@@ -112,7 +112,7 @@ def _collected(own: Hold, confirm: Callable[[], object]) -> dict[str, Any]:
         return _nothing(str(error), run)
 
 
-class _Told:
+class _OrphanLog:
     """A log line for each of the first orphans, followed by a count."""
 
     def __init__(self, parser: KeyParser) -> None:
@@ -124,7 +124,7 @@ class _Told:
         if self._orphans > NAMED:
             return
         key, *_ = deletion.some_keys(1) or [b""]
-        done = "its thread went on, so it stays" if outcome.changed else f"{outcome.deleted:,} key(s) deleted"
+        done = "its thread has continued, so it stays" if outcome.changed else f"{outcome.deleted:,} key(s) deleted"
         log_drained(
             f"Orphan {text_of(key[:SHOWN_BYTES])} of the thread {text_of(deletion.thread[:SHOWN_BYTES])}",
             "without its checkpoint",
@@ -140,13 +140,13 @@ class _Told:
         return timedelta(seconds=time.time() - made if made else ORPHAN_GRACE)
 
     def end(self) -> None:
-        """Log the number of orphans without a line."""
+        """Log the number of orphans without a log line of their own."""
         if self._orphans > NAMED:
             logger.info("And %d more orphans", self._orphans - NAMED, extra={"grouping": "orphans"})
 
 
 def _orphan_run(
-    store: CheckpointStore, parser: KeyParser, confirm: Callable[[], object], own: Hold, told: _Told
+    store: CheckpointStore, parser: KeyParser, confirm: Callable[[], object], own: Hold, on_deletion: _OrphanLog
 ) -> CleanupRun:
     now, pins = time.time(), CurrentPins(frozenset())
     # A retention that reaches back to 1970: no checkpoint is older.
@@ -169,6 +169,6 @@ def _orphan_run(
             progress=own.progress,
             enough=lambda scanned: scanned > 2 * MAX_KEYS,
             confirm=confirm,
-            on_deletion=told,
+            on_deletion=on_deletion,
         ),
     )

@@ -36,12 +36,12 @@ from ai_ops.runs.tracing import phase
 
 logger = get_logger(__name__)
 
-# Both bound what a sampling costs: past either, it makes do with the keys it has seen. Twenty seconds of one
-# worker and a few seconds of Redis, in batches of a thousand keys, is what a million takes.
+# Limits on the cost of a sampling, which then reports the keys scanned so far. A million keys take twenty seconds of a
+# worker, and a few seconds of Redis in batches of a thousand keys.
 MAX_KEYS = 1_000_000
 MAX_SCAN_SECONDS = 60.0
 
-# Of the cleanup's report, what makes sense before it has run.
+# The parts of the cleanup's report that have a meaning before a run.
 CLEANUP_KEYS = (
     "deleted_count",
     "threads_deleted",
@@ -55,13 +55,13 @@ CLEANUP_KEYS = (
 
 
 class StorageRun:
-    """Examines all that a cleanup would examine, and deletes nothing.
+    """Examines everything that a cleanup would examine, and deletes nothing.
 
     Args:
-        store: Where the checkpoints are.
-        parser: Takes keys apart.
-        policy: What a cleanup may delete, with the pins of now.
-        progress: Told what the run is at, at most once a second.
+        store: The Redis with the checkpoints.
+        parser: Parses keys.
+        policy: The retention policy of a cleanup, with the current pins.
+        progress: Called with a line about the progress of the run, at most once a second.
         configured: The settings.
     """
 
@@ -94,10 +94,10 @@ class StorageRun:
         )
 
     def execute(self, policy_sentence: str) -> StorageReport:
-        """Run, and say what was found; the sentence describes the policy.
+        """Sample the storage and return the report, with a sentence that describes the policy.
 
         Raises:
-            CheckpointStoreError: Redis failed for longer than it was waited for.
+            CheckpointStoreError: Redis failed for longer than the run retries.
         """
         server, size = _server(self._configured), self._store.size()
         self._cleanup.execute()
@@ -146,7 +146,7 @@ class StorageRun:
 
     @phase("sizes")
     def _sizes(self) -> dict[str, Any]:
-        """Return the sizes: the estimate for all keys, the largest threads, and the number of keys measured."""
+        """Return the estimated size of all keys, the number of measured keys, and the largest threads."""
         sample, candidates = self._tally.sample(), self._tally.candidates()
         sizes = self._store.sizes([*sample, *candidates])
         measured = [sizes[key] for key in sample if key in sizes]
@@ -164,7 +164,7 @@ def _as_planned(report: CleanupReport) -> dict[str, Any]:
 
 
 def _server(configured: AiOpsSettings) -> dict[str, Any] | None:
-    """Describe the Redis; return None where its user may not call INFO."""
+    """Describe the Redis; return None if its user may not call INFO."""
     try:
         return asdict(describe_checkpoint_redis(configured))
     except CheckpointStoreError as error:
@@ -174,17 +174,17 @@ def _server(configured: AiOpsSettings) -> dict[str, Any] | None:
 
 
 def sample(hold: Hold) -> dict[str, Any]:
-    """Sample under the lease of a run, and save the snapshot; result as of `sample_checkpoint_storage`."""
+    """Sample under the lease of a run, and save it; the result is that of `sample_checkpoint_storage`."""
     logger.info("Sampling the checkpoint storage...")
     try:
-        report = _looked_at_storage(hold)
+        report = _sampled(hold)
     except (LeaseLostError, RunStoppedError):
         raise
     except AiOpsError as error:
         hold.trouble(error)
         report = StorageReport(error=str(error))
     except SoftTimeLimitExceeded:
-        keep_snapshot(StorageReport(error="The Job's time limit was reached before all keys were sampled.").as_dict())
+        keep_snapshot(StorageReport(error="The Job reached its time limit before the end of the sampling.").as_dict())
         raise
     with transaction.atomic():
         hold.lock()
@@ -201,7 +201,7 @@ def sample(hold: Hold) -> dict[str, Any]:
     return result
 
 
-def _looked_at_storage(hold: Hold) -> StorageReport:
+def _sampled(hold: Hold) -> StorageReport:
     options = hold.settings
     parser = key_parser(options)
     with get_redis_connection() as client:

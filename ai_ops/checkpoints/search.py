@@ -39,12 +39,12 @@ from ai_ops.runs.tracing import phase
 
 logger = get_logger(__name__)
 
-# Past it the search makes do with what it has seen, and says so. Redis compares a million names in a second or two.
+# After this time the search ends with an incomplete report. Redis compares a million names in a second or two.
 MAX_SCAN_SECONDS = 60.0
-# Keys that were found, after which it stops: a pattern that matches more is to be narrower.
+# Maximum number of found keys. A pattern that matches more keys should be narrower.
 MAX_FOUND = 200_000
 PROGRESS_SECONDS = 1.0  # between two lines
-# Threads of CompactRedisSaver that are asked about together.
+# Number of threads of CompactRedisSaver in one request.
 LOOKED_AT_ONCE = 500
 
 
@@ -53,11 +53,11 @@ class _Search:
 
     Args:
         store: The Redis.
-        parser: Takes keys apart.
+        parser: Parses keys.
         compact: The names of the keys of CompactRedisSaver.
         policy: The configured options, with policies and pins.
-        confirm: Called between batches; raises if the run may not go on.
-        progress: Told what the search is at.
+        confirm: Called between batches; raises an error if the run may not continue.
+        progress: Called with a line about the progress of the search, at most once a second.
     """
 
     def __init__(
@@ -76,12 +76,12 @@ class _Search:
         self._scan = ThreadScan(store, parser, compact, confirm)
         self._progress = progress
         self._now = time.time()
-        # By the time of the last activity; the number settles ties, as two threads can't be compared.
+        # Ordered by the time of the last activity, then by a number, because two threads can't be compared.
         self._latest = Largest[tuple[float, int, Thread | Look]](SHOWN_THREADS)
         self._threads = self._keys = 0
 
     def run(self, pattern: str, max_seconds: float) -> SearchReport:
-        """Search, for so many seconds at most."""
+        """Search for at most this number of seconds."""
         started, size = time.monotonic(), self._store.size()
         last_line = started
 
@@ -89,7 +89,7 @@ class _Search:
             nonlocal last_line
             if time.monotonic() - last_line >= PROGRESS_SECONDS:
                 last_line = time.monotonic()
-                self._progress(f"Looking: about {scanned.looked_at:,} of {size:,} keys")
+                self._progress(f"Searching: about {scanned.looked_at:,} of {size:,} keys")
             return time.monotonic() - started >= max_seconds or scanned.found >= MAX_FOUND
 
         with self._scan.spool() as spool:
@@ -113,23 +113,23 @@ class _Search:
     def _add(self, threads: Iterable[Thread], targets: Targets) -> None:
         for thread in threads:
             if targets.has(thread.names[0]):
-                self._take(thread, thread.last_activity(), len(keys_of(thread)))
+                self._count(thread, thread.last_activity(), len(keys_of(thread)))
 
     def _add_compact(self, looks: Iterable[Look]) -> None:
         for look in looks:
             if look.state != State.GONE:
                 active = time_of_id(look.newest, self._parser)
-                self._take(look, active, look.thread.has_hash + look.thread.has_ids)
+                self._count(look, active, look.thread.has_hash + look.thread.has_ids)
 
-    def _take(self, thread: Thread | Look, active: float | None, keys: int) -> None:
-        """Count a thread, and keep it if it is to be shown; one of unknown age counts as the oldest."""
+    def _count(self, thread: Thread | Look, active: float | None, keys: int) -> None:
+        """Count a thread, and keep it if it is one of the newest; a thread of unknown age counts as the oldest."""
         self._threads += 1
         self._keys += keys
         self._latest.add((active or 0.0, -self._threads, thread))
 
     @phase("sizes")
     def _rows(self) -> Iterator[FoundThread]:
-        """Return the rows of the shown threads with their facts."""
+        """Yield the rows of the shown threads."""
         latest = [thread for _, _, thread in self._latest]
         looks = [each for each in latest if isinstance(each, Look)]
         waiting = self._compact.waiting([each for each in looks if each.state == State.WHOLE])
@@ -171,7 +171,7 @@ class _Search:
 
 
 def _erased(pattern: str, found: set[str]) -> Iterator[FoundThread]:
-    """Give the threads that match and were erased, of which nothing was found."""
+    """Yield matching erased threads of which no key was found."""
     for name in erased_names(pattern)[:SHOWN_THREADS]:
         if name not in found:
             yield FoundThread(name, state=ERASED)
@@ -182,7 +182,7 @@ def checked_pattern(pattern: object) -> str:
     if not isinstance(pattern, str):
         raise ConfigurationError("pattern must be a glob over thread ids, such as user-42-*.")
     if reason := why_no_glob(pattern):
-        raise ConfigurationError(f"pattern is no usable glob. {reason}")
+        raise ConfigurationError(f"pattern is not a valid glob. {reason}")
     return pattern
 
 
@@ -195,7 +195,7 @@ def search(hold: Hold, pattern: str) -> dict[str, Any]:
         logger.error("❌ The search for threads failed: %s", error)
         return SearchReport(pattern, error=str(error)).as_dict()
     logger.info(
-        "%d threads match; about %d of %d keys were looked at in %s s",
+        "%d threads match; about %d of %d keys were scanned in %s s",
         report.thread_count,
         report.looked_at,
         report.database_keys,

@@ -13,10 +13,10 @@ from django.utils import timezone
 
 from ai_ops.models import CheckpointStorageSnapshot, PinnedThread
 
-KEPT = 5  # of those that succeeded, and of those that failed
-# Of each day the last one, for a trend over a year and a month more.
+KEPT = 5  # successful snapshots, and the same number of failed ones
+# Days for which the last snapshot of each day is kept, for a trend over more than a year.
 KEPT_DAYS = 400
-# The parts of a snapshot that name threads, as they are in one that names none.
+# The parts of a snapshot that name threads, with their empty values.
 WITHOUT_THREADS: dict[str, list[Any]] = {"oldest_threads": [], "largest_threads": []}
 
 
@@ -24,7 +24,7 @@ def keep_snapshot(data: dict[str, Any]) -> dict[str, Any]:
     """Save the result of `sample_checkpoint_storage`, and delete all but the last few.
 
     Returns:
-        The data; with `success` False and a sentence in `error` where the database could not keep it.
+        The data; with `success` False and a sentence in `error` if the database could not save it.
     """
     snapshots = CheckpointStorageSnapshot.objects.all()
     try:
@@ -41,7 +41,7 @@ def keep_snapshot(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _forget_threads(snapshots: QuerySet[CheckpointStorageSnapshot]) -> None:
-    """Keep only the numbers for the trend: names of threads need not stay for a year."""
+    """Delete the names of threads, and keep only the numbers for the trend."""
     for snapshot in snapshots.exclude(**{f"data__{name}": empty for name, empty in WITHOUT_THREADS.items()}):
         snapshot.data = snapshot.data | WITHOUT_THREADS | {"missing_pins": None}
         snapshot.save()
@@ -58,7 +58,7 @@ def trend(queryset=None) -> list[dict[str, Any]]:
     """Return the numbers of each day, oldest first: `day`, `keys`, `threads`, `memory`, `max_memory`.
 
     Args:
-        queryset: The snapshots that may be seen; all of them unless given.
+        queryset: The snapshots that the user may view; all snapshots by default.
     """
     snapshots = CheckpointStorageSnapshot.objects.all() if queryset is None else queryset
     since = timezone.now() - timedelta(days=KEPT_DAYS)
@@ -83,7 +83,7 @@ def latest_snapshots(queryset=None) -> tuple[CheckpointStorageSnapshot | None, C
     """Return the last successful snapshot and a failed one after it; None for each that does not exist.
 
     Args:
-        queryset: The snapshots that may be seen; all of them unless given.
+        queryset: The snapshots that the user may view; all snapshots by default.
     """
     snapshots = CheckpointStorageSnapshot.objects.all() if queryset is None else queryset
     good = snapshots.filter(data__success=True).first()

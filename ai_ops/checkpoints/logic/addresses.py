@@ -175,10 +175,10 @@ def _check_path(address: RedisAddress, variable: str) -> None:
 def _unencoded(variable: str, character: str) -> ConfigurationError:
     return _unusable(
         variable,
-        f"it has a {character} where none can be",
-        f"in a user name, a password or an option write {SPECIAL[character]} for it",
+        f"it has a {character} in the wrong place",
+        f"in a user name, a password or an option, write it as {SPECIAL[character]}",
     )
 
 
 def _unusable(variable: str, why: str, what_to_do: str) -> ConfigurationError:
-    return ConfigurationError(f"{variable} is no usable address, as {why}: {what_to_do}.")
+    return ConfigurationError(f"{variable} is not a valid address, because {why}: {what_to_do}.")

@@ -23,7 +23,7 @@ class Guard(NamedTuple):
 
     Attributes:
         key: The pointer, or ValkeySaver's list.
-        documents: Any of these documents it may name; the likeliest is first. It goes with them.
+        documents: The documents that it may name, the most likely first. It is deleted with them.
     """
 
     key: bytes
@@ -35,14 +35,15 @@ class Deletion(NamedTuple):
 
     Attributes:
         thread: The thread they belong to.
-        reason: Why they go.
-        guards: Pointers compared and deleted in one step, before anything else; one changed keeps all.
+        reason: Reason of the deletion.
+        guards: Pointers that are compared and deleted in one step, before the other keys. If one of them has changed,
+            nothing is deleted.
         owners: Documents that must still be missing.
-        list_entries: Entries to take out of ValkeySaver's lists, as (list, checkpoint id).
+        list_entries: Entries to remove from ValkeySaver's lists, as (list, checkpoint id).
         keys: The other keys by family, in the order of deletion.
-        namespaces: How many namespaces they are from.
-        last_activity: The thread's newest checkpoint, seconds since 1970; None for orphans.
-        policy: The name of the policy that holds for the thread; empty for none.
+        namespaces: Number of their namespaces.
+        last_activity: Time of the thread's newest checkpoint, seconds since 1970; None for orphans.
+        policy: The name of the thread's policy; empty for none.
     """
 
     thread: bytes
@@ -77,9 +78,9 @@ class OverLimit(NamedTuple):
     Attributes:
         thread: Its id.
         policy: The name of the policy.
-        limit: The provision, ``max_checkpoints`` or ``max_thread_mb``.
-        has: Checkpoints of its largest namespace, or bytes, that stay.
-        why: Why they stay, as a clause.
+        limit: The name of the limit, ``max_checkpoints`` or ``max_thread_mb``.
+        has: Number of checkpoints that its largest namespace keeps, or of bytes that the thread keeps.
+        why: The reason, as a clause.
     """
 
     thread: bytes
@@ -89,7 +90,7 @@ class OverLimit(NamedTuple):
     why: str
 
 
-# Why a thread stays above a limit.
+# Reasons why a thread stays over a limit.
 NEEDED = "the last checkpoint of each namespace and those it is read from stay"
 WAITING = "it waits for an answer"
 UNKNOWN_SIZE = "its size is not known: grant +memory|usage to the Redis user"
@@ -99,11 +100,11 @@ class Outcome(NamedTuple):
     """The result of a deletion.
 
     Attributes:
-        deleted: Keys deleted, or that would be in a dry run.
-        changed: Whether the thread went on meanwhile and was left alone.
-        wrong_type: Keys that hold something no saver writes there, and stay.
-        trimmed: Checkpoints deleted from a key that stays.
-        namespaces: How many namespaces they were from, where the deletion did not know.
+        deleted: Number of deleted keys, or of keys to delete in a dry run.
+        changed: Whether the deletion was cancelled because the thread has continued.
+        wrong_type: Keys with a type that no saver writes; they stay.
+        trimmed: Number of checkpoints deleted from a key that stays.
+        namespaces: Number of their namespaces, if the deletion did not have it.
     """
 
     deleted: int

@@ -2,7 +2,7 @@
 
 The layouts are those of langgraph-checkpoint-redis (RedisSaver, AsyncRedisSaver and the Shallow savers,
 ``langgraph/checkpoint/redis/base.py`` and ``key_registry.py``), of its 0.0.x releases and its JavaScript
-sister (blobs beside the document), of langgraph-checkpoint-aws (ValkeySaver; braces around the thread since 1.0.4),
+version (blobs beside the document), of langgraph-checkpoint-aws (ValkeySaver; braces around the thread since 1.0.4),
 and plain string keys that end in an id. Keys escape no character, so the parser reads them from the right end: the last
 segment is an id, and the rest (the stem) is the thread and the namespace. If a stem has two readings, neither is
 certain: the names in the document decide, or a pointer or a list of the saver (see `readings`).
@@ -168,7 +168,7 @@ class KeyParser:
         return self._believed(id_time(checkpoint_id))
 
     def time_of_value(self, value: object) -> float | None:
-        """Return the time in a field of a value, seconds since 1970; None if it is no usable time."""
+        """Return the time in a field of a value, seconds since 1970; None if it is not a usable time."""
         number = as_number(value)
         return self._believed(value_time(value)) if number is None else self.time_of_number(number)
 
@@ -199,7 +199,7 @@ class KeyParser:
             # A key of one part has its time in the value or nowhere, even if the thread's id looks like a time.
             time = self.time_of(checkpoint_id) if checkpoint_id != rest else None
         thread, namespace, certain = split_stem(stem)
-        # Braces are of ValkeySaver, or part of the thread's id.
+        # The braces are ValkeySaver's, or part of the thread's id.
         certain = certain and not (stem.startswith(b"{") and stem.endswith(b"}:"))
         return CheckpointKey(Family.DOCUMENT, thread, namespace, checkpoint_id, time, key, certain)
 
@@ -208,7 +208,7 @@ class KeyParser:
         return CheckpointKey(Family.POINTER, thread, namespace, b"", None, key, certain)
 
     def _fixed_pointer(self, key: bytes, rest: bytes) -> CheckpointKey:
-        """Take apart a pointer of savers before 0.5, which any prefix may have: the value shows its owner."""
+        """Parse a pointer of savers before 0.5, which use it with any prefix: only its value shows the owner."""
         return self._pointer(key, rest)._replace(certain=False)
 
     def _write(self, key: bytes, rest: bytes) -> CheckpointKey:
@@ -226,14 +226,15 @@ class KeyParser:
         return self._satellite(Family.REGISTRY, key, stem, checkpoint_id)
 
     def _satellite(self, family: int, key: bytes, stem: bytes, checkpoint_id: bytes) -> CheckpointKey:
-        """Take apart a key that belongs to a checkpoint; only ids of LangGraph's kind give it a time."""
+        """Parse a key that belongs to a checkpoint; only LangGraph's ids give it a time."""
         thread, namespace, certain = split_stem(stem)
         time = self.time_of(checkpoint_id) if is_langgraph_id(checkpoint_id) else None
         return CheckpointKey(family, thread, namespace, checkpoint_id, time, key, certain)
 
     def _blob(self, key: bytes, rest: bytes) -> CheckpointKey:
         # A channel's name may contain colons (branch:to:node), so reading from the right does not work. The root
-        # namespace has a mark. In other namespaces the version is last, and the form of namespaces must do.
+        # namespace has a mark. In other namespaces the version is last, and only the form of a
+        # namespace shows its start.
         for mark, namespace in ((b":__empty__:", ROOT_NAMESPACE), (b"::", b"")):
             thread, found, _ = rest.partition(mark)
             if found and thread:
@@ -242,7 +243,7 @@ class KeyParser:
         return CheckpointKey(Family.BLOB, thread, namespace, b"", None, key, False)
 
     def _valkey_document(self, key: bytes, rest: bytes) -> CheckpointKey | None:
-        """Take apart a document of ValkeySaver if RedisSaver has another prefix: the value must confirm it."""
+        """Parse a document of ValkeySaver if RedisSaver has another prefix: the value must confirm it."""
         document = self._document(key, rest)
         return document._replace(certain=False) if _may_be_valkeys(stem_of(document)) else None
 

@@ -65,7 +65,7 @@ def choose_saver(configured: str, able: Mapping[str, str | None], found: Evidenc
     if found.trouble:
         return _first_able(f"the database could not be sampled ({found.trouble})", able)
     if not found.complete:
-        return _first_able(f"the first {found.keys:,} keys are of no older saver, and no more were looked at", able)
+        return _first_able(f"the first {found.keys:,} keys belong to no older saver, and the search ended there", able)
     return _named(COMPACT, "no older saver has conversations there", able)
 
 

@@ -25,7 +25,7 @@ from ai_ops.logic.largest import Largest
 SHOWN_THREADS = 10
 SHOWN_CHARACTERS = 120  # of a thread's id
 SHOWN_MISSING_PINS = 1000
-# A large key is found among the keys of the threads with the most keys, or by chance among these.
+# Limits on the measured keys: a random sample of all keys, and some keys of the threads with the most keys.
 SIZED_KEYS = 1000
 SIZED_THREADS = 50
 SIZED_KEYS_PER_THREAD = 50

@@ -102,7 +102,7 @@ def completed(key: CheckpointKey, reading: Reading, parser: KeyParser) -> Checkp
         return None
     if details is None:
         return key._replace(time=None) if reading.is_document else key
-    return _told(key, details, parser)
+    return _completed_from(key, details, parser)
 
 
 def _has_our_prefix(key: CheckpointKey, parser: KeyParser) -> bool:
@@ -124,7 +124,7 @@ def _is_pointer(key: CheckpointKey, reading: Reading, parser: KeyParser) -> bool
     return reading.kind == b"string" and text.startswith(parser.prefixes.checkpoint.encode() + b":")
 
 
-def _told(key: CheckpointKey, details: Mapping[str, Any], parser: KeyParser) -> CheckpointKey:
+def _completed_from(key: CheckpointKey, details: Mapping[str, Any], parser: KeyParser) -> CheckpointKey:
     """Complete a document or blob from the JSON object in its value."""
     if any(details[path] is not None and _name(details, path) is None for path in NAMES):
         return key._replace(time=None)

@@ -36,21 +36,21 @@ local COUNTED, MEASURED = {COUNTED_NAMESPACES}, {MEASURED_FIELDS}
 local budget = {CHECKED_BYTES}
 """
     """
--- The newest checkpoint's id, how often the thread was written to, and its seal; nothing where they are no such thing.
--- The length of the id may be known.
+-- Returns the newest checkpoint's id, the number of writings and the seal; nothing if the id or the number is too long.
+-- A caller that knows the length of the id passes it.
 local function heads(key, length)
   if (length or call('HSTRLEN', key, 'n')) > ID or call('HSTRLEN', key, 'p') > NUMBER then return nil end
-  -- What counts writings is no seal.
+  -- In place of a seal that is too long, the number of writings, which is not a valid seal.
   return call('HMGET', key, 'n', 'p', call('HSTRLEN', key, 's') <= SEAL and 's' or 'p')
 end
 
--- Whether the seal is of a newer format: the thread may hold anything.
+-- Returns whether the seal has a newer format: the content of the thread is then unknown.
 local function is_of_newer(seal)
   local format = seal and tonumber(match(seal, '^(%d%d?%d?) '))
   return format and format > FORMAT
 end
 
--- Lua compares strings by the locale; ids are in the order of their bytes.
+-- Lua compares strings by the locale, but the order of ids is that of their bytes.
 local function is_after(one, other)
   if one == other then return false end
   for i = 1, math.min(#one, #other) do
@@ -60,7 +60,7 @@ local function is_after(one, other)
   return #one > #other
 end
 
--- Whether fields hold documents of a known format, or nothing.
+-- Returns whether each field has a document of a known format or is missing.
 local function are_known(key, names)
   for first = 1, #names, 200 do
     local documents = call('HMGET', key, unpack(names, first, math.min(first + 199, #names)))
@@ -72,8 +72,8 @@ local function are_known(key, names)
   return true
 end
 
--- Whether all of a hash is so small that each of its documents may be read. A user that may not ask for memory gets no
--- answer: then, and of a hash of many fields, each document is asked for its length, which takes twice as long.
+-- Returns whether the whole hash is small enough to read each of its documents. If the user may not call MEMORY, or the
+-- hash has many fields, the caller reads the length of each document, which takes twice as long.
 local may_ask = true
 local function is_small(key)
   if not may_ask or call('HLEN', key) > MEASURED then return false end
@@ -84,8 +84,8 @@ local function is_small(key)
   return true
 end
 
--- Looks at checkpoints of a thread, in their order: whether their formats are known, and their ids of the kind of the
--- newest and not after it. Returns that, how many it had room for, and of how many namespaces they are.
+-- Examines checkpoints of a thread in their order. Returns whether their formats are known, and their ids have the kind
+-- of the newest id and are not after it; the number of examined checkpoints; and the number of their namespaces.
 local function look_at(key, members, newest)
   local names, count, namespaces, namespace, before = {}, 0, 0, nil, nil
   local length, kind, all_small = #newest, byte(newest, 15), is_small(key)
@@ -222,7 +222,7 @@ DROP_THREADS = (
 local CHANGED, UNKNOWN, GONE, TOO_MUCH = 0, -1, -2, -3
 local dry, at, replies, gone = ARGV[1] == '1', 2, {}, {}
 
--- The number of a thread's namespaces, as far as they are counted.
+-- Returns the number of a thread's namespaces, up to the limit.
 local function namespaces_of(ids)
   local above = '-'
   for count = 0, COUNTED do
@@ -251,8 +251,8 @@ for index = 1, #KEYS, 2 do
   local key, ids, newest, writings, how = KEYS[index], KEYS[index + 1], ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local reply = nil
   if how == 's' or how == 'm' then
-    -- The look has found the heads short, and that the seal is of them: while they are the same and it is there, it
-    -- holds. A copy into the thread takes it away.
+    -- LOOK has found that the seal is valid. It stays valid while the newest id and the number of writings are
+    -- unchanged, and a copy into the thread removes it.
     local found = redis.pcall('HMGET', key, 'n', 'p', 's')
     if found[1] == newest and found[2] == writings and found[3] then
       reply = how == 's' and 1 or namespaces_of(ids)
@@ -282,7 +282,7 @@ HALF = (
 local key, ids, most, newest, count = KEYS[1], KEYS[2], tonumber(ARGV[1]), nil, 0
 local kind, kind_of_ids = call('TYPE', key).ok, call('TYPE', ids).ok
 if (kind ~= 'hash' and kind ~= 'none') or (kind_of_ids ~= 'zset' and kind_of_ids ~= 'none') then return {} end
--- A copy that is being made has a deadline, and what has one goes by itself.
+-- An unfinished copy has an expiry, and Redis deletes it then.
 if call('PTTL', kind == 'hash' and key or ids) > 0 then return {'', -1, ''} end
 local names = {}
 if kind == 'hash' then

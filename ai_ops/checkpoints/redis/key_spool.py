@@ -13,18 +13,18 @@ from typing import IO, Any, NamedTuple, Self
 from ai_ops.checkpoints.logic.keys import CheckpointKey
 from ai_ops.exceptions import SpoolError
 
-# A partition is planned in memory, some 1,500 bytes a key all in all. Of small ones the processor has all in its cache,
-# and Redis does not wait long for what is decided on the next.
+# Planning a partition takes about 1,500 bytes of memory per key. A small partition fits into the processor's cache, and
+# Redis does not wait long for the decisions on the next one.
 KEYS_PER_PARTITION = 1_500
 MAX_PARTITIONS = 256
-# A partition with more keys, or longer ones, is divided once more. Packed, usual keys have 100 to 250 bytes.
+# A partition with more keys, or longer keys, is divided again. Packed, usual keys have 100 to 250 bytes.
 MOST_KEYS = 40_000
 MOST_BYTES = 8 * 1024 * 1024
 # Two divisions are sufficient for a thousand million keys. The keys of a single thread can't be divided.
 MAX_DEPTH = 2
 MARSHAL_VERSION = 2  # newer versions search for repeated objects, which takes longer than writing them
 BUFFERED_KEYS = 200  # per partition, before they are packed together
-# New keys after which the buffers are looked at.
+# Number of new keys after which the buffers are checked.
 UNSEEN_KEYS = 4_000
 BUFFERED_BYTES = 4 * 1024 * 1024  # of all partitions, before all are packed
 MEMORY_BYTES = 24 * 1024 * 1024  # of packed keys, before they go to disk
@@ -117,7 +117,7 @@ class KeySpool:
         self._buffered = 0
         self._room = 0 if self._depth else MEMORY_BYTES
         if self._file is not None:
-            with _told_in_a_sentence():
+            with _spool_errors():
                 self._file.seek(0)
                 self._file.truncate()
 
@@ -188,7 +188,7 @@ class KeySpool:
         if self._room >= 0:
             pile.packs.append(pack)
             return
-        with _told_in_a_sentence():
+        with _spool_errors():
             if self._file is None:
                 self._file = tempfile.TemporaryFile(prefix="ai-ops-keys-")  # noqa: SIM115
             pile.places.append((self._file.tell(), len(pack)))
@@ -201,14 +201,14 @@ class KeySpool:
             yield packs.pop()
         for place, size in pile.places:
             assert self._file is not None  # noqa: S101
-            with _told_in_a_sentence():
+            with _spool_errors():
                 self._file.seek(place)
                 pack = self._file.read(size)
             yield pack
 
 
 @contextmanager
-def _told_in_a_sentence() -> Iterator[None]:
+def _spool_errors() -> Iterator[None]:
     """Raise SpoolError for an error of the disk."""
     try:
         yield

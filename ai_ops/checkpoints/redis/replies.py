@@ -1,4 +1,4 @@
-"""Replies of limited length from a Redis to which others write."""
+"""A limit on the length of replies, because other programs write to Redis too."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import redis
 from redis.connection import DefaultParser
 from redis.exceptions import RedisError
 
-# Of a reply: three times as much as a thousand of the longest usual names.
+# Maximum length of a reply: three times as much as a thousand of the longest usual names.
 MOST_BYTES = 2 * 1024 * 1024
 
 
 class ReplyTooLongError(RedisError):
-    """A reply was longer than a worker should hold; its connection is closed."""
+    """A reply was longer than a worker should hold; the client closes the connection."""
 
 
 class ReplyLimit:
-    """The limit on the replies to a client, for those that are read within `applied`.
+    """A limit on the replies to a client, which applies within `applied`.
 
     Args:
-        client: The client. Connections that it has already are not limited.
+        client: The client. Its existing connections are not limited.
     """
 
     def __init__(self, client: redis.Redis) -> None:
@@ -58,7 +58,7 @@ class _BoundedParser(DefaultParser):  # type: ignore[misc,valid-type]
         return super().read_response(*arguments, **options)
 
     def read_from_socket(self, *arguments: Any, **options: Any) -> Any:
-        # Another thread may close the connection meanwhile, of which redis-py tells.
+        # If another thread closes the connection meanwhile, redis-py raises an error.
         reader = self._reader
         before = reader.len() if reader else 0
         was_read = super().read_from_socket(*arguments, **options)

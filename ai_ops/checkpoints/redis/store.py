@@ -1,4 +1,4 @@
-"""The Redis with the checkpoints: scanned, read and deleted in batches with pauses for other clients."""
+"""Scans, reads and deletes checkpoints in Redis, in batches with pauses for other clients."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class CheckpointStore:
         client: A client of the database, with ``decode_responses=False``.
         parser: Parses keys.
         sleep: Waits for a number of seconds.
-        fence: The fence that deletions must hold; None for no fence. A cluster knows none: one script can't compare a
-            key on one node and delete on another.
+        fence: The fence that deletions must hold; None for no fence. A cluster has no fence, because a script can't
+            compare a key on one node and delete on another.
 
     Raises:
         LeaseLostError: From `apply`: another run has taken over.
-        CheckpointStoreError: From every method: what Redis refused or why it could not be reached.
+        CheckpointStoreError: From every method: Redis refused a command or could not be reached.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class CheckpointStore:
 
     @property
     def redis(self) -> RetryingRedis:
-        """The client of the checkpoint Redis, for code that knows another layout."""
+        """The client of the checkpoint Redis, for code that handles another layout."""
         return self._redis
 
     def size(self) -> int:
@@ -69,15 +69,15 @@ class CheckpointStore:
         return self._redis.size()
 
     def memory(self) -> int | None:
-        """Bytes of memory the server uses, all primaries together; None if the user may not ask."""
+        """Return the used memory in bytes, of all primaries together; None if the user may not read it."""
         return self._redis.memory()
 
     def max_memory(self) -> int | None:
-        """Bytes of memory the server may use, all primaries together; None without a limit, or if it is not told."""
+        """Return the memory limit in bytes, of all primaries together; None without a limit, or if it is unknown."""
         return self._redis.max_memory()
 
     def sizes(self, keys: Sequence[bytes]) -> dict[bytes, int]:
-        """Bytes of memory that keys take, by key; without those that are gone, empty if the user may not ask."""
+        """Return the memory of keys in bytes, by key, without deleted keys; empty if the user may not read it."""
         found: dict[bytes, int] = {}
         try:
             for batch in batches(keys, PIPELINE_COMMANDS):
@@ -90,10 +90,10 @@ class CheckpointStore:
         return found
 
     def scan(self, restarted: Callable[[], object], match: bytes | None = None) -> Iterator[list[bytes]]:
-        """All keys of all primaries, in batches; a key may come twice.
+        """Yield all keys of all primaries in batches; a key may come twice.
 
-        When the connection was lost, the server behind it may be another one: `restarted` is called, and all keys
-        come again. With `match`, a glob as Redis has it, only the keys that it matches come.
+        After a lost connection the server may be another one: `restarted` is called, and the scan starts again. With
+        `match`, a Redis glob, the scan yields only matching keys.
         """
         return self._redis.scan(restarted, match)
 
@@ -101,7 +101,7 @@ class CheckpointStore:
         """Complete keys from their values, with thread and time for example; leave out the keys of other programs."""
         vague: list[CheckpointKey] = []
         for key in keys:
-            # Most have a time and a certain thread, and need no question asked.
+            # The names of most keys show the time and the thread, so their values are not read.
             if (key[4] is None or not key[6]) and is_vague(key, self._parser):
                 vague.append(key)
             else:
@@ -113,48 +113,48 @@ class CheckpointStore:
                     yield found
 
     def stubs(self, documents: Sequence[Document]) -> frozenset[bytes]:
-        """The keys among `documents` that hold a JSON document without a thread: no saver put it there."""
+        """Return the keys of `documents` whose JSON has no thread, because no saver wrote it."""
         read = self._redis.read([document.key for document in documents], "$.thread_id")
         return frozenset(key for key, reading in read if reading.is_document and reading.value == b"[]")
 
     def own_ids(self, documents: Sequence[bytes]) -> dict[bytes, Document]:
-        """Those of the documents whose checkpoints have other ids than their keys, as they should be, by key."""
+        """Return the documents whose value has another id than the key, with the id of the value, by key."""
         read = self._redis.read(documents, "$.checkpoint.id")
         found = {key: own_document(key, reading, self._parser) for key, reading in read}
         return {key: document for key, document in found.items() if document is not None}
 
     def heads(self, pointers: Sequence[bytes]) -> dict[bytes, Document]:
-        """The documents that pointers and lists name as their namespace's newest, by the pointer's key."""
+        """Return the newest document of a namespace according to its pointer or list, by the pointer's key."""
         found = {key: head_named(key, reading, self._parser) for key, reading in self._redis.read(pointers)}
         return {pointer: document for pointer, document in found.items() if document is not None}
 
     def lineage(self, documents: Iterable[bytes]) -> dict[bytes, Lineage]:
-        """Read the ancestry that documents state, by key; deleted documents are left out."""
+        """Return the ancestors that documents name, by key, without deleted documents."""
         read = self._redis.read(documents, *LINEAGE, limit=VALUE_BYTES)
         return {key: lineage_in(reading) for key, reading in read if reading.kind != b"none"}
 
     def interrupts(self, writes: Sequence[bytes]) -> frozenset[bytes]:
-        """The keys of the writes that are interrupts, or have one among them."""
+        """Return the keys of the writes that are or contain an interrupt."""
         read = self._redis.read(writes, "$.channel", limit=VALUE_BYTES)
         return frozenset(key for key, reading in read if is_interrupt(reading))
 
     def versions(self, documents: Iterable[bytes]) -> dict[bytes, dict[bytes, bytes]]:
-        """The versions of their channels that documents name, by key."""
+        """Return the channel versions in documents, by key."""
         found = {key: versions_in(each) for key, each in self._redis.read(documents, "$.checkpoint.channel_versions")}
         return {key: versions for key, versions in found.items() if versions is not None}
 
     def apply(self, deletions: Sequence[Deletion], *, dryrun: bool) -> Callable[[], Sequence[Outcome]]:
         """Carry out deletions: of each thread pointers first, then documents, writes, registries and blobs.
 
-        With `dryrun` nothing is deleted, and the outcomes are those that deleting would have had.
+        With `dryrun` nothing is deleted, and the outcomes are those of a real deletion.
 
         Returns:
-            Gives the outcomes. Redis may still be at work on the last of them, and is waited for then.
+            A function that returns the outcomes. It waits for Redis, which may still work on the last deletions.
         """
         return self._deleter.apply(deletions, dryrun=dryrun)
 
     def proceed(self) -> None:
-        """Send the next deletions if Redis has done the ones before; call it during long work that is not Redis's."""
+        """Send the next deletions if Redis has completed the previous ones; call this in long work without Redis."""
         self._redis.proceed()
 
     def settle(self) -> None:
@@ -166,5 +166,5 @@ class CheckpointStore:
         self._redis.release()
 
     def hurry(self) -> None:
-        """From now on give up at once instead of trying again."""
+        """Stop retrying: fail immediately from now on."""
         self._redis.hurry()

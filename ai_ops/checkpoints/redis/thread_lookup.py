@@ -1,8 +1,8 @@
-"""The keys of one thread, looked up by their names: no scan of the database.
+"""Look-up of the keys of one thread by their names, without a scan of the database.
 
-Pointers and lists say where the newest checkpoints are, and each checkpoint says which one it was made from. Names of
-namespaces are found in the checkpoints themselves: a subgraph has that of its node. The search index of RedisSaver has
-every checkpoint of a thread, other branches too, where Redis has the index and its user may ask it.
+Pointers and lists name the newest checkpoints, and each checkpoint names its parent. The checkpoints also contain the
+names of namespaces, because the namespace of a subgraph has the name of its node. The search index of RedisSaver has
+every checkpoint of a thread, including other branches, if Redis has the index and its user may search it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from ai_ops.checkpoints.redis.store import CheckpointStore
 from ai_ops.exceptions import CheckpointStoreError
 from ai_ops.logic.batches import batches
 
-# What one look may ask for; a conversation has fewer checkpoints.
+# Limits of one look-up. A conversation has fewer checkpoints.
 MAX_CHECKPOINTS = 10_000
 MAX_NAMESPACES = 500
 ASKED_AT_ONCE = 500
 ROOTS = (b"__empty__", b"")
-# The signs of ASCII that end a word in a query.
+# The ASCII characters that end a word in a query.
 _NO_WORD = re.compile(r"([\x00-/:-@\[-^`{-\x7f])")
 
 
@@ -32,8 +32,8 @@ class ThreadLookup:
     """Finds the keys of a thread.
 
     Args:
-        store: Where they are.
-        parser: Takes keys apart.
+        store: The Redis with the keys.
+        parser: Parses keys.
     """
 
     def __init__(self, store: CheckpointStore, parser: KeyParser) -> None:
@@ -43,16 +43,16 @@ class ThreadLookup:
         self._head = parser.prefixes.checkpoint.encode()
 
     def keys(self, name: bytes) -> tuple[list[CheckpointKey], bool]:
-        """Return the keys of the thread with this id, and whether those are surely all of its checkpoints."""
+        """Return the keys of the thread with this id, and whether they certainly include all its checkpoints."""
         found: dict[bytes, None] = {}
         indexed = self._indexed(name)
         self._add_namespaces(name, ROOTS, found)
         pointed = {key for key in found if key.startswith(self._head + b":")}
-        # An index that lacks what is there has cut the name at a comma, say, or is of another prefix. Savers without
-        # pointers have blobs too, which are in no index.
+        # An index without these checkpoints has split the name, for example at a comma, or has another prefix. Savers
+        # without pointers also have blobs, which no index contains.
         complete = bool(pointed) and pointed <= set(indexed) and any(map(self._is_pointer, found))
         if complete:
-            # An index takes capital letters for small ones, and what is between commas for a name of its own.
+            # An index ignores case, and splits names at commas.
             own = [key for key in self._store.complete(self._parsed(indexed)) if key.thread == name]
             found.update(dict.fromkeys(key.key for key in own))
             self._add_writes([key.key for key in own], found)
@@ -76,20 +76,20 @@ class ThreadLookup:
             seen.update(waiting)
 
     def _indexed(self, name: bytes) -> list[bytes]:
-        """Ask RedisSaver's search index for the checkpoints of the thread; it is called as their prefix.
+        """Search RedisSaver's index, which has the name of the prefix, for the checkpoints of the thread.
 
-        Nothing where there is none, or the user may not ask it.
+        Empty if there is no index, or if the user may not search it.
         """
         words = _NO_WORD.sub(r"\\\1", name.decode(errors="surrogateescape")).encode(errors="surrogateescape")
         query = b"@thread_id:{" + words + b"}"
         reply = self._allowed(("FT.SEARCH", self._head, query, "NOCONTENT", "LIMIT", 0, MAX_CHECKPOINTS))
         if isinstance(reply, dict):
-            # In the third version of Redis' protocol answers have names.
+            # In version 3 of the protocol of Redis, the parts of the reply have names.
             return [each[b"id"] for each in reply.get(b"results", ())]
         return reply[1:] if isinstance(reply, list) else []
 
     def _allowed(self, command: Sequence[Any]) -> Any:
-        """Ask one question; None where Redis does not know the command, or its user may not use it."""
+        """Send a command; return None if Redis does not know it, or the user may not call it."""
         try:
             (reply,) = self._redis.ask([command])
         except CheckpointStoreError as error:
@@ -112,7 +112,7 @@ class ThreadLookup:
         return documents
 
     def _line(self, pointer: bytes, found: dict[bytes, None]) -> list[bytes]:
-        """Follow a pointer, and from each checkpoint the one it was made from."""
+        """Follow a pointer, and then each checkpoint to its parent."""
         heads = self._store.heads([pointer])
         if pointer not in heads:
             return []
@@ -168,7 +168,7 @@ class ThreadLookup:
         return list(spaces)
 
     def _there(self, keys: Sequence[bytes]) -> list[bytes]:
-        """Return those of the keys that exist."""
+        """Return the keys that exist."""
         there: list[bytes] = []
         for some in batches(keys, ASKED_AT_ONCE):
             replies = self._redis.ask([("EXISTS", key) for key in some])

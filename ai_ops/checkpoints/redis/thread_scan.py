@@ -1,4 +1,4 @@
-"""A scan for the keys of certain threads, of every layout, by ids or globs."""
+"""A scan for the keys of certain threads of every layout, by ids or globs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ai_ops.checkpoints.redis.client import SCAN_COUNT
 from ai_ops.checkpoints.redis.key_spool import KeySpool
 from ai_ops.checkpoints.redis.store import CheckpointStore
 
-# What langgraph.store.redis calls its items and their vectors (STORE_PREFIX and STORE_VECTOR_PREFIX).
+# The prefixes of items and their vectors in langgraph.store.redis (STORE_PREFIX and STORE_VECTOR_PREFIX).
 STORE_HEADS = (b"store:", b"store_vectors:")
 
 
@@ -25,7 +25,7 @@ class Wanted(Protocol):
         """Return whether the thread with this id is one of them."""
 
     def may_have(self, key: CheckpointKey) -> bool:
-        """Return whether a key may be of one of them, however it is read."""
+        """Return whether a key may belong to one of them in any interpretation."""
 
 
 @dataclass
@@ -35,9 +35,9 @@ class Scanned:
     Attributes:
         compact: Threads of CompactRedisSaver that were found, by their ids.
         items: Keys that look like those of LangGraph's store.
-        looked_at: About how many keys were looked at.
-        found: How many of them may be of the threads.
-        complete: Whether those were all.
+        looked_at: Approximate number of scanned keys.
+        found: Number of scanned keys that may belong to the threads.
+        complete: Whether all keys were scanned.
     """
 
     compact: dict[bytes, CompactThread] = field(default_factory=dict)
@@ -47,20 +47,20 @@ class Scanned:
     complete: bool = True
 
     def clear(self) -> None:
-        """Forget what was found: the keys come again."""
+        """Drop the result before the scan restarts."""
         self.compact.clear()
         self.items.clear()
         self.looked_at = self.found = 0
 
 
 class ThreadScan:
-    """Looks through a database for the keys of some threads.
+    """Scans a database for the keys of some threads.
 
     Args:
         store: The database.
-        parser: Takes keys apart.
+        parser: Parses keys.
         compact: The names of the keys of CompactRedisSaver.
-        confirm: Called between batches; raises if the run may not go on.
+        confirm: Called between batches; raises an error if the run may not continue.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class ThreadScan:
         self._quick = QuickKeys(parser)
 
     def spool(self) -> KeySpool:
-        """Return an empty spool for the keys, to be used with `with`."""
+        """Return an empty spool for the keys, for use as a context manager."""
         return KeySpool(self._store.size(), self._quick.threads_of)
 
     def run(
@@ -89,15 +89,15 @@ class ThreadScan:
         text: str = "",
         enough: Callable[[Scanned], bool] = lambda scanned: False,
     ) -> Scanned:
-        """Fill the spool with the keys of the threads; return the rest of what was found.
+        """Fill the spool with the keys of the threads; return the other results of the scan.
 
         Args:
             wanted: The threads.
             spool: Takes the keys, completed from their values.
             with_items: Whether to note the keys of LangGraph's store.
-            text: A text that all of these keys have in their names, and that means itself in a glob: Redis leaves out
-                the others. Empty for none.
-            enough: Told what was found so far, says whether to stop there.
+            text: A text without special characters of globs that is in the names of all these keys: Redis omits other
+                keys. Empty for no such text.
+            enough: Called with the results so far; returns whether to stop the scan.
         """
         found = Scanned()
 
@@ -121,12 +121,12 @@ class ThreadScan:
         return found
 
     def keys_in(self, spool: KeySpool) -> Iterator[list[CheckpointKey]]:
-        """Give all keys of a part of the threads, part by part."""
+        """Yield the keys, all keys of some threads at a time."""
         for part in spool:
             yield [*part.keys, *self._parsed(part.text.split(b"\n"))]
 
     def _compact_set_aside(self, keys: list[bytes], wanted: Wanted, found: Scanned) -> list[bytes]:
-        """Note the threads of CompactRedisSaver; return the other keys that may be of the threads."""
+        """Note the wanted threads of CompactRedisSaver; return the other keys that may belong to wanted threads."""
         known = self._quick.threads_of(keys)
         likely = [key for key, name in zip(keys, known, strict=True) if name and _may_be(name, wanted)]
         others = sort_out([key for key, name in zip(keys, known, strict=True) if not name], self._compact)

@@ -173,7 +173,7 @@ def test_more_keys_than_are_looked_at__what_agents_had_before(database_two, chec
     database_two.mset({f"session:{number}": "x" for number in range(5000)})
     pytest.importorskip("langgraph_checkpoint_aws")
     assert class_given() == "AsyncValkeySaver"
-    assert "no more were looked at" in describe_checkpoint_redis().reason
+    assert "the search ended there" in describe_checkpoint_redis().reason
 
 
 def test_a_user_that_may_not_scan_gets_what_agents_had_before(checkpoint_server, database_two, monkeypatch):

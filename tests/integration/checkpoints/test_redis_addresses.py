@@ -59,8 +59,8 @@ def test_the_sentence_names_the_character_and_what_to_write_for_it(monkeypatch, 
     monkeypatch.setenv("LANGGRAPH_REDIS_URL", f"{scheme}://:s3cret{character}x@127.0.0.1{PATHS[scheme]}")
     with pytest.raises(ConfigurationError) as raised:
         get_redis_connection()
-    assert f"it has a {character} where none can be" in str(raised.value)
-    assert f"write {code} for it" in str(raised.value)
+    assert f"it has a {character} in the wrong place" in str(raised.value)
+    assert f"write it as {code}" in str(raised.value)
 
 
 def test_a_character_that_is_percent_encoded_arrives(monkeypatch):
