@@ -11,6 +11,7 @@ from nautobot.apps.views import get_obj_from_context
 from ai_ops.details.health import HEALTH_PANELS
 from ai_ops.details.server_banner import ServerBannerPanel
 from ai_ops.details.server_buttons import CHECK_NOW
+from ai_ops.details.server_charts import SERVER_CHARTS
 from ai_ops.details.tools import TOOL_PANELS
 from ai_ops.ui.panels import FactsPanel, FieldsPanel
 
@@ -50,6 +51,7 @@ MCP_SERVER_DETAIL = ObjectDetailContent(
             fields=("probe", "check_interval", "verify_tls", "ca_file", "secrets_group"),
         ),
         *HEALTH_PANELS,
+        *SERVER_CHARTS,
         *TOOL_PANELS,
     ),
     extra_buttons=(CHECK_NOW,),
