@@ -1,4 +1,4 @@
-"""Reads of Nautobot's cache by many validations in a row."""
+"""Fewer reads of Nautobot's cache during many validations in a row."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from django.core.cache.backends.base import BaseCache
 def cache_read_once() -> Iterator[None]:
     """Read each key of Django's default cache once in this block, in this thread.
 
-    Each validation of an object asks the cache for the rules of Nautobot's data validation, four times an object.
-    Nautobot's own ``request_cache`` does not cover these. Use this for a block of a second at most: the block does not
-    see what other processes change meanwhile. It sees all that it changes itself.
+    Each validation of an object reads the rules of Nautobot's data validation from the cache, four times per object.
+    Nautobot's own ``request_cache`` does not cover these reads. Use this for a block of at most a second, because the
+    block does not see changes by other processes. It sees its own changes.
     """
     cache = caches[DEFAULT_CACHE_ALIAS]
     caches[DEFAULT_CACHE_ALIAS] = reads = _ReadOnce(cache)
     try:
         yield
     finally:
-        # Another one may have been set up in the block.
+        # Other code may have replaced the cache in the block.
         if caches[DEFAULT_CACHE_ALIAS] is reads:
             caches[DEFAULT_CACHE_ALIAS] = cache
 
 
 class _ReadOnce:
-    """A cache that remembers what was read from it, until something other than a read is asked of it."""
+    """A cache that keeps the values of its reads until any other call."""
 
     def __init__(self, cache: BaseCache) -> None:
         self._cache = cache
         self._read: dict[tuple[str, int | None], Any] = {}
 
     def get(self, key: str, default: Any = None, version: int | None = None) -> Any:
-        """Return the value of a key, `default` where it has none."""
+        """Return the value of a key, or `default` if it has none."""
         asked = key, version
         if asked not in self._read:
             self._read[asked] = self._cache.get(key, _NOTHING, version)
@@ -44,7 +44,7 @@ class _ReadOnce:
         return default if found is _NOTHING else found
 
     def __getattr__(self, name: str) -> Any:
-        # Most of these are writes; what was read before one may be wrong after it.
+        # Most of these calls are writes, after which earlier reads may be wrong.
         self._read.clear()
         return getattr(self._cache, name)
 

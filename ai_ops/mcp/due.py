@@ -44,7 +44,7 @@ def due_servers(now: datetime) -> QuerySet[MCPServer]:
         .exclude(
             health__retry_at__gt=now,
             health__retry_at__lte=now + LONGEST_RETRY,
-            # A wait is counted from the check that was told of it.
+            # A pause starts with the check that was asked for it.
             health__checked__lte=now + CLOCK_TOLERANCE,
         )
     )

@@ -191,14 +191,14 @@ def failed_before(servers: Collection[Any]) -> set[Any]:
 
 
 def _with_last_change(servers: Collection[Any]) -> QuerySet[MCPServer]:
-    """Annotate these servers with `changed`, their last change; one that lies ahead is from a clock that was wrong."""
+    """Annotate these servers with `changed`, their last change; a time in the future is from a wrong clock."""
     known = When(last_updated__lte=timezone.now() + CLOCK_TOLERANCE, then=F("last_updated"))
     changed = Case(known, default=Value(_moment(0)))
     return MCPServer.objects.filter(pk__in=servers).annotate(changed=changed)
 
 
 def _checks_of_server_since_change() -> QuerySet[MCPServerCheck]:
-    """Return the checks of the outer query's server since it was `changed`, the newest first, none from ahead."""
+    """Return the past checks of the outer query's server since it was `changed`, the newest first."""
     return MCPServerCheck.objects.filter(
         server=OuterRef("pk"), time__gt=OuterRef("changed"), time__lte=timezone.now() + CLOCK_TOLERANCE
     ).order_by("-time")
@@ -302,7 +302,7 @@ def _as_check(report: ServerReport) -> MCPServerCheck:
     check = MCPServerCheck(
         server_id=report.server_id,
         time=report.checked_at,
-        ok=_said(report),
+        ok=_verdict(report),
         reason=report.reason or "",
         latency_ms=report.latency_ms,
         http_status=report.http_status,
@@ -324,7 +324,7 @@ def _certificate_days(report: ServerReport) -> int | None:
 def _as_health(
     report: ServerReport, before: MCPServerHealth | None, settings: AiOpsSettings, *, has_tls: bool
 ) -> MCPServerHealth:
-    ok = _said(report)
+    ok = _verdict(report)
     health = MCPServerHealth(
         server_id=report.server_id,
         checked=report.checked_at,
@@ -365,11 +365,11 @@ def _verdicts(report: ServerReport) -> str:
     """Return the verdicts of the probes; empty if the worker's network has caused them."""
     if report.inconclusive and not report.ok:
         return ""
-    ok = _said(report)
+    ok = _verdict(report)
     # A report without verdicts counts as one probe.
     return report.verdicts or {True: WELL, False: ILL, None: ""}[ok]
 
 
-def _said(report: ServerReport) -> bool | None:
+def _verdict(report: ServerReport) -> bool | None:
     """Return the verdict of the check; None if the checker itself or its network failed."""
     return None if report.reason == Reason.CHECKER or (report.inconclusive and not report.ok) else report.ok

@@ -45,7 +45,7 @@ def owe(reports: Sequence[ServerReport]) -> None:
 
 def take_owed(now: datetime) -> list[ServerReport]:
     """Take the pending alerts of killed runs; return the servers with their reports."""
-    # A row changed in the future has a wrong clock, and its run is not newer.
+    # A change in the future is from a wrong clock, and not from a newer run.
     owed = MCPServerHealth.objects.filter(
         alert_held=True, flapping=False, server__status__name=MCPServerStatus.UNHEALTHY
     ).exclude(server__last_updated__range=(now - OWED_FOR_LONG, now + OWED_FOR_LONG))

@@ -21,7 +21,7 @@ from ai_ops.mcp.logic.verdicts import (
     Step,
     Verdict,
     next_step,
-    next_step_unasked,
+    next_step_without_probe,
 )
 from ai_ops.models import MCPServer
 from ai_ops.runs.logs import get_logger
@@ -125,7 +125,7 @@ class ServerCheck:
         step = next_step(history, current)
         if not isinstance(step, ProbeAgain) or not history:
             return step
-        unasked = next_step_unasked(history, self.earlier, current)
+        unasked = next_step_without_probe(history, self.earlier, current)
         asked_to_wait = (self.probes[-1].retry_after or 0) > self.pause
         return unasked if asked_to_wait or isinstance(unasked, Flip) else step
 

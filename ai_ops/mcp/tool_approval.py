@@ -155,7 +155,7 @@ def reject_tool(tool: MCPServerTool, user: Any, seen: str) -> str:
         current.state, current.since = MCPToolStateChoices.REJECTED, timezone.now()
         current.rejected, current.rejected_by = current.since, user
         current.save()
-        row.approved_changes = _told([("rejected", current.name)])
+        row.approved_changes = _sentences([("rejected", current.name)])
         # This adds an entry to the change log of the server, like an approval.
         row.validated_save()
         AgentGeneration.bump()
@@ -202,7 +202,7 @@ def _as_reviewed(tool: MCPServerTool, seen: str) -> MCPServerTool:
 def _approve_rows(tool_set: MCPServerToolSet, rows: Sequence[MCPServerTool], user: Any) -> None:
     """Approve these rows, record the approval, and close their incident."""
     now = timezone.now()
-    tool_set.approved_changes = _told((_change(row), row.name) for row in rows)
+    tool_set.approved_changes = _sentences((_change(row), row.name) for row in rows)
     released = any(row.rejected for row in rows)
     MCPServerTool.objects.filter(pk__in=[row.pk for row in rows if not row.hash]).delete()
     kept = [row for row in rows if row.hash]
@@ -266,7 +266,7 @@ def _keep_tools(tool_set: MCPServerToolSet, listed: Sequence[Tool], now: datetim
     news = [
         ("as approved again" if row.state == ToolState.APPROVED else _change(row), row.name) for row in [*new, *kept]
     ]
-    return _told([*news, *(("no longer added", row.name) for row in gone)])
+    return _sentences([*news, *(("no longer added", row.name) for row in gone)])
 
 
 def _approve_first(tool_set: MCPServerToolSet, listed: Sequence[Tool], now: datetime) -> str:
@@ -314,7 +314,7 @@ def _change(row: MCPServerTool) -> str:
     return ToolState.REMOVED if not row.hash else KnownTool(row.hash, row.approved_hash).state
 
 
-def _told(changes: Iterable[tuple[str, str]]) -> str:
+def _sentences(changes: Iterable[tuple[str, str]]) -> str:
     """Return the changes as sentences, such as "Changed: a, b. Removed: c."."""
     names: dict[str, list[str]] = {}
     for kind, name in changes:

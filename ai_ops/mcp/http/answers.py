@@ -28,7 +28,7 @@ Received = JSONRPCRequest | JSONRPCNotification | JSONRPCResponse | JSONRPCError
 
 INVALID_REQUEST, INVALID_PARAMS = -32600, -32602
 
-# Pydantic returns all errors or none, and a list of only errors takes seconds.
+# Pydantic returns all errors or none, and reporting a long list of errors takes seconds.
 MAX_ERRORS = 1_000
 
 # The answers of the agents' client, which supports none of these, to requests of a server.
@@ -134,16 +134,16 @@ def _read(model: type[Model], result: Message, method: str) -> Model:
     try:
         return model.model_validate(result)
     except ValidationError as error:
-        raise ProtocolViolation(_told(error, method)) from None
+        raise ProtocolViolation(_first_fault(error, method)) from None
 
 
-def _told(error: ValidationError, method: str) -> str:
-    """The first thing that is wrong: where, and in pydantic's words what; not what is there instead."""
+def _first_fault(error: ValidationError, method: str) -> str:
+    """Return the first invalid part and pydantic's reason, without the value of the part."""
     if error.error_count() > MAX_ERRORS:
-        return f"answered {method} with {error.error_count():,} parts that are not as MCP says"
+        return f"answered {method} with {error.error_count():,} invalid parts"
     first: Any = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    # Names of fields and indexes, without keys that the server made up.
+    # Names of fields and indexes, without keys that the server has chosen.
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "missing":
         return f"answered {method} without {place}"
-    return f"answered {method} with a {place} that is not as MCP says ({first['msg']})"
+    return f"answered {method} with an invalid {place} ({first['msg']})"

@@ -83,7 +83,9 @@ class Attempt:
         return outcome
 
     async def _over_mcp(self, before: str = "") -> Outcome:
-        self._wording = Wording("MCP endpoint", "answers as MCP says and within the limits", self._target.credentials)
+        self._wording = Wording(
+            "MCP endpoint", "answers according to MCP and within the limits", self._target.credentials
+        )
         self._http.retry_after = None
         self._http.begin_anew()
         return await self._outcome(self._converse, before)
@@ -132,7 +134,7 @@ class Attempt:
         http.ends -= self._for_leaving
         try:
             await talk.shake_hands()
-            with http.going_on():
+            with http.further_requests():
                 await self._use(talk)
                 http.require_in_time()
         finally:

@@ -11,7 +11,7 @@ from typing import cast
 import httpx
 from httpx_sse import EventSource, ServerSentEvent
 
-from ai_ops.mcp.http.connections import CURIOUS_SECONDS, Answer
+from ai_ops.mcp.http.connections import EXTRA_SECONDS, Answer
 from ai_ops.mcp.http.encodings import encoding_of
 from ai_ops.mcp.http.failures import BodyError
 
@@ -39,7 +39,7 @@ MAX_CODINGS = 5
 # memory.
 _MORSEL_BYTES = 32
 
-_NOT_PACKED = "sent a body that is not packed as its Content-Encoding says"
+_NOT_PACKED = "sent a body that does not match its Content-Encoding"
 
 
 def body_of(answer: Answer) -> AsyncGenerator[bytes, None]:
@@ -54,7 +54,7 @@ def body_of(answer: Answer) -> AsyncGenerator[bytes, None]:
     # In the order of their application. The agents' client skips unknown codings.
     codings = [coding for each in named.lower().split(",") if (coding := each.strip()) in _KNOWN]
     if sum(coding != "identity" for coding in codings) > MAX_CODINGS:
-        raise BodyError(f"sent a body that is packed more than {MAX_CODINGS} times")
+        raise BodyError(f"sent a body with more than {MAX_CODINGS} encodings")
     for coding in reversed(codings):
         if coding in _ZLIB:
             pieces = _bounded(_unpacked(pieces, coding))
@@ -66,7 +66,7 @@ def body_of(answer: Answer) -> AsyncGenerator[bytes, None]:
 async def beginning_of(answer: Answer) -> bytes:
     """Return the beginning of an error's body if it arrives soon, since the status already decides."""
     try:
-        async with asyncio.timeout(CURIOUS_SECONDS):
+        async with asyncio.timeout(EXTRA_SECONDS):
             return await whole_body_of(answer)
     except (TimeoutError, httpx.HTTPError, BodyError):
         return b""
@@ -101,7 +101,7 @@ class _Text:
 def _decoder(content_type: str) -> codecs.IncrementalDecoder:
     encoding = encoding_of(content_type)
     if encoding is None:
-        raise BodyError("sent events in an encoding that is none for text")
+        raise BodyError("sent events in an encoding that is not for text")
     return codecs.getincrementaldecoder(encoding)(errors="replace")
 
 
@@ -109,7 +109,7 @@ def _decode(decoder: codecs.IncrementalDecoder, piece: bytes, *, final: bool = F
     try:
         return decoder.decode(piece, final)
     except UnicodeError:
-        # Some encodings have no replacement for what is none of theirs.
+        # Some encodings have no replacement for invalid bytes.
         raise BodyError("sent events that are not in the encoding of their Content-Type") from None
 
 
@@ -153,7 +153,7 @@ async def _decoded(chunks: AsyncIterator[bytes], coding: str, *, alone: bool) ->
     except httpx.DecodingError:
         raise BodyError(_NOT_PACKED) from None
     if not alone:
-        raise BodyError(f"sent a body that is packed as {coding} and once more")
+        raise BodyError(f"sent a body with {coding} and another encoding")
 
 
 class _Morsels(httpx.AsyncByteStream):

@@ -23,13 +23,13 @@ from ai_ops.mcp.http.http11 import Head, RequestCycle
 # Maximum number of bytes per read, as in httpcore.
 READ_BYTES = 64 * 1024
 
-# For facts that a probe needs besides its verdict.
-CURIOUS_SECONDS = 1.0
+# Seconds to wait for facts that a probe needs besides its verdict.
+EXTRA_SECONDS = 1.0
 
-# After so many pieces of a body the other probes have their turn: a server may send it byte by byte.
+# After this number of pieces of a body, other probes continue, because a server may send its body byte by byte.
 PIECES_AT_ONCE = 32
 
-# With all that comes before the head of an answer, such as hints (103) without end.
+# Includes everything before the head of an answer, such as endless hints (103).
 MAX_BEFORE_BODY_BYTES = 4 * READ_BYTES
 
 _USUAL_PORTS = {"http": 80, "https": 443}
@@ -209,7 +209,7 @@ class LineTransport:
             httpcore.ReadError: From the alert.
         """
         with suppress(TimeoutError, httpcore.TimeoutException, httpcore.ConnectError):
-            stream = await self._opened(place, CURIOUS_SECONDS)
+            stream = await self._opened(place, EXTRA_SECONDS)
             try:
                 await stream.read(READ_BYTES)
             finally:
@@ -291,7 +291,7 @@ class _AsHttpx:
     """Raises an error of httpcore or h11 as the error of httpx with its name, or the name of its base class."""
 
     def __enter__(self) -> None:
-        """There is no state between blocks, so that one instance serves all."""
+        """Enter a block. Blocks share no state, so one instance serves all of them."""
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: object) -> None:
         if isinstance(error, _FOREIGN):

@@ -20,7 +20,7 @@ from mcp.types import JSONRPCError, JSONRPCRequest, JSONRPCResponse
 
 from ai_ops.mcp.http.answers import answer_of, initialized_identity, message_in, next_cursor, refusal_in, reply_to
 from ai_ops.mcp.http.body import beginning_of, events_of, whole_body_of
-from ai_ops.mcp.http.connections import CURIOUS_SECONDS, Answer
+from ai_ops.mcp.http.connections import EXTRA_SECONDS, Answer
 from ai_ops.mcp.http.exchange import LAST_REQUEST, Exchange
 from ai_ops.mcp.http.failures import BodyError, Failure, Wording, judge
 from ai_ops.mcp.logic.protocol import (
@@ -60,11 +60,11 @@ NO_STREAMABLE_HTTP = frozenset({400, 404, 405, 406, 415, 501})
 FIRST_LIST_ID = 10
 
 
-# Of one stream. A server tells little before it answers, and asks less: what it sends costs a probe more than it costs
-# the server, and time that other servers need.
+# Limits of one stream. A server sends few events and fewer requests before it answers. They cost a probe more than they
+# cost the server, and delay the probes of other servers.
 MAX_EVENTS = 10_000
 MAX_REPLIES = 100
-# After so many events the other probes have their turn.
+# After this number of events, other probes continue.
 EVENTS_AT_ONCE = 32
 
 
@@ -86,7 +86,7 @@ class _Resumption:
     def note(self, event: ServerSentEvent) -> None:
         self.last_event_id = event.id or self.last_event_id
         if event.retry is not None:
-            # A number of any length, of which a float holds only some.
+            # The number may be too large for a float.
             self.seconds = min(event.retry, MAX_RETRY_MILLISECONDS) / 1000
 
 
@@ -97,13 +97,13 @@ class _Replies:
         self._tasks: list[asyncio.Task[None]] = []
 
     def send(self, reply: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Begin to send one.
+        """Start sending a reply.
 
         Raises:
-            ProtocolViolation: They are too many.
+            ProtocolViolation: There are too many replies.
         """
         if len(self._tasks) >= MAX_REPLIES:
-            raise ProtocolViolation(f"asked more than {MAX_REPLIES} times before it answered")
+            raise ProtocolViolation(f"sent more than {MAX_REPLIES} requests before its answer")
         self._tasks.append(asyncio.create_task(reply()))
 
     async def sent(self) -> None:
@@ -149,7 +149,7 @@ class Conversation:
         if identity.protocol_version not in CLIENT_REVISIONS:
             raise Refused(_incompatible(f"MCP {self._wording.clean(identity.protocol_version)}", identity))
         self._headers[VERSION_HEADER] = identity.protocol_version
-        with self._http.going_on():
+        with self._http.further_requests():
             await self._notify(initialized_notification())
 
     async def tool_pages(self) -> AsyncIterator[Message]:
@@ -167,10 +167,10 @@ class Conversation:
             if cursor is None:
                 return
             if cursor in seen:
-                raise ProtocolViolation("gave the same cursor again, so that its list would never end")
+                raise ProtocolViolation("sent the same cursor again, so its list would never end")
             seen.add(cursor)
             if len(seen) >= MAX_PAGES:
-                raise ProtocolViolation(f"went on after {MAX_PAGES} pages of its list")
+                raise ProtocolViolation(f"sent a list of more than {MAX_PAGES} pages")
             request_id += 1
 
     async def leave(self) -> None:
@@ -313,7 +313,7 @@ class Conversation:
         while failed < RESUMPTIONS:
             await self._wait(resumption.seconds)
             if not resumption.last_event_id.isascii():
-                raise ProtocolViolation("gave an event an id that no header can carry")
+                raise ProtocolViolation("sent an event with an id that no header can contain")
             headers = {"Accept": SSE_TYPE, "Cache-Control": "no-store", **self._headers}
             headers["Last-Event-ID"] = resumption.last_event_id
             try:
@@ -357,7 +357,7 @@ class Conversation:
         refused = Failure(
             Reason.PROTOCOL,
             f"was answered with the JSON-RPC error {error.code} ({self._wording.clean(error.message)})",
-            "look into the server's log, and check that the MCP endpoint is right",
+            "check the server's log and the MCP endpoint",
         )
         if error.code not in STATELESS_CODES:
             return Refused(refused)
@@ -369,8 +369,8 @@ class Conversation:
             return Refused(
                 Failure(
                     Reason.INCOMPATIBLE,
-                    f"was answered by a server that speaks none of MCP {', '.join(CLIENT_REVISIONS)}, all of which the "
-                    "agents' client does",
+                    f"was answered by a server that speaks none of MCP {', '.join(CLIENT_REVISIONS)}, the revisions of "
+                    "the agents' client",
                     _NEWER,
                 )
             )
@@ -402,7 +402,7 @@ class Conversation:
         """Return whether the endpoint has the older transport, which answers a GET with an address to post to."""
         headers: Mapping[str, str] = {"Accept": SSE_TYPE}
         for url in dict.fromkeys((self._url, str(httpx.URL(self._url).join("sse")))):
-            with self._http.within(CURIOUS_SECONDS):
+            with self._http.within(EXTRA_SECONDS):
                 try:
                     async with self._http.answer_to("GET", url, headers=headers, aside=True) as response:
                         if response.is_success and await _begins_with_endpoint(response):
@@ -415,7 +415,7 @@ class Conversation:
         return Failure(
             Reason.PROTOCOL,
             f"was answered with the JSON-RPC error {error.code} ({self._wording.clean(error.message)})",
-            "agents can't list its tools either, so look into the server's log, or correct the MCP endpoint",
+            "agents can't list its tools either, so check the server's log, or correct the MCP endpoint",
         )
 
 
@@ -454,11 +454,11 @@ def _session(session: str) -> str:
             can't have come in a header.
     """
     if not session.isascii():
-        raise ProtocolViolation("opened a session whose id has characters that no header can carry")
+        raise ProtocolViolation("opened a session with an id that no header can contain")
     return session
 
 
-_NEWER = f"have the server speak MCP {CLIENT_REVISIONS[0]} too, as most servers of a newer revision can"
+_NEWER = f"let the server speak MCP {CLIENT_REVISIONS[0]} too, as most servers of a newer revision can"
 
 
 def _incompatible(speaks: str, identity: Identity) -> Failure:
@@ -466,7 +466,7 @@ def _incompatible(speaks: str, identity: Identity) -> Failure:
     older = f"update the server, whose revision is older than MCP {CLIENT_REVISIONS[-1]}, the oldest that agents speak"
     return Failure(
         Reason.INCOMPATIBLE,
-        f"was answered by a server that speaks {speaks}, which the agents' client does not",
+        f"was answered by a server that speaks {speaks}, which the agents' client does not support",
         _NEWER if newer else older,
     )
 
@@ -474,6 +474,7 @@ def _incompatible(speaks: str, identity: Identity) -> Failure:
 def _only_sse() -> Failure:
     return Failure(
         Reason.INCOMPATIBLE,
-        "met a server that speaks only the transport HTTP+SSE of MCP 2024-11-05, which the agents' client does not",
-        "have the server use Streamable HTTP, or put a gateway before it that does",
+        "found a server that speaks only the transport HTTP+SSE of MCP 2024-11-05, which the agents' client does not "
+        "support",
+        "let the server use Streamable HTTP, or put a gateway in front of it that does",
     )

@@ -148,7 +148,7 @@ class Exchange:
             self.ends = ends
 
     @contextmanager
-    def going_on(self) -> Iterator[None]:
+    def further_requests(self) -> Iterator[None]:
         """Allow further requests in the block; if all succeed, the probe reports the request before them."""
         seen = self.asked, self.status
         yield
@@ -269,7 +269,7 @@ def checked_url(text: str) -> httpx.URL:
     if url.scheme not in ("http", "https") or not host:
         raise httpx.InvalidURL("it needs http:// or https:// and a host")
     if url.port is not None and not 0 < url.port < 65536:
-        raise httpx.InvalidURL(f"{url.port} is no port")
+        raise httpx.InvalidURL(f"{url.port} is not a port")
     # A copy would be parsed again, which takes a tenth of the time of the probe.
     return url.copy_with(userinfo=b"") if url.userinfo else url
 

@@ -125,7 +125,7 @@ def judge(answer: Answer, wording: Wording, body: bytes, *, redirected: bool) ->
         return Failure(
             Reason.HTTP,
             f"was refused for its Host header, {host} ({status})",
-            f"have the server allow the host {host}, or enter a URL with a name that it allows",
+            f"let the server allow the host {host}, or enter a URL with a host that it allows",
         )
     if answer.next_request is not None:
         return Failure(
@@ -142,8 +142,8 @@ def judge(answer: Answer, wording: Wording, body: bytes, *, redirected: bool) ->
     if status == 429:
         return Failure(Reason.HTTP, happened, "the server limits requests, so exempt health checks or check less often")
     if status >= 500:
-        return Failure(Reason.HTTP, happened, "the server is there but not well, so look into its own log")
-    return Failure(Reason.HTTP, happened, f"a well server {wording.wanted}, so check URL and {wording.place}")
+        return Failure(Reason.HTTP, happened, "the server runs but is not healthy, so check its log")
+    return Failure(Reason.HTTP, happened, f"a healthy server {wording.wanted}, so check URL and {wording.place}")
 
 
 def _judge_credentials(answer: Answer, wording: Wording, redirected: bool) -> Failure:
@@ -153,7 +153,7 @@ def _judge_credentials(answer: Answer, wording: Wording, redirected: bool) -> Fa
             Reason.AUTH_REQUIRED,
             f"asks for credentials ({status})",
             f"give the server a secrets group with them, or set a {wording.place} that answers without them"
-            + ("; if it checks the Host header, have it allow this one" if status == 403 else ""),
+            + ("; if it checks the Host header, let it allow this host" if status == 403 else ""),
         )
     if redirected:
         return Failure(
@@ -178,7 +178,7 @@ def explain(error: Exception, status: int | None, wording: Wording) -> Failure:
     """
     causes = list(_causes(error))
     if isinstance(error, httpx.InvalidURL):
-        return Failure(Reason.PROTOCOL, f"is not an address to ask ({error})", "correct the server's URL")
+        return Failure(Reason.PROTOCOL, f"has no valid address ({error})", "correct the server's URL")
     if isinstance(error, BodyError | ProtocolViolation):
         return Failure(
             Reason.PROTOCOL, wording.clean(str(error)), f"set the {wording.place} to one that {wording.wanted}"
@@ -218,13 +218,13 @@ def _explain_connection(error: Exception, causes: list[BaseException], status: i
     if isinstance(error, httpx.NetworkError) or status is not None:
         return Failure(
             Reason.PROTOCOL,
-            f"got an answer that broke off ({wording.root(causes)})",
-            "look for a crash, or a proxy that hangs up, in the server's log",
+            f"got an incomplete answer ({wording.root(causes)})",
+            "check the server's log for a crash, or for a proxy that closes connections",
         )
     return Failure(
         Reason.PROTOCOL,
         f"got no valid HTTP answer ({wording.root(causes)})",
-        "check that URL and port are the MCP server's and that http or https is right, then look into its log",
+        "check that URL and port belong to the MCP server and that http or https is right, then check its log",
     )
 
 
@@ -234,7 +234,7 @@ def _explain_timeout(
     phase, during, remedy = (
         Phase.ANSWER,
         "waiting for the answer",
-        "the server accepts but does not answer, so look into its log",
+        "the server accepts connections but does not answer, so check its log",
     )
     if _cause(causes, ResolveTimeout):
         phase, during, remedy = Phase.DNS, "looking up the host's name", "check this worker's DNS"
@@ -242,7 +242,7 @@ def _explain_timeout(
         phase, during, remedy = (
             Phase.TLS,
             "in the TLS handshake",
-            "check that the port speaks TLS and is not overloaded",
+            "check that the port speaks TLS and that the server is not overloaded",
         )
     elif isinstance(error, httpx.ConnectTimeout):
         phase, during = Phase.CONNECT, "connecting"
@@ -259,26 +259,26 @@ def _explain_tls(causes: list[BaseException], wording: Wording) -> Failure:
     if isinstance(verification, ssl.SSLCertVerificationError):
         return Failure(
             Reason.TLS,
-            f"met a certificate that is not trusted ({wording.clean(verification.verify_message)})",
-            "renew it, or set the CA file that its CA is in",
+            f"got a certificate that is not trusted ({wording.clean(verification.verify_message)})",
+            "renew it, or set the CA file that contains its CA",
         )
     said = next((str(cause.reason) for cause in causes if isinstance(cause, ssl.SSLError) and cause.reason), "")
     if "CERTIFICATE_REQUIRED" in said:
         return Failure(
             Reason.TLS,
-            "met a server that wants a client certificate, which neither probes nor agents have",
-            "have the server accept connections without one at this address, and a secrets group instead",
+            "found a server that requires a client certificate, which neither probes nor agents have",
+            "let the server accept connections without one at this address, and use a secrets group instead",
         )
     if "HANDSHAKE_FAILURE" in said or "BAD_CERTIFICATE" in said:
         return Failure(
             Reason.TLS,
-            f"was turned away in the TLS handshake ({wording.root(causes)})",
-            "check that the server speaks a current version of TLS, and that it wants no client certificate",
+            f"was refused in the TLS handshake ({wording.root(causes)})",
+            "check that the server speaks a current version of TLS and requires no client certificate",
         )
     return Failure(
         Reason.TLS,
-        f"found no common TLS ({wording.root(causes)})",
-        "check that the port speaks TLS, with a current version",
+        f"found no common version of TLS ({wording.root(causes)})",
+        "check that the port speaks a current version of TLS",
     )
 
 

@@ -241,7 +241,7 @@ class _H11Reader:
 
     def __init__(self, method: str, closes: bool, head: bytes, unread: bytes, ended: bool) -> None:
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
-        self._h11.send(_told(method, closes))
+        self._h11.send(_request_for(method, closes))
         self._h11.send(_END)
         if head:
             self.receive(head)
@@ -287,7 +287,7 @@ def _request_bytes(method: str, target: str, headers: Mapping[str, str], content
 # The part of a request that h11 needs to read the answer. It is cached: making it takes h11 longer than reading the
 # answer.
 @lru_cache
-def _told(method: str, closes: bool) -> h11.Request:
+def _request_for(method: str, closes: bool) -> h11.Request:
     headers = [("Host", "-"), *([("Connection", "close")] if closes else [])]
     return h11.Request(method=method, target="/", headers=headers)
 

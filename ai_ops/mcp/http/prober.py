@@ -68,13 +68,13 @@ class Prober:
         self._resolve = resolve
         self._concurrency = concurrency
         self._ca_directories = ca_directories
-        self._told: set[str] = set()
+        self._logged_kinds: set[str] = set()
 
     def __enter__(self) -> Prober:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """There is nothing to close between rounds."""
+        """Close nothing, because nothing is open between rounds."""
 
     def probing(self, targets: Sequence[Target], workers: int = MAX_WORKERS) -> Round[Probe]:
         """Probe every target once in at most `workers` threads, which do only HTTP."""
@@ -138,15 +138,15 @@ class Prober:
             return unasked(str(error), "correct the server, the file or the setting")
         if isinstance(error, OSError) and error.errno in CHECKER_ERRNOS:
             return unasked(f"no socket could be opened ({error.strerror})", RUN_OUT)
-        told = "".join(traceback.format_exception(error))
-        hidden = target.credentials.hide_in(told) if target.credentials else told
+        text = "".join(traceback.format_exception(error))
+        hidden = target.credentials.hide_in(text) if target.credentials else text
         place = traceback.extract_tb(error.__traceback__)[-1]
         kind = f"{type(error).__qualname__} {place.filename}:{place.lineno}"
-        if kind not in self._told:
-            self._told.add(kind)
-            logger.error("A probe ended with an error of the program.\n%s", hidden)
+        if kind not in self._logged_kinds:
+            self._logged_kinds.add(kind)
+            logger.error("A probe ended with a programming error.\n%s", hidden)
         return unasked(
-            f"the probe ended with {type(error).__name__}, an error of the program",
+            f"the probe ended with {type(error).__name__}, a programming error",
             "look for its traceback in the worker's log, and report it",
         )
 

@@ -58,7 +58,7 @@ def _resolved(ca_file: str, directories: Sequence[str] | None) -> str:
     """Resolve the path; a link to a file outside the folders is refused."""
     path = Path(ca_file).resolve(strict=True)
     if directories is not None and not any(path.is_relative_to(Path(each).resolve()) for each in directories):
-        raise ValueError("outside of the folders")
+        raise ValueError("outside the folders")
     return str(path)
 
 
@@ -81,7 +81,7 @@ def _content(path: str) -> bytes:
     with open(handle, "rb") as file:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_CA_FILE_BYTES:
-            raise ValueError("no file, or too large a one")
+            raise ValueError("not a file, or too large")
         return file.read(MAX_CA_FILE_BYTES)
 
 

@@ -17,7 +17,7 @@ class Listing:
     """The result of a listing of a server's tools.
 
     Attributes:
-        probe: The result in the form of a probe. It is no verdict on the server's health.
+        probe: The result in the form of a probe. It says nothing about the server's health.
         tools: The listed tools; None if the listing failed, which is not the same as no tools.
     """
 
@@ -30,8 +30,8 @@ class ToolListing(Attempt):
 
     def __init__(self, transport: LineTransport, target: Target, started: float, timeout: float) -> None:
         super().__init__(transport, target, started, timeout)
-        self._wording = Wording("MCP endpoint", "lists its tools as MCP says and within the limits", target.credentials)
         credentials = target.credentials
+        self._wording = Wording("MCP endpoint", "lists its tools according to MCP and within the limits", credentials)
         self._reader = ToolReader(credentials.hide_in) if credentials else ToolReader()
 
     async def listed(self) -> Listing:

@@ -412,14 +412,14 @@ class _AgentClient(httpx.AsyncClient):
 
 
 async def _require_text(response: httpx.Response) -> httpx.Response:
-    """Refuse what takes hours to decode, during which no other agent on the event loop goes on.
+    """Refuse an encoding that takes hours to decode, which would block the other agents on the event loop.
 
     Raises:
-        httpx.RemoteProtocolError: The encoding of the answer is none for text.
+        httpx.RemoteProtocolError: The encoding of the answer is not for text.
     """
     if encoding_of(response.headers.get("content-type", "")) is None:
         await response.aclose()
-        raise httpx.RemoteProtocolError("it answered in an encoding that is none for text", request=response.request)
+        raise httpx.RemoteProtocolError("it answered in an encoding that is not for text", request=response.request)
     return response
 
 

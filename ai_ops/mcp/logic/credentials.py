@@ -96,14 +96,14 @@ class Credentials:
         if self.header.lower() not in _USUAL_NAMES:
             secrets.add(self.header)
         encoded = {form for secret in secrets for form in _encoded(secret)}
-        # A form may look like a written character itself, which then is not to be decoded.
+        # A form may itself look like an escape, and is then also searched for without decoding.
         plain = {form for each in secrets | encoded for form in (_plain(each), each.translate(_FOLDED))}
         return sorted({_joined(form) for form in plain} - {""}, key=len, reverse=True)
 
 
-# What a value with several parts is made of: "Token abc", "Basic abc", "session=abc; id=def".
+# Separators of the parts of a value, such as "Token abc", "Basic abc" and "session=abc; id=def".
 _SEPARATORS = re.compile(r"""[\s,;=:"]+""")
-# A part that is shorter is a word, or is guessed as easily as it is read.
+# A shorter part is a word, or is easily guessed.
 _SHORTEST_PART = 6
 _SCHEMES = frozenset({"apikey", "api-key", "basic", "bearer", "digest", "negotiate", "secret", "session", "token"})
 
@@ -119,7 +119,7 @@ def _parts(value: str) -> Iterator[str]:
 
 
 def _user_and_password(packed: str) -> Iterator[str]:
-    """Return what Basic authentication packs, RFC 7617: both together, and the password."""
+    """Yield the decoded user name and password of Basic authentication (RFC 7617), and the password alone."""
     try:
         both = base64.b64decode(packed).decode("utf-8", "replace")
     except (binascii.Error, ValueError):
@@ -128,12 +128,12 @@ def _user_and_password(packed: str) -> Iterator[str]:
     yield both.partition(":")[2]
 
 
-# Of fewer bytes too little is certain in base64 to be found again.
+# The base64 of fewer bytes has too few characters that do not depend on the neighbouring bytes.
 _SHORTEST_ENCODED = 6
 
 
 def _encoded(secret: str) -> Iterator[str]:
-    """Return what the secret is in hexadecimal, and in base64 wherever in a longer text it begins."""
+    """Yield the secret in hexadecimal, and in base64 at each possible offset in a longer text."""
     data = secret.encode()
     if len(data) < _SHORTEST_ENCODED:
         return
@@ -142,33 +142,33 @@ def _encoded(secret: str) -> Iterator[str]:
         yield encode(data).decode().rstrip("=")
         for before in range(3):
             written = encode(bytes(before) + data).decode()
-            # Without the characters that depend on what stands before and after it.
+            # Without the characters that also depend on the neighbouring bytes.
             yield written[-(-8 * before // 6) : 8 * (before + len(data)) // 6]
 
 
-# Characters of ASCII that HTML has a name for, by that name in lower case.
+# ASCII characters by their HTML names in lower case.
 _NAMED = {
     name[:-1].lower(): meant
     for name, meant in html5.items()
     if name.endswith(";") and meant.isascii() and not meant.isspace()
 }
-# Unicode's pictures of control characters stand for those that are written as escapes: a secret may look like one.
+# Escaped control characters become Unicode's pictures of them, because a secret may look like an escape.
 _PICTURES = 0x2400
-# The ways in which URLs, JSON, HTML and Python's repr() write a character; a percent sign written so again is another
-# 25.
+# The escapes of characters in URLs, JSON, HTML and Python's repr(). Escaping the percent sign again adds another 25.
 _WRITTEN = re.compile(
     r"%(?:25)*(?:u00)?(?P<url>[0-9a-f]{2})|\\+(?:u0{6}|u00|u\{0*|x)(?P<code>[0-9a-f]{2})\}?|&\#0*(?P<decimal>[0-9]{1,3});?"
     r"|&\#x0*(?P<hex>[0-9a-f]{1,2});?|&(?P<name>[a-z]{2,31});|\\+|\+",
     re.IGNORECASE,
 )
-# A secret may hold what looks like a written character, which then is written itself: "%00" as "&#37;00".
+# Maximum number of decodings. A secret may contain text that looks like an escape, and a server may escape it again:
+# "%00" as "&#37;00".
 _PASSES = 8
 
 
 class _Folded(dict[int, str]):
-    """Maps a character to what it is without regard to case, width and style; a plus is a space, a backslash nothing.
+    """Maps a character to its form without case, width and style, a plus to a space, and a backslash to nothing.
 
-    Args are ordinals, as `str.translate` asks for them.
+    The keys are ordinals, as `str.translate` requires.
     """
 
     def __missing__(self, code: int) -> str:
@@ -181,13 +181,13 @@ def _folded(character: str) -> str:
     return unicodedata.normalize("NFKC", character).casefold()
 
 
-# Marks of where a text may be wrapped or joined. Others that can't be seen stay: a model can read some of them, and a
-# server must not hide them behind its secret.
+# Marks at which a text may be wrapped or joined. Other invisible characters are not skipped: a model can read some of
+# them, and a server could hide them in its secret.
 _MARKS = frozenset("\u00ad\u180e\u200b\u200c\u200d\u2060\ufeff")
 
 
 class _Gaps(dict[int, str]):
-    """Maps white space, control characters and marks to nothing: a text that is wrapped has them anywhere."""
+    """Maps white space, control characters and marks to nothing, because a wrapped text may have them anywhere."""
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
@@ -212,7 +212,7 @@ def _without(needle: str, text: str) -> str:
     place = joined.find(needle)
     while place >= 0:
         first, after = places[place], places[place + len(needle) - 1] + 1
-        # With the backslashes on both sides, which the plain text leaves out: they may be the secret's.
+        # Including the backslashes on both sides, which the plain text omits and which may belong to the secret.
         parts += [text[begin : spans[first - 1][1] if first else 0], HIDDEN]
         begin = spans[after][0] if after < len(spans) else len(text)
         place = joined.find(needle, place + len(needle))

@@ -18,8 +18,8 @@ def distinct_names(tools: Sequence[tuple[Hashable, str, str]], *, always: bool =
     """Give each tool a unique name, prefixed with its server's name if two tools have the same name.
 
     Args:
-        tools: Of each tool its server's key, its server's name and its own name. What a server lists twice under one
-            name is one tool, and has one name.
+        tools: The server's key, the server's name and the name of each tool. Two tools of a server with the same name
+            count as one tool, and get one name.
         always: Whether all tools get the name of their server as a prefix.
 
     Returns:
@@ -36,13 +36,13 @@ def distinct_names(tools: Sequence[tuple[Hashable, str, str]], *, always: bool =
     names = {tool: each for tool, each in wanted.items() if often[each] == 1 or each == tool[1]}
     taken = set(names.values())
     for tool in sorted(wanted.keys() - names.keys(), key=str):
-        names[tool] = _free(wanted[tool], tool, taken)
+        names[tool] = _unused(wanted[tool], tool, taken)
         taken.add(names[tool])
     return [names[key, name] for key, _, name in tools]
 
 
-def _free(name: str, tool: tuple[Hashable, str], taken: Collection[str]) -> str:
-    """Return a name of its own: a server may list a tool under the very name that another's would get."""
+def _unused(name: str, tool: tuple[Hashable, str], taken: Collection[str]) -> str:
+    """Return an unused name, because a server may list a tool under the prefixed name of another tool."""
     key, own = tool
     tries = (_shortened(name, f"{key}\0{own}" + f"\0{number}" * bool(number)) for number in itertools.count())
     return next(each for each in tries if each not in taken)

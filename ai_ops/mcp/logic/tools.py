@@ -1,10 +1,11 @@
 """Tools of a server: their definitions, their hashes, and the differences between a list and the approved one.
 
-An agent's model reads a tool's name, description and schemas, and its client what the annotations hint at, such as
-whether the tool destroys anything. A server that changes them under the same name changes what the agents do ("rug
-pull", "tool poisoning"): so all of a definition is hashed. What can't be read does not hide the rest: it is listed
-under a name of its own, and so is a change to be approved.
-Follows modelcontextprotocol.io/specification/2025-11-25/server/tools. No network, no database.
+An agent's model reads a tool's name, description and schemas. The agent's client reads its annotations, for example
+whether the tool deletes anything. A server that changes them under the same name changes the actions of agents ("rug
+pull", "tool poisoning"), so the hash covers the whole definition. An unreadable entry does not hide the others: it gets
+a name of its own, and is a change that needs an approval.
+
+This module follows modelcontextprotocol.io/specification/2025-11-25/server/tools. It uses no network and no database.
 """
 
 from __future__ import annotations
@@ -22,23 +23,23 @@ from typing import Any
 from ai_ops.logic.limits import MAX_TOOL_NAME_CHARACTERS
 from ai_ops.mcp.logic.protocol import Message, ProtocolViolation
 
-# As many pages as the agents' client reads.
+# The same number of pages as in the agents' client.
 MAX_PAGES = 1_000
-# All pages together. A server with a hundred tools lists some 200 KB.
+# Limit on all pages together. The list of a server with a hundred tools has about 200 KB.
 MAX_LIST_BYTES = 2 * 1024 * 1024
-# The rows that one server may fill. What a model could choose among is far less.
+# Maximum number of rows for one server. A model can choose among far fewer tools.
 MAX_TOOLS = 10_000
-# A schema that a person wrote is ten levels deep at most; some parsers give up at a thousand.
+# Handwritten schemas have at most ten levels. Some parsers fail at a thousand.
 MAX_SCHEMA_DEPTH = 64
 
-# Begins the name under which something that can't be compared as a tool is kept.
+# Prefix of the names of unreadable entries.
 UNREADABLE = "(unreadable) "
 MAX_UNREADABLE_NAME = 200
 
-# These have a part of their own in what is shown of a definition.
+# Keys with a part of their own in the text of a definition.
 _SHOWN_APART = frozenset({"name", "description", "inputSchema"})
 
-# Of a definition this much is kept to be shown. The hash is of all of it.
+# Maximum length of the stored text of a definition. The hash covers the whole definition.
 MAX_KEPT_CHARACTERS = 8 * 1024
 MAX_EXCERPT_CHARACTERS = 200
 CUT_OFF = "\n(the rest is not kept; it is part of the hash)"
@@ -59,11 +60,11 @@ class Tool:
 
     Attributes:
         name: Its name, printable.
-        hash: SHA-256, in hexadecimal, of all of its definition as canonical JSON: keys sorted, no white space, ASCII.
-            Optional parts that are null are left out; a missing description is an empty one.
-        definition: The same for people: description, schemas and all else, without characters that can't be seen,
-            cut off at MAX_KEPT_CHARACTERS.
-        excerpt: The beginning of its description, in one line.
+        hash: SHA-256, in hexadecimal digits, of its whole definition as canonical JSON: sorted keys, no white space,
+            ASCII. Optional parts that are null are omitted; a missing description counts as an empty one.
+        definition: The definition as readable text (description, schemas, other parts) with invisible characters as
+            escapes, cut at MAX_KEPT_CHARACTERS.
+        excerpt: The beginning of its description, on one line.
     """
 
     name: str
@@ -74,11 +75,11 @@ class Tool:
 
 @dataclass(frozen=True)
 class KnownTool:
-    """A tool in earlier lists; a hash is empty where there was no such tool.
+    """A tool in earlier lists; a hash is empty if there was no such tool.
 
     Attributes:
-        hash: As it was listed last.
-        approved_hash: As it was approved.
+        hash: Hash of the last listed definition.
+        approved_hash: Hash of the approved definition.
     """
 
     hash: str
@@ -95,13 +96,13 @@ class KnownTool:
 
 
 class ToolReader:
-    """Reads a list of tools page by page, and keeps of each page no more than is needed.
+    """Reads a list of tools page by page, and keeps only the necessary parts of each page.
 
-    The order of tools does not matter. A name that is listed more than once, each time differently, is one
-    tool whose definition is all of them: which one an agent would call is not known.
+    The order of tools does not matter. Several different entries with one name are one tool, and its definition
+    consists of all of them, because an agent may call any of them.
 
     Args:
-        hide: Takes out of a text what must not be kept, as credentials that a server sends back.
+        hide: Removes parts of a text that must not be stored, such as credentials that a server sends back.
     """
 
     def __init__(self, hide: Callable[[str], str] = str) -> None:
@@ -111,10 +112,10 @@ class ToolReader:
         self._count = 0
 
     def add(self, result: Message) -> str | None:
-        """Read a page; give the cursor of the next one, None where it was the last.
+        """Read a page; return the cursor of the next page, None for the last page.
 
         Raises:
-            ProtocolViolation: It is no list, or more than is read.
+            ProtocolViolation: The page has no list of tools, or exceeds a limit.
         """
         tools = result.get("tools")
         if not isinstance(tools, list):
@@ -128,19 +129,19 @@ class ToolReader:
         return self._next(result.get("nextCursor"))
 
     def tools(self) -> tuple[Tool, ...]:
-        """The tools read so far, by name."""
+        """Return the tools read so far, ordered by name."""
         return tuple(_tool([same[key] for key in sorted(same)]) for _, same in sorted(self._listed.items()))
 
     def _next(self, cursor: Any) -> str | None:
         if cursor is None or cursor == "":
             return None
         if not isinstance(cursor, str):
-            raise ProtocolViolation("gave a cursor that is no text")
+            raise ProtocolViolation("sent a cursor that is not a text")
         if cursor in self._cursors:
-            raise ProtocolViolation("gave the same cursor again, so that its list would never end")
+            raise ProtocolViolation("sent the same cursor again, so its list would never end")
         self._cursors.add(cursor)
         if len(self._cursors) >= MAX_PAGES:
-            raise ProtocolViolation(f"went on after {MAX_PAGES} pages of its list")
+            raise ProtocolViolation(f"sent a list of more than {MAX_PAGES} pages")
         return cursor
 
 
@@ -158,15 +159,14 @@ def set_hash(hashes: Mapping[str, str]) -> str:
 def is_due(asked: float | None, now: float, interval: float, server: uuid.UUID) -> bool:
     """Return whether the listing of a server's tools is due.
 
-    Time is divided into stretches of `interval` that begin at another moment for each server, so that those of
-    a large fleet are not all listed in the same run. A run that comes late leaves no stretch out, and after an
-    outage a server is asked once. A time that lies ahead by more than `interval` is from a wrong clock, and is
-    no time.
+    Time is divided into intervals with a different start for each server, so that one run does not list a whole large
+    fleet. A late run skips no interval, and after an outage there is one listing. A time in the future by more than
+    `interval` is from a wrong clock, and does not count.
 
     Args:
-        asked: When they were asked for last, in seconds since 1970; None for never.
-        now: The same for now.
-        interval: Seconds.
+        asked: Time of the last listing, in seconds since 1970; None without one.
+        now: The present, in seconds since 1970.
+        interval: Seconds between two listings.
         server: The server's id.
     """
     if asked is None or asked > now + interval:
@@ -186,18 +186,18 @@ class _Definition:
 def _definition(raw: Any, hide: Callable[[str], str]) -> _Definition:
     if flaw := _flaw(raw, hide):
         return _unreadable(raw, flaw, hide)
-    # As the specification has it a missing description, or any optional part that is null, is the same as none.
-    told = {key: value for key, value in raw.items() if value is not None} | {
+    # According to the specification, a missing description is the same as an empty one, and null the same as no value.
+    given = {key: value for key, value in raw.items() if value is not None} | {
         "description": raw.get("description") or ""
     }
-    shown = _hidden_mapping(told, lambda text: text if text in _SHOWN_APART else hide(text), hide)
+    shown = _hidden_mapping(given, lambda text: text if text in _SHOWN_APART else hide(text), hide)
     return _Definition(shown["name"], _sha256(_canonical(shown)), _readable(shown), _excerpt(shown["description"]))
 
 
 def _flaw(raw: Any, hide: Callable[[str], str]) -> str | None:
     """Return why a listed entry can't be compared as a tool; None if it can."""
     if not isinstance(raw, Mapping):
-        return "it is no tool"
+        return "it is not an object"
     name = raw.get("name")
     if not isinstance(name, str):
         return "it has no name"
@@ -205,9 +205,9 @@ def _flaw(raw: Any, hide: Callable[[str], str]) -> str | None:
     if not name.isprintable() or not 0 < len(name) <= MAX_TOOL_NAME_CHARACTERS or name != name.strip():
         return f"its name is not 1 to {MAX_TOOL_NAME_CHARACTERS} printable characters"
     if name.startswith(UNREADABLE):
-        return f"its name begins with {UNREADABLE.strip()}, as those of tools that can't be read do here"
+        return f"its name begins with {UNREADABLE.strip()}, the prefix of unreadable tools"
     if not isinstance(raw.get("description"), str | None):
-        return "its description is no text"
+        return "its description is not a text"
     if not isinstance(raw.get("inputSchema"), Mapping):
         return "it has no input schema"
     if _is_deeper(raw, MAX_SCHEMA_DEPTH + 1):
@@ -217,7 +217,7 @@ def _flaw(raw: Any, hide: Callable[[str], str]) -> str | None:
 
 def _unreadable(raw: Any, flaw: str, hide: Callable[[str], str]) -> _Definition:
     """Return a tool for an unreadable entry, under a name that no readable tool has."""
-    # A value nested too deep for JSON's own recursion is shown by its beginning, and hashed whole.
+    # A value that is nested too deeply for JSON's recursion is shown without its inner levels, and hashed completely.
     written = _canonical(_hidden(_cut_at_depth(raw), hide))
     name = raw.get("name") if isinstance(raw, Mapping) else None
     called = visible(hide(name))[:MAX_UNREADABLE_NAME] if isinstance(name, str) else ""
@@ -273,10 +273,10 @@ def _excerpt(description: str) -> str:
 
 
 def _readable(tool: Mapping[str, Any]) -> str:
-    told = tool["description"][: MAX_KEPT_CHARACTERS + 1] or "(none)"
-    lines = ["Description:", *_indented(told), "Input schema:", *_indented(_laid_out(tool["inputSchema"]))]
+    description = tool["description"][: MAX_KEPT_CHARACTERS + 1] or "(none)"
+    lines = ["Description:", *_indented(description), "Input schema:", *_indented(_laid_out(tool["inputSchema"]))]
     if rest := {key: value for key, value in tool.items() if key not in _SHOWN_APART}:
-        # Before the schemas: what hints at harm must not be what is cut off.
+        # Before the schemas, because annotations about harm must not be cut off.
         lines = ["Annotations and all else:", *_indented(_laid_out(rest)), *lines]
     return _kept("\n".join(lines))
 
@@ -323,7 +323,7 @@ def _hidden(value: Any, hide: Callable[[str], str]) -> Any:
 def _hidden_mapping(
     value: Mapping[str, Any], hide_key: Callable[[str], str], hide: Callable[[str], str]
 ) -> dict[str, Any]:
-    """Return a mapping without secrets, and with as many parts: behind a secret key another could hide."""
+    """Return a mapping with secrets hidden and each key distinct, so that a secret key does not hide another."""
     shown: dict[str, Any] = {}
     for key, each in sorted(value.items()):
         hidden = hide_key(key)
@@ -335,7 +335,7 @@ def _hidden_mapping(
 
 
 def _is_deeper(value: Any, levels: int) -> bool:
-    """Return whether lists and objects are nested deeper than `levels`; without recursion, which has a limit itself."""
+    """Return whether lists and objects are nested deeper than `levels`, without recursion, which has its own limit."""
     layer = [value]
     for _ in range(levels):
         layer = [inner for each in layer for inner in _parts(each)]

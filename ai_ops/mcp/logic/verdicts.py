@@ -18,7 +18,7 @@ MAX_RETRY_AFTER_SECONDS = 86400.0
 
 
 class Verdict(StrEnum):
-    """The verdict of one check on a server; UNKNOWN when the checker itself could not check."""
+    """The verdict of one check on a server; UNKNOWN if the check itself could not be made."""
 
     HEALTHY = "healthy"
     UNHEALTHY = "unhealthy"
@@ -150,13 +150,13 @@ AS_BEFORE = Keep("the check agrees with it")
 NOT_CONFIRMED = Keep("the checks did not agree with each other")
 INCONCLUSIVE = Keep("the check itself could not be made")
 LEFT_ALONE = Keep("checks change only Healthy and Unhealthy")
-ASKED_TO_WAIT = Keep("it asked to be left alone for a while, so it was not checked again")
-NEXT_RUN = Keep("many servers failed together, which the next run has to confirm")
+ASKED_TO_WAIT = Keep("it asked for a pause, so it was not checked again")
+NEXT_RUN = Keep("many servers failed together, which the next run must confirm")
 OUR_NETWORK = Keep("many servers and the control failed together, which says nothing about this one")
 
 
-def next_step_unasked(history: Sequence[Verdict], earlier: Sequence[Verdict], current: Verdict | None) -> Step:
-    """Decide without another probe, since the server asked to be left alone with Retry-After.
+def next_step_without_probe(history: Sequence[Verdict], earlier: Sequence[Verdict], current: Verdict | None) -> Step:
+    """Decide without another probe, because the server asked for a pause with Retry-After.
 
     Checks of earlier runs replace those that this run may not make. Three that agree change the status as usual.
 

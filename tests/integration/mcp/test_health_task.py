@@ -548,7 +548,7 @@ def test_the_time_for_a_probe_is_a_setting(settings):
         result = check_mcp_server_health(server.pk)
     assert (result["reason"], result["phase"]) == ("TIMEOUT", "answer")
     assert 990 <= result["latency_ms"] < 10_000, "30 s without the setting"
-    assert result["remedy"] == "The server accepts but does not answer, so look into its log."
+    assert result["remedy"] == "The server accepts connections but does not answer, so check its log."
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ def test_no_headers_raise(wire, caplog, status, headers, body):
     for probe in [*probes, listing.probe]:
         assert probe.reason is not Reason.CHECKER, probe.message
         assert probe.message.isprintable()
-    assert "error of the program" not in caplog.text
+    assert "programming error" not in caplog.text
 
 
 # Of each something that only one of Python's codecs minds.
@@ -181,7 +181,7 @@ def test_agents_decode_nothing_that_takes_hours(wire, charset):
         async with ClientFactory(ssl_context(), allow_loopback=True)() as client:
             await client.get(wire.url("agent", "slow"))
 
-    with pytest.raises(httpx.RemoteProtocolError, match="an encoding that is none for text"):
+    with pytest.raises(httpx.RemoteProtocolError, match="an encoding that is not for text"):
         asyncio.run(load())
 
 
@@ -197,7 +197,7 @@ SSE_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Enco
 # What a server sends, and what is said of it. Before, three such servers took all the time of those beside them.
 FLOODS = [
     (stream(event("{") * 20_000), "sent more than 10,000 events without an answer"),
-    (stream(PING * 300), "asked more than 100 times before it answered"),
+    (stream(PING * 300), "sent more than 100 requests before its answer"),
     (SSE_HEAD + b"1\r\na\r\n" * 40_000, "sent more than 1024 KiB and was cut off"),
     (b"HTTP/1.1 103 Early\r\n\r\n" * 40_000, "got no valid HTTP answer (Too much before the head"),
 ]
@@ -214,7 +214,7 @@ def test_a_flood_of_small_things_is_cut_off_before_it_costs_others_their_time(wi
 def test_a_list_of_nothing_but_errors_is_told_without_looking_at_each(wire, prober):
     wire.rows["errors"] = (False, {"tools/list": result({"tools": [{}] * 5_000})})
     probe = prober.probe(ask(wire, "errors"))
-    assert "answered tools/list with 10,000 parts that are not as MCP says" in probe.message
+    assert "answered tools/list with 10,000 invalid parts" in probe.message
 
 
 def test_other_probes_have_their_turn_while_a_body_is_read():
@@ -405,12 +405,12 @@ def test_a_bomb_in_any_coding_that_is_decoded_stays_small(wire, prober):
 
 # row, reason, status, what is said
 WORDS = [
-    (raw(403, b"Invalid Host: mcp.example"), Reason.HTTP, 403, "have the server allow the host 127.0.0.1:"),
+    (raw(403, b"Invalid Host: mcp.example"), Reason.HTTP, 403, "let the server allow the host 127.0.0.1:"),
     (raw(403, b"Access is only allowed at localhost:8931"), Reason.HTTP, 403, "was refused for its Host header"),
     (raw(400, b"Invalid host header"), Reason.HTTP, 400, "was refused for its Host header"),
     (raw(421, b""), Reason.HTTP, 421, "was refused for its Host header"),
     *(
-        (raw(status, said.encode()), Reason.HTTP, status, "have the server allow the host 127.0.0.1:")
+        (raw(status, said.encode()), Reason.HTTP, status, "let the server allow the host 127.0.0.1:")
         for status, said in [
             (403, '{"jsonrpc":"2.0","error":{"code":-32000,"message":"Invalid Host: mcp.example.com"},"id":null}'),
             (403, "Forbidden: invalid Host header"),
@@ -426,7 +426,7 @@ WORDS = [
         ]
     ),
     (raw(403, b"Ask the host. Your request was denied"), Reason.AUTH_REQUIRED, 403, "give the server a secrets group"),
-    (raw(403, b"forbidden"), Reason.AUTH_REQUIRED, 403, "if it checks the Host header, have it allow this one"),
+    (raw(403, b"forbidden"), Reason.AUTH_REQUIRED, 403, "if it checks the Host header, let it allow this host"),
     (raw(401, b"no"), Reason.AUTH_REQUIRED, 401, "give the server a secrets group"),
     (result(init(protocolVersion="2024-10-07")), Reason.INCOMPATIBLE, 200, "update the server, whose revision"),
     (result(init(protocolVersion="2031-01-01")), Reason.INCOMPATIBLE, 200, "most servers of a newer revision can"),

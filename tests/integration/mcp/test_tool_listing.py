@@ -27,8 +27,8 @@ REFUSED_WHOLE = ("number-name", "no-name", "no-schema", "number-description", "n
 FAULT_TABLE = [
     ("/mcp/tools-refused", Reason.PROTOCOL, "JSON-RPC error -32601 (Method not found): agents can't list its tools"),
     ("/mcp/tools-silent", Reason.TIMEOUT, "POST tools/list to http://127.0.0.1"),
-    ("/mcp/tools-resets", Reason.PROTOCOL, "broke off"),
-    ("/mcp/tools-500", Reason.HTTP, "look into its own log"),
+    ("/mcp/tools-resets", Reason.PROTOCOL, "an incomplete answer"),
+    ("/mcp/tools-500", Reason.HTTP, "check its log"),
     ("/mcp/tools-429", Reason.HTTP, "answered 429"),
     (
         "/mcp/tools-login",
@@ -41,13 +41,13 @@ FAULT_TABLE = [
     ("/mcp/tools-sse-drips", Reason.TIMEOUT, "ran out of time"),
     ("/mcp/tools-brackets", Reason.PROTOCOL, "not JSON in UTF-8"),
     ("/mcp/tools-many", Reason.PROTOCOL, "listed more than 10,000 tools"),
-    ("/mcp/tools-endless", Reason.PROTOCOL, "went on after 100 pages"),
+    ("/mcp/tools-endless", Reason.PROTOCOL, "a list of more than 100 pages"),
     ("/mcp/tools-same-cursor", Reason.PROTOCOL, "the same cursor again"),
-    ("/mcp/tools-number-cursor", Reason.PROTOCOL, "a nextCursor that is not as MCP says"),
+    ("/mcp/tools-number-cursor", Reason.PROTOCOL, "an invalid nextCursor"),
     ("/mcp/tools-long-cursor", Reason.PROTOCOL, "the same cursor again"),
     ("/mcp/tools-fat-pages", Reason.PROTOCOL, "a list longer than 2,048 KiB"),
     ("/mcp/tools-too-huge", Reason.PROTOCOL, "more than 1024 KiB and was cut off"),
-    ("/mcp/tools-no-list", Reason.PROTOCOL, "a tools that is not as MCP says"),
+    ("/mcp/tools-no-list", Reason.PROTOCOL, "an invalid tools"),
     # The agents' client refuses the whole list for one such tool.
     *((f"/mcp/tools-{fault}", Reason.PROTOCOL, "tools/list") for fault in REFUSED_WHOLE),
     # The handshake is that of a probe, with all of its faults; these stand for them.

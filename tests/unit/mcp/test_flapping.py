@@ -5,7 +5,7 @@ import pytest
 from ai_ops.logic.limits import CHECKS_LOOKED_AT
 from ai_ops.mcp.logic.flapping import change_percent, is_flapping, remembered
 from ai_ops.mcp.logic.mass_failure import is_suspicious
-from ai_ops.mcp.logic.verdicts import ASKED_TO_WAIT, Flip, Reason, Verdict, next_step_unasked
+from ai_ops.mcp.logic.verdicts import ASKED_TO_WAIT, Flip, Reason, Verdict, next_step_without_probe
 
 WELL, ILL, UNKNOWN = Verdict.HEALTHY, Verdict.UNHEALTHY, Verdict.UNKNOWN
 
@@ -94,4 +94,4 @@ def test_three_servers_and_that_share_must_fail_for_reasons_of_the_network(healt
     ],
 )
 def test_a_server_that_asked_to_wait_flips_when_three_checks_of_any_runs_agree(history, earlier, step):
-    assert next_step_unasked(history, earlier, WELL) == step
+    assert next_step_without_probe(history, earlier, WELL) == step

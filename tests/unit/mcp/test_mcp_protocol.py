@@ -110,7 +110,7 @@ def test_a_page_of_tools_is_read_by_the_types_of_the_agents_client():
 def test_what_is_wrong_is_named_without_what_is_there_instead():
     with pytest.raises(ProtocolViolation) as violation:
         initialized_identity({**WELL, "instructions": ["s3cret"], "capabilities": {"tools": "s3cret"}})
-    assert "answered initialize with a capabilities.tools that is not as MCP says" in str(violation.value)
+    assert "answered initialize with an invalid capabilities.tools" in str(violation.value)
     assert "s3cret" not in str(violation.value)
 
 
