@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from datetime import timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -209,6 +210,71 @@ def test_a_change_of_what_was_approved_waits_for_approval_again(approved, admin,
             assert workflow.current_state == ApprovalWorkflowStateChoices.PENDING
             decide(approved)
             assert state_of(approved) == ("active", True)
+
+
+# Each part of a schedule that decides what runs, when, where and as which user, changed without any other.
+DECIDES = {
+    "name": lambda s: "Harmless",
+    "task": lambda s: DEFAULT_SCHEDULES["health"].class_path,
+    "job_model": lambda s: find_job("health"),
+    "args": lambda s: ["more"],
+    "kwargs": lambda s: {},
+    "interval": lambda s: "hourly",
+    "crontab": lambda s: "18 3 * * *",
+    "time_zone": lambda s: ZoneInfo("Asia/Tokyo"),
+    "one_off": lambda s: True,
+    "job_queue": lambda s: another_queue(),
+    "celery_kwargs": lambda s: s.celery_kwargs | {"queue": "elsewhere"},
+    "user": lambda s: service_user(),
+}
+# The start of a recurrent schedule decides nothing; another test has that of a single run. Nautobot does not use the
+# fields of NOT_USED.
+DECIDES_NOTHING = {"id", "start_time", "state", "enabled", "description", "decision_date"}
+NOTED_BY_BEAT = {"last_run_at", "total_run_count", "date_changed"}
+NOT_USED = {"solar", "clocked", "exchange", "routing_key", "headers", "priority", "expires", "expire_seconds"}
+
+
+def changed_alone(schedule, **changes):
+    """Save without Nautobot's checks, of which some refuse a change of one field."""
+    row = ScheduledJob.objects.get(pk=schedule.pk)
+    for name, value in changes.items():
+        setattr(row, name, value)
+    row.save()
+
+
+@pytest.mark.parametrize("field", DECIDES)
+def test_a_change_of_one_field_alone_waits_for_approval_again(approved, field):
+    changed_alone(approved, **{field: DECIDES[field](ScheduledJob.objects.get(pk=approved.pk))})
+    assert state_of(approved) == ("pending", False)
+
+
+def test_no_field_of_a_schedule_is_forgotten():
+    fields = {field.name for field in ScheduledJob._meta.concrete_fields}
+    assert fields <= {*DECIDES} | DECIDES_NOTHING | NOTED_BY_BEAT | NOT_USED
+
+
+@pytest.mark.parametrize("one_off", [True, False])
+def test_a_single_run_at_another_time_waits_for_approval_again(approved, one_off):
+    changed_alone(approved, interval="future", one_off=one_off, start_time=timezone.now() + timedelta(days=1))
+    decide(approved)
+    changed_alone(approved, start_time=timezone.now() + timedelta(days=2))
+    assert state_of(approved) == ("pending", False)
+
+
+def test_a_schedule_waits_for_approval_when_it_is_moved_to_or_from_a_job_of_this_app(approved):
+    other = ensure_schedule("nautobot.core.jobs.cleanup.LogsCleanup", name="logs", crontab="0 4 * * 0")
+    decide(other)
+    moved = ScheduledJob.objects.get(pk=approved.pk)
+    changed_alone(approved, task=other.task, job_model=other.job_model)
+    changed_alone(other, task=moved.task, job_model=moved.job_model)
+    assert [state_of(approved), state_of(other)] == [("pending", False)] * 2
+
+
+def test_what_an_instance_has_but_does_not_save_changes_nothing(approved):
+    row = ScheduledJob.objects.get(pk=approved.pk)
+    row.kwargs, row.description = {}, "harmless"
+    row.save(update_fields=["description"])
+    assert state_of(approved) == ("active", True)
 
 
 HARMLESS = {
