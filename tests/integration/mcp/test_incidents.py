@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import timedelta
+from itertools import product
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -24,13 +25,16 @@ from ai_ops.exceptions import IncidentError
 from ai_ops.mcp.history import record_checks
 from ai_ops.mcp.incidents import acknowledge, follow_run
 from ai_ops.mcp.logic.reports import ServerReport
-from ai_ops.models import MCPServer, MCPServerHealth, MCPServerIncident
+from ai_ops.models import MCPServer, MCPServerHealth, MCPServerIncident, MCPServerTool, MCPServerToolSet
 from ai_ops.schedules import find_job
 from tests.fakes.events import heard
 from tests.fakes.servers import NOBODY_LISTENS, add
 
 pytestmark = pytest.mark.django_db
 committed = pytest.mark.django_db(transaction=True)
+
+# The kinds of incidents about servers, which end with their cause.
+KINDS = ("outage", "inconclusive", "drift", "listing", "certificate")
 
 
 @pytest.fixture
@@ -49,8 +53,11 @@ def give(server: MCPServer, status_name: str) -> None:
     server.validated_save()
 
 
-def incident_of(*servers: MCPServer, hours_ago: float = 0) -> MCPServerIncident:
-    incident = MCPServerIncident(name="one", reason="CONNECT", opened=timezone.now() - timedelta(hours=hours_ago))
+def incident_of(
+    *servers: MCPServer, hours_ago: float = 0, kind: str = "outage", name: str = "one"
+) -> MCPServerIncident:
+    opened = timezone.now() - timedelta(hours=hours_ago)
+    incident = MCPServerIncident(name=name, kind=kind, reason="CONNECT", opened=opened)
     incident.validated_save()
     incident.servers.set(servers)
     return incident
@@ -146,6 +153,63 @@ def test_a_server_that_fails_again_stays_in_its_open_incident():
     incident_of(server, other)
     perform_mcp_health_checks()
     assert MCPServerIncident.objects.count() == 1
+
+
+def give_cause(server: MCPServer, kind: str, lasts: bool) -> None:
+    """Give `server` what an incident of this kind, which opened an hour ago, has as its cause; or what ended it."""
+    now = timezone.now()
+    if kind == "outage":
+        give(server, "Unhealthy" if lasts else "Healthy")
+    elif kind == "drift":
+        MCPServerTool.objects.create(
+            server=server, name="tool", state="changed" if lasts else "approved", since=now, first_seen=now
+        )
+    elif kind == "listing":
+        MCPServerToolSet.objects.create(server=server, asked=now, listed=now, reason="HTTP" if lasts else "")
+    elif kind == "certificate":
+        ends = now + timedelta(days=1 if lasts else 90)
+        MCPServerHealth.objects.create(server=server, checked=now, ok=True, certificate_ends=ends)
+    else:
+        MCPServerHealth.objects.create(server=server, checked=now - timedelta(hours=2 if lasts else 0), ok=True)
+
+
+CHECKED = {"passed": True, "failed": False, "had no verdict": None, "was not checked": ...}
+
+
+def test_a_run_closes_what_ended_of_the_servers_that_passed_and_nothing_else():
+    expected, reports = {}, []
+    for kind, lasts, (checked, ok) in product(KINDS, (True, False), CHECKED.items()):
+        server = add(f"{kind} that {'lasts' if lasts else 'ended'}, its server {checked}")
+        give_cause(server, kind, lasts)
+        incident = incident_of(server, hours_ago=1, kind=kind, name=server.name)
+        expected[incident.name] = checked == "passed" and not lasts
+        if ok is not ...:
+            reports.append(ServerReport(server=server.name, server_id=str(server.pk), ok=ok))
+    follow_run(reports, AiOpsSettings.load())
+    closed = MCPServerIncident.objects.exclude(closed=None).values_list("name", flat=True)
+    assert {name: name in closed for name in expected} == expected
+    assert sum(expected.values()) == len(KINDS)
+    assert close_resolved_incidents()["auto_closed"] == 3 * len(KINDS), "the review closes the others that ended"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("other_lasts", [True, False])
+def test_an_incident_of_several_servers_ends_with_the_last_although_a_run_checked_one(kind, other_lasts):
+    one, other = add("one"), add("other")
+    give_cause(one, kind, lasts=False)
+    give_cause(other, kind, lasts=other_lasts)
+    incident_of(one, other, hours_ago=1, kind=kind)
+    follow_run([ServerReport(server="one", server_id=str(one.pk), ok=True)], AiOpsSettings.load())
+    # One server with a verdict tells that the network is well.
+    is_open = other_lasts and kind != "inconclusive"
+    assert (MCPServerIncident.objects.get().closed is None) == is_open
+
+
+def test_a_check_without_a_verdict_ends_no_inconclusive_run():
+    server = add("one")
+    MCPServerHealth.objects.create(server=server, checked=timezone.now(), ok=None)
+    incident_of(server, hours_ago=1, kind="inconclusive")
+    assert close_resolved_incidents()["auto_closed"] == 0
 
 
 @committed
