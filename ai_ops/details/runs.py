@@ -1,4 +1,4 @@
-"""The page of a run: the meaning of its state, the advice, its attempts and its buttons."""
+"""The page of a run: its panels, with its times, results and attempts."""
 
 from __future__ import annotations
 
@@ -7,18 +7,14 @@ from typing import Any
 
 from django.template import Context
 from django.template.loader import render_to_string
-from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import mark_safe
 from nautobot.apps.templatetags import hyperlinked_object
 from nautobot.apps.ui import (
-    Button,
-    ButtonColorChoices,
     DataTablePanel,
     ObjectDetailContent,
     ObjectsTablePanel,
     Panel,
-    PostButton,
     SectionChoices,
 )
 from nautobot.apps.utils import is_uuid
@@ -27,66 +23,13 @@ from nautobot.extras.models import JobResult
 from nautobot.extras.views import render_jobresult_files
 
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices
-from ai_ops.config import AiOpsSettings
-from ai_ops.kinds import KINDS
+from ai_ops.details.run_advice import meaning, milliseconds_since, what_to_do
+from ai_ops.details.run_buttons import RUN_BUTTONS
 from ai_ops.models import MaintenanceRun, MCPServer
-from ai_ops.runs.decisions import MISSED_HEARTBEATS, RENEWALS_PER_LEASE
-from ai_ops.runs.permissions import may_decide
 from ai_ops.tables import MaintenanceRunTable, state_badge
 from ai_ops.ui.panels import FactsPanel
 from ai_ops.ui.run_summary import summary
-from ai_ops.ui.times import ago, duration, exact
-
-MEANINGS = {
-    RunStateChoices.PENDING: "It waits for a worker. The supervisor resends a lost message when the run is due.",
-    RunStateChoices.RUNNING: "A process works on it and sends heartbeats.",
-    RunStateChoices.SUCCEEDED: "It completed the work.",
-    RunStateChoices.FAILED: "Retrying will not help until the cause is fixed.",
-    RunStateChoices.SKIPPED: "Another run was doing the same work, so this run did nothing.",
-    RunStateChoices.INTERRUPTED: "It was stopped. The work done until then stays.",
-    RunStateChoices.LOST: "Its process died, and runs of this kind or trigger are not retried.",
-    RunStateChoices.DEAD: "All allowed attempts failed because of the infrastructure.",
-}
-
-WHAT_TO_DO = {
-    RunStateChoices.FAILED: "Fix the cause named in the error. Then wait for the next run of its schedule, or run the "
-    "Job now.",
-    RunStateChoices.SKIPPED: "Nothing: the named run did the work.",
-    RunStateChoices.INTERRUPTED: "Nothing: the next run continues where this one stopped.",
-    RunStateChoices.LOST: "Check the log of the worker and the memory of its host at that time, then run it again.",
-    RunStateChoices.DEAD: "Fix the cause named in the error, then press Redrive: a new run does the work. If you no "
-    "longer need it, press Discard.",
-}
-
-
-def meaning(run: MaintenanceRun) -> str:
-    """Return the meaning of the state of `run`, as its page has read the run, in a sentence or two."""
-    if run.state == RunStateChoices.PENDING and run.attempt:
-        due = f" at {_when(run.next_attempt)}" if run.next_attempt else ""
-        return (
-            f"The infrastructure failed attempt {run.attempt} of {run.max_attempts}; the next is due{due}. "
-            "The supervisor starts it."
-        )
-    if run.state == RunStateChoices.PENDING and run.next_attempt is None:
-        return "It waits for approval: look under Approvals, Approval Dashboard."
-    if run.state == RunStateChoices.DEAD and run.discarded:
-        return f"{MEANINGS[run.state]} It was discarded at {_when(run.discarded)}: no decision is needed."
-    if run.state == RunStateChoices.DEAD and run.is_redriven:
-        return f"{MEANINGS[run.state]} A new run, listed below, does its work."
-    if _is_silent(run):
-        silent = duration(_ms(run.heartbeat, run.database_now))
-        return f"Its process was last heard of {silent} ago. The supervisor rescues it, unless a worker still has it."
-    told = " A user has stopped it; it ends after the current batch." if _is_stopping(run) else ""
-    return MEANINGS[run.state] + told
-
-
-def what_to_do(run: MaintenanceRun) -> str | None:
-    """Return the advice to the operator for a run in this state; None if there is none."""
-    return WHAT_TO_DO.get(run.state) if run.state != RunStateChoices.DEAD or _is_dead_letter(run) else None
-
-
-def _is_dead_letter(run: MaintenanceRun) -> bool:
-    return run.state == RunStateChoices.DEAD and not run.discarded and not run.is_redriven
+from ai_ops.ui.times import ago, duration
 
 
 def attempt_rows(run: MaintenanceRun, user) -> list[dict[str, Any]]:
@@ -124,24 +67,6 @@ def _attempt_row(entry: Mapping[str, Any], log: str | None) -> dict[str, Any]:
         "error": entry.get("error"),
         "log": format_html('<a href="{}">Log</a>', log) if log else None,
     }
-
-
-def _when(moment: Any) -> str | None:
-    # The record keeps earlier attempts as text.
-    moment = parse_datetime(moment) if isinstance(moment, str) else moment
-    return exact(moment) if moment else None
-
-
-def _is_silent(run: MaintenanceRun) -> bool:
-    """Return whether the run missed more heartbeats than allowed."""
-    if run.state != RunStateChoices.RUNNING or run.heartbeat is None:
-        return False
-    allowed = AiOpsSettings.load().lease_seconds / RENEWALS_PER_LEASE * MISSED_HEARTBEATS
-    return (run.database_now - run.heartbeat).total_seconds() > allowed
-
-
-def _is_stopping(run: MaintenanceRun) -> bool:
-    return run.cancel_requested and run.state == RunStateChoices.RUNNING
 
 
 def _subject(run: MaintenanceRun, user: Any) -> Any:
@@ -211,16 +136,14 @@ class TimesPanel(FactsPanel):
             "Attempt": f"{run.attempt} of {run.max_attempts}",
             "Started": ago(run.started, now),
             "Finished": ago(run.finished, now),
-            "Duration": duration(_ms(run.started, now) if running else run.execution_time_ms),
-            "Last heartbeat": f"{duration(_ms(run.heartbeat, now))} ago" if running and run.heartbeat else None,
+            "Duration": duration(milliseconds_since(run.started, now) if running else run.execution_time_ms),
+            "Last heartbeat": f"{duration(milliseconds_since(run.heartbeat, now))} ago"
+            if running and run.heartbeat
+            else None,
             "Holder": run.holder,
             "Fence": run.fence,
             "Idempotency key": run.idempotency_key,
         }
-
-
-def _ms(since, now) -> float | None:
-    return None if since is None else max(0.0, (now - since).total_seconds() * 1000)
 
 
 class PlainValuesPanel(FactsPanel):
@@ -270,61 +193,6 @@ class ChildrenPanel(ObjectsTablePanel):
         return super().should_render(context) and get_obj_from_context(context).children.exists()
 
 
-class RunButton(PostButton):
-    """A button for an action on a run, for users who may perform it on this run."""
-
-    action = ""
-
-    def should_render(self, context: Context) -> bool:
-        """Show the button if the action would succeed."""
-        run = get_obj_from_context(context)
-        return (
-            super().should_render(context) and self.fits(run) and may_decide(context["request"].user, self.action, run)
-        )
-
-    def fits(self, run: MaintenanceRun) -> bool:
-        """Return whether the run is a dead letter that waits for a decision."""
-        return _is_dead_letter(run)
-
-
-class RepeatButton(RunButton):
-    """Run again, after a confirmation, because the run may delete keys."""
-
-    # A link: the page that it opens asks for confirmation.
-    template_path = Button.template_path
-    action = "repeat"
-
-    def fits(self, run: MaintenanceRun) -> bool:
-        """Return whether the run has ended and needs no other decision."""
-        return run.is_final and not _is_dead_letter(run) and run.kind in KINDS
-
-
-class DeleteNowButton(RepeatButton):
-    """Run the cleanup that this dry run reported as a real run."""
-
-    action = "delete_now"
-
-    def fits(self, run: MaintenanceRun) -> bool:
-        """Return whether the run was a dry run that found something to delete."""
-        counters = run.counters
-        dry = run.kind == MaintenanceKindChoices.CLEANUP and counters.get("dryrun") is True
-        return super().fits(run) and dry and run.state == RunStateChoices.SUCCEEDED and bool(counters["deleted_count"])
-
-
-class DiscardButton(RunButton):
-    """Discard a dead letter, after a confirmation."""
-
-    template_path = Button.template_path
-
-
-class CancelButton(RunButton):
-    """Cancel a run: between two batches, or before it starts."""
-
-    def fits(self, run: MaintenanceRun) -> bool:
-        """Return whether the run can be cancelled."""
-        return not run.is_final and not run.cancel_requested
-
-
 RUN_DETAIL = ObjectDetailContent(
     panels=(
         FollowingPanel(weight=10, section=SectionChoices.FULL_WIDTH),
@@ -363,44 +231,5 @@ RUN_DETAIL = ObjectDetailContent(
             required_permissions=("ai_ops.view_maintenancerun",),
         ),
     ),
-    extra_buttons=(
-        CancelButton(
-            weight=100,
-            label="Cancel",
-            icon="mdi-stop-circle-outline",
-            color=ButtonColorChoices.YELLOW,
-            link_name="plugins:ai_ops:maintenancerun_cancel",
-            action="cancel",
-        ),
-        RunButton(
-            weight=200,
-            label="Redrive",
-            icon="mdi-restart",
-            color=ButtonColorChoices.BLUE,
-            link_name="plugins:ai_ops:maintenancerun_redrive",
-            action="redrive",
-        ),
-        DiscardButton(
-            weight=300,
-            label="Discard",
-            icon="mdi-trash-can-outline",
-            color=ButtonColorChoices.DEFAULT,
-            link_name="plugins:ai_ops:maintenancerun_discard",
-            action="discard",
-        ),
-        DeleteNowButton(
-            weight=400,
-            label="Delete these now",
-            icon="mdi-delete-outline",
-            color=ButtonColorChoices.RED,
-            link_name="plugins:ai_ops:maintenancerun_delete_now",
-        ),
-        RepeatButton(
-            weight=500,
-            label="Run again",
-            icon="mdi-play-circle-outline",
-            color=ButtonColorChoices.BLUE,
-            link_name="plugins:ai_ops:maintenancerun_repeat",
-        ),
-    ),
+    extra_buttons=RUN_BUTTONS,
 )
