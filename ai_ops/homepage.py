@@ -13,7 +13,7 @@ from ai_ops.choices import MaintenanceKindChoices, MCPServerStatus, RunStateChoi
 from ai_ops.models import MaintenanceRun, MCPServer, MCPServerIncident
 from ai_ops.runs.dead_letters import dead_letters
 from ai_ops.tables import STATE_COLORS
-from ai_ops.ui.times import plain_ago
+from ai_ops.ui.time_markup import plain_ago
 
 
 class Line(NamedTuple):

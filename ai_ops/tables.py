@@ -31,7 +31,7 @@ from ai_ops.models import (
     ThreadErasure,
 )
 from ai_ops.ui.probes_bar import probes_bar
-from ai_ops.ui.times import AgeColumn, DurationColumn
+from ai_ops.ui.time_markup import AgeColumn, DurationColumn
 
 
 def milliseconds(value: float | None) -> str | None:

@@ -10,7 +10,8 @@ from django.utils import timezone
 from ai_ops.checkpoints.snapshots import latest_snapshots
 from ai_ops.command_line.answers import NEEDS_YOU, NOT_KNOWN, WELL, Answer, Table
 from ai_ops.doctor import Outcome, examine, exit_code
-from ai_ops.logic.durations import age, duration
+from ai_ops.logic.durations import duration
+from ai_ops.logic.relative_times import age
 from ai_ops.models import MaintenanceRun
 from ai_ops.overview import logic
 from ai_ops.overview.page import Overview, unrestricted_user

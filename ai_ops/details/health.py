@@ -25,7 +25,7 @@ from ai_ops.tables import (
     percent,
 )
 from ai_ops.ui.panels import FactsPanel
-from ai_ops.ui.times import ago
+from ai_ops.ui.time_markup import ago
 
 VIEW_HEALTH = ("ai_ops.view_mcpserverhealth",)
 VIEW_CHECKS = ("ai_ops.view_mcpservercheck",)

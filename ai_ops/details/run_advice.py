@@ -11,7 +11,7 @@ from ai_ops.choices import RunStateChoices
 from ai_ops.config import AiOpsSettings
 from ai_ops.models import MaintenanceRun
 from ai_ops.runs.decisions import MISSED_HEARTBEATS, RENEWALS_PER_LEASE
-from ai_ops.ui.times import duration, exact
+from ai_ops.ui.time_markup import duration, exact
 
 MEANINGS = {
     RunStateChoices.PENDING: "It waits for a worker. The supervisor resends a lost message when the run is due.",

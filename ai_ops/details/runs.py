@@ -29,7 +29,7 @@ from ai_ops.models import MaintenanceRun, MCPServer
 from ai_ops.tables import MaintenanceRunTable, state_badge
 from ai_ops.ui.panels import FactsPanel
 from ai_ops.ui.run_summary import summary
-from ai_ops.ui.times import ago, duration
+from ai_ops.ui.time_markup import ago, duration
 
 
 def attempt_rows(run: MaintenanceRun, user) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from ai_ops.models import MCPServer, MCPServerHealth, MCPServerIncident
 from ai_ops.overview import queries
 from ai_ops.overview.logic import DOWN, NOT_CHECKED, STALE, UP, Level, ServerFacts, down_since, server_state
 from ai_ops.ui.probes_bar import probes_bar
-from ai_ops.ui.times import ago
+from ai_ops.ui.time_markup import ago
 
 LEVELS = {UP: Level.SUCCESS, DOWN: Level.DANGER, STALE: Level.WARNING, NOT_CHECKED: Level.UNKNOWN}
 

@@ -31,7 +31,7 @@ from ai_ops.runs.installed_jobs import find_job
 from ai_ops.runs.requests import may_run
 from ai_ops.ui.charts import READABLE_NAME, ReadableChartPanel
 from ai_ops.ui.panels import FactsPanel
-from ai_ops.ui.times import ago, plain_ago
+from ai_ops.ui.time_markup import ago, plain_ago
 
 SHOWN_PINS = 10
 SHOWN_CLEANUPS = 60

@@ -26,7 +26,7 @@ from ai_ops.models.tools import MCPServerTool, MCPServerToolSet
 from ai_ops.runs.permissions import may
 from ai_ops.tables import MCPServerToolTable, tool_badge
 from ai_ops.ui.panels import FactsPanel, FieldsPanel
-from ai_ops.ui.times import ago
+from ai_ops.ui.time_markup import ago
 
 VIEW_TOOLS = ("ai_ops.view_mcpservertool", "ai_ops.view_mcpservertoolset")
 

@@ -1,4 +1,4 @@
-"""Durations and ages in words, such as `2 h 5 min` and `25 min ago`, for all pages and texts."""
+"""Durations in words, such as `2 h 5 min`, for all pages and texts."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import math
 from datetime import datetime, timedelta
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
-
-# Shorter ages are not relevant, and two clocks may differ by this much.
-JUST_NOW_SECONDS = 10
 
 
 def duration(seconds: float) -> str:
@@ -28,24 +25,6 @@ def duration(seconds: float) -> str:
     if whole < DAY:
         return _two(whole, HOUR, "h", MINUTE, "min")
     return _two(whole, DAY, "d", HOUR, "h")
-
-
-def age(then: datetime, now: datetime) -> str:
-    """Return the time between `then` and `now` in one unit, rounded down: `just now`, `25 min ago`, `in 2 h`."""
-    seconds = (now - then).total_seconds()
-    if abs(seconds) < JUST_NOW_SECONDS:
-        return "just now"
-    text = _one(int(abs(seconds)))
-    return f"{text} ago" if seconds > 0 else f"in {text}"
-
-
-def _one(seconds: int) -> str:
-    if seconds < MINUTE:
-        return f"{seconds} s"
-    if seconds < HOUR:
-        return f"{seconds // MINUTE} min"
-    # Hours are used up to two days, since 25 h and 47 h are not the same.
-    return f"{seconds // HOUR} h" if seconds < 2 * DAY else f"{seconds // DAY} days"
 
 
 def _two(seconds: int, large: int, large_name: str, small: int, small_name: str) -> str:

@@ -12,7 +12,7 @@ from redis.exceptions import RedisClusterException, RedisError
 
 from ai_ops.checkpoints.connection import get_redis_connection
 from ai_ops.exceptions import AiOpsError
-from ai_ops.logic.durations import age
+from ai_ops.logic.relative_times import age
 from ai_ops.overview import logic
 from ai_ops.overview.page import Overview, unrestricted_user
 from ai_ops.runs.infrastructure import BACKEND_ERRORS

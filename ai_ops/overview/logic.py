@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TypeVar
 
-from ai_ops.logic.durations import age, duration
+from ai_ops.logic.durations import duration
+from ai_ops.logic.relative_times import age
 from ai_ops.schedules.lateness import ACTIVE, BROKEN, HELD, PAUSED
 
 # A run takes some time and starts some seconds late, so a result that is due every minute is not stale after one

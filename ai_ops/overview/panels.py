@@ -25,7 +25,7 @@ from ai_ops.overview.page import CHANGES, CHECKS, RUNS, SCHEDULES, SERVERS, STOR
 from ai_ops.tables import milliseconds, percent
 from ai_ops.ui.charts import AMBER, BLUE, GREEN, GREY, READABLE_NAME, RED, ReadableChartPanel
 from ai_ops.ui.panels import FactsPanel
-from ai_ops.ui.times import ago
+from ai_ops.ui.time_markup import ago
 
 # Nautobot's own margins around a chart leave a fifth of a panel empty.
 GRID = {"left": 60, "right": 20, "top": 30, "bottom": 30}

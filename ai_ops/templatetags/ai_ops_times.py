@@ -2,9 +2,9 @@
 
 from django import template
 
-from ai_ops.ui import times
+from ai_ops.ui import time_markup
 
 register = template.Library()
-register.filter("ago", times.ago)
-register.filter("at", times.at)
-register.filter("duration", times.duration)
+register.filter("ago", time_markup.ago)
+register.filter("at", time_markup.at)
+register.filter("duration", time_markup.duration)

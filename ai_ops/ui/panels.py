@@ -8,7 +8,7 @@ from typing import Any
 from django.template import Context
 from nautobot.apps.ui import KeyValueTablePanel, ObjectFieldsPanel
 
-from ai_ops.ui.times import ago, duration
+from ai_ops.ui.time_markup import ago, duration
 
 
 class TimesMixin:

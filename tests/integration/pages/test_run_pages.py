@@ -14,7 +14,7 @@ from nautobot.users.models import User
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
 from ai_ops.details.run_advice import MEANINGS
 from ai_ops.models import MaintenanceRun, MCPServer
-from ai_ops.ui.times import duration
+from ai_ops.ui.time_markup import duration
 from tests.fakes import jobs
 
 CLEANUP = MaintenanceKindChoices.CLEANUP

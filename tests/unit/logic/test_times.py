@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ai_ops.logic.durations import age, duration
+from ai_ops.logic.durations import duration
+from ai_ops.logic.relative_times import age
 
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
 

@@ -10,7 +10,7 @@ from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from ai_ops.logic import durations
+from ai_ops.logic import durations, relative_times
 
 
 def exact(moment: datetime) -> str:
@@ -32,7 +32,7 @@ def ago(moment: datetime | str | None, now: datetime | None = None) -> str | Non
         '<time class="text-nowrap" datetime="{}" title="{}">{}</time>',
         then.isoformat(),
         exact(then),
-        durations.age(then, now or timezone.now()),
+        relative_times.age(then, now or timezone.now()),
     )
 
 
@@ -43,7 +43,7 @@ def at(moment: datetime) -> SafeString:
 
 def plain_ago(moment: datetime, now: datetime | None = None) -> str:
     """Return the age of `moment` without HTML, for a sentence."""
-    return durations.age(moment, now or timezone.now())
+    return relative_times.age(moment, now or timezone.now())
 
 
 def duration(value: float | timedelta | None) -> str | None:
