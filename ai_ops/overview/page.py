@@ -31,12 +31,6 @@ CHANGES = "extras.view_objectchange"
 # A user with one of these permissions may open the page. The permission for the change log does not count.
 PERMISSIONS = (SERVERS, CHECKS, INCIDENTS, TOOLS, RUNS, STORAGE, SCHEDULES)
 
-# The number links to the full list.
-SHOWN_OUTAGES = 8
-SHOWN_UPTIMES = 8
-# Maximum number of servers with an uptime. If more failed in 24 h, those with the most recent failures are chosen.
-MEASURED_UPTIMES = 100
-
 
 def unrestricted_user() -> Any:
     """Return an unsaved user with all permissions, for a shell on the host and for metrics."""
@@ -104,7 +98,7 @@ class Overview:
         """Return the outages to show."""
         if not self.down:
             return []
-        return logic.first_outages(queries.outages(self.user, self.down), SHOWN_OUTAGES)
+        return queries.first_outages(self.user, self.down)
 
     @cached_property
     def messages(self) -> dict[str, tuple[str, str]]:
@@ -200,13 +194,7 @@ class Overview:
     @cached_property
     def worst(self) -> list[tuple[queries.Server, float | None]]:
         """Return servers that flap or failed a check in 24 h, the worst first."""
-        servers = {server.pk: server for server in self.fleet.listed}
-        facts = {pk: server.facts for pk, server in servers.items()}
-        troubled = logic.most_troubled(facts, self.now, MEASURED_UPTIMES)
-        uptimes = queries.uptimes(troubled) if troubled else {}
-        found = [(servers[pk], uptimes.get(pk)) for pk in troubled]
-        found.sort(key=lambda pair: (not pair[0].facts.flapping, 100.0 if pair[1] is None else pair[1], pair[0].name))
-        return found[:SHOWN_UPTIMES]
+        return queries.lowest_uptimes(self.fleet.listed, self.now)
 
     @cached_property
     def runs_by_day(self) -> dict[Any, dict[str, int]]:

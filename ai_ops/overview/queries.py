@@ -40,6 +40,7 @@ from ai_ops.models import (
     MCPServerTool,
     PinnedThread,
 )
+from ai_ops.overview import logic
 from ai_ops.overview.logic import Machine, Outage, ServerFacts, down_since
 from ai_ops.runs.dead_letters import is_redriven
 from ai_ops.schedules.control import app_schedules
@@ -54,6 +55,11 @@ RUN_DAYS = 14
 # Final states of runs without success; dead runs are counted as dead letters.
 FAILED_STATES = (RunStateChoices.FAILED, RunStateChoices.LOST)
 SHOWN_CHANGES = 8
+# The number links to the full list.
+SHOWN_OUTAGES = 8
+SHOWN_UPTIMES = 8
+# Maximum number of servers with an uptime. If more failed in 24 h, those with the most recent failures are chosen.
+MEASURED_UPTIMES = 100
 # Objects of this app whose changes are shown.
 CHANGED_MODELS = (MCPServer, MCPServerIncident, PinnedThread)
 
@@ -161,8 +167,8 @@ def _facts(
     )
 
 
-def outages(user: Any, down: Collection[Server]) -> list[Outage]:
-    """Return the outage of each server in `down`, with its open incident if `user` may view it."""
+def first_outages(user: Any, down: Collection[Server]) -> list[Outage]:
+    """Return the outages of servers in `down` to show, each with its open incident if `user` may view it."""
     visible = MCPServerIncident.objects.restrict(user, "view").filter(
         closed__isnull=True, kind=MCPIncidentKindChoices.OUTAGE
     )
@@ -175,7 +181,7 @@ def outages(user: Any, down: Collection[Server]) -> list[Outage]:
         pk, opened, acknowledged, name = incidents.get(server.pk, (None, None, None, None))
         by = (name or "a deleted user") if acknowledged else None
         found.append(Outage(str(server.pk), down_since(opened, server.last_ok), by, str(pk) if pk else None))
-    return found
+    return logic.first_outages(found, SHOWN_OUTAGES)
 
 
 def messages(user: Any, ids: Collection[str]) -> dict[str, tuple[str, str]]:
@@ -257,10 +263,19 @@ def last_successes(user: Any | None) -> tuple[dict[str, datetime], dict[str, dat
     return found[False], found[True]
 
 
-def uptimes(ids: Collection[UUID]) -> dict[UUID, float]:
-    """Return the uptimes of the servers with these ids in the last 24 hours, in percent, by id."""
-    found = with_uptime(MCPServer.objects.filter(pk__in=ids).order_by())
-    return {pk: uptime for pk, uptime in found.values_list("pk", "uptime_24h") if uptime is not None}
+def lowest_uptimes(servers: Collection[Server], now: datetime) -> list[tuple[Server, float | None]]:
+    """Return servers that flap or failed a check in 24 h with their uptimes of that time in percent, the worst first.
+
+    Without such a server there is no query.
+    """
+    by_id = {server.pk: server for server in servers}
+    troubled = logic.most_troubled({pk: server.facts for pk, server in by_id.items()}, now, MEASURED_UPTIMES)
+    if not troubled:
+        return []
+    uptimes = dict(with_uptime(MCPServer.objects.filter(pk__in=troubled).order_by()).values_list("pk", "uptime_24h"))
+    found = [(by_id[pk], uptimes.get(pk)) for pk in troubled]
+    found.sort(key=lambda pair: (not pair[0].facts.flapping, 100.0 if pair[1] is None else pair[1], pair[0].name))
+    return found[:SHOWN_UPTIMES]
 
 
 def runs_by_day(user: Any, now: datetime) -> dict[date, dict[str, int]]:
