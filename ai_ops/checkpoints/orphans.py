@@ -20,7 +20,8 @@ from ai_ops.checkpoints.erasure import erase_late_writes
 from ai_ops.checkpoints.fencing import fence_of
 from ai_ops.checkpoints.key_names import key_parser
 from ai_ops.checkpoints.logic.deletion import Deletion, Outcome
-from ai_ops.checkpoints.logic.keys import ORPHAN_GRACE, KeyParser
+from ai_ops.checkpoints.logic.keys import KeyParser
+from ai_ops.checkpoints.logic.orphans import ORPHAN_GRACE
 from ai_ops.checkpoints.logic.reports import text_of
 from ai_ops.checkpoints.logic.retention import RetentionPolicy
 from ai_ops.checkpoints.pins import CurrentPins

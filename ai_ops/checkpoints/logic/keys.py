@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from ai_ops.checkpoints.logic.orphans import is_past_grace
 from ai_ops.checkpoints.logic.times import UUID_EPOCH, as_number, id_time, number_time, value_time
 
 # LangGraph's first release with checkpoints is of 2024. An id with an older time, or with a time in the future, is a
@@ -31,8 +32,6 @@ MAX_KEY_BYTES = 8_192
 
 ROOT_NAMESPACE = b"__empty__"  # RedisSaver writes this for the empty namespace
 SHALLOW_ID = b"shallow"
-# A write can reach Redis before its checkpoint does, while a graph runs: an hour is longer than any such run.
-ORPHAN_GRACE = 3600.0
 INTERRUPT_INDEX = b"-3"  # langgraph.checkpoint.base.WRITES_IDX_MAP["__interrupt__"]
 
 VALKEY_DOCUMENT = b"checkpoint"  # ValkeySaver's prefix can't be changed
@@ -131,7 +130,7 @@ class KeyParser:
     def __init__(self, now: float, prefixes: KeyPrefixes | None = None) -> None:
         self.prefixes = prefixes = prefixes or KeyPrefixes()
         self.latest = now + FUTURE_TOLERANCE
-        self._grace_over = now - ORPHAN_GRACE
+        self._now = now
         self._earliest_number = now - NUMBERS_REACH_BACK
         checkpoint, write = prefixes.checkpoint.encode(), prefixes.write.encode()
         self._parsers: dict[bytes, Callable[[bytes, bytes], CheckpointKey | None]] = {
@@ -182,7 +181,7 @@ class KeyParser:
 
     def is_past_grace(self, time: float | None) -> bool:
         """Return whether an object of `time` without an owner is old enough to be a leftover."""
-        return time is not None and time < self._grace_over
+        return is_past_grace(time, self._now)
 
     def _document(self, key: bytes, rest: bytes) -> CheckpointKey:
         if _ENDS_IN_UUID6.match(rest, len(rest) - 37):

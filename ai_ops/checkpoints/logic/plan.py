@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from ai_ops.checkpoints.logic.deletion import NEEDED, UNKNOWN_SIZE, WAITING, Deletion, Guard, OverLimit, Reason
 from ai_ops.checkpoints.logic.keys import VALKEY_LIST, Family
 from ai_ops.checkpoints.logic.lookups import INTERRUPT_SUFFIX, Facts, Lineage, kept_ids, keys_of
+from ai_ops.checkpoints.logic.orphans import is_past_grace
 from ai_ops.checkpoints.logic.retention import RetentionPolicy
-from ai_ops.checkpoints.logic.threads import Namespace, Satellite, Thread, is_past_grace
+from ai_ops.checkpoints.logic.threads import Namespace, Satellite, Thread
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ai_ops.checkpoints.logic.keys import (
-    ORPHAN_GRACE,
     ROOT_NAMESPACE,
     SHALLOW_ID,
     VALKEY_LIST,
@@ -21,6 +20,7 @@ from ai_ops.checkpoints.logic.keys import (
     split_braces,
     stem_of,
 )
+from ai_ops.checkpoints.logic.orphans import is_past_grace
 
 
 class Document(NamedTuple):
@@ -321,8 +321,3 @@ def set_own_ids(threads: Iterable[Thread], own: Mapping[bytes, Document]) -> Non
         for namespace in thread.namespaces.values():
             documents = [own.get(each.key, each) for each in namespace.documents.values()]
             namespace.documents = {each.checkpoint_id: each for each in documents}
-
-
-def is_past_grace(time: float | None, now: float) -> bool:
-    """Return whether an object of `time` without an owner is an orphan, and is not still being written."""
-    return time is not None and time < now - ORPHAN_GRACE
