@@ -25,7 +25,7 @@ from ai_ops.mcp.generation import publish_generation
 from ai_ops.mcp.history import failed_before, record_checks, unconfirmed_verdicts
 from ai_ops.mcp.http.prober import Prober, Target, unasked
 from ai_ops.mcp.incidents import follow_run
-from ai_ops.mcp.logic.mass_failure import shows_no_network_trouble
+from ai_ops.mcp.logic.own_network import shows_no_network_trouble
 from ai_ops.mcp.logic.pauses import PAUSE_SECONDS
 from ai_ops.mcp.logic.probe_threads import MAX_WORKERS
 from ai_ops.mcp.logic.reports import HealthReport, ServerReport

@@ -25,6 +25,7 @@ from ai_ops.exceptions import IncidentError, LeaseLostError
 from ai_ops.logic.quiet_time import is_quiet
 from ai_ops.mcp import pending_alerts
 from ai_ops.mcp.logic.certificates import DAY, INCIDENT_DAYS
+from ai_ops.mcp.logic.mass_outage import MASS_OUTAGE_SERVERS, shared_incidents
 from ai_ops.mcp.logic.reports import ServerReport
 from ai_ops.mcp.logic.tools import UNREADABLE
 from ai_ops.mcp.logic.verdicts import Reason
@@ -43,10 +44,6 @@ from ai_ops.runs.events import (
 from ai_ops.runs.logs import get_logger
 
 logger = get_logger(__name__)
-
-
-# Two servers may fail by chance within ten minutes. Three probably have a common cause.
-MASS_OUTAGE_SERVERS = 3
 
 # Number of servers whose message an incident quotes. Its table has all servers.
 MESSAGES_QUOTED = 10
@@ -196,7 +193,7 @@ def _open_for(
 
     `reason_of` returns the reason of the server with an id. For several servers the reason of the first is used.
     """
-    for together in [servers] if len(servers) >= MASS_OUTAGE_SERVERS else [[each] for each in servers]:
+    for together in shared_incidents(servers):
         who = together[0][1][:200] if len(together) == 1 else f"{len(together)} servers"
         quoted = [sentence for _, _, sentence in together[:MESSAGES_QUOTED]]
         open_incident(
@@ -313,7 +310,7 @@ def _open_outages(down: Sequence[ServerReport], now: datetime, run_began: dateti
     if new and run_began and (mass := _mass_outage_since(run_began)):
         _join(mass, new)
         return
-    for together in [new] if len(new) >= MASS_OUTAGE_SERVERS else [[report] for report in new]:
+    for together in shared_incidents(new):
         reasons = _reasons(together)
         who = together[0].server if len(together) == 1 else f"{len(together)} servers"
         quoted = [f"{report.server}: {report.message}" for report in together[:MESSAGES_QUOTED]]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ai_ops.config import AiOpsSettings
 from ai_ops.mcp.http.prober import Prober, Target
-from ai_ops.mcp.logic.mass_failure import NETWORK_REASONS, is_suspicious
+from ai_ops.mcp.logic.own_network import NETWORK_REASONS, is_suspicious
 from ai_ops.mcp.logic.verdicts import ProbeKind, Reason
 
 

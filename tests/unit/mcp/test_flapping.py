@@ -4,7 +4,7 @@ import pytest
 
 from ai_ops.logic.limits import CHECKS_LOOKED_AT
 from ai_ops.mcp.logic.flapping import change_percent, is_flapping, remembered
-from ai_ops.mcp.logic.mass_failure import is_suspicious
+from ai_ops.mcp.logic.own_network import is_suspicious
 from ai_ops.mcp.logic.verdicts import ASKED_TO_WAIT, Flip, Reason, Verdict, next_step_without_probe
 
 WELL, ILL, UNKNOWN = Verdict.HEALTHY, Verdict.UNHEALTHY, Verdict.UNKNOWN
