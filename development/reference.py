@@ -122,7 +122,8 @@ def _metrics() -> Iterator[str]:
 
 
 def _events() -> Iterator[str]:
-    from ai_ops.runs.events import TOPICS
+    from ai_ops.mcp import events as mcp_events
+    from ai_ops.runs import events as run_events
 
     yield from (
         "## Events",
@@ -130,7 +131,8 @@ def _events() -> Iterator[str]:
         "Through Nautobot's event brokers; see [External Interactions](../user/external_interactions.md).",
         "",
     )
-    yield from table(("topic", "published when"), *((f"`{topic}`", when) for topic, when in TOPICS.items()))
+    topics = mcp_events.TOPICS | run_events.TOPICS
+    yield from table(("topic", "published when"), *((f"`{topic}`", when) for topic, when in topics.items()))
 
 
 def _checks() -> Iterator[str]:

@@ -18,6 +18,7 @@ from ai_ops.logic.foreign_text import shown
 from ai_ops.logic.shards import Shard
 from ai_ops.mcp.check import check_servers
 from ai_ops.mcp.due import due_servers
+from ai_ops.mcp.events import publish_check
 from ai_ops.mcp.history import trim_checks
 from ai_ops.mcp.hours import sum_up_hours
 from ai_ops.mcp.logic.pauses import PAUSE_SECONDS
@@ -26,7 +27,6 @@ from ai_ops.mcp.shards import enqueue_shards, queue_to_share, shard_servers
 from ai_ops.mcp.tool_listing import list_tools
 from ai_ops.models import MCPServer
 from ai_ops.runs.decisions import Hold
-from ai_ops.runs.events import TOPIC_CHECKED, publish
 from ai_ops.runs.infrastructure import BACKEND_ERRORS, backend_sentence
 from ai_ops.runs.logs import get_logger
 
@@ -96,7 +96,7 @@ def _checked(
     Listing leaves the verdicts of the checks as they are. `always` lists tools that are not due too.
     """
     report = check_servers(servers, hold, run_began, pause=PAUSE_SECONDS if hold.pause is None else hold.pause)
-    publish(TOPIC_CHECKED, {**report.as_dict(), "run": str(hold.run_id) if hold.run_id else None})
+    publish_check(report, hold.run_id)
     passed = [server.server_id for server in report.servers if server.ok and server.server_id]
     error = list_tools(passed, hold, always=always)
     return replace(report, error=report.error or error, errors=(*report.errors, *([error] if error else [])))

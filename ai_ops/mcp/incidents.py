@@ -24,6 +24,14 @@ from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import IncidentError, LeaseLostError
 from ai_ops.logic.quiet_time import is_quiet
 from ai_ops.mcp import pending_alerts
+from ai_ops.mcp.events import (
+    TOPIC_ACKNOWLEDGED,
+    TOPIC_CLOSED,
+    TOPIC_ESCALATED,
+    TOPIC_OPENED,
+    publish_flip,
+    publish_incident,
+)
 from ai_ops.mcp.logic.certificates import DAY, INCIDENT_DAYS
 from ai_ops.mcp.logic.mass_outage import MASS_OUTAGE_SERVERS, shared_incidents
 from ai_ops.mcp.logic.reports import ServerReport
@@ -33,14 +41,6 @@ from ai_ops.models import AgentGeneration, MCPServer
 from ai_ops.models.health import MCPServerHealth, MCPServerIncident
 from ai_ops.models.tools import MCPServerTool, MCPServerToolSet
 from ai_ops.runs.decisions import Hold
-from ai_ops.runs.events import (
-    TOPIC_ACKNOWLEDGED,
-    TOPIC_CLOSED,
-    TOPIC_ESCALATED,
-    TOPIC_FLIPPED,
-    TOPIC_OPENED,
-    publish,
-)
 from ai_ops.runs.logs import get_logger
 
 logger = get_logger(__name__)
@@ -92,7 +92,7 @@ def follow_run(
     quiet = in_quiet_time(now, settings)
     flipped = [report for report in reports if report.changed and report.server_id]
     for report in flipped:
-        publish(TOPIC_FLIPPED, _flip_payload(report))
+        publish_flip(report)
     with transaction.atomic():
         # Before any row, as in every change of a server. It also makes the second of two shards see the incidents of
         # the first.
@@ -294,7 +294,7 @@ def acknowledge(incident: MCPServerIncident, user: Any) -> None:
         if not row.acknowledged:
             row.acknowledged, row.acknowledged_by = timezone.now(), user
             row.validated_save()
-            publish(TOPIC_ACKNOWLEDGED, _payload(row))
+            publish_incident(TOPIC_ACKNOWLEDGED, row)
     incident.refresh_from_db()
 
 
@@ -361,7 +361,7 @@ def open_incident(incident: MCPServerIncident, server_ids: Collection[Any]) -> N
     with transaction.atomic():
         incident.validated_save()
         incident.servers.set(MCPServer.objects.filter(pk__in=server_ids))
-        publish(TOPIC_OPENED, _payload(incident))
+        publish_incident(TOPIC_OPENED, incident)
     logger.warning("Incident opened: %s", incident, extra=_about(incident))
 
 
@@ -420,7 +420,7 @@ def close_incident(incident: MCPServerIncident, now: datetime) -> None:
     """Save and publish the end of an incident. Its row must be locked."""
     incident.closed = now
     incident.validated_save()
-    publish(TOPIC_CLOSED, _payload(incident))
+    publish_incident(TOPIC_CLOSED, incident)
     logger.info("Incident closed after %s: %s", incident.duration, incident, extra=_about(incident))
 
 
@@ -432,40 +432,9 @@ def _escalate(pk: Any, now: datetime) -> bool:
             return False
         row.escalated = now
         row.validated_save()
-        publish(TOPIC_ESCALATED, _payload(row))
+        publish_incident(TOPIC_ESCALATED, row)
     logger.warning("Incident open for %s, escalated: %s", row.duration, row, extra=_about(row))
     return True
-
-
-def _flip_payload(report: ServerReport) -> dict[str, Any]:
-    return {
-        "server": {"id": report.server_id, "name": report.server},
-        "status_before": report.status_before,
-        "status_after": report.status_after,
-        "reason": report.reason,
-        "message": report.message,
-        "checked_at": report.checked_at.isoformat() if report.checked_at else None,
-    }
-
-
-def _payload(incident: MCPServerIncident) -> dict[str, Any]:
-    servers = incident.servers.order_by("name").values_list("pk", "name")
-    return {
-        "incident": {
-            "id": str(incident.pk),
-            "name": incident.name,
-            "kind": incident.kind,
-            "reason": incident.reason,
-            "message": incident.message,
-            "opened": incident.opened,
-            "closed": incident.closed,
-            "duration_seconds": int(incident.duration.total_seconds()) if incident.closed else None,
-            "acknowledged": incident.acknowledged,
-            "acknowledged_by": incident.acknowledged_by.username if incident.acknowledged_by else None,
-            "escalated": incident.escalated,
-        },
-        "servers": [{"id": str(pk), "name": name} for pk, name in servers],
-    }
 
 
 def _about(incident: MCPServerIncident) -> dict[str, Any]:

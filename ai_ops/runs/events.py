@@ -1,4 +1,4 @@
-"""Events for observers, sent through Nautobot's event brokers."""
+"""Events of runs and schedules for observers, sent through Nautobot's event brokers."""
 
 from __future__ import annotations
 
@@ -15,20 +15,8 @@ TOPIC_RUN_FAILED = "ai_ops.run.failed"
 TOPIC_RUN_DEAD = "ai_ops.run.dead"
 TOPIC_RUN_RESCUED = "ai_ops.run.rescued"
 TOPIC_SCHEDULE_LATE = "ai_ops.schedule.late"
-TOPIC_CHECKED = "ai_ops.mcp.checked"
-TOPIC_FLIPPED = "ai_ops.mcp.flipped"
-TOPIC_OPENED = "ai_ops.mcp.incident.opened"
-TOPIC_CLOSED = "ai_ops.mcp.incident.closed"
-TOPIC_ACKNOWLEDGED = "ai_ops.mcp.incident.acknowledged"
-TOPIC_ESCALATED = "ai_ops.mcp.incident.escalated"
 # The occasions of events, by topic.
 TOPICS = {
-    TOPIC_CHECKED: "a health check has ended",
-    TOPIC_FLIPPED: "a check has changed the status of a server",
-    TOPIC_OPENED: "an incident has been opened",
-    TOPIC_CLOSED: "an incident is over",
-    TOPIC_ACKNOWLEDGED: "a user has acknowledged an incident",
-    TOPIC_ESCALATED: "an incident has been open for `incident_escalation_hours`",
     TOPIC_RUN_FAILED: "a run has failed",
     TOPIC_RUN_DEAD: "a run is dead after its last attempt",
     TOPIC_RUN_RESCUED: "the supervisor has ended the attempt of a dead process",

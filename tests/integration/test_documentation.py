@@ -69,9 +69,11 @@ def test_every_address_of_rest_is_on_its_page():
 
 
 def test_the_events_of_the_reference_are_all_that_are_published():
-    from ai_ops.runs import events
+    from ai_ops.mcp import events as mcp_events
+    from ai_ops.runs import events as run_events
 
-    assert {value for name, value in vars(events).items() if name.startswith("TOPIC_")} == set(events.TOPICS)
+    for events in (mcp_events, run_events):
+        assert {value for name, value in vars(events).items() if name.startswith("TOPIC_")} == set(events.TOPICS)
 
 
 def test_each_kind_of_incident_is_on_the_page_of_notifications():
