@@ -39,8 +39,7 @@ from ai_ops.filters import (
     RetentionPolicyFilterSet,
     ThreadErasureFilterSet,
 )
-from ai_ops.mcp.incidents import acknowledge
-from ai_ops.mcp.maintenance_incidents import send_test_incident
+from ai_ops.mcp.incidents import acknowledge, send_test_incident
 from ai_ops.mcp.on_demand import request_check
 from ai_ops.mcp.tool_approval import approve, approve_tool, reject_tool
 from ai_ops.models import (

@@ -17,7 +17,7 @@ from ai_ops.command_line.answers import NEEDS_YOU, NOT_KNOWN, WELL, Answer, Tabl
 from ai_ops.command_line.views import storage
 from ai_ops.exceptions import ConfigurationError
 from ai_ops.logic.foreign_text import shown
-from ai_ops.mcp.maintenance_incidents import send_test_incident
+from ai_ops.mcp.incidents import send_test_incident
 from ai_ops.models import MCPServer
 from ai_ops.notifications import add_receiver, allow_job_hook
 from ai_ops.runs.service_user import service_user

@@ -22,6 +22,7 @@ from django.utils import timezone
 from ai_ops.choices import MCPIncidentKindChoices, MCPProtocolChoices, MCPServerStatus, MCPToolStateChoices
 from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import IncidentError, LeaseLostError
+from ai_ops.logic.foreign_text import printable
 from ai_ops.logic.quiet_time import is_quiet
 from ai_ops.mcp import pending_alerts
 from ai_ops.mcp.events import (
@@ -296,6 +297,21 @@ def acknowledge(incident: MCPServerIncident, user: Any) -> None:
             row.validated_save()
             publish_incident(TOPIC_ACKNOWLEDGED, row)
     incident.refresh_from_db()
+
+
+def send_test_incident(user: Any) -> MCPServerIncident:
+    """Open and close a test incident, which notifies every receiver of incidents."""
+    now = timezone.now()
+    incident = MCPServerIncident(
+        name=f"Test by {printable(str(user), 100)}",
+        kind=MCPIncidentKindChoices.TEST,
+        reason="TEST",
+        message="This is a test: nothing is wrong. Its receivers also get real incidents.",
+        opened=now,
+        closed=now,
+    )
+    open_incident(incident, ())
+    return incident
 
 
 def _open_outages(down: Sequence[ServerReport], now: datetime, run_began: datetime | None = None) -> None:

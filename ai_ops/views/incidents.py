@@ -19,8 +19,7 @@ from ai_ops import filters, forms, tables
 from ai_ops.api import serializers
 from ai_ops.details.incidents import INCIDENT_DETAIL
 from ai_ops.exceptions import IncidentError
-from ai_ops.mcp.incidents import acknowledge
-from ai_ops.mcp.maintenance_incidents import send_test_incident
+from ai_ops.mcp.incidents import acknowledge, send_test_incident
 from ai_ops.models import (
     MCPServerIncident,
 )

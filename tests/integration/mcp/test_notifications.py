@@ -24,12 +24,12 @@ from ai_ops.celery_tasks import close_resolved_incidents
 from ai_ops.choices import MCPIncidentKindChoices, RunStateChoices
 from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import ConfigurationError
-from ai_ops.mcp.incidents import acknowledge, close_incident, follow_run
+from ai_ops.mcp.incidents import acknowledge, close_incident, follow_run, send_test_incident
 from ai_ops.mcp.logic.reports import ServerReport
-from ai_ops.mcp.maintenance_incidents import follow_maintenance, send_test_incident
 from ai_ops.models import MaintenanceRun, MCPServerIncident
 from ai_ops.notifications import RECEIVERS, add_receiver, allow_job_hook, body_of
 from ai_ops.runs.service_user import SERVICE_USER, service_user
+from ai_ops.supervision.maintenance_incidents import follow_maintenance
 from tests.fakes.users import user_who_may
 from tests.fakes.webhook_receiver import WebhookReceiver
 from tests.integration.pages.test_overview import make_all_well, make_run, make_server

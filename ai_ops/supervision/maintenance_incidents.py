@@ -1,4 +1,4 @@
-"""Incidents of the maintenance itself (dead letters, late schedules, failed cleanups), and test incidents.
+"""Incidents of the maintenance itself: dead letters, late schedules, failed cleanups.
 
 At most one incident of each kind is open. It opens with the first problem and closes when no problem is left, so that a
 night of failures is one message.
@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from django.db import transaction
-from django.utils import timezone
 
 from ai_ops.choices import MaintenanceKindChoices, MCPIncidentKindChoices, RunStateChoices
 from ai_ops.config import AiOpsSettings
-from ai_ops.logic.foreign_text import printable
 from ai_ops.mcp.incidents import close_incident, in_quiet_time, open_incident
 from ai_ops.models import MaintenanceRun, MCPServerIncident
 from ai_ops.runs.dead_letters import dead_letters
@@ -66,21 +63,6 @@ def follow_maintenance(now: datetime, settings: AiOpsSettings) -> tuple[int, int
                 open_incident(row, ())
                 opened += 1
     return opened, closed
-
-
-def send_test_incident(user: Any) -> MCPServerIncident:
-    """Open and close a test incident, which notifies every receiver of incidents."""
-    now = timezone.now()
-    incident = MCPServerIncident(
-        name=f"Test by {printable(str(user), 100)}",
-        kind=MCPIncidentKindChoices.TEST,
-        reason="TEST",
-        message="This is a test: nothing is wrong. Its receivers also get real incidents.",
-        opened=now,
-        closed=now,
-    )
-    open_incident(incident, ())
-    return incident
 
 
 def _dead_letters(_: datetime) -> Trouble | None:
