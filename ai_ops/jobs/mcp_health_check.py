@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Callable
 from typing import Any
 
 from django.forms import HiddenInput
@@ -13,18 +11,10 @@ from nautobot.apps.jobs import ObjectVar, StringVar
 from ai_ops.celery_tasks import check_mcp_server_health, perform_mcp_health_checks
 from ai_ops.choices import JOB_GROUP, MCPProtocolChoices
 from ai_ops.jobs.base import MaintenanceJob
+from ai_ops.mcp.logic.jitter import jitter_seconds
 from ai_ops.models import MCPServer
 
 name = JOB_GROUP
-
-# The schedules of all installations start at the same second, and would probe a shared server at the same time. A run
-# that a user starts, or a check of one server, does not wait.
-MAX_JITTER_SECONDS = 10.0
-
-
-def jitter_seconds(*, is_scheduled: bool, draw: Callable[[], float] = random.random) -> float:
-    """Return the seconds that a run waits before it starts. `draw` returns a number from 0 to 1."""
-    return MAX_JITTER_SECONDS * draw() if is_scheduled else 0.0
 
 
 class MCPServerHealthCheckJob(MaintenanceJob):

@@ -8,9 +8,9 @@ import pytest
 from django.core.exceptions import ValidationError
 from nautobot.extras.models import Status
 
-from ai_ops.jobs.mcp_health_check import jitter_seconds
 from ai_ops.logic.shards import Shard
 from ai_ops.mcp.due import due_servers
+from ai_ops.mcp.logic.jitter import jitter_seconds
 from ai_ops.mcp.shards import shard_servers
 from ai_ops.models import MCPServer, MCPServerHealth
 
