@@ -13,12 +13,11 @@ from ai_ops.checkpoints.cleanup import CleanupRun
 from ai_ops.checkpoints.cleanup_log import log_cleanup
 from ai_ops.checkpoints.cleanup_policy import cleanup_policy
 from ai_ops.checkpoints.connection import get_redis_connection
-from ai_ops.checkpoints.fencing import fence_of
+from ai_ops.checkpoints.fencing import store_of
 from ai_ops.checkpoints.key_names import compact_keys, key_parser
 from ai_ops.checkpoints.logic.reports import CleanupReport, ThreadReport
 from ai_ops.checkpoints.pins import CurrentPins
 from ai_ops.checkpoints.policies import read_policies
-from ai_ops.checkpoints.redis.store import CheckpointStore
 from ai_ops.exceptions import AiOpsError, ConfigurationError
 from ai_ops.logic.arguments import FLAG, ID, Rule, names, refusal
 from ai_ops.runs.decisions import Hold
@@ -62,7 +61,7 @@ def clean_up(
             raise ConfigurationError("trial_policy is for dry runs: enable the policy to apply it.")
         parser = key_parser(configured)
         with get_redis_connection() as client:
-            store = CheckpointStore(client, parser, fence=fence_of(hold))
+            store = store_of(hold, client, parser)
             pins, classes = CurrentPins(frozenset(pinned)), read_policies(trial_policy)
             policy, policy_sentence = cleanup_policy(store, parser.prefixes, chosen, pins(), classes)
             run = CleanupRun(

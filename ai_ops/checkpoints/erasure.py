@@ -16,14 +16,13 @@ from nautobot.extras.signals import change_context_state
 
 from ai_ops.checkpoints.connection import get_redis_connection
 from ai_ops.checkpoints.erased_names import conceal_options
-from ai_ops.checkpoints.fencing import fence_of
+from ai_ops.checkpoints.fencing import store_of
 from ai_ops.checkpoints.key_names import compact_keys, key_parser
 from ai_ops.checkpoints.logic.erasure import Erased, ErasureReport, Targets, hashed
 from ai_ops.checkpoints.logic.reports import text_of
 from ai_ops.checkpoints.logic.retention import RetentionPolicy
 from ai_ops.checkpoints.pins import read_pins
 from ai_ops.checkpoints.redis.eraser import Eraser
-from ai_ops.checkpoints.redis.store import CheckpointStore
 from ai_ops.config import SHA256, AiOpsSettings
 from ai_ops.exceptions import AiOpsError, ConfigurationError, ErasureError
 from ai_ops.logic.arguments import FLAG, Rule, is_list, is_storable, names, refusal, text
@@ -178,7 +177,7 @@ def erase(request: Request, hold: Hold, progress: Callable[[str], object]) -> Er
         pins = RetentionPolicy(0, 0) if request.include_pinned else RetentionPolicy(0, 0).with_pins(read_pins())
         parser = key_parser(settings)
         with get_redis_connection() as client:
-            store = CheckpointStore(client, parser, fence=fence_of(hold))
+            store = store_of(hold, client, parser)
             eraser = Eraser(store, parser, compact_keys(settings), hold.confirm, dryrun=request.dryrun)
             for rounds in range(1, ROUNDS + 2):
                 last = eraser.erase(request.targets, pins, request.store_namespaces)
@@ -228,7 +227,7 @@ def erase_late_writes(hold: Hold, confirm: Callable[[], object]) -> int:
     parser = key_parser(settings)
     deleted = 0
     with get_redis_connection() as client:
-        store = CheckpointStore(client, parser, fence=fence_of(hold))
+        store = store_of(hold, client, parser)
         eraser = Eraser(store, parser, compact_keys(settings), confirm)
         guards = {_guarded(record): record.created.timestamp() for record in records}
         found = eraser.erase_late(guards)

@@ -17,7 +17,7 @@ from ai_ops.checkpoints.callbacks import Callbacks
 from ai_ops.checkpoints.cleanup import CleanupRun
 from ai_ops.checkpoints.connection import get_redis_connection
 from ai_ops.checkpoints.erasure import erase_late_writes
-from ai_ops.checkpoints.fencing import fence_of
+from ai_ops.checkpoints.fencing import store_of
 from ai_ops.checkpoints.key_names import key_parser
 from ai_ops.checkpoints.logic.deletion import Deletion, Outcome
 from ai_ops.checkpoints.logic.keys import KeyParser
@@ -95,7 +95,7 @@ def _collected(own: Hold, confirm: Callable[[], object]) -> dict[str, Any]:
         erase_late_writes(own, confirm)
         parser = key_parser(own.settings)
         with get_redis_connection() as client:
-            store = CheckpointStore(client, parser, fence=fence_of(own))
+            store = store_of(own, client, parser)
             if (size := store.size()) > MAX_KEYS:
                 logger.info("Redis has %d keys: the cleanup collects the orphans", size, extra={"grouping": "orphans"})
                 return _nothing(None)

@@ -15,6 +15,7 @@ from ai_ops.checkpoints.callbacks import Callbacks
 from ai_ops.checkpoints.cleanup import CleanupRun, threads_of
 from ai_ops.checkpoints.cleanup_policy import cleanup_policy
 from ai_ops.checkpoints.connection import describe_checkpoint_redis, get_redis_connection
+from ai_ops.checkpoints.fencing import store_of
 from ai_ops.checkpoints.key_names import compact_keys, key_parser
 from ai_ops.checkpoints.logic.compact_plan import Look, State
 from ai_ops.checkpoints.logic.keys import CheckpointKey, KeyParser
@@ -205,6 +206,6 @@ def _sampled(hold: Hold) -> StorageReport:
     options = hold.settings
     parser = key_parser(options)
     with get_redis_connection() as client:
-        store = CheckpointStore(client, parser)
+        store = store_of(hold, client, parser)
         policy, sentence = cleanup_policy(store, parser.prefixes, options, read_pins(), read_policies())
         return StorageRun(store, parser, policy, progress_of(hold, logger), options).execute(sentence)

@@ -10,6 +10,7 @@ from ai_ops.checkpoints.cleanup import threads_of
 from ai_ops.checkpoints.cleanup_policy import cleanup_policy
 from ai_ops.checkpoints.connection import get_redis_connection
 from ai_ops.checkpoints.erased_names import erased_names
+from ai_ops.checkpoints.fencing import store_of
 from ai_ops.checkpoints.key_names import compact_keys, key_parser
 from ai_ops.checkpoints.logic.compact_keys import CompactKeys
 from ai_ops.checkpoints.logic.compact_plan import Look, State, time_of_id
@@ -208,7 +209,7 @@ def _found(hold: Hold, pattern: str) -> SearchReport:
     settings = hold.settings
     parser = key_parser(settings)
     with get_redis_connection() as client:
-        store = CheckpointStore(client, parser)
+        store = store_of(hold, client, parser)
         policy, _ = cleanup_policy(store, parser.prefixes, settings, read_pins(), read_policies())
         finder = _Search(store, parser, compact_keys(settings), policy, hold.confirm, progress_of(hold, logger))
         return finder.run(pattern, MAX_SCAN_SECONDS)

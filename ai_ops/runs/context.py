@@ -25,6 +25,7 @@ class RunRequest:
         time_limit: Seconds after which it stops, if it has its own limit.
         pause: Seconds between two rounds of probes, for tests; None for the default. Only code around a run sets it.
             No option, Job, message or setting does, because a check without pauses damps nothing.
+        redis_retry_delays: Seconds before each retry of the checkpoint Redis, for tests; None for the default.
     """
 
     trigger: str = RunTriggerChoices.SHELL
@@ -34,6 +35,7 @@ class RunRequest:
     parent_id: uuid.UUID | None = None
     time_limit: float | None = None
     pause: float | None = None
+    redis_retry_delays: tuple[float, ...] | None = None
 
 
 SHELL = RunRequest()
@@ -77,6 +79,7 @@ def request_of_job(job: Any) -> RunRequest:
         run_id,
         time_limit=properties.get(LIMIT_PROPERTY),
         pause=current_request().pause,
+        redis_retry_delays=current_request().redis_retry_delays,
     )
 
 

@@ -34,6 +34,7 @@ class Hold(Protocol):
         job_result: The JobResult of the run's Job; None from a shell.
         owner: The user of the run; None from a shell.
         pause: Seconds between two rounds of probes; None for the default.
+        redis_retry_delays: Seconds before each retry of the checkpoint Redis; None for the default.
     """
 
     fence: int
@@ -42,6 +43,7 @@ class Hold(Protocol):
     job_result: Any
     owner: Any
     pause: float | None
+    redis_retry_delays: tuple[float, ...] | None
 
     @property
     def settings(self) -> AiOpsSettings:

@@ -58,6 +58,7 @@ class Keeper:
         self.job_result = request.job_result
         self.owner = request.owner
         self.pause = request.pause
+        self.redis_retry_delays = request.redis_retry_delays
         self._settings = settings
         self._is_told = is_told
         self._ends = time.monotonic() + time_limit if time_limit else None

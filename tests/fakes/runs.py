@@ -25,6 +25,7 @@ class FreeHold:
     job_result = None
     owner = None
     pause: float | None = None
+    redis_retry_delays: tuple[float, ...] | None = None
 
     def __init__(self) -> None:
         self.confirmed = 0
@@ -58,6 +59,11 @@ class FreeHold:
 def with_pauses(seconds: float | None) -> AbstractContextManager[None]:
     """Let checks that begin in this block, by a task or a Job, pause for so many seconds; None for the usual ones."""
     return requested_by(replace(current_request(), pause=seconds))
+
+
+def with_redis_retries(*seconds: float) -> AbstractContextManager[None]:
+    """Let runs that begin in this block wait for so many seconds before each retry of the checkpoint Redis."""
+    return requested_by(replace(current_request(), redis_retry_delays=seconds))
 
 
 def recorded(

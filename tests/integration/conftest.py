@@ -51,3 +51,12 @@ def pauses():
 
         set_pauses(0.02)
         yield set_pauses
+
+
+@pytest.fixture
+def redis_retries():
+    """Give runs other delays between their tries of a Redis that is away; called with the seconds of each."""
+    from tests.fakes.runs import with_redis_retries
+
+    with ExitStack() as stack:
+        yield lambda *seconds: stack.enter_context(with_redis_retries(*seconds))

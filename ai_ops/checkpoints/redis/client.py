@@ -45,19 +45,26 @@ class RetryingRedis:
         sleep: Waits for a number of seconds.
         fence: The fence that scripts must hold; None for no fence. A cluster has no fence, because a script can't
             compare a key on one node and delete on another.
+        retry_delays: Seconds before each retry; None for RETRY_DELAYS.
 
     Raises:
         LeaseLostError: Raised by scripts: another run has taken over.
         CheckpointStoreError: Raised by every method: Redis refused a command or could not be reached.
     """
 
-    def __init__(self, client: redis.Redis, sleep: Callable[[float], object], fence: Fence | None) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        sleep: Callable[[float], object],
+        fence: Fence | None,
+        retry_delays: Sequence[float] | None = None,
+    ) -> None:
         # Both have the same commands, but no common type.
         self._client: Any = client
         self.is_cluster = isinstance(client, RedisCluster)
         self._sleep = sleep
         self._fence = None if self.is_cluster else fence
-        self._is_hurried = False
+        self._retry_delays = RETRY_DELAYS if retry_delays is None else tuple(retry_delays)
         # A cluster's client makes the pools of its nodes itself, and has no limit.
         self._replies = None if self.is_cluster else ReplyLimit(client)
         self._has_long_names = self.is_cluster
@@ -113,7 +120,7 @@ class RetryingRedis:
             yield from self._scan(restarted, match)
 
     def _scan(self, restarted: Callable[[], object], match: bytes | None) -> Iterator[list[bytes]]:
-        for delay in (*RETRY_DELAYS, None):
+        for delay in (*self._retry_delays, None):
             try:
                 for node in self._primaries():
                     yield from self._scan_node(node.redis_connection if node else self._client, match)
@@ -213,7 +220,7 @@ class RetryingRedis:
 
     def hurry(self) -> None:
         """Stop retrying: fail immediately from now on."""
-        self._is_hurried = True
+        self._retry_delays = ()
 
     def _at_once(self, source: str, keys: Sequence[bytes], arguments: Sequence[Any]) -> Any:
         return self._retry(lambda: self._client.eval(source, len(keys), *keys, *arguments))
@@ -268,7 +275,7 @@ class RetryingRedis:
         return int(at), found[0] if found else []
 
     def _retry(self, action: Callable[[], Result]) -> Result:
-        for delay in (*(() if self._is_hurried else RETRY_DELAYS), None):
+        for delay in (*self._retry_delays, None):
             try:
                 return action()
             except (RedisConnectionError, RedisTimeoutError) as error:

@@ -42,6 +42,7 @@ class CheckpointStore:
         sleep: Waits for a number of seconds.
         fence: The fence that deletions must hold; None for no fence. A cluster has no fence, because a script can't
             compare a key on one node and delete on another.
+        retry_delays: Seconds before each retry; None for the default.
 
     Raises:
         LeaseLostError: From `apply`: another run has taken over.
@@ -54,8 +55,9 @@ class CheckpointStore:
         parser: KeyParser,
         sleep: Callable[[float], object] = time.sleep,
         fence: Fence | None = None,
+        retry_delays: Sequence[float] | None = None,
     ) -> None:
-        self._redis = RetryingRedis(client, sleep, fence)
+        self._redis = RetryingRedis(client, sleep, fence, retry_delays)
         self._parser = parser
         self._deleter = Deleter(self._redis, parser, self.heads)
 

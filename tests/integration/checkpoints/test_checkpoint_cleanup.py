@@ -217,8 +217,8 @@ def test_keys_and_values_that_tell_no_time_stay_and_are_named(checkpoint_redis, 
     assert any("inspect them" in message for message in caplog.messages)
 
 
-def test_redis_down(checkpoint_server, checkpoint_redis, monkeypatch):
-    monkeypatch.setattr("ai_ops.checkpoints.redis.client.RETRY_DELAYS", (0.01,))
+def test_redis_down(checkpoint_server, checkpoint_redis, redis_retries):
+    redis_retries(0.01)
     checkpoint_server.stop()
     try:
         report = cleanup_old_checkpoints(30)

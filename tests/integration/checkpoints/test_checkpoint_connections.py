@@ -147,8 +147,8 @@ def tls_in_front_of(port, folder):
         thread.join()
 
 
-def test_tls_with_a_ca_file(checkpoint_server, checkpoint_redis, tmp_path, monkeypatch):
-    monkeypatch.setattr("ai_ops.checkpoints.redis.client.RETRY_DELAYS", (0.01,))
+def test_tls_with_a_ca_file(checkpoint_server, checkpoint_redis, tmp_path, monkeypatch, redis_retries):
+    redis_retries(0.01)
     fill(checkpoint_redis)
     password = checkpoint_server.password.replace(" ", "%20")
     with tls_in_front_of(checkpoint_server.port, tmp_path) as port:
@@ -159,11 +159,11 @@ def test_tls_with_a_ca_file(checkpoint_server, checkpoint_redis, tmp_path, monke
         assert_cleaned(checkpoint_redis)
 
 
-def test_a_server_that_speaks_tls_itself(tmp_path, monkeypatch):
+def test_a_server_that_speaks_tls_itself(tmp_path, monkeypatch, redis_retries):
     binary = shutil.which("valkey-server") or shutil.which("redis-server")
     if binary is None:
         pytest.skip("the embedded server is built without TLS, and no other is on the PATH")
-    monkeypatch.setattr("ai_ops.checkpoints.redis.client.RETRY_DELAYS", (0.01,))
+    redis_retries(0.01)
     authority = CertificateAuthority.make(tmp_path)
     files = authority.server_files()
     plain, secure = services.free_ports(2)

@@ -46,9 +46,9 @@ def assert_end_state(app, client, states):
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_a_connection_cut_in_each_phase_is_retried(app, checkpoint_redis, monkeypatch, phase):
+def test_a_connection_cut_in_each_phase_is_retried(app, checkpoint_redis, monkeypatch, redis_retries, phase):
     states = talk(app)
-    monkeypatch.setattr("ai_ops.checkpoints.redis.client.RETRY_DELAYS", (0.01, 0.05))
+    redis_retries(0.01, 0.05)
     original = getattr(RetryingRedis, phase)
     calls = []
 
@@ -67,10 +67,12 @@ def test_a_connection_cut_in_each_phase_is_retried(app, checkpoint_redis, monkey
     assert_end_state(app, checkpoint_redis, states)
 
 
-def test_a_server_restarted_while_keys_are_scanned(app, checkpoint_server, checkpoint_redis, monkeypatch):
+def test_a_server_restarted_while_keys_are_scanned(
+    app, checkpoint_server, checkpoint_redis, monkeypatch, redis_retries
+):
     states = talk(app)
     monkeypatch.setattr("ai_ops.checkpoints.redis.client.SCAN_COUNT", 5)
-    monkeypatch.setattr("ai_ops.checkpoints.redis.client.RETRY_DELAYS", (0.05, 0.5, 1.0))
+    redis_retries(0.05, 0.5, 1.0)
     original, calls = RetryingRedis._scan_at, []
 
     def restart_once(self, cursor, *args):
@@ -92,10 +94,10 @@ def test_a_server_restarted_while_keys_are_scanned(app, checkpoint_server, check
 
 @pytest.mark.parametrize("batch", [1, 2, 3])
 def test_a_server_that_stays_away_fails_clearly_and_the_next_run_goes_on(
-    app, checkpoint_server, checkpoint_redis, monkeypatch, batch
+    app, checkpoint_server, checkpoint_redis, monkeypatch, redis_retries, batch
 ):
     states = talk(app)
-    monkeypatch.setattr("ai_ops.checkpoints.redis.client.RETRY_DELAYS", (0.01,))
+    redis_retries(0.01)
     monkeypatch.setattr("ai_ops.checkpoints.redis.deleter.KEYS_PER_COMMAND", 7)
     original, calls = RetryingRedis.script, []
 
@@ -306,11 +308,11 @@ EVERYTHING = 10**9
     ],
 )
 def test_a_pipeline_that_is_cut_anywhere_goes_on_in_order_and_counts_right(
-    app, checkpoint_redis, monkeypatch, room, replies
+    app, checkpoint_redis, monkeypatch, redis_retries, room, replies
 ):
     states = talk(app, old=4, live=2)
     total, cuts = checkpoint_redis.dbsize(), []
-    monkeypatch.setattr("ai_ops.checkpoints.redis.client.RETRY_DELAYS", (0.01, 0.05))
+    redis_retries(0.01, 0.05)
     monkeypatch.setattr("ai_ops.checkpoints.redis.deleter.KEYS_PER_COMMAND", 20)
     deliver, release = CallsAhead._deliver, CallsAhead._release
 

@@ -258,11 +258,11 @@ def test_a_run_and_its_job_keep_no_name_where_records_have_hashes(make, asked_fo
     assert erase_threads([DIGEST], reason="why")["error"].endswith("give the names.")
 
 
-def test_a_run_that_failed_keeps_the_names_until_it_is_done(make, asked_for, monkeypatch):
+def test_a_run_that_failed_keeps_the_names_until_it_is_done(make, asked_for, monkeypatch, redis_retries):
     make("redis")
     with override_settings(PLUGINS_CONFIG=SHA256), monkeypatch.context() as away:
         away.setenv("LANGGRAPH_REDIS_URL", "redis://127.0.0.1:1/0")
-        away.setattr("ai_ops.checkpoints.redis.client.RETRY_DELAYS", ())
+        redis_retries()
         run = asked_for(thread_ids=["person"])
     assert run.options["thread_ids"] == ["person"], "another try needs them"
     assert "person" not in str(JobResult.objects.get(pk=run.job_result_id).task_kwargs)
@@ -313,9 +313,9 @@ def test_what_can_not_be_erased_is_refused_with_a_sentence(checkpoint_redis, ask
     assert checkpoint_redis.dbsize() == 1
 
 
-def test_a_redis_that_is_away_is_told_and_recorded(monkeypatch):
+def test_a_redis_that_is_away_is_told_and_recorded(monkeypatch, redis_retries):
     monkeypatch.setenv("LANGGRAPH_REDIS_URL", "redis://127.0.0.1:1/0")
-    monkeypatch.setattr("ai_ops.checkpoints.redis.client.RETRY_DELAYS", ())
+    redis_retries()
     report = erase_threads(["a"], reason="why")
     assert (report["success"], report["verified"]) == (False, False)
     assert ThreadErasure.objects.get().error == report["error"]

@@ -76,8 +76,8 @@ def test_it_keeps_out_of_the_way_of_a_cleanup(app, checkpoint_redis, caplog):
     assert MaintenanceRun.objects.get(kind=MaintenanceKindChoices.ORPHANS).state == RunStateChoices.SKIPPED
 
 
-def test_a_redis_that_can_not_be_listed_is_one_thing_that_is_wrong(app, monkeypatch, caplog):
-    monkeypatch.setattr("ai_ops.checkpoints.redis.client.RETRY_DELAYS", (0.01,))
+def test_a_redis_that_can_not_be_listed_is_one_thing_that_is_wrong(app, monkeypatch, redis_retries, caplog):
+    redis_retries(0.01)
     monkeypatch.setenv("LANGGRAPH_REDIS_URL", "redis://:wrong@127.0.0.1:1/0")
     assert orphans.collect(FreeHold()) == Findings(0, 0, 1)
     assert "Orphaned keys were not collected: The checkpoint Redis can't be reached" in caplog.text

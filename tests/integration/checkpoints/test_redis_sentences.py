@@ -60,9 +60,9 @@ class Server:
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch):
+def impatient(monkeypatch, redis_retries):
     monkeypatch.setattr("ai_ops.checkpoints.connection.ANSWER_TIMEOUT", 0.5)
-    monkeypatch.setattr("ai_ops.checkpoints.redis.client.RETRY_DELAYS", (0.01,))
+    redis_retries(0.01)
 
 
 @pytest.fixture(scope="module", params=["debian redis", "valkey"])

@@ -112,11 +112,11 @@ def test_a_search_that_is_not_done_is_followed_and_one_of_another_user_is_not_sh
     assert 'name="pattern"' not in page.content.decode(), "the form takes the permission to run the Job"
 
 
-def test_a_search_with_no_usable_pattern_or_no_redis_says_so(search, browser, monkeypatch):
+def test_a_search_with_no_usable_pattern_or_no_redis_says_so(search, browser, monkeypatch, redis_retries):
     refused = browser.post(reverse("plugins:ai_ops:thread_search"), {"pattern": "*a" * 11}, follow=True)
     assert "use at most 10" in refused.content.decode()
     monkeypatch.setenv("LANGGRAPH_REDIS_URL", "redis://127.0.0.1:1/0")
-    monkeypatch.setattr("ai_ops.checkpoints.redis.client.RETRY_DELAYS", ())
+    redis_retries()
     words = said(search("user-*"))
     assert "The search is pending. " in words
     assert "checkpoint Redis" in words, "and is tried again"

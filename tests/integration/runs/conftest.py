@@ -6,6 +6,6 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def short_waits(monkeypatch):
+def short_waits(redis_retries):
     """Let cleanups wait shortly for a Redis that is away."""
-    monkeypatch.setattr("ai_ops.checkpoints.redis.client.RETRY_DELAYS", (0.01,))
+    redis_retries(0.01)
