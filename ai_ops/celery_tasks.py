@@ -38,8 +38,8 @@ from ai_ops.logic.shards import Shard
 from ai_ops.mcp.health_run import check_due_servers, check_one_server
 from ai_ops.mcp.incidents import review_incidents
 from ai_ops.mcp.logic.reports import HealthReport, ServerReport
-from ai_ops.runs.decisions import Hold
 from ai_ops.runs.execution import run_as
+from ai_ops.runs.hold import Hold
 from ai_ops.runs.queries import get_recent_runs
 from ai_ops.supervision.maintenance_incidents import follow_maintenance
 from ai_ops.supervision.supervisor import no_supervision, supervise_once

@@ -20,7 +20,7 @@ from ai_ops.checkpoints.pins import CurrentPins
 from ai_ops.checkpoints.policies import read_policies
 from ai_ops.exceptions import AiOpsError, ConfigurationError
 from ai_ops.logic.arguments import FLAG, ID, Rule, names, refusal
-from ai_ops.runs.decisions import Hold
+from ai_ops.runs.hold import Hold
 from ai_ops.runs.logs import get_logger
 from ai_ops.runs.progress import progress_of
 from ai_ops.runs.time_limit import StoppedByTimeLimitError

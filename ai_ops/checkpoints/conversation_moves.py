@@ -31,7 +31,7 @@ from ai_ops.logic.arguments import FLAG, Rule
 from ai_ops.logic.batches import batches
 from ai_ops.logic.globs import why_no_glob
 from ai_ops.logic.savers import AUTO, CLASSES, COMPACT, OLDER, VALKEY
-from ai_ops.runs.decisions import Hold
+from ai_ops.runs.hold import Hold
 from ai_ops.runs.logs import get_logger
 from ai_ops.runs.progress import progress_of
 from ai_ops.runs.time_limit import StoppedByTimeLimitError

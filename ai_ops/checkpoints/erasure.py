@@ -30,7 +30,7 @@ from ai_ops.logic.concealment import is_concealed
 from ai_ops.logic.foreign_text import shown
 from ai_ops.logic.globs import why_no_glob
 from ai_ops.models import THREAD_ID_MAX_LENGTH, ThreadErasure
-from ai_ops.runs.decisions import Hold
+from ai_ops.runs.hold import Hold
 from ai_ops.runs.logs import get_logger
 from ai_ops.runs.progress import progress_of
 

@@ -10,7 +10,7 @@ from django.db import transaction
 from ai_ops.checkpoints.logic.keys import KeyParser
 from ai_ops.checkpoints.redis.fence import Fence
 from ai_ops.checkpoints.redis.store import CheckpointStore
-from ai_ops.runs.decisions import Hold
+from ai_ops.runs.hold import Hold
 
 
 def store_of(hold: Hold, client: redis.Redis, parser: KeyParser) -> CheckpointStore:

@@ -29,10 +29,10 @@ from ai_ops.checkpoints.redis.store import CheckpointStore
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices
 from ai_ops.exceptions import AiOpsError, LeaseLostError, RunStoppedError
 from ai_ops.models.runs import MaintenanceRun
-from ai_ops.runs.decisions import Hold
 from ai_ops.runs.drained import NAMED, log_drained
 from ai_ops.runs.execution import run_as
 from ai_ops.runs.findings import Findings
+from ai_ops.runs.hold import Hold
 from ai_ops.runs.logs import get_logger
 
 logger = get_logger(__name__)

@@ -30,7 +30,7 @@ from ai_ops.checkpoints.redis.store import CheckpointStore
 from ai_ops.checkpoints.snapshots import keep_snapshot
 from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import AiOpsError, CheckpointStoreError, LeaseLostError, RunStoppedError
-from ai_ops.runs.decisions import Hold
+from ai_ops.runs.hold import Hold
 from ai_ops.runs.logs import get_logger
 from ai_ops.runs.progress import progress_of
 from ai_ops.runs.tracing import phase

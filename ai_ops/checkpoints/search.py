@@ -33,7 +33,7 @@ from ai_ops.exceptions import AiOpsError, ConfigurationError
 from ai_ops.logic.batches import batches
 from ai_ops.logic.globs import common_text, why_no_glob
 from ai_ops.logic.largest import Largest
-from ai_ops.runs.decisions import Hold
+from ai_ops.runs.hold import Hold
 from ai_ops.runs.logs import get_logger
 from ai_ops.runs.progress import progress_of
 from ai_ops.runs.tracing import phase

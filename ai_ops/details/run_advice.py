@@ -10,7 +10,7 @@ from django.utils.dateparse import parse_datetime
 from ai_ops.choices import RunStateChoices
 from ai_ops.config import AiOpsSettings
 from ai_ops.models import MaintenanceRun
-from ai_ops.runs.decisions import MISSED_HEARTBEATS, RENEWALS_PER_LEASE
+from ai_ops.runs.heartbeat import MISSED_HEARTBEATS, RENEWALS_PER_LEASE
 from ai_ops.ui.time_markup import duration, exact
 
 MEANINGS = {

@@ -45,7 +45,7 @@ from ai_ops.mcp.network_control import network_trouble
 from ai_ops.mcp.secrets import read_credentials
 from ai_ops.mcp.server_check import ServerCheck, log
 from ai_ops.models import MCPServer
-from ai_ops.runs.decisions import Hold
+from ai_ops.runs.hold import Hold
 from ai_ops.runs.infrastructure import BACKEND_ERRORS, backend_sentence
 from ai_ops.runs.tracing import ended_span, phase
 

@@ -24,7 +24,7 @@ from ai_ops.mcp.cache_reads import cache_read_once
 from ai_ops.mcp.change_log import flush_change_events, logged_together
 from ai_ops.mcp.server_check import ServerCheck, log
 from ai_ops.models import AgentGeneration, MCPServer
-from ai_ops.runs.decisions import Hold
+from ai_ops.runs.hold import Hold
 from ai_ops.runs.infrastructure import BACKEND_ERRORS, backend_sentence
 from ai_ops.runs.job_log import lines_together
 

@@ -26,7 +26,7 @@ from ai_ops.mcp.logic.reports import HealthReport, ServerReport
 from ai_ops.mcp.shards import enqueue_shards, queue_to_share, shard_servers
 from ai_ops.mcp.tool_listing import list_tools
 from ai_ops.models import MCPServer
-from ai_ops.runs.decisions import Hold
+from ai_ops.runs.hold import Hold
 from ai_ops.runs.infrastructure import BACKEND_ERRORS, backend_sentence
 from ai_ops.runs.logs import get_logger
 

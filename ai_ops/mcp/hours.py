@@ -19,7 +19,7 @@ from nautobot.apps.utils import qs_filter_from_constraints
 
 from ai_ops.models import AgentGeneration
 from ai_ops.models.health import MCPServerCheck, MCPServerCheckHour
-from ai_ops.runs.decisions import Hold
+from ai_ops.runs.hold import Hold
 
 HOUR = timedelta(hours=1)
 SHOWN_HOURS = 24

@@ -41,7 +41,7 @@ from ai_ops.mcp.logic.verdicts import Reason
 from ai_ops.models import AgentGeneration, MCPServer
 from ai_ops.models.health import MCPServerHealth, MCPServerIncident
 from ai_ops.models.tools import MCPServerTool, MCPServerToolSet
-from ai_ops.runs.decisions import Hold
+from ai_ops.runs.hold import Hold
 from ai_ops.runs.logs import get_logger
 
 logger = get_logger(__name__)

@@ -24,7 +24,7 @@ from ai_ops.mcp.incidents import close_ended, open_drifts, open_unlisted
 from ai_ops.mcp.logic.tools import is_due
 from ai_ops.mcp.tool_approval import Recorded, record_listing
 from ai_ops.models import AgentGeneration, MCPServer
-from ai_ops.runs.decisions import Hold
+from ai_ops.runs.hold import Hold
 from ai_ops.runs.infrastructure import BACKEND_ERRORS, backend_sentence
 from ai_ops.runs.job_log import lines_together
 from ai_ops.runs.logs import get_logger

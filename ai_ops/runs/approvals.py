@@ -16,7 +16,7 @@ from ai_ops.choices import RunStateChoices
 from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs.clock import from_now
 from ai_ops.runs.context import RUN_PROPERTY
-from ai_ops.runs.decisions import REDELIVERY_GRACE_SECONDS
+from ai_ops.runs.retries import REDELIVERY_GRACE_SECONDS
 from ai_ops.runs.transitions import interrupt
 
 REFUSED = (ScheduledJobStateChoices.DENIED, ScheduledJobStateChoices.CANCELED)

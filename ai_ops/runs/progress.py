@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from ai_ops.runs.decisions import Hold
+from ai_ops.runs.hold import Hold
 
 
 def progress_of(hold: Hold, logger: logging.Logger) -> Callable[[str], None]:

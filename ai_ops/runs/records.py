@@ -17,8 +17,8 @@ from ai_ops.logic.arguments import is_storable
 from ai_ops.logic.foreign_text import shown
 from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs.context import RunRequest
-from ai_ops.runs.decisions import NAME_ALPHABET, NAME_LENGTH, run_name
 from ai_ops.runs.logs import get_logger
+from ai_ops.runs.names import NAME_ALPHABET, NAME_LENGTH, run_name
 from ai_ops.runs.totals import count_run
 from ai_ops.runs.tracing import trace_parent
 

@@ -33,10 +33,10 @@ from ai_ops.runs import approvals, records, transitions
 from ai_ops.runs.clock import from_now
 from ai_ops.runs.context import LIMIT_PROPERTY, RUN_PROPERTY, RunRequest
 from ai_ops.runs.dead_letters import is_dead_letter, redrive_of
-from ai_ops.runs.decisions import REDELIVERY_GRACE_SECONDS
 from ai_ops.runs.installed_jobs import find_job
 from ai_ops.runs.logs import get_logger
 from ai_ops.runs.options import TIME_LIMIT, checked_options, job_variables
+from ai_ops.runs.retries import REDELIVERY_GRACE_SECONDS
 from ai_ops.runs.service_user import service_user
 from ai_ops.runs.time_limit import limit_of, message_limits
 

@@ -10,9 +10,9 @@ from django.db.models import Model
 from django.utils import timezone
 from nautobot.extras.models import ScheduledJob
 
-from ai_ops.runs.decisions import Hold
 from ai_ops.runs.drained import log_drained
 from ai_ops.runs.findings import Findings
+from ai_ops.runs.hold import Hold
 from ai_ops.runs.logs import get_logger
 from ai_ops.schedules.control import app_schedules
 from ai_ops.schedules.subjects import SUBJECTS, missing_subjects

@@ -25,9 +25,9 @@ from nautobot.extras.models import JobLogEntry, JobResult
 from ai_ops.choices import RunStateChoices
 from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs.dead_letters import is_redriven
-from ai_ops.runs.decisions import Hold
 from ai_ops.runs.drained import log_drained, log_first
 from ai_ops.runs.findings import Findings
+from ai_ops.runs.hold import Hold
 from ai_ops.runs.installed_jobs import find_job
 from ai_ops.runs.logs import get_logger
 from ai_ops.runs.quiet import PASSES, quiet_passes

@@ -7,9 +7,9 @@ from django.db.models.functions import Now
 from django_redis.exceptions import ConnectionInterrupted
 from redis.exceptions import RedisError
 
-from ai_ops.runs.decisions import Hold
 from ai_ops.runs.events import TOPIC_SCHEDULE_LATE, publish
 from ai_ops.runs.findings import Findings
+from ai_ops.runs.hold import Hold
 from ai_ops.runs.logs import get_logger
 from ai_ops.schedules.control import app_schedules
 from ai_ops.schedules.lateness import ScheduleStatus

@@ -23,10 +23,11 @@ from ai_ops.choices import RunStateChoices, RunTriggerChoices
 from ai_ops.exceptions import WorkersUnreachableError
 from ai_ops.models.runs import MaintenanceLease, MaintenanceRun
 from ai_ops.runs import records, transitions
-from ai_ops.runs.decisions import MINIMUM_RESCUE_AGE_SECONDS, Hold, is_lost
 from ai_ops.runs.drained import log_drained
 from ai_ops.runs.events import tell_of_rescue
 from ai_ops.runs.findings import Findings
+from ai_ops.runs.heartbeat import MINIMUM_RESCUE_AGE_SECONDS, is_lost
+from ai_ops.runs.hold import Hold
 from ai_ops.runs.logs import get_logger
 from ai_ops.runs.service_user import service_user
 from ai_ops.schedules.approval import APP_JOBS

@@ -13,9 +13,9 @@ from django.db.models.functions import Now
 from ai_ops.checkpoints import orphans
 from ai_ops.choices import RunStateChoices
 from ai_ops.models.runs import MaintenanceRun
-from ai_ops.runs.decisions import Hold
 from ai_ops.runs.drained import log_drained
 from ai_ops.runs.findings import Findings, summary
+from ai_ops.runs.hold import Hold
 from ai_ops.runs.logs import get_logger
 from ai_ops.runs.requests import enqueue
 from ai_ops.runs.tracing import phase

@@ -14,7 +14,7 @@ import pytest
 from langgraph.checkpoint.redis import RedisSaver
 from redis.exceptions import OutOfMemoryError
 
-from ai_ops.runs.decisions import REDELIVERY_GRACE_SECONDS
+from ai_ops.runs.retries import REDELIVERY_GRACE_SECONDS
 from tests.acceptance import fault_processes as processes
 from tests.acceptance.fault_world import Died, World
 from tests.fakes.conversations import days_ago, graph, on

@@ -104,7 +104,7 @@ def test_a_run_that_was_stopped_is_gone_on_with(of_redis_saver, checkpoint_redis
             raise RunStoppedError("The run was told to stop.")
 
     with monkeypatch.context() as patch:
-        patch.setattr("ai_ops.runs.heartbeat.Keeper.confirm", stop_at_the_third)
+        patch.setattr("ai_ops.runs.lease_keeper.Keeper.confirm", stop_at_the_third)
         # A line of progress confirms too, on a machine that is slow enough for one.
         patch.setattr("ai_ops.checkpoints.conversation_moves.PROGRESS_SECONDS", 3600.0)
         stopped = move_conversations()

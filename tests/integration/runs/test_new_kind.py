@@ -64,9 +64,9 @@ def copy_with_the_kind(tmp_path):
         ("kinds.py", "ALL_KINDS = (\n", "ALL_KINDS = (\n" + entry),
         (
             "celery_tasks.py",
-            "from ai_ops.runs.decisions import Hold\n",
+            "from ai_ops.runs.hold import Hold\n",
             "from datetime import timedelta\nfrom ai_ops.models import PinnedThread\n"
-            "from ai_ops.runs.decisions import Hold\n",
+            "from ai_ops.runs.hold import Hold\n",
         ),
         (
             "jobs/__init__.py",

@@ -9,8 +9,8 @@ from ai_ops.checkpoints.logic.lookups import Facts
 from ai_ops.checkpoints.logic.plan import make_plan
 from ai_ops.checkpoints.logic.retention import RetentionPolicy
 from ai_ops.checkpoints.logic.threads import group_threads
-from ai_ops.runs.decisions import is_lost
 from ai_ops.runs.findings import Findings, summary
+from ai_ops.runs.heartbeat import is_lost
 
 NOW = 1_790_000_000.0
 

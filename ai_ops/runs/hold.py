@@ -1,27 +1,12 @@
-"""Decisions on maintenance runs: their names, their holds, and which of them are lost."""
+"""The hold of a run, with which its work confirms, before each write, that it may continue."""
 
 from __future__ import annotations
 
 import uuid
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from ai_ops.config import AiOpsSettings
-
-# Without characters that are easy to confuse: 0 and o, 1, i and l.
-NAME_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
-NAME_LENGTH = 6
-
-# A lease is renewed three times within its length, so that it survives two missed renewals.
-RENEWALS_PER_LEASE = 3
-# Heartbeats are sent with renewals. A run that misses three of them is suspected.
-MISSED_HEARTBEATS = 3
-# Regardless of the length of the lease, because a restart of the database takes time.
-MINIMUM_RESCUE_AGE_SECONDS = 60.0
-
-# Seconds until the second message of a run is sent, longer than messages usually wait in a queue.
-REDELIVERY_GRACE_SECONDS = 900.0
 
 
 class Hold(Protocol):
@@ -76,28 +61,3 @@ class Hold(Protocol):
 
     def trouble(self, error: BaseException) -> None:
         """Record that `error` prevented the work. If it is an infrastructure error, the run is retried."""
-
-
-def is_lost(*, silent_seconds: float, age_seconds: float, lease_seconds: float, known_alive: bool) -> bool:
-    """Return whether a run in the state running has lost its process.
-
-    Args:
-        silent_seconds: Seconds since its last heartbeat, by the database's clock.
-        age_seconds: Seconds since its start, by the same clock.
-        lease_seconds: Length of its lease in seconds.
-        known_alive: Whether Celery reports that a worker has it. A suspended process is alive.
-    """
-    interval = lease_seconds / RENEWALS_PER_LEASE
-    silent = silent_seconds > MISSED_HEARTBEATS * interval
-    return silent and age_seconds > MINIMUM_RESCUE_AGE_SECONDS and not known_alive
-
-
-def run_name(kind: str, at: datetime, suffix: str) -> str:
-    """Return a readable name: kind, minute and six characters.
-
-    Args:
-        kind: One of `ai_ops.choices.MaintenanceKindChoices`.
-        at: Time of the request.
-        suffix: `NAME_LENGTH` random characters of `NAME_ALPHABET`.
-    """
-    return f"{kind} {at:%Y-%m-%d %H:%M} {suffix}"
