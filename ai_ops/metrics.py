@@ -25,6 +25,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.utils import floatToGoString
 
 from ai_ops.choices import MaintenanceKindChoices, MCPIncidentKindChoices, RunStateChoices
+from ai_ops.logic.histogram_buckets import CHECK_BUCKETS, RUN_BUCKETS
 from ai_ops.mcp.logic.verdicts import Reason
 from ai_ops.models import CheckpointStorageSnapshot, MaintenanceRun, MCPServerIncident
 from ai_ops.overview import logic, queries
@@ -141,7 +142,7 @@ def _read_totals(families: dict[str, Any]) -> None:
         for state, total in zip(RunStateChoices.FINAL, ended, strict=True):
             families["runs"].add_metric([kind, state], total.count if total else 0)
         worked = [each for each in ended if each and each.labels[1] != RunStateChoices.SKIPPED]
-        _add_histogram(families["run_duration_seconds"], [kind], worked, totals.RUN_BUCKETS)
+        _add_histogram(families["run_duration_seconds"], [kind], worked, RUN_BUCKETS)
         for name, prefix in (("deleted_keys", totals.KEYS), ("deleted_threads", totals.THREADS)):
             total = found.get((prefix, (kind,)))
             families[name].add_metric([kind], total.count if total else 0)
@@ -150,7 +151,7 @@ def _read_totals(families: dict[str, Any]) -> None:
     for reason, total in zip(reasons, checks, strict=True):
         families["mcp_checks"].add_metric([reason], total.count if total else 0)
     answered = [each for each in checks if each and each.labels == (totals.WELL,)]
-    _add_histogram(families["mcp_check_latency_seconds"], [], answered, totals.CHECK_BUCKETS)
+    _add_histogram(families["mcp_check_latency_seconds"], [], answered, CHECK_BUCKETS)
 
 
 def _add_histogram(family: Any, labels: list[str], found: Iterable[totals.Counted], ends: tuple[float, ...]) -> None:

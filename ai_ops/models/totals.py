@@ -10,7 +10,7 @@ BUCKETS = 8
 class Total(BaseModel):
     """The number of events, the sum of their sizes, and the number of events in each of eight ranges of sizes.
 
-    The ranges are those of `ai_ops.runs.totals`. A bucket counts only its own range.
+    The ranges are those of `ai_ops.logic.histogram_buckets`. A bucket counts only its own range.
     """
 
     key = models.CharField(max_length=CHARFIELD_MAX_LENGTH, unique=True)

@@ -14,11 +14,9 @@ from typing import Any
 
 from django.db import connection
 
+from ai_ops.logic.histogram_buckets import CHECK_BUCKETS, RUN_BUCKETS
 from ai_ops.models.totals import BUCKETS, Total
 
-# Upper bounds of the ranges, in seconds. A pass of the supervisor takes milliseconds, a large cleanup an hour.
-RUN_BUCKETS = (0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0)
-CHECK_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 # The first part of a key; the other parts are the labels. Reasons and kinds contain no slash.
 RUNS, CHECKS, KEYS, THREADS = "runs", "checks", "keys", "threads"
 SEPARATOR = "/"
