@@ -26,8 +26,7 @@ from ai_ops.filters import ScheduleFilterSet
 from ai_ops.kinds import DEFAULT_SCHEDULES, KINDS
 from ai_ops.logic.foreign_text import shown
 from ai_ops.runs.options import checked_options, checked_text
-from ai_ops.runs.permissions import confirm_may
-from ai_ops.runs.requests import runnable_job
+from ai_ops.runs.permissions import confirm_may, runnable_job
 from ai_ops.schedules.control import (
     app_schedules,
     pause_schedule,

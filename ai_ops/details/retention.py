@@ -20,7 +20,7 @@ from nautobot.apps.views import get_obj_from_context
 from ai_ops.checkpoints.snapshots import latest_snapshots
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices
 from ai_ops.models import CheckpointStorageSnapshot, MaintenanceRun
-from ai_ops.runs.requests import may_run
+from ai_ops.runs.permissions import may_run
 from ai_ops.ui.panels import FactsPanel, FieldsPanel
 
 

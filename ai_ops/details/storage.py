@@ -28,7 +28,7 @@ from ai_ops.choices import MaintenanceKindChoices, RunStateChoices
 from ai_ops.kinds import DEFAULT_SCHEDULES
 from ai_ops.models import CheckpointStorageSnapshot, MaintenanceRun, PinnedThread
 from ai_ops.runs.installed_jobs import find_job
-from ai_ops.runs.requests import may_run
+from ai_ops.runs.permissions import may_run
 from ai_ops.ui.charts import READABLE_NAME, ReadableChartPanel
 from ai_ops.ui.panels import FactsPanel
 from ai_ops.ui.time_markup import ago, plain_ago

@@ -12,7 +12,7 @@ from ai_ops.checkpoints.logic.erasure import hashed
 from ai_ops.checkpoints.logic.search import ERASED, SHOWN_THREADS, state_of
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices
 from ai_ops.models import MaintenanceRun, ThreadErasure
-from ai_ops.runs.requests import may_run
+from ai_ops.runs.permissions import may_run
 
 ERASE = "ai_ops.add_threaderasure"
 SHOWN_CHECKPOINTS = 200

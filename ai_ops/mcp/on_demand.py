@@ -10,7 +10,8 @@ from django.db.models.functions import Now
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
 from ai_ops.exceptions import RunRefusedError
 from ai_ops.models import MaintenanceRun, MCPServer
-from ai_ops.runs.requests import may_run, request_run
+from ai_ops.runs.permissions import may_run
+from ai_ops.runs.requests import request_run
 
 # Three probes with two pauses take less than a minute. A longer check waits for another reason.
 LONGEST_CHECK = timedelta(minutes=10)

@@ -15,7 +15,7 @@ from ai_ops.choices import MaintenanceKindChoices, MCPProtocolChoices, MCPServer
 from ai_ops.mcp.hours import Hour, hours
 from ai_ops.mcp.logic.certificates import WARNING_DAYS, is_worth_a_warning
 from ai_ops.overview import logic, queries
-from ai_ops.runs.requests import may_run
+from ai_ops.runs.permissions import may_run
 from ai_ops.schedules.lateness import ScheduleStatus
 
 SERVERS = "ai_ops.view_mcpserver"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any
 
 from django.contrib.contenttypes.models import ContentType
@@ -16,7 +15,7 @@ from ai_ops.choices import RunStateChoices
 from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs.clock import from_now
 from ai_ops.runs.context import RUN_PROPERTY
-from ai_ops.runs.retries import REDELIVERY_GRACE_SECONDS
+from ai_ops.runs.delivery import REDELIVERY_GRACE
 from ai_ops.runs.transitions import interrupt
 
 REFUSED = (ScheduledJobStateChoices.DENIED, ScheduledJobStateChoices.CANCELED)
@@ -75,7 +74,7 @@ def follow_decision(sender: Any, instance: ScheduledJob, **_: Any) -> None:
         interrupt(waiting, "Its approval was denied.")
     elif instance.state == ScheduledJobStateChoices.ACTIVE and instance.enabled:
         # The schedule sends the message. If it is lost, the supervisor sends another.
-        waiting.update(next_attempt=from_now(timedelta(seconds=REDELIVERY_GRACE_SECONDS)))
+        waiting.update(next_attempt=from_now(REDELIVERY_GRACE))
 
 
 def follow_deletion(sender: Any, instance: ScheduledJob, **_: Any) -> None:

@@ -1,4 +1,4 @@
-"""Permissions for actions: an action on an object needs the view permission and the permission for the action."""
+"""Permissions: an action on an object needs the view permission and that for the action, and a run that for its Job."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from typing import Any
 
 from django.core.exceptions import PermissionDenied
 from django.db.models import Exists, Model, OuterRef, QuerySet
+from nautobot.extras.models import Job
 
-from ai_ops.kinds import KINDS
+from ai_ops.exceptions import RunNotPermittedError, RunRefusedError
+from ai_ops.kinds import KINDS, class_path_of
 from ai_ops.models.runs import MaintenanceRun
-from ai_ops.runs.requests import may_run, runnable_kinds
+from ai_ops.runs.installed_jobs import find_job
 
 # Nautobot's own actions, which have checkboxes on the form of a permission. Other actions are entered in its field
 # "additional actions".
@@ -34,6 +36,35 @@ def confirm_may(user: Any, action: str, instance: Model) -> None:
         if action in ORDINARY_ACTIONS:
             what = f"the permission to {action} {instance._meta.verbose_name_plural}"
         raise PermissionDenied(f"You may not {action} {instance}: ask for {what}.")
+
+
+def may_run(kind: str, user: Any) -> bool:
+    """Return whether `user` may run the Job of a kind."""
+    job = find_job(kind)
+    return job is not None and Job.objects.check_perms(user, instance=job, action="run")
+
+
+def runnable_kinds(user: Any) -> set[str]:
+    """Return the kinds whose Jobs `user` may run, from one query for all."""
+    permitted = Job.objects.restrict(user, "run").filter(installed=True).order_by()
+    paths = {f"{module}.{name}" for module, name in permitted.values_list("module_name", "job_class_name")}
+    return {kind for kind in KINDS if class_path_of(kind) in paths}
+
+
+def runnable_job(kind: str, user: Any) -> Job:
+    """Return the Job of a kind if it can be run, by `user` if given.
+
+    Raises:
+        RunRefusedError: It can't be run; the message has the reason and the advice.
+    """
+    job = find_job(kind)
+    if job is None or job.job_class is None:
+        raise RunRefusedError(f"The Job {class_path_of(kind)} is not installed: run nautobot-server post_upgrade.")
+    if user is not None and not Job.objects.check_perms(user, instance=job, action="run"):
+        raise RunNotPermittedError(f'You may not run the Job "{job}": ask for the permission to run it.')
+    if not job.enabled:
+        raise RunRefusedError(f'The Job "{job}" is disabled: enable it on its page under Jobs.')
+    return job
 
 
 # Actions that need the permission to run the Job instead of their own.

@@ -10,9 +10,6 @@ BACKOFF_BASE_SECONDS = 30.0
 # If Redis or the database is unavailable for hours, the run is retried hourly.
 BACKOFF_CAP_SECONDS = 3600.0
 
-# Seconds until the second message of a run is sent, longer than messages usually wait in a queue.
-REDELIVERY_GRACE_SECONDS = 900.0
-
 
 @dataclass(frozen=True)
 class TryAgain:

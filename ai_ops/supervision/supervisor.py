@@ -13,11 +13,11 @@ from django.db.models.functions import Now
 from ai_ops.checkpoints import orphans
 from ai_ops.choices import RunStateChoices
 from ai_ops.models.runs import MaintenanceRun
+from ai_ops.runs.delivery import enqueue
 from ai_ops.runs.drained import log_drained
 from ai_ops.runs.findings import Findings, summary
 from ai_ops.runs.hold import Hold
 from ai_ops.runs.logs import get_logger
-from ai_ops.runs.requests import enqueue
 from ai_ops.runs.tracing import phase
 from ai_ops.schedules.ends import end_without_subject
 from ai_ops.supervision import history, late_schedules

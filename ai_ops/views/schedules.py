@@ -15,8 +15,7 @@ from nautobot.extras.models import ScheduledJob
 from ai_ops.choices import MaintenanceKindChoices
 from ai_ops.exceptions import AiOpsError, ConfigurationError, RunNotPermittedError
 from ai_ops.forms import ScheduleTimesForm
-from ai_ops.runs.permissions import confirm_may
-from ai_ops.runs.requests import runnable_job, runnable_kinds
+from ai_ops.runs.permissions import confirm_may, runnable_job, runnable_kinds
 from ai_ops.schedules.control import app_schedules, pause_schedule, resume_schedule, retime_schedule
 from ai_ops.schedules.ensure import kind_of
 from ai_ops.schedules.lateness import ACTIVE, BROKEN, PAUSED, ScheduleStatus

@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import re
 import signal
+from datetime import timedelta
 
 import pytest
 from langgraph.checkpoint.redis import RedisSaver
 from redis.exceptions import OutOfMemoryError
 
-from ai_ops.runs.retries import REDELIVERY_GRACE_SECONDS
+from ai_ops.runs.delivery import REDELIVERY_GRACE
 from tests.acceptance import fault_processes as processes
 from tests.acceptance.fault_world import Died, World
 from tests.fakes.conversations import days_ago, graph, on
@@ -24,7 +25,7 @@ from tests.waiting import LONGEST_SECONDS, until
 HEALTH, CLEANUP, INCIDENTS = "health", "cleanup", "incidents"
 STARTERS, ROUNDS = 20, 100
 HOUR = 3600.0
-GRACE_MINUTES = REDELIVERY_GRACE_SECONDS / 60
+GRACE_MINUTES = REDELIVERY_GRACE / timedelta(minutes=1)
 # The port of tcpmux, which nothing serves.
 NOTHING_LISTENS = "http://127.0.0.1:1"
 # A pause in which a test finds the process, whatever else the machine does.

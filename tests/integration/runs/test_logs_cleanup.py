@@ -25,8 +25,8 @@ from ai_ops.celery_tasks import get_recent_runs
 from ai_ops.choices import RunStateChoices
 from ai_ops.models import MaintenanceRun, PinnedThread
 from ai_ops.runs.approvals import schedule_of
+from ai_ops.runs.delivery import enqueue
 from ai_ops.runs.queries import summary
-from ai_ops.runs.requests import enqueue
 from ai_ops.schedules import find_job, service_user
 from ai_ops.schedules.status import get_schedule_status
 from ai_ops.supervision.history import trim

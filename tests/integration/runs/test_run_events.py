@@ -15,8 +15,8 @@ from ai_ops.choices import RunStateChoices, RunTriggerChoices
 from ai_ops.models import MaintenanceRun, MCPServer
 from ai_ops.runs import drained
 from ai_ops.runs.context import RunRequest, requested_by
+from ai_ops.runs.delivery import enqueue
 from ai_ops.runs.execution import run_as
-from ai_ops.runs.requests import enqueue
 from ai_ops.runs.transitions import end_without_work
 from ai_ops.schedules import ensure_schedule
 from ai_ops.supervision.history import trim

@@ -20,9 +20,10 @@ from ai_ops.exceptions import NoWorkerError, RunConflictError, RunNotPermittedEr
 from ai_ops.models import MaintenanceRun, MCPServer
 from ai_ops.runs.approvals import schedule_of
 from ai_ops.runs.context import limited_to
+from ai_ops.runs.delivery import REDELIVERY_GRACE, enqueue
 from ai_ops.runs.execution import run_as
 from ai_ops.runs.options import job_variables
-from ai_ops.runs.requests import REDELIVERY_GRACE, discard_run, enqueue, request_run
+from ai_ops.runs.requests import discard_run, request_run
 from ai_ops.schedules import SERVICE_USER, find_job
 from tests.fakes.jobs import enable_jobs, require_approval, see_workers
 from tests.fakes.runs import recorded

@@ -124,7 +124,7 @@ def test_a_run_joins_the_trace_of_the_code_that_calls_it(exporter, checkpoint_re
 def test_a_run_that_is_asked_for_by_rest_joins_the_trace_of_the_caller(
     exporter, checkpoint_redis, monkeypatch, django_capture_on_commit_callbacks
 ):
-    monkeypatch.setattr("ai_ops.runs.requests._has_worker", lambda queue: True)
+    monkeypatch.setattr("ai_ops.runs.requests.has_worker", lambda queue: True)
     Job.objects.filter(job_class_name="CleanupCheckpointsJob").update(enabled=True)
     user = User.objects.create(username="ada", is_superuser=True, is_active=True)
     token = Token.objects.create(user=user)
