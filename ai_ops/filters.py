@@ -33,7 +33,7 @@ from ai_ops.models import (
     ThreadErasure,
 )
 from ai_ops.runs.dead_letters import dead_letters
-from ai_ops.runs.quiet import quiet_passes, without_quiet_passes
+from ai_ops.runs.quiet_passes import quiet_passes, without_quiet_passes
 from ai_ops.schedules.lateness import STANDINGS
 from ai_ops.schedules.status import statuses_of
 

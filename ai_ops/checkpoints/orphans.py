@@ -29,11 +29,11 @@ from ai_ops.checkpoints.redis.store import CheckpointStore
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices
 from ai_ops.exceptions import AiOpsError, LeaseLostError, RunStoppedError
 from ai_ops.models.runs import MaintenanceRun
-from ai_ops.runs.drained import NAMED, log_drained
 from ai_ops.runs.execution import run_as
 from ai_ops.runs.findings import Findings
 from ai_ops.runs.hold import Hold
 from ai_ops.runs.logs import get_logger
+from ai_ops.runs.supervisor_log import NAMED, log_handled
 
 logger = get_logger(__name__)
 
@@ -126,7 +126,7 @@ class _OrphanLog:
             return
         key, *_ = deletion.some_keys(1) or [b""]
         done = "its thread has continued, so it stays" if outcome.changed else f"{outcome.deleted:,} key(s) deleted"
-        log_drained(
+        log_handled(
             f"Orphan {text_of(key[:SHOWN_BYTES])} of the thread {text_of(deletion.thread[:SHOWN_BYTES])}",
             "without its checkpoint",
             self._age(key),

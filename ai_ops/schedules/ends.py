@@ -10,10 +10,10 @@ from django.db.models import Model
 from django.utils import timezone
 from nautobot.extras.models import ScheduledJob
 
-from ai_ops.runs.drained import log_drained
 from ai_ops.runs.findings import Findings
 from ai_ops.runs.hold import Hold
 from ai_ops.runs.logs import get_logger
+from ai_ops.runs.supervisor_log import log_handled
 from ai_ops.schedules.control import app_schedules
 from ai_ops.schedules.subjects import SUBJECTS, missing_subjects
 
@@ -34,7 +34,7 @@ def end_without_subject(_hold: Hold | None = None) -> Findings:
     ended = _end_schedules()
     for schedule in ended:
         age = max(timezone.now() - schedule.start_time, timedelta())
-        log_drained(f'The schedule "{schedule.name}"', "active", age, "ended", grouping="schedules", about=schedule)
+        log_handled(f'The schedule "{schedule.name}"', "active", age, "ended", grouping="schedules", about=schedule)
     return Findings(len(ended), len(ended))
 
 

@@ -25,12 +25,12 @@ from nautobot.extras.models import JobLogEntry, JobResult
 from ai_ops.choices import RunStateChoices
 from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs.dead_letters import is_redriven
-from ai_ops.runs.drained import log_drained, log_first
 from ai_ops.runs.findings import Findings
 from ai_ops.runs.hold import Hold
 from ai_ops.runs.installed_jobs import find_job
 from ai_ops.runs.logs import get_logger
-from ai_ops.runs.quiet import PASSES, quiet_passes
+from ai_ops.runs.quiet_passes import PASSES, quiet_passes
+from ai_ops.runs.supervisor_log import log_first, log_handled
 from ai_ops.schedules.approval import APP_JOBS
 
 logger = get_logger(__name__)
@@ -95,11 +95,11 @@ def _age(since: str) -> ExpressionWrapper:
 
 
 def _log_deleted(result: Result) -> None:
-    log_drained(f"The result {result.pk} of {result.name}", result.status, result.age, "deleted", grouping="history")
+    log_handled(f"The result {result.pk} of {result.name}", result.status, result.age, "deleted", grouping="history")
 
 
 def _log_trimmed(row: Row) -> None:
-    log_drained(row.name, row.state, row.age, "deleted with the results of its attempts", grouping="history")
+    log_handled(row.name, row.state, row.age, "deleted with the results of its attempts", grouping="history")
 
 
 def _expired(kept_for: timedelta) -> QuerySet[MaintenanceRun]:

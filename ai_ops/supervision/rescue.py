@@ -23,13 +23,13 @@ from ai_ops.choices import RunStateChoices, RunTriggerChoices
 from ai_ops.exceptions import WorkersUnreachableError
 from ai_ops.models.runs import MaintenanceLease, MaintenanceRun
 from ai_ops.runs import records, transitions
-from ai_ops.runs.drained import log_drained
 from ai_ops.runs.events import tell_of_rescue
 from ai_ops.runs.findings import Findings
 from ai_ops.runs.heartbeat import MINIMUM_RESCUE_AGE_SECONDS, is_lost
 from ai_ops.runs.hold import Hold
 from ai_ops.runs.logs import get_logger
 from ai_ops.runs.service_user import service_user
+from ai_ops.runs.supervisor_log import log_handled
 from ai_ops.schedules.approval import APP_JOBS
 from ai_ops.supervision.isolation import isolate
 from ai_ops.supervision.workers import known_tasks
@@ -172,7 +172,7 @@ def _rescue_one(hold: Hold, run: Any) -> bool:
             logger.warning("%s was lost. %s", locked, why, extra={"grouping": "rescue"})
             transitions.end_failed_attempt(locked, RunStateChoices.LOST, why, progress="")
         tell_of_rescue(locked.pk, why)
-        log_drained(run, "running", run.silent, f"it is {locked.state} now", grouping="rescue")
+        log_handled(run, "running", run.silent, f"it is {locked.state} now", grouping="rescue")
     return True
 
 
@@ -266,7 +266,7 @@ def _reap(result: Any) -> str:
     except JobAlreadyTerminal:
         return ENDED
     logger.warning("%s had been left %s by a worker that died", result.name, result.status, extra={"object": result})
-    log_drained(
+    log_handled(
         f"The result {result.pk} of {result.name}",
         result.status,
         result.waiting,

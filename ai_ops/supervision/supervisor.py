@@ -14,10 +14,10 @@ from ai_ops.checkpoints import orphans
 from ai_ops.choices import RunStateChoices
 from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs.delivery import enqueue
-from ai_ops.runs.drained import log_drained
 from ai_ops.runs.findings import Findings, summary
 from ai_ops.runs.hold import Hold
 from ai_ops.runs.logs import get_logger
+from ai_ops.runs.supervisor_log import log_handled
 from ai_ops.runs.tracing import phase
 from ai_ops.schedules.ends import end_without_subject
 from ai_ops.supervision import history, late_schedules
@@ -47,7 +47,7 @@ def start_due(hold: Hold) -> Findings:
     for run in runs:
         hold.confirm()
         sent = isolate(f"starting {run}", lambda run=run: enqueue(run, hold.settings) is not None)
-        log_drained(run, "pending", run.age, _outcome(run, sent), grouping="retries")
+        log_handled(run, "pending", run.age, _outcome(run, sent), grouping="retries")
         fixed += sent is True
         unfixable += sent is None or run.state == RunStateChoices.DEAD
     return Findings(len(runs), fixed, unfixable)

@@ -34,7 +34,7 @@ from ai_ops.exceptions import RunNotPermittedError, RunRefusedError
 from ai_ops.models import MaintenanceRun
 from ai_ops.runs.dead_letters import dead_letters, is_redriven
 from ai_ops.runs.permissions import confirm_may_decide, permitted_runs, with_rights
-from ai_ops.runs.quiet import PASSES, without_quiet_passes
+from ai_ops.runs.quiet_passes import PASSES, without_quiet_passes
 from ai_ops.runs.requests import cancel_run, discard_run, redrive_run, repeat_run
 from ai_ops.views.ids import ID_PATTERN
 from ai_ops.views.long_names import LongNamesMixin

@@ -13,7 +13,7 @@ from nautobot.extras.models import ScheduledJob, Status
 from ai_ops.celery_tasks import check_mcp_server_health, perform_mcp_health_checks
 from ai_ops.choices import RunStateChoices, RunTriggerChoices
 from ai_ops.models import MaintenanceRun, MCPServer
-from ai_ops.runs import drained
+from ai_ops.runs import supervisor_log
 from ai_ops.runs.context import RunRequest, requested_by
 from ai_ops.runs.delivery import enqueue
 from ai_ops.runs.execution import run_as
@@ -131,11 +131,11 @@ def test_each_run_that_is_due_has_a_line(caplog):
 
 def test_the_first_old_runs_have_a_line_each_and_the_others_a_count(caplog):
     caplog.set_level(logging.INFO)
-    for _ in range(drained.NAMED + 3):
+    for _ in range(supervisor_log.NAMED + 3):
         run = recorded("storage", ago=timedelta(days=40))
     trim(FreeHold())
     lines = [line for line in caplog.messages if "deleted with the results of its attempts" in line]
-    assert len(lines) == drained.NAMED
+    assert len(lines) == supervisor_log.NAMED
     assert lines[0].endswith(", succeeded, 40 d old: deleted with the results of its attempts")
     assert run.name not in "".join(lines)
     assert "And 3 more old run(s) deleted with their results" in caplog.messages

@@ -21,9 +21,9 @@ from ai_ops.models import MaintenanceLease, MaintenanceRun
 from ai_ops.runs import lease as leases
 from ai_ops.runs.context import RunRequest, requested_by
 from ai_ops.runs.dead_letters import dead_letters
-from ai_ops.runs.drained import NAMED
 from ai_ops.runs.execution import run_as
 from ai_ops.runs.findings import Findings
+from ai_ops.runs.supervisor_log import NAMED
 from ai_ops.schedules import ensure_schedule, find_job, service_user
 from ai_ops.supervision import history
 from ai_ops.supervision.history import MAX_QUIET_PASSES, MAX_RECORDS, trim

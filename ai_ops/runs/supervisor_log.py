@@ -14,7 +14,7 @@ logger = get_logger(__name__)
 NAMED = 20
 
 
-def log_drained(what: object, state: str, age: timedelta, done: str, *, grouping: str, about: Any = None) -> None:
+def log_handled(what: object, state: str, age: timedelta, done: str, *, grouping: str, about: Any = None) -> None:
     """Log that the supervisor has handled an object.
 
     Args:
