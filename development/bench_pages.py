@@ -141,7 +141,7 @@ def install() -> None:
     from django.utils import timezone
     from nautobot.extras.models import JobResult, Status
 
-    from ai_ops.mcp.hours import sum_up_hours
+    from ai_ops.mcp.hourly_checks import sum_up_hours
     from ai_ops.models import CheckpointStorageSnapshot, MCPServer
     from ai_ops.schedules import DEFAULT_SCHEDULES, ensure_schedule
     from tests.fakes.runs import FreeHold

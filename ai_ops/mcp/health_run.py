@@ -20,7 +20,7 @@ from ai_ops.mcp.check import check_servers
 from ai_ops.mcp.due import due_servers
 from ai_ops.mcp.events import publish_check
 from ai_ops.mcp.history import trim_checks
-from ai_ops.mcp.hours import sum_up_hours
+from ai_ops.mcp.hourly_checks import sum_up_hours
 from ai_ops.mcp.logic.pauses import PAUSE_SECONDS
 from ai_ops.mcp.logic.reports import HealthReport, ServerReport
 from ai_ops.mcp.shards import enqueue_shards, queue_to_share, shard_servers

@@ -34,7 +34,7 @@ from ai_ops.config import AiOpsSettings
 from ai_ops.logic.durations import days_left
 from ai_ops.logic.limits import MAX_NAME_CHARACTERS
 from ai_ops.mcp.due import CLOCK_TOLERANCE
-from ai_ops.mcp.hours import forget_hours
+from ai_ops.mcp.hourly_checks import forget_hours
 from ai_ops.mcp.logic.certificates import is_news
 from ai_ops.mcp.logic.flapping import ILL, WELL, change_percent, is_flapping, remembered
 from ai_ops.mcp.logic.reports import ServerReport

@@ -152,7 +152,7 @@ class MCPServerCheck(BaseModel):
 
 
 class MCPServerCheckHour(BaseModel):
-    """The sum of the checks of all servers in one past hour; see `ai_ops.mcp.hours`.
+    """The sum of the checks of all servers in one past hour; see `ai_ops.mcp.hourly_checks`.
 
     A row is a cache for the overview. Any row may be deleted: it is computed again from the checks.
     """

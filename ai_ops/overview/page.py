@@ -12,7 +12,7 @@ from django.urls import reverse
 from nautobot.extras.models import ObjectChange
 
 from ai_ops.choices import MaintenanceKindChoices, MCPProtocolChoices, MCPServerStatus, MCPToolStateChoices
-from ai_ops.mcp.hours import Hour, hours
+from ai_ops.mcp.hourly_checks import Hour, hours
 from ai_ops.mcp.logic.certificates import WARNING_DAYS, is_worth_a_warning
 from ai_ops.overview import logic, queries
 from ai_ops.runs.permissions import may_run

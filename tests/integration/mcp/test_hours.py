@@ -15,7 +15,7 @@ from ai_ops.celery_tasks import check_mcp_server_health, perform_mcp_health_chec
 from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import LeaseLostError
 from ai_ops.mcp.history import record_checks
-from ai_ops.mcp.hours import HOUR, SHOWN_HOURS, Hour, hours, start_of_hour, sum_up_hours
+from ai_ops.mcp.hourly_checks import HOUR, SHOWN_HOURS, Hour, hours, start_of_hour, sum_up_hours
 from ai_ops.mcp.logic.reports import ServerReport
 from ai_ops.models import MCPServer, MCPServerCheck, MCPServerCheckHour
 from tests.fakes.mcp_server import FakeMCPServer
