@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from ai_ops.mcp.logic.reports import HealthReport, ServerReport
-from ai_ops.models.health import MCPServerIncident
+from ai_ops.models.incidents import MCPServerIncident
 from ai_ops.runs.events import publish
 
 TOPIC_CHECKED = "ai_ops.mcp.checked"

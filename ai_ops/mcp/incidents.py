@@ -39,7 +39,8 @@ from ai_ops.mcp.logic.reports import ServerReport
 from ai_ops.mcp.logic.tools import UNREADABLE
 from ai_ops.mcp.logic.verdicts import Reason
 from ai_ops.models import AgentGeneration, MCPServer
-from ai_ops.models.health import MCPServerHealth, MCPServerIncident
+from ai_ops.models.health import MCPServerHealth
+from ai_ops.models.incidents import MCPServerIncident
 from ai_ops.models.tools import MCPServerTool, MCPServerToolSet
 from ai_ops.runs.hold import Hold
 from ai_ops.runs.logs import get_logger

@@ -2,7 +2,8 @@
 
 from ai_ops.models.checkpoints import THREAD_ID_MAX_LENGTH, CheckpointStorageSnapshot, PinnedThread
 from ai_ops.models.generation import AgentGeneration
-from ai_ops.models.health import MCPServerCheck, MCPServerCheckHour, MCPServerHealth, MCPServerIncident
+from ai_ops.models.health import MCPServerCheck, MCPServerCheckHour, MCPServerHealth
+from ai_ops.models.incidents import MCPServerIncident
 from ai_ops.models.provisioning import ProvisioningRecord
 from ai_ops.models.retention import RetentionPolicy, ThreadErasure
 from ai_ops.models.runs import MaintenanceLease, MaintenanceRun
