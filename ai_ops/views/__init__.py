@@ -1,8 +1,9 @@
 """Pages of AI Ops, a module for each subject. Nautobot looks for the view of a model here."""
 
 from ai_ops.views.checkpoints import CheckpointStorageSampleView, CheckpointStorageView, PinnedThreadUIViewSet
+from ai_ops.views.erasures import ThreadErasureUIViewSet
 from ai_ops.views.incidents import MCPServerIncidentUIViewSet
-from ai_ops.views.retention import RetentionPolicyUIViewSet, ThreadErasureUIViewSet
+from ai_ops.views.retention import RetentionPolicyUIViewSet
 from ai_ops.views.runs import DeadLettersView, MaintenanceRunUIViewSet
 from ai_ops.views.schedules import SchedulesView
 from ai_ops.views.servers import MCPServerCheckUIViewSet, MCPServerUIViewSet

@@ -1,20 +1,19 @@
-"""Pages of retention policies and erasures."""
+"""Pages of retention policies."""
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.shortcuts import redirect
 from django.utils.html import format_html
-from nautobot.apps.views import NautobotUIViewSet, ObjectDetailViewMixin, ObjectListViewMixin
+from nautobot.apps.views import NautobotUIViewSet
 from rest_framework.decorators import action
 
 from ai_ops import filters, forms, tables
 from ai_ops.api import serializers
 from ai_ops.choices import MaintenanceKindChoices, RunTriggerChoices
-from ai_ops.details.retention import ERASURE_DETAIL, RETENTION_POLICY_DETAIL
+from ai_ops.details.retention import RETENTION_POLICY_DETAIL
 from ai_ops.exceptions import RunNotPermittedError, RunRefusedError
-from ai_ops.models import RetentionPolicy, ThreadErasure
+from ai_ops.models import RetentionPolicy
 from ai_ops.runs.requests import request_run
-from ai_ops.views.ids import ID_PATTERN
 from ai_ops.views.long_names import LongNamesMixin
 
 
@@ -59,16 +58,3 @@ class RetentionPolicyUIViewSet(LongNamesMixin, NautobotUIViewSet):
         sentence = 'The dry run <a href="{}">{}</a> has been requested.'
         messages.success(request, format_html(sentence, run.get_absolute_url(), run))
         return redirect(policy)
-
-
-class ThreadErasureUIViewSet(LongNamesMixin, ObjectDetailViewMixin, ObjectListViewMixin):
-    """List and detail of erasures. Pages can't add, edit or delete these records, which are evidence."""
-
-    queryset = ThreadErasure.objects.select_related("requested_by")
-    serializer_class = serializers.ThreadErasureSerializer
-    filterset_class = filters.ThreadErasureFilterSet
-    filterset_form_class = forms.ThreadErasureFilterForm
-    table_class = tables.ThreadErasureTable
-    action_buttons = ("export",)
-    object_detail_content = ERASURE_DETAIL
-    lookup_value_regex = ID_PATTERN
