@@ -1,57 +1,18 @@
-"""Pages of pinned threads and of the checkpoint storage."""
+"""The page "Checkpoint storage"."""
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.shortcuts import redirect, render
 from django.utils.html import format_html
 from nautobot.apps.ui import Titles
-from nautobot.apps.views import (
-    GenericView,
-    ObjectBulkDestroyViewMixin,
-    ObjectChangeLogViewMixin,
-    ObjectDestroyViewMixin,
-    ObjectDetailViewMixin,
-    ObjectEditViewMixin,
-    ObjectListViewMixin,
-    ObjectNotesViewMixin,
-    ObjectPermissionRequiredMixin,
-)
+from nautobot.apps.views import GenericView, ObjectPermissionRequiredMixin
 
-from ai_ops import filters, forms, tables
-from ai_ops.api import serializers
 from ai_ops.choices import MaintenanceKindChoices, RunTriggerChoices
-from ai_ops.details.pinned_threads import PINNED_THREAD_DETAIL
 from ai_ops.details.storage import page_context
 from ai_ops.exceptions import RunNotPermittedError, RunRefusedError
-from ai_ops.models import (
-    CheckpointStorageSnapshot,
-    PinnedThread,
-)
+from ai_ops.models import CheckpointStorageSnapshot
 from ai_ops.runs.approvals import schedule_of
 from ai_ops.runs.requests import request_run
-from ai_ops.views.long_names import LongNamesMixin
-
-
-class PinnedThreadUIViewSet(
-    LongNamesMixin,
-    ObjectDetailViewMixin,
-    ObjectListViewMixin,
-    ObjectEditViewMixin,
-    ObjectDestroyViewMixin,
-    ObjectBulkDestroyViewMixin,
-    ObjectChangeLogViewMixin,
-    ObjectNotesViewMixin,
-):
-    """List, detail, add, edit and delete pinned threads. A pin is for one thread, so there is no bulk edit."""
-
-    queryset = PinnedThread.objects.all()
-    serializer_class = serializers.PinnedThreadSerializer
-    filterset_class = filters.PinnedThreadFilterSet
-    filterset_form_class = forms.PinnedThreadFilterForm
-    form_class = forms.PinnedThreadForm
-    table_class = tables.PinnedThreadTable
-    action_buttons = ("add", "export")
-    object_detail_content = PINNED_THREAD_DETAIL
 
 
 class CheckpointStorageView(ObjectPermissionRequiredMixin, GenericView):
