@@ -10,8 +10,8 @@ from nautobot.apps.jobs import Job
 from nautobot.extras.models import FileProxy, JobResult
 
 from ai_ops.runs import transitions
-from ai_ops.runs.connections import connections_checked_after_pauses, guarded_job_log
 from ai_ops.runs.context import RunRequest, request_of_job, requested_by
+from ai_ops.runs.database_outages import connections_checked_after_pauses, guarded_job_log
 from ai_ops.runs.logs import get_logger
 from ai_ops.runs.transitions import failing_with_its_job
 

@@ -17,16 +17,10 @@ from ai_ops.exceptions import ConfigurationError, LeaseLostError, LeaseTakenErro
 from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs import lease as leases
 from ai_ops.runs import records, transitions
-from ai_ops.runs.connections import connections_checked_after_pauses
 from ai_ops.runs.context import RunRequest, current_request, requested_by
+from ai_ops.runs.database_outages import connections_checked_after_pauses, on_a_sound_connection, with_patience
 from ai_ops.runs.hold import Hold
-from ai_ops.runs.infrastructure import (
-    BACKEND_ERRORS,
-    backend_sentence,
-    is_passing,
-    on_a_sound_connection,
-    with_patience,
-)
+from ai_ops.runs.infrastructure import BACKEND_ERRORS, backend_sentence, is_passing
 from ai_ops.runs.lease_keeper import Keeper
 from ai_ops.runs.logs import get_logger
 from ai_ops.runs.shutdown import is_worker_stopping, sigterm_held_back

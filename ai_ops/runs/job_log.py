@@ -14,7 +14,7 @@ from nautobot.core.utils.logging import sanitize
 from nautobot.extras.models import JobLogEntry, JobResult
 from nautobot.extras.models import jobs as nautobot_jobs
 
-from ai_ops.runs.connections import job_log_handlers
+from ai_ops.runs.database_outages import job_log_handlers
 
 
 class _Gatherer(logging.Filter):

@@ -14,8 +14,8 @@ from django.db.models.functions import Now
 from ai_ops.config import AiOpsSettings
 from ai_ops.exceptions import ConfigurationError, LeaseLostError, RunStoppedError
 from ai_ops.models.runs import MaintenanceRun
-from ai_ops.runs.connections import replace_lost_connections
 from ai_ops.runs.context import SHELL, RunRequest
+from ai_ops.runs.database_outages import replace_lost_connections
 from ai_ops.runs.heartbeat import RENEWALS_PER_LEASE
 from ai_ops.runs.lease import Lease
 from ai_ops.runs.logs import get_logger

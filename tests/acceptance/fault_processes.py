@@ -52,7 +52,7 @@ from ai_ops.checkpoints.redis import client, deleter
 from ai_ops.choices import MaintenanceKindChoices, RunStateChoices, RunTriggerChoices
 from ai_ops.mcp import flips
 from ai_ops.models import AgentGeneration, MaintenanceRun, MCPServer
-from ai_ops.runs import infrastructure, transitions
+from ai_ops.runs import database_outages, transitions
 from ai_ops.runs.context import current_request, requested_by
 from ai_ops.runs.execution import run_as
 from ai_ops.runs.requests import request_run
@@ -129,7 +129,7 @@ def _apply(tuning: Tuning) -> None:
     if tuning.lease:
         settings.PLUGINS_CONFIG["ai_ops"]["lease_seconds"] = tuning.lease
     if tuning.patience is not None:
-        infrastructure.PATIENCE_SECONDS = tuning.patience
+        database_outages.PATIENCE_SECONDS = tuning.patience
     if tuning.clock:
         _set_clock(tuning.clock)
 

@@ -19,11 +19,14 @@ from nautobot.extras.models import JobResult, Status
 from ai_ops.choices import RunStateChoices, RunTriggerChoices
 from ai_ops.kinds import KINDS
 from ai_ops.models import MaintenanceRun, MCPServer, MCPServerCheck, MCPServerIncident, ThreadErasure
-from ai_ops.runs import connections as job_connections
-from ai_ops.runs import execution, infrastructure
-from ai_ops.runs.connections import connections_checked_after_pauses, guarded_job_log, replace_lost_connections
+from ai_ops.runs import database_outages, execution
 from ai_ops.runs.context import RunRequest, requested_by
-from ai_ops.runs.infrastructure import with_patience
+from ai_ops.runs.database_outages import (
+    connections_checked_after_pauses,
+    guarded_job_log,
+    replace_lost_connections,
+    with_patience,
+)
 from ai_ops.schedules import find_job
 from ai_ops.supervision.rescue import rescue
 from langgraph_checkpoint_compact import CompactRedisSaver
@@ -57,7 +60,7 @@ def test_a_check_whose_connections_dropped_between_rounds_keeps_all_it_found(
     # Of 12 s and 4 s a sixth each, and the pauses likewise; the lease is renewed more seldom than it hangs up.
     settings.PLUGINS_CONFIG = {"ai_ops": {"allow_loopback": True, "lease_seconds": 9}}
     pauses(2.2)
-    monkeypatch.setattr(job_connections, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(database_outages, "LOOK_SECONDS", 0.0)
     enable_jobs()
     user = get_user_model().objects.create_superuser("oncall", password="-")
     healthy = Status.objects.get_for_model(MCPServer).get(name="Healthy")
@@ -100,7 +103,7 @@ def hang_up(cursor, name):
 
 @pytest.fixture
 def database_hangs_up_at_each_answer_of_redis(checkpoint_server, checkpoint_redis, monkeypatch):
-    monkeypatch.setattr(job_connections, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(database_outages, "LOOK_SECONDS", 0.0)
     name = connection.settings_dict["NAME"]
     with server_of_the_database() as cursor, CutProxy(checkpoint_server.port).running() as proxy:
         proxy.before_answer = lambda: hang_up(cursor, name)
@@ -196,7 +199,7 @@ class Written(NautobotDatabaseHandler):
 def test_a_database_that_is_away_is_told_once_and_lines_are_kept_from_it(monkeypatch, caplog):
     task_logger, handler = logging.getLogger("celery.task"), Written()
     task_logger.addHandler(handler)
-    monkeypatch.setattr(job_connections, "current_task", object())
+    monkeypatch.setattr(database_outages, "current_task", object())
     away = [True]
 
     def ensure(self):
@@ -204,8 +207,8 @@ def test_a_database_that_is_away_is_told_once_and_lines_are_kept_from_it(monkeyp
             raise OperationalError("connection refused")
 
     monkeypatch.setattr(type(connections["default"]), "ensure_connection", ensure)
-    monkeypatch.setattr(job_connections, "AWAY_SECONDS", 0.05)
-    monkeypatch.setattr(job_connections, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(database_outages, "AWAY_SECONDS", 0.05)
+    monkeypatch.setattr(database_outages, "LOOK_SECONDS", 0.0)
     try:
         with guarded_job_log():
             for number in range(200):
@@ -224,8 +227,8 @@ def test_a_database_that_is_away_is_told_once_and_lines_are_kept_from_it(monkeyp
 
 
 def test_the_end_of_a_run_waits_for_a_database_that_restarts(monkeypatch):
-    monkeypatch.setattr(infrastructure, "on_a_sound_connection", lambda write: write())
-    monkeypatch.setattr(infrastructure, "PATIENCE_WAITS", (0.01,))
+    monkeypatch.setattr(database_outages, "on_a_sound_connection", lambda write: write())
+    monkeypatch.setattr(database_outages, "PATIENCE_WAITS", (0.01,))
     answers = iter([OperationalError("restarting"), OperationalError("restarting"), None])
 
     def write():
@@ -234,7 +237,7 @@ def test_the_end_of_a_run_waits_for_a_database_that_restarts(monkeypatch):
             raise answer
         return "written"
 
-    monkeypatch.setattr(infrastructure, "connection", type("Free", (), {"in_atomic_block": False}))
+    monkeypatch.setattr(database_outages, "connection", type("Free", (), {"in_atomic_block": False}))
     assert with_patience(write) == "written"
     answers = iter([OperationalError("restarting")] * 9)
     with pytest.raises(OperationalError):
@@ -245,7 +248,7 @@ def test_the_end_of_a_run_waits_for_a_database_that_restarts(monkeypatch):
 @committed
 def test_a_run_whose_end_meets_a_database_that_is_away_is_written_when_that_is_back(monkeypatch):
     """The connection is cut by the server, and new ones are refused for a moment, as in a restart."""
-    monkeypatch.setattr(infrastructure, "PATIENCE_WAITS", (0.1,))
+    monkeypatch.setattr(database_outages, "PATIENCE_WAITS", (0.1,))
     name, refused = connection.settings_dict["NAME"], threading.Event()
 
     def allow(yes):

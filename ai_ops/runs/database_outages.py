@@ -1,4 +1,4 @@
-"""Lost connections to Nautobot's database, and the Job log while the database is unavailable.
+"""Outages of Nautobot's database: lost connections, the last writes of a run, and the Job log meanwhile.
 
 Django opens a connection at the start of a Job and keeps it. While a run waits for servers, for Redis or between
 rounds, a firewall, a pooler or PostgreSQL's `idle_session_timeout` may close it. Django checks connections only once in
@@ -9,17 +9,25 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain, repeat
+from typing import TypeVar
 
 from celery import current_task
-from django.db import DatabaseError, InterfaceError, connection, connections
+from django.db import DatabaseError, InterfaceError, OperationalError, connection, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from nautobot.core.celery.log import NautobotDatabaseHandler
 
 from ai_ops.runs.logs import get_logger
 
 logger = get_logger(__name__)
+
+Result = TypeVar("Result")
+
+# An upgrade or a failover makes PostgreSQL unavailable for a minute.
+PATIENCE_SECONDS = 90.0
+PATIENCE_WAITS = (0.5, 1.0, 2.0, 4.0)
 
 # The loggers of the Job's log. The second receives printed output, such as the traceback of a line that could not be
 # written. This traceback can't be written either.
@@ -82,6 +90,42 @@ def connections_checked_after_pauses() -> Iterator[None]:
     finally:
         for check in checks:
             check.end()
+
+
+def with_patience(write: Callable[[], Result], is_hurried: Callable[[], bool] = lambda: False) -> Result:
+    """Retry `write` for about as long as a restart of PostgreSQL takes.
+
+    Args:
+        write: A write at the end of a run, which no other run can make.
+        is_hurried: Returns whether this process is ending and must not wait.
+
+    Raises:
+        OperationalError: The database was unavailable for longer, or refused the write.
+    """
+    ends = time.monotonic() + PATIENCE_SECONDS
+    for wait in chain(PATIENCE_WAITS, repeat(PATIENCE_WAITS[-1])):
+        try:
+            return on_a_sound_connection(write)
+        except (OperationalError, InterfaceError):
+            if connection.in_atomic_block or is_hurried() or time.monotonic() + wait > ends:
+                raise
+            time.sleep(wait)
+    raise AssertionError("The waits never end.")
+
+
+def on_a_sound_connection(write: Callable[[], Result]) -> Result:
+    """Call `write`, and retry once on a new connection if the database closed the old one.
+
+    Django keeps a broken connection until the Job has ended. A write at the end of a run would fail on it, even if the
+    database has been back for a long time.
+    """
+    try:
+        return write()
+    except (OperationalError, InterfaceError):
+        if connection.in_atomic_block or connection.is_usable():
+            raise
+        connection.close()
+        return write()
 
 
 class LogGuard(logging.Filter):
