@@ -57,15 +57,15 @@ FLOOR_KEYS = 100  # in one UNLINK, as in the cleanup
 # Each run loads the data again. A long case varies less.
 RUNS = {10.0: 7, 40.0: 3}
 SMALL = 10_000  # threads up to which the floor with one key in each UNLINK is measured too
-SAMPLE = 2_000  # limit on the threads on which the slow ways are measured
-# With policies and without, in turns: a single run may take half as long again as the one before.
+SAMPLE = 2_000  # maximum number of threads for the measurement of the slow ways
+# Runs with policies and without, in turns, because a run may take 50 percent longer than the previous one.
 POLICY_RUNS = 15
 # Limit on the time with fifty policies, as a ratio to the time without.
 POLICIES_LIMIT = 1.15
 # Limit on one call in a long thread, in milliseconds.
 SCRIPT_LIMIT = 5.0
-# By name: the age in days from which checkpoints go, and whether the thread is sealed. Half of a long thread is 60 days
-# old, the last turn is one day old, and the rest 40.
+# By name: the age in days from which checkpoints are deleted, and whether the thread is sealed. Half of a long thread
+# is 60 days old, its last turn is one day old, and the rest 40 days.
 LONG = {
     "half of a long thread": (50.0, True),
     "all but the last turn": (30.0, True),
@@ -188,7 +188,7 @@ def library_saver(client: redis.Redis) -> Any:
 
 
 def scan(client: redis.Redis) -> Iterator[list[bytes]]:
-    """The whole database, as fast as the client can."""
+    """Scan the whole database as fast as the client can."""
     cursor = 0
     while True:
         cursor, keys = client.scan(cursor, count=1000)
@@ -355,7 +355,7 @@ def _spin() -> None:
 
 
 def measured(port: int, policies: int = 0, days: float = 30.0) -> tuple[float, float, dict[str, Any], int]:
-    """The cleanup, in a process that has done nothing else."""
+    """Measure the cleanup in a new process; return the result of `ours`."""
     result: tuple[float, float, dict[str, Any], int] = in_a_new_process(ours, port, policies, days)
     return result
 
@@ -401,11 +401,11 @@ def with_policies(client: Client, port: int, layout: str, threads: int, policies
     keys = client.dbsize()
     times: dict[int, list[tuple[float, float]]] = {0: [], policies: []}
     for turn in range(POLICY_RUNS):
-        # Each comes first equally often: a machine that slows down affects both.
+        # Each of them runs first equally often, so that a machine that slows down affects both.
         for count in (0, policies) if turn % 2 else (policies, 0):
             refill(client, layout)
             seconds, cpu, report, _ = measured(port, count)
-            assert report["deleted_count"] == len(old), "policies of the same retention delete the same"
+            assert report["deleted_count"] == len(old), "policies with the same retention must delete the same keys"
             times[count].append((seconds, cpu))
     (without_s, without_cpu_s), (with_s, with_cpu_s) = (
         [statistics.median(each) for each in zip(*times[count], strict=True)] for count in (0, policies)

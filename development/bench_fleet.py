@@ -223,7 +223,7 @@ def cpu_seconds(pids: list[int]) -> float:
 
 
 def flips(stack: Stack, servers: int = 1_000) -> dict[str, Any]:
-    """All servers are down at once."""
+    """Measure a run in which all servers go down at once."""
     stack.add_servers(servers, "/down")
     with stack.workers(1, shard_size=0) as pids:
         cpu = cpu_seconds(pids)
@@ -244,7 +244,7 @@ def flips(stack: Stack, servers: int = 1_000) -> dict[str, Any]:
 
 
 def outage_job(stack: Stack, servers: int = 1_000, ill: int = 200) -> dict[str, Any]:
-    """Some servers newly drop packets."""
+    """Measure a run in which some servers newly drop packets."""
     with swallowing() as dead, stack.workers(1, shard_size=0):
         stack.add_servers(ill, "/swallowed", dead)
         stack.add_servers(servers - ill, "/up")
@@ -258,7 +258,7 @@ def outage_job(stack: Stack, servers: int = 1_000, ill: int = 200) -> dict[str, 
 
 
 def fleet_job(stack: Stack, servers: int = 10_000) -> dict[str, Any]:
-    """All servers are healthy, with one worker."""
+    """Measure a run over healthy servers with one worker."""
     stack.add_servers(servers, "/up")
     with stack.workers(1, shard_size=0) as pids:
         cpu, before = cpu_seconds(pids), resident_mib(pids)
@@ -285,7 +285,7 @@ def resident_mib(pids: list[int], line: str = "VmRSS") -> float:
 
 
 def workers(stack: Stack, servers: int = 10_000) -> dict[str, Any]:
-    """All servers are healthy, with one worker and with two."""
+    """Compare runs over healthy servers with one worker and with two."""
     from ai_ops.models import MCPServerCheck
 
     stack.add_servers(servers, "/up")

@@ -6,10 +6,10 @@ run in their own processes on loopback, so CPU is only that of the checker.
 - `fleet`: 1,000 servers that answer in 50 ms, each with its own address. `wall_s`; `cpu_ms` of each probe.
 - `outage`: 800 that answer in 50 ms and 200 that drop packets: `over_s`, the time of one round beyond the time of one
   probe.
-- `cpu_http`, `cpu_mcp`: CPU of a probe by the health page, and over MCP with a server of the SDK: handshake, list,
-  leave.
-- `leak`: 500 handshakes with a server of the SDK; `growth_bytes` of its resident memory, which `settle`
-  probes before have let settle.
+- `cpu_http`, `cpu_mcp`: CPU of a probe by the health page, and over MCP with a server of the SDK: handshake, list of
+  tools, end of the session.
+- `leak`: 500 handshakes with a server of the SDK; `growth_bytes` of its resident memory after the
+  first `settle` probes, which let it settle.
 - `outage_job`, `flips`, `fleet_job` and `workers`: whole runs of the Job on large fleets, see
   `development.bench_fleet`.
 
@@ -107,13 +107,13 @@ def probed(targets: Sequence[Target], ill: int = 0) -> dict[str, float]:
 
 
 def fleet(servers: int = 1_000) -> dict[str, Any]:
-    """Many slow servers."""
+    """Probe many slow servers."""
     with slow_server(SERVER_SECONDS) as port:
         return {"servers": servers, **probed([Target(f"{url}/up") for url in addresses(servers, port)])}
 
 
 def outage(servers: int = 1_000, ill: int = 200) -> dict[str, Any]:
-    """Many servers, of which some drop packets, in random order."""
+    """Probe many servers in random order, some of which drop packets."""
     with slow_server(SERVER_SECONDS) as port, bench_fleet.swallowing() as dead:
         every = servers // ill
         urls = addresses(servers, port)
@@ -129,13 +129,13 @@ def outage(servers: int = 1_000, ill: int = 200) -> dict[str, Any]:
 
 
 def cpu_http(probes: int = 500) -> dict[str, Any]:
-    """The health page of a server that answers at once."""
+    """Request the health page of a server that answers immediately."""
     with slow_server(0) as port:
         return {"probes": probes, **probed([Target(f"{url}/up") for url in addresses(probes, port)])}
 
 
 def cpu_mcp(probes: int = 500) -> dict[str, Any]:
-    """The handshake, the list of tools and the leave, with a server of the SDK."""
+    """Do the handshake with a server of the SDK, list its tools and end the session."""
     with sdk_server() as (url, _):
         return {"probes": probes, **probed([_handshake(url)] * probes)}
 
@@ -168,7 +168,7 @@ CASES = {
     "outage_job": Case(lambda: bench_fleet.figures("outage_job"), {"ratio": 1.15}),
     "flips": Case(lambda: bench_fleet.figures("flips"), {"wall_s": 30.0}),
     "fleet_job": Case(lambda: bench_fleet.figures("fleet_job"), {"wall_s": 45.0, "memory_mib": 150.0}),
-    # Half the time, and some for the division and for the database, which both share.
+    # Half the time, and more for the division and for the database that both workers share.
     "workers": Case(lambda: bench_fleet.figures("workers"), {"ratio": 0.55}),
 }
 
@@ -176,7 +176,9 @@ CASES = {
 def main() -> int:
     """Run the requested cases; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--case", action="append", choices=CASES, help="again for each; all of them unless given")
+    parser.add_argument(
+        "--case", action="append", choices=CASES, help="name of a case; may be repeated; by default all cases"
+    )
     failed = False
     for name in parser.parse_args().case or CASES:
         case = CASES[name]

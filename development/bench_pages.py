@@ -168,9 +168,9 @@ def install() -> None:
 
 
 def overview(times: int = TIMES) -> dict[str, Any]:
-    """The page `/plugins/ai-ops/`, for a superuser, a user of single permissions, and one of half of the servers.
+    """Measure `/plugins/ai-ops/` for a superuser, a user with single permissions, and one with half of the servers.
 
-    The last one gets no sums of hours, which are of all servers.
+    The last user gets no sums of hours, because they are for all servers.
 
     `frame_ms` is the time of an almost empty page of Nautobot: the cost of menu, banner and session on every page, and
     so the speed of the machine. `ratio` is the overview's time divided by it.
@@ -192,7 +192,7 @@ def overview(times: int = TIMES) -> dict[str, Any]:
 
 
 def metrics(times: int = TIMES) -> dict[str, Any]:
-    """The app's part of `/metrics/`, as Nautobot collects it."""
+    """Measure the app's part of `/metrics/`, as Nautobot collects it."""
     from django.db import connection
     from django.test.utils import CaptureQueriesContext
 

@@ -115,7 +115,7 @@ def _run(work: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
 
 
 def overhead(runs: int = 200) -> dict[str, Any]:
-    """Record, lease and heartbeat of a run."""
+    """Measure the record, the lease and the heartbeat of a run."""
     _run(lambda hold: _report())
     pairs = [(_milliseconds(lambda: _run(lambda hold: _report())), _milliseconds(_report)) for _ in range(runs)]
     added = sorted(recorded - alone for recorded, alone in pairs)
@@ -190,7 +190,7 @@ def _wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
     while not condition():
         if time.monotonic() > deadline:
-            raise SystemExit("The worker did not do what it was asked for in a minute.")
+            raise SystemExit("The worker did not complete the check within a minute.")
         time.sleep(0.05)
 
 
@@ -309,7 +309,9 @@ CASES = {
 def chosen_cases(cases: dict[str, Case], description: str) -> list[str]:
     """Return the names of the cases requested on the command line."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--case", action="append", choices=cases, help="again for each; all of them unless given")
+    parser.add_argument(
+        "--case", action="append", choices=cases, help="name of a case; may be repeated; by default all cases"
+    )
     return parser.parse_args().case or list(cases)
 
 

@@ -65,7 +65,7 @@ LIMITS = {
 
 
 class Conversation:
-    """A thread that grows turn by turn, like one of LangGraph with one node."""
+    """A thread that grows turn by turn, like that of a graph with one node."""
 
     def __init__(self, saver: Any) -> None:
         self.saver = saver
@@ -101,7 +101,7 @@ class Conversation:
         self.step += 1
 
     def turn(self) -> None:
-        """Ask and answer: three checkpoints, with the writes between them."""
+        """Add a question and an answer: three checkpoints, with the writes between them."""
         number = len(self.messages)
         text = f"{number} " + uuid.uuid4().hex
         asked = HumanMessage(content=(text * 20)[:QUESTION], id=str(uuid.uuid4()))
@@ -126,7 +126,7 @@ class Conversation:
 
 
 class RawSaver:
-    """The floor: the whole checkpoint serialized, and one SET; one GET, and the checkpoint deserialized."""
+    """The floor: it serializes the whole checkpoint for one SET, and deserializes it after one GET."""
 
     def __init__(self, client: redis.Redis) -> None:
         self.client = client
@@ -137,13 +137,13 @@ class RawSaver:
         return f"{int(str(current or 0).split('.')[0]) + 1:032}.{uuid.uuid4().hex[:12]}"
 
     def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
-        """Serialize all of it, and send one SET."""
+        """Serialize the checkpoint, and send one SET."""
         thread_id = config["configurable"]["thread_id"]
         self.client.set(f"raw:{thread_id}", self.serde.dumps_typed((checkpoint, metadata))[1])
         return {"configurable": {**config["configurable"], "checkpoint_id": checkpoint["id"]}}
 
     def put_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
-        """Serialize all of them, and send one SET."""
+        """Serialize the writes, and send one SET."""
         self.client.set(f"raw-writes:{config['configurable']['thread_id']}", self.serde.dumps_typed(writes)[1])
 
     def get_tuple(self, config: Any) -> Any:
@@ -153,21 +153,21 @@ class RawSaver:
 
 @contextmanager
 def compact(port: int) -> Iterator[Any]:
-    """The measurement."""
+    """Yield the measured saver."""
     with CompactRedisSaver.from_url(f"redis://127.0.0.1:{port}/2") as saver:
         yield saver
 
 
 @contextmanager
 def raw(port: int) -> Iterator[Any]:
-    """The floor."""
+    """Yield the floor."""
     with redis.Redis(port=port) as client:
         yield RawSaver(client)
 
 
 @contextmanager
 def redis_saver(port: int) -> Iterator[Any]:
-    """RedisSaver, which works on database 0 alone."""
+    """Yield RedisSaver, which works only on database 0."""
     with redis.Redis(port=port) as client:
         saver = RedisSaver(redis_client=client)
         saver.setup()
@@ -176,7 +176,7 @@ def redis_saver(port: int) -> Iterator[Any]:
 
 @contextmanager
 def valkey_saver(port: int) -> Iterator[Any]:
-    """ValkeySaver, which is installed with the extra `valkey`."""
+    """Yield ValkeySaver, which the extra `valkey` installs."""
     from langgraph_checkpoint_aws import ValkeySaver
     from valkey import Valkey
 
@@ -376,7 +376,7 @@ def of_long_thread(figures: dict[str, float]) -> dict[str, float]:
 def main() -> int:
     """Measure, print, and compare the figures with the limits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--long-thread", action="store_true", help="measure a long thread alone")
+    parser.add_argument("--long-thread", action="store_true", help="measure only a long thread")
     is_long_alone = parser.parse_args().long_thread
     figures: dict[str, Any] = {}
     for name, make in SAVERS.items():
@@ -385,16 +385,16 @@ def main() -> int:
         with plain_server("bench-saver", "--slowlog-log-slower-than", "0", modules=True) as port, make(port) as saver:
             meter = Meter(port)
             if is_long_alone:
-                return told(of_long_thread(long_thread(meter, saver)))
+                return printed(of_long_thread(long_thread(meter, saver)))
             for measure in (turns, in_threads, list_and_delete):
                 measure(meter, name, saver, figures)
             if name == "compact":
                 figures["keys"] = keys(saver)
                 figures["long thread"] = long_thread(meter, saver)
-    return told(ratios(figures))
+    return printed(ratios(figures))
 
 
-def told(result: dict[str, float]) -> int:
+def printed(result: dict[str, float]) -> int:
     """Print figures with limits; return 1 if one is over its limit."""
     over = [name for name in result if result[name] > LIMITS[name]]
     print(json.dumps({"case": "ratios", **{name: round(value, 3) for name, value in result.items()}}))

@@ -195,7 +195,7 @@ def _restore_core(env: dict[str, str], database: str) -> None:
         restore(env, snapshot, database)
     else:
         print(
-            f"No snapshot for Nautobot {nautobot_version()} lies in development/, so all of Nautobot's migrations run: "
+            f"No snapshot for Nautobot {nautobot_version()} is in development/, so all of Nautobot's migrations run: "
             "this takes about five minutes. `invoke snapshot` makes one.",
             flush=True,
         )

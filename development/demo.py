@@ -150,7 +150,7 @@ def put_servers(nautobot: Nautobot, ports: list[int]) -> None:
 
 
 # --------------------------------------------------------------------------------------------
-# The whole
+# The complete demo
 
 
 def clean_up(nautobot: Nautobot, checks: Checks, as_json: bool) -> None:
@@ -190,7 +190,7 @@ def show_threads(nautobot: Nautobot, held_thread: str, erased_thread: str, check
     held = nautobot.call("GET", f"{path}explain/", params={"thread_id": held_thread})
     checks.see(
         held["found"] and held["policy"] == "Demo hold",
-        f"{held_thread} is 400 days old and there: {held['decision']} (policy {held['policy']})",
+        f"{held_thread} is 400 days old and still there: {held['decision']} (policy {held['policy']})",
     )
     query = {"module_name": "ai_ops.jobs.erasure", "job_class_name": "EraseConversationsJob"}
     (job,) = nautobot.call("GET", "extras/jobs/", params=query)["results"]
@@ -229,7 +229,7 @@ def show_drift(nautobot: Nautobot, server_url: str, checks: Checks) -> None:
     incidents = nautobot.call("GET", "plugins/ai-ops/mcp-server-incidents/", params=query)
     names = [tool["name"] for tool in changed["results"]]
     print("\nTools", flush=True)
-    checks.see(names == ["device_count"], f"Demo steady describes a tool otherwise than was approved: {names}")
+    checks.see(names == ["device_count"], f"Demo steady lists another description for an approved tool: {names}")
     checks.see(incidents["count"] == 1, "an incident is open until the tools are approved")
 
 
@@ -246,7 +246,7 @@ def demonstrate(settings: Settings, supervisor: Supervisor, mine: bool, checks: 
         env = stack_environment(settings)
     supervisor.start(*processes, wait=False)
     print("Holding conversations with a LangGraph agent ...", flush=True)
-    # Here, since LangGraph takes two seconds to import, in which the processes start.
+    # Imported here, because the import of LangGraph takes two seconds, during which the processes start.
     from development import demo_conversations as talks
     from development import other_savers
 
@@ -262,7 +262,7 @@ def demonstrate(settings: Settings, supervisor: Supervisor, mine: bool, checks: 
         nautobot = Nautobot(client)
         put_servers(nautobot, settings.mcp_ports)
         put_policy(nautobot)
-        # It pauses twice for five seconds, in which the worker's other process does what is shown first.
+        # The health check pauses twice for five seconds. Meanwhile the worker's other process runs the next Jobs.
         health = nautobot.run_job("mcp_health_check", "MCPServerHealthCheckJob", {})
         clean_up(nautobot, checks, as_json)
         show_threads(nautobot, talks.HELD_THREAD, talks.ERASED_THREAD, checks)
@@ -292,9 +292,9 @@ def main() -> int:
         print(f"FAIL  {error}", file=sys.stderr)
         return 1
     if checks.failed:
-        print(f"{checks.failed} of the things above are not as they should be. Logs are in {STATE / 'logs'}.")
+        print(f"{checks.failed} of the statements above are wrong. Logs are in {STATE / 'logs'}.")
         return 1
-    print("Everything is as it should be. `make start` keeps it running, for you to look at.")
+    print("All statements above are right. `make start` starts everything again and keeps it running.")
     return 0
 
 

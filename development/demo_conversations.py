@@ -1,6 +1,6 @@
-"""The conversations of the demo: held before the Jobs run, and looked at afterwards.
+"""The conversations of the demo: held before the Jobs run, and checked afterwards.
 
-A module of its own, since LangGraph takes two seconds to import: the demo imports it while its servers start.
+This is a separate module, because LangGraph takes two seconds to import: the demo imports it while its servers start.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Imports a library that takes long, and that Nautobot hardly uses, when it is first used."""
+"""Delays the import of a slow library, which Nautobot rarely uses, until its first use."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 
 def import_later(package: str, name: str) -> None:
-    """Let ``import package.name`` give a module that loads the real one at the first look at what is in it."""
+    """Let ``import package.name`` return a module that loads the real module when an attribute is first read."""
     parent, module = ModuleType(package), ModuleType(f"{package}.{name}")
 
     def load(attribute: str) -> Any:
-        # Python and libraries look at all modules in this way.
+        # Python and libraries read such attributes of all modules.
         if attribute.startswith("__"):
             raise AttributeError(attribute)
         for each in (parent, module):
@@ -27,5 +27,5 @@ def import_later(package: str, name: str) -> None:
 
 
 def import_kubernetes_later() -> None:
-    """Let Nautobot be imported without the client of Kubernetes, which is a fifth of what it takes."""
+    """Import Nautobot without the client of Kubernetes, which takes a fifth of the time of the import."""
     import_later("kubernetes", "client")

@@ -1,4 +1,4 @@
-"""A conversation on RedisSaver and one on ValkeySaver, each cleaned up in its place. The demo shows them."""
+"""A conversation on RedisSaver and one on ValkeySaver, each cleaned up on its own server. The demo shows them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sets Nautobot up in a fork server, which imports this; see `forks`."""
+"""Sets Nautobot up in a fork server, which imports this module; see `forks`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from importlib import import_module  # noqa: E402
 
 from django.db import connections  # noqa: E402
 
-# What the cache and the broker are used with. Each fork would import it again, when it first uses them.
+# Modules of the cache and the broker. Otherwise each fork would import them at its first use.
 for name in ("django_redis.cache", "django_redis.client", "kombu.transport.redis", "nautobot.core.celery.backends"):
     import_module(name)
 

@@ -18,8 +18,8 @@ from development.tables import table
 PAGE = PROJECT / "docs" / "admin" / "reference.md"
 HEAD = """# Reference
 
-This page is made from the code by `python -m development.reference`: what the installed version knows, in full. The
-pages that it links to explain it.
+`python -m development.reference` generates this page from the code, so it is complete for the installed version. The
+linked pages have explanations.
 """
 
 
@@ -106,7 +106,7 @@ def _metrics() -> Iterator[str]:
     yield from (
         "## Metrics",
         "",
-        f"At Nautobot's `/metrics/`, each with `{PREFIX}` in front; see [Monitoring](monitoring.md).",
+        f"At Nautobot's `/metrics/`, each with the prefix `{PREFIX}`; see [Monitoring](monitoring.md).",
         "",
     )
     rows = (

@@ -14,12 +14,12 @@ from development.tables import table
 PAGE = PROJECT / "docs" / "admin" / "reference_rest.md"
 HEAD = """# REST Schema
 
-This page is made from the code by `python -m development.reference`. All addresses are below `/api/plugins/ai-ops/`;
+`python -m development.reference` generates this page from the code. All addresses are below `/api/plugins/ai-ops/`;
 [REST API](../user/rest_api.md) has the methods, the answers and examples. A running Nautobot has the same as OpenAPI,
 at `/api/docs/`.
 
 Each record also has the fields of all of Nautobot's records: `id`, `url`, `object_type`, `display`, `natural_slug`,
-and where the model has them `created`, `last_updated`, `notes_url` and `custom_fields`.
+and, if the model has them, `created`, `last_updated`, `notes_url` and `custom_fields`.
 """
 OF_ALL_RECORDS = {"id", "url", "object_type", "display", "natural_slug", "created", "last_updated", "notes_url"}
 OF_SOME_RECORDS = {"custom_fields", "computed_fields"}

@@ -35,17 +35,17 @@ def release(version: str, project: Path = PROJECT, today: datetime | None = None
     text = settings.read_text()
     found = VERSION.search(text)
     if found is None or not NUMBER.fullmatch(version):
-        raise SystemExit(f"{version} is no version such as 1.2.3, or pyproject.toml has none.")
+        raise SystemExit(f"{version} is not a version such as 1.2.3, or pyproject.toml has none.")
     try:
         is_older = Version(version) < Version(found[1])
     except InvalidVersion:
-        raise SystemExit(f"{found[1]} in pyproject.toml is no version.") from None
+        raise SystemExit(f"{found[1]} in pyproject.toml is not a version.") from None
     if is_older:
         raise SystemExit(f"{version} is older than {found[1]}.")
     date = today or datetime.now(UTC)
     section = _towncrier(project, version, date, "--draft")
     if NO_NOTES in section:
-        raise SystemExit("There are no notes in changes/: nothing that users see has changed.")
+        raise SystemExit("There are no notes in changes/, so there is no change for users.")
     if not dry_run:
         _towncrier(project, version, date, "--yes")
         settings.write_text(text[: found.start(1)] + version + text[found.end(1) :])

@@ -119,7 +119,8 @@ def telling(sentence: str, every: float = 10.0) -> Iterator[None]:
     def tell() -> None:
         while not done.wait(every):
             print(
-                f"  still at it after {time.monotonic() - began:.0f} s: {sentence[0].lower()}{sentence[1:]}", flush=True
+                f"  still running after {time.monotonic() - began:.0f} s: {sentence[0].lower()}{sentence[1:]}",
+                flush=True,
             )
 
     teller = threading.Thread(target=tell, daemon=True)
@@ -216,7 +217,7 @@ class Service:
     log: Path = Path()
     # A `subprocess.Popen`, or an object with its methods.
     process: Any = None
-    # The number of the supervisor's start with which it was started: what starts together ends together.
+    # The number of the call that started it. Services that start together are stopped together.
     turn: int = 0
     asked_to_stop: bool = False
 
@@ -249,7 +250,7 @@ class Service:
                 stderr=subprocess.STDOUT,
                 env=None if self.env is None else dict(self.env),
                 cwd=self.cwd,
-                # A session of its own: Ctrl-C reaches the supervisor alone, which then stops in order.
+                # A session of its own: Ctrl-C reaches only the supervisor, which then stops the services in order.
                 start_new_session=True,
                 preexec_fn=lambda: die_with_parent(self.stop_signal),
                 **self.popen,  # type: ignore[call-overload]
@@ -327,7 +328,7 @@ def die_with_parent(signum: int) -> None:
 
 
 def postgres(settings: Settings) -> Service:
-    """PostgreSQL, initialised at the first start."""
+    """Return the service of PostgreSQL, which is initialised at the first start."""
     home = Path(settings.postgres_home)
     binaries = _postgres_binaries(home)
     data = home / "data"
@@ -386,7 +387,7 @@ def redis_server(
     folder: Path | None = None,
     options: Sequence[str] = (),
 ) -> Service:
-    """A Redis-protocol server on 127.0.0.1, with RedisJSON and RediSearch if `modules` is set.
+    """Return a Redis-protocol server on 127.0.0.1, with RedisJSON and RediSearch if `modules` is set.
 
     It saves its data in `folder`, by default a folder in the state folder.
     """
@@ -436,7 +437,7 @@ def module_paths() -> list[Path]:
 
 def redis_answers(port: int, password: str) -> bool:
     """Return whether the server on `port` answers and has finished loading."""
-    # By the parser of redis-py alone: to import all of that takes longer than all else that a start does here.
+    # Only with the parser of redis-py: importing the whole client would take longer than the rest of a start.
     commands = [("AUTH", password), ("PING",)] if password else [("PING",)]
     reader = hiredis.Reader()
     try:
@@ -498,7 +499,7 @@ def wanted_services(settings: Settings, *, databases_only: bool = False) -> list
 
 
 class Supervisor:
-    """Starts services, watches them, and always stops them: those last that were started first."""
+    """Starts services, watches them, and always stops them, in the reverse order of their starts."""
 
     def __init__(self) -> None:
         self.services: list[Service] = []
@@ -519,7 +520,7 @@ class Supervisor:
             signal.signal(signum, signal.SIG_IGN)
         if kind is KeyboardInterrupt:
             print("\nStopping ...", flush=True)
-        # Together, since a Celery worker takes seconds; the databases, which the others use, started before them.
+        # In groups that started together, since a Celery worker takes seconds to stop. Its databases started earlier.
         for _, group in groupby(reversed(self.services), key=lambda service: service.turn):
             together = list(group)
             for service in together:

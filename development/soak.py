@@ -2,7 +2,7 @@
 
 Celery workers and processes that call the tasks directly work side by side. Meanwhile processes are killed (SIGKILL)
 and paused (SIGSTOP, SIGCONT), workers are killed and restarted, Redis is restarted, connections to PostgreSQL are cut,
-servers are added and removed, and conversations go on. Everything listens on 127.0.0.1 and uses its own database and
+servers are added and removed, and conversations continue. Everything listens on 127.0.0.1 and uses its own database and
 Redis servers, which it removes at the end.
 
 ``python -m development.soak --seconds 180 --seed 7`` prints one line of JSON with the events, and exits with 1 if a
@@ -250,7 +250,7 @@ def _continue(group: int) -> None:
 
 
 def soak(seconds: float, seed: int, folder: Path) -> dict[str, Any]:
-    """Cause faults in a world of its own; return the events and the number of `violations`."""
+    """Cause faults with its own database and Redis servers; return the events and the number of `violations`."""
     from tests.acceptance import fault_processes as processes
     from tests.acceptance.fault_world import celery_worker, running_world
     from tests.fakes.mcp_server import FakeMCPServer

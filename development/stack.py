@@ -57,7 +57,7 @@ def stack_environment(settings: Settings) -> dict[str, str]:
 
 
 def web(settings: Settings, env: dict[str, str]) -> Service:
-    """Nautobot's pages and REST API."""
+    """Return the service of Nautobot's pages and REST API."""
     # --insecure: serve the static files too, which otherwise needs DEBUG or a web server in front.
     command = ["runserver", "--noreload", "--insecure", f"127.0.0.1:{settings.web_port}"]
     ready = lambda: _answers(web_url(settings) + "/robots.txt")  # noqa: E731
@@ -65,7 +65,7 @@ def web(settings: Settings, env: dict[str, str]) -> Service:
 
 
 def worker(env: dict[str, str]) -> Service:
-    """One Celery worker with two processes."""
+    """Return the service of a Celery worker with two processes."""
     ready_file = Path(env["NAUTOBOT_CELERY_WORKER_READINESS_FILE"])
     ready_file.unlink(missing_ok=True)
     command = ["celery", "worker", "--concurrency", "2", "--loglevel", "INFO"]
@@ -73,7 +73,7 @@ def worker(env: dict[str, str]) -> Service:
 
 
 def beat(env: dict[str, str]) -> Service:
-    """Celery beat, which starts the scheduled Jobs."""
+    """Return the service of Celery beat, which starts the scheduled Jobs."""
     heartbeat = Path(env["NAUTOBOT_CELERY_BEAT_HEARTBEAT_FILE"])
     heartbeat.unlink(missing_ok=True)
     pid_file = STATE / "run" / "beat.pid"
@@ -83,7 +83,7 @@ def beat(env: dict[str, str]) -> Service:
 
 
 def mcp_servers(settings: Settings, env: dict[str, str]) -> Service:
-    """The demo's MCP servers, in one process."""
+    """Return the service of the demo's MCP servers, in one process."""
     *alive, _ = settings.mcp_ports
     # The app imports the MCP SDK, so a fork has it.
     command = ["development.demo_mcp_servers", *map(str, alive)]
@@ -108,7 +108,7 @@ def start_servers(supervisor: Supervisor, settings: Settings) -> dict[str, str]:
     with telling("Preparing the database"):
         must_migrate = database.prepare_live(env)
     if must_migrate:
-        with telling("Bringing the database up to the code"):
+        with telling("Migrating the database"):
             _migrate(env)
         database.live_is_current()
     return env
@@ -154,7 +154,7 @@ def main() -> int:
                     print(f"The help pages could not be built: see {HELP_LOG}.", flush=True)
                 print(
                     f"\nNautobot is ready after {time.monotonic() - started:.0f} s: {web_url(settings)}\n"
-                    f"Login {USER}, password {PASSWORD}. Logs are in {STATE / 'logs'}. Ctrl-C stops all of it.",
+                    f"Login {USER}, password {PASSWORD}. Logs are in {STATE / 'logs'}. Ctrl-C stops everything.",
                     flush=True,
                 )
                 supervisor.watch()

@@ -1,13 +1,13 @@
 """The bytes of checkpoints, values and writes, each with the version of its format in the first byte.
 
-All numbers are big-endian. The scripts take the same bytes apart.
+All numbers are big-endian. The scripts parse the same bytes.
 
     checkpoint   format, length of the list of values, the list (names of values, a line each), then the lengths
                  of five parts and the parts: the parent's id, type and data of the checkpoint and of the metadata.
                  After them the length of a list and the list, the channels that are made from older checkpoints, a
                  line each; the first versions wrote none
     value        format, kind, length of the body, digest of the body, lengths of type and header, type, header, and
-                 with kind i the body, with kind l the name of the log that it lies in
+                 with kind i the body, with kind l the name of the log that contains it
     writes       format, then for each write: its length, its index, the task with its length, then the lengths of
                  path, channel and type, these three, and the data followed by d, or o where it has its own field
 """

@@ -69,7 +69,7 @@ class SyncDriver:
             return result
 
     def give(self, steps: Generator[Request | Found, Any, Any]) -> Iterator[Any]:
-        """Carry out requests, only as far as the caller takes items."""
+        """Yield the items of `steps`, and carry out requests only as the caller takes items."""
         answer = None
         while True:
             try:
@@ -126,7 +126,7 @@ class AsyncDriver:
             return result
 
     async def give(self, steps: Generator[Request | Found, Any, Any]) -> AsyncIterator[Any]:
-        """Carry out requests, only as far as the caller takes items."""
+        """Yield the items of `steps`, and carry out requests only as the caller takes items."""
         answer = None
         while True:
             try:

@@ -65,8 +65,8 @@ def migrate_threads(
 ) -> Migration:
     """Copy threads with their checkpoints, parents, metadata and pending writes; interrupts keep waiting.
 
-    The source keeps everything. The conversations must rest during the move: the call misses writes to the source after
-    it has read a thread. It reads each checkpoint back from the target and compares it. Repeat a call that was
+    The source keeps everything. Stop the conversations during the move, because the call misses writes to the source
+    after it has read a thread. It reads each checkpoint back from the target and compares it. Repeat a call that was
     interrupted; the target keeps the threads it already has.
 
     Args:
@@ -76,7 +76,7 @@ def migrate_threads(
             that lists one namespace at a time, as ValkeySaver does, the namespaces of each id: see `valkey_threads`.
         dry_run: Only read and count.
     """
-    return _drive(amigrate_threads(_AsyncFace(source), _AsyncFace(target), pattern, dry_run=dry_run))
+    return _drive(amigrate_threads(_AsyncAdapter(source), _AsyncAdapter(target), pattern, dry_run=dry_run))
 
 
 async def amigrate_threads(source: Any, target: Any, pattern: Threads = "*", *, dry_run: bool = False) -> Migration:
@@ -97,7 +97,7 @@ async def amigrate_threads(source: Any, target: Any, pattern: Threads = "*", *, 
 
 
 def valkey_threads(client: Any, pattern: str = "*") -> dict[str, set[str]]:
-    """The threads of a ValkeySaver with their namespaces, read from its keys; it lists neither by itself.
+    """Return the threads of a ValkeySaver with their namespaces, read from its keys, because it lists neither.
 
     Args:
         client: The saver's client.
@@ -112,7 +112,7 @@ def valkey_threads(client: Any, pattern: str = "*") -> dict[str, set[str]]:
     return found
 
 
-class _AsyncFace:
+class _AsyncAdapter:
     """Gives a synchronous saver the asynchronous methods that the move uses; none of them waits."""
 
     def __init__(self, saver: BaseCheckpointSaver[Any]) -> None:

@@ -212,7 +212,7 @@ def get_tuple(session: Session, config: RunnableConfig) -> Steps[CheckpointTuple
 
 
 # --------------------------------------------------------------------------------------------
-# Many
+# Listings
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Deletes checkpoints from a thread, with the values that no other checkpoint has; and copies a thread."""
+"""Deletes checkpoints from a thread, with the values that only they have, and copies threads."""
 
 from __future__ import annotations
 

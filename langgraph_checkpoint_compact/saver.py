@@ -92,8 +92,8 @@ class CompactRedisSaver(_CompactSaver):
 
         Args:
             url: For example redis://localhost:6379/2, or rediss:// for TLS.
-            prefix: See the class, as for the others.
-            ttl: Minutes.
+            prefix: See the class.
+            ttl: See the class.
             refresh_on_read: See the class.
             serde: See the class.
         """
@@ -165,7 +165,7 @@ class CompactRedisSaver(_CompactSaver):
         self._driver.run(removal.prune(self._session(), thread_ids, strategy))
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """Do as `get_tuple`, in a thread."""
+        """Do the same as `get_tuple`, in a thread."""
         return await asyncio.to_thread(self.get_tuple, config)
 
     async def alist(
@@ -176,7 +176,7 @@ class CompactRedisSaver(_CompactSaver):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
-        """Do as `list`, in threads."""
+        """Do the same as `list`, in threads."""
         found = self.list(config, filter=filter, before=before, limit=limit)
         while (each := await asyncio.to_thread(next, found, _END)) is not _END:
             yield each  # type: ignore[misc]
@@ -188,36 +188,36 @@ class CompactRedisSaver(_CompactSaver):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """Do as `put`, in a thread."""
+        """Do the same as `put`, in a thread."""
         return await asyncio.to_thread(self.put, config, checkpoint, metadata, new_versions)
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
-        """Do as `put_writes`, in a thread."""
+        """Do the same as `put_writes`, in a thread."""
         await asyncio.to_thread(self.put_writes, config, writes, task_id, task_path)
 
     async def adelete_thread(self, thread_id: str) -> None:
-        """Do as `delete_thread`, in a thread."""
+        """Do the same as `delete_thread`, in a thread."""
         await asyncio.to_thread(self.delete_thread, thread_id)
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
-        """Do as `delete_for_runs`, in a thread."""
+        """Do the same as `delete_for_runs`, in a thread."""
         await asyncio.to_thread(self.delete_for_runs, run_ids)
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        """Do as `copy_thread`, in a thread."""
+        """Do the same as `copy_thread`, in a thread."""
         await asyncio.to_thread(self.copy_thread, source_thread_id, target_thread_id)
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        """Do as `prune`, in a thread."""
+        """Do the same as `prune`, in a thread."""
         await asyncio.to_thread(self.prune, thread_ids, strategy=strategy)
 
 
 class AsyncCompactRedisSaver(_CompactSaver):
     """Keep checkpoints in any Redis or Valkey, on any database, without blocking the event loop.
 
-    It has the asynchronous methods alone: for `invoke`, take CompactRedisSaver. Both read what the other writes.
+    It has only the asynchronous methods: for `invoke`, use CompactRedisSaver. Each saver reads the other's checkpoints.
 
     Args:
         client: An asynchronous client of redis-py, also of a cluster or from Sentinel.
@@ -254,8 +254,8 @@ class AsyncCompactRedisSaver(_CompactSaver):
 
         Args:
             url: For example redis://localhost:6379/2, or rediss:// for TLS.
-            prefix: See the class, as for the others.
-            ttl: Minutes.
+            prefix: See the class.
+            ttl: See the class.
             refresh_on_read: See the class.
             serde: See the class.
         """

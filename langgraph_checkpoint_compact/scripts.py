@@ -1,9 +1,9 @@
 """The Lua scripts that run in the server, each one atomic and one round trip.
 
 All keys of a call are the two keys of one thread, so that a cluster finds them in one slot. `documents` describes the
-bytes that the scripts take apart; both sides must agree on them.
+bytes that the scripts parse; both sides must agree on them.
 
-A script checks everything before its first write: it writes all or nothing. It refuses what a newer format wrote with
+A script checks everything before its first write: it writes all or nothing. It refuses data of a newer format with
 an error that begins with NEWER_FORMAT.
 """
 
@@ -64,7 +64,7 @@ local function known(name, document)
   return document
 end
 
--- One deadline for all keys of the thread: it goes whole or not at all.
+-- Sets one deadline for both keys of the thread, so that it expires completely.
 local function set_deadline(milliseconds, send)
   milliseconds = tonumber(milliseconds)
   if milliseconds == 0 then return end
@@ -75,7 +75,7 @@ local function set_deadline(milliseconds, send)
   send('PEXPIREAT', ids, deadline)
 end
 
--- Lua compares strings by the locale; ids are in the order of their bytes, as in the sorted set.
+-- Lua compares strings by the locale, but the order of ids is that of their bytes, as in the sorted set.
 local function is_after(one, other)
   for i = 1, math.min(#one, #other) do
     local a, b = byte(one, i), byte(other, i)
@@ -84,20 +84,20 @@ local function is_after(one, other)
   return #one > #other
 end
 
--- Whether ids are in the order of their times beside each other: UUIDs of one version, or texts of one length.
+-- Returns whether the order of two ids is that of their times: UUIDs of one version, or texts of one length.
 local function are_alike(one, other) return #one == #other and (#one ~= 36 or byte(one, 15) == byte(other, 15)) end
 
--- The seal says that scripts which keep it have written all of a thread, in formats up to the one that it names, and
--- that its ids are in the order of their times. It holds while the thread has as many writings, fields and checkpoints
--- as it names, and the newest one: a version that does not know the seal breaks it, since it counts its writings. A
--- newer format needs a seal that names it. The namespace is that of all checkpoints, * where they are of several.
+-- The seal means that scripts which keep it have written the whole thread, in formats up to the one that it names, and
+-- that the ids are in the order of their times. It is valid while the thread has the numbers of writings, fields and
+-- checkpoints and the newest checkpoint that it names. A version without seals makes it invalid by counting its own
+-- writings. A newer format needs a seal that names it. The namespace is that of all checkpoints, or * for several.
 local function seal_of(format, namespace)
   local now = call('HMGET', key, 'p', 'n')
   local counts = (now[1] or '') .. ' ' .. call('HLEN', key) .. ' ' .. call('ZCARD', ids)
   return format .. ' ' .. counts .. ' ' .. namespace .. '|' .. (now[2] or '')
 end
 
--- The format and the namespace of a seal that holds, or of that of a new thread. To be asked before the first write.
+-- Returns the format and the namespace of a valid seal, or of the seal of a new thread. Call it before the first write.
 local function find_seal()
   local seal, fields, count = call('HGET', key, 's'), call('HLEN', key), call('ZCARD', ids)
   if not seal then return fields + count == 0 and {{format = FORMAT}} or nil end
@@ -106,7 +106,7 @@ local function find_seal()
   return {{format = math.max(tonumber(format), FORMAT), namespace = count > 0 and namespace or nil}}
 end
 
--- Counts a writing, after the last write, and seals the thread, or breaks its seal. A seal is one of the fields.
+-- Counts a writing after its last write, and seals the thread or removes its seal. The seal is one of the fields.
 local function count_writing(seal)
   local writings = call('HINCRBY', key, 'p', 1)
   if seal then
@@ -127,7 +127,7 @@ local function is_log(record) return byte(record, 2) == 108 end
 local function tail(record) return sub(record, 3, 22) end
 local function body_length(record) return unpack_number('>I4', record, 3) end
 
--- format, depth, where it leaves its base, its length with its base, the base's name
+-- format, depth, the length at which it branches from its base, its length with its base, the base's name
 local function log_head(name)
   local head = known('l|' .. name, call('HGET', key, 'l|' .. name))
   if not head then return nil end
@@ -149,7 +149,7 @@ local function each_write(field, visit)
   local position, last = 2, #field
   while position <= last do
     local size = last - position >= 11 and unpack_number('>I4', field, position) or 0
-    -- Something else has written this: it would be looked at for ever.
+    -- Another program has written this. Without the error the loop would not end.
     if size < 13 or position + size - 1 > last then error('{DAMAGED}') end
     local index = unpack_number('>i4', field, position + 4)
     local task_size = unpack_number('>I4', field, position + 8)
@@ -256,7 +256,7 @@ for log, found in pairs(needed) do
   end
   logs[#logs + 1] = {log, found.head.base, base_length, found.length, chunks}
 end
--- A replica refuses it, and is read from all the same.
+-- A replica refuses this, but can still be read.
 set_deadline(ttl, redis.pcall)
 return {done, documents, records, logs, writes}
 """
@@ -331,7 +331,7 @@ while ARGV[position] do
   values[#values + 1] = value
   local present = known(value.name, call('HGET', key, value.name))
   local prefix = prefix_length(value.record)
-  -- The same put, sent again after its answer was lost, changes nothing.
+  -- A put that is sent again after its answer was lost changes nothing.
   value.done = present and sub(present, 3, prefix) == sub(value.record, 3, prefix)
   if not value.done and value.before ~= '' then
     local before = known(value.before, call('HGET', key, value.before))
@@ -351,7 +351,7 @@ while ARGV[position] do
 end
 if refused then return refused end
 if #stale > 0 then return stale end
--- Now and at the end: a user that may not do this must learn of it before anything is written.
+-- Both now and at the end, so that a user without the permission gets the error before anything is written.
 set_deadline(ttl)
 local newest, seal, own = call('HGET', key, 'n'), find_seal(), string.match(member, '^[^|]*')
 if newest and not are_alike(id, newest) then seal = nil end
@@ -388,7 +388,7 @@ local function append(value)
     write_log(name, head.depth, head.base_length, length, head.base)
     return name
   end
-  -- Another branch has gone on from here.
+  -- Another branch has continued from here.
   write_chunks(value.log, 0, bytes)
   write_log(value.log, head.depth + 1, before_length, length, name)
   return value.log
@@ -485,7 +485,7 @@ if call('ZCARD', ids) == 0 then
   return '0'
 end
 call('HSET', key, 'n', newest)
--- Another process that deletes from this thread must look again.
+-- Another process that deletes from this thread must examine it again.
 return string.format('%d', count_writing(seal))
 """
 )
@@ -496,7 +496,7 @@ RESTORE = Script(
     _COMMON
     + """
 local ttl, newest, expire, field_count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
--- What is copied may be of any format.
+-- The copied data may have any format.
 call('HDEL', key, 's')
 for i = 5, 4 + 2 * field_count, 2 do call('HSET', key, ARGV[i], ARGV[i + 1]) end
 for i = 5 + 2 * field_count, #ARGV, 500 do

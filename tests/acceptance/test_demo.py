@@ -77,7 +77,7 @@ def test_job_logs_have_the_lines_that_operators_search_for(demo_output, line):
 
 def test_nothing_was_seen_to_be_wrong(demo_output):
     assert "FAIL" not in demo_output
-    assert "Everything is as it should be." in demo_output
+    assert "All statements above are right." in demo_output
 
 
 @dataclasses.dataclass

@@ -127,7 +127,7 @@ def test_the_demo_and_the_benchmarks_need_no_nautobot(tmp_path):
 
 def test_long_work_says_that_it_goes_on(capsys):
     with services.telling("Preparing the database", every=0.05):
-        until(lambda: "still at it after 0 s: preparing the database" in capsys.readouterr().out, "a line")
+        until(lambda: "still running after 0 s: preparing the database" in capsys.readouterr().out, "a line")
     capsys.readouterr()
     with services.telling("Preparing the database"):
         pass
