@@ -29,7 +29,7 @@ def log_cleanup(
         logger.info(
             "Threads: %d %s, %d kept. Checkpoints trimmed from live threads: %d. Orphans: %d. Retention: %s",
             report.threads_deleted,
-            "would go" if report.dryrun else "deleted",
+            "to delete" if report.dryrun else "deleted",
             report.threads_kept,
             report.checkpoints_trimmed,
             report.orphan_count,
@@ -40,7 +40,7 @@ def log_cleanup(
             "Policy %s: %d threads %s, %d kept, %d checkpoints trimmed",
             name or "none (the run's own options)",
             counts["threads_deleted"],
-            "would go" if report.dryrun else "deleted",
+            "to delete" if report.dryrun else "deleted",
             counts["threads_kept"],
             counts["checkpoints_trimmed"],
         )

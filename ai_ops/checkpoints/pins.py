@@ -123,6 +123,6 @@ class CurrentPins:
 def _pins_error(error: Exception) -> PinsError:
     said = " ".join(str(error).split())
     return PinsError(
-        f"Nautobot's database does not say which threads are pinned ({said}): nothing is deleted without that. "
+        f"The pinned threads could not be read from Nautobot's database ({said}), so nothing more is deleted. "
         "Check the database, and that nautobot-server migrate has run; the next run tries again."
     )

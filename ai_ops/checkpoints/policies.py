@@ -37,7 +37,7 @@ def read_policies(trial: str | None = None) -> PolicyIndex | None:
     except DatabaseError as error:
         said = " ".join(str(error).split())
         raise PoliciesError(
-            f"Nautobot's database does not say which retention policies there are ({said}): nothing is deleted without "
-            "that. Check the database, and that nautobot-server migrate has run; the next run tries again."
+            f"The retention policies could not be read from Nautobot's database ({said}), so nothing is deleted. "
+            "Check the database, and that nautobot-server migrate has run; the next run tries again."
         ) from error
     return PolicyIndex(policies) if policies else None

@@ -274,7 +274,7 @@ def thread_facts(data: Mapping[str, Any]) -> dict[str, Any]:
     for name, counts in (data.get("policies") or {}).items():
         goes, stays = counts["threads_deleted"], counts["threads_kept"]
         label = f"Policy {name}" if name else "No policy"
-        facts[label] = f"{goes + stays:,}: {goes:,} would go, {stays:,} stay"
+        facts[label] = f"{goes + stays:,}: {goes:,} to delete, {stays:,} to keep"
     facts |= {name: f"{count:,}" for name, count in sorted((data.get("savers") or {}).items())}
     return facts or {"Not known": "Press Refresh to count them."}
 

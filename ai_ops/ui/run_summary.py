@@ -29,10 +29,10 @@ def summary(run: MaintenanceRun) -> list[str]:
 def _cleanup(counters: Counters) -> list[str]:
     dry = counters["dryrun"]
     keys, threads = _count(counters["deleted_count"], "key"), _count(counters["threads_deleted"], "thread")
-    verb = "would go" if dry else "went"
+    verb = "A real run would delete" if dry else "It deleted"
     trimmed, orphans = counters["checkpoints_trimmed"], counters["orphan_count"]
     said = [
-        f"Of {_count(counters['processed_count'], 'scanned key')} {keys} {verb}: {threads} whole, "
+        f"{verb} {keys} of {_count(counters['processed_count'], 'scanned key')}: {threads} whole, "
         f"{_count(trimmed, 'old checkpoint')} of live threads, {_count(orphans, 'key')} without a checkpoint.",
         f"{_count(counters['threads_kept'], 'thread')} stayed.",
     ]
@@ -42,7 +42,7 @@ def _cleanup(counters: Counters) -> list[str]:
         said.append(f"{_count(counters['unfixable_count'], 'key')} stayed, because their age is unknown.")
     if counters["changed_count"]:
         said.append(
-            f"{_count(counters['changed_count'], 'deletion')} not made, because the conversation continued during the "
+            f"{_count(counters['changed_count'], 'deletion')} cancelled, because the conversation continued during the "
             "run."
         )
     if counters["limit_reached"]:
@@ -63,7 +63,7 @@ def _health(counters: Counters) -> list[str]:
         f"{_count(checked, 'server')} checked: {failed:,} failed, {changed:,} changed {_its(changed)} status.",
     ]
     if changed:
-        told = "were told" if counters["cache_cleared"] else "could not be notified"
+        told = "were notified" if counters["cache_cleared"] else "could not be notified"
         said.append(f"Agents {told} to drop their cached MCP clients.")
     return said
 

@@ -171,7 +171,7 @@ def _chosen(thread: Thread, keep: Keep) -> Generator[Request, Any, Trim]:
     yield from thread.look()
     kept = keep(thread.documents)
     if kept is None:
-        raise DamagedThreadError("The time of one of its checkpoints can't be told.")
+        raise DamagedThreadError("The time of one of its checkpoints is unknown.")
     doomed = yield from beside(thread, lambda newest: kept)
     return Trim(thread, doomed)
 
@@ -205,7 +205,7 @@ def has_interrupt(fields: Iterable[bytes]) -> bool | None:
 def _checked(answer: Any) -> Any:
     """Return the answer; raise DamagedThreadError if there is none because of the content of a key."""
     if answer is None:
-        raise DamagedThreadError("One of its keys holds what the saver does not write.")
+        raise DamagedThreadError("One of its keys has data that the saver does not write.")
     return answer
 
 

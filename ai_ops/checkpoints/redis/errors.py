@@ -101,22 +101,22 @@ SENTENCES: tuple[tuple[Callable[[Exception, str], bool], str], ...] = (
             ClusterDownError,
             words=("MOVED", "CROSSSLOT", "CLUSTERDOWN", "non local key"),
         ),
-        "The checkpoint Redis is a cluster, or a part of one ({said}): let LANGGRAPH_REDIS_URL begin with "
-        "redis+cluster://. If it does, see whether all slots are served (CLUSTER INFO).",
+        "The checkpoint Redis is a cluster, or a part of one ({said}): begin LANGGRAPH_REDIS_URL with "
+        "redis+cluster://. If it begins so already, check with CLUSTER INFO whether all slots are served.",
     ),
     (
         _is(words=("NOREPLICAS",)),
-        "The checkpoint Redis takes no writes while it has too few replicas ({said}): bring its replicas back, or "
+        "The checkpoint Redis refuses writes while it has too few replicas ({said}): restart its replicas, or "
         "lower min-replicas-to-write. The next run continues from here.",
     ),
     (
         _is(words=("MISCONF",)),
-        "The checkpoint Redis takes no writes while it can't save its data ({said}): see its log, and whether its disk "
-        "has room. The next run continues from here.",
+        "The checkpoint Redis refuses writes while it can't save its data ({said}): check its log, and free space on "
+        "its disk. The next run continues from here.",
     ),
     (
         _is(OutOfMemoryError, words=("OOM ",)),
-        "The checkpoint Redis has no memory left ({said}): raise its maxmemory, or delete something. "
+        "The checkpoint Redis has no memory left ({said}): raise its maxmemory, or delete data. "
         "The next run continues from here.",
     ),
     (
@@ -130,12 +130,12 @@ SENTENCES: tuple[tuple[Callable[[Exception, str], bool], str], ...] = (
     ),
     (
         _is(words=("max number of clients",)),
-        "The checkpoint Redis takes no more clients ({said}): raise its maxclients, or see with CLIENT LIST which keep "
-        "so many connections. The next run continues from here.",
+        "The checkpoint Redis accepts no more clients ({said}): raise its maxclients, or find the clients with many "
+        "connections with CLIENT LIST. The next run continues from here.",
     ),
     (
         _is(InvalidResponse),
-        "The server at the address of the checkpoint Redis is no Redis, or speaks TLS ({said}): check the host and "
+        "The server at the address of the checkpoint Redis is not a Redis, or speaks TLS ({said}): check the host and "
         "port in LANGGRAPH_REDIS_URL, or NAUTOBOT_REDIS_HOST and NAUTOBOT_REDIS_PORT; for TLS write rediss://.",
     ),
     (
@@ -145,13 +145,13 @@ SENTENCES: tuple[tuple[Callable[[Exception, str], bool], str], ...] = (
     ),
     (
         _is(words=("certificate is not valid for", "ostname mismatch")),
-        "The certificate of the checkpoint Redis is for another name ({said}): write the name that is in it into "
+        "The certificate of the checkpoint Redis is for another name ({said}): use the name in the certificate in "
         "LANGGRAPH_REDIS_URL.",
     ),
     (
         _is(words=("CERTIFICATE_VERIFY_FAILED",)),
-        "The certificate of the checkpoint Redis is not trusted ({said}): name the file of the authority that signed "
-        "it at the end of LANGGRAPH_REDIS_URL, as ?ssl_ca_certs=/path/to/ca.pem, and the server by the name in it.",
+        "The certificate of the checkpoint Redis is not trusted ({said}): add the CA file at the end of "
+        "LANGGRAPH_REDIS_URL, as ?ssl_ca_certs=/path/to/ca.pem, and use the name in the certificate as the host.",
     ),
     (
         # A connection without TLS and without a Unix socket needs no file.
@@ -161,19 +161,19 @@ SENTENCES: tuple[tuple[Callable[[Exception, str], bool], str], ...] = (
     ),
     (
         _is(words=("SSL", "TLSV1", "ssl_", "_ssl.c")),
-        "No TLS connection to the checkpoint Redis came about ({said}): check that it speaks TLS on this port, which "
-        "client certificate it asks for, and the ssl_ options of LANGGRAPH_REDIS_URL.",
+        "The TLS connection to the checkpoint Redis failed ({said}): check that it speaks TLS on this port, the client "
+        "certificate that it requires, and the ssl_ options of LANGGRAPH_REDIS_URL.",
     ),
     (
         _is(words=("closed by server", "reset by peer", "Broken pipe")),
-        "The checkpoint Redis can't be reached, as it ends the connection ({said}): check that it runs; if it speaks "
-        "TLS on this port, LANGGRAPH_REDIS_URL must begin with rediss:// and name the client certificate that the "
-        "server asks for. The next run continues from here.",
+        "The checkpoint Redis can't be reached, because it closes the connection ({said}): check that it runs; if it "
+        "speaks TLS on this port, LANGGRAPH_REDIS_URL must begin with rediss:// and have the client certificate that "
+        "the server requires. The next run continues from here.",
     ),
     (
         _is(RedisTimeoutError),
-        "The checkpoint Redis can't be reached in time ({said}): check that it runs, that no firewall is in between "
-        "and, if LANGGRAPH_REDIS_URL begins with rediss://, that it speaks TLS on this port. "
+        "The checkpoint Redis can't be reached in time ({said}): check that it runs, that no firewall blocks the "
+        "connection and, if LANGGRAPH_REDIS_URL begins with rediss://, that it speaks TLS on this port. "
         "The next run continues from here.",
     ),
     (

@@ -255,7 +255,7 @@ def test_without_an_answer_from_the_database_nothing_is_deleted(checkpoint_redis
         report = cleanup_old_checkpoints(30)
 
     assert report["success"] is False
-    assert "which threads are pinned (server closed the connection unexpectedly)" in report["error"]
+    assert "from Nautobot's database (server closed the connection unexpectedly)" in report["error"]
     assert report["deleted_count"] == 0
     assert checkpoint_redis.dbsize() == 10
 

@@ -182,7 +182,7 @@ STATES: dict[str, tuple[Callable[[Server], AbstractContextManager[str]], str]] =
     "NOREPLICAS": (lambda server: server.configured(min_replicas_to_write="1"), "too few replicas.*min-replicas"),
     "MISCONF": (unable_to_save, "can't save.*its disk"),
     "BUSY": (busy, "busy with a script.*SCRIPT KILL"),
-    "max clients": (crowded, "takes no more clients.*maxclients"),
+    "max clients": (crowded, "accepts no more clients.*maxclients"),
 }
 
 
@@ -289,7 +289,7 @@ def test_something_that_is_no_redis_is_named(monkeypatch, banner):
         threading.Thread(target=answer, daemon=True).start()
         error = error_of(monkeypatch, f"redis://127.0.0.1:{listener.getsockname()[1]}/0")
         listener.shutdown(socket.SHUT_RDWR)
-    assert "is no Redis" in error
+    assert "is not a Redis" in error
 
 
 @pytest.fixture(scope="module")
@@ -340,7 +340,7 @@ def test_a_client_certificate_that_is_missing_is_named(secure, monkeypatch):
     with server.configured(tls_auth_clients="yes"):
         error = error_of(monkeypatch, secure_url(server, authority))
     # The server's alert gets lost where the client has sent its first command before.
-    assert re.search("(No TLS connection|ends the connection).*client certificate", error)
+    assert re.search("(TLS connection to the checkpoint Redis failed|closes the connection).*client certificate", error)
 
 
 def test_tls_and_none_mixed_up_are_named(secure, monkeypatch):

@@ -26,7 +26,7 @@ def of(kind, report, **fields):
 
 def test_a_cleanup_says_what_went_and_what_stayed():
     assert of("cleanup", REPORT.as_dict()) == [
-        "Of 120,000 scanned keys 2,500 keys went: 400 threads whole, 12 old checkpoints of live threads, "
+        "It deleted 2,500 keys of 120,000 scanned keys: 400 threads whole, 12 old checkpoints of live threads, "
         "1 key without a checkpoint.",
         "1 thread stayed.",
         "It took 1 min 15 s.",
@@ -36,9 +36,9 @@ def test_a_cleanup_says_what_went_and_what_stayed():
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"dryrun": True}, "A dry run: nothing was deleted. Of 120,000 scanned keys 2,500 keys would go"),
+        ({"dryrun": True}, "A dry run: nothing was deleted. A real run would delete 2,500 keys of 120,000"),
         ({"unfixable_count": 2}, "2 keys stayed, because their age is unknown."),
-        ({"changed_count": 1}, "1 deletion not made, because the conversation continued during the run."),
+        ({"changed_count": 1}, "1 deletion cancelled, because the conversation continued during the run."),
         ({"limit_reached": True}, "It stopped at its limit of deletions. The next run continues."),
         ({"policy": "7 days, since Redis uses more than 512 MiB."}, "Retention: 7 days, since Redis uses more"),
         ({"memory_before_bytes": 3 << 20, "memory_after_bytes": 2 << 20}, "Redis used 3.0\xa0MB before and 2.0\xa0MB"),
@@ -53,7 +53,7 @@ def test_a_health_check_says_what_it_found():
     report = HealthReport().as_dict() | {"checked_count": 3, "changed_count": 2, "failed_count": 1}
     assert of("health", report | {"cache_cleared": True}) == [
         "3 servers checked: 1 failed, 2 changed their status.",
-        "Agents were told to drop their cached MCP clients.",
+        "Agents were notified to drop their cached MCP clients.",
     ]
 
 

@@ -177,7 +177,7 @@ def test_what_the_infrastructure_fails_is_tried_again_also_where_the_task_does_n
 
 
 def test_pins_that_the_database_does_not_give_are_asked_for_again():
-    error = PinsError("Nautobot's database does not say which threads are pinned.")
+    error = PinsError("The pinned threads could not be read from Nautobot's database.")
     error.__cause__ = OperationalError("gone")
     run(failing(error), SCHEDULED)
     assert MaintenanceRun.objects.get().state == RunStateChoices.PENDING
