@@ -100,7 +100,7 @@ class PinnedThreadFilterSet(NautobotFilterSet):
     """Filter for PinnedThread."""
 
     q = SearchFilter(filter_predicates={"thread_id": "icontains", "note": "icontains"})
-    # Blanks at its ends belong to a thread's id.
+    # Spaces at its ends belong to a thread's id.
     thread_id = MultiValueCharFilter(strip=False)
 
     class Meta:

@@ -194,7 +194,7 @@ class MCPServerFilterForm(StatusModelFilterFormMixin, NautobotFilterForm):
 class PinnedThreadForm(NautobotModelForm):
     """Add or edit a pin."""
 
-    # Blanks at its ends belong to a thread's id.
+    # Spaces at its ends belong to a thread's id.
     thread_id = forms.CharField(
         strip=False,
         max_length=THREAD_ID_MAX_LENGTH,

@@ -175,7 +175,7 @@ class MCPServerTable(StatusTableMixin, BaseTable):
         )
 
     @cached_property
-    def told(self):
+    def viewable(self):
         """Return the ids of the servers on this page whose health the user may view, read once for all rows."""
         request = getattr(self, "request", None)
         if request is None:
@@ -194,7 +194,9 @@ class MCPServerTable(StatusTableMixin, BaseTable):
 
     def render_message(self, record, value):
         """Show the message of a server that is not well. Its page has further details."""
-        return truncatechars(value, SHORT_ERROR) if record.health.reason and record.pk in self.told else self.default
+        return (
+            truncatechars(value, SHORT_ERROR) if record.health.reason and record.pk in self.viewable else self.default
+        )
 
     def render_recent(self, value):
         """Show a bar."""

@@ -60,7 +60,7 @@ class _Built:
         for pk, server in self.servers.items():
             for tool in server.tools:
                 if not is_among(tool.name, self.rejected.get(pk, ())):
-                    # What a server lists twice under one name is one tool to call. A model refuses a list with both.
+                    # Two tools of a server with the same name are one tool for agents: a model refuses both in a list.
                     found.setdefault((pk, server.name, tool.name), tool)
         names = distinct_names(list(found), always=prefix_all)
         return [

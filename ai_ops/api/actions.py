@@ -10,7 +10,8 @@ class ModelPermissions(TokenPermissions):
     """Nautobot's permissions of a user, or of a token, for the model of a view."""
 
     def _queryset(self, view: Any) -> QuerySet:
-        # Only the model is read of it. `get_queryset` makes all fields of the serializer, a fifth of a request.
+        # Only the model of the queryset is used. `get_queryset` would build all fields of the serializer, which takes
+        # a fifth of a request.
         return view.queryset
 
 

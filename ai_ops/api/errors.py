@@ -1,4 +1,4 @@
-"""Answers of REST to a refused run or an unknown schedule: a status and a sentence."""
+"""Responses of the REST API to a refused run or an unknown schedule: a status and a sentence."""
 
 from __future__ import annotations
 

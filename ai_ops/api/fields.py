@@ -12,7 +12,7 @@ from ai_ops.logic.foreign_text import shown
 
 
 class SentenceChoiceField(ChoiceField):
-    """One of some texts."""
+    """A choice among texts."""
 
     def to_internal_value(self, data: Any) -> Any:
         """Return the choice; the error lists all choices."""

@@ -62,7 +62,7 @@ class MaintenanceRunViewSet(ReadOnlyModelViewSet):
     )
     def create(self, request, *args, **kwargs):
         """Request a run. The response is the run; poll its `url` for its state."""
-        kind, options = _asked_for(request.data)
+        kind, options = _requested(request.data)
         with as_answers():
             run = request_run(kind, options, request.user, idempotency_key=request.headers.get("Idempotency-Key"))
         return self._accepted(run)
@@ -101,7 +101,7 @@ class MaintenanceRunViewSet(ReadOnlyModelViewSet):
         return Response(data, status=status.HTTP_202_ACCEPTED, headers={"Location": str(data["url"])})
 
 
-def _asked_for(data: Any) -> tuple[Any, Any]:
+def _requested(data: Any) -> tuple[Any, Any]:
     if not isinstance(data, Mapping) or not data.get("kind") or set(data) - {"kind", "options"}:
         raise ParseError('Send an object with a "kind" and optionally "options", and no other keys.')
     return data["kind"], data.get("options")

@@ -74,7 +74,7 @@ class ScheduleViewSet(viewsets.ViewSet):
     )
     def create(self, request):
         """Create a schedule, or update the existing schedule of that name."""
-        asked = _asked_for(request.data)
+        asked = _requested_values(request.data)
         with as_answers(), transaction.atomic():
             kind = asked.pop("kind")
             checked_options(kind, asked.get("options"), request.user)
@@ -153,7 +153,7 @@ def _confirm_may_make(user: Any, known: ScheduledJob | None) -> None:
         raise PermissionDenied("You may not add schedules: ask for the permission to add scheduled jobs.")
 
 
-def _asked_for(data: Any) -> dict[str, Any]:
+def _requested_values(data: Any) -> dict[str, Any]:
     """Return the values of the request, each of its type."""
     with as_answers():
         if not isinstance(data, Mapping) or set(data) - FIELDS or not data.get("kind"):
@@ -168,7 +168,7 @@ def _asked_for(data: Any) -> dict[str, Any]:
         if "at" in asked:
             if {"crontab", "interval", "time_zone"} & set(asked):
                 raise RunOptionsError(
-                    "Give at for one run, or a crontab or an interval with its time_zone for recurrent ones: not both."
+                    "Give at for one run, or a crontab or an interval with a time_zone for recurrent runs: not both."
                 )
             asked["at"] = _time(asked["at"])
     return asked

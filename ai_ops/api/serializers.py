@@ -30,7 +30,7 @@ from ai_ops.schedules.lateness import STANDINGS
 class MCPServerSerializer(SentencesMixin, TaggedModelSerializerMixin, NautobotModelSerializer):
     """An MCP server: `url` is the address of its record in this API, `server_url` the server's own."""
 
-    # Clients expect the address of the record in `url`. Without this the model's field of that name would be there.
+    # Clients expect the address of the record in `url`. Without this line it would be the model's field of that name.
     url = serializers.HyperlinkedIdentityField(view_name="plugins-api:ai_ops-api:mcpserver-detail")
 
     class Meta:
@@ -76,7 +76,7 @@ class PinnedThreadSerializer(SentencesMixin, NautobotModelSerializer):
 
         model = PinnedThread
         fields = "__all__"
-        # Blanks at its ends belong to a thread's id.
+        # Spaces at its ends belong to a thread's id.
         extra_kwargs = {"thread_id": {"trim_whitespace": False}}
 
 
@@ -91,13 +91,13 @@ class RetentionPolicySerializer(SentencesMixin, NautobotModelSerializer):
 
 
 class HarmlessInCSVMixin:
-    """Escape foreign text in CSV exports, so that a spreadsheet takes none for a formula.
+    """Escapes foreign text in CSV exports, so that a spreadsheet does not read it as a formula.
 
-    Only for data that is never imported: data that can be imported again must not change on its way.
+    Use it only for data that is never imported: data that can be imported again must not change.
     """
 
     def to_representation(self, instance):
-        """Escape text for a CSV response, so that a spreadsheet does not take it for a formula."""
+        """Escape text for a CSV response, so that a spreadsheet does not read it as a formula."""
         shown = super().to_representation(instance)
         return {name: _cell(value) for name, value in shown.items()} if self._is_csv_request() else shown
 

@@ -21,7 +21,7 @@ class PinnedThreadFieldsPanel(FieldsPanel):
         return "In Redis" if key == "in_redis" else super().render_key(key, value, context)
 
     def render_value(self, key, value, context):
-        """Show a thread's id with its blanks."""
+        """Show a thread's id with all its spaces."""
         if key == "thread_id":
             return format_html('<span style="white-space: pre-wrap; word-break: break-all">{}</span>', value)
         return super().render_value(key, value, context)

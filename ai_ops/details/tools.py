@@ -122,7 +122,7 @@ def difference(tool: MCPServerTool) -> SafeString:
 
 
 def _compared(old: list[str], new: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield the lines with a sign: "+" for new, "-" for old, a blank for both, REMARK for omitted lines."""
+    """Yield the lines with a sign: "+" for new, "-" for old, a space for both, REMARK for omitted lines."""
     a, b = old[:MAX_COMPARED_LINES], new[:MAX_COMPARED_LINES]
     shown_to = 0
     for group in difflib.SequenceMatcher(None, a, b).get_grouped_opcodes():

@@ -1,6 +1,6 @@
 """Rules for the arguments of functions that scripts call.
 
-A script that passes a wrong type gets a sentence, and nothing has begun: ``dryrun=None`` must not delete.
+A script that passes a wrong type gets a sentence before any work begins: ``dryrun=None`` must not delete.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ ID = Rule(_is_id, "a text, a number or a UUID")
 
 
 def is_list(value: Any) -> bool:
-    """Return whether a value can stand for a list, as a single text and a dictionary can't."""
+    """Return whether a value is usable as a list; a single text and a dictionary are not."""
     return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
 
 

@@ -70,7 +70,7 @@ def shown(value: object) -> str:
         return str(value)
     if isinstance(value, int):
         return "a number of that size"
-    return "an object" if isinstance(value, Mapping) else "a list" if isinstance(value, Iterable) else "what was given"
+    return "an object" if isinstance(value, Mapping) else "a list" if isinstance(value, Iterable) else "the given value"
 
 
 def for_markdown(text: str | bytes, limit: int = SHOWN_CHARACTERS, *, begins_line: bool = True) -> str:

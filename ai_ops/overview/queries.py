@@ -120,7 +120,7 @@ def fleet(user: Any, fresh_since: datetime, now: datetime) -> Fleet:
         now: The present.
     """
     visible = MCPServer.objects.restrict(user, "view").order_by()
-    rows = visible.filter(_is_worth_a_word(fresh_since, now)).values_list(
+    rows = visible.filter(_needs_a_row(fresh_since, now)).values_list(
         *("pk", "name", "health__last_ok", "health__certificate_ends"),
         *("protocol", "status__name", "health__checked", "health__ok", "check_interval", "created"),
         *("health__flapping", "health__recent", "health__last_failure"),
@@ -129,7 +129,7 @@ def fleet(user: Any, fresh_since: datetime, now: datetime) -> Fleet:
     return Fleet(listed, max(0, visible.count() - len(listed)))
 
 
-def _is_worth_a_word(fresh_since: datetime, now: datetime) -> Q:
+def _needs_a_row(fresh_since: datetime, now: datetime) -> Q:
     """Return the filter for servers that may not be up, or that the page may name for another reason."""
     is_not_up = (
         ~Q(protocol=MCPProtocolChoices.HTTP)

@@ -51,9 +51,9 @@ def replace_lost_connections() -> None:
 class _CheckAfterPauses:
     """Django's check of a connection before a query, made after each pause rather than once a request.
 
-    It stands in for the connection's `close_if_health_check_failed`, which Django calls before each query and where a
-    transaction begins or ends. It does nothing within a transaction, nor on a connection that is just being made: there
-    its query would begin a transaction.
+    It replaces the connection's `close_if_health_check_failed`, which Django calls before each query and at the start
+    and the end of a transaction. It does nothing within a transaction, or while a connection is being opened, because
+    its query would then begin a transaction.
     """
 
     def __init__(self, of: BaseDatabaseWrapper) -> None:
@@ -72,7 +72,7 @@ class _CheckAfterPauses:
         self._seen, self._used = of.connection, time.monotonic()
 
     def end(self) -> None:
-        """Leave the connection to Django again."""
+        """Restore Django's own check."""
         del self._connection.__dict__["close_if_health_check_failed"]
         self._connection.health_check_enabled = self._checked_by_request
 

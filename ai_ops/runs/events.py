@@ -31,14 +31,14 @@ def publish(topic: str, payload: dict[str, Any]) -> None:
     transaction.on_commit(lambda: publish_event(topic=topic, payload=payload), robust=True)
 
 
-def tell_of_end(run_id: Any) -> None:
+def publish_end(run_id: Any) -> None:
     """Publish an event if a run has failed or is dead."""
     run = _row(run_id)
     if run is not None and run.state in _TOPIC_OF_STATE:
         publish(_TOPIC_OF_STATE[run.state], _payload(run))
 
 
-def tell_of_rescue(run_id: Any, why: str) -> None:
+def publish_rescue(run_id: Any, why: str) -> None:
     """Publish an event for the end of a lost attempt, with the next state of the run."""
     if run := _row(run_id):
         publish(TOPIC_RUN_RESCUED, _payload(run) | {"why": why})

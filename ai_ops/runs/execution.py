@@ -150,14 +150,14 @@ class _Run:
             RunTriggerChoices.PART, self._request.owner, self._request.job_result, parent_id=self._record_id
         )
         with ExitStack() as stack:
-            self._told = told = stack.enter_context(sigterm_held_back())
+            self._signal = signal = stack.enter_context(sigterm_held_back())
             stack.enter_context(connections_checked_after_pauses())
             stack.enter_context(self._released())
             keeper = stack.enter_context(
                 Keeper(
                     self._lease,
                     self._record_id,
-                    told.is_set,
+                    signal.is_set,
                     self._time_limit,
                     self._request,
                     settings=self._given_settings,
@@ -203,7 +203,7 @@ class _Run:
         try:
             note = with_patience(
                 lambda: record_end(self._record, state, error, **fields),
-                lambda: is_worker_stopping() or self._told.is_set(),
+                lambda: is_worker_stopping() or self._signal.is_set(),
             )
             self._note = note or self._note
         except (DatabaseError, InterfaceError) as failure:

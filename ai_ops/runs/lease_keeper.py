@@ -34,7 +34,7 @@ class Keeper:
     Args:
         lease: The acquired lease.
         run_id: The record that receives the heartbeats; None if it could not be written.
-        is_told: Returns whether a signal has stopped this process.
+        is_signalled: Returns whether a signal has asked this process to stop.
         time_limit: Seconds after which the run stops by itself; None for no limit.
         request: The request of the run.
         settings: The settings at its start, or the error that makes them unusable.
@@ -44,7 +44,7 @@ class Keeper:
         self,
         lease: Lease,
         run_id: uuid.UUID | None,
-        is_told: Callable[[], bool] = lambda: False,
+        is_signalled: Callable[[], bool] = lambda: False,
         time_limit: float | None = None,
         request: RunRequest = SHELL,
         *,
@@ -60,7 +60,7 @@ class Keeper:
         self.pause = request.pause
         self.redis_retry_delays = request.redis_retry_delays
         self._settings = settings
-        self._is_told = is_told
+        self._is_signalled = is_signalled
         self._ends = time.monotonic() + time_limit if time_limit else None
         self._time_limit = time_limit
         self._line = ""
@@ -101,7 +101,7 @@ class Keeper:
         self._confirm_lease()
         if self._cancelled:
             raise RunStoppedError("The run was cancelled; the work done until then stays, and the next run continues.")
-        if is_worker_stopping() or self._is_told():
+        if is_worker_stopping() or self._is_signalled():
             raise RunStoppedError("The worker was shut down; the work done stays, and the next run continues.")
         if self._ends and time.monotonic() >= self._ends:
             raise RunStoppedError(f"The run's time limit of {self._time_limit:g} s was reached; the work done stays.")

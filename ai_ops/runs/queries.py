@@ -23,8 +23,8 @@ def get_recent_runs(limit: int = 10, runs: QuerySet | None = None) -> list[dict[
     Returns:
         For each run `id`, `name`, `kind`, `subject`, `trigger`, `state`, `owner` (user name or None), `attempt`,
         `max_attempts`, `created`, `started`, `finished` and `next_attempt` (ISO 8601, UTC, or None),
-        `execution_time_ms`, `counters`, `error` (None or a sentence) and `job_result` (id, or None also where Nautobot
-        has deleted it).
+        `execution_time_ms`, `counters`, `error` (None or a sentence) and `job_result` (id, or None, also if
+        Nautobot has deleted it).
 
     Raises:
         ValueError: The limit is out of its range.
@@ -32,7 +32,7 @@ def get_recent_runs(limit: int = 10, runs: QuerySet | None = None) -> list[dict[
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
         raise ValueError(f"limit must be a whole number from 1 to {MAX_LIMIT}, not {shown(limit)}.")
     chosen = MaintenanceRun.objects.all() if runs is None else runs
-    # Not joined: a result may hold megabytes, and it is only asked whether it is there.
+    # Not joined, because a result may have megabytes and only its existence matters.
     results = Prefetch("job_result", JobResult.objects.only("pk"))
     return [_as_dict(run) for run in chosen.select_related("owner").prefetch_related(results)[:limit]]
 

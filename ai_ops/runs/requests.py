@@ -106,12 +106,12 @@ def cancel_run(run: MaintenanceRun, user: Any = None) -> MaintenanceRun:
     same = MaintenanceRun.objects.filter(pk=run.pk)
     with transaction.atomic():
         # Request the stop first, so that the run stops if it starts in between.
-        told = same.exclude(state__in=RunStateChoices.FINAL).update(cancel_requested=True)
+        is_stopping = same.exclude(state__in=RunStateChoices.FINAL).update(cancel_requested=True)
         ended = transitions.interrupt(same, sentence)
         if ended and (schedule := approvals.schedule_of(run)):
             schedule.delete()
     run.refresh_from_db()
-    if not told:
+    if not is_stopping:
         raise RunConflictError(f"{run} is {run.state} already, so there is nothing to cancel.")
     return run
 

@@ -4,7 +4,7 @@
 
     pending ── start ──> running ── end ──> succeeded, failed, interrupted
        │                    │
-       │                    └── end_failed_attempt ──> pending (tried again), dead, or failed (not retried)
+       │                    └── end_failed_attempt ──> pending (retried), dead, or failed (not retried)
        ├── interrupt ──> interrupted
        ├── skip ──> skipped
        └── end_without_work ──> failed
@@ -29,7 +29,7 @@ from ai_ops.choices import RunStateChoices
 from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs.clock import database_time
 from ai_ops.runs.context import RunRequest
-from ai_ops.runs.events import tell_of_end, tell_of_rescue
+from ai_ops.runs.events import publish_end, publish_rescue
 from ai_ops.runs.logs import get_logger
 from ai_ops.runs.records import saved, text_of, this_process
 from ai_ops.runs.retries import TryAgain, after_failure
@@ -89,7 +89,7 @@ def start(record: MaintenanceRun, fence: int, request: RunRequest) -> bool:
     )
     if begun:
         if record.state == RunStateChoices.RUNNING:
-            tell_of_rescue(record.pk, "Another process took over its work.")
+            publish_rescue(record.pk, "Another process took over its work.")
         record.refresh_from_db()
     return bool(begun)
 
@@ -119,7 +119,7 @@ def end(record: MaintenanceRun, state: str, *, error: str = "", **fields: Any) -
     if ended:
         record.state = state
         if state in ENDS_BADLY:
-            tell_of_end(record.pk)
+            publish_end(record.pk)
     return bool(ended)
 
 
@@ -166,7 +166,7 @@ def end_without_work(request: RunRequest, error: str) -> None:
     waiting = MaintenanceRun.objects.filter(pk=request.run_id)
     text = text_of(error)
     if _end_pending(waiting, RunStateChoices.FAILED, error=text, errors=[text], job_result=request.job_result):
-        tell_of_end(request.run_id)
+        publish_end(request.run_id)
 
 
 def _end_pending(waiting: QuerySet[MaintenanceRun], state: str, **fields: Any) -> bool:

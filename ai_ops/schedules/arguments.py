@@ -1,4 +1,4 @@
-"""Types and lengths of what scripts pass to the functions for schedules."""
+"""Checks of the types and lengths of arguments that scripts pass to the functions for schedules."""
 
 from __future__ import annotations
 

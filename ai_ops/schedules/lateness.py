@@ -49,17 +49,17 @@ class ScheduleStatus:
         time_zone: The time zone of the crontab.
         enabled: Whether it is enabled.
         standing: One of `STANDINGS`.
-        next_run: When it starts something next; None for never again.
-        last_run: When it started something last; None where it has not.
-        last_outcome: State of that run, or status of its JobResult where it has none.
-        last_error: Why that run failed, in a sentence.
+        next_run: Time of the next start; None if there is no further start.
+        last_run: Time of the last start; None if there was none.
+        last_outcome: State of that run, or status of its JobResult if there is no run.
+        last_error: The reason why that run failed, as a sentence.
         last_run_id: Primary key of the run.
         last_job_result: Primary key of the JobResult.
         late: Whether it is late.
-        why: Why it does not run, in a sentence.
+        why: The reason why it does not run, as a sentence.
         queue: Name of its job queue.
         time_limit: Seconds after which its runs stop; None for Nautobot's own limit.
-        misfire_grace_time: Seconds after which a run that no worker has begun is dropped; None for never.
+        misfire_grace_time: Seconds after which a run is dropped if no worker has started it; None for never.
         owner: Username of its owner.
     """
 

@@ -1,6 +1,6 @@
 """Time limits in the messages of schedules: they follow the Job and the settings.
 
-Nautobot leaves a schedule those that its Job had on the day it was made.
+In Nautobot itself, a schedule keeps the limits that its Job had when the schedule was created.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ai_ops.kinds import kind_of_job
 from ai_ops.runs.context import LIMIT_PROPERTY
 from ai_ops.runs.time_limit import limit_of, message_limits
 
-# Nautobot's limits in a message. A limit that the schedule has of its own is another entry.
+# Nautobot's limits in a message. The own limit of a schedule is another entry.
 FOLLOWING_LIMITS = ("soft_time_limit", "time_limit")
 
 
@@ -24,7 +24,7 @@ def limits_in(messages: Any) -> dict[str, Any]:
 
 
 def limits_for(schedule: ScheduledJob, settings: AiOpsSettings) -> dict[str, Any]:
-    """Return the limits that `schedule` should have: its own, else those of the settings, else the Job's."""
+    """Return the limits for `schedule`: its own, otherwise those of the settings, otherwise those of the Job."""
     of_job = {name: getattr(schedule.job_model, name, 0) for name in FOLLOWING_LIMITS}
     own = schedule.celery_kwargs.get(LIMIT_PROPERTY)
     limit = limit_of(kind_of_job(schedule.task, schedule.kwargs), own, settings)
@@ -32,6 +32,6 @@ def limits_for(schedule: ScheduledJob, settings: AiOpsSettings) -> dict[str, Any
 
 
 def take_over_limits(schedule: ScheduledJob, settings: AiOpsSettings) -> None:
-    """Set the limits that `schedule` should have."""
+    """Set the limits of `schedule` to those of `limits_for`."""
     others = {name: value for name, value in schedule.celery_kwargs.items() if name not in FOLLOWING_LIMITS}
     schedule.celery_kwargs = others | limits_for(schedule, settings)

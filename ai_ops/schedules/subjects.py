@@ -19,9 +19,9 @@ class Subject:
     """A variable of a Job that names an object.
 
     Attributes:
-        model: Of the object.
-        noun: The object in a sentence.
-        verb: What the schedule does with it.
+        model: The model of the object.
+        noun: The noun for the object in a sentence.
+        verb: The verb for the action of the schedule, such as "checks".
     """
 
     model: type[Model]
@@ -29,7 +29,7 @@ class Subject:
     verb: str
 
 
-# By variable. Without its subject each run of a schedule fails.
+# The subjects by variable. If its subject is deleted, each run of a schedule fails.
 SUBJECTS = {
     "server": Subject(MCPServer, "MCP server", "checks"),
     "trial_policy": Subject(RetentionPolicy, "retention policy", "tries"),
@@ -41,8 +41,8 @@ class Missing:
     """A subject that a schedule names and that does not exist.
 
     Attributes:
-        subject: What it was.
-        key: Its id, or what is there in place of one.
+        subject: The kind of the subject.
+        key: Its id, or the text in place of an id.
     """
 
     subject: Subject
@@ -54,7 +54,7 @@ def missing_subjects(schedules: Iterable[ScheduledJob]) -> dict[Any, Missing]:
     rows = list(schedules)
     missing: dict[Any, Missing] = {}
     for variable, subject in SUBJECTS.items():
-        # An id that was written by hand may have no hyphens, or be no id at all.
+        # An id that was written by hand may have no hyphens, or may not be an id.
         named = {row.pk: _key(row.kwargs[variable]) for row in rows if row.kwargs.get(variable)}
         ids = {key for key in named.values() if is_uuid(key)}
         found = subject.model.objects.filter(pk__in=ids).values_list("pk", flat=True) if ids else ()

@@ -57,7 +57,7 @@ class Row(NamedTuple):
 
 
 class Result(NamedTuple):
-    """The fields needed to delete a JobResult that no run is of."""
+    """The fields needed to delete a JobResult that belongs to no run."""
 
     pk: uuid.UUID
     name: str
@@ -119,7 +119,7 @@ def _results_without_run(kept_for: timedelta) -> list[Result]:
     kept = MaintenanceRun.objects.filter(attempt__gt=1, created__lt=Now() - kept_for).order_by("-created")
     attempts = kept.values_list("attempts", flat=True)[:MAX_KEPT]
     named = {each["job_result"] for each_run in attempts for each in each_run if each.get("job_result")}
-    # Left out by the query: of the oldest results all may be named, and no other would ever come to its turn.
+    # Excluded in the query. Otherwise they could fill the limit of each pass, and no other result would be deleted.
     old = _own_results().filter(date_created__lt=Now() - kept_for).exclude(pk__in=named)
     rows = old.annotate(age=_age("date_created")).order_by("date_created")
     return [Result(*values) for values in rows.values_list(*Result._fields)[:MAX_RECORDS]]
@@ -129,7 +129,7 @@ def _expired_messages() -> list[Result]:
     """Return results of passes whose message expired before a worker started them."""
     jobs = [job for job in map(find_job, PASSES) if job]
     revoked = Q(status=JobResultStatusChoices.STATUS_REVOKED)
-    # A message that never expires may still be taken; of those there may be more than are looked at.
+    # Messages without an expiry may still be executed. They are excluded, because they could fill the limit of a pass.
     may_expire = Q(status=JobResultStatusChoices.STATUS_PENDING, celery_kwargs__has_key="expires")
     rows = (
         _own_results()
@@ -197,5 +197,5 @@ def _delete_results(ids: Collection[uuid.UUID]) -> None:
     # There may be thousands of lines, without references to them. delete() would load each line.
     lines = JobLogEntry.objects.filter(job_result__in=ids).order_by()
     lines._raw_delete(JobResult.objects.db)
-    # Nautobot deletes the files of each result, and would ask for them one by one.
+    # Nautobot deletes the files of each result, with a query for each result.
     JobResult.objects.filter(pk__in=ids).prefetch_related("files").delete()

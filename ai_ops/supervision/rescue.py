@@ -23,7 +23,7 @@ from ai_ops.choices import RunStateChoices, RunTriggerChoices
 from ai_ops.exceptions import WorkersUnreachableError
 from ai_ops.models.runs import MaintenanceLease, MaintenanceRun
 from ai_ops.runs import records, transitions
-from ai_ops.runs.events import tell_of_rescue
+from ai_ops.runs.events import publish_rescue
 from ai_ops.runs.findings import Findings
 from ai_ops.runs.heartbeat import MINIMUM_RESCUE_AGE_SECONDS, is_lost
 from ai_ops.runs.hold import Hold
@@ -171,7 +171,7 @@ def _rescue_one(hold: Hold, run: Any) -> bool:
         else:
             logger.warning("%s was lost. %s", locked, why, extra={"grouping": "rescue"})
             transitions.end_failed_attempt(locked, RunStateChoices.LOST, why, progress="")
-        tell_of_rescue(locked.pk, why)
+        publish_rescue(locked.pk, why)
         log_handled(run, "running", run.silent, f"it is {locked.state} now", grouping="rescue")
     return True
 
