@@ -206,11 +206,20 @@ plain_names = st.sampled_from((b"a", b"user-1", b"user-1-2", b"a b", b"x|y", b"a
 )
 
 
+# Not an id: then the ids of a batch are checked one by one.
+ILL_FORMED = b"checkpoint:z:" + b"-" * 36
+
+
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.builds(lambda name, made: b"checkpoint:" + name + b":" + made, plain_names, ids), max_size=3))
-def test_plain_keys_are_recognised_together_as_among_others(keys: list[bytes]) -> None:
+@given(
+    st.lists(st.builds(lambda name, made: b"checkpoint:" + name + b":" + made, plain_names, ids), max_size=3)
+    | populations().map(lambda population: population[0])
+)
+def test_a_key_is_recognised_among_others_as_alone(keys: list[bytes]) -> None:
     quick = QuickKeys(KeyParser(NOW))
-    assert quick.threads_of(keys) == quick.threads_of([*keys, b"another"])[:-1]
+    alone = [quick.threads_of([key])[0] for key in keys]
+    assert quick.threads_of(keys) == alone
+    assert quick.threads_of([*keys, ILL_FORMED]) == [*alone, b""]
 
 
 @pytest.mark.parametrize(
@@ -232,7 +241,9 @@ def test_plain_keys_are_recognised_together_as_among_others(keys: list[bytes]) -
 )
 def test_keys_that_only_look_like_plain_ones_together_are_taken_apart_alone(keys: list[bytes]) -> None:
     quick = QuickKeys(KeyParser(NOW))
-    assert quick.threads_of(keys) == [quick.threads_of([key, b"another"])[0] for key in keys]
+    alone = [quick.threads_of([key, ILL_FORMED])[0] for key in keys]
+    assert quick.threads_of(keys) == alone
+    assert quick.threads_of([*keys, ILL_FORMED]) == [*alone, b""]
 
 
 @given(st.floats(EARLIEST, NOW + FUTURE_TOLERANCE), st.integers(-5, 5))
