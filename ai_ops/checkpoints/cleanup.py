@@ -248,7 +248,7 @@ class CleanupRun:
         self._policy_of_now()
         busy = {key.thread.strip(b"{}") for key in part.keys}
         self._store.proceed()
-        quick = self._quick.decide(part.text, busy, self._policy, self._now)
+        quick = self._quick.decide(part.text, busy, self._policy, self._now, self._store.proceed)
         self.tally.keep(quick.kept_threads)
         for threads in quick.expired:
             yield from threads.parts(DELETIONS_PER_BATCH)

@@ -94,30 +94,29 @@ class CallsAhead:
             self._retry(lambda: self._receive(most))
 
     def _proceed(self) -> None:
-        self._deliver()
         with self._hung_up_on_errors():
+            self._deliver()
             while self._sent and self._connection.can_read():
                 self._take_answer()
-        self._deliver()
+            self._deliver()
 
     def _receive(self, most: int) -> None:
-        while len(self._calls) > most:
-            self._deliver()
-            with self._hung_up_on_errors():
+        with self._hung_up_on_errors():
+            while len(self._calls) > most:
+                self._deliver()
                 self._take_answer()
-        self._deliver()
+            self._deliver()
 
     def _deliver(self) -> None:
         """Send the next calls, as many as may be without an answer."""
         unsent = [answer.command for answer in islice(self._calls, self._sent, CALLS_AT_ONCE)]
         if not unsent:
             return
-        with self._hung_up_on_errors():
-            if self._connection is None:
-                self._connection = self._pool.get_connection()
-            # Before sending: Redis may execute calls of which the rest was not sent.
-            self._sent += len(unsent)
-            self._connection.send_packed_command([b"".join(unsent)])
+        if self._connection is None:
+            self._connection = self._pool.get_connection()
+        # Before sending: Redis may execute calls of which the rest was not sent.
+        self._sent += len(unsent)
+        self._connection.send_packed_command([b"".join(unsent)])
 
     def _take_answer(self) -> None:
         """Read the answer of the first call; if it is a refusal, read those of all sent calls and raise it."""
