@@ -322,3 +322,10 @@ def test_a_thread_with_a_key_that_is_of_no_checkpoint_of_it_is_left_to_the_plan(
     assert (whole.rest, len(list(chain(*whole.expired)))) == ([], 1)
     result = QuickKeys(KeyParser(NOW)).decide(b"\n".join(keys), (), policy, NOW)
     assert (sorted(result.rest), result.expired) == (sorted(keys), [])
+
+
+def test_the_caller_has_a_turn_between_the_steps() -> None:
+    turns: list[int] = []
+    text = b"checkpoint:t:" + uuid6(60)
+    QuickKeys(KeyParser(NOW)).decide(text, (), RetentionPolicy(30 * DAY, 30 * DAY), NOW, lambda: turns.append(1))
+    assert len(turns) == 3
