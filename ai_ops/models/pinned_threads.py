@@ -1,11 +1,10 @@
-"""Pinned threads, and the snapshots of the checkpoint storage."""
+"""Pinned threads."""
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from nautobot.apps.constants import CHARFIELD_MAX_LENGTH
-from nautobot.apps.models import BaseModel, OrganizationalModel, extras_features
+from nautobot.apps.models import OrganizationalModel, extras_features
 from nautobot.extras.signals import change_context_state
 
 from ai_ops.logic.globs import why_no_glob
@@ -74,25 +73,3 @@ class PinnedThread(OrganizationalModel):
         if context is not None and not self.present_in_database:
             self.pinned_by = context.get_user(self)
         super().save(*args, **kwargs)
-
-
-class CheckpointStorageSnapshot(BaseModel):
-    """The report or the error of one sampling of the checkpoint Redis, for the page."""
-
-    taken = models.DateTimeField(auto_now_add=True)
-    data = models.JSONField(
-        encoder=DjangoJSONEncoder, help_text="Report of sample_checkpoint_storage(); see the app's documentation."
-    )
-
-    is_metadata_associable_model = False
-    is_data_compliance_model = False
-    is_version_controlled = False
-
-    class Meta:
-        """Model options."""
-
-        ordering = ["-taken"]
-        get_latest_by = "taken"
-
-    def __str__(self):
-        return f"Checkpoint storage, {self.taken}"
