@@ -50,7 +50,7 @@ class SpoolError(AiOpsError):
 
 
 class AgentCacheError(AiOpsError):
-    """The shared cache that tells agents of changed MCP servers could not be reached."""
+    """The shared cache that notifies agents of changed MCP servers could not be reached."""
 
 
 class IncidentError(AiOpsError):

@@ -286,5 +286,5 @@ def class_path_of(job: str) -> str:
 def kind_of_job(class_path: str, variables: Options) -> str | None:
     """Return the kind of a Job with these variables; None for a Job of another app."""
     of_job = [kind for kind in KINDS.values() if kind.job == class_path]
-    told = [kind for kind in of_job if kind.variable and variables.get(kind.variable)]
-    return next((kind.name for kind in (*told, *of_job)), None)
+    specific = [kind for kind in of_job if kind.variable and variables.get(kind.variable)]
+    return next((kind.name for kind in (*specific, *of_job)), None)

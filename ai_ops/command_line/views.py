@@ -109,7 +109,7 @@ def storage() -> Answer:
         return Answer(NEEDS_YOU, failed.data if failed else None, tuple(lines))
     data = good.data | {"taken": good.taken}
     lines.append(_storage_sentence(data))
-    families = Table(("keys", "what they hold"), tuple((count, name) for name, count in data["families"].items()))
+    families = Table(("keys", "content"), tuple((count, name) for name, count in data["families"].items()))
     largest = Table(
         ("thread", "keys", "MiB", "last activity"),
         tuple(

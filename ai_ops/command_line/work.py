@@ -57,7 +57,7 @@ def changes_by(name: str | None) -> Iterator[Any]:
     """
     user = service_user() if name is None else get_user_model().objects.filter(username=name).first()
     if user is None:
-        raise ConfigurationError(f"There is no user {shown(name)}: give the name of one in --user.")
+        raise ConfigurationError(f"There is no user {shown(name)}: give the name of a user in --user.")
     with web_request_context(user, context_detail="nautobot-server ai_ops"):
         yield user
 
@@ -196,7 +196,7 @@ def test_notification(user: Any) -> Answer:
 def add_webhook(receiver: str, url: str, options: Mapping[str, str]) -> Answer:
     """Create the webhook that notifies a receiver of incidents."""
     webhook = add_receiver(receiver, url, **options)
-    line = f'The webhook "{webhook.name}" tells {receiver} of incidents. To test it: nautobot-server ai_ops notify test'
+    line = f'The webhook "{webhook.name}" notifies {receiver} of incidents. Test it: nautobot-server ai_ops notify test'
     return Answer(WELL, {"id": str(webhook.pk), "name": webhook.name}, (line,))
 
 

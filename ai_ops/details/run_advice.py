@@ -36,7 +36,7 @@ WHAT_TO_DO = {
 
 
 def meaning(run: MaintenanceRun) -> str:
-    """Return the meaning of the state of `run`, as its page has read the run, in a sentence or two."""
+    """Return the meaning of the state of `run`, which has the annotations of its page, in a sentence or two."""
     if run.state == RunStateChoices.PENDING and run.attempt:
         due = f" at {_when(run.next_attempt)}" if run.next_attempt else ""
         return (
@@ -51,9 +51,9 @@ def meaning(run: MaintenanceRun) -> str:
         return f"{MEANINGS[run.state]} A new run, listed below, does its work."
     if _is_silent(run):
         silent = duration(milliseconds_since(run.heartbeat, run.database_now))
-        return f"Its process was last heard of {silent} ago. The supervisor rescues it, unless a worker still has it."
-    told = " A user has stopped it; it ends after the current batch." if _is_stopping(run) else ""
-    return MEANINGS[run.state] + told
+        return f"Its last heartbeat was {silent} ago. The supervisor rescues it, unless a worker still has it."
+    stopping = " A user has stopped it; it ends after the current batch." if _is_stopping(run) else ""
+    return MEANINGS[run.state] + stopping
 
 
 def what_to_do(run: MaintenanceRun) -> str | None:
@@ -62,7 +62,7 @@ def what_to_do(run: MaintenanceRun) -> str | None:
 
 
 def is_undecided(run: MaintenanceRun) -> bool:
-    """Return whether `run` is a dead letter, as its page has read it."""
+    """Return whether `run`, which has the annotations of its page, is a dead letter."""
     return run.state == RunStateChoices.DEAD and not run.discarded and not run.is_redriven
 
 

@@ -22,12 +22,12 @@ from ai_ops.ui.charts import GREEN, GREY, READABLE_NAME, RED, ReadableChartPanel
 
 @dataclass(frozen=True)
 class ChartWindow:
-    """A stretch of time that charts can show.
+    """A period of time that charts can show.
 
     Attributes:
         name: Its name on the page.
         length: Its length.
-        width: The time that a point of a chart stands for. More than about a hundred points are hard to tell apart.
+        width: The time that one point of a chart covers. More than about a hundred points are hard to distinguish.
         time_format: Format of the time of a point.
     """
 

@@ -77,12 +77,12 @@ class Surroundings:
 
     @cached_property
     def scheduler(self) -> dict[str, Any]:
-        """The facts about Celery beat."""
+        """Return the facts about Celery beat."""
         return get_scheduler_status(self.now)
 
     @cached_property
     def schedules(self) -> list[ScheduleStatus]:
-        """The state of the app's schedules."""
+        """Return the state of the app's schedules."""
         return statuses_of(now=self.now, ask_workers=False)
 
     @cached_property

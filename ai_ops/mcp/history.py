@@ -35,7 +35,7 @@ from ai_ops.logic.durations import days_left
 from ai_ops.logic.limits import MAX_NAME_CHARACTERS
 from ai_ops.mcp.due import CLOCK_TOLERANCE
 from ai_ops.mcp.hourly_checks import forget_hours
-from ai_ops.mcp.logic.certificates import is_news
+from ai_ops.mcp.logic.certificates import is_warning_due
 from ai_ops.mcp.logic.flapping import ILL, WELL, change_percent, is_flapping, remembered
 from ai_ops.mcp.logic.reports import ServerReport
 from ai_ops.mcp.logic.verdicts import CHECKS_TO_FLIP, Probe, Reason, Verdict
@@ -159,7 +159,7 @@ def _warn_of_certificate(health: MCPServerHealth, before: MCPServerHealth | None
     """Log that a certificate expires soon, once a day."""
     ends, now = health.certificate_ends, timezone.now()
     seen = before.checked if before and before.certificate_ends == ends else None
-    if ends and is_news(ends, now, seen):
+    if ends and is_warning_due(ends, now, seen):
         logger.warning(
             "The TLS certificate of %s expires in %s day(s), on %s: renew it.",
             server,

@@ -1,4 +1,4 @@
-"""The generation: a number that tells agents that their MCP servers have changed."""
+"""The generation: a number by which agents notice changes of their MCP servers."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""Incidents: outages of MCP servers and other trouble that operators are told of. They are in the change log."""
+"""Incidents: outages of MCP servers, and other problems that need operators. They are in the change log."""
 
 from datetime import timedelta
 

@@ -92,12 +92,12 @@ def connections_checked_after_pauses() -> Iterator[None]:
             check.end()
 
 
-def with_patience(write: Callable[[], Result], is_hurried: Callable[[], bool] = lambda: False) -> Result:
+def retry_write(write: Callable[[], Result], is_ending: Callable[[], bool] = lambda: False) -> Result:
     """Retry `write` for about as long as a restart of PostgreSQL takes.
 
     Args:
         write: A write at the end of a run, which no other run can make.
-        is_hurried: Returns whether this process is ending and must not wait.
+        is_ending: Returns whether this process is ending and must not wait.
 
     Raises:
         OperationalError: The database was unavailable for longer, or refused the write.
@@ -105,15 +105,15 @@ def with_patience(write: Callable[[], Result], is_hurried: Callable[[], bool] = 
     ends = time.monotonic() + PATIENCE_SECONDS
     for wait in chain(PATIENCE_WAITS, repeat(PATIENCE_WAITS[-1])):
         try:
-            return on_a_sound_connection(write)
+            return retry_on_new_connection(write)
         except (OperationalError, InterfaceError):
-            if connection.in_atomic_block or is_hurried() or time.monotonic() + wait > ends:
+            if connection.in_atomic_block or is_ending() or time.monotonic() + wait > ends:
                 raise
             time.sleep(wait)
     raise AssertionError("The waits never end.")
 
 
-def on_a_sound_connection(write: Callable[[], Result]) -> Result:
+def retry_on_new_connection(write: Callable[[], Result]) -> Result:
     """Call `write`, and retry once on a new connection if the database closed the old one.
 
     Django keeps a broken connection until the Job has ended. A write at the end of a run would fail on it, even if the

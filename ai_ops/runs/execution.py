@@ -18,7 +18,7 @@ from ai_ops.models.runs import MaintenanceRun
 from ai_ops.runs import lease as leases
 from ai_ops.runs import records, transitions
 from ai_ops.runs.context import RunRequest, current_request, requested_by
-from ai_ops.runs.database_outages import connections_checked_after_pauses, on_a_sound_connection, with_patience
+from ai_ops.runs.database_outages import connections_checked_after_pauses, retry_on_new_connection, retry_write
 from ai_ops.runs.hold import Hold
 from ai_ops.runs.infrastructure import BACKEND_ERRORS, backend_sentence, is_passing
 from ai_ops.runs.lease_keeper import Keeper
@@ -201,7 +201,7 @@ class _Run:
         failed = state == RunStateChoices.FAILED and any(map(is_passing, keeper.troubles))
         record_end = transitions.end_failed_attempt if failed else transitions.end_attempt
         try:
-            note = with_patience(
+            note = retry_write(
                 lambda: record_end(self._record, state, error, **fields),
                 lambda: is_worker_stopping() or self._signal.is_set(),
             )
@@ -217,7 +217,7 @@ class _Run:
             yield
         finally:
             try:
-                on_a_sound_connection(self._lease.release)
+                retry_on_new_connection(self._lease.release)
             except (DatabaseError, InterfaceError) as error:
                 logger.warning("The lease could not be released (%s): it expires", str(error).strip())
 

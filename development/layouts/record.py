@@ -74,7 +74,7 @@ class Library:
 
 
 def _python(saver: str, langgraph: str, *others: str, savers: tuple[str, ...] = REDIS_SAVERS) -> Library:
-    """A Python library with a LangGraph of its time: later ones have removed functions that it calls."""
+    """Return a Python library, with a LangGraph of its time: later versions have removed functions that it calls."""
     return Library("python", (saver, f"langgraph{langgraph}", "time-machine", *others), savers)
 
 

@@ -87,7 +87,7 @@ class Look(NamedTuple):
 def _namespace_of_seal(
     seal: bytes, newest: bytes, writings: bytes | None, checkpoints: int, fields: int
 ) -> bytes | None:
-    """The namespace in a seal, ``<format> <writings> <fields> <checkpoints> <namespace>|<newest id>``, if it holds.
+    """Return the namespace of a valid seal, ``<format> <writings> <fields> <checkpoints> <namespace>|<newest id>``.
 
     It is valid if its numbers are those of the thread, and its format is supported. Then all documents have supported
     formats, and all ids are in the order of their times, as guaranteed by the saver's scripts.

@@ -88,7 +88,7 @@ class ThreadReport:
     policy: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Every attribute by its name."""
+        """Return every attribute by its name."""
         # Of plain values asdict would make copies, which takes ten times as long.
         return dict(vars(self))
 

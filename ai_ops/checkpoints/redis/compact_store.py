@@ -79,7 +79,7 @@ class CompactStore:
 
     @property
     def trims(self) -> Trims:
-        """The saver that trims. It imports LangGraph, so only a run that trims loads it."""
+        """Return the saver's logic for trimming. It imports LangGraph, so only a run that trims loads it."""
         if self._trims is None:
             from ai_ops.checkpoints.redis.compact_trims import Trims
 

@@ -63,7 +63,7 @@ class CheckpointStore:
 
     @property
     def redis(self) -> RetryingRedis:
-        """The client of the checkpoint Redis, for code that handles another layout."""
+        """Return the client of the checkpoint Redis, for code that handles another layout."""
         return self._redis
 
     def size(self) -> int:

@@ -21,12 +21,12 @@ def is_worth_a_warning(ends: datetime, now: datetime) -> bool:
     return ends - now < WARNING_DAYS * DAY
 
 
-def is_news(ends: datetime, now: datetime, told: datetime | None) -> bool:
+def is_warning_due(ends: datetime, now: datetime, previous: datetime | None) -> bool:
     """Return whether a warning is due: at most once a day.
 
     Args:
-        ends: When the certificate expires.
-        now: The time.
-        told: Time of the previous check; None if there was none.
+        ends: Expiry of the certificate.
+        now: The present.
+        previous: Time of the previous check; None if there was none.
     """
-    return is_worth_a_warning(ends, now) and (told is None or days_left(ends, told) != days_left(ends, now))
+    return is_worth_a_warning(ends, now) and (previous is None or days_left(ends, previous) != days_left(ends, now))

@@ -1,4 +1,4 @@
-"""Mass outages: servers with trouble of one kind in the same run share an incident."""
+"""Mass outages: servers with the same kind of problem in one run share an incident."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ Each = TypeVar("Each")
 
 
 def shared_incidents(servers: Sequence[Each]) -> list[Sequence[Each]]:
-    """Return the servers of each incident to open: all of them for one, or one for each if they are few."""
+    """Return the servers of each incident to open: one incident for all servers, or one for each if they are few."""
     return [servers] if len(servers) >= MASS_OUTAGE_SERVERS else [[each] for each in servers]

@@ -195,7 +195,7 @@ def notify(*arguments):
 
 
 def test_the_command_line_makes_a_webhook_and_tests_it(receiver):
-    assert "tells slack of incidents" in notify("add", "slack", URL, "--nautobot-url", NAUTOBOT)
+    assert "notifies slack of incidents" in notify("add", "slack", URL, "--nautobot-url", NAUTOBOT)
     notify("add", "slack", URL)
     assert Webhook.objects.count() == 1
     notify("test")

@@ -184,7 +184,7 @@ class DetailTest(RunPagesTestCase):
         MaintenanceRun.objects.filter(pk=run.pk).update(heartbeat=timezone.now() - timedelta(days=1))
         page = self.detail(run)
         # The database's clock stands still within a test's transaction, so not to the second.
-        assert re.search(r"Its process was last heard of (23 h \d+ min|1 d) ago", page)
+        assert re.search(r"Its last heartbeat was (23 h \d+ min|1 d) ago", page)
         assert "The supervisor rescues it" in page
 
     def test_what_a_run_did_not_do_is_no_red_cross(self):

@@ -25,7 +25,7 @@ from ai_ops.runs.database_outages import (
     connections_checked_after_pauses,
     guarded_job_log,
     replace_lost_connections,
-    with_patience,
+    retry_write,
 )
 from ai_ops.schedules import find_job
 from ai_ops.supervision.rescue import rescue
@@ -227,7 +227,7 @@ def test_a_database_that_is_away_is_told_once_and_lines_are_kept_from_it(monkeyp
 
 
 def test_the_end_of_a_run_waits_for_a_database_that_restarts(monkeypatch):
-    monkeypatch.setattr(database_outages, "on_a_sound_connection", lambda write: write())
+    monkeypatch.setattr(database_outages, "retry_on_new_connection", lambda write: write())
     monkeypatch.setattr(database_outages, "PATIENCE_WAITS", (0.01,))
     answers = iter([OperationalError("restarting"), OperationalError("restarting"), None])
 
@@ -238,10 +238,10 @@ def test_the_end_of_a_run_waits_for_a_database_that_restarts(monkeypatch):
         return "written"
 
     monkeypatch.setattr(database_outages, "connection", type("Free", (), {"in_atomic_block": False}))
-    assert with_patience(write) == "written"
+    assert retry_write(write) == "written"
     answers = iter([OperationalError("restarting")] * 9)
     with pytest.raises(OperationalError):
-        with_patience(write, lambda: True)
+        retry_write(write, lambda: True)
     assert len(list(answers)) == 8
 
 
