@@ -40,7 +40,7 @@ class Asked(Protocol):
         """Return the id of a retention policy; raise RunOptionsError if the user can view no policy of that name."""
 
 
-def _as_given(options: Options, _asked: Asked) -> Options:
+def _unchanged(options: Options, _asked: Asked) -> Options:
     return options
 
 
@@ -162,7 +162,7 @@ class Kind:
     variable: str | None = None
     options: frozenset[str] = frozenset()
     has_cleanup_options: bool = False
-    checked: Callable[[Options, Asked], Options] = _as_given
+    checked: Callable[[Options, Asked], Options] = _unchanged
     variables: Callable[[Options], Options] = dict
 
 

@@ -77,7 +77,7 @@ def provision_schedules() -> None:
             with transaction.atomic():
                 ProvisioningRecord.objects.create(key=key)
                 if reason := _why_in_use(job):
-                    _tell_left_out(kind, job, reason)
+                    _warn_unscheduled(kind, job, reason)
                 else:
                     ensure_schedule(kind)
         except ConfigurationError as error:
@@ -126,7 +126,7 @@ def _why_in_use(job: Job) -> str | None:
     return "it was edited on its page" if changes.exists() else None
 
 
-def _tell_left_out(kind: str, job: Job, reason: str) -> None:
+def _warn_unscheduled(kind: str, job: Job, reason: str) -> None:
     logger.warning(
         '"%s" got no default schedule, since %s. To create it, run in nautobot-server nbshell: '
         'from ai_ops.schedules import ensure_schedule; ensure_schedule("%s")',

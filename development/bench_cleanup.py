@@ -338,7 +338,7 @@ def pinged(port: int, action: Callable[[], Any]) -> tuple[Any, float]:
 @contextlib.contextmanager
 def busy(processes: int) -> Iterator[None]:
     """Keep this number of cores busy without Redis."""
-    spinning = [multiprocessing.Process(target=_spin, daemon=True) for _ in range(processes)]
+    spinning = [multiprocessing.Process(target=_keep_busy, daemon=True) for _ in range(processes)]
     for process in spinning:
         process.start()
     try:
@@ -349,7 +349,7 @@ def busy(processes: int) -> Iterator[None]:
             process.join()
 
 
-def _spin() -> None:
+def _keep_busy() -> None:
     while True:
         pass
 

@@ -189,9 +189,9 @@ class Soak:
         if child.process.is_alive():
             child.send(signal.SIGSTOP)
             self.counts["sigstop"] += 1
-            self._in(self._draw.uniform(1, 8), lambda: self._go_on(child))
+            self._in(self._draw.uniform(1, 8), lambda: self._resume(child))
 
-    def _go_on(self, child: Any) -> None:
+    def _resume(self, child: Any) -> None:
         if child.process.is_alive():
             child.send(signal.SIGCONT)
 

@@ -106,9 +106,9 @@ class CompactRun:
         """
         for part in self._spool or ():
             threads = self._keys.threads_in(part.text.split(b"\n")) if part.text else ()
-            yield from list(self._looked_at(threads, young))
+            yield from list(self._looks_ahead(threads, young))
 
-    def _looked_at(self, threads: Iterable[Thread], young: float) -> Iterator[list[Look]]:
+    def _looks_ahead(self, threads: Iterable[Thread], young: float) -> Iterator[list[Look]]:
         """Yield threads in batches, after requesting the next batch from Redis."""
         before: Callable[[], list[Look]] | None = None
         for some in batches(threads, THREADS_AT_ONCE):
@@ -121,7 +121,7 @@ class CompactRun:
 
     def decided(self, looks: Sequence[Look], policy: RetentionPolicy) -> Iterator[Deletions]:
         """Yield the deletions from some threads in batches."""
-        groups = [(held, sort_threads(some, held, self._now, self._parser)) for held, some in _apart(looks, policy)]
+        groups = [(held, sort_threads(some, held, self._now, self._parser)) for held, some in _by_policy(looks, policy)]
         waiting = self.store.waiting([look for _, found in groups for look, _ in found.unsure])
         for held, found in groups:
             found.expired += settle_unsure(found, waiting, held, self._now)
@@ -157,7 +157,7 @@ class CompactRun:
         sizes = self.store.sizes(looks)
         for look, size in zip(looks, sizes, strict=True):
             if size is None:
-                self._tell_over(look, policy, 0, UNKNOWN_SIZE)
+                self._count_over_memory(look, policy, 0, UNKNOWN_SIZE)
             elif size > limit:
                 yield from self._shrink(look, size, policy, limit)
 
@@ -180,9 +180,9 @@ class CompactRun:
                 # In a dry run nothing was deleted.
                 return
         waits = self.store.waiting([look])[look]
-        self._tell_over(look, policy, size, WAITING if waits else NEEDED)
+        self._count_over_memory(look, policy, size, WAITING if waits else NEEDED)
 
-    def _tell_over(self, look: Look, policy: RetentionPolicy, size: int, why: str) -> None:
+    def _count_over_memory(self, look: Look, policy: RetentionPolicy, size: int, why: str) -> None:
         self._tally.add_over_limits([OverLimit(look.thread.name, policy.name, "max_thread_mb", size, why)])
 
     def _add_over_limits(self, trimmed: Sequence[Trimmed], policy: RetentionPolicy) -> None:
@@ -207,7 +207,7 @@ class CompactRun:
             self._tally.add_unfixable([each.thread.key for each in found])
 
 
-def _apart(looks: Sequence[Look], policy: RetentionPolicy) -> list[tuple[RetentionPolicy, list[Look]]]:
+def _by_policy(looks: Sequence[Look], policy: RetentionPolicy) -> list[tuple[RetentionPolicy, list[Look]]]:
     """Group the threads by the policy that applies to each."""
     if policy.classes is None:
         return [(policy, list(looks))]

@@ -64,7 +64,7 @@ def collect(hold: Hold) -> Findings:
         MaintenanceKindChoices.ORPHANS,
         {},
         lambda own: _collected(own, lambda: (hold.confirm(), own.confirm())),
-        _nothing,
+        _report,
         # The cleanup's lease, so that only one of the two runs at a time.
         lease_name=MaintenanceKindChoices.CLEANUP,
     )
@@ -82,7 +82,7 @@ def collect(hold: Hold) -> Findings:
     return Findings(report["checked"], report["fixed"], report["unfixable"])
 
 
-def _nothing(error: str | None, run: CleanupRun | None = None) -> dict[str, Any]:
+def _report(error: str | None, run: CleanupRun | None = None) -> dict[str, Any]:
     found = Findings()
     if run is not None and run.complete:
         found = Findings(run.tally.processed, run.tally.deleted, run.tally.unfixable)
@@ -98,19 +98,19 @@ def _collected(own: Hold, confirm: Callable[[], object]) -> dict[str, Any]:
             store = store_of(own, client, parser)
             if (size := store.size()) > MAX_KEYS:
                 logger.info("Redis has %d keys: the cleanup collects the orphans", size, extra={"grouping": "orphans"})
-                return _nothing(None)
+                return _report(None)
             orphan_log = _OrphanLog(parser)
             run = _orphan_run(store, parser, confirm, own, orphan_log)
             try:
                 run.execute()
             finally:
                 orphan_log.end()
-            return _nothing(None, run)
+            return _report(None, run)
     except (LeaseLostError, RunStoppedError):
         raise
     except AiOpsError as error:
         own.trouble(error)
-        return _nothing(str(error), run)
+        return _report(str(error), run)
 
 
 class _OrphanLog:

@@ -57,7 +57,7 @@ class HealthPanel(CheckedServerPanelMixin, FactsPanel):
             "Server": " ".join(filter(None, (health.server_name, health.server_version))) or None,
             "MCP": health.protocol_version or None,
             "TLS certificate expires": _certificate(health),
-            "No requests before": ago(_still_to_come(health.retry_at)),
+            "No requests before": ago(_if_future(health.retry_at)),
         }
 
 
@@ -90,7 +90,7 @@ def _latency(found: Statistics) -> str:
     return f"; p50 {milliseconds(found.p50_ms)}, p95 {milliseconds(found.p95_ms)}"
 
 
-def _still_to_come(moment: datetime | None) -> datetime | None:
+def _if_future(moment: datetime | None) -> datetime | None:
     return moment if moment and moment > timezone.now() else None
 
 

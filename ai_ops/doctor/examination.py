@@ -154,14 +154,14 @@ def check_database(around: Surroundings) -> Finding:
     nautobot = {what: redis_facts.server_and_database(str(url)) for what, url in names.items() if url}
     host, port = address.hosts[0] if address.hosts else ("", None)
     own = f"{host}:{port or redis_facts.DEFAULT_PORT}/{around.redis.database}"
-    beginnings = [text.encode() for text in _beginnings(around)]
+    beginnings = [text.encode() for text in _key_prefixes(around)]
     with checkpointer.get_redis_connection() as client:
         here = redis_facts.has_keys(client, beginnings)
         elsewhere = [] if here else redis_facts.databases_with(client, beginnings, around.redis.database)
     return logic.judge_database(own, nautobot if not address.kind else {}, here, elsewhere)
 
 
-def _beginnings(around: Surroundings) -> tuple[str, ...]:
+def _key_prefixes(around: Surroundings) -> tuple[str, ...]:
     configured = around.settings
     own = (configured.checkpoint_prefix, configured.checkpoint_write_prefix, configured.compact_prefix)
     return (*(f"{prefix}:" for prefix in own), *KEY_BEGINNINGS)
@@ -181,7 +181,7 @@ def check_commands(around: Surroundings) -> Finding:
     """Ask the checkpoint Redis which commands its user may call."""
     with checkpointer.get_redis_connection() as client:
         try:
-            refused = redis_facts.refused_commands(client, _beginnings(around))
+            refused = redis_facts.refused_commands(client, _key_prefixes(around))
         except ResponseError as error:
             if "NOPERM" in str(error) or "no permissions" in str(error).lower():
                 return logic.judge_commands(["EVAL"])

@@ -21,13 +21,13 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < HOUR:
-        return _two(whole, MINUTE, "min", 1, "s")
+        return _two_units(whole, MINUTE, "min", 1, "s")
     if whole < DAY:
-        return _two(whole, HOUR, "h", MINUTE, "min")
-    return _two(whole, DAY, "d", HOUR, "h")
+        return _two_units(whole, HOUR, "h", MINUTE, "min")
+    return _two_units(whole, DAY, "d", HOUR, "h")
 
 
-def _two(seconds: int, large: int, large_name: str, small: int, small_name: str) -> str:
+def _two_units(seconds: int, large: int, large_name: str, small: int, small_name: str) -> str:
     rest = seconds % large // small
     return f"{seconds // large} {large_name}" + (f" {rest} {small_name}" if rest else "")
 

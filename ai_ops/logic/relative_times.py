@@ -15,11 +15,11 @@ def age(then: datetime, now: datetime) -> str:
     seconds = (now - then).total_seconds()
     if abs(seconds) < JUST_NOW_SECONDS:
         return "just now"
-    text = _one(int(abs(seconds)))
+    text = _one_unit(int(abs(seconds)))
     return f"{text} ago" if seconds > 0 else f"in {text}"
 
 
-def _one(seconds: int) -> str:
+def _one_unit(seconds: int) -> str:
     if seconds < MINUTE:
         return f"{seconds} s"
     if seconds < HOUR:

@@ -83,7 +83,7 @@ def check_servers(
         doubt = _doubt(checks, hold.settings)
         _settle([check for check in checks if not check.settled], hold)
     except (SoftTimeLimitExceeded, RunStoppedError) as stop:
-        _wind_up(checks, hold, stop, run_began)
+        _save_at_the_limit(checks, hold, stop, run_began)
         raise
     return _reported(checks, workers, hold, doubt, run_began)
 
@@ -120,7 +120,7 @@ def _probe_in_rounds(checks: Sequence[ServerCheck], workers: int, hold: Hold, pa
             with phase("round", **{"ai_ops.servers": len(undecided)}):
                 _probe_once(undecided, prober, workers, settings, hold)
             if any(len(check.probes) == 1 for check in undecided):
-                _take_in_earlier_runs(undecided)
+                _count_earlier_runs(undecided)
             undecided = [check for check in undecided if isinstance(check.step(), ProbeAgain)]
             if undecided:
                 log(
@@ -177,7 +177,7 @@ def _trace(server: MCPServer, probe: Probe) -> None:
     ended_span("probe", probe.latency_ms / 1000, attributes, ok=probe.ok)
 
 
-def _take_in_earlier_runs(checks: Sequence[ServerCheck]) -> None:
+def _count_earlier_runs(checks: Sequence[ServerCheck]) -> None:
     """Count unconfirmed verdicts of earlier runs if this run can't decide alone, or may not probe again."""
     waiting = [check for check in checks if isinstance(check.step(), ProbeAgain) or check.step() is ASKED_TO_WAIT]
     earlier = unconfirmed_verdicts([check.server.pk for check in waiting]) if waiting else {}
@@ -225,27 +225,29 @@ def target_of(server: MCPServer, ca_file: str) -> Target:
     )
 
 
-def _wind_up(checks: Sequence[ServerCheck], hold: Hold, stop: BaseException, run_began: datetime | None) -> None:
+def _save_at_the_limit(
+    checks: Sequence[ServerCheck], hold: Hold, stop: BaseException, run_began: datetime | None
+) -> None:
     """Save the flips decided before the time limit, because the next run may reach it too."""
-    told = isinstance(stop, RunStoppedError)
-    _take_in_earlier_runs([check for check in checks if check.probes])
+    was_stopped = isinstance(stop, RunStoppedError)
+    _count_earlier_runs([check for check in checks if check.probes])
     _doubt(checks, hold.settings, may_ask=False)
     flips = [check for check in checks if check.flips_to]
     _settle([check for check in flips if not check.settled], hold)
     if flips:
         # Notify even without a recorded flip, because the limit may have come between a commit and its record.
-        _tell_agents(hold)
+        _notify_agents(hold)
     _follow_up([check.report() for check in checks if check.probes], hold, None, run_began)
     log(
         logging.ERROR,
         "summary",
         "MCP health checks stopped%s: %s of %s server(s) probed, %s status change(s) made. "
         "The others keep their status until the next run%s.",
-        "" if told else " by the time limit",
+        "" if was_stopped else " by the time limit",
         sum(bool(check.probes) for check in checks),
         len(checks),
         sum(check.changed for check in checks),
-        "" if told else "; raise the Job's time limits if this happens again",
+        "" if was_stopped else "; raise the Job's time limits if this happens again",
     )
 
 
@@ -282,7 +284,7 @@ def _reported(
     servers = tuple(check.report() for check in checks)
     errors = [f"{report.server}: {report.error}" for report in servers if report.error]
     changed = any(report.changed for report in servers)
-    untold = _tell_agents(hold) if changed else None
+    untold = _notify_agents(hold) if changed else None
     errors += [sentence for sentence in (doubt, untold, *_follow_up(servers, hold, doubt, run_began)) if sentence]
     report = HealthReport(servers, workers, changed and untold is None, _one_sentence(errors), tuple(errors))
     log(
@@ -320,7 +322,7 @@ def _follow_up(reports: Sequence[ServerReport], hold: Hold, doubt: str | None, r
     return sentences
 
 
-def _tell_agents(hold: Hold) -> str | None:
+def _notify_agents(hold: Hold) -> str | None:
     """Make all agents drop their MCP clients; return a sentence if this failed."""
     try:
         publish_generation()

@@ -91,7 +91,7 @@ def _flip_together(checks: Sequence[ServerCheck], hold: Hold) -> None:
             _note(outcome)
         with lines_together():
             for outcome in outcomes:
-                _tell(outcome)
+                _log_outcome(outcome)
 
 
 def _saved(checks: Sequence[ServerCheck], hold: Hold) -> list[_Outcome]:
@@ -150,7 +150,7 @@ def _note(outcome: _Outcome) -> None:
     check.conclude(outcome.saved, status_now, outcome.error)
 
 
-def _tell(outcome: _Outcome) -> None:
+def _log_outcome(outcome: _Outcome) -> None:
     check, server = outcome.check, outcome.check.server
     if outcome.error:
         log(logging.ERROR, "servers", "%s stays %s: %s", server, check.status_after, outcome.error, about=server)

@@ -254,7 +254,7 @@ def review_incidents(now: datetime, hold: Hold) -> dict[str, int]:
     settings = hold.settings
     escalate_after = timedelta(hours=settings.incident_escalation_hours)
     counts = {"total_checked": 0, "opened": 0, "auto_closed": 0, "escalated": 0, "errors": 0}
-    with _one_failing(counts, "Incidents of killed runs could not be opened"), transaction.atomic():
+    with _failure_counted(counts, "Incidents of killed runs could not be opened"), transaction.atomic():
         hold.lock()
         counts["opened"] = open_owed(now, settings)
     incidents = list(_open_incidents())
@@ -262,7 +262,7 @@ def review_incidents(now: datetime, hold: Hold) -> dict[str, int]:
     for incident in incidents:
         hold.confirm()
         about = _about(incident)
-        with _one_failing(counts, "%s could not be reviewed", incident, extra=about), transaction.atomic():
+        with _failure_counted(counts, "%s could not be reviewed", incident, extra=about), transaction.atomic():
             hold.lock()
             if not incident.lasting:
                 counts["auto_closed"] += _close(incident.pk, now)
@@ -272,7 +272,7 @@ def review_incidents(now: datetime, hold: Hold) -> dict[str, int]:
 
 
 @contextmanager
-def _one_failing(counts: dict[str, int], message: str, *args: object, **options: Any) -> Iterator[None]:
+def _failure_counted(counts: dict[str, int], message: str, *args: object, **options: Any) -> Iterator[None]:
     """Log and count a failure, so that the other incidents are still reviewed."""
     try:
         yield

@@ -163,13 +163,13 @@ class LogGuard(logging.Filter):
         except (DatabaseError, InterfaceError) as error:
             self._away = True
             if not was_away:
-                _tell(
+                _log_unavailable(
                     "Nautobot's database is unavailable (%s): until it is back, only the worker's log has these lines",
                     error,
                 )
 
 
-def _tell(message: str, error: BaseException) -> None:
+def _log_unavailable(message: str, error: BaseException) -> None:
     logger.error(message, str(error).strip(), extra={"skip_db_logging": True})
 
 

@@ -50,7 +50,7 @@ class Lease:
     def renew(self) -> bool:
         """Renew the lease for its full length; return False if another run holds it."""
         asked = time.monotonic()
-        if not self._mine().update(expires=from_now(timedelta(seconds=self.seconds))):
+        if not self._held_row().update(expires=from_now(timedelta(seconds=self.seconds))):
             return False
         self.deadline = asked + self.seconds
         return True
@@ -61,14 +61,14 @@ class Lease:
         Raises:
             LeaseLostError: Another run holds it.
         """
-        if self._mine().select_for_update().first() is None:
+        if self._held_row().select_for_update().first() is None:
             raise LeaseLostError(f'The lease "{self.name}" was taken over by another run: nothing more was written.')
 
     def release(self) -> None:
         """Release the lease, unless another run has taken it over."""
-        self._mine().update(token=None, run=None, expires=None)
+        self._held_row().update(token=None, run=None, expires=None)
 
-    def _mine(self) -> Any:
+    def _held_row(self) -> Any:
         return MaintenanceLease.objects.filter(name=self.name, token=self.token)
 
 
@@ -103,13 +103,13 @@ def acquire(name: str, holder: str, run_id: uuid.UUID, seconds: float) -> Lease:
             first = MaintenanceLease(name=name, **taken | {"fence": 1})
             MaintenanceLease.objects.bulk_create([first], ignore_conflicts=True)
         elif not found.is_free:
-            raise LeaseTakenError(_who_has(found))
+            raise LeaseTakenError(_holder_sentence(found))
         else:
             # It has become free since.
             wanted.update(**taken)
     row = mine.first()
     if row is None:
-        raise LeaseTakenError(_who_has(_look_up(name, free)))
+        raise LeaseTakenError(_holder_sentence(_look_up(name, free)))
     lease.fence, lease.acquired, lease.row = row
     return lease
 
@@ -125,7 +125,7 @@ def _look_up(name: str, free: Q) -> Any:
     return MaintenanceLease.objects.annotate(is_free=free, run_name=Subquery(run_name)).filter(name=name).first()
 
 
-def _who_has(row: Any) -> str:
+def _holder_sentence(row: Any) -> str:
     since = f" since {row.acquired:%Y-%m-%d %H:%M:%S} UTC" if row.acquired else ""
     return (
         f'The lease "{row.name}" is held by {row.run_name or "another run"} ({row.holder}){since}: one run at a time.'

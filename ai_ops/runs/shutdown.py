@@ -32,7 +32,7 @@ def _share_with_own_children(**_: Any) -> None:
 
 
 @worker_shutting_down.connect(weak=False)
-def _tell_children(**_: Any) -> None:
+def _notify_children(**_: Any) -> None:
     _shared[0] = STOPPING
 
 

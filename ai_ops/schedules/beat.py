@@ -42,10 +42,10 @@ class Heartbeat:
         result = execute(sql, params, many, context)
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + EVERY_SECONDS
-            self._give()
+            self._write_heartbeat()
         return result
 
-    def _give(self) -> None:
+    def _write_heartbeat(self) -> None:
         try:
             cache.set(ALIVE_KEY, True, ALIVE_SECONDS)
             cache.set(SEEN_KEY, time.time(), SEEN_SECONDS)

@@ -39,11 +39,11 @@ def warn_of_late(_hold: Hold) -> Findings:
             " ".join(f'"{status.name}": {status.why}' for status in late),
             extra={"grouping": "schedules"},
         )
-        _tell_observers(late)
+        _publish_late_starts(late)
     return Findings(len(found), 0, len(late))
 
 
-def _tell_observers(late: list[ScheduleStatus]) -> None:
+def _publish_late_starts(late: list[ScheduleStatus]) -> None:
     """Publish an event for each late start, once a day; none while the cache is unavailable."""
     for status in map(ScheduleStatus.as_dict, late):
         key = f"ai_ops.schedule_late.{status['id']}.{status['next_run']}"

@@ -164,19 +164,19 @@ class KeyParser:
 
     def time_of(self, checkpoint_id: bytes) -> float | None:
         """Return the time of the checkpoint with this id, seconds since 1970; None if the id has none."""
-        return self._believed(id_time(checkpoint_id))
+        return self._plausible(id_time(checkpoint_id))
 
     def time_of_value(self, value: object) -> float | None:
         """Return the time in a field of a value, seconds since 1970; None if it is not a usable time."""
         number = as_number(value)
-        return self._believed(value_time(value)) if number is None else self.time_of_number(number)
+        return self._plausible(value_time(value)) if number is None else self.time_of_number(number)
 
     def time_of_number(self, number: float) -> float | None:
         """Return the time of a number in seconds or milliseconds; None if it is not within the last ten years."""
-        time = self._believed(number_time(number))
+        time = self._plausible(number_time(number))
         return time if time is not None and time >= self._earliest_number else None
 
-    def _believed(self, time: float | None) -> float | None:
+    def _plausible(self, time: float | None) -> float | None:
         return time if time is not None and EARLIEST <= time <= self.latest else None
 
     def is_past_grace(self, time: float | None) -> bool:

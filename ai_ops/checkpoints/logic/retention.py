@@ -81,13 +81,13 @@ class RetentionPolicy:
         return self._held((rank,))
 
     def _held(self, ranks: tuple[int, ...]) -> RetentionPolicy:
-        if (found := self._holding.get(ranks)) is None:
+        if (found := self._by_ranks.get(ranks)) is None:
             each = [self if rank == NO_POLICY else self._applied(rank) for rank in ranks]
-            found = self._holding[ranks] = each[0] if len(each) == 1 else _most_lenient(each)
+            found = self._by_ranks[ranks] = each[0] if len(each) == 1 else _most_lenient(each)
         return found
 
     @cached_property
-    def _holding(self) -> dict[tuple[int, ...], RetentionPolicy]:
+    def _by_ranks(self) -> dict[tuple[int, ...], RetentionPolicy]:
         return {}
 
     def _applied(self, rank: int) -> RetentionPolicy:

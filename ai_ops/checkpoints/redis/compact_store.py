@@ -261,12 +261,12 @@ class CompactStore:
             words: list[bytes | int] = [_flag(dryrun)]
             for number in some:
                 look = deletions[number].look
-                words += [look.newest, look.writings, self._way(look)]
+                words += [look.newest, look.writings, self._check_word(look)]
             keys = [key for number in some for key in deletions[number].look.thread.keys]
             yield some, self._redis.script(scripts.DROP_THREADS, keys, words)
 
-    def _way(self, look: Look) -> bytes:
-        """Return the way in which the script checks a thread's formats; check a large thread before."""
+    def _check_word(self, look: Look) -> bytes:
+        """Return the word for the script's check of a thread's formats; check a large thread beforehand."""
         if look.sealed is not None:
             return scripts.SEALED_SEVERAL if look.has_several else scripts.SEALED
         is_large = look.checkpoints > scripts.CHECKED_AT_ONCE
@@ -276,7 +276,7 @@ class CompactStore:
         if reply > 0:
             return Outcome(len(deletion.keys), namespaces=reply)
         if reply == scripts.GONE:
-            # After a second try, the first had deleted it, and its answer was lost.
+            # If the call was repeated, the first call had deleted the keys, and its answer was lost.
             return Outcome(len(deletion.keys) if repeated else 0)
         if reply == scripts.CHANGED:
             return Outcome(0, changed=True)
@@ -288,7 +288,7 @@ class CompactStore:
         return Outcome(0, wrong_type=deletion.keys[:1])
 
     def _is_known(self, look: Look) -> bool:
-        """Return whether all checkpoints of a thread have a known format; look at them in portions."""
+        """Return whether all checkpoints of a thread have a known format; read them in portions."""
         at = 0
         while at < look.checkpoints:
             last = at + scripts.CHECKED_AT_ONCE - 1
@@ -314,7 +314,7 @@ def _deletion(look: Look, active: float, policy: str, trim: Trim) -> CompactDele
 
 
 def _looks(threads: Sequence[Thread], reply: Sequence[Any] | None) -> Iterator[Look]:
-    """Read a reply about threads; without a reply, their keys hold something else."""
+    """Parse a reply about threads. Without a reply, their keys have other content."""
     if not reply:
         yield from (Look(thread, State.FOREIGN) for thread in threads)
         return

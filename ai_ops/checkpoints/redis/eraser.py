@@ -96,7 +96,7 @@ class Eraser:
         with self._scan.spool() as spool:
             scanned = self._scan.run(targets, spool, with_items=bool(store_namespaces))
             for keys in self._scan.keys_in(spool):
-                threads = [each for each in group_threads(keys) if self._is_meant(each, targets, pins, found)]
+                threads = [each for each in group_threads(keys) if self._is_target(each, targets, pins, found)]
                 for batch in batches(threads, DELETED_AT_ONCE):
                     self._apply([erasing(thread) for thread in batch], found)
         self._erase_compact(scanned.compact, pins, found)
@@ -125,7 +125,7 @@ class Eraser:
             self._erase_late_compact(each, every.erased_at(each.name), found)
         return found
 
-    def _is_meant(self, thread: Thread, targets: Targets, pins: RetentionPolicy, found: Erased) -> bool:
+    def _is_target(self, thread: Thread, targets: Targets, pins: RetentionPolicy, found: Erased) -> bool:
         if not targets.has(thread.names[0]):
             if any(map(targets.has, thread.names)):
                 found.uncertain += sum(1 for _ in thread.documents())

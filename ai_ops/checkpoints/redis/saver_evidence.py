@@ -93,7 +93,7 @@ def _look_at(
     own = [key for key in keys if compact.is_hash(key)][:LOOKED_AT]
     parsed = [each for key in keys if (each := parser.parse(key)) is not None]
     lists = [each for each in parsed if each.key.startswith(VALKEY_LIST)][:LOOKED_AT]
-    others = list(_some_of_each(each for each in parsed if each.family in _REDIS_TYPES and each not in lists))
+    others = list(_first_of_each_family(each for each in parsed if each.family in _REDIS_TYPES and each not in lists))
     types = _asked(client, [("TYPE", key) for key in [*own, *(each.key for each in [*lists, *others])]])
     kinds = iter(types)
     _add(savers, COMPACT, [key for key in own if next(kinds) == b"hash"])
@@ -107,7 +107,7 @@ def _look_at(
     _add(savers, REDIS, [*heads, *(each.key for each in of_redis if each.family != Family.POINTER)])
 
 
-def _some_of_each(parsed: Iterable[CheckpointKey]) -> Iterator[CheckpointKey]:
+def _first_of_each_family(parsed: Iterable[CheckpointKey]) -> Iterator[CheckpointKey]:
     counts = dict.fromkeys(_REDIS_TYPES, 0)
     for each in parsed:
         counts[each.family] += 1

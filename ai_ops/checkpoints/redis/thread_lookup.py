@@ -105,7 +105,7 @@ class ThreadLookup:
         documents = self._line(pointer, found)
         alone = [self._head + b":" + stem, *([self._head + b":" + name] if not space else [])]
         registries = [b"write_keys_zset:" + stem + b":shallow", b"write_registry:" + stem + b":shallow"]
-        found.update(dict.fromkeys(self._there([*alone, *registries])))
+        found.update(dict.fromkeys(self._existing([*alone, *registries])))
         for braced in (b"{" + name + b"}:" + space, stem):
             documents += self._list(braced, found)
         self._add_writes(documents, found)
@@ -136,8 +136,8 @@ class ThreadLookup:
             return []
         found[key] = None
         names = [b":" + each for each in dict.fromkeys(ids)]
-        documents = self._there([b"checkpoint:" + stem + each for each in names])
-        found.update(dict.fromkeys([*documents, *self._there([b"writes:" + stem + each for each in names])]))
+        documents = self._existing([b"checkpoint:" + stem + each for each in names])
+        found.update(dict.fromkeys([*documents, *self._existing([b"writes:" + stem + each for each in names])]))
         return documents
 
     def _add_writes(self, documents: Sequence[bytes], found: dict[bytes, None]) -> None:
@@ -149,7 +149,7 @@ class ThreadLookup:
             for key, members in zip(some, replies, strict=True):
                 if members:
                     found[key] = None
-                    found.update(dict.fromkeys(self._there(members)))
+                    found.update(dict.fromkeys(self._existing(members)))
 
     def _below(self, name: bytes, documents: Iterable[bytes], found: dict[bytes, None]) -> list[bytes]:
         """Return the namespaces that subgraphs of these checkpoints may have, by the names of nodes and tasks."""
@@ -167,7 +167,7 @@ class ThreadLookup:
                     spaces.update((base + node.encode() + b":" + task, None) for task in tasks)
         return list(spaces)
 
-    def _there(self, keys: Sequence[bytes]) -> list[bytes]:
+    def _existing(self, keys: Sequence[bytes]) -> list[bytes]:
         """Return the keys that exist."""
         there: list[bytes] = []
         for some in batches(keys, ASKED_AT_ONCE):

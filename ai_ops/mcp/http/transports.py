@@ -327,7 +327,9 @@ class _GuardedStream(httpcore.AsyncNetworkStream):
     def get_extra_info(self, info: str) -> Any:
         if info == "is_readable":
             return (
-                self._reader.at_eof() or self._writer.is_closing() or _has_come(self._writer.get_extra_info("socket"))
+                self._reader.at_eof()
+                or self._writer.is_closing()
+                or _has_unread_data(self._writer.get_extra_info("socket"))
             )
         return self._writer.get_extra_info(_EXTRA.get(info, info))
 
@@ -340,7 +342,7 @@ class _GuardedStream(httpcore.AsyncNetworkStream):
         return kind(str(error))
 
 
-def _has_come(connection: socket.socket) -> bool:
+def _has_unread_data(connection: socket.socket) -> bool:
     """Return whether the socket has data that the event loop has not read yet."""
     poll = select.poll()
     poll.register(connection, select.POLLIN)

@@ -38,7 +38,7 @@ class Place:
         self.queues = {"default": 1}
         redis.set(CHECKPOINT, "{}")
         redis.config_set("maxmemory", 0)
-        Heartbeat()._give()
+        Heartbeat()._write_heartbeat()
         self.schedule_logs_cleanup()
 
     def schedule_logs_cleanup(self):
