@@ -199,10 +199,12 @@ class QuickKeys:
         expired = []
         for threads in filter(attrgetter("names"), layouts):
             going, staying = _decided(threads, unsure, policy, cuts)
+            between()
             kept.update(staying.values())
             decided += going, staying
             if going:
                 expired.append(threads.whole(going))
+                between()
         if not unsure and sum(map(len, decided)) == sum(len(threads.names) for threads in layouts):
             return QuickDecisions([], kept, expired)
         known = set(chain.from_iterable(decided))

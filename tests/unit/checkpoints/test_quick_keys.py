@@ -328,4 +328,4 @@ def test_the_caller_has_a_turn_between_the_steps() -> None:
     turns: list[int] = []
     text = b"checkpoint:t:" + uuid6(60)
     QuickKeys(KeyParser(NOW)).decide(text, (), RetentionPolicy(30 * DAY, 30 * DAY), NOW, lambda: turns.append(1))
-    assert len(turns) == 3
+    assert len(turns) == 5
