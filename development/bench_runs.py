@@ -195,7 +195,7 @@ def _wait_until(condition: Callable[[], bool]) -> None:
 
 
 def supervisor(passes: int = 5) -> dict[str, Any]:
-    """Measure a pass over few and over many runs that stay."""
+    """Measure a pass of the supervisor over few ended runs and over many."""
     from ai_ops.celery_tasks import supervise
     from ai_ops.models import MaintenanceRun
 
