@@ -189,11 +189,11 @@ def _delete(thread: Thread, choose: Choice) -> Steps[None]:
     """Delete the checkpoints that `choose` names; start again if the thread changes in the meantime."""
     for _ in range(ATTEMPTS):
         yield from thread.look()
-        doomed = yield from choose(thread)
-        if not doomed:
+        to_delete = yield from choose(thread)
+        if not to_delete:
             return
         yield from thread.look_at_values()
-        if (yield from remove(thread, doomed)):
+        if (yield from remove(thread, to_delete)):
             return
     raise ThreadBusyError(
         f"Deleting checkpoints of {thread.keys[0].decode()} was tried {ATTEMPTS} times, and each time the thread was "
@@ -233,13 +233,13 @@ class References:
             name = head.base
 
 
-def remove(thread: Thread, doomed: Collection[bytes]) -> Steps[bool]:
+def remove(thread: Thread, to_delete: Collection[bytes]) -> Steps[bool]:
     """Delete checkpoints of an examined thread; return False if the thread was written to in the meantime.
 
-    They go in portions, the oldest first. After each portion the thread is complete.
+    It deletes them in portions, the oldest first. After each portion the thread is complete.
     """
     references = References(thread)
-    oldest_first = iter(sorted(doomed, key=lambda member: names.split_member(member)[1]))
+    oldest_first = iter(sorted(to_delete, key=lambda member: names.split_member(member)[1]))
     while portion := list(islice(oldest_first, PORTION_REMOVED)):
         unneeded = [name for member in portion for name in references.drop(member)]
         for member in portion:
@@ -259,10 +259,10 @@ def remove(thread: Thread, doomed: Collection[bytes]) -> Steps[bool]:
 
 def not_needed(thread: Thread) -> Generator[Request, Any, Collection[bytes]]:
     """Return all checkpoints except the newest of each namespace and their needs; none if the thread waits."""
-    return (yield from beside(thread, lambda newest: newest.values()))
+    return (yield from all_except(thread, lambda newest: newest.values()))
 
 
-def beside(
+def all_except(
     thread: Thread, keep: Callable[[Mapping[str, bytes]], Iterable[bytes]]
 ) -> Generator[Request, Any, Collection[bytes]]:
     """Return all checkpoints except some and the ancestors from which their DeltaChannels are built.

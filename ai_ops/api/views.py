@@ -203,10 +203,10 @@ class MCPServerToolViewSet(ActionsViewSetMixin, ReadOnlyModelViewSet):
         decision = ToolDecisionSerializer(data=request.data)
         decision.is_valid(raise_exception=True)
         try:
-            said = decide(tool, request.user, decision.validated_data["hash"])
+            changes = decide(tool, request.user, decision.validated_data["hash"])
         except ToolApprovalError as refusal:
             raise ApprovalRefused(str(refusal)) from refusal
-        return Response({"changes": said})
+        return Response({"changes": changes})
 
 
 class MCPServerToolSetViewSet(ActionsViewSetMixin, ReadOnlyModelViewSet):

@@ -256,8 +256,8 @@ def _add(total: Erased, found: Erased) -> None:
 
 def _reported(names: Iterable[bytes], settings: AiOpsSettings) -> tuple[str, ...]:
     """Return the first of some names, for the report in the Job's result."""
-    told = hashed if settings.erasure_ids == SHA256 else text_of
-    return tuple(told(name) for name in sorted(names)[:REPORTED_THREADS])
+    reported = hashed if settings.erasure_ids == SHA256 else text_of
+    return tuple(reported(name) for name in sorted(names)[:REPORTED_THREADS])
 
 
 def _why_left(last: Erased, request: Request) -> str | None:

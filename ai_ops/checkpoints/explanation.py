@@ -188,7 +188,7 @@ class _Explainer:
         active = time_of_id(look.newest, self._parser) if is_whole else None
         waits = bool(store.waiting([look])[look]) if is_whole else False
         rules = Rules(policy, self._now, active, pinned=pinned, waits=waits)
-        said = decision(deletions, pinned=pinned, found=True)
+        sentence = decision(deletions, pinned=pinned, found=True)
         return Explanation(
             text_of(name),
             found=True,
@@ -201,7 +201,7 @@ class _Explainer:
             pinned=pinned,
             policy=policy.name,
             retention=retention_text(policy),
-            decision=said if is_whole else decision_on_rest(deletions, 1, pinned=pinned),
+            decision=sentence if is_whole else decision_on_rest(deletions, 1, pinned=pinned),
             namespaces=_compact_namespaces(store.members(look), deletions, rules, self._parser) if is_whole else (),
             over_limits=tuple(map(_over_limit, tally.over_limits)),
         )
@@ -231,14 +231,14 @@ def _compact_namespaces(
 ) -> tuple[NamespaceVerdict, ...]:
     """Return the decision about each checkpoint, ``<namespace>|<id>``, and its rule."""
     whole = any(each.trim is None for each in deletions)
-    doomed = {member for each in deletions if each.trim is not None for member in each.trim.doomed}
+    to_delete = {member for each in deletions if each.trim is not None for member in each.trim.to_delete}
     spaces: dict[bytes, list[bytes]] = {}
     for member in members:
         space, _, checkpoint_id = member.partition(b"|")
         spaces.setdefault(space, []).append(checkpoint_id)
 
     def verdict(space: bytes, place: int, checkpoint_id: bytes) -> CheckpointVerdict:
-        made, goes = time_of_id(checkpoint_id, parser), whole or space + b"|" + checkpoint_id in doomed
+        made, goes = time_of_id(checkpoint_id, parser), whole or space + b"|" + checkpoint_id in to_delete
         return CheckpointVerdict(text_of(checkpoint_id), iso(made), None, goes, rules.of(made, place, goes=goes))
 
     return tuple(

@@ -121,8 +121,8 @@ class CurrentPins:
 
 
 def _pins_error(error: Exception) -> PinsError:
-    said = " ".join(str(error).split())
+    message = " ".join(str(error).split())
     return PinsError(
-        f"The pinned threads could not be read from Nautobot's database ({said}), so nothing more is deleted. "
+        f"The pinned threads could not be read from Nautobot's database ({message}), so nothing more is deleted. "
         "Check the database, and that nautobot-server migrate has run; the next run tries again."
     )

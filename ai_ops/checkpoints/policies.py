@@ -35,9 +35,9 @@ def read_policies(trial: str | None = None) -> PolicyIndex | None:
             "or disable it."
         ) from error
     except DatabaseError as error:
-        said = " ".join(str(error).split())
+        message = " ".join(str(error).split())
         raise PoliciesError(
-            f"The retention policies could not be read from Nautobot's database ({said}), so nothing is deleted. "
+            f"The retention policies could not be read from Nautobot's database ({message}), so nothing is deleted. "
             "Check the database, and that nautobot-server migrate has run; the next run tries again."
         ) from error
     return PolicyIndex(policies) if policies else None

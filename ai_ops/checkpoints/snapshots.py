@@ -34,8 +34,10 @@ def keep_snapshot(data: dict[str, Any]) -> dict[str, Any]:
             snapshots.exclude(pk__in=[*kept, *_last_of_each_day()]).delete()
             _forget_threads(snapshots.exclude(pk__in=kept))
     except DatabaseError as error:
-        said = " ".join(str(error).split())
-        sentence = f"Nautobot's database could not save the snapshot ({said}): check it; the next sampling tries again."
+        message = " ".join(str(error).split())
+        sentence = (
+            f"Nautobot's database could not save the snapshot ({message}): check it; the next sampling tries again."
+        )
         return data | {"success": False, "error": data["error"] or sentence}
     return data
 

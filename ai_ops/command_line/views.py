@@ -37,8 +37,8 @@ def status() -> Answer:
         "level": headline.level.name.lower(),
         "needs": {need.key: need.count for need in page.needs},
         "machinery": [
-            {"kind": each.kind, "state": said, "last_success": each.last_success, "next_run": each.next_run}
-            for each, _, said in machinery
+            {"kind": each.kind, "state": state, "last_success": each.last_success, "next_run": each.next_run}
+            for each, _, state in machinery
         ],
         "servers": page.states,
     }
@@ -51,7 +51,7 @@ def status() -> Answer:
             Table(("number", "what"), rows, "Needs you"),
             Table(
                 ("kind", "state", "last success", "next run"),
-                tuple((each.kind, said, _age(each.last_success), _age(each.next_run)) for each, _, said in machinery),
+                tuple((each.kind, state, _age(each.last_success), _age(each.next_run)) for each, _, state in machinery),
                 "Machinery",
             ),
             Table(

@@ -67,8 +67,8 @@ def cleanup(options: Mapping[str, Any], dryrun: bool) -> Answer:
     given = {name: value for name, value in options.items() if value is not None}
     retention = given.pop("retention_days", None)
     report = celery_tasks.cleanup_old_checkpoints(retention, dryrun, **given)
-    if said := _not_done(report):
-        return said
+    if failure := _not_done(report):
+        return failure
     verb = "would delete" if dryrun else "deleted"
     names = ("deleted_count", "threads_deleted", "checkpoints_trimmed", "processed_count", "policy")
     deleted, threads, trimmed, processed, policy = (report[name] for name in names)
@@ -83,8 +83,8 @@ def check(names: list[str]) -> Answer:
     """Check the due servers, or the named ones."""
     if not names:
         report = celery_tasks.perform_mcp_health_checks()
-        if said := _not_done(report):
-            return said
+        if failure := _not_done(report):
+            return failure
         line = (
             f"{report['checked_count']:,} servers checked, {report['failed_count']:,} failed, "
             f"{report['changed_count']:,} changed their status."
@@ -140,8 +140,8 @@ def explain(thread: str) -> Answer:
 def find(pattern: str) -> Answer:
     """Find the threads whose ids match a glob."""
     report = celery_tasks.find_threads(pattern)
-    if said := _not_done(report):
-        return said
+    if failure := _not_done(report):
+        return failure
     seen = f"{'all' if report['complete'] else 'about'} {report['looked_at']:,} of {report['database_keys']:,}"
     line = f"{report['thread_count']:,} threads match, with {report['key_count']:,} keys; {seen} keys were scanned."
     columns = ("thread", "state", "last_activity", "checkpoints", "bytes", "policy", "saver")
@@ -159,8 +159,8 @@ def erase(options: Mapping[str, Any]) -> Answer:
         include_pinned=options["include_pinned"],
         dryrun=options["dry_run"],
     )
-    if said := _not_done(report):
-        return said
+    if failure := _not_done(report):
+        return failure
     verb = "would be deleted" if report["dryrun"] else "were deleted"
     line = f"{report['deleted_count']:,} keys of {report['thread_count']:,} threads {verb}."
     more = (
@@ -180,9 +180,9 @@ def pin(thread: str, note: str) -> Answer:
 def unpin(thread: str) -> Answer:
     """Unpin a thread."""
     was = celery_tasks.unpin_thread(thread)
-    said = "is no longer pinned" if was else "was not pinned"
+    state = "is no longer pinned" if was else "was not pinned"
     return Answer(
-        WELL, {"thread": thread, "pinned": False, "was_pinned": was}, (f"The thread {shown(thread)} {said}.",)
+        WELL, {"thread": thread, "pinned": False, "was_pinned": was}, (f"The thread {shown(thread)} {state}.",)
     )
 
 

@@ -68,10 +68,10 @@ def _sampled(policy, user):
 
 
 def _in_words(counts):
-    goes, stays = counts["threads_deleted"], counts["threads_kept"]
+    to_delete, to_keep = counts["threads_deleted"], counts["threads_kept"]
     return {
-        "Matching threads": f"{goes + stays:,}",
-        "Whole threads to delete": f"{goes:,}",
+        "Matching threads": f"{to_delete + to_keep:,}",
+        "Whole threads to delete": f"{to_delete:,}",
         "Checkpoints of live threads to delete": f"{counts['checkpoints_trimmed']:,}",
         "Keys to delete": f"{counts['deleted_count']:,}",
     }

@@ -272,9 +272,9 @@ def thread_facts(data: Mapping[str, Any]) -> dict[str, Any]:
     states = data.get("states") or {}
     facts = {name.capitalize(): f"{count:,}" for name, count in sorted(states.items())}
     for name, counts in (data.get("policies") or {}).items():
-        goes, stays = counts["threads_deleted"], counts["threads_kept"]
+        to_delete, to_keep = counts["threads_deleted"], counts["threads_kept"]
         label = f"Policy {name}" if name else "No policy"
-        facts[label] = f"{goes + stays:,}: {goes:,} to delete, {stays:,} to keep"
+        facts[label] = f"{to_delete + to_keep:,}: {to_delete:,} to delete, {to_keep:,} to keep"
     facts |= {name: f"{count:,}" for name, count in sorted((data.get("savers") or {}).items())}
     return facts or {"Not known": "Press Refresh to count them."}
 

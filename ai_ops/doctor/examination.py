@@ -226,8 +226,8 @@ def check_schedules(around: Surroundings) -> Finding:
     """Check that each kind of maintenance has a schedule that runs on time."""
     bad = [each for each in around.schedules if each.needs_attention]
     if bad:
-        said = " ".join(f'"{each.name}": {each.why}' for each in bad[: logic.LISTED_NAMES])
-        return problem(f"{len(bad)} schedule(s) need attention. {said}", "See AI Ops > Schedules.")
+        reasons = " ".join(f'"{each.name}": {each.why}' for each in bad[: logic.LISTED_NAMES])
+        return problem(f"{len(bad)} schedule(s) need attention. {reasons}", "See AI Ops > Schedules.")
     present = {each.kind for each in around.schedules}
     if missing := [kind for kind in DEFAULT_SCHEDULES if kind not in present]:
         return problem(
@@ -249,7 +249,7 @@ def check_jobs(_: Surroundings) -> Finding:
 
 def check_time_limits(around: Surroundings) -> Finding:
     """Compare the time limits with the durations of the latest runs and the expected durations."""
-    short = [said for kind in DEFAULT_SCHEDULES if (said := _limit_of(kind, around))]
+    short = [limit for kind in DEFAULT_SCHEDULES if (limit := _limit_of(kind, around))]
     if short:
         return problem(
             f"Time limits are too short: {'; '.join(short)}.",

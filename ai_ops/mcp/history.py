@@ -176,9 +176,11 @@ def unconfirmed_verdicts(servers: Collection[uuid.UUID]) -> dict[uuid.UUID, list
     has either flipped a server or ended with a verdict that agrees with its status, so its verdicts do not count.
     """
     checks = _checks_of_server_since_change().filter(ok__isnull=False, flipped=False)
-    columns = {f"said_{age}": Subquery(checks.values("ok")[age : age + 1]) for age in range(CHECKS_TO_FLIP - 1)}
+    columns = {f"result_{age}": Subquery(checks.values("ok")[age : age + 1]) for age in range(CHECKS_TO_FLIP - 1)}
     rows = _with_last_change(servers).annotate(**columns).values_list("pk", *reversed(columns))
-    return {pk: [Verdict.HEALTHY if ok else Verdict.UNHEALTHY for ok in said if ok is not None] for pk, *said in rows}
+    return {
+        pk: [Verdict.HEALTHY if ok else Verdict.UNHEALTHY for ok in results if ok is not None] for pk, *results in rows
+    }
 
 
 def failed_before(servers: Collection[Any]) -> set[Any]:
@@ -355,10 +357,10 @@ def _as_health(
     return health
 
 
-def identify(row: MCPServerHealth | MCPServerCheck, told: Probe | ServerReport) -> None:
+def identify(row: MCPServerHealth | MCPServerCheck, report: Probe | ServerReport) -> None:
     """Record the name, version and revision that a server reports, cut to the columns' lengths."""
     for name in IDENTITY:
-        setattr(row, name, (getattr(told, name) or "")[:MAX_NAME_CHARACTERS])
+        setattr(row, name, (getattr(report, name) or "")[:MAX_NAME_CHARACTERS])
 
 
 def _verdicts(report: ServerReport) -> str:

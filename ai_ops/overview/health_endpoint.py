@@ -50,10 +50,10 @@ class LastRunsHealth(BaseHealthCheckBackend):
         try:
             page = Overview(unrestricted_user(), timezone.now())
             for machine in page.machines:
-                level, said = logic.machine_state(machine, page.now)
+                level, state = logic.machine_state(machine, page.now)
                 if level in (logic.Level.DANGER, logic.Level.WARNING) and machine.standing != HELD:
                     last = age(machine.last_success, page.now) if machine.last_success else "never"
-                    self.add_error(ServiceWarning(f"{machine.kind}: {said.lower()}, last success {last}"))
+                    self.add_error(ServiceWarning(f"{machine.kind}: {state.lower()}, last success {last}"))
         except BACKEND_ERRORS:
             self.add_error(
                 ServiceUnavailable("Nautobot's database did not answer the query for the last successful runs")

@@ -312,8 +312,8 @@ def _runs_summary(overview: Overview) -> str:
     totals = {
         names[state].lower(): sum(states[state] for states in overview.runs_by_day.values()) for state, _ in OUTCOMES
     }
-    said = ", ".join(f"{count:,} {name}" for name, count in totals.items() if count)
-    return f"In 14 days: {said}." if said else "No run ended in the last 14 days."
+    counts = ", ".join(f"{count:,} {name}" for name, count in totals.items() if count)
+    return f"In 14 days: {counts}." if counts else "No run ended in the last 14 days."
 
 
 class CheckpointsPanel(OverviewPanel, FactsPanel):

@@ -187,7 +187,9 @@ def first_outages(user: Any, down: Collection[Server]) -> list[Outage]:
 def messages(user: Any, ids: Collection[str]) -> dict[str, tuple[str, str]]:
     """Return reason and message of the last checks of the servers with these ids, by id."""
     rows = MCPServerHealth.objects.restrict(user, "view").filter(server__in=ids)
-    return {str(server): (reason, said) for server, reason, said in rows.values_list("server", "reason", "message")}
+    return {
+        str(server): (reason, message) for server, reason, message in rows.values_list("server", "reason", "message")
+    }
 
 
 def certificate_ends(user: Any) -> list[tuple[str, datetime]]:

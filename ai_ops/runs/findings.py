@@ -33,6 +33,6 @@ def summary(findings: Mapping[str, Findings]) -> str:
     parts = []
     for name, found in findings.items():
         counts = {"fixed": found.fixed, "unfixable": found.unfixable}
-        if said := ", ".join(f"{number:,} {what}" for what, number in counts.items() if number):
-            parts.append(f"{name}: {said}")
+        if numbers := ", ".join(f"{number:,} {what}" for what, number in counts.items() if number):
+            parts.append(f"{name}: {numbers}")
     return "; ".join(parts) or "nothing to do"

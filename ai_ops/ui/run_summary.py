@@ -31,41 +31,41 @@ def _cleanup(counters: Counters) -> list[str]:
     keys, threads = _count(counters["deleted_count"], "key"), _count(counters["threads_deleted"], "thread")
     verb = "A real run would delete" if dry else "It deleted"
     trimmed, orphans = counters["checkpoints_trimmed"], counters["orphan_count"]
-    said = [
+    sentences = [
         f"{verb} {keys} of {_count(counters['processed_count'], 'scanned key')}: {threads} whole, "
         f"{_count(trimmed, 'old checkpoint')} of live threads, {_count(orphans, 'key')} without a checkpoint.",
         f"{_count(counters['threads_kept'], 'thread')} stayed.",
     ]
     if dry:
-        said[0] = f"A dry run: nothing was deleted. {said[0]}"
+        sentences[0] = f"A dry run: nothing was deleted. {sentences[0]}"
     if counters["unfixable_count"]:
-        said.append(f"{_count(counters['unfixable_count'], 'key')} stayed, because their age is unknown.")
+        sentences.append(f"{_count(counters['unfixable_count'], 'key')} stayed, because their age is unknown.")
     if counters["changed_count"]:
-        said.append(
+        sentences.append(
             f"{_count(counters['changed_count'], 'deletion')} cancelled, because the conversation continued during the "
             "run."
         )
     if counters["limit_reached"]:
-        said.append("It stopped at its limit of deletions. The next run continues.")
+        sentences.append("It stopped at its limit of deletions. The next run continues.")
     if counters.get("policy"):
-        said.append(f"Retention: {counters['policy']}")
+        sentences.append(f"Retention: {counters['policy']}")
     before, after = counters.get("memory_before_bytes"), counters.get("memory_after_bytes")
     if not dry and before and after:
-        said.append(f"Redis used {filesizeformat(before)} before and {filesizeformat(after)} after.")
-    said.append(f"It took {duration(counters['seconds'])}.")
-    return said
+        sentences.append(f"Redis used {filesizeformat(before)} before and {filesizeformat(after)} after.")
+    sentences.append(f"It took {duration(counters['seconds'])}.")
+    return sentences
 
 
 def _health(counters: Counters) -> list[str]:
     changed, failed = counters["changed_count"], counters["failed_count"]
     checked = counters["checked_count"]
-    said = [
+    sentences = [
         f"{_count(checked, 'server')} checked: {failed:,} failed, {changed:,} changed {_its(changed)} status.",
     ]
     if changed:
-        told = "were notified" if counters["cache_cleared"] else "could not be notified"
-        said.append(f"Agents {told} to drop their cached MCP clients.")
-    return said
+        result = "were notified" if counters["cache_cleared"] else "could not be notified"
+        sentences.append(f"Agents {result} to drop their cached MCP clients.")
+    return sentences
 
 
 def _incidents(counters: Counters) -> list[str]:

@@ -165,14 +165,14 @@ def late_deletion(
         erased_at: The time of the erasure.
         time_of: The times of ids, by id.
     """
-    doomed = {id(space): _tainted(space, lineage, erased_at, time_of) for space in thread.namespaces.values()}
+    to_delete = {id(space): _tainted(space, lineage, erased_at, time_of) for space in thread.namespaces.values()}
     spaces = list(thread.namespaces.values())
     # A subgraph's first checkpoint has no parent. The graph's own namespace shows its origin.
     telling = [space for space in spaces if space.is_root and space.documents] or [s for s in spaces if s.documents]
-    everything = bool(telling) and all(len(doomed[id(space)]) == len(space.documents) for space in telling)
+    everything = bool(telling) and all(len(to_delete[id(space)]) == len(space.documents) for space in telling)
     if everything:
-        doomed = {id(space): set(space.documents) for space in spaces}
-    found = _deletion(thread, spaces, doomed, everything=everything, erased_at=erased_at)
+        to_delete = {id(space): set(space.documents) for space in spaces}
+    found = _deletion(thread, spaces, to_delete, everything=everything, erased_at=erased_at)
     return found if found.size or found.list_entries else None
 
 
@@ -182,8 +182,8 @@ def _tainted(
     """Return the ids of a namespace's checkpoints that continue an erased thread."""
     found: set[bytes] = set()
     for document in reversed(space.newest_first()):
-        said = lineage.get(document.key)
-        parent = said.parent_id if said else b""
+        links = lineage.get(document.key)
+        parent = links.parent_id if links else b""
         made = time_of.get(parent)
         if (
             (document.time is not None and document.time < erased_at)
@@ -197,7 +197,7 @@ def _tainted(
 def _deletion(
     thread: Thread,
     spaces: Sequence[Namespace],
-    doomed: Mapping[int, set[bytes]],
+    to_delete: Mapping[int, set[bytes]],
     *,
     everything: bool,
     erased_at: float = 0.0,
@@ -205,7 +205,7 @@ def _deletion(
     keys: dict[int, dict[bytes, None]] = {family: {} for family in FAMILIES}
     entries: list[tuple[bytes, bytes]] = []
     for space in spaces:
-        ids = doomed[id(space)]
+        ids = to_delete[id(space)]
         whole = everything or (bool(ids) and len(ids) == len(space.documents))
         keys[Family.DOCUMENT].update((space.documents[each].key, None) for each in ids)
         if whole:

@@ -191,9 +191,9 @@ class Rules:
             goes: Whether the plan deletes it.
             pointed: Whether the pointer of its namespace names it.
         """
-        return self._why_it_goes(time, place) if goes else self._why_it_stays(time, place, pointed)
+        return self._why_it_is_deleted(time, place) if goes else self._why_it_is_kept(time, place, pointed)
 
-    def _why_it_goes(self, time: float | None, place: int) -> str:
+    def _why_it_is_deleted(self, time: float | None, place: int) -> str:
         policy = self.policy
         longest = policy.pending_retention if self.waits else policy.retention
         if self.active is not None and self.active < self.now - longest:
@@ -205,7 +205,7 @@ class Rules:
             return f"over the limit of {policy.max_checkpoints} checkpoints"
         return f"over the limit of {(policy.max_bytes or 0) / 1024 / 1024:g} MiB"
 
-    def _why_it_stays(self, time: float | None, place: int, pointed: bool) -> str:
+    def _why_it_is_kept(self, time: float | None, place: int, pointed: bool) -> str:
         policy = self.narrowed or self.policy
         if self.pinned:
             return PINNED

@@ -130,10 +130,10 @@ def unseen_parents(lineage: Mapping[bytes, Lineage], documents: Mapping[bytes, D
         documents: All documents of their namespaces, by key.
     """
     found: dict[bytes, None] = {}
-    for key, said in lineage.items():
+    for key, links in lineage.items():
         document = documents.get(key)
-        if document is not None and said.open_channels and said.parent_id and key.endswith(document.checkpoint_id):
-            parent = key[: len(key) - len(document.checkpoint_id)] + said.parent_id
+        if document is not None and links.open_channels and links.parent_id and key.endswith(document.checkpoint_id):
+            parent = key[: len(key) - len(document.checkpoint_id)] + links.parent_id
             if parent not in documents:
                 found[parent] = None
     return list(found)

@@ -46,7 +46,7 @@ class Trimmed:
 
     Attributes:
         look: The thread.
-        deletion: The deletion from the thread; None if nothing goes.
+        deletion: The deletion from the thread; None if it loses no checkpoint.
         left: Number of checkpoints of its largest namespace that stay; 0 if unknown.
         is_readable: Whether a decision was possible.
     """
@@ -177,8 +177,8 @@ class CompactStore:
             elif found is None:
                 yield Trimmed(look)
             else:
-                left = largest_namespace(found.thread.documents.keys() - set(found.doomed))
-                yield Trimmed(look, _deletion(look, active, policy.name, found) if found.doomed else None, left)
+                left = largest_namespace(found.thread.documents.keys() - set(found.to_delete))
+                yield Trimmed(look, _deletion(look, active, policy.name, found) if found.to_delete else None, left)
 
     def members(self, look: Look) -> list[bytes]:
         """Return the names of a thread's checkpoints, ``<namespace>|<id>``, in their order; at most MEMBERS."""
@@ -307,9 +307,9 @@ class CompactStore:
 
 
 def _deletion(look: Look, active: float, policy: str, trim: Trim) -> CompactDeletion:
-    spaces = len({member.partition(b"|")[0] for member in trim.doomed})
+    spaces = len({member.partition(b"|")[0] for member in trim.to_delete})
     return CompactDeletion(
-        look.thread.name, Reason.TRIMMED, look.thread.keys, len(trim.doomed), active, look, trim, spaces, policy
+        look.thread.name, Reason.TRIMMED, look.thread.keys, len(trim.to_delete), active, look, trim, spaces, policy
     )
 
 

@@ -17,7 +17,7 @@ from ai_ops.checkpoints.redis.client import RetryingRedis
 from ai_ops.checkpoints.redis.compact_scripts import FIELDS, NAME_BYTES, NAMES
 from langgraph_checkpoint_compact import CompactSaverError, DamagedThreadError
 from langgraph_checkpoint_compact.documents import decode_writes
-from langgraph_checkpoint_compact.removal import Thread, beside, remove
+from langgraph_checkpoint_compact.removal import Thread, all_except, remove
 from langgraph_checkpoint_compact.requests import Command, Request, Run
 from langgraph_checkpoint_compact.scripts import REMOVE
 from langgraph_checkpoint_compact.session import Session, TailMemory
@@ -37,10 +37,10 @@ Keep = Callable[[Iterable[bytes]], set[bytes] | None]
 
 @dataclass(frozen=True, slots=True)
 class Trim:
-    """An examined thread, and the checkpoints that go from it."""
+    """An examined thread, and the checkpoints to delete from it."""
 
     thread: Thread
-    doomed: Collection[bytes]
+    to_delete: Collection[bytes]
 
 
 class _PlainSerializer:
@@ -80,7 +80,7 @@ class Trims:
         self._session = Session(_PlainSerializer(), prefix, 0, 0, TailMemory())
 
     def look(self, threads: Sequence[tuple[bytes, bytes]], keep: Keep) -> list[Trim | str | None]:
-        """Examine threads by their keys, and choose the checkpoints that go.
+        """Examine threads by their keys, and choose the checkpoints to delete.
 
         Args:
             threads: The keys of each thread.
@@ -110,7 +110,7 @@ class Trims:
 
     def apply(self, trims: Sequence[Trim]) -> list[bool]:
         """Trim threads; return for each whether it was trimmed, which a write in the meantime prevents."""
-        found = self._together([remove(each.thread, each.doomed) for each in trims])
+        found = self._together([remove(each.thread, each.to_delete) for each in trims])
         return [each is True for each in found]
 
     def _together(self, steps: Sequence[Generator[Request, Any, Result]]) -> list[Result | CompactSaverError]:
@@ -167,29 +167,29 @@ class Trims:
 
 
 def _chosen(thread: Thread, keep: Keep) -> Generator[Request, Any, Trim]:
-    """Examine a thread and choose the checkpoints that go."""
+    """Examine a thread and choose the checkpoints to delete."""
     yield from thread.look()
     kept = keep(thread.documents)
     if kept is None:
         raise DamagedThreadError("The time of one of its checkpoints is unknown.")
-    doomed = yield from beside(thread, lambda newest: kept)
-    return Trim(thread, doomed)
+    to_delete = yield from all_except(thread, lambda newest: kept)
+    return Trim(thread, to_delete)
 
 
 def _descended(thread: Thread, is_old: Callable[[bytes], bool]) -> Generator[Request, Any, Trim]:
     yield from thread.look()
     yield from thread.look_at_values()
-    doomed: set[bytes] = set()
+    to_delete: set[bytes] = set()
     # Parents are older than the checkpoints made from them.
     for member in sorted(thread.documents, key=lambda name: name.partition(b"|")[2]):
         namespace, _, checkpoint_id = member.partition(b"|")
         parent = thread.documents[member].parent_id.encode("utf-8", "surrogatepass")
         known = namespace + b"|" + parent
-        if is_old(checkpoint_id) or known in doomed or (parent and known not in thread.documents and is_old(parent)):
-            doomed.add(member)
+        if is_old(checkpoint_id) or known in to_delete or (parent and known not in thread.documents and is_old(parent)):
+            to_delete.add(member)
     root = {member for member in thread.documents if member.startswith(b"|")}
     # A subgraph's first checkpoint has no parent: the root namespace decides on it.
-    return Trim(thread, set(thread.documents) if root and root <= doomed else doomed)
+    return Trim(thread, set(thread.documents) if root and root <= to_delete else to_delete)
 
 
 def has_interrupt(fields: Iterable[bytes]) -> bool | None:

@@ -116,7 +116,7 @@ class Eraser:
             for keys in self._scan.keys_in(spool):
                 threads = [each for each in group_threads(keys) if every.has(each.names[0])]
                 lineage = self._store.lineage([doc.key for thread in threads for doc in thread.documents()])
-                times = {said.parent_id: self._parser.time_of(said.parent_id) for said in lineage.values()}
+                times = {each.parent_id: self._parser.time_of(each.parent_id) for each in lineage.values()}
                 for thread in threads:
                     if deletion := late_deletion(thread, lineage, every.erased_at(thread.names[0]), times):
                         self._repoint(thread, deletion)
@@ -163,8 +163,8 @@ class Eraser:
     def _erase_items(self, keys: Sequence[bytes], namespaces: Sequence[str], found: Erased) -> None:
         """Delete the items of the store under some namespaces, with their vectors."""
         for key, reading in self._redis.read(keys, "$.prefix"):
-            said = first_found(json_in(reading.text)) if reading.is_document else None
-            prefix = _ESCAPED.sub(r"\1", said) if isinstance(said, str) else None
+            text = first_found(json_in(reading.text)) if reading.is_document else None
+            prefix = _ESCAPED.sub(r"\1", text) if isinstance(text, str) else None
             if prefix is not None and any(prefix == each or prefix.startswith(f"{each}.") for each in namespaces):
                 found.by_family[STORE_FAMILY] += self._drop(DROP_STORE, [key])
 
@@ -192,13 +192,13 @@ class Eraser:
             return made is not None and made < erased_at
 
         trim = self._trims.descended(thread.keys, is_old)
-        if trim is None or not trim.doomed:
+        if trim is None or not trim.to_delete:
             return
-        if len(trim.doomed) == len(trim.thread.documents):
+        if len(trim.to_delete) == len(trim.thread.documents):
             count = self._drop(DROP_COMPACT, thread.keys)
         else:
             self._redis.claim()
-            count = len(trim.doomed) if self._dryrun or self._trims.apply([trim])[0] else 0
+            count = len(trim.to_delete) if self._dryrun or self._trims.apply([trim])[0] else 0
         found.by_family[COMPACT_FAMILY] += count
         if count:
             found.threads.add(thread.name)

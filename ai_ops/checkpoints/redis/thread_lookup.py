@@ -120,12 +120,12 @@ class ThreadLookup:
         documents: list[bytes] = []
         at, stem = heads[pointer].key, heads[pointer].key[: -len(heads[pointer].checkpoint_id) or None]
         while at and at not in found and len(documents) < MAX_CHECKPOINTS:
-            said = self._store.lineage([at]).get(at)
-            if said is None:
+            links = self._store.lineage([at]).get(at)
+            if links is None:
                 break
             found[at] = None
             documents.append(at)
-            at = stem + said.parent_id if said.parent_id else b""
+            at = stem + links.parent_id if links.parent_id else b""
         return documents
 
     def _list(self, stem: bytes, found: dict[bytes, None]) -> list[bytes]:

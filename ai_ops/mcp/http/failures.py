@@ -262,14 +262,14 @@ def _explain_tls(causes: list[BaseException], wording: Wording) -> Failure:
             f"got a certificate that is not trusted ({wording.clean(verification.verify_message)})",
             "renew it, or set the CA file that contains its CA",
         )
-    said = next((str(cause.reason) for cause in causes if isinstance(cause, ssl.SSLError) and cause.reason), "")
-    if "CERTIFICATE_REQUIRED" in said:
+    reason = next((str(cause.reason) for cause in causes if isinstance(cause, ssl.SSLError) and cause.reason), "")
+    if "CERTIFICATE_REQUIRED" in reason:
         return Failure(
             Reason.TLS,
             "found a server that requires a client certificate, which neither probes nor agents have",
             "let the server accept connections without one at this address, and use a secrets group instead",
         )
-    if "HANDSHAKE_FAILURE" in said or "BAD_CERTIFICATE" in said:
+    if "HANDSHAKE_FAILURE" in reason or "BAD_CERTIFICATE" in reason:
         return Failure(
             Reason.TLS,
             f"was refused in the TLS handshake ({wording.root(causes)})",

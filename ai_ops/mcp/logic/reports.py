@@ -67,8 +67,10 @@ class ServerReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result of `check_mcp_server_health`: `success`, and every attribute by name; times in ISO 8601."""
-        told = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in vars(self).items()}
-        return {"success": self.error is None, **told}
+        values = {
+            name: value.isoformat() if isinstance(value, datetime) else value for name, value in vars(self).items()
+        }
+        return {"success": self.error is None, **values}
 
 
 @dataclass(frozen=True)

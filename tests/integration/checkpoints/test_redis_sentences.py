@@ -364,4 +364,4 @@ def test_a_file_of_authorities_that_can_not_be_read_is_named(secure, monkeypatch
 def test_the_documentation_has_every_sentence():
     page = (services.PROJECT / "docs/admin/troubleshooting.md").read_text()
     for _, sentence in SENTENCES:
-        assert f"`{sentence.partition(' ({said}')[0]}`" in page
+        assert f"`{sentence.partition(' ({text}')[0]}`" in page
