@@ -23,8 +23,8 @@ from ai_ops.checkpoints.redis.key_spool import KeySpool
 from ai_ops.checkpoints.redis.pipelining import CALLS_AT_ONCE
 from ai_ops.logic.batches import batches
 
-# Threads in a batch of looks and decisions, as many as are sent to Redis without waiting for an answer.
-THREADS_AT_ONCE = CALLS_AT_ONCE * LOOKED_AT_ONCE
+# Threads in a batch of looks and decisions: twice as many as are sent to Redis without waiting for an answer.
+THREADS_AT_ONCE = 2 * CALLS_AT_ONCE * LOOKED_AT_ONCE
 # Whole threads in a batch of deletions: all decided ones. While Redis deletes them, the next threads are decided.
 DELETIONS_AT_ONCE = THREADS_AT_ONCE
 # Threads in a batch of looks with all documents, because they may have checkpoints to trim.
