@@ -1,4 +1,4 @@
-"""Keys of the usual shapes in columns, one for each kind: what is worked out for all of them at once costs least."""
+"""Keys of the usual shapes in columns, one for each kind: to process all keys of a kind at once is fastest."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ class Layout(NamedTuple):
     """The keys that a saver writes for a thread without subgraphs.
 
     Attributes:
-        document: What its documents begin with, up to a colon.
-        before: What stands between that and the thread's id.
-        behind: What stands behind the thread's id; empty where the id of a checkpoint follows.
-        pointer: What its pointers begin with; empty where it has none.
-        satellites: The families of what belongs to checkpoints, by what the keys begin with.
+        document: The first part of the keys of documents, up to a colon.
+        before: The text between this colon and the thread's id.
+        after: The text after the thread's id; empty if the id of a checkpoint follows.
+        pointer: The first part of the keys of pointers; empty if the layout has none.
+        satellites: The families of the keys that belong to checkpoints, by their first part.
     """
 
     document: bytes
     before: bytes
-    behind: bytes
+    after: bytes
     pointer: bytes
     satellites: Mapping[bytes, int]
 
     def has_all(self, stems: Collection[bytes], text: bytes) -> bool:
         """Return whether all stems are of this layout; the arguments are those of `names_in`."""
-        if not self.behind:
+        if not self.after:
             return b":" not in text
-        return text.count(b"\n" + self.before) >= len(stems) and text.count(self.behind + b"\n") >= len(stems)
+        return text.count(b"\n" + self.before) >= len(stems) and text.count(self.after + b"\n") >= len(stems)
 
     def names_in(self, stems: Collection[bytes], text: bytes) -> dict[bytes, bytes]:
-        """Return the threads' ids by those of the stems that are of this layout.
+        """Return the ids of the threads of this layout, by stem.
 
         Args:
             stems: The stems.
-            text: The same with a line break before and behind each: looking at all together takes a fraction of
-                looking at each.
+            text: All stems as one text, with a line break before and after each. A search of the text takes a fraction
+                of a search of each stem.
         """
         own = stems
         is_of_all = self.has_all(stems, text)
-        if not self.behind:
+        if not self.after:
             if not is_of_all:
                 own = [stem for stem in stems if b":" not in stem]
             return _bare(dict(zip(own, own, strict=True)), text)
         if not is_of_all:
-            own = [stem for stem in stems if stem.endswith(self.behind) and stem.startswith(self.before)]
-        name = itemgetter(slice(len(self.before), -len(self.behind)))
+            own = [stem for stem in stems if stem.endswith(self.after) and stem.startswith(self.before)]
+        name = itemgetter(slice(len(self.before), -len(self.after)))
         names = list(map(name, own))
         return _bare(dict(zip(own, names, strict=True)), b"".join(names))
 
@@ -61,49 +61,53 @@ class Column:
     """The keys of one kind.
 
     Args:
-        head: What they begin with, up to a colon.
+        head: The first part of the keys, up to a colon.
         keys: The keys, sorted.
-        behind_id: How many parts follow the checkpoint's id in each, colons between them; None where it has no id.
+        parts_after_id: The number of parts, each after a colon, that follow the checkpoint's id; None for keys without
+            an id.
     """
 
-    def __init__(self, head: bytes, keys: list[bytes], behind_id: int | None) -> None:
+    def __init__(self, head: bytes, keys: list[bytes], parts_after_id: int | None) -> None:
         self.keys = keys
         self._head = head + b":"
         self._begin = len(self._head)
-        self._behind_id = behind_id
+        self._parts_after_id = parts_after_id
 
     @cached_property
     def checkpoints(self) -> list[bytes]:
-        """Of each key its stem, and where the key has an id a colon and the id."""
-        if self._behind_id:
-            return [key.rsplit(b":", self._behind_id)[0][self._begin :] for key in self.keys]
+        """Return the stem of each key, with a colon and the id if the key has an id."""
+        if self._parts_after_id:
+            return [key.rsplit(b":", self._parts_after_id)[0][self._begin :] for key in self.keys]
         return list(map(itemgetter(slice(self._begin, None)), self.keys))
 
     @cached_property
     def stems(self) -> list[bytes]:
-        """Of each key the part that all keys of its thread have in common."""
-        if self._behind_id is None:
+        """Return the stem of each key: the part that all keys of its thread have in common."""
+        if self._parts_after_id is None:
             return self.checkpoints
-        if self._behind_id:
+        if self._parts_after_id:
             return list(map(itemgetter(slice(-1 - ID_BYTES)), self.checkpoints))
         return list(map(itemgetter(slice(self._begin, -1 - ID_BYTES)), self.keys))
 
     @cached_property
     def _are_last(self) -> list[bool]:
-        """Of each key whether it is the last one of its stem; where keys end in ids, those of a stem are neighbors."""
+        """Return for each key whether it is the last of its stem.
+
+        This is only correct for keys that end in ids: then the keys of a stem are consecutive.
+        """
         return [*map(ne, self.stems, islice(self.stems, 1, None)), True] if self.stems else []
 
     @cached_property
     def threads(self) -> list[bytes]:
-        """The stems, each once, where keys end in ids."""
+        """Return the stems, each once; only for keys that end in ids."""
         return list(compress(self.stems, self._are_last))
 
     def newest(self, stems: Collection[bytes]) -> list[bytes]:
-        """Return the newest id of each of these stems, in the order of the keys, where keys end in ids."""
+        """Return the newest id of each of these stems, in the order of the keys; only for keys that end in ids."""
         return self._ids(compress(self.keys, self._are_last), stems)
 
     def oldest(self, stems: Collection[bytes]) -> list[bytes]:
-        """Return the oldest id of each of these stems, in the order of the keys, where keys end in ids."""
+        """Return the oldest id of each of these stems, in the order of the keys; only for keys that end in ids."""
         return self._ids(compress(self.keys, chain((True,), self._are_last)), stems)
 
     def _ids(self, keys: Iterable[bytes], stems: Collection[bytes]) -> list[bytes]:
@@ -113,49 +117,49 @@ class Column:
 
     @cached_property
     def counts(self) -> Counter[bytes]:
-        """The number of keys of each stem."""
-        if self._behind_id:
+        """Return the number of keys of each stem."""
+        if self._parts_after_id:
             return Counter(self.stems)
         ends = list(compress(count(1), self._are_last))
         return Counter(dict(zip(self.threads, map(sub, ends, chain((0,), ends)), strict=False)))
 
     @cached_property
     def distinct(self) -> frozenset[bytes]:
-        """The checkpoints, each once."""
+        """Return the checkpoints, each once."""
         return frozenset(self.checkpoints)
 
     @cached_property
     def stem_set(self) -> frozenset[bytes]:
-        """The stems, each once."""
+        """Return the stems, each once."""
         return frozenset(self.stems)
 
     @cached_property
     def _text(self) -> bytes:
-        """All keys, a line break before each."""
+        """Return all keys as one text, with a line break before each."""
         return b"\n".join([b"", *self.keys])
 
-    def is_beside(self, documents: Column) -> bool:
-        """Return whether the keys are those of the documents but for what they begin with."""
-        if self._behind_id != documents._behind_id or len(self.keys) != len(documents.keys):
+    def is_aligned_with(self, documents: Column) -> bool:
+        """Return whether the keys differ from those of the documents only in their first part."""
+        if self._parts_after_id != documents._parts_after_id or len(self.keys) != len(documents.keys):
             return False
         return self._text == documents._text.replace(b"\n" + documents._head, b"\n" + self._head)
 
     def are_all_of(self, documents: Column) -> bool:
         """Return whether the checkpoint of each key has a document."""
-        # Most have exactly one.
+        # Mostly each document has exactly one key here.
         return self.checkpoints == documents.checkpoints or documents.distinct.issuperset(self.checkpoints)
 
     def repeated(self) -> list[bytes]:
-        """Return the keys that are there more than once."""
+        """Return the keys that occur more than once."""
         others = islice(self.keys, 1, None)
         return list(compress(others, map(eq, self.keys, islice(self.keys, 1, None))))
 
     def without(self, stems: Container[bytes]) -> list[bytes]:
-        """Return the keys of other stems than these."""
+        """Return the keys of all stems except these."""
         return [key for key, stem in zip(self.keys, self.stems, strict=True) if stem not in stems]
 
     def names_of(self, keys: Iterable[bytes]) -> list[bytes]:
-        """Return the ids, without braces, of the threads that some of the keys are of."""
+        """Return the ids, without braces, of the threads of some of the keys."""
         return [key[self._begin :].partition(b":")[0].strip(b"{}") for key in keys]
 
     def of(self, stems: Container[bytes]) -> list[bytes]:
@@ -163,13 +167,16 @@ class Column:
         return list(compress(self.keys, map(stems.__contains__, self.stems)))
 
     def chosen(self, stems: Collection[bytes]) -> tuple[list[bool], list[int]]:
-        """Return of each key whether it is of these stems, and where the keys of each end among those, after a 0.
+        """Return for each key whether it has one of these stems, and the ends of the stems' keys.
 
         Args:
             stems: The stems, in the order of the keys.
+
+        Returns:
+            A flag for each key; and a 0, followed for each stem by the number of chosen keys up to its last one.
         """
         flags = list(map(stems.__contains__, self.stems))
-        if not self._behind_id:
+        if not self._parts_after_id:
             ends = [0, *compress(accumulate(flags), map(and_, flags, self._are_last))]
             if len(ends) > len(stems):
                 return flags, ends
@@ -184,7 +191,7 @@ class LayoutThreads:
 
     Args:
         layout: The layout.
-        columns: The columns of all kinds, by what their keys begin with.
+        columns: The columns of all kinds, by the first part of their keys.
         names: The threads' ids by their stems.
     """
 
@@ -196,12 +203,12 @@ class LayoutThreads:
         self._layout = layout
 
     @cached_property
-    def beside(self) -> list[Column]:
-        """The columns that have one key for each document, in the same order."""
-        return [column for column in self._satellites.values() if column.is_beside(self.documents)]
+    def aligned(self) -> list[Column]:
+        """Return the columns that have one key for each document, in the same order."""
+        return [column for column in self._satellites.values() if column.is_aligned_with(self.documents)]
 
     def complete(self) -> dict[bytes, bytes]:
-        """Return the ids by the stems of the threads that have a pointer, or need none."""
+        """Return the ids of the threads that have a pointer, or need none, by stem."""
         if not self._layout.pointer:
             return self.names
         pointers = self._pointers.stem_set
@@ -209,14 +216,14 @@ class LayoutThreads:
             return self.names
         return {stem: name for stem, name in self.names.items() if stem in pointers}
 
-    def strangers(self) -> list[bytes]:
-        """Return the ids, without braces, of the threads with a key whose thread or checkpoint has no document."""
+    def names_without_document(self) -> list[bytes]:
+        """Return the ids, without braces, of threads with a key whose thread or checkpoint has no document."""
         names, documents = self.names, self.documents
         found: list[bytes] = []
         if not self._pointers.stem_set <= names.keys():
             found = self._pointers.names_of(self._pointers.without(names))
         for column in self._satellites.values():
-            if len(names) == len(documents.threads) and column in self.beside:
+            if len(names) == len(documents.threads) and column in self.aligned:
                 continue
             if not (column.are_all_of(documents) and all(map(names.__contains__, column.stems))):
                 rows = zip(column.keys, column.checkpoints, column.stems, strict=True)
@@ -233,7 +240,7 @@ class LayoutThreads:
         """
         shares = []
         flags, ends = self.documents.chosen(policies)
-        alike = [self.documents, *self.beside]
+        alike = [self.documents, *self.aligned]
         for head, column in {self._layout.document: self.documents, **self._satellites}.items():
             family = self._layout.satellites.get(head, Family.DOCUMENT)
             own, at = (flags, ends) if column in alike else column.chosen(policies)
@@ -250,7 +257,7 @@ def layout_threads(layouts: Sequence[Layout], columns: Mapping[bytes, Column]) -
         text = b"\n".join([b"", *stems, b""])
         own = [place for place, layout in enumerate(layouts) if layout.document == document]
         left = len(stems)
-        # No stem is of two layouts, and mostly all are of one.
+        # Each stem has at most one layout, and mostly all have the same.
         for place in sorted(own, key=lambda place: not layouts[place].has_all(stems, text)):
             names[place] = layouts[place].names_in(stems, text) if left else {}
             left -= len(names[place])
@@ -258,7 +265,7 @@ def layout_threads(layouts: Sequence[Layout], columns: Mapping[bytes, Column]) -
 
 
 def _bare(names: dict[bytes, bytes], text: bytes) -> dict[bytes, bytes]:
-    """Return the names that can't be taken for one with a namespace, or in braces; `text` has all of them."""
+    """Return the names without colons and braces, which are unambiguous; `text` has all of them."""
     if _is_bare(text):
         return names
     return {stem: name for stem, name in names.items() if _is_bare(name)}

@@ -1,10 +1,10 @@
-"""The shortest way from keys to decisions, for threads that need no question to Redis and no comparison.
+"""Fast decisions on threads that need neither values from Redis nor a plan.
 
-Nearly every key of a large database has one of a few shapes, and nearly every thread is young in every part or
-old in every part. One regular expression takes a thousand such keys apart at once, and ids of UUID version 6
-are compared as they are: their bytes sort as their times do. `KeyParser` and `make_plan` take all other threads: colons
-or braces in a thread's id, subgraphs, other ids, mixed ages, missing pointers. They would decide the same on the
-threads decided here: a test compares both.
+Nearly every key of a large database has one of a few shapes, and nearly every thread is entirely young or entirely
+old. One regular expression parses a thousand such keys at once. Ids of UUID version 6 are compared as bytes, because
+their bytes sort by time. `KeyParser` and `make_plan` handle all other threads: those with colons or braces in their
+ids, subgraphs, other ids of checkpoints, mixed ages, or missing pointers. On the threads decided here they would decide
+the same: a test compares both.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ from ai_ops.checkpoints.logic.whole_threads import ID_BYTES, WholeThreads
 from ai_ops.logic.policies import NO_POLICY
 
 _HEX = "0123456789abcdef"
-# Printable ASCII except colons and braces: then only the thread's id can be in its place. None of the quantifiers gives
-# a character back, since what follows can't begin with one that it takes: that saves a fifth of the time.
+# Printable ASCII except colons and braces: then only the thread's id can be in its place. The quantifiers are
+# possessive, because the next part of the pattern can't begin with a character of this one. That saves a fifth of the
+# time.
 _NAME = rb"[ -9;-z|~]{1,500}+"
-# Lower ids are from before September 2020, near the oldest time that counts as a time (EARLIEST).
+# Lower ids are from before September 2020, near the oldest accepted time (EARLIEST).
 _LATE_ENOUGH = rb"(?!0|1[0-9a-d]|1e[0-9a])"
 _REST_OF_ID = rb"[0-9a-f]{8}-[0-9a-f]{4}-6[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 _TASK = rb":[ -9;-z|~]{1,500}+:-?[0-9]{1,18}"
 _MARK = b":__empty__"
-# The same in other forms.
+# The same bound and form, for comparisons without a regular expression.
 _EARLIEST = b"1eb"
 _FORM_OF_ID = b"00000000-0000-0000-0000-000000000000\n"
 _DIGITS = bytes.maketrans(b"123456789abcdef", b"0" * 15)
@@ -46,9 +47,9 @@ class QuickDecisions:
     """The result for a part of the keys.
 
     Attributes:
-        rest: The keys of the threads that need more thought.
-        kept_threads: How many threads are young in every part, and complete, by the name of their policy.
-        expired: The threads that are old in every part, and complete, layout by layout.
+        rest: The keys of the threads without a decision.
+        kept_threads: The number of entirely young and complete threads, by the name of their policy.
+        expired: The entirely old and complete threads, layout by layout.
     """
 
     rest: list[bytes]
@@ -56,41 +57,42 @@ class QuickDecisions:
     expired: list[WholeThreads]
 
 
-# The name of a policy; ids below the first go whole, and none of those from the second on goes; the number of
-# checkpoints that surely are within the policy's limits, None where it has none.
-Cut = tuple[str, bytes, bytes, int | None]
-# The same of threads, in columns.
-CutColumns = tuple[Sequence[str], Sequence[bytes], Sequence[bytes], Sequence[int | None]]
+# The name of a policy. Two ids: a thread expires if its newest id is below the first, and keeps all its checkpoints if
+# its oldest id is not below the second. The number of checkpoints that is certainly within the policy's limits; None if
+# it has no limits.
+Bounds = tuple[str, bytes, bytes, int | None]
+# The bounds of several threads, in columns.
+BoundColumns = tuple[Sequence[str], Sequence[bytes], Sequence[bytes], Sequence[int | None]]
 
 
-class _Cuts:
-    """The ids at which policies cut, each worked out once."""
+class _BoundsOfPolicies:
+    """The bounds of policies, each computed once."""
 
     def __init__(self, policy: RetentionPolicy, now: float) -> None:
         self._policy = policy
         self._now = now
 
-    def of_each(self, names: Sequence[bytes], stems: Iterable[bytes]) -> CutColumns:
-        """Return the cuts of threads, given by the beginnings of their keys too.
+    def of_each(self, names: Sequence[bytes], stems: Iterable[bytes]) -> BoundColumns:
+        """Return the bounds of threads, given by their ids and the stems of their keys.
 
-        Where the possible names of a thread are of several policies, it goes if all of them say so, and stays if all
-        do. What is between is for values to tell. Nearly always the first name is the thread's.
+        The possible ids of a thread may have different policies. Then it expires if all of them agree, and is kept if
+        all of them agree. Otherwise only values can decide. Nearly always the first id is correct.
         """
         classes = self._policy.classes
         if classes is None:
-            name, old, young, most = self._cut(NO_POLICY)
+            name, old, young, most = self._of_rank(NO_POLICY)
             return [name] * len(names), [old] * len(names), [young] * len(names), [most] * len(names)
         ranks = classes.ranks_of_each(names)
-        cuts = {rank: self._cut(rank) for rank in set(ranks)}
-        found = [cuts[rank] for rank in ranks]
+        bounds = {rank: self._of_rank(rank) for rank in set(ranks)}
+        found = [bounds[rank] for rank in ranks]
         braced = {place: stem[:-1] for place, stem in enumerate(stems) if stem.endswith(b"}:")}
         for (place, _), other in zip(braced.items(), classes.ranks_of_braced(tuple(braced.values())), strict=True):
             if other != ranks[place]:
-                found[place] = _agreed([found[place], self._cut(other)])
+                found[place] = _agreed([found[place], self._of_rank(other)])
         return ([each[0] for each in found], [each[1] for each in found], [each[2] for each in found],
                 [each[3] for each in found])  # fmt: skip
 
-    def _cut(self, rank: int) -> Cut:
+    def _of_rank(self, rank: int) -> Bounds:
         policy = self._policy.by_rank(rank)
         old = _id_at(self._now - max(policy.retention, policy.pending_retention))
         young = _id_at(self._now - policy.shortest)
@@ -99,10 +101,10 @@ class _Cuts:
 
 
 class QuickKeys:
-    """Takes keys of the usual shapes apart, many at a time.
+    """Parses keys of the usual shapes, many at a time, and decides on their threads.
 
     Args:
-        parser: The parser of the other keys: this class uses its prefixes and its latest time.
+        parser: The parser of the other keys. This class uses its prefixes and its latest time.
     """
 
     def __init__(self, parser: KeyParser) -> None:
@@ -119,8 +121,9 @@ class QuickKeys:
         latest = min(_first_tick_at(parser.latest) >> 28, 0xFFFFFFFF)
         self._latest = f"{latest:08x}".encode()
         checkpoint_id = _LATE_ENOUGH + rb"(?=" + _below(latest) + rb")" + _REST_OF_ID
-        # Keys of the first two kinds have a time, and keys of the last need none: no value has to be read. The form of
-        # an id takes half of the time of its key. So it is first left out, and checked for all ids together.
+        # Keys of the first two patterns have a time, and keys of the last need none, so no value has to be read. To
+        # match the form of an id takes half of the time of its key. So the first pattern accepts any id, and
+        # `_are_ids` checks all ids together.
         self._with_any_id, self._dated, self._others = [
             re.compile(rb"^(?:(?:" + _any(some) + rb"):\{?+(" + _NAME + rb")\}?+:" + rest + rb"|.*+)$", re.MULTILINE)
             for some, rest in (
@@ -141,7 +144,7 @@ class QuickKeys:
     def threads_of(self, keys: Sequence[bytes]) -> list[bytes]:
         """Return the thread's id, without braces, for each key of a usual shape; empty for each other key.
 
-        For keys with an id here, `KeyParser` needs no value either.
+        `KeyParser` does not need the values of these keys either.
         """
         if not keys:
             return []
@@ -158,7 +161,7 @@ class QuickKeys:
         return names
 
     def _are_ids(self, ids: Sequence[bytes]) -> bool:
-        """Return whether all of these are ids of version 6, with a time that is a time."""
+        """Return whether all of these are ids of version 6 with an accepted time."""
         if not ids:
             return True
         text = b"\n".join([*ids, b""])
@@ -171,18 +174,18 @@ class QuickKeys:
     def decide(
         self,
         text: bytes,
-        busy: Iterable[bytes],
+        with_other_keys: Iterable[bytes],
         policy: RetentionPolicy,
         now: float,
         between: Callable[[], object] = lambda: None,
     ) -> QuickDecisions:
-        """Decide on the threads that are young or old in every part.
+        """Decide on the threads that are entirely young or entirely old.
 
         Args:
-            text: Keys of which `threads_of` gave the thread, each on a line; all there are of their threads but
-                those that it did not recognise.
-            busy: The ids, without braces, of threads that have such others.
-            policy: What may go.
+            text: Keys for which `threads_of` returned a thread, one per line. It must have all such keys of its
+                threads.
+            with_other_keys: The ids, without braces, of threads that also have keys of other shapes.
+            policy: The retention policy.
             now: Seconds since 1970.
             between: Called between the steps, so that the caller can send Redis the next deletions. Each step takes a
                 fraction of a millisecond for a thousand keys.
@@ -191,19 +194,19 @@ class QuickKeys:
         between()
         layouts = layout_threads(self._layouts, columns)
         between()
-        unsure = self._unsure(layouts, columns).union(busy)
+        unsure = self._unsure(layouts, columns).union(with_other_keys)
         between()
-        cuts = _Cuts(policy, now)
+        bounds = _BoundsOfPolicies(policy, now)
         kept: Counter[str] = Counter({policy.by_rank(NO_POLICY).name: 0})
         decided: list[dict[bytes, str]] = []
         expired = []
         for threads in filter(attrgetter("names"), layouts):
-            going, staying = _decided(threads, unsure, policy, cuts)
+            to_delete, to_keep = _decided(threads, unsure, policy, bounds)
             between()
-            kept.update(staying.values())
-            decided += going, staying
-            if going:
-                expired.append(threads.whole(going))
+            kept.update(to_keep.values())
+            decided += to_delete, to_keep
+            if to_delete:
+                expired.append(threads.whole(to_delete))
                 between()
         if not unsure and sum(map(len, decided)) == sum(len(threads.names) for threads in layouts):
             return QuickDecisions([], kept, expired)
@@ -212,26 +215,26 @@ class QuickKeys:
         return QuickDecisions(list(chain.from_iterable(rest)), kept, expired)
 
     def _columns(self, text: bytes) -> dict[bytes, Column]:
-        """Return the keys of each kind, by what they begin with."""
-        # Then the keys of one kind follow each other.
+        """Return the keys of each kind, by their first part."""
+        # Sorted, the keys of a kind are consecutive.
         lines = sorted(text.split(b"\n"))
         found = {}
         for head in self._heads:
             if keys := lines[bisect_left(lines, head + b":") : bisect_left(lines, head + b";")]:
-                behind_id = 2 if head == self._write else 0
-                found[head] = Column(head, keys, None if head in self._undated else behind_id)
+                parts_after_id = 2 if head == self._write else 0
+                found[head] = Column(head, keys, None if head in self._undated else parts_after_id)
         return found
 
     def _unsure(self, layouts: Sequence[LayoutThreads], columns: Mapping[bytes, Column]) -> set[bytes]:
-        """Return the ids that two threads have, or one with a key that is there twice or fits no layout."""
+        """Return the ids that two threads share, and those of threads with a repeated key or one of no layout."""
         unsure: set[bytes] = set()
         if sum(bool(threads.names) for threads in layouts) > 1:
             unsure = _repeated([name for threads in layouts for name in threads.names.values()])
-        # The scan may have brought a key twice. Keys that go with the documents one by one repeat what these repeat.
-        beside = {id(column) for threads in layouts for column in threads.beside}
-        alone = [column for column in columns.values() if id(column) not in beside]
-        unsure.update(*(column.names_of(column.repeated()) for column in alone))
-        unsure.update(*(threads.strangers() for threads in layouts))
+        # A scan may return a key twice. Columns aligned with the documents have the same repetitions as these.
+        aligned = {id(column) for threads in layouts for column in threads.aligned}
+        unaligned = [column for column in columns.values() if id(column) not in aligned]
+        unsure.update(*(column.names_of(column.repeated()) for column in unaligned))
+        unsure.update(*(threads.names_without_document() for threads in layouts))
         for head in {self._document, VALKEY_DOCUMENT} & columns.keys():
             documents = columns[head]
             if repeated := _repeated(documents.threads):
@@ -243,33 +246,33 @@ class QuickKeys:
 
 
 def _decided(
-    threads: LayoutThreads, unsure: Container[bytes], policy: RetentionPolicy, cuts: _Cuts
+    threads: LayoutThreads, unsure: Container[bytes], policy: RetentionPolicy, bounds: _BoundsOfPolicies
 ) -> tuple[dict[bytes, str], dict[bytes, str]]:
-    """Return the names of the policies of the threads that go, and of those that stay, by stem."""
+    """Return the names of the policies of the threads to delete, and of those to keep, by stem."""
     names = threads.complete()
     if unsure:
         names = {stem: name for stem, name in names.items() if name not in unsure}
     documents = threads.documents
-    held, old, young, most = cuts.of_each(list(names.values()), names)
-    going = dict(compress(zip(names, held, strict=True), map(lt, documents.newest(names), old)))
+    policies, old, young, most = bounds.of_each(list(names.values()), names)
+    to_delete = dict(compress(zip(names, policies, strict=True), map(lt, documents.newest(names), old)))
     if not policy.covers_all:
-        going = {stem: each for stem, each in going.items() if policy.covers(_possible(names[stem], stem))}
+        to_delete = {stem: each for stem, each in to_delete.items() if policy.covers(_possible(names[stem], stem))}
     are_young = map(ge, documents.oldest(names), young)
     if any(each is not None for each in set(most)):
         counts = map(documents.counts.__getitem__, names)
         within = [limit is None or number <= limit for number, limit in zip(counts, most, strict=True)]
         are_young = map(and_, are_young, within)
-    return going, dict(compress(zip(names, held, strict=True), are_young))
+    return to_delete, dict(compress(zip(names, policies, strict=True), are_young))
 
 
-def _agreed(cuts: Sequence[Cut]) -> Cut:
-    """Return the cut on whose outside all of the cuts agree."""
-    names, olds, youngs, limits = zip(*cuts, strict=True)
+def _agreed(bounds: Sequence[Bounds]) -> Bounds:
+    """Return the bounds beyond which all of these bounds agree."""
+    names, olds, youngs, limits = zip(*bounds, strict=True)
     return names[0], min(olds), max(youngs), min((each for each in limits if each is not None), default=None)
 
 
 def _possible(name: bytes, stem: bytes) -> tuple[bytes, ...]:
-    """Return the possible ids of a thread: braces may be part of it, as ValkeySaver before 1.0.4 wrote none."""
+    """Return the possible ids of a thread. Braces may be part of its id: ValkeySaver before 1.0.4 added none."""
     return (name, stem[:-1]) if stem.endswith(b"}:") else (name,)
 
 
@@ -286,14 +289,14 @@ def _any(heads: Iterable[bytes]) -> bytes:
 
 
 def _is_ambiguous(heads: Sequence[bytes], distinct: int) -> bool:
-    """Return whether a configured prefix makes one kind of keys look like another, or is no printable ASCII."""
+    """Return whether a configured prefix makes one kind of keys look like another, or is not printable ASCII."""
     if len(set(heads)) != distinct or not all(head.isascii() and head.decode().isprintable() for head in heads):
         return True
     return any(one != other and other.startswith(one + b":") for one in heads for other in heads)
 
 
 def _first_tick_at(time: float) -> int:
-    """Return the first count of 100 ns intervals that reads as `time` or later; times are rounded, counts are not."""
+    """Return the first count of 100 ns intervals whose time, which is rounded, is `time` or later."""
     tick = max(0, int(time * 1e7) + UUID_EPOCH)
     while (tick - UUID_EPOCH) / 1e7 >= time:
         tick -= 1
@@ -303,7 +306,7 @@ def _first_tick_at(time: float) -> int:
 
 
 def _id_at(time: float) -> bytes:
-    """Return the lower bound of ids of version 6 made at `time` or later; of a time without beginning an empty one."""
+    """Return the lower bound of ids of version 6 made at `time` or later; empty for minus infinity."""
     if time == -inf:
         return b""
     text = f"{_first_tick_at(time):015x}"

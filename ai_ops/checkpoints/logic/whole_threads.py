@@ -1,4 +1,4 @@
-"""Threads that are deleted whole, in columns: an object for each of them would take longer than all else."""
+"""Whole threads to delete, in columns: an object for each of them would take longer than all other work."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Share(NamedTuple):
     Attributes:
         family: The family, one of `Family`.
         keys: The keys, those of a thread in the order of their ids.
-        ends: Where the keys of each thread end among `keys`, after a 0.
+        ends: A 0, followed by the end of each thread's keys in `keys`.
     """
 
     family: int
@@ -30,11 +30,11 @@ class Share(NamedTuple):
     ends: list[int]
 
     def of(self, threads: range) -> list[bytes]:
-        """Return the keys of some threads that follow each other."""
+        """Return the keys of consecutive threads."""
         return self.keys[self.ends[threads.start] : self.ends[threads.stop]]
 
     def part(self, threads: range) -> Share:
-        """Return the share of some threads that follow each other."""
+        """Return the share of consecutive threads."""
         begin = self.ends[threads.start]
         return Share(
             self.family, self.of(threads), [end - begin for end in self.ends[threads.start : threads.stop + 1]]
@@ -43,14 +43,14 @@ class Share(NamedTuple):
 
 @dataclass(frozen=True)
 class WholeThreads(Sequence[Deletion]):
-    """Threads of one layout that go with all their keys, whose ids are UUIDs of version 6.
+    """Threads of one layout to delete with all their keys; the checkpoints' ids are UUIDs of version 6.
 
-    As a sequence, the deletion of each thread as `make_plan` makes it.
+    As a sequence, it contains the deletion of each thread as `make_plan` would return it.
 
     Attributes:
         names: Their ids.
         policies: The names of their policies.
-        pointers: The pointer of each thread; empty where the layout has none.
+        pointers: The pointer of each thread; empty if the layout has none.
         shares: Their other keys, the documents first.
     """
 
@@ -61,7 +61,7 @@ class WholeThreads(Sequence[Deletion]):
 
     @cached_property
     def ends(self) -> list[int]:
-        """Return how many keys, pointers aside, the threads up to each have together, after a 0."""
+        """Return a 0, followed for each thread by the number of keys up to its last one, without pointers."""
         return list(map(sum, zip(*(share.ends for share in self.shares), strict=True)))
 
     @cached_property
@@ -77,7 +77,7 @@ class WholeThreads(Sequence[Deletion]):
         return [documents.keys[end - 1] for end in documents.ends[1:]]
 
     def groups(self, most: int) -> Iterator[range]:
-        """Yield all threads in groups that have at most so many keys, pointers aside; one alone may have more."""
+        """Yield all threads in groups of at most `most` keys without pointers; a single thread may have more."""
         begin, ends = 0, self.ends
         while begin < len(self):
             end = max(begin + 1, bisect_right(ends, ends[begin] + most) - 1)
@@ -85,7 +85,7 @@ class WholeThreads(Sequence[Deletion]):
             begin = end
 
     def parts(self, size: int) -> Iterator[WholeThreads]:
-        """Yield all threads, so many at a time."""
+        """Yield all threads, `size` at a time."""
         for begin in range(0, len(self), size):
             threads = range(begin, min(begin + size, len(self)))
             some = slice(threads.start, threads.stop)
@@ -122,7 +122,7 @@ class WholeOutcomes(Sequence[Outcome]):
 
     Attributes:
         threads: The threads.
-        exceptions: The outcomes of those of which not all keys went, by index.
+        exceptions: The outcomes of threads with keys that were not deleted, by index.
     """
 
     threads: WholeThreads
