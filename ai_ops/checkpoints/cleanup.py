@@ -135,7 +135,7 @@ class CleanupRun:
             self._store.release()
         except Exception:
             # Redis may be at work on the last batches, which are to be counted; that it fails too would be no news.
-            self._store.hurry()
+            self._store.stop_retrying()
             with suppress(CheckpointStoreError, LeaseLostError):
                 self._count()
                 self._store.release()

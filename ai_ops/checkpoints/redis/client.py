@@ -16,19 +16,20 @@ from ai_ops.checkpoints.logic.keys import MAX_KEY_BYTES
 from ai_ops.checkpoints.logic.values import Reading
 from ai_ops.checkpoints.redis.errors import explain, is_about_the_value
 from ai_ops.checkpoints.redis.fence import CHECK, REFUSED, Fence
-from ai_ops.checkpoints.redis.pipelining import Answer, CallsAhead, packed
+from ai_ops.checkpoints.redis.pipelining import Answer, PipelinedCalls, packed
 from ai_ops.checkpoints.redis.replies import ReplyLimit, ReplyTooLongError
 from ai_ops.checkpoints.redis.scripts import NAME_BYTES, READ, REPLY_BYTES, SCAN_LONG
 from ai_ops.exceptions import CheckpointStoreError, LeaseLostError
 from ai_ops.logic.batches import batches
 
 SCAN_COUNT = 1000
-# Bytes of the names of one step of the scan, where names are long.
+# Maximum number of bytes of the names in one step of a scan with long names.
 SCANNED_BYTES = 4 * 1024 * 1024
 READ_AT_ONCE = 100  # each command blocks all other clients
 PIPELINE_COMMANDS = 500
-# Seconds in which Redis has no work for the cleanup. Between batches it usually waits for the cleanup anyway.
-BREATH = 0.0005
+# Duration of a pause, in which Redis serves only other clients. Between batches Redis usually waits for the cleanup
+# anyway.
+PAUSE_SECONDS = 0.0005
 # Together about ten seconds, the duration of a restart or a failover.
 RETRY_DELAYS = (0.1, 0.3, 1.0, 3.0, 6.0)
 
@@ -59,16 +60,16 @@ class RetryingRedis:
         fence: Fence | None,
         retry_delays: Sequence[float] | None = None,
     ) -> None:
-        # Both have the same commands, but no common type.
+        # The clients of a server and of a cluster have the same commands, but no common type.
         self._client: Any = client
         self.is_cluster = isinstance(client, RedisCluster)
         self._sleep = sleep
         self._fence = None if self.is_cluster else fence
         self._retry_delays = RETRY_DELAYS if retry_delays is None else tuple(retry_delays)
-        # A cluster's client makes the pools of its nodes itself, and has no limit.
+        # The client of a cluster creates the pools of its nodes itself, so its replies have no limit.
         self._replies = None if self.is_cluster else ReplyLimit(client)
         self._has_long_names = self.is_cluster
-        self._calls = None if self.is_cluster else CallsAhead(client, self._retry)
+        self._calls = None if self.is_cluster else PipelinedCalls(client, self._retry)
 
     def size(self) -> int:
         """Return the number of keys in the database, on all primaries together."""
@@ -105,12 +106,12 @@ class RetryingRedis:
     def scan(self, restarted: Callable[[], object], match: bytes | None = None) -> Iterator[list[bytes]]:
         """Yield all keys of all primaries in batches; a key may come twice.
 
-        After a lost connection the server may be another or a restarted one, for which the cursor has no meaning. Then
-        `restarted` is called and the scan starts again.
+        After a lost connection the server may be another or a restarted one, for which the cursor has no meaning. So
+        the scan starts again.
 
         Args:
             restarted: Called before the scan starts again.
-            match: A Redis glob for the keys. A batch has the matching ones of about SCAN_COUNT keys, and may be empty.
+            match: A Redis glob for the keys. A batch has the matching keys among about SCAN_COUNT, and may be empty.
         """
         try:
             yield from self._scan(restarted, match)
@@ -128,13 +129,13 @@ class RetryingRedis:
             except ReplyTooLongError:
                 raise
             except (RedisConnectionError, RedisTimeoutError) as error:
-                self._wait_or_give_up(error, delay)
+                self._wait_or_raise(error, delay)
                 restarted()
             except RedisError as error:
                 raise CheckpointStoreError(explain(error)) from error
 
     def ask(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """Send commands together; return None for an answer that is an error about its key's type."""
+        """Send commands together and return the replies, with None for an error about a key's type or value."""
         if not commands:
             return []
         # Earlier calls are executed first.
@@ -171,13 +172,17 @@ class RetryingRedis:
                     yield batch.pop(0), Reading(reply[0], reply[1] if len(reply) > 1 else None)
 
     def script(self, source: str, keys: Sequence[bytes], arguments: Sequence[Any]) -> Answer:
-        """Send a script; its answer is available after `wait_for` or `settle`, and in a cluster immediately."""
+        """Send a script under the fence.
+
+        Returns:
+            The answer. It has a value after `wait_for` or `settle`, and in a cluster immediately.
+        """
         if self._calls is None:
             return Answer(b"", self._at_once(source, keys, arguments))
         return self._calls.add(packed(self.fenced(source, keys, arguments)))
 
-    def ahead(self, source: str, keys: Sequence[bytes], arguments: Sequence[Any]) -> Answer:
-        """Send a script that only reads; its answer is available as that of `script`."""
+    def read_script(self, source: str, keys: Sequence[bytes], arguments: Sequence[Any]) -> Answer:
+        """Send a script that only reads, without the fence; the answer has a value when that of `script` has."""
         if self._calls is None:
             return Answer(b"", self._at_once(source, keys, arguments))
         return self._calls.add(packed(["EVAL", source, len(keys), *keys, *arguments]))
@@ -189,7 +194,7 @@ class RetryingRedis:
         return ["EVAL", source, len(keys), *keys, *arguments]
 
     def wait_for(self, answer: Answer) -> None:
-        """Wait for a script, but not for later ones."""
+        """Wait for the answer of a script, but not for those of later scripts."""
         if self._calls is not None:
             self._calls.wait_for(answer)
 
@@ -199,13 +204,13 @@ class RetryingRedis:
             self._calls.proceed()
 
     def settle(self) -> None:
-        """Wait for all sent scripts."""
+        """Wait for the answers of all scripts."""
         if self._calls is not None:
             self._calls.settle()
 
-    def breathe(self) -> None:
+    def pause(self) -> None:
         """Pause for a moment, so that Redis can serve other clients."""
-        self._sleep(BREATH)
+        self._sleep(PAUSE_SECONDS)
 
     def claim(self) -> None:
         """Claim the fence, unless it is already claimed."""
@@ -218,7 +223,7 @@ class RetryingRedis:
         if self._fence:
             self._fence.release(self._at_once)
 
-    def hurry(self) -> None:
+    def stop_retrying(self) -> None:
         """Stop retrying: fail immediately from now on."""
         self._retry_delays = ()
 
@@ -235,7 +240,7 @@ class RetryingRedis:
         return reply
 
     def _scan_node(self, client: Any, match: bytes | None) -> Iterator[list[bytes]]:
-        # One connection for the whole scan, because a pool would silently replace a lost one.
+        # The scan keeps its connection, because a pool would silently replace a lost one.
         connection = client.connection_pool.get_connection()
         try:
             self._scan_at(0, SCAN_COUNT, connection, match)
@@ -263,12 +268,12 @@ class RetryingRedis:
 
     def _scanned(self, cursor: int, connection: Any, match: bytes | None) -> tuple[int, list[bytes]]:
         """Return the next cursor and the keys of the step at `cursor`."""
-        # The script for long names has a limit of its own.
+        # The script for long names has its own limit.
         with nullcontext() if self._has_long_names or self._replies is None else self._replies.applied():
             at, *found = connection.read_response()
         count = SCAN_COUNT
         while not found and count > 1:
-            # The names are long: request fewer at the same position.
+            # The names are long: request fewer of them at the same cursor.
             count = max(1, count // 8)
             self._scan_at(cursor, count, connection, match)
             at, *found = connection.read_response()
@@ -279,14 +284,14 @@ class RetryingRedis:
             try:
                 return action()
             except (RedisConnectionError, RedisTimeoutError) as error:
-                self._wait_or_give_up(error, delay)
+                self._wait_or_raise(error, delay)
             except RedisError as error:
                 if REFUSED in str(error):
                     raise LeaseLostError("Another cleanup has taken over, or Redis was emptied: it stopped.") from error
                 raise CheckpointStoreError(explain(error)) from error
-        raise AssertionError("the last delay is None, which gives up")
+        raise AssertionError("the last delay is None, which raises an error")
 
-    def _wait_or_give_up(self, error: RedisError, delay: float | None) -> None:
+    def _wait_or_raise(self, error: RedisError, delay: float | None) -> None:
         if delay is None or isinstance(error, AuthenticationError):
             raise CheckpointStoreError(explain(error)) from error
         self._sleep(delay)

@@ -37,7 +37,7 @@ NAMESPACES = 100
 # Limit on the listed checkpoints of a thread.
 MEMBERS = 10_000
 # After this many deletions, the cleanup pauses for a moment, so that Redis serves other clients.
-DELETIONS_PER_BREATH = 2500
+DELETIONS_PER_PAUSE = 2500
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class CompactStore:
         self._redis = redis
         self._keys = keys
         self._parser = parser
-        self._since_breath = 0
+        self._since_pause = 0
         self._trims: Trims | None = None
 
     @property
@@ -113,7 +113,8 @@ class CompactStore:
         asked = list(batches(threads, scripts.LOOKED_AT_ONCE))
         words = [begin_of_id(young)]
         answers = [
-            self._redis.ahead(scripts.LOOK, [key for thread in some for key in thread.keys], words) for some in asked
+            self._redis.read_script(scripts.LOOK, [key for thread in some for key in thread.keys], words)
+            for some in asked
         ]
 
         def looks() -> list[Look]:
@@ -209,7 +210,7 @@ class CompactStore:
         """
         if not dryrun:
             self._redis.claim()
-        self._breathe(len(deletions))
+        self._pause_if_due(len(deletions))
         of_reason = {reason: [n for n, each in enumerate(deletions) if each.reason is reason] for reason in Reason}
         outcomes: dict[int, Outcome] = {}
         outcomes |= self._trim(deletions, of_reason[Reason.TRIMMED], dryrun)
@@ -298,12 +299,12 @@ class CompactStore:
             at = reply[1]
         return True
 
-    def _breathe(self, deletions: int) -> None:
-        self._since_breath += deletions
-        if self._since_breath > DELETIONS_PER_BREATH:
-            self._since_breath = 0
+    def _pause_if_due(self, deletions: int) -> None:
+        self._since_pause += deletions
+        if self._since_pause > DELETIONS_PER_PAUSE:
+            self._since_pause = 0
             self._redis.settle()
-            self._redis.breathe()
+            self._redis.pause()
 
 
 def _deletion(look: Look, active: float, policy: str, trim: Trim) -> CompactDeletion:

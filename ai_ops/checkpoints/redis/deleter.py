@@ -16,7 +16,7 @@ from ai_ops.checkpoints.redis.scripts import DROP_KEYS, DROP_POINTERS, GONE, OF_
 from ai_ops.logic.batches import batches
 
 KEYS_PER_COMMAND = 100  # each command blocks all other clients: about a millisecond for JSON documents
-DELETIONS_PER_BREATH = 2500
+DELETIONS_PER_PAUSE = 2500
 
 TYPES = {
     # For erased threads. For all others pointers are compared first.
@@ -29,7 +29,7 @@ TYPES = {
 }
 VALKEY_WRITES_TYPE = b",string,"
 
-LEFT_ALONE = Outcome(0, changed=True)
+SKIPPED = Outcome(0, changed=True)
 
 # Keys of one kind, and the types that they may have.
 Part = tuple[bytes, list[bytes]]
@@ -63,14 +63,14 @@ class Dropped(NamedTuple):
         return next(each for each in self.numbers if any(key in some for some in deletions[each].keys.values()))
 
 
-class _Started:
-    """Whole threads whose pointers Redis deletes, and whose other keys wait for that.
+class _Pending:
+    """Whole threads whose other keys are deleted after Redis has deleted the pointers.
 
     Attributes:
         threads: The threads.
         dryrun: Whether nothing is deleted.
         answers: The calls that delete the pointers.
-        outcomes: Returns the outcomes; until the other keys are sent, that no key was deleted.
+        outcomes: Returns the outcomes. Before the deletion of the other keys is sent, no key counts as deleted.
     """
 
     def __init__(self, threads: WholeThreads, dryrun: bool, answers: list[Answer]) -> None:
@@ -81,7 +81,7 @@ class _Started:
 
 
 class Deleter:
-    """Executes the deletions of a plan, unless a thread has continued meanwhile.
+    """Executes the deletions of a plan, except for threads that have continued since.
 
     Args:
         redis: The Redis with the keys.
@@ -98,8 +98,8 @@ class Deleter:
         self._redis = redis
         self._parser = parser
         self._heads = heads
-        self._since_breath = 0
-        self._started: _Started | None = None
+        self._since_pause = 0
+        self._pending: _Pending | None = None
 
     def apply(self, deletions: Sequence[Deletion], *, dryrun: bool) -> Callable[[], Sequence[Outcome]]:
         """Carry out deletions: of each thread pointers first, then documents, writes, registries and blobs.
@@ -111,7 +111,7 @@ class Deleter:
         """
         if not dryrun:
             self._redis.claim()
-        self._breathe(len(deletions))
+        self._pause_if_due(len(deletions))
         if isinstance(deletions, WholeThreads) and not self._redis.is_cluster:
             return self._apply_whole(deletions, dryrun)
         self._finish()
@@ -119,39 +119,39 @@ class Deleter:
 
     def _apply_each(self, deletions: Sequence[Deletion], dryrun: bool) -> Callable[[], Sequence[Outcome]]:
         blocked: dict[int, tuple[bytes, ...]] = {}
-        go = sorted(self._drop_pointers(deletions, dryrun, self._still_without_owner(deletions), blocked))
-        entries = [entry for number in go for entry in deletions[number].list_entries]
+        confirmed = sorted(self._drop_pointers(deletions, dryrun, self._still_without_owner(deletions), blocked))
+        entries = [entry for number in confirmed for entry in deletions[number].list_entries]
         for some in batches(() if dryrun else entries, PIPELINE_COMMANDS):
             # From the end, where the old entries are.
             self._redis.ask([("LREM", key, -1, checkpoint_id) for key, checkpoint_id in some])
         dropped = [
             call
-            for numbers in _shared_calls(deletions, go)
+            for numbers in _shared_calls(deletions, confirmed)
             for call in self._drop(numbers, _parts(deletions, numbers), dryrun)
         ]
-        return lambda: self._outcomes(deletions, go, dropped, blocked)
+        return lambda: self._outcomes(deletions, confirmed, dropped, blocked)
 
     def _apply_whole(self, threads: WholeThreads, dryrun: bool) -> Callable[[], Sequence[Outcome]]:
-        """Delete the pointers of whole threads, and then the other keys of the batch before.
+        """Delete the pointers of whole threads, and then the other keys of the previous batch.
 
-        The other keys of these threads follow with the next batch, or when the outcomes are requested. By then Redis
-        has deleted the pointers, and the run does not have to wait for it.
+        The other keys of these threads are deleted with the next batch, or when the outcomes are requested. By then
+        Redis has deleted the pointers, and the run does not have to wait.
         """
-        started = _Started(threads, dryrun, self._drop_all_pointers(threads, dryrun))
+        pending = _Pending(threads, dryrun, self._drop_all_pointers(threads, dryrun))
         self._finish()
-        self._started = started
-        if not started.answers:
+        self._pending = pending
+        if not pending.answers:
             self._finish()
 
         def outcomes() -> Sequence[Outcome]:
-            if started is self._started:
+            if pending is self._pending:
                 self._finish()
-            return started.outcomes()
+            return pending.outcomes()
 
         return outcomes
 
     def _drop_all_pointers(self, threads: WholeThreads, dryrun: bool) -> list[Answer]:
-        """Delete the pointers that name the newest document; return the calls, which answer for each thread."""
+        """Delete the pointers that name the newest document; return the calls, with an answer for each thread."""
         answers = []
         for some in batches(zip(threads.pointers, threads.newest, strict=False), KEYS_PER_COMMAND):
             keys, documents = map(list, zip(*some, strict=True))
@@ -162,51 +162,51 @@ class Deleter:
 
     def _finish(self) -> None:
         """Delete the other keys of the whole threads whose pointers were deleted last."""
-        if (started := self._started) is None:
+        if (pending := self._pending) is None:
             return
-        # Nothing else of a thread goes before Redis has said that its pointers did.
-        for answer in started.answers[-1:]:
+        # Other keys of a thread are deleted only after Redis has confirmed the deletion of its pointers.
+        for answer in pending.answers[-1:]:
             self._redis.wait_for(answer)
-        self._started = None
-        threads, dryrun = started.threads, started.dryrun
-        if any(answer.value is None for answer in started.answers):
+        self._pending = None
+        threads, dryrun = pending.threads, pending.dryrun
+        if any(answer.value is None for answer in pending.answers):
             # Redis refused a call, and the error has the reason.
             return
-        if all(all(answer.value) for answer in started.answers):
+        if all(all(answer.value) for answer in pending.answers):
             dropped = [
                 call
                 for numbers in threads.groups(KEYS_PER_COMMAND)
                 for call in self._drop(numbers, _parts_of_whole(threads, numbers), dryrun)
             ]
-            started.outcomes = lambda: WholeOutcomes(threads, self._exceptions(threads, dropped))
+            pending.outcomes = lambda: WholeOutcomes(threads, self._exceptions(threads, dropped))
         else:
             # Check the threads one by one. That a pointer is already deleted makes no difference.
-            started.outcomes = self._apply_each(threads, dryrun)
+            pending.outcomes = self._apply_each(threads, dryrun)
 
-    def _breathe(self, deletions: int) -> None:
-        self._since_breath += deletions
-        if self._since_breath > DELETIONS_PER_BREATH:
-            self._since_breath = 0
+    def _pause_if_due(self, deletions: int) -> None:
+        self._since_pause += deletions
+        if self._since_pause > DELETIONS_PER_PAUSE:
+            self._since_pause = 0
             self._redis.settle()
-            self._redis.breathe()
+            self._redis.pause()
 
     def _outcomes(
         self,
         deletions: Sequence[Deletion],
-        go: Sequence[int],
+        confirmed: Sequence[int],
         dropped: Sequence[Dropped],
         blocked: Mapping[int, tuple[bytes, ...]],
     ) -> list[Outcome]:
-        outcomes = [LEFT_ALONE] * len(deletions)
+        outcomes = [SKIPPED] * len(deletions)
         for number, keys in blocked.items():
             outcomes[number] = Outcome(0, wrong_type=keys)
         exceptions = self._exceptions(deletions, dropped)
-        for number in go:
+        for number in confirmed:
             outcomes[number] = exceptions.get(number) or Outcome(deletions[number].size)
         return outcomes
 
     def _exceptions(self, deletions: Sequence[Deletion], dropped: Sequence[Dropped]) -> dict[int, Outcome]:
-        """Wait for the calls, and return the outcomes of the deletions of which not all keys went, by index."""
+        """Wait for the calls, and return the outcomes of deletions that left keys, by index."""
         if dropped:
             self._redis.wait_for(dropped[-1].answer)
         outcomes: dict[int, Outcome] = {}
@@ -219,14 +219,14 @@ class Deleter:
         return outcomes
 
     def _drop_pointers(
-        self, deletions: Sequence[Deletion], dryrun: bool, free: set[int], blocked: dict[int, tuple[bytes, ...]]
+        self, deletions: Sequence[Deletion], dryrun: bool, unowned: set[int], blocked: dict[int, tuple[bytes, ...]]
     ) -> set[int]:
-        """Delete unchanged pointers; return the numbers in `free` whose deletion may continue.
+        """Delete unchanged pointers; return the numbers in `unowned` whose deletion may continue.
 
-        `blocked` gets the numbers with a key of another type in place of a pointer, with these keys.
+        Deletions with a key of another type in place of a pointer are added to `blocked`, with these keys.
         """
-        go = {number for number in free if not deletions[number].guards}
-        guarded = sorted(free - go)
+        confirmed = {number for number in unowned if not deletions[number].guards}
+        guarded = sorted(unowned - confirmed)
         compared = [
             (batch, self._compare_and_drop([deletions[number].guards for number in batch], dryrun))
             for batch in batches(guarded, KEYS_PER_COMMAND)
@@ -236,46 +236,51 @@ class Deleter:
         for batch, answer in compared:
             for number, same in zip(batch, answer.value, strict=True):
                 guards = deletions[number].guards
-                if same or self._drop_pointers_as_they_are(guards, dryrun):
-                    go.add(number)
-                elif strangers := self._of_another_kind(guards):
-                    blocked[number] = strangers
-        return go
+                if same or self._drop_current_pointers(guards, dryrun):
+                    confirmed.add(number)
+                elif wrong := self._of_another_type(guards):
+                    blocked[number] = wrong
+        return confirmed
 
-    def _of_another_kind(self, guards: Sequence[Guard]) -> tuple[bytes, ...]:
+    def _of_another_type(self, guards: Sequence[Guard]) -> tuple[bytes, ...]:
         """Return the keys of guards with a type that no saver writes."""
-        kinds = self._redis.ask([("TYPE", guard.key) for guard in guards])
-        return tuple(guard.key for guard, kind in zip(guards, kinds, strict=True) if kind not in _kinds_of(guard))
+        types_now = self._redis.ask([("TYPE", guard.key) for guard in guards])
+        return tuple(
+            guard.key for guard, kind in zip(guards, types_now, strict=True) if kind not in _allowed_types(guard)
+        )
 
-    def _drop_pointers_as_they_are(self, guards: Sequence[Guard], dryrun: bool) -> bool:
-        """Retry with the current values of pointers, if no conversation could continue from these."""
+    def _drop_current_pointers(self, guards: Sequence[Guard], dryrun: bool) -> bool:
+        """Retry with the current values of pointers, if no conversation can continue from these."""
         now_named = self._heads([guard.key for guard in guards])
         for guard in guards:
             named = now_named.get(guard.key)
-            if named is not None and named not in guard.documents and not self._is_dead_end(named):
+            if named is not None and named not in guard.documents and not self._is_missing(named):
                 return False
         named_now = [(now_named[guard.key],) if guard.key in now_named else () for guard in guards]
-        as_they_are = [guard._replace(documents=named) for guard, named in zip(guards, named_now, strict=True)]
-        answer = self._compare_and_drop([as_they_are], dryrun)
+        current = [guard._replace(documents=named) for guard, named in zip(guards, named_now, strict=True)]
+        answer = self._compare_and_drop([current], dryrun)
         self._redis.settle()
         return bool(answer.value[0])
 
-    def _is_dead_end(self, document: Document) -> bool:
-        """Return whether a pointer's document is missing, and is not just being written."""
+    def _is_missing(self, document: Document) -> bool:
+        """Return whether a pointer's document is missing and no saver is about to write it."""
         stale = self._parser.is_past_grace(document.time)
         return stale and not self._redis.ask([("EXISTS", document.key)])[0]
 
     def _compare_and_drop(self, threads: Sequence[Sequence[Guard]], dryrun: bool) -> Answer:
-        """Delete pointers that name the first of their documents; return for each thread whether all did."""
+        """Delete the pointers of threads whose pointers all name the first of their documents.
+
+        The answer has for each thread whether its pointers did.
+        """
         if self._redis.is_cluster:
-            return Answer(b"", [self._compare_and_drop_apart(guards, dryrun) for guards in threads])
+            return Answer(b"", [self._compare_and_drop_separately(guards, dryrun) for guards in threads])
         keys = [guard.key for guards in threads for guard in guards]
         sizes: list[bytes | int] = [len(guards) for guards in threads]
         values = [pointer_value(guard) for guards in threads for guard in guards]
         return self._redis.script(DROP_POINTERS, keys, [_flag(dryrun), len(threads), *sizes, *values])
 
-    def _compare_and_drop_apart(self, guards: Sequence[Guard], dryrun: bool) -> int:
-        """Compare and delete without a script: first compare all pointers, then delete them one by one, root first."""
+    def _compare_and_drop_separately(self, guards: Sequence[Guard], dryrun: bool) -> int:
+        """Compare all pointers and then delete them, each with its own script call, the root namespace's first."""
         for dry in (True, dryrun):
             for guard in guards:
                 if not self._redis.script(DROP_POINTERS, [guard.key], [_flag(dry), 1, 1, pointer_value(guard)]).value[
@@ -285,7 +290,7 @@ class Deleter:
         return 1
 
     def _drop(self, numbers: Sequence[int], parts: Sequence[Part], dryrun: bool) -> Iterator[Dropped]:
-        """Delete the keys, pointers excepted, of the deletions with these numbers."""
+        """Delete the keys, except pointers, of the deletions with these numbers."""
         if sum(len(keys) for _, keys in parts) <= KEYS_PER_COMMAND:
             if parts:
                 yield self._drop_at_once(numbers, parts, dryrun)
@@ -299,22 +304,22 @@ class Deleter:
     def _drop_at_once(self, numbers: Sequence[int], parts: Sequence[Part], dryrun: bool) -> Dropped:
         keys = [key for _, some in parts for key in some]
         if self._redis.is_cluster:
-            places = [place for types, some in parts for place in self._drop_apart(some, types, dryrun)]
+            places = [place for types, some in parts for place in self._drop_separately(some, types, dryrun)]
             return Dropped(numbers, keys, Answer(b"", places))
         sizes = [word for types, some in parts for word in (len(some), types)]
         return Dropped(numbers, keys, self._redis.script(DROP_KEYS, keys, [_flag(dryrun), *sizes]))
 
-    def _drop_apart(self, keys: Sequence[bytes], types: bytes, dryrun: bool) -> list[int]:
-        """Delete the keys without a common script, with the same answer."""
-        kinds = self._redis.ask([("TYPE", key) for key in keys])
-        stay = {
+    def _drop_separately(self, keys: Sequence[bytes], types: bytes, dryrun: bool) -> list[int]:
+        """Delete the keys without a script; return the answer that the script would have."""
+        types_now = self._redis.ask([("TYPE", key) for key in keys])
+        left = {
             place: GONE if each == b"none" else OF_ANOTHER_TYPE
-            for place, each in enumerate(kinds)
+            for place, each in enumerate(types_now)
             if b"," + each + b"," not in types
         }
-        chosen = [] if dryrun else [key for place, key in enumerate(keys) if place not in stay]
+        chosen = [] if dryrun else [key for place, key in enumerate(keys) if place not in left]
         self._redis.ask([("UNLINK", key) for key in chosen])
-        return [number for pair in stay.items() for number in pair]
+        return [number for pair in left.items() for number in pair]
 
     def _still_without_owner(self, deletions: Sequence[Deletion]) -> set[int]:
         """Return the numbers of the deletions whose owners are still missing."""
@@ -340,11 +345,11 @@ class Deleter:
         return set(range(len(deletions))) - owned
 
 
-def _shared_calls(deletions: Sequence[Deletion], go: Iterable[int]) -> Iterator[list[int]]:
+def _shared_calls(deletions: Sequence[Deletion], confirmed: Iterable[int]) -> Iterator[list[int]]:
     """Yield the numbers of the deletions, grouped by calls."""
     group: list[int] = []
     room = KEYS_PER_COMMAND
-    for number in go:
+    for number in confirmed:
         size = sum(map(len, deletions[number].keys.values()))
         if group and size > room:
             yield group
@@ -356,7 +361,7 @@ def _shared_calls(deletions: Sequence[Deletion], go: Iterable[int]) -> Iterator[
 
 
 def _parts_of_whole(threads: WholeThreads, numbers: range) -> list[Part]:
-    """The keys of these threads, as `_parts` has them."""
+    """Return the keys of these threads in the form of `_parts`."""
     parts = [(_types_of(share), share.of(numbers)) for share in threads.shares]
     return [part for part in parts if part[1]]
 
@@ -368,7 +373,7 @@ def _types_of(share: Share) -> bytes:
 
 
 def _parts(deletions: Sequence[Deletion], numbers: Sequence[int]) -> list[Part]:
-    """The keys of these deletions, family by family as they go: the types they may have, and the keys."""
+    """Return the keys of these deletions with their allowed types, family by family in the order of deletion."""
     found: dict[int, list[bytes]] = {family: [] for family in TYPES}
     for number in numbers:
         for family, keys in deletions[number].keys.items():
@@ -384,7 +389,7 @@ def _parts(deletions: Sequence[Deletion], numbers: Sequence[int]) -> list[Part]:
     return [part for part in parts if part[1]]
 
 
-def _kinds_of(guard: Guard) -> tuple[bytes, ...]:
+def _allowed_types(guard: Guard) -> tuple[bytes, ...]:
     """Return the allowed types of a guard's key."""
     if is_valkey_list(guard.key):
         return (b"list", b"none")

@@ -1,4 +1,4 @@
-"""Calls sent ahead to Redis, which works on them while the caller prepares the next."""
+"""Pipelined calls to Redis, which executes them while the caller prepares the next ones."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-# Maximum number of sent calls without an answer: enough that Redis has work while the next calls are prepared. With
-# ten, Redis reads most of them together and other clients wait for all: the 99th percentile of their PING was five
-# times that of an idle server.
+# Maximum number of sent calls without an answer. It is enough to keep Redis busy while the caller prepares the next
+# calls. With ten, Redis reads most of them together, and other clients wait for all: the 99th percentile of their PING
+# was five times that of an idle server.
 CALLS_AT_ONCE = 3
-# Limits on the calls that wait to be sent, so that the caller goes on while Redis is busy for a while.
+# Limits on the queue of calls in this process. The queue lets the caller continue while Redis is busy for a moment.
 CALLS_QUEUED = 20
 BYTES_QUEUED = 1024 * 1024
 
 
 class Answer:
-    """The answer of Redis to a call; None until it has arrived.
+    """The answer of Redis to a call; its value is None until it arrives.
 
     Attributes:
-        command: The call, packed.
+        command: The call in the protocol of Redis.
         value: The reply.
         repeated: Whether the call was sent more than once. Redis may then have executed it twice, and the reply is the
             last one.
@@ -37,11 +37,11 @@ class Answer:
         self.repeated = False
 
 
-class CallsAhead:
+class PipelinedCalls:
     """Calls on one connection, executed in the order of their addition.
 
-    A few calls are sent ahead. Some more wait in this process until Redis has answered those. After a lost connection,
-    calls without an answer are sent again in the same order.
+    A few calls are sent without waiting for the answers to earlier ones. Some more wait in this process until Redis has
+    answered. After a lost connection, calls without an answer are sent again in the same order.
 
     Args:
         client: The client with the connections.
@@ -64,7 +64,7 @@ class CallsAhead:
         self._refused: ResponseError | None = None
 
     def add(self, command: bytes) -> Answer:
-        """Send a call once few enough earlier ones are without an answer; wait only if many are."""
+        """Send a call, or queue it if CALLS_AT_ONCE earlier ones have no answer; wait only if the queue is full."""
         answer = Answer(command)
         self._calls.append(answer)
         self._bytes += len(command)
@@ -94,32 +94,32 @@ class CallsAhead:
             self._retry(lambda: self._receive(most))
 
     def _proceed(self) -> None:
-        with self._hung_up_on_errors():
-            self._deliver()
+        with self._disconnect_on_error():
+            self._send_next()
             while self._sent and self._connection.can_read():
-                self._take_answer()
-            self._deliver()
+                self._receive_answer()
+            self._send_next()
 
     def _receive(self, most: int) -> None:
-        with self._hung_up_on_errors():
+        with self._disconnect_on_error():
             while len(self._calls) > most:
-                self._deliver()
-                self._take_answer()
-            self._deliver()
+                self._send_next()
+                self._receive_answer()
+            self._send_next()
 
-    def _deliver(self) -> None:
+    def _send_next(self) -> None:
         """Send the next calls, as many as may be without an answer."""
         unsent = [answer.command for answer in islice(self._calls, self._sent, CALLS_AT_ONCE)]
         if not unsent:
             return
         if self._connection is None:
             self._connection = self._pool.get_connection()
-        # Before sending: Redis may execute calls of which the rest was not sent.
+        # Count before sending: if sending fails midway, Redis may still execute some of these calls.
         self._sent += len(unsent)
         self._connection.send_packed_command([b"".join(unsent)])
 
-    def _take_answer(self) -> None:
-        """Read the answer of the first call; if it is a refusal, read those of all sent calls and raise it."""
+    def _receive_answer(self) -> None:
+        """Read the answer of the first call; after a refusal, read those of all sent calls and raise the error."""
         while True:
             try:
                 self._calls[0].value = self._connection.read_response()
@@ -139,7 +139,7 @@ class CallsAhead:
         raise refused
 
     @contextmanager
-    def _hung_up_on_errors(self) -> Iterator[None]:
+    def _disconnect_on_error(self) -> Iterator[None]:
         """Close the connection after an error: a late reply must not be read as the reply to the next call."""
         try:
             yield
@@ -159,12 +159,12 @@ class CallsAhead:
         self._pool.release(connection)
 
 
-# What stands before a word of a command, by the length of the word; longer ones are rare.
+# The header of a word in a command, by the length of the word; longer words are rare.
 _HEADS = [b"\r\n$%d\r\n" % length for length in range(4096)]
 
 
 def packed(words: Sequence[str | bytes | int]) -> bytes:
-    """Return a command in the protocol of Redis, in one piece and several times as fast as the client."""
+    """Return a command in the protocol of Redis, as one byte string; several times as fast as the client does."""
     encoded = [word if type(word) is bytes else str(word).encode() for word in words]
     lengths = list(map(len, encoded))
     heads: Iterable[bytes] = map(_HEADS.__getitem__, lengths)

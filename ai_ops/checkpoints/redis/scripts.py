@@ -9,10 +9,10 @@ def _short(source: str) -> str:
     return "\n".join(line for line in lines if line and not line.startswith("--"))
 
 
-# One step of a SCAN of keys that may be long. It takes Redis more than twice the time of the command. ARGV: the limit
-# on one key's length; the limit on all keys together; the command. Returns the cursor and the keys, or only the cursor
-# if they are too long: then a smaller COUNT is right. A key over its limit comes as its beginning, a byte that no text
-# has, and its digest.
+# Executes one step of a SCAN of keys that may be long. It takes Redis more than twice the time of the command itself.
+# ARGV: the limit on one key's length; the limit on all keys together; the command. Returns the cursor and the keys, or
+# only the cursor if the keys together are too long: then the caller retries with a smaller COUNT. A key over its limit
+# is replaced by its beginning, a byte that does not occur in UTF-8, and its digest.
 SCAN_LONG = """
 local reply = redis.call(unpack(ARGV, 3))
 local keys, cut, size = reply[2], tonumber(ARGV[1]), 0
@@ -56,26 +56,26 @@ for index, key in ipairs(KEYS) do
 end
 return replies
 """
-# The greatest value to read: a long conversation in one string. In Python it takes several times as much, so all values
-# of one reply together have the same limit.
+# The maximum length of a value to read, for long conversations in one string. In Python a value takes several times as
+# much memory, so all values of one reply together have the same limit.
 VALUE_BYTES = 8 * 1024 * 1024
 REPLY_BYTES = 8 * 1024 * 1024
-# The limit for names and ids alone. A thousand of them may be in one reply.
+# The limit for values with only names and ids. A reply may have a thousand of them.
 NAME_BYTES = 64 * 1024
 
 # Deletes a pointer (or ValkeySaver's list, or a shallow saver's only document) only if it still has the value from
-# which the plan was made. It deletes all pointers of a thread or none: a conversation that went on keeps everything.
-# KEYS: pointers, thread by thread. ARGV: "1" for a dry run; number of threads; pointers of each thread;
+# which the plan was made. It deletes all pointers of a thread or none: a continued conversation keeps all its keys.
+# KEYS: pointers, thread by thread. ARGV: "1" for a dry run; number of threads; number of pointers of each thread;
 # expected values in the order of KEYS. Returns per thread 1 (deleted) or 0 (changed).
 DROP_POINTERS = _short("""
--- Lua has room for eight thousand arguments of a command.
+-- Lua allows about eight thousand arguments of a command.
 local MOST = 1000
-local dry, threads, at, replies, doomed, kind = ARGV[1] == '1', tonumber(ARGV[2]), 0, {}, {}, ''
+local dry, threads, at, replies, chosen, kind = ARGV[1] == '1', tonumber(ARGV[2]), 0, {}, {}, ''
 for thread = 1, threads do
   local count, same = tonumber(ARGV[2 + thread]), 1
   for index = at + 1, at + count do
     local expected, value = ARGV[2 + threads + index], nil
-    -- Nearly always of the type that the one before has, and then nothing else is to be asked.
+    -- Nearly always the type is that of the previous pointer. Then no other command is necessary.
     if kind == 'string' then value = redis.pcall('GET', KEYS[index])
     elseif kind == 'list' then value = redis.pcall('LINDEX', KEYS[index], 0) end
     if value ~= expected then
@@ -87,18 +87,18 @@ for thread = 1, threads do
     end
   end
   if same == 1 and not dry then
-    for index = at + 1, at + count do doomed[#doomed + 1] = KEYS[index] end
+    for index = at + 1, at + count do chosen[#chosen + 1] = KEYS[index] end
   end
   at = at + count
   replies[thread] = same
 end
-for first = 1, #doomed, MOST do redis.call('UNLINK', unpack(doomed, first, math.min(first + MOST - 1, #doomed))) end
+for first = 1, #chosen, MOST do redis.call('UNLINK', unpack(chosen, first, math.min(first + MOST - 1, #chosen))) end
 return replies
 """)
 
 # Deletes keys of the expected types. KEYS: the keys, kind by kind. ARGV: "1" for a dry run; then for each kind the
-# number of its keys, and their types separated by commas. Returns, for each key that it did not delete, its place from
-# 0 and one of the two numbers below.
+# number of its keys, and their types between commas. Returns, for each key that it did not delete, its index from 0 and
+# one of the two numbers below.
 DROP_KEYS = _short("""
 local call, pcall, type, dry, at, replies = redis.call, redis.pcall, type, ARGV[1] == '1', 0, {}
 -- A length costs half of TYPE, and proves the type as well, unless it is 0 or an error.
@@ -108,13 +108,13 @@ for part = 2, #ARGV, 2 do
   for kind in string.gmatch(ARGV[part + 1], '[^,]+') do kinds[kind] = true end
   for index = first, last do
     local key = KEYS[index]
-    -- Nearly always of the type that the one before has.
+    -- Nearly always the type is that of the previous key.
     local size = probe and pcall(probe, key)
     local is_right = size and size ~= 0 and type(size) == 'number'
     if not is_right then
       local kind = call('TYPE', key).ok
       is_right = kinds[kind]
-      -- The same type as before: the key is empty, or the user may not ask in this way.
+      -- The type is that of the previous key, so the key is empty or the user may not call the command.
       if probe and probe == probes[kind] then probes[kind] = nil end
       probe = is_right and probes[kind]
       if not is_right then

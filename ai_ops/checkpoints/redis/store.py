@@ -85,7 +85,7 @@ class CheckpointStore:
             for batch in batches(keys, PIPELINE_COMMANDS):
                 replies = self._redis.ask([("MEMORY USAGE", key) for key in batch])
                 found |= {key: int(size) for key, size in zip(batch, replies, strict=True) if size is not None}
-                self._redis.breathe()
+                self._redis.pause()
         except CheckpointStoreError as error:
             if not isinstance(error.__cause__, NoPermissionError):
                 raise
@@ -167,6 +167,6 @@ class CheckpointStore:
         """Return the connection of the scripts, and release the fence, at the end of a run."""
         self._redis.release()
 
-    def hurry(self) -> None:
+    def stop_retrying(self) -> None:
         """Stop retrying: fail immediately from now on."""
-        self._redis.hurry()
+        self._redis.stop_retrying()

@@ -16,7 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from ai_ops.celery_tasks import cleanup_old_checkpoints
 from ai_ops.checkpoints.redis.client import RetryingRedis
-from ai_ops.checkpoints.redis.pipelining import CallsAhead
+from ai_ops.checkpoints.redis.pipelining import PipelinedCalls
 from ai_ops.checkpoints.redis.store import CheckpointStore
 from development import services
 from tests.fakes.conversations import days_ago, graph, old_id, on
@@ -314,7 +314,7 @@ def test_a_pipeline_that_is_cut_anywhere_goes_on_in_order_and_counts_right(
     total, cuts = checkpoint_redis.dbsize(), []
     redis_retries(0.01, 0.05)
     monkeypatch.setattr("ai_ops.checkpoints.redis.deleter.KEYS_PER_COMMAND", 20)
-    deliver, release = CallsAhead._deliver, CallsAhead._release
+    deliver, release = PipelinedCalls._send_next, PipelinedCalls._release
 
     def deliver_on_it(self):
         if not (cuts and cuts[0].is_cut):
@@ -329,8 +329,8 @@ def test_a_pipeline_that_is_cut_anywhere_goes_on_in_order_and_counts_right(
         self._connection = getattr(self._connection, "connection", self._connection)
         release(self)
 
-    monkeypatch.setattr(CallsAhead, "_deliver", deliver_on_it)
-    monkeypatch.setattr(CallsAhead, "_release", release_what_is_below)
+    monkeypatch.setattr(PipelinedCalls, "_send_next", deliver_on_it)
+    monkeypatch.setattr(PipelinedCalls, "_release", release_what_is_below)
     report = cleanup_old_checkpoints(30)
 
     assert report["error"] is None

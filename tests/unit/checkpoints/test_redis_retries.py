@@ -50,9 +50,9 @@ def test_the_delays_may_be_others(away, waited, ask, delays):
 
 
 @pytest.mark.parametrize("ask", ASK.values(), ids=ASK)
-def test_in_a_hurry_it_does_not_try_again(away, waited, ask):
-    hurried = away()
-    hurried.hurry()
+def test_after_stop_retrying_it_does_not_try_again(away, waited, ask):
+    stopped = away()
+    stopped.stop_retrying()
     with pytest.raises(CheckpointStoreError):
-        ask(hurried)
+        ask(stopped)
     assert waited == []

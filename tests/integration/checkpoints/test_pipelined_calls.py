@@ -1,4 +1,4 @@
-"""Calls to a real server that are sent ahead: which are waited for, in what order, and what a refusal leaves."""
+"""Pipelined calls to a real server: their waits, their order, and the state after a refusal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ai_ops.checkpoints.logic.compact_plan import expired_thread
 from ai_ops.checkpoints.logic.keys import KeyParser
 from ai_ops.checkpoints.redis.client import RetryingRedis
 from ai_ops.checkpoints.redis.compact_store import CompactStore
-from ai_ops.checkpoints.redis.pipelining import BYTES_QUEUED, CALLS_AT_ONCE, CALLS_QUEUED, CallsAhead, packed
+from ai_ops.checkpoints.redis.pipelining import BYTES_QUEUED, CALLS_AT_ONCE, CALLS_QUEUED, PipelinedCalls, packed
 from langgraph_checkpoint_compact import CompactRedisSaver
 from tests.fakes.conversations import talk
 from tests.waiting import until
@@ -24,10 +24,10 @@ REFUSED = packed(["EVAL", "return {err = 'NO way'}", 0])
 
 @pytest.fixture
 def calls(checkpoint_redis):
-    ahead = CallsAhead(checkpoint_redis, lambda action: action())
-    yield ahead
+    calls = PipelinedCalls(checkpoint_redis, lambda action: action())
+    yield calls
     checkpoint_redis.rpush("gate", "end")
-    ahead.settle()
+    calls.settle()
 
 
 def echo(number):
@@ -105,12 +105,12 @@ def test_only_calls_that_were_sent_may_have_been_executed_twice(checkpoint_redis
             except RedisConnectionError:
                 tries.append(1)
 
-    ahead = CallsAhead(checkpoint_redis, retry)
-    answers = [ahead.add(command) for command in (BLOCKS, *map(echo, range(CALLS_AT_ONCE + 1)))]
+    calls = PipelinedCalls(checkpoint_redis, retry)
+    answers = [calls.add(command) for command in (BLOCKS, *map(echo, range(CALLS_AT_ONCE + 1)))]
     until(lambda: checkpoint_redis.info("clients")["blocked_clients"], "the blocked call")
     checkpoint_redis.client_kill_filter(_id=blocked_client(checkpoint_redis))
     checkpoint_redis.rpush("gate", "open")
-    ahead.settle()
+    calls.settle()
     assert tries == [1]
     assert [each.repeated for each in answers] == [True] * CALLS_AT_ONCE + [False] * 2
     assert [each.value for each in answers[1:]] == [b"%d" % number for number in range(CALLS_AT_ONCE + 1)]
