@@ -21,9 +21,9 @@ from ai_ops.checkpoints.logic.keys import CheckpointKey, Family, KeyParser
 from ai_ops.checkpoints.logic.lookups import (
     Facts,
     documents_with_blobs,
+    kept_documents,
     keys_of,
     lone_pointers,
-    staying_anyway,
     threads_to_examine,
     trimmable,
     unread_writes,
@@ -53,13 +53,14 @@ from ai_ops.runs.time_limit import defer_time_limit
 from ai_ops.runs.tracing import phase
 
 DELETIONS_PER_BATCH = 500  # while Redis deletes them, the next deletions are decided
-# Batches of deletions that are not counted yet. Of the last, only the pointers were sent; Redis deletes those before.
+# Batches of deletions that are not counted yet. Of the last batch, only the deletion of pointers was sent. Redis still
+# deletes the previous one.
 BATCHES_UNDER_WAY = 2
-# A dry run measures this number of threads, by this number of keys of each. Twenty thousand commands take a third of a
-# second.
+# A dry run measures the memory of this number of threads, each by this number of keys. Twenty thousand commands take a
+# third of a second.
 MEASURED_THREADS = 1000
 MEASURED_KEYS = 20
-# New objects from which on the garbage collector looks at them: a few megabytes.
+# The number of new objects after which the garbage collector runs: a few megabytes.
 UNCOLLECTED_OBJECTS = 20_000
 AnyDeletion = Deletion | CompactDeletion
 NO_CALLBACKS = Callbacks()
@@ -121,7 +122,7 @@ class CleanupRun:
         self._memory: list[int | None] = []
 
     def execute(self) -> None:
-        """Run the cleanup; after an exception the tally has the work done until then.
+        """Run the cleanup; after an exception the tally has the work done before it.
 
         Raises:
             CheckpointStoreError: Redis failed for longer than the run retries.
@@ -134,7 +135,7 @@ class CleanupRun:
             self._execute()
             self._store.release()
         except Exception:
-            # Redis may be at work on the last batches, which are to be counted; that it fails too would be no news.
+            # Redis may still execute the last batches, which must be counted. A second error would add no information.
             self._store.stop_retrying()
             with suppress(CheckpointStoreError, LeaseLostError):
                 self._count()
@@ -154,7 +155,9 @@ class CleanupRun:
             for number, part in enumerate(spool, 1):
                 for batch in self._decide(part):
                     self._delete(batch)
-                    self._say("Deleting: part %s of %s, %s keys so far", number, spool.partitions, self.tally.deleted)
+                    self._report_progress(
+                        "Deleting: part %s of %s, %s keys so far", number, spool.partitions, self.tally.deleted
+                    )
                     if self._is_limit_used_up():
                         return
                 # Before reading the next part, so that two parts are never in memory.
@@ -165,20 +168,20 @@ class CleanupRun:
             self._clean_compact_threads()
         self._count()
         self._delete_ownerless_blobs()
-        # The connection of the deletions serves for the question too.
+        # Return the connection of the deletions first, so that the next command uses it.
         self._store.settle()
         self._memory.append(self._store.memory())
 
     @phase("compact threads")
     def _clean_compact_threads(self) -> None:
-        for deletions in self._compact.deletions(self._policy_of_now, decide=self.complete):
+        for deletions in self._compact.deletions(self._update_policy, decide=self.complete):
             self._delete(deletions, self._compact.store.apply)
-            self._say("Deleting: compact threads, %s keys so far", self.tally.deleted)
+            self._report_progress("Deleting: compact threads, %s keys so far", self.tally.deleted)
             if self._is_limit_used_up():
                 return
 
-    def _policy_of_now(self) -> RetentionPolicy:
-        """Return the policy with the current pins."""
+    def _update_policy(self) -> RetentionPolicy:
+        """Add the current pins to the policy, and return it."""
         self._policy = self._policy.with_pins(self._pinned())
         return self._policy
 
@@ -210,12 +213,12 @@ class CleanupRun:
             seconds=round(time.monotonic() - self._started, 3),
         )
 
-    def _say(self, line: str, *numbers: int) -> None:
+    def _report_progress(self, line: str, *numbers: int) -> None:
         """Report progress, unless a line was reported a moment ago."""
         now = time.monotonic()
-        if (tell := self._callbacks.progress) is not None and now - self._last_line >= PROGRESS_SECONDS:
+        if (progress := self._callbacks.progress) is not None and now - self._last_line >= PROGRESS_SECONDS:
             self._last_line = now
-            tell(line % tuple(f"{number:,}" for number in numbers) if numbers else line)
+            progress(line % tuple(f"{number:,}" for number in numbers) if numbers else line)
 
     @phase("scan")
     def _scan(self, spool: KeySpool, expected: int) -> None:
@@ -234,21 +237,24 @@ class CleanupRun:
             if not all(threads):
                 others = self._compact.take([key for key, thread in zip(keys, threads, strict=True) if not thread])
                 spool.add(self._store.complete(filter(None, map(parse, others))))
-            self._say("Scanning: %s of about %s keys", self.tally.processed, expected)
+            self._report_progress("Scanning: %s of about %s keys", self.tally.processed, expected)
             if self._callbacks.enough(self.tally.processed):
                 self.complete = False
                 break
 
     def _decide(self, part: Part) -> Iterator[Sequence[Deletion]]:
-        """Decide on the threads of a part; yield the deletions in batches, each found once Redis has the one before."""
+        """Decide on the threads of a part; yield the deletions in batches.
+
+        Each batch is decided after the previous one was sent to Redis.
+        """
         if self._callbacks.on_keys is not None:
             self._callbacks.on_keys([*part.keys, *self._parsed(part.text.split(b"\n"))])
         if not self.complete:
             return
-        self._policy_of_now()
-        busy = {key.thread.strip(b"{}") for key in part.keys}
+        self._update_policy()
+        with_other_keys = {key.thread.strip(b"{}") for key in part.keys}
         self._store.proceed()
-        quick = self._quick.decide(part.text, busy, self._policy, self._now, self._store.proceed)
+        quick = self._quick.decide(part.text, with_other_keys, self._policy, self._now, self._store.proceed)
         self.tally.keep(quick.kept_threads)
         for threads in quick.expired:
             yield from threads.parts(DELETIONS_PER_BATCH)
@@ -256,9 +262,9 @@ class CleanupRun:
             yield from batches(self._planned(part, quick.rest), DELETIONS_PER_BATCH)
 
     def _planned(self, part: Part, rest: Sequence[bytes]) -> Iterator[Deletion]:
-        """Decide on the threads of a part that need more thought."""
+        """Decide on the threads of a part that `QuickKeys` did not decide."""
         keys = [*part.keys, *self._store.complete(self._parsed(rest))]
-        groups = self._policy.apart(threads_of(keys, self._store, self._now))
+        groups = self._policy.group_by_policy(threads_of(keys, self._store, self._now))
         facts, groups = facts_of(groups, self._store, self._now)
         for policy, threads in groups:
             plan = make_plan(threads, facts, policy, self._now)
@@ -273,7 +279,7 @@ class CleanupRun:
 
     @phase("ownerless blobs")
     def _delete_ownerless_blobs(self) -> None:
-        """Search again for checkpoints of the threads that seemed to have none, and delete the blobs if there are none.
+        """Search again for checkpoints of the threads that seemed to have none; delete the blobs of those without.
 
         A blob has no time. It is written together with its checkpoint, so a blob that two consecutive scans find alone
         is an orphan.
@@ -294,7 +300,7 @@ class CleanupRun:
         self, deletions: Sequence[AnyDeletion], apply: Callable[..., Callable[[], Sequence[Outcome]]] | None = None
     ) -> None:
         if self._is_watched:
-            # A callback may pin what is still there.
+            # A callback may pin threads that are not deleted yet.
             self._count()
         carry_out: Callable[..., Callable[[], Sequence[Outcome]]] = apply or self._store.apply
         left = self._still_unpinned(deletions)
@@ -308,17 +314,17 @@ class CleanupRun:
             self._callbacks.confirm()
             with defer_time_limit():
                 self._under_way.append((chosen, carry_out(chosen, dryrun=self._dryrun)))
-            # Redis is at work on these while those before are counted. With a limit, a refused deletion leaves its
-            # room to those that were passed over.
+            # Redis executes this batch while the previous one is counted. With a limit, each batch is counted at once:
+            # if a deletion is refused, one that was skipped may fit.
             self._count(under_way=BATCHES_UNDER_WAY if self._max_deletions is None else 0)
 
     @property
     def _is_watched(self) -> bool:
-        """Return whether the caller is told of each deletion, or each thread."""
+        """Return whether a callback observes each deletion or each thread."""
         return self._callbacks.on_deletion is not None or self._callbacks.on_thread is not None
 
     def _count(self, under_way: int = 0) -> None:
-        """Wait for the batches that Redis may still be at work on, but so many, and count what became of them."""
+        """Wait for all batches except the last `under_way`, and count their outcomes."""
         with defer_time_limit():
             while len(self._under_way) > under_way:
                 deletions, outcomes = self._under_way[0]
@@ -330,7 +336,7 @@ class CleanupRun:
                     self._count_each(deletions, found)
 
     def _count_whole(self, threads: WholeThreads) -> None:
-        """Count whole threads of which all keys went."""
+        """Count whole threads of which all keys were deleted."""
         self.tally.add_whole(threads)
         if self.tally.is_large(max(threads.sizes)):
             for number, size in enumerate(threads.sizes):
@@ -382,13 +388,13 @@ class CleanupRun:
         globs = tuple(pins.globs - self._policy.pinned_globs)
         if not late and not globs:
             return deletions
-        goes: list[AnyDeletion] = []
+        remaining: list[AnyDeletion] = []
         for deletion in deletions:
             if any(_may_be(deletion.thread, pin) for pin in late) or may_match(deletion.thread, globs):
                 self.tally.keep({deletion.policy: 1} if deletion.reason is Reason.EXPIRED else {})
             else:
-                goes.append(deletion)
-        return goes
+                remaining.append(deletion)
+        return remaining
 
     def _is_limit_used_up(self) -> bool:
         """Return whether not even a deletion of a single key fits."""
@@ -422,7 +428,7 @@ Groups = list[tuple[RetentionPolicy, list[Thread]]]
 
 
 def facts_of(groups: Groups, store: CheckpointStore, now: float) -> tuple[Facts, Groups]:
-    """Read the facts that the plan needs besides keys; most threads need none.
+    """Read the facts that the plan needs in addition to the keys; most threads need none.
 
     Args:
         groups: Threads by the policies that apply to them.
@@ -437,11 +443,11 @@ def facts_of(groups: Groups, store: CheckpointStore, now: float) -> tuple[Facts,
     spaces = [(policy, trimmable(threads, policy, now)) for policy, threads in affected]
     pointers = [pointer for _, some in spaces for space in some for pointer in space.pointers]
     heads = store.heads([*pointers, *(pointer for _, threads in groups for pointer in lone_pointers(threads))])
-    staying = {}
+    kept = {}
     for policy, some in spaces:
-        staying |= staying_anyway(some, heads, policy, now)
-    lineage = store.lineage(staying)
-    with_deltas = {id(staying[key]): staying[key] for key, said in lineage.items() if said.open_channels}
+        kept |= kept_documents(some, heads, policy, now)
+    lineage = store.lineage(kept)
+    with_deltas = {id(kept[key]): kept[key] for key, links in lineage.items() if links.open_channels}
     documents = {document.key: document for space in with_deltas.values() for document in space.documents.values()}
     lineage |= store.lineage(documents.keys() - lineage.keys())
     unseen = store.lineage(unseen_parents(lineage, documents)) if documents else {}
@@ -459,11 +465,11 @@ def facts_of(groups: Groups, store: CheckpointStore, now: float) -> tuple[Facts,
 def _sizes_of(groups: Groups, store: CheckpointStore, now: float) -> tuple[dict[bytes, int] | None, Groups]:
     """Measure the live threads with a memory limit, and separate those within the limit."""
     found: dict[bytes, int] = {}
-    apart: Groups = []
+    grouped: Groups = []
     asked = False
     for policy, threads in groups:
         if policy.max_bytes is None:
-            apart.append((policy, threads))
+            grouped.append((policy, threads))
             continue
         live = [each for each in threads if (each.last_activity() or -math.inf) >= now - policy.shortest]
         sizes = store.sizes([key for thread in live for key in keys_of(thread)])
@@ -472,8 +478,8 @@ def _sizes_of(groups: Groups, store: CheckpointStore, now: float) -> tuple[dict[
         above = [each for each in live if not sizes or _bytes_of(each, sizes) > policy.max_bytes]
         found |= {key: sizes[key] for thread in above for key in keys_of(thread) if key in sizes}
         known = set(map(id, above))
-        apart += [(policy, above), (policy.fitting, [each for each in threads if id(each) not in known])]
-    return (None if asked and not found and any(p.max_bytes and some for p, some in apart) else found), apart
+        grouped += [(policy, above), (policy.fitting, [each for each in threads if id(each) not in known])]
+    return (None if asked and not found and any(p.max_bytes and some for p, some in grouped) else found), grouped
 
 
 def _bytes_of(thread: Thread, sizes: Mapping[bytes, int]) -> int:

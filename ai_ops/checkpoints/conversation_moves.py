@@ -114,7 +114,7 @@ class Move:
             for number, (thread_id, namespaces) in enumerate(threads.items(), 1):
                 self._confirm()
                 await self._move(source, target, thread_id, namespaces)
-                self._say(number, len(threads))
+                self._report_progress(number, len(threads))
 
     async def _move(self, source: Any, target: Any, thread_id: str, namespaces: Collection[str] | None) -> None:
         """Move a conversation; an error affects only this conversation."""
@@ -138,7 +138,7 @@ class Move:
             else:
                 self.report.add_thread(thread.checkpoints, thread.present, thread.writes)
 
-    def _say(self, number: int, count: int) -> None:
+    def _report_progress(self, number: int, count: int) -> None:
         now = time.monotonic()
         if now - self._last_line >= PROGRESS_SECONDS:
             self._last_line = now

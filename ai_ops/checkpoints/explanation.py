@@ -29,7 +29,7 @@ from ai_ops.checkpoints.logic.explanation import (
     verdicts,
 )
 from ai_ops.checkpoints.logic.keys import CheckpointKey, KeyParser
-from ai_ops.checkpoints.logic.lookups import keys_of, untold_writes
+from ai_ops.checkpoints.logic.lookups import ambiguous_writes, keys_of
 from ai_ops.checkpoints.logic.plan import make_plan, waits_for_answer
 from ai_ops.checkpoints.logic.reports import text_of
 from ai_ops.checkpoints.logic.retention import RetentionPolicy
@@ -135,7 +135,7 @@ class _Explainer:
     def _of_thread(self, name: bytes, thread: Thread, notes: tuple[str, ...], *, complete: bool) -> Explanation:
         policy, now = self._policy.of(thread.names), self._now
         facts, groups = facts_of([(policy, [thread])], self._store, now)
-        facts = replace(facts, interrupts=facts.interrupts | self._store.interrupts(untold_writes([thread])))
+        facts = replace(facts, interrupts=facts.interrupts | self._store.interrupts(ambiguous_writes([thread])))
         held = next(each for each, threads in groups if threads)
         plan = make_plan([thread], facts, held, now)
         gone = {key for each in plan.deletions for some in each.keys.values() for key in some}

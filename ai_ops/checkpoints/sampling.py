@@ -19,7 +19,7 @@ from ai_ops.checkpoints.fencing import store_of
 from ai_ops.checkpoints.key_names import compact_keys, key_parser
 from ai_ops.checkpoints.logic.compact_plan import Look, State
 from ai_ops.checkpoints.logic.keys import CheckpointKey, KeyParser
-from ai_ops.checkpoints.logic.lookups import untold_writes
+from ai_ops.checkpoints.logic.lookups import ambiguous_writes
 from ai_ops.checkpoints.logic.reports import CleanupReport
 from ai_ops.checkpoints.logic.retention import RetentionPolicy
 from ai_ops.checkpoints.logic.storage import SHOWN_MISSING_PINS, StorageReport, StorageTally
@@ -132,7 +132,7 @@ class StorageRun:
 
     def _count(self, keys: list[CheckpointKey]) -> None:
         threads = threads_of(keys, self._store, self._now)
-        self._tally.add(threads, self._store.interrupts(untold_writes(threads)))
+        self._tally.add(threads, self._store.interrupts(ambiguous_writes(threads)))
 
     def _count_compact(self, looks: Sequence[Look]) -> None:
         whole = [look for look in looks if look.state == State.WHOLE]

@@ -17,7 +17,7 @@ from ai_ops.checkpoints.logic.compact_plan import Look, State, time_of_id
 from ai_ops.checkpoints.logic.erasure import Targets
 from ai_ops.checkpoints.logic.explanation import iso
 from ai_ops.checkpoints.logic.keys import KeyParser
-from ai_ops.checkpoints.logic.lookups import Facts, keys_of, untold_writes
+from ai_ops.checkpoints.logic.lookups import Facts, ambiguous_writes, keys_of
 from ai_ops.checkpoints.logic.plan import waits_for_answer
 from ai_ops.checkpoints.logic.reports import text_of
 from ai_ops.checkpoints.logic.retention import RetentionPolicy
@@ -136,7 +136,7 @@ class _Search:
         waiting = self._compact.waiting([each for each in looks if each.state == State.WHOLE])
         sizes = dict(zip(looks, self._compact.sizes(looks), strict=True))
         threads = [each for each in latest if isinstance(each, Thread)]
-        interrupts = self._store.interrupts(untold_writes(threads))
+        interrupts = self._store.interrupts(ambiguous_writes(threads))
         for each in latest:
             if isinstance(each, Look):
                 yield self._row_of_compact(each, bool(waiting.get(each)), sizes[each])

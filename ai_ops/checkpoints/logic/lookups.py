@@ -93,10 +93,10 @@ def unread_writes(threads: Iterable[Thread], policy: RetentionPolicy, now: float
     ]
 
 
-def staying_anyway(
+def kept_documents(
     namespaces: Iterable[Namespace], heads: Mapping[bytes, Document], policy: RetentionPolicy, now: float
 ) -> dict[bytes, Namespace]:
-    """Return the documents that stay regardless of ancestors, by key. Each may have a DeltaChannel.
+    """Return the documents that are kept regardless of ancestors, by key. Each may have a DeltaChannel.
 
     All of them are needed, because forks, replays and edits make branches.
     """
@@ -108,7 +108,7 @@ def staying_anyway(
     return found
 
 
-def untold_writes(threads: Iterable[Thread]) -> list[bytes]:
+def ambiguous_writes(threads: Iterable[Thread]) -> list[bytes]:
     """Return the writes on the heads of threads whose keys do not say whether they are interrupts."""
     return [
         write
@@ -151,9 +151,9 @@ def keys_of(thread: Thread) -> list[bytes]:
 
 
 def kept_ids(namespace: Namespace, heads: Mapping[bytes, Document], policy: RetentionPolicy, now: float) -> set[bytes]:
-    """Return the ids of the checkpoints that stay in a live namespace regardless of ancestors."""
+    """Return the ids of the checkpoints that are kept in a live namespace regardless of ancestors."""
     ordered = namespace.newest_first()
-    kept = {document.checkpoint_id for document in ordered[: policy.kept_anyway(ordered, now)]}
+    kept = {document.checkpoint_id for document in ordered[: policy.kept_count(ordered, now)]}
     return kept | {heads[pointer].checkpoint_id for pointer in namespace.pointers if pointer in heads}
 
 
@@ -163,7 +163,7 @@ def documents_with_blobs(namespaces: Iterable[Namespace], policy: RetentionPolic
     for namespace in namespaces:
         if namespace.blobs:
             ordered = namespace.newest_first()
-            found += [document.key for document in ordered[: policy.kept_anyway(ordered, now)]]
+            found += [document.key for document in ordered[: policy.kept_count(ordered, now)]]
     return found
 
 

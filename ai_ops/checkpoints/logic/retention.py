@@ -113,7 +113,7 @@ class RetentionPolicy:
             name=given.name,
         )
 
-    def apart(self, threads: Iterable[Thread]) -> list[tuple[RetentionPolicy, list[Thread]]]:
+    def group_by_policy(self, threads: Iterable[Thread]) -> list[tuple[RetentionPolicy, list[Thread]]]:
         """Group the threads by the policy that applies to each."""
         if self.classes is None:
             return [(self, list(threads))]
@@ -169,8 +169,8 @@ class RetentionPolicy:
             return False
         return any((document.time or now) < now - self.retention for document in namespace.documents.values())
 
-    def kept_anyway(self, ordered: Sequence[Document], now: float) -> int:
-        """Return the number of a namespace's newest checkpoints that always stay."""
+    def kept_count(self, ordered: Sequence[Document], now: float) -> int:
+        """Return the number of a namespace's newest checkpoints that are always kept."""
         return self.kept_of(len(ordered), sum((document.time or now) >= now - self.retention for document in ordered))
 
     def kept_of(self, count: int, recent: int) -> int:

@@ -103,7 +103,7 @@ def test_an_error_of_the_program_ends_the_spans_it_went_through(exporter, checkp
     def fail(*_):
         raise ZeroDivisionError("with a secret")
 
-    monkeypatch.setattr("ai_ops.checkpoints.cleanup.CleanupRun._say", fail)
+    monkeypatch.setattr("ai_ops.checkpoints.cleanup.CleanupRun._report_progress", fail)
     checkpoint_redis.set(f"checkpoint:plain:{old_id(90)}", "{}")
     with pytest.raises(ZeroDivisionError):
         cleanup_old_checkpoints(30)

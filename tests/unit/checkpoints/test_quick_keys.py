@@ -128,7 +128,7 @@ def questions(keys: list[CheckpointKey], policy: RetentionPolicy) -> tuple[set[b
     stubs = {document.key for document in possible_stubs(threads, NOW)}
     spaces = [
         space
-        for held, some in policy.apart(threads)
+        for held, some in policy.group_by_policy(threads)
         for space in trimmable(threads_to_examine(some, held, NOW), held, NOW)
     ]
     return stubs, {document.key for space in spaces for document in space.documents.values()}
@@ -140,7 +140,7 @@ def _bare(keys: Iterable[bytes]) -> list[bytes]:
 
 def planned(keys: list[CheckpointKey], policy: RetentionPolicy) -> CleanupPlan:
     """The plan for threads of several policies."""
-    plans = [make_plan(some, Facts(), held, NOW) for held, some in policy.apart(group_threads(keys))]
+    plans = [make_plan(some, Facts(), held, NOW) for held, some in policy.group_by_policy(group_threads(keys))]
     return CleanupPlan(
         tuple(each for plan in plans for each in plan.deletions),
         sum(plan.kept_threads for plan in plans),
