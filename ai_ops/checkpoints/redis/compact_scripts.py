@@ -18,8 +18,8 @@ CHECKED_BYTES = 4 * 1024 * 1024
 CHECKED_AT_ONCE = 250
 # The script does not ask for the memory of a hash with more fields, since Redis visits all of them at each call.
 MEASURED_FIELDS = 1000
-# Number of threads in one call of LOOK. Its reply has some 150 bytes for each. Up to 16 KiB, Redis writes a reply into a
-# buffer that it has anyway, and other clients wait for about a millisecond.
+# Number of threads in one call of LOOK. Other clients wait for about a millisecond. The reply has some 150 bytes for
+# each thread. Redis has a buffer of 16 KiB for it anyway.
 LOOKED_AT_ONCE = 90
 # Number of sealed threads that one call deletes: about two milliseconds.
 SEALED_AT_ONCE = 100
