@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import ChainMap, Counter
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, compress
 from math import inf
@@ -66,13 +66,24 @@ BoundColumns = tuple[Sequence[str], Sequence[bytes], Sequence[bytes], Sequence[i
 
 
 class _BoundsOfPolicies:
-    """The bounds of policies, each computed once."""
+    """The bounds of policies, each computed once.
+
+    Args:
+        policy: The policy of the run.
+        now: Seconds since 1970.
+    """
 
     def __init__(self, policy: RetentionPolicy, now: float) -> None:
         self._policy = policy
         self._now = now
+        # By the ranks of the policies that a thread may have.
+        self._bounds: dict[tuple[int, ...], Bounds] = {}
 
-    def of_each(self, names: Sequence[bytes], stems: Iterable[bytes]) -> BoundColumns:
+    def are_of(self, policy: RetentionPolicy, now: float) -> bool:
+        """Return whether these are the bounds of this policy at this time."""
+        return self._policy is policy and self._now == now
+
+    def of_each(self, names: Sequence[bytes], stems: Collection[bytes]) -> BoundColumns:
         """Return the bounds of threads, given by their ids and the stems of their keys.
 
         The possible ids of a thread may have different policies. Then it expires if all of them agree, and is kept if
@@ -83,14 +94,22 @@ class _BoundsOfPolicies:
             name, old, young, most = self._of_rank(NO_POLICY)
             return [name] * len(names), [old] * len(names), [young] * len(names), [most] * len(names)
         ranks = classes.ranks_of_each(names)
-        bounds = {rank: self._of_rank(rank) for rank in set(ranks)}
-        found = [bounds[rank] for rank in ranks]
-        braced = {place: stem[:-1] for place, stem in enumerate(stems) if stem.endswith(b"}:")}
-        for (place, _), other in zip(braced.items(), classes.ranks_of_braced(tuple(braced.values())), strict=True):
-            if other != ranks[place]:
-                found[place] = _agreed([found[place], self._of_rank(other)])
+        others = self._ranks_in_braces(ranks, stems)
+        possible = list(zip(ranks) if others is ranks else zip(ranks, others, strict=True))
+        for some in set(possible) - self._bounds.keys():
+            self._bounds[some] = _agreed([self._of_rank(rank) for rank in some])
+        found = list(map(self._bounds.__getitem__, possible))
         return ([each[0] for each in found], [each[1] for each in found], [each[2] for each in found],
                 [each[3] for each in found])  # fmt: skip
+
+    def _ranks_in_braces(self, ranks: list[int], stems: Collection[bytes]) -> list[int]:
+        """Return the ranks for the ids in braces; where a stem has no braces, the rank in `ranks`."""
+        assert self._policy.classes is not None  # noqa: S101
+        have_braces = [stem.endswith(b"}:") for stem in stems]
+        if not any(have_braces):
+            return ranks
+        found = iter(self._policy.classes.ranks_of_braced([stem[:-1] for stem in compress(stems, have_braces)]))
+        return [next(found) if has_braces else rank for has_braces, rank in zip(have_braces, ranks, strict=True)]
 
     def _of_rank(self, rank: int) -> Bounds:
         policy = self._policy.by_rank(rank)
@@ -133,6 +152,7 @@ class QuickKeys:
             )
         ]
         self._heads = heads
+        self._bounds: _BoundsOfPolicies | None = None
         self._undated = frozenset((self._pointer, b"thread"))
         of_redis = {self._write: Family.WRITE, b"write_keys_zset": Family.REGISTRY}
         self._layouts = (
@@ -196,12 +216,13 @@ class QuickKeys:
         between()
         unsure = self._unsure(layouts, columns).union(with_other_keys)
         between()
-        bounds = _BoundsOfPolicies(policy, now)
+        if self._bounds is None or not self._bounds.are_of(policy, now):
+            self._bounds = _BoundsOfPolicies(policy, now)
         kept: Counter[str] = Counter({policy.by_rank(NO_POLICY).name: 0})
         decided: list[dict[bytes, str]] = []
         expired = []
         for threads in filter(attrgetter("names"), layouts):
-            to_delete, to_keep = _decided(threads, unsure, policy, bounds)
+            to_delete, to_keep = _decided(threads, unsure, policy, self._bounds)
             between()
             kept.update(to_keep.values())
             decided += to_delete, to_keep
