@@ -112,9 +112,14 @@ class Tally:
 
     def add_whole(self, threads: WholeThreads) -> None:
         """Count threads of which all keys went."""
-        for policy, number in Counter(threads.policies).items():
-            held = zip(threads.sizes, threads.policies, strict=True)
-            keys = sum(threads.sizes) if number == len(threads) else sum(size for size, name in held if name == policy)
+        numbers = Counter(threads.policies)
+        # A pass over the threads for each of many policies would take longer than the decisions.
+        sizes: Counter[str] = Counter()
+        if len(numbers) > 1:
+            for policy, size in zip(threads.policies, threads.sizes, strict=True):
+                sizes[policy] += size
+        for policy, number in numbers.items():
+            keys = sizes[policy] or sum(threads.sizes)
             self.deleted += keys
             self.spent += keys
             self.threads_deleted += number
