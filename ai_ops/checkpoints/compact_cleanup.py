@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from ai_ops.checkpoints.logic.compact_keys import IDS, CompactKeys, Thread, sort_out
+from ai_ops.checkpoints.logic.compact_keys import IDS, CompactKeys, sort_out
 from ai_ops.checkpoints.logic.compact_plan import (
     CompactDeletion,
     Look,
@@ -100,24 +100,20 @@ class CompactRun:
                 yield from self.decided(looks, policy())
 
     def _looks(self, young: float) -> Iterator[list[Look]]:
-        """Yield all threads in batches, each part of the spool after Redis has examined it.
+        """Yield all threads in batches, each part of the spool after Redis has examined the next one.
 
-        Redis needs 10 to 25 percent less processor time than with alternating looks and deletions.
+        Redis needs 10 to 25 percent less processor time than with alternating looks and deletions. It has work while
+        the caller decides.
         """
+        before: list[Callable[[], list[Look]]] = []
         for part in self._spool or ():
             threads = self._keys.threads_in(part.text.split(b"\n")) if part.text else ()
-            yield from list(self._looks_ahead(threads, young))
-
-    def _looks_ahead(self, threads: Iterable[Thread], young: float) -> Iterator[list[Look]]:
-        """Yield threads in batches, after requesting the next batch from Redis."""
-        before: Callable[[], list[Look]] | None = None
-        for some in batches(threads, THREADS_AT_ONCE):
-            asked = self.store.look_ahead(some, young)
-            if before is not None:
-                yield before()
+            asked = [self.store.look_ahead(some, young) for some in batches(threads, THREADS_AT_ONCE)]
+            for looks in before:
+                yield looks()
             before = asked
-        if before is not None:
-            yield before()
+        for looks in before:
+            yield looks()
 
     def decided(self, looks: Sequence[Look], policy: RetentionPolicy) -> Iterator[Deletions]:
         """Yield the deletions from some threads in batches."""
