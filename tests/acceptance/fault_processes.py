@@ -122,7 +122,7 @@ def _apply(tuning: Tuning) -> None:
     if tuning.batch:
         deleter.KEYS_PER_COMMAND = cleanup_run.DELETIONS_PER_BATCH = tuning.batch
         # After each batch: otherwise all may be deleted before a test sees that the first was.
-        deleter.DELETIONS_PER_PAUSE, client.PAUSE_SECONDS = 0, 0.01
+        client.DELETIONS_PER_PAUSE, client.PAUSE_SECONDS = 0, 0.01
     if tuning.database_port:
         for alias in connections:
             connections[alias].settings_dict["PORT"] = str(tuning.database_port)

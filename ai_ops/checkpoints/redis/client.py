@@ -30,6 +30,7 @@ PIPELINE_COMMANDS = 500
 # Duration of a pause, in which Redis serves only other clients. Between batches Redis usually waits for the cleanup
 # anyway.
 PAUSE_SECONDS = 0.0005
+DELETIONS_PER_PAUSE = 2500
 # Together about ten seconds, the duration of a restart or a failover.
 RETRY_DELAYS = (0.1, 0.3, 1.0, 3.0, 6.0)
 
@@ -65,6 +66,7 @@ class RetryingRedis:
         self.is_cluster = isinstance(client, RedisCluster)
         self._sleep = sleep
         self._fence = None if self.is_cluster else fence
+        self._since_pause = 0
         self._retry_delays = RETRY_DELAYS if retry_delays is None else tuple(retry_delays)
         # The client of a cluster creates the pools of its nodes itself, so its replies have no limit.
         self._replies = None if self.is_cluster else ReplyLimit(client)
@@ -207,6 +209,14 @@ class RetryingRedis:
         """Wait for the answers of all scripts."""
         if self._calls is not None:
             self._calls.settle()
+
+    def pause_if_due(self, deletions: int) -> None:
+        """Count the deletions that follow, and pause before them if there were many since the last pause."""
+        self._since_pause += deletions
+        if self._since_pause > DELETIONS_PER_PAUSE:
+            self._since_pause = 0
+            self.settle()
+            self.pause()
 
     def pause(self) -> None:
         """Pause for a moment, so that Redis can serve other clients."""

@@ -36,8 +36,6 @@ WRITES_BYTES = 1024 * 1024
 NAMESPACES = 100
 # Limit on the listed checkpoints of a thread.
 MEMBERS = 10_000
-# After this many deletions, the cleanup pauses for a moment, so that Redis serves other clients.
-DELETIONS_PER_PAUSE = 2500
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,6 @@ class CompactStore:
         self._redis = redis
         self._keys = keys
         self._parser = parser
-        self._since_pause = 0
         self._trims: Trims | None = None
 
     @property
@@ -210,7 +207,7 @@ class CompactStore:
         """
         if not dryrun:
             self._redis.claim()
-        self._pause_if_due(len(deletions))
+        self._redis.pause_if_due(len(deletions))
         of_reason = {reason: [n for n, each in enumerate(deletions) if each.reason is reason] for reason in Reason}
         outcomes: dict[int, Outcome] = {}
         outcomes |= self._trim(deletions, of_reason[Reason.TRIMMED], dryrun)
@@ -298,13 +295,6 @@ class CompactStore:
                 return bool(reply and reply[0])
             at = reply[1]
         return True
-
-    def _pause_if_due(self, deletions: int) -> None:
-        self._since_pause += deletions
-        if self._since_pause > DELETIONS_PER_PAUSE:
-            self._since_pause = 0
-            self._redis.settle()
-            self._redis.pause()
 
 
 def _deletion(look: Look, active: float, policy: str, trim: Trim) -> CompactDeletion:

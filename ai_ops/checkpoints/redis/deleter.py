@@ -16,7 +16,6 @@ from ai_ops.checkpoints.redis.scripts import DROP_KEYS, DROP_POINTERS, GONE, OF_
 from ai_ops.logic.batches import batches
 
 KEYS_PER_COMMAND = 100  # each command blocks all other clients: about a millisecond for JSON documents
-DELETIONS_PER_PAUSE = 2500
 
 TYPES = {
     # For erased threads. For all others pointers are compared first.
@@ -98,7 +97,6 @@ class Deleter:
         self._redis = redis
         self._parser = parser
         self._heads = heads
-        self._since_pause = 0
         self._pending: _Pending | None = None
 
     def apply(self, deletions: Sequence[Deletion], *, dryrun: bool) -> Callable[[], Sequence[Outcome]]:
@@ -111,7 +109,7 @@ class Deleter:
         """
         if not dryrun:
             self._redis.claim()
-        self._pause_if_due(len(deletions))
+        self._redis.pause_if_due(len(deletions))
         if isinstance(deletions, WholeThreads) and not self._redis.is_cluster:
             return self._apply_whole(deletions, dryrun)
         self._finish()
@@ -182,13 +180,6 @@ class Deleter:
         else:
             # Check the threads one by one. That a pointer is already deleted makes no difference.
             pending.outcomes = self._apply_each(threads, dryrun)
-
-    def _pause_if_due(self, deletions: int) -> None:
-        self._since_pause += deletions
-        if self._since_pause > DELETIONS_PER_PAUSE:
-            self._since_pause = 0
-            self._redis.settle()
-            self._redis.pause()
 
     def _outcomes(
         self,
