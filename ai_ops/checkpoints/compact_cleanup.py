@@ -20,11 +20,10 @@ from ai_ops.checkpoints.logic.tally import Tally
 from ai_ops.checkpoints.redis.compact_scripts import CHECKED_AT_ONCE, LOOKED_AT_ONCE
 from ai_ops.checkpoints.redis.compact_store import CompactStore, Trimmed
 from ai_ops.checkpoints.redis.key_spool import KeySpool
-from ai_ops.checkpoints.redis.pipelining import CALLS_AT_ONCE
 from ai_ops.logic.batches import batches
 
-# Threads in a batch of looks and decisions: twice as many as are sent to Redis without waiting for an answer.
-THREADS_AT_ONCE = 2 * CALLS_AT_ONCE * LOOKED_AT_ONCE
+# Threads in a batch of decisions: the answers of a few calls.
+THREADS_AT_ONCE = 6 * LOOKED_AT_ONCE
 # Whole threads in a batch of deletions: all decided ones. While Redis deletes them, the next threads are decided.
 DELETIONS_AT_ONCE = THREADS_AT_ONCE
 # Threads in a batch of looks with all documents, because they may have checkpoints to trim.

@@ -111,7 +111,7 @@ class Tally:
         return threshold is None or keys > threshold[0]
 
     def add_whole(self, threads: WholeThreads) -> None:
-        """Count threads of which all keys went."""
+        """Count threads of which all keys were deleted."""
         numbers = Counter(threads.policies)
         # A pass over the threads for each of many policies would take longer than the decisions.
         sizes: Counter[str] = Counter()
@@ -119,7 +119,7 @@ class Tally:
             for policy, size in zip(threads.policies, threads.sizes, strict=True):
                 sizes[policy] += size
         for policy, number in numbers.items():
-            keys = sizes[policy] or sum(threads.sizes)
+            keys = sizes[policy] if len(numbers) > 1 else sum(threads.sizes)
             self.deleted += keys
             self.spent += keys
             self.threads_deleted += number
